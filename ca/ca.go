@@ -1,0 +1,152 @@
+// Package ca is the certificate authority: hierarchies, profiles as data,
+// issuing in two phases that can't be misused, lint before anything leaves,
+// and revocation.
+//
+// It promises that a durable record exists before each signature, that what a
+// certificate says comes from its profile and the proven requester and never
+// from the CSR, and that nothing is issued that fails its profile's lint.
+package ca
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"net"
+	"time"
+
+	"bollard/ledger"
+)
+
+// Kind names a hierarchy. Further kinds (manufacturer, v2g, mo, oem, cps) are
+// added as data.
+type Kind string
+
+// KindCSMS is the hierarchy of back end and station certificates (A00.FR.601).
+const KindCSMS Kind = "csms"
+
+// Subject is what Bollard itself puts into a certificate. It never comes from a CSR.
+type Subject struct {
+	CommonName   string
+	Organisation string // "": the hierarchy's
+	DNSNames     []string
+	IPAddresses  []net.IP
+}
+
+// Order asks for one certificate. Key is the only thing a requester contributes.
+type Order struct {
+	Profile   string // name of a profile, such as "station"
+	Key       ProvenKey
+	Subject   Subject
+	Station   string // station key, or "" if the certificate is not a station's
+	Requester string // who asked, for the ledger: "station:<key>", "operator", "bollard"
+	Reference string // the requester's own id of the matter, such as a fleet order; may be ""
+}
+
+// Intent is the durable record that precedes a signature: everything the
+// certificate will say (its to-be-signed bytes), before it is said.
+type Intent struct {
+	Serial    string // lower-case hex, 128 random bits
+	Issuer    string // name of the issuing CA, such as "csms-issuing"
+	Profile   string
+	Station   string
+	Requester string
+	Reference string
+	TBSHash   string // SHA-256 of the to-be-signed bytes, lower-case hex
+	KeyHash   string // SHA-256 of the SubjectPublicKeyInfo, lower-case hex
+	Subject   string // RFC 2253, for people
+	NotBefore time.Time
+	NotAfter  time.Time
+	CreatedAt time.Time
+}
+
+// State of a certificate record.
+type State string
+
+// A record is intended until the signed certificate is stored; an intent that
+// a crash left behind becomes orphaned, which counts as revoked.
+const (
+	StateIntended State = "intended"
+	StateIssued   State = "issued"
+	StateRevoked  State = "revoked"
+	StateOrphaned State = "orphaned"
+)
+
+// Record is what the store knows of one serial.
+type Record struct {
+	Intent
+	State     State
+	DER       []byte // nil until issued
+	IssuedAt  time.Time
+	RevokedAt time.Time
+	Reason    string // RFC 5280 name, such as "keyCompromise"
+	// External is set for certificates other CAs issued and Bollard recorded.
+	External bool
+}
+
+// Issued is a certificate that left the second phase: signed and recorded.
+type Issued struct {
+	Record
+	Certificate *x509.Certificate
+	Chain       []*x509.Certificate // issuing CAs, nearest first, root not included
+}
+
+// TrustAnchor is an outside root, such as the maker's of factory certificates.
+type TrustAnchor struct {
+	Use     string // station, v2g, mo, oem, manufacturer
+	Hash    string // SHA-256 of DER, lower-case hex
+	Subject string
+	DER     []byte
+	AddedAt time.Time
+}
+
+// Filter selects certificate records; zero fields select everything.
+type Filter struct {
+	Station        string
+	Profile        string
+	State          State
+	ExpiringBefore time.Time // NotAfter before this, and not yet past
+	Limit          int
+}
+
+// Errors callers branch on.
+var (
+	ErrUnknownSerial   = errors.New("no certificate with this serial")
+	ErrDuplicateSerial = errors.New("serial number exists already")
+	ErrClock           = errors.New("the clock is behind what is already recorded")
+	ErrUnknownAnchor   = errors.New("no such trust anchor")
+)
+
+// Store keeps intents, certificates and trust anchors. Every write is durable,
+// together with its ledger events, before the method returns, and all of it
+// happens or none. Methods are safe for concurrent use.
+type Store interface {
+	// PutIntent is the first phase's record. ErrDuplicateSerial if it exists.
+	PutIntent(ctx context.Context, intent Intent, events ...ledger.Event) error
+	// PutIssued turns an intended record into an issued one. It fails if the
+	// record is in any other state.
+	PutIssued(ctx context.Context, serial string, der []byte, at time.Time, events ...ledger.Event) error
+	// PutExternal records a certificate another CA issued. Idempotent.
+	PutExternal(ctx context.Context, record Record, events ...ledger.Event) error
+	// SetRevoked revokes an issued record. Revoking twice keeps the first time
+	// and reason and is no error.
+	SetRevoked(ctx context.Context, serial, reason string, at time.Time, events ...ledger.Event) error
+	// OrphanIntents marks every intent created before the given time orphaned
+	// and returns them: called once at start, before anything is issued.
+	OrphanIntents(ctx context.Context, before time.Time) ([]Intent, error)
+	Certificate(ctx context.Context, serial string) (Record, error) // ErrUnknownSerial
+	Certificates(ctx context.Context, f Filter) ([]Record, error)   // newest first
+	// CertificateByReference returns the issued record for a requester's reference.
+	CertificateByReference(ctx context.Context, reference string) (rec Record, ok bool, err error)
+	// Revoked returns all revoked and orphaned records of an issuer, for its CRL.
+	Revoked(ctx context.Context, issuer string) ([]Record, error)
+	// NextCRLNumber returns a number never returned before for the issuer,
+	// strictly rising over restarts (RFC 5280 §5.2.3).
+	NextCRLNumber(ctx context.Context, issuer string) (*big.Int, error)
+	// NewestTime is the latest time any record or ledger entry carries.
+	NewestTime(ctx context.Context) (time.Time, error)
+
+	AddAnchor(ctx context.Context, anchor TrustAnchor, events ...ledger.Event) error // idempotent
+	RemoveAnchor(ctx context.Context, use, hash string, events ...ledger.Event) error
+	Anchors(ctx context.Context, use string) ([]TrustAnchor, error) // use "": all
+}

@@ -1,0 +1,121 @@
+package fleet
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"net/netip"
+	"time"
+
+	"bollard/ocpp"
+)
+
+// Claim is what a connecting station says of itself and what TLS has shown.
+// Nothing in it is proven yet but the possession of the leaf's private key.
+type Claim struct {
+	Identity     ocpp.Identity
+	Source       netip.Addr
+	Listener     string              // name of the listener, for the record
+	Profiles     []int               // security profiles the listener accepts
+	Allow        []string            // identities a legacy listener is limited to; empty: all
+	TLS          bool                // the connection is encrypted
+	Certificates []*x509.Certificate // as presented, leaf first, chain not verified
+	Basic        *Basic              // nil without an Authorization header
+	Offered      []string            // subprotocols in the station's order
+}
+
+// Basic is the HTTP Basic header of a claim. The password is bytes: OCPP 1.6
+// allows any value (OCPP-J 1.6 §6.2.2).
+type Basic struct {
+	User     string
+	Password []byte
+}
+
+// Admission says who a station was proven to be.
+type Admission struct {
+	Station Station // the record at the moment of proof
+	Profile int     // security profile of this connection, 1 to 3
+	Leaf    *x509.Certificate
+	// Factory is set when the leaf is the maker's and not Bollard's: the
+	// station is let in to renew it (A00.FR.406).
+	Factory bool
+	Notes   []string // checks that failed but are set to warn
+}
+
+// Refusal is why a claim was not admitted. Status goes to the station, Reason
+// to the operator only: what the peer learns is no more than the standard says.
+type Refusal struct {
+	Status     int // HTTP status, such as 401
+	Reason     string
+	RetryAfter time.Duration // 0: no Retry-After header
+}
+
+// Error returns the operator's reason.
+func (r *Refusal) Error() string { return r.Reason }
+
+// Session is a proven station's live connection as services see it. The
+// gateway implements it; all methods are safe for concurrent use.
+type Session interface {
+	// ID names the session in logs; it is unique over restarts.
+	ID() string
+	Admission() Admission
+	Version() ocpp.Version
+	// Security says who answers certificate messages for this session's back
+	// end: bollard, backend or observe.
+	Security() SecurityMode
+	// Call sends a CALL of Bollard's own through the one slot it shares with
+	// the back end and returns the CALLRESULT's payload. A CALLERROR comes back
+	// as *ocpp.CallFailure; a lost session or a late answer as another error.
+	Call(ctx context.Context, action string, payload any) (json.RawMessage, error)
+	// Go runs f beside the session, which waits for it when it ends; f's
+	// context ends with the session.
+	Go(f func(ctx context.Context))
+	// End closes the station's socket and its upstream. The reason is the
+	// operator's; the station sees a plain policy-violation close.
+	End(reason string)
+}
+
+// SecurityMode says who answers certificate messages.
+type SecurityMode string
+
+// In SecurityBollard Bollard answers; in SecurityBackend the back end does and
+// what comes back is checked and recorded; in SecurityObserve it is recorded only.
+const (
+	SecurityBollard SecurityMode = "bollard"
+	SecurityBackend SecurityMode = "backend"
+	SecurityObserve SecurityMode = "observe"
+)
+
+// Act is what the gateway does with a message a service has looked at.
+type Act uint8
+
+// Pass hands the frame on as it came. Answer answers the CALL with Verdict.Payload
+// and hands nothing on. Refuse answers it with a CALLERROR. Drop discards an
+// answer. End closes the session.
+const (
+	Pass Act = iota
+	Answer
+	Refuse
+	Drop
+	End
+)
+
+// Verdict is a service's decision on one message, with the reason for the record.
+type Verdict struct {
+	Act     Act
+	Payload any            // Answer: marshalled as the CALLRESULT's payload
+	Code    ocpp.ErrorCode // Refuse
+	Reason  string         // for the operator; a CALLERROR's description stays general
+	// Watch asks, with Pass, for Answered to be called with the CALL's answer.
+	Watch bool
+	// After, if set, runs in the session's care once the answer is written.
+	After func(ctx context.Context)
+}
+
+// Message is one judged frame that a service has shown interest in.
+type Message struct {
+	Direction ocpp.Direction
+	Head      ocpp.Head
+	Action    string          // base action, "-Signed" taken off
+	Payload   json.RawMessage // what Head.Payload says; for -Signed, the decoded JWS payload
+}

@@ -1,0 +1,37 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+
+	"bollard/ledger"
+)
+
+// Errors a Store returns; callers branch on them.
+var (
+	ErrUnknownStation = errors.New("no such station")
+	ErrStationExists  = errors.New("station exists already")
+)
+
+// Store keeps stations and their orders. Every write is durable, together with
+// its ledger events, before the method returns, and all of it happens or none.
+// Methods are safe for concurrent use.
+type Store interface {
+	// AddStations adds all or none; ErrStationExists names the first clash of
+	// identity key or serial.
+	AddStations(ctx context.Context, stations []Station, events ...ledger.Event) error
+	Station(ctx context.Context, key string) (Station, error)
+	Stations(ctx context.Context) ([]Station, error) // by key
+	// UpdateStation reads, changes and writes one record in one transaction.
+	// An error of change leaves everything as it was.
+	UpdateStation(ctx context.Context, key string, change func(*Station) ([]ledger.Event, error)) (Station, error)
+	// RemoveStation deletes the record and its open orders; certificates stay.
+	RemoveStation(ctx context.Context, key string, events ...ledger.Event) error
+
+	AddOrder(ctx context.Context, order Order, events ...ledger.Event) error
+	// OrderByCSR returns the newest order of the station for this CSR; ok is false without one.
+	OrderByCSR(ctx context.Context, station, csrHash string) (order Order, ok bool, err error)
+	// Orders returns the station's orders, newest first, at most limit.
+	Orders(ctx context.Context, station string, limit int) ([]Order, error)
+	UpdateOrder(ctx context.Context, id string, change func(*Order) ([]ledger.Event, error)) (Order, error)
+}
