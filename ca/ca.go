@@ -138,6 +138,9 @@ type Store interface {
 	Certificates(ctx context.Context, f Filter) ([]Record, error)   // newest first
 	// CertificateByReference returns the issued record for a requester's reference.
 	CertificateByReference(ctx context.Context, reference string) (rec Record, ok bool, err error)
+	// CertificatesByKey returns every record (in any state, own and external)
+	// whose KeyHash is this one, newest first; an empty slice if there is none.
+	CertificatesByKey(ctx context.Context, keyHash string) ([]Record, error)
 	// Revoked returns all revoked and orphaned records of an issuer, for its CRL.
 	Revoked(ctx context.Context, issuer string) ([]Record, error)
 	// NextCRLNumber returns a number never returned before for the issuer,
