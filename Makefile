@@ -1,0 +1,41 @@
+# Bollard. Everything a newcomer needs is `make demo` and `make test`.
+.DEFAULT_GOAL := help
+SHELL         := /bin/bash
+GOLANGCI      := 2.15.0
+TOOLS         := $(CURDIR)/.tools
+FUZZTIME      ?= 8s
+
+.PHONY: help build demo test lint fuzz bench tools peers clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+build: ## build bin/bollard
+	@go build -trimpath -o bin/bollard ./cmd/bollard
+
+demo: build ## the main job on embedded defaults: three stations, a CSMS and an impostor
+	@bin/bollard demo --once
+
+test: tools peers lint ## the whole suite: lint, race detector, real peers, short fuzzing
+	@set -o pipefail; go test -race -json -timeout 600s ./... | go run ./internal/testreport
+	@$(MAKE) --no-print-directory fuzz
+
+lint: tools
+	@$(TOOLS)/golangci-lint run ./...
+
+fuzz: ## every fuzz target for FUZZTIME (default 8s)
+	@scripts/fuzz $(FUZZTIME)
+
+bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance beside nginx and haproxy
+	@scripts/need nginx:nginx-light haproxy:haproxy
+	@go run ./bench quick
+
+tools:
+	@scripts/need openssl:openssl sslscan:sslscan node:nodejs npm:npm
+	@scripts/golangci $(TOOLS) $(GOLANGCI)
+
+peers:
+	@scripts/npm-ci e2e/peers/ocpprpc
+
+clean: ## remove what the build made
+	@rm -rf bin .tools e2e/peers/ocpprpc/node_modules

@@ -1,0 +1,94 @@
+// Command testreport reads `go test -json` from standard input, prints what
+// failed, what was slow and how much was skipped, and ends with a line
+// "N passed, N failed, N skipped".
+//
+// A skipped test counts as a failure while the shared specifications lie
+// beside the checkout: then nothing has a reason to skip.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Elapsed float64
+	Output  string
+}
+
+func main() {
+	_, err := os.Stat("../shared")
+	os.Exit(report(os.Stdin, os.Stdout, err == nil))
+}
+
+// report returns the exit code: 1 if a test or package failed, or if a test
+// was skipped although skipping is not allowed.
+func report(in io.Reader, out io.Writer, skipsFail bool) int {
+	var passed, failed, skipped, broken int
+	output := map[string]*strings.Builder{}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 8<<20)
+	for lines.Scan() {
+		var e event
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			fmt.Fprintln(out, lines.Text()) // a build error, for instance
+			continue
+		}
+		key := e.Package + " " + e.Test
+		switch e.Action {
+		case "output", "build-output":
+			if output[key] == nil {
+				output[key] = &strings.Builder{}
+			}
+			if output[key].Len() < 64<<10 {
+				output[key].WriteString(e.Output)
+			}
+			continue
+		case "build-fail":
+			broken++
+		}
+		text := ""
+		if b := output[key]; b != nil {
+			text = b.String()
+		}
+		switch {
+		case e.Test == "" && e.Action == "pass":
+			fmt.Fprintf(out, "ok    %-40s %6.1fs\n", e.Package, e.Elapsed)
+		case e.Test == "" && e.Action == "fail":
+			broken++
+			fmt.Fprintf(out, "FAIL  %-40s %6.1fs\n%s", e.Package, e.Elapsed, text)
+		case e.Action == "pass":
+			passed++
+		case e.Action == "fail":
+			failed++
+			fmt.Fprintf(out, "--- FAIL %s\n%s", key, text)
+		case e.Action == "skip" && e.Test != "":
+			skipped++
+			fmt.Fprintf(out, "--- SKIP %s\n%s", key, text)
+		default:
+			continue
+		}
+		delete(output, key)
+	}
+	for key, rest := range output { // a build error belongs to no finished test
+		if broken > 0 && strings.HasSuffix(key, " ") {
+			fmt.Fprint(out, rest.String())
+		}
+	}
+	if err := lines.Err(); err != nil {
+		fmt.Fprintf(out, "testreport: couldn't read the test output: %v\n", err)
+		broken++
+	}
+	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", passed, failed, skipped)
+	if failed > 0 || broken > 0 || passed == 0 || (skipsFail && skipped > 0) {
+		return 1
+	}
+	return 0
+}
