@@ -1,8 +1,10 @@
 // Package ledger is the append-only, hash-chained evidence of every decision.
 //
 // It promises that any entry flipped, dropped, reordered or inserted is found,
-// and named, by Verify. It is pure: the store appends entries in the same
-// transaction as the effect they record.
+// and named, by Verify. What it can't see by itself is a cut tail, or a chain
+// forged anew from some entry on: both show only against a checkpoint (Seq and
+// Hash of an entry) kept elsewhere. It is pure: the store appends entries in
+// the same transaction as the effect they record.
 package ledger
 
 import "time"

@@ -1,0 +1,103 @@
+package ledger
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Limits of an event, in bytes. They bound what one decision can cost; a
+// caller with foreign text uses Printable.
+const (
+	MaxKind    = 64
+	MaxSubject = 512
+	MaxActor   = 512
+	MaxPairs   = 32
+	MaxKey     = 64
+	MaxValue   = 1024
+)
+
+// Validate names the first thing wrong with the event: a kind that isn't dotted
+// lower-case words ("certificate.intent"), no actor, or text that is too long,
+// not UTF-8 or has control characters.
+func (e Event) Validate() error {
+	if len(e.Kind) > MaxKind {
+		return fmt.Errorf("ledger event: kind has %d bytes, at most %d are allowed", len(e.Kind), MaxKind)
+	}
+	if words := strings.Split(e.Kind, "."); len(words) < 2 || slices.ContainsFunc(words, notWord) {
+		return fmt.Errorf("ledger event: kind %q isn't dotted lower-case words such as certificate.intent", e.Kind)
+	}
+	if e.Actor == "" {
+		return fmt.Errorf("ledger event %s: no actor", e.Kind)
+	}
+	if err := text(e.Kind, "subject", e.Subject, MaxSubject); err != nil {
+		return err
+	}
+	if err := text(e.Kind, "actor", e.Actor, MaxActor); err != nil {
+		return err
+	}
+	if len(e.Data) > MaxPairs {
+		return fmt.Errorf("ledger event %s: %d data pairs, at most %d are allowed", e.Kind, len(e.Data), MaxPairs)
+	}
+	for _, key := range slices.Sorted(maps.Keys(e.Data)) {
+		if key == "" {
+			return fmt.Errorf("ledger event %s: empty data key", e.Kind)
+		}
+		if err := text(e.Kind, "data key", key, MaxKey); err != nil {
+			return err
+		}
+		// A value is never repeated in the error: it may be the thing that
+		// shouldn't have been recorded.
+		if err := text(e.Kind, "value of "+key, e.Data[key], MaxValue); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notWord says whether s isn't a lower-case word: a letter, then letters,
+// digits, "-" and "_".
+func notWord(s string) bool {
+	for i, r := range s {
+		letter := r >= 'a' && r <= 'z'
+		if !letter && (i == 0 || !strings.ContainsRune("0123456789-_", r)) {
+			return true
+		}
+	}
+	return s == ""
+}
+
+func text(kind, name, s string, limit int) error {
+	switch {
+	case len(s) > limit:
+		return fmt.Errorf("ledger event %s: %s has %d bytes, at most %d are allowed", kind, name, len(s), limit)
+	case !utf8.ValidString(s):
+		return fmt.Errorf("ledger event %s: %s isn't UTF-8", kind, name)
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return fmt.Errorf("ledger event %s: %s has control characters", kind, name)
+	}
+	return nil
+}
+
+// Printable makes foreign text, such as a reason taken from an error, fit for
+// a data value: invalid UTF-8 and control characters become U+FFFD, and what
+// is over MaxValue bytes is cut off between characters.
+func Printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
+	if len(s) <= MaxValue {
+		return s
+	}
+	end := MaxValue
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
+}
