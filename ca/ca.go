@@ -144,8 +144,9 @@ type Store interface {
 	// Revoked returns all revoked and orphaned records of an issuer, for its CRL.
 	Revoked(ctx context.Context, issuer string) ([]Record, error)
 	// NextCRLNumber returns a number never returned before for the issuer,
-	// strictly rising over restarts (RFC 5280 §5.2.3).
-	NextCRLNumber(ctx context.Context, issuer string) (*big.Int, error)
+	// strictly rising over restarts (RFC 5280 §5.2.3). The number is taken, and
+	// the events recorded, before the list is signed.
+	NextCRLNumber(ctx context.Context, issuer string, events ...ledger.Event) (*big.Int, error)
 	// NewestTime is the latest time any record or ledger entry carries.
 	NewestTime(ctx context.Context) (time.Time, error)
 
