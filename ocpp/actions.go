@@ -1,0 +1,63 @@
+package ocpp
+
+// Actions Bollard acts on or sends. An action is case-sensitive.
+const (
+	ActionBootNotification    = "BootNotification"
+	ActionHeartbeat           = "Heartbeat"
+	ActionSignCertificate     = "SignCertificate"
+	ActionCertificateSigned   = "CertificateSigned"
+	ActionDataTransfer        = "DataTransfer"
+	ActionTriggerMessage      = "TriggerMessage"
+	ActionExtendedTrigger     = "ExtendedTriggerMessage" // 1.6
+	ActionChangeConfiguration = "ChangeConfiguration"    // 1.6
+	ActionGetConfiguration    = "GetConfiguration"       // 1.6
+	ActionSetVariables        = "SetVariables"           // 2.x
+	ActionGetVariables        = "GetVariables"           // 2.x
+	ActionSetNetworkProfile   = "SetNetworkProfile"      // 2.x
+	ActionReset               = "Reset"
+)
+
+// Statuses of answers, as far as Bollard branches on them.
+const (
+	StatusAccepted         = "Accepted"
+	StatusRejected         = "Rejected"
+	StatusPending          = "Pending"          // BootNotification
+	StatusScheduled        = "Scheduled"        // Reset, 2.x
+	StatusRebootRequired   = "RebootRequired"   // ChangeConfiguration, SetVariables
+	StatusNotSupported     = "NotSupported"     // ChangeConfiguration
+	StatusNotImplemented   = "NotImplemented"   // TriggerMessage
+	StatusUnknownMessageID = "UnknownMessageId" // DataTransfer
+	StatusUnknownVendorID  = "UnknownVendorId"  // DataTransfer
+)
+
+// Reason codes of StatusInfo (OCPP 2.1 part 2 appendix 5).
+const (
+	ReasonInvalidCSR         = "InvalidCSR"
+	ReasonInvalidCertificate = "InvalidCertificate"
+	ReasonTooLargeElement    = "TooLargeElement"
+	ReasonUnsupportedRequest = "UnsupportedRequest"
+	ReasonInternalError      = "InternalError"
+)
+
+// Certificate types of SignCertificate and CertificateSigned. No type means
+// one certificate for both uses (OCPP 2.0.1 part 2 A02).
+const (
+	ChargingStationCertificate = "ChargingStationCertificate"
+	V2GCertificate             = "V2GCertificate"
+	V2G20Certificate           = "V2G20Certificate" // 2.1
+)
+
+// Messages a trigger may ask for.
+const (
+	TriggerSignChargePoint     = "SignChargePointCertificate"     // 1.6
+	TriggerSignChargingStation = "SignChargingStationCertificate" // 2.x
+	TriggerBootNotification    = "BootNotification"
+)
+
+// Kinds of Reset: Hard and Soft in 1.6, the others in 2.x.
+const (
+	ResetHard      = "Hard"
+	ResetSoft      = "Soft"
+	ResetImmediate = "Immediate"
+	ResetOnIdle    = "OnIdle"
+)
