@@ -8,6 +8,12 @@ package keys
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
 )
 
 // Role is what a key may be used for. A signer opened for one role is refused
@@ -23,6 +29,14 @@ const (
 	RoleLedger   Role = "ledger"
 )
 
+func (r Role) valid() bool {
+	switch r {
+	case RoleCA, RoleTLS, RoleOCSP, RoleFirmware, RoleLedger:
+		return true
+	}
+	return false
+}
+
 // Algorithm of a key to create.
 type Algorithm string
 
@@ -35,12 +49,14 @@ const (
 	RSA3072 Algorithm = "rsa3072"
 )
 
-// Signer is a private key bound to its role.
-type Signer interface {
-	crypto.Signer
-	Role() Role
-	URI() string
-}
+// Errors callers branch on.
+var (
+	ErrExists     = errors.New("the key exists already and is never overwritten")
+	ErrNotFound   = errors.New("no such key")
+	ErrRole       = errors.New("the key was made for another role")
+	ErrPassphrase = errors.New("the passphrase is wrong or the key file is damaged")
+	ErrEncrypted  = errors.New("the key is encrypted and no passphrase was given")
+)
 
 // Config of a Keeper.
 type Config struct {
@@ -48,19 +64,88 @@ type Config struct {
 	Passphrase func() ([]byte, error) // nil: keys are not encrypted; called when one is opened or made
 }
 
-// Keeper opens and creates keys.
+// Keeper opens and creates keys. It is safe for concurrent use.
 type Keeper struct{ cfg Config }
 
-// New returns a Keeper for one key directory.
-func New(cfg Config) (*Keeper, error) { panic("internal error: contract only") }
+// New returns a Keeper for one key directory. The directory is made when the
+// first key is.
+func New(cfg Config) (*Keeper, error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("couldn't open the key store: no directory given")
+	}
+	return &Keeper{cfg: cfg}, nil
+}
 
 // Create makes a new key at the URI, such as softkms:csms-root.key. It never
-// overwrites.
+// overwrites: ErrExists. The key is on disk, whole, before Create returns.
 func (k *Keeper) Create(ctx context.Context, uri string, role Role, alg Algorithm) (Signer, error) {
-	panic("internal error: contract only")
+	at, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	if !role.valid() {
+		return nil, fmt.Errorf("couldn't create key %s: unknown role %q", uri, role)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	private, err := generate(alg)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't create key %s: %w", uri, err)
+	}
+	if err := k.write(at, role, private); err != nil {
+		return nil, fmt.Errorf("couldn't create key %s: %w", uri, err)
+	}
+	return newSigner(private, role, uri), nil
 }
 
 // Open opens an existing key and checks that it was created for the role.
 func (k *Keeper) Open(ctx context.Context, uri string, role Role) (Signer, error) {
-	panic("internal error: contract only")
+	at, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	private, made, err := k.read(at)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open key %s: %w", uri, err)
+	}
+	if made != role {
+		return nil, fmt.Errorf("couldn't open key %s for %q: %w (%q)", uri, role, ErrRole, made)
+	}
+	return newSigner(private, role, uri), nil
+}
+
+// Discard deletes a TLS key whose certificate is no longer served. Keys of any
+// other role are never deleted: what they signed must stay provable.
+func (k *Keeper) Discard(ctx context.Context, uri string) error {
+	if _, err := k.Open(ctx, uri, RoleTLS); err != nil {
+		return err
+	}
+	at, err := parseURI(uri)
+	if err != nil {
+		return err
+	}
+	if err := k.remove(at); err != nil {
+		return fmt.Errorf("couldn't delete key %s: %w", uri, err)
+	}
+	return nil
+}
+
+func generate(alg Algorithm) (crypto.Signer, error) {
+	switch alg {
+	case P256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case P384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case P521:
+		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	case RSA2048:
+		return rsa.GenerateKey(rand.Reader, 2048)
+	case RSA3072:
+		return rsa.GenerateKey(rand.Reader, 3072)
+	}
+	return nil, fmt.Errorf("unknown algorithm %q (known: p256, p384, p521, rsa2048, rsa3072)", alg)
 }
