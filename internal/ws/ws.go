@@ -7,16 +7,18 @@
 package ws
 
 import (
-	"context"
-	"crypto/tls"
-	"net/http"
+	"errors"
+	"fmt"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
 
 // Close codes of RFC 6455 §7.4.1 that Bollard sends.
 const (
 	CloseNormal          = 1000
 	CloseGoingAway       = 1001
+	CloseProtocolError   = 1002
 	CloseUnsupportedData = 1003
 	CloseInvalidPayload  = 1007
 	ClosePolicyViolation = 1008
@@ -33,53 +35,40 @@ type Limits struct {
 	Compression  bool          // offer or accept permessage-deflate, no context takeover
 }
 
-// Conn is one WebSocket. One goroutine reads; any number may write.
-type Conn struct{}
-
-// Upgrade answers 101 with the given subprotocol ("": none).
-func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, limits Limits) (*Conn, error) {
-	panic("internal error: contract only")
+// withDefaults fills the zero values.
+func (l Limits) withDefaults() Limits {
+	if l.MaxMessage <= 0 {
+		l.MaxMessage = 1 << 20
+	}
+	if l.WriteTimeout <= 0 {
+		l.WriteTimeout = 10 * time.Second
+	}
+	if l.PongTimeout <= 0 {
+		l.PongTimeout = 2 * l.PingInterval
+	}
+	return l
 }
 
-// DialConfig of a back-end or station connection.
-type DialConfig struct {
-	URL          string // with the escaped identity as its last segment
-	Subprotocols []string
-	Header       http.Header
-	TLS          *tls.Config
-	Timeout      time.Duration // whole handshake; 0: 10 s
-	Limits       Limits
+// ErrClosed is what Read, Write and Ping return after Close of this side.
+var ErrClosed = errors.New("the WebSocket was closed by this side")
+
+// ViolationError is a rule the peer broke. It was told so with a close frame.
+type ViolationError struct {
+	Code   int // close code sent
+	Reason string
 }
 
-// DialError is a handshake the server answered with something else than 101.
-type DialError struct {
-	Status int // HTTP status, 0 without an answer
-	Err    error
+func (e *ViolationError) Error() string {
+	return fmt.Sprintf("the peer broke the WebSocket rules: %s (close %d)", e.Reason, e.Code)
 }
 
-func (e *DialError) Error() string { panic("internal error: contract only") }
-func (e *DialError) Unwrap() error { return e.Err }
-
-// Dial opens a client connection. The error is a *DialError.
-func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) { panic("internal error: contract only") }
-
-// Subprotocol negotiated, or "".
-func (c *Conn) Subprotocol() string { panic("internal error: contract only") }
-
-// Read returns the next text message, appended to buf[:0]. A violation is
-// answered with its close code before the error returns. CloseStatus tells the
-// peer's code from the error.
-func (c *Conn) Read(buf []byte) ([]byte, error) { panic("internal error: contract only") }
-
-// Write sends one text message within the write timeout.
-func (c *Conn) Write(msg []byte) error { panic("internal error: contract only") }
-
-// Ping sends a ping and waits for any frame of the peer that proves it alive.
-func (c *Conn) Ping(ctx context.Context) error { panic("internal error: contract only") }
-
-// Close sends a close frame, waits shortly for the peer's and closes. Safe to
-// call from any goroutine, more than once; the first call's code wins.
-func (c *Conn) Close(code int, reason string) { panic("internal error: contract only") }
-
-// CloseStatus returns the close code an error of Read carries, or -1.
-func CloseStatus(err error) int { panic("internal error: contract only") }
+// CloseStatus returns the close code of the peer that an error of Read carries:
+// 1005 if its close frame had none, 1006 if the connection broke without one,
+// -1 if the error is another one.
+func CloseStatus(err error) int {
+	var closed *websocket.CloseError
+	if errors.As(err, &closed) {
+		return closed.Code
+	}
+	return -1
+}

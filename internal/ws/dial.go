@@ -1,0 +1,136 @@
+package ws
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// DialConfig of a back-end or station connection.
+type DialConfig struct {
+	// URL is ws:// or wss:// with the escaped identity as its last segment. Its
+	// path goes out as it is spelled, except that a raw "|" becomes %7C.
+	URL          string
+	Subprotocols []string
+	Header       http.Header
+	TLS          *tls.Config   // wss; nil: system roots
+	Timeout      time.Duration // whole handshake; 0: 10 s
+	Limits       Limits
+}
+
+// DialError is a handshake the server answered with something else than 101,
+// or that got no answer.
+type DialError struct {
+	Status int // HTTP status, 0 without an answer
+	Err    error
+}
+
+func (e *DialError) Error() string {
+	if e.Status != 0 {
+		return fmt.Sprintf("couldn't open the WebSocket: the server answered %d: %v", e.Status, e.Err)
+	}
+	return fmt.Sprintf("couldn't open the WebSocket: %v", e.Err)
+}
+
+func (e *DialError) Unwrap() error { return e.Err }
+
+// Dial opens a client connection. It follows no redirect and uses no proxy. A
+// server that chooses a subprotocol it wasn't offered is refused (RFC 6455
+// §4.1); one that chooses none is not. The error is a *DialError.
+func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
+	limits := cfg.Limits.withDefaults()
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 10 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	defer cancel()
+
+	var sock *socket
+	// gorilla looks at ctx only while it dials; afterwards the connection
+	// itself must be told.
+	stop := func() bool { return true }
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
+		return conn, nil
+	}
+	d := websocket.Dialer{
+		Subprotocols:      cfg.Subprotocols,
+		ReadBufferSize:    readBuffer,
+		WriteBufferSize:   clientWriteBuffer,
+		WriteBufferPool:   &clientBuffers,
+		EnableCompression: limits.Compression,
+		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			sock = newSocket(conn)
+			sock.budget = handshakeBytes
+			return sock, nil
+		},
+		NetDialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			secure := tls.Client(conn, tlsConfig(cfg.TLS, addr))
+			if err := secure.HandshakeContext(ctx); err != nil {
+				_ = conn.Close()
+				return nil, fmt.Errorf("TLS handshake: %w", err)
+			}
+			sock = newSocket(secure)
+			sock.budget = handshakeBytes
+			return sock, nil
+		},
+	}
+	conn, resp, err := d.DialContext(ctx, cfg.URL, cfg.Header)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		if p := conn.Subprotocol(); p != "" && !slices.Contains(cfg.Subprotocols, p) {
+			err = errors.New("it chose a subprotocol that was not offered")
+		}
+	}
+	if err != nil {
+		e := &DialError{Err: err}
+		if resp != nil {
+			e.Status = resp.StatusCode
+		}
+		if cause := ctx.Err(); cause != nil {
+			e.Err = cause
+		}
+		if conn != nil {
+			_ = conn.Close()
+		}
+		return nil, e
+	}
+	return newConn(conn, sock, limits), nil
+}
+
+// tlsConfig names the server unless the caller has.
+func tlsConfig(cfg *tls.Config, addr string) *tls.Config {
+	if cfg == nil {
+		cfg = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	cfg = cfg.Clone()
+	if cfg.ServerName == "" {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			host = addr
+		}
+		cfg.ServerName = host
+	}
+	return cfg
+}

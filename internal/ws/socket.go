@@ -1,0 +1,136 @@
+package ws
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// socket sits between gorilla and the network connection (above TLS). It knows
+// when the peer was last heard, owns the read deadline, and bounds how many
+// bytes a server's handshake answer may have.
+type socket struct {
+	net.Conn
+	heard atomic.Int64 // bytes read so far
+
+	early []byte // bytes that came before the upgrade; owned by the reader
+
+	// budget is how many bytes may still be read; negative: any number.
+	budget int
+
+	mu      sync.Mutex
+	idle    time.Duration // read deadline after each byte; 0: none
+	final   time.Time     // not zero: the deadline Close has set for everything
+	waiters []chan struct{}
+}
+
+var errHandshakeSize = errors.New("the server's handshake answer is too long")
+
+// handshakeBytes bounds the HTTP head of a server's answer.
+const handshakeBytes = 64 << 10
+
+func newSocket(c net.Conn) *socket { return &socket{Conn: c, budget: -1} }
+
+func (s *socket) Read(b []byte) (int, error) {
+	if len(s.early) > 0 {
+		n := copy(b, s.early)
+		s.early = s.early[n:]
+		return n, nil
+	}
+	if s.budget == 0 {
+		return 0, errHandshakeSize
+	}
+	if s.budget > 0 && len(b) > s.budget {
+		b = b[:s.budget]
+	}
+	if err := s.extend(); err != nil {
+		return 0, err
+	}
+	n, err := s.Conn.Read(b)
+	if n > 0 {
+		if s.budget > 0 {
+			s.budget -= n
+		}
+		s.heard.Add(int64(n))
+		s.wake()
+	}
+	return n, err
+}
+
+// extend moves the read deadline, unless Close has set the last one.
+func (s *socket) extend() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle == 0 || !s.final.IsZero() {
+		return nil
+	}
+	return s.Conn.SetReadDeadline(time.Now().Add(s.idle))
+}
+
+// SetWriteDeadline is called by gorilla before each write.
+func (s *socket) SetWriteDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.final.IsZero() && (t.IsZero() || t.After(s.final)) {
+		t = s.final
+	}
+	return s.Conn.SetWriteDeadline(t)
+}
+
+// end sets the last deadline of all reads and writes, also of those under way.
+// Past it the connection is cut, which interrupts even crypto/tls: that would
+// wait 5 s for a stuck peer to take its close_notify. The caller stops the
+// timer.
+func (s *socket) end(deadline time.Time) *time.Timer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.final = deadline
+	// An error means that the connection is gone: all fails by itself.
+	_ = s.Conn.SetDeadline(deadline)
+	below := s.Conn
+	if t, ok := below.(*tls.Conn); ok {
+		below = t.NetConn()
+	}
+	return time.AfterFunc(time.Until(deadline), func() { _ = below.Close() })
+}
+
+// listen returns a channel that is closed by the next bytes of the peer.
+func (s *socket) listen() chan struct{} {
+	ch := make(chan struct{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiters = append(s.waiters, ch)
+	return ch
+}
+
+// forget removes a waiter that gave up.
+func (s *socket) forget(ch chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, w := range s.waiters {
+		if w == ch {
+			s.waiters = append(s.waiters[:i], s.waiters[i+1:]...)
+			return
+		}
+	}
+}
+
+func (s *socket) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, ch := range s.waiters {
+		close(ch)
+	}
+	s.waiters = nil
+}
+
+// closeWrite ends the sending half, so that the peer reads all that was sent
+// before it sees the end.
+func (s *socket) closeWrite() {
+	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // the close that follows does the rest
+	}
+}
