@@ -18,13 +18,6 @@ import (
 	"bollard/ledger"
 )
 
-// Kind names a hierarchy. Further kinds (manufacturer, v2g, mo, oem, cps) are
-// added as data.
-type Kind string
-
-// KindCSMS is the hierarchy of back end and station certificates (A00.FR.601).
-const KindCSMS Kind = "csms"
-
 // Subject is what Bollard itself puts into a certificate. It never comes from a CSR.
 type Subject struct {
 	CommonName   string
@@ -115,6 +108,10 @@ var (
 	ErrDuplicateSerial = errors.New("serial number exists already")
 	ErrClock           = errors.New("the clock is behind what is already recorded")
 	ErrUnknownAnchor   = errors.New("no such trust anchor")
+	ErrKeyInUse        = errors.New("the key is in use already")
+	ErrTokenUsed       = errors.New("this preparation was issued or given up already")
+	ErrNoHierarchy     = errors.New("there is no such hierarchy yet")
+	ErrHierarchyExists = errors.New("the hierarchy exists already")
 )
 
 // Store keeps intents, certificates and trust anchors. Every write is durable,

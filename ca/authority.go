@@ -1,0 +1,256 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"bollard/keys"
+)
+
+// Config of an Authority.
+type Config struct {
+	Store        Store
+	Organisation string // O of every certificate (A00.FR.509)
+	Country      string // C of CA certificates, ISO 3166 alpha-2; may be ""
+	Keys         KeyOpener
+	// Keeper makes and keeps the keys of server certificates. Only
+	// ServerCertificates and Init need it.
+	Keeper *keys.Keeper
+	Clock  func() time.Time // nil: time.Now
+	Log    *slog.Logger     // nil: discarded
+}
+
+// KeyOpener opens the private key behind a URI for CA use.
+type KeyOpener func(ctx context.Context, uri string) (crypto.Signer, error)
+
+func (c Config) complete() (Config, error) {
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Keys == nil && c.Keeper != nil {
+		c.Keys = func(ctx context.Context, uri string) (crypto.Signer, error) {
+			return c.Keeper.Open(ctx, uri, keys.RoleCA)
+		}
+	}
+	switch {
+	case c.Store == nil:
+		return c, errors.New("internal error: ca.Config.Store is missing")
+	case c.Keys == nil:
+		return c, errors.New("internal error: ca.Config.Keys is missing")
+	}
+	if err := checkText("organisation", c.Organisation); err != nil {
+		return c, fmt.Errorf("%w; set organisation in bollard.yaml", err)
+	}
+	if c.Country != "" && !isCountry(c.Country) {
+		return c, fmt.Errorf("country %q isn't two capital letters (ISO 3166 alpha-2, such as NL)", c.Country)
+	}
+	return c, nil
+}
+
+func isCountry(s string) bool {
+	return len(s) == 2 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+}
+
+// Authority issues certificates of its hierarchies. It is safe for concurrent use.
+type Authority struct {
+	cfg      Config
+	random   io.Reader
+	template func(plan) (*x509.Certificate, error)
+	// Loaded by New, then only read.
+	issuing map[Kind]*issuer
+	cas     map[Kind][]caRecord
+
+	mu      sync.Mutex
+	claimed map[string]*claim // by key hash: keys of intents not recorded yet
+	servers map[string]bool   // names of own servers, lower case: no station may have one
+	pools   map[string]Pools  // by trust list; dropped when an anchor changes
+}
+
+// claim is a key on its way into a record.
+type claim struct {
+	owner   string
+	holders int
+}
+
+// caRecord is a CA certificate and where its key is.
+type caRecord struct {
+	name    string
+	profile string
+	cert    *x509.Certificate
+	keyURI  string
+}
+
+// keyReference marks the Reference of a CA's record: what follows is the URI
+// of its private key.
+const keyReference = "key:"
+
+func newAuthority(cfg Config) *Authority {
+	return &Authority{
+		cfg: cfg, random: rand.Reader, template: template,
+		issuing: map[Kind]*issuer{}, cas: map[Kind][]caRecord{},
+		claimed: map[string]*claim{}, servers: map[string]bool{}, pools: map[string]Pools{},
+	}
+}
+
+// New loads the hierarchies of a store. Intents an earlier run left behind are
+// marked orphaned first. ErrNoHierarchy before Init.
+func New(ctx context.Context, cfg Config) (*Authority, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	a := newAuthority(cfg)
+	if err := a.orphan(ctx); err != nil {
+		return nil, err
+	}
+	loaded := 0
+	for _, h := range hierarchies {
+		if err := a.load(ctx, h); errors.Is(err, ErrNoHierarchy) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		loaded++
+	}
+	if loaded == 0 {
+		return nil, fmt.Errorf("%w; run bollard init", ErrNoHierarchy)
+	}
+	return a, nil
+}
+
+// orphan gives up what a crash left between the two phases. Nothing is being
+// issued yet, so every intent there is belongs to a run that ended; a clock
+// that went back must not hide one.
+func (a *Authority) orphan(ctx context.Context) error {
+	newest, err := a.cfg.Store.NewestTime(ctx)
+	if err != nil {
+		return fmt.Errorf("couldn't read the newest record: %w", err)
+	}
+	before := a.cfg.Clock()
+	if newest.After(before) {
+		before = newest
+	}
+	orphans, err := a.cfg.Store.OrphanIntents(ctx, before.Add(time.Second))
+	if err != nil {
+		return fmt.Errorf("couldn't give up unfinished certificates: %w", err)
+	}
+	for _, o := range orphans {
+		a.cfg.Log.Warn("unfinished certificate given up", "serial", o.Serial, "profile", o.Profile, "station", o.Station)
+	}
+	return nil
+}
+
+func (a *Authority) load(ctx context.Context, h hierarchy) error {
+	var cas []caRecord
+	for _, profile := range []string{ProfileRoot, ProfileIssuing} {
+		ca, err := findCA(ctx, a.cfg.Store, h, profile)
+		if err != nil {
+			return err
+		}
+		cas = append(cas, ca)
+	}
+	root, issuing := cas[0], cas[1]
+	if err := issuing.cert.CheckSignatureFrom(root.cert); err != nil {
+		return fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", issuing.name, root.name, err)
+	}
+	signer, err := a.openCA(ctx, issuing)
+	if err != nil {
+		return err
+	}
+	by, err := newIssuer(issuing.name, ProfileIssuing, issuing.cert, signer)
+	if err != nil {
+		return err
+	}
+	a.issuing[h.kind] = by
+	a.cas[h.kind] = cas
+	return nil
+}
+
+// findCA returns the newest certificate of a CA. ErrNoHierarchy if there is none.
+func findCA(ctx context.Context, store Store, h hierarchy, profile string) (caRecord, error) {
+	records, err := store.Certificates(ctx, Filter{Profile: profile, State: StateIssued})
+	if err != nil {
+		return caRecord{}, fmt.Errorf("couldn't read the CA certificates: %w", err)
+	}
+	for _, r := range records {
+		if r.Issuer != h.caName(ProfileRoot) {
+			continue
+		}
+		cert, err := x509.ParseCertificate(r.DER)
+		if err != nil {
+			return caRecord{}, fmt.Errorf("couldn't read the certificate of %s; restore the database from the backup: %w", h.caName(profile), err)
+		}
+		return caRecord{
+			name: h.caName(profile), profile: profile, cert: cert,
+			keyURI: strings.TrimPrefix(r.Reference, keyReference),
+		}, nil
+	}
+	return caRecord{}, fmt.Errorf("%w: %s", ErrNoHierarchy, h.caName(profile))
+}
+
+// openCA opens a CA's key and checks that it is the one of its certificate.
+func (a *Authority) openCA(ctx context.Context, ca caRecord) (crypto.Signer, error) {
+	signer, err := a.cfg.Keys(ctx, ca.keyURI)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open the key of %s: %w", ca.name, err)
+	}
+	if bound, ok := signer.(keys.Signer); ok && bound.Role() != keys.RoleCA {
+		return nil, fmt.Errorf("couldn't open the key of %s: %w", ca.name, keys.ErrRole)
+	}
+	public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(ca.cert.PublicKey) {
+		return nil, fmt.Errorf("key %s isn't the one of certificate %s (%s); restore both from one backup", ca.keyURI, SerialOf(ca.cert), ca.name)
+	}
+	return signer, nil
+}
+
+// CheckKeys opens every CA key, also those not needed every day, and checks it
+// against its certificate.
+func (a *Authority) CheckKeys(ctx context.Context) error {
+	var errs []error
+	for _, h := range hierarchies {
+		for _, ca := range a.cas[h.kind] {
+			_, err := a.openCA(ctx, ca)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Roots returns the hierarchy's own root certificates.
+func (a *Authority) Roots(kind Kind) []*x509.Certificate {
+	return a.certificates(kind, ProfileRoot)
+}
+
+// Intermediates returns the hierarchy's issuing CA certificates.
+func (a *Authority) Intermediates(kind Kind) []*x509.Certificate {
+	return a.certificates(kind, ProfileIssuing)
+}
+
+func (a *Authority) certificates(kind Kind, profile string) []*x509.Certificate {
+	var certs []*x509.Certificate
+	for _, ca := range a.cas[kind] {
+		if ca.profile == profile {
+			certs = append(certs, ca.cert)
+		}
+	}
+	return certs
+}
+
+func (a *Authority) isServerName(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.servers[strings.ToLower(name)]
+}

@@ -1,0 +1,186 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Kind names a hierarchy. Further kinds (manufacturer, v2g, mo, oem, cps) are
+// added as data.
+type Kind string
+
+// KindCSMS is the hierarchy of back end and station certificates (A00.FR.601).
+const KindCSMS Kind = "csms"
+
+// hierarchy is a root, an issuing CA below it and what that issues.
+type hierarchy struct {
+	kind   Kind
+	title  string   // in the CN of its CAs
+	leaves []string // profiles
+}
+
+// hierarchies is data: a further kind is a further row.
+var hierarchies = []hierarchy{
+	{kind: KindCSMS, title: "CSMS", leaves: []string{ProfileStation, ProfileServer, ProfileServerCNOnly}},
+}
+
+// Kinds returns the hierarchies there are.
+func Kinds() []Kind {
+	var kinds []Kind
+	for _, h := range hierarchies {
+		kinds = append(kinds, h.kind)
+	}
+	return kinds
+}
+
+func hierarchyOf(kind Kind) (hierarchy, error) {
+	for _, h := range hierarchies {
+		if h.kind == kind {
+			return h, nil
+		}
+	}
+	return hierarchy{}, fmt.Errorf("unknown hierarchy %q (known: %s)", kind, strings.Join(kindNames(), ", "))
+}
+
+func kindNames() []string {
+	var names []string
+	for _, h := range hierarchies {
+		names = append(names, string(h.kind))
+	}
+	return names
+}
+
+// hierarchyFor returns the hierarchy that issues a leaf profile.
+func hierarchyFor(profile string) (hierarchy, error) {
+	for _, h := range hierarchies {
+		if slices.Contains(h.leaves, profile) {
+			return h, nil
+		}
+	}
+	return hierarchy{}, fmt.Errorf("unknown profile %q (known: %s)", profile, strings.Join(Profiles(), ", "))
+}
+
+// caName is the name of a CA in records: csms-root, csms-issuing.
+func (h hierarchy) caName(profile string) string { return string(h.kind) + "-" + profile }
+
+// issuer is a CA that can sign.
+type issuer struct {
+	name      string
+	profile   string
+	cert      *x509.Certificate   // nil: about to be self-signed
+	chain     []*x509.Certificate // itself and CAs above it, without the root
+	signer    crypto.Signer
+	throwaway crypto.Signer // same algorithm, never trusted: what lint looks at is signed with it
+	algorithm x509.SignatureAlgorithm
+}
+
+func newIssuer(name, profile string, cert *x509.Certificate, signer crypto.Signer) (*issuer, error) {
+	algorithm, err := signatureAlgorithm(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	throwaway, err := similarKey(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	i := &issuer{name: name, profile: profile, cert: cert, signer: signer, throwaway: throwaway, algorithm: algorithm}
+	if cert != nil && profile != ProfileRoot {
+		i.chain = []*x509.Certificate{cert}
+	}
+	return i, nil
+}
+
+// subjectName builds the name of a certificate. CAs carry the country, leaves
+// the organisation (A00.FR.509) and CN only.
+func subjectName(p Profile, s Subject, organisation, country string) pkix.Name {
+	name := pkix.Name{CommonName: s.CommonName, Organization: []string{organisation}}
+	if s.Organisation != "" {
+		name.Organization = []string{s.Organisation}
+	}
+	if p.CA && country != "" {
+		name.Country = []string{country}
+	}
+	return name
+}
+
+// checkNames refuses subjects a profile doesn't allow.
+func checkNames(p Profile, name pkix.Name, s Subject) error {
+	if err := checkText("common name", name.CommonName); err != nil {
+		return err
+	}
+	if err := checkText("organisation", name.Organization[0]); err != nil {
+		return err
+	}
+	sans := len(s.DNSNames) + len(s.IPAddresses)
+	switch p.Names {
+	case namesStation:
+		if looksLikeHost(name.CommonName) {
+			return errors.New("the station's serial number looks like a URL, host name or IP address (A00.FR.511); give the station another serial")
+		}
+	case namesServer:
+		if sans == 0 {
+			return errors.New("a server certificate needs at least one name")
+		}
+		return nil
+	}
+	if sans != 0 {
+		return fmt.Errorf("profile %s has no alternative names (A00.FR.511)", p.Name)
+	}
+	return nil
+}
+
+// checkText holds RFC 5280's upper bound of 64 characters (appendix A.1,
+// ub-common-name, ub-organization-name).
+func checkText(what, s string) error {
+	switch {
+	case strings.TrimSpace(s) == "":
+		return fmt.Errorf("the %s is empty", what)
+	case !utf8.ValidString(s) || utf8.RuneCountInString(s) > 64:
+		return fmt.Errorf("the %s isn't valid UTF-8 of at most 64 characters", what)
+	case strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("the %s holds unprintable characters", what)
+	case s != strings.TrimSpace(s):
+		return fmt.Errorf("the %s begins or ends with a space", what)
+	}
+	return nil
+}
+
+// subjectKeyID is method 1 of RFC 7093: the leftmost 160 bits of the SHA-256 of
+// the public key's bits.
+func subjectKeyID(public crypto.PublicKey) ([]byte, error) {
+	spki, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(info.Key.Bytes)
+	return sum[:20], nil
+}
+
+// SerialOf is a certificate's serial number as Bollard writes it: lower-case
+// hex without leading zeros.
+func SerialOf(cert *x509.Certificate) string { return cert.SerialNumber.Text(16) }
+
+func parseSerial(s string) (*big.Int, bool) { return new(big.Int).SetString(s, 16) }
+
+func hashHex(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

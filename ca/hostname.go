@@ -1,0 +1,26 @@
+package ca
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// looksLikeHost tells whether a name could be taken for a server's: a station
+// certificate must never pass a host name check (A00.FR.511).
+func looksLikeHost(name string) bool {
+	if strings.ContainsAny(name, ":/@*[]") || strings.EqualFold(name, "localhost") {
+		return true
+	}
+	if _, err := netip.ParseAddr(name); err == nil {
+		return true
+	}
+	// host.tld: a last label with a letter first. Serial numbers such as
+	// "2024.0117" or "CS-1.4" have a digit there.
+	name = strings.TrimSuffix(name, ".")
+	dot := strings.LastIndexByte(name, '.')
+	if dot < 1 || dot == len(name)-1 {
+		return false
+	}
+	c := name[dot+1]
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
+}

@@ -1,0 +1,271 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"sync/atomic"
+	"time"
+
+	"bollard/internal/failpoint"
+	"bollard/ledger"
+)
+
+// clockTolerance is how far the clock may be behind what is recorded.
+const clockTolerance = 5 * time.Minute
+
+// recordTimeout bounds the write that follows a signature. It doesn't end with
+// the requester: what was signed is recorded.
+const recordTimeout = 30 * time.Second
+
+// Prepared is the token of the first phase; only it can be issued, once.
+type Prepared struct {
+	authority *Authority
+	issuer    *issuer
+	template  *x509.Certificate
+	key       crypto.PublicKey
+	intent    Intent
+	used      atomic.Bool
+}
+
+// Intent is what was recorded.
+func (p *Prepared) Intent() Intent { return p.intent }
+
+// Prepare is the first phase: it builds the certificate from profile and
+// subject, lints exactly the bytes that will be signed and records the intent
+// durably. ErrClock, ErrKeyInUse and *LintError say why it doesn't.
+func (a *Authority) Prepare(ctx context.Context, order Order) (*Prepared, error) {
+	h, err := hierarchyFor(order.Profile)
+	if err != nil {
+		return nil, err
+	}
+	issuing := a.issuing[h.kind]
+	if issuing == nil {
+		return nil, fmt.Errorf("hierarchy %s has no issuing CA; run bollard init", h.kind)
+	}
+	return a.prepare(ctx, issuing, order)
+}
+
+func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prepared, error) {
+	profile := profiles[order.Profile]
+	if order.Key.public == nil {
+		return nil, errors.New("internal error: order without a proven key")
+	}
+	if (order.Profile == ProfileStation) != (order.Station != "") {
+		return nil, fmt.Errorf("internal error: profile %s with station %q", order.Profile, order.Station)
+	}
+	now := a.cfg.Clock().UTC()
+	if err := a.checkClock(ctx, now); err != nil {
+		return nil, err
+	}
+	class, err := classOf(order.Key.public)
+	if err != nil {
+		return nil, err
+	}
+	if !profile.allows(class) {
+		return nil, fmt.Errorf("profile %s doesn't allow %s keys", profile.Name, class)
+	}
+	release, err := a.claimKey(ctx, order, profile)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+
+	// 1. What the certificate will say.
+	plan, err := a.plan(by, profile, order, now)
+	if err != nil {
+		return nil, err
+	}
+	template, err := a.template(plan)
+	if err != nil {
+		return nil, err
+	}
+	// 2. The same bytes under a key nobody trusts, for lint.
+	der, err := sign(rand.Reader, by, template, order.Key.public, by.throwaway)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't build a %s certificate: %w", profile.Name, err)
+	}
+	draft, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read back a %s certificate: %w", profile.Name, err)
+	}
+	if err := lint(draft, plan); err != nil {
+		return nil, err
+	}
+	// 3. The intent, on disk, before anything is signed with the CA's key.
+	p := &Prepared{authority: a, issuer: by, template: template, key: order.Key.public, intent: Intent{
+		Serial:    plan.serial.Text(16),
+		Issuer:    by.name,
+		Profile:   profile.Name,
+		Station:   order.Station,
+		Requester: order.Requester,
+		Reference: order.Reference,
+		TBSHash:   hashHex(draft.RawTBSCertificate),
+		KeyHash:   order.Key.Hash(),
+		Subject:   draft.Subject.String(),
+		NotBefore: draft.NotBefore,
+		NotAfter:  draft.NotAfter,
+		CreatedAt: now,
+	}}
+	if err := a.cfg.Store.PutIntent(ctx, p.intent, p.event("certificate.intent")); err != nil {
+		return nil, fmt.Errorf("couldn't record the intent to issue; nothing was signed: %w", err)
+	}
+	return p, nil
+}
+
+// Issue is the second phase: it signs what was prepared, checks that exactly
+// that was signed, and records it before it is returned. A token works once,
+// whatever comes of it.
+func (a *Authority) Issue(ctx context.Context, p *Prepared) (*Issued, error) {
+	if p == nil || p.authority != a {
+		return nil, errors.New("internal error: this authority didn't prepare that certificate")
+	}
+	if !p.used.CompareAndSwap(false, true) {
+		return nil, ErrTokenUsed
+	}
+	failpoint.Hit("ca.after-intent")
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// 1. Sign. From here on a certificate may exist; its intent does.
+	der, err := sign(rand.Reader, p.issuer, p.template, p.key, p.issuer.signer)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't sign certificate %s: %w", p.intent.Serial, err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read back certificate %s: %w", p.intent.Serial, err)
+	}
+	// 2. What was linted and recorded is what was signed, by the right key.
+	if hashHex(cert.RawTBSCertificate) != p.intent.TBSHash {
+		return nil, fmt.Errorf("internal error: certificate %s isn't the one that was recorded; it is not given out", p.intent.Serial)
+	}
+	verifier := p.issuer.cert
+	if verifier == nil {
+		verifier = cert
+	}
+	if err := verifier.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
+		return nil, fmt.Errorf("the signature of certificate %s doesn't verify; it is not given out: %w", p.intent.Serial, err)
+	}
+	failpoint.Hit("ca.after-sign")
+	// 3. Recorded, on disk, before anybody gets it.
+	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	at := a.cfg.Clock().UTC()
+	if err := a.cfg.Store.PutIssued(recording, p.intent.Serial, der, at, p.event("certificate.issued")); err != nil {
+		return nil, fmt.Errorf("couldn't record certificate %s; it is not given out: %w", p.intent.Serial, err)
+	}
+	failpoint.Hit("ca.after-issued")
+	record := Record{Intent: p.intent, State: StateIssued, DER: der, IssuedAt: at}
+	return &Issued{Record: record, Certificate: cert, Chain: p.issuer.chain}, nil
+}
+
+func (p *Prepared) event(kind string) ledger.Event {
+	data := map[string]string{
+		"issuer": p.intent.Issuer, "profile": p.intent.Profile,
+		"tbs": p.intent.TBSHash, "key": p.intent.KeyHash,
+		"not_after": p.intent.NotAfter.UTC().Format(time.RFC3339),
+	}
+	if p.intent.Station != "" {
+		data["station"] = p.intent.Station
+	}
+	if p.intent.Reference != "" {
+		data["reference"] = p.intent.Reference
+	}
+	return ledger.Event{Kind: kind, Subject: p.intent.Serial, Actor: p.intent.Requester, Data: data}
+}
+
+// sign makes the certificate: the same to-be-signed bytes whichever key signs.
+func sign(random io.Reader, by *issuer, template *x509.Certificate, key crypto.PublicKey, signer crypto.Signer) ([]byte, error) {
+	parent := *template
+	if by.cert != nil {
+		parent = *by.cert
+	}
+	// crypto/x509 insists that parent and signer agree, unless it doesn't know.
+	parent.PublicKey = nil
+	return x509.CreateCertificate(random, template, &parent, key, signer)
+}
+
+// newSerial draws 128 random bits (RFC 5280 §4.1.2.2: positive, at most 20
+// octets). Numbers with a leading zero digit are drawn again, so that the
+// serial is always 32 hex digits.
+func newSerial(random io.Reader) (*big.Int, error) {
+	for range 64 {
+		var b [16]byte
+		if _, err := io.ReadFull(random, b[:]); err != nil {
+			return nil, fmt.Errorf("couldn't draw a serial number: %w", err)
+		}
+		if b[0] >= 0x10 {
+			return new(big.Int).SetBytes(b[:]), nil
+		}
+	}
+	return nil, errors.New("couldn't draw a serial number: the random source is broken")
+}
+
+// checkClock refuses to sign with a clock that went back: dates would lie.
+func (a *Authority) checkClock(ctx context.Context, now time.Time) error {
+	newest, err := a.cfg.Store.NewestTime(ctx)
+	if err != nil {
+		return fmt.Errorf("couldn't compare the clock with what is recorded: %w", err)
+	}
+	if now.Before(newest.Add(-clockTolerance)) {
+		return fmt.Errorf("%w: it says %s, the newest record %s; set the clock right (traffic goes on, nothing is signed)",
+			ErrClock, now.Format(time.RFC3339), newest.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// claimKey refuses keys that belong to a CA, another station or another
+// purpose, and holds the key until the intent is recorded.
+func (a *Authority) claimKey(ctx context.Context, order Order, profile Profile) (release func(), err error) {
+	hash := order.Key.Hash()
+	owner := profile.Role + "\x00" + order.Station
+	a.mu.Lock()
+	if other, taken := a.claimed[hash]; taken && other.owner != owner {
+		a.mu.Unlock()
+		return nil, fmt.Errorf("%w: another request with it is under way", ErrKeyInUse)
+	} else if taken {
+		other.holders++
+	} else {
+		a.claimed[hash] = &claim{owner: owner, holders: 1}
+	}
+	a.mu.Unlock()
+	release = func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if c := a.claimed[hash]; c.holders > 1 {
+			c.holders--
+		} else {
+			delete(a.claimed, hash)
+		}
+	}
+	records, err := a.cfg.Store.CertificatesByKey(ctx, hash)
+	if err != nil {
+		release()
+		return nil, fmt.Errorf("couldn't check whether the key is in use: %w", err)
+	}
+	for _, r := range records {
+		if err := clash(r, order, profile); err != nil {
+			release()
+			return nil, err
+		}
+	}
+	return release, nil
+}
+
+func clash(r Record, order Order, profile Profile) error {
+	switch {
+	case !r.External && profiles[r.Profile].Role != profile.Role:
+		return fmt.Errorf("%w: it is a %s key", ErrKeyInUse, profiles[r.Profile].Role)
+	case r.Station != order.Station:
+		return fmt.Errorf("%w: it belongs to station %q", ErrKeyInUse, r.Station)
+	case r.State == StateRevoked && r.Reason == "keyCompromise":
+		return fmt.Errorf("%w: certificate %s with it was revoked for keyCompromise", ErrKeyInUse, r.Serial)
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+)
+
+// LintError says why a certificate isn't issued: it isn't what its profile
+// demands. That is Bollard's own fault, never the requester's.
+type LintError struct {
+	Profile string
+	Faults  []string
+}
+
+func (e *LintError) Error() string {
+	return fmt.Sprintf("a %s certificate failed its lint, nothing was signed: %s", e.Profile, strings.Join(e.Faults, "; "))
+}
+
+// limit is the second bookkeeping of a profile: what may leave under its name,
+// written down apart from the profile itself, so that one mistaken edit there
+// stops issuing instead of changing certificates.
+type limit struct {
+	ca         bool
+	pathLength int // -1: none
+	longest    time.Duration
+	usage      x509.KeyUsage
+	usageRSA   x509.KeyUsage
+	server     bool // EKU exactly serverAuth; else none
+	san        bool
+}
+
+const (
+	year       = 366 * 24 * time.Hour
+	caKeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+)
+
+var limits = map[string]limit{
+	ProfileRoot:    {ca: true, pathLength: -1, longest: 20 * year, usage: caKeyUsage, usageRSA: caKeyUsage},
+	ProfileIssuing: {ca: true, pathLength: 0, longest: 10 * year, usage: caKeyUsage, usageRSA: caKeyUsage},
+	ProfileStation: {
+		pathLength: -1, longest: year,
+		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
+	},
+	ProfileServer: {
+		pathLength: -1, longest: 91 * 24 * time.Hour, server: true, san: true,
+		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+	},
+	ProfileServerCNOnly: {
+		pathLength: -1, longest: 91 * 24 * time.Hour, server: true,
+		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+	},
+}
+
+// linter collects faults.
+type linter struct {
+	cert   *x509.Certificate
+	plan   plan
+	limit  limit
+	faults []string
+}
+
+func (l *linter) demand(ok bool, format string, args ...any) {
+	if !ok {
+		l.faults = append(l.faults, fmt.Sprintf(format, args...))
+	}
+}
+
+// lint holds a certificate against its plan, its profile's limits and RFC 5280.
+func lint(cert *x509.Certificate, p plan) error {
+	known, ok := limits[p.profile.Name]
+	l := &linter{cert: cert, plan: p, limit: known}
+	l.demand(ok, "profile %q has no limits", p.profile.Name)
+	l.head()
+	l.names()
+	l.validity()
+	l.key()
+	l.extensions()
+	faults, err := lintRFC5280(cert.Raw, p.profile.Name)
+	l.demand(err == nil, "%v", err)
+	l.faults = append(l.faults, faults...)
+	if len(l.faults) > 0 {
+		return &LintError{Profile: p.profile.Name, Faults: l.faults}
+	}
+	return nil
+}
+
+func (l *linter) head() {
+	c := l.cert
+	l.demand(c.Version == 3, "version %d", c.Version)
+	l.demand(c.SerialNumber.Cmp(l.plan.serial) == 0, "another serial number than planned")
+	// RFC 5280 §4.1.2.2: positive, at most 20 octets.
+	l.demand(c.SerialNumber.Sign() > 0 && c.SerialNumber.BitLen() <= 128 && c.SerialNumber.BitLen() > 124,
+		"serial number of %d bits", c.SerialNumber.BitLen())
+	l.demand(c.SignatureAlgorithm == l.plan.issuer.algorithm, "signature algorithm %s", c.SignatureAlgorithm)
+	l.demand(strongSignature(c.SignatureAlgorithm), "weak signature algorithm %s (A00.FR.506)", c.SignatureAlgorithm)
+	if issuer := l.plan.issuer.cert; issuer != nil {
+		l.demand(bytes.Equal(c.RawIssuer, issuer.RawSubject), "issuer isn't %s", l.plan.issuer.name)
+	} else {
+		l.demand(bytes.Equal(c.RawIssuer, c.RawSubject), "not self-issued")
+	}
+}
+
+func strongSignature(a x509.SignatureAlgorithm) bool {
+	switch a {
+	case x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512,
+		x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
+		x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS:
+		return true
+	}
+	return false
+}
+
+func (l *linter) names() {
+	c := l.cert
+	want, err := asn1.Marshal(l.plan.subject.ToRDNSequence())
+	l.demand(err == nil && bytes.Equal(c.RawSubject, want), "subject differs from the plan")
+	attributes := 2 // O and CN
+	if l.limit.ca && len(l.plan.subject.Country) > 0 {
+		attributes = 3
+	}
+	l.demand(len(c.Subject.Names) == attributes, "subject has %d attributes, want %d", len(c.Subject.Names), attributes)
+	l.demand(c.Subject.CommonName != "", "no common name")
+	l.demand(len(c.Subject.Organization) == 1 && c.Subject.Organization[0] != "", "no organisation (A00.FR.509)")
+	if l.plan.profile.Name == ProfileStation {
+		l.demand(!looksLikeHost(c.Subject.CommonName), "common name looks like a host (A00.FR.511)")
+	}
+	var dns []string
+	var ips []net.IP
+	if l.limit.san {
+		dns, ips = l.plan.dns, l.plan.ips
+		l.demand(len(dns)+len(ips) > 0, "no alternative names")
+		for _, name := range dns {
+			l.demand(!strings.Contains(name, "*"), "wildcard name")
+		}
+	}
+	l.demand(slices.Equal(c.DNSNames, dns), "DNS names differ from the plan")
+	l.demand(slices.EqualFunc(c.IPAddresses, ips, net.IP.Equal), "IP addresses differ from the plan")
+	l.demand(len(c.EmailAddresses) == 0 && len(c.URIs) == 0, "e-mail or URI names")
+}
+
+func (l *linter) validity() {
+	c := l.cert
+	l.demand(c.NotBefore.Equal(l.plan.notBefore), "notBefore differs from the plan")
+	l.demand(c.NotAfter.Equal(l.plan.notAfter), "notAfter differs from the plan")
+	l.demand(c.NotBefore.Before(c.NotAfter), "never valid")
+	l.demand(c.NotAfter.Sub(c.NotBefore) <= l.limit.longest+2*time.Hour, "valid for %s", c.NotAfter.Sub(c.NotBefore))
+	if issuer := l.plan.issuer.cert; issuer != nil {
+		l.demand(!c.NotAfter.After(issuer.NotAfter) && !c.NotBefore.Before(issuer.NotBefore), "not valid only while its issuer is")
+	}
+}
+
+func (l *linter) key() {
+	want, err := x509.MarshalPKIXPublicKey(l.plan.key)
+	l.demand(err == nil && bytes.Equal(l.cert.RawSubjectPublicKeyInfo, want), "another key than proven")
+	err = checkKey(l.cert.PublicKey)
+	l.demand(err == nil, "%v", err)
+	if by := l.plan.issuer; by.cert != nil {
+		l.demand(!bytes.Equal(l.cert.RawSubjectPublicKeyInfo, by.cert.RawSubjectPublicKeyInfo), "the issuer's own key")
+	}
+}
+
+var (
+	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
+	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidSAN              = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
+	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+)
+
+func (l *linter) extensions() {
+	c := l.cert
+	// Exactly these, with RFC 5280's criticality (§4.2.1).
+	want := []string{oidSubjectKeyID.String(), oidKeyUsage.String() + " critical", oidBasicConstraints.String() + " critical"}
+	if l.limit.server {
+		want = append(want, oidExtKeyUsage.String())
+	}
+	if l.limit.san {
+		want = append(want, oidSAN.String())
+	}
+	if l.plan.issuer.cert != nil {
+		want = append(want, oidAuthorityKeyID.String())
+		l.demand(bytes.Equal(c.AuthorityKeyId, l.plan.issuer.cert.SubjectKeyId), "authority key identifier isn't the issuer's")
+	}
+	got := extensionList(c.Extensions)
+	slices.Sort(want)
+	l.demand(slices.Equal(got, want), "extensions [%s], want [%s]", strings.Join(got, ", "), strings.Join(want, ", "))
+
+	l.demand(c.BasicConstraintsValid && c.IsCA == l.limit.ca, "CA is %t", c.IsCA)
+	if l.limit.ca {
+		length := c.MaxPathLen
+		l.demand(length == l.limit.pathLength, "path length %d", length)
+	}
+	usage := l.limit.usage
+	if isRSA(c.PublicKey) {
+		usage = l.limit.usageRSA
+	}
+	l.demand(c.KeyUsage == usage, "key usage %#x, want %#x", int(c.KeyUsage), int(usage))
+	var ekus []x509.ExtKeyUsage
+	if l.limit.server {
+		ekus = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	}
+	l.demand(slices.Equal(c.ExtKeyUsage, ekus) && len(c.UnknownExtKeyUsage) == 0, "extended key usage %v (A00.FR.514)", c.ExtKeyUsage)
+	keyID, err := subjectKeyID(l.plan.key)
+	l.demand(err == nil && bytes.Equal(c.SubjectKeyId, keyID), "subject key identifier isn't the key's")
+}
+
+func extensionList(extensions []pkix.Extension) []string {
+	var list []string
+	for _, e := range extensions {
+		name := e.Id.String()
+		if e.Critical {
+			name += " critical"
+		}
+		list = append(list, name)
+	}
+	slices.Sort(list)
+	return list
+}
+
+func isRSA(key crypto.PublicKey) bool {
+	_, ok := key.(*rsa.PublicKey)
+	return ok
+}

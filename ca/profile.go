@@ -1,0 +1,205 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	"time"
+)
+
+// Names of the profiles.
+const (
+	ProfileRoot         = "root"
+	ProfileIssuing      = "issuing"
+	ProfileStation      = "station"
+	ProfileServer       = "server"
+	ProfileServerCNOnly = "server-cn-only"
+	// ProfileExternal marks records of certificates other CAs issued.
+	ProfileExternal = "external"
+)
+
+// KeyClass is a kind and size of public key.
+type KeyClass string
+
+// The key classes any profile may allow. P-224, though A00.FR.503 has it, is
+// not among them: TLS 1.3 can't use it.
+const (
+	ClassP256    KeyClass = "P-256"
+	ClassP384    KeyClass = "P-384"
+	ClassP521    KeyClass = "P-521"
+	ClassRSA2048 KeyClass = "RSA-2048" // 2048 to 3071 bits
+	ClassRSA3072 KeyClass = "RSA-3072" // 3072 to 4096 bits
+)
+
+// NameRule says what names a profile's certificate carries.
+type NameRule string
+
+const (
+	namesCA      NameRule = "ca"      // O and CN, no SAN
+	namesStation NameRule = "station" // CN = serial number of the station, no SAN (A00.FR.511)
+	namesServer  NameRule = "server"  // CN = first name, SAN = all
+	namesCNOnly  NameRule = "cn-only" // CN = FQDN, no SAN (A00.FR.510, .511 note)
+)
+
+// Profile is everything that is the same in all certificates of one purpose.
+type Profile struct {
+	Name   string
+	Role   string // profiles of one role may share a key over time; others never do
+	Issuer string // profile of the issuing CA; its own name: self-signed
+	CA     bool
+	// PathLength is the pathLenConstraint of a CA, -1 for none.
+	PathLength int
+	Years      int
+	Days       int
+	Backdate   time.Duration // notBefore lies this much in the past, for slow station clocks
+	KeyUsage   x509.KeyUsage
+	// KeyUsageRSA is added for RSA keys.
+	KeyUsageRSA x509.KeyUsage
+	ExtKeyUsage []x509.ExtKeyUsage
+	Names       NameRule
+	Keys        []KeyClass
+	// RenewAfter is the part of the validity, in percent, after which a
+	// certificate is renewed; up to RenewJitter percent earlier, by serial.
+	RenewAfter, RenewJitter int
+}
+
+// everyKey: what stations have today; both kinds are demanded (A00.FR.501 to .503).
+var everyKey = []KeyClass{ClassP256, ClassP384, ClassP521, ClassRSA2048, ClassRSA3072}
+
+// profiles is data: a further profile is a further row.
+var profiles = map[string]Profile{
+	ProfileRoot: {
+		Name: ProfileRoot, Role: ProfileRoot, Issuer: ProfileRoot,
+		CA: true, PathLength: -1, Years: 20, Backdate: time.Hour,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		Names:    namesCA, Keys: everyKey, RenewAfter: 66,
+	},
+	ProfileIssuing: {
+		Name: ProfileIssuing, Role: ProfileIssuing, Issuer: ProfileRoot,
+		CA: true, PathLength: 0, Years: 10, Backdate: time.Hour,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		Names:    namesCA, Keys: everyKey, RenewAfter: 66,
+	},
+	// No ExtendedKeyUsage: A00.FR.514 strongly recommends against it, and a
+	// certificate without one is good for client authentication everywhere
+	// (RFC 5280 §4.2.1.12). That it can't pose as a server comes from its
+	// names: a serial number as CN (A00.FR.511) and no SAN. A client key only
+	// signs the handshake, so digitalSignature suffices for RSA too.
+	ProfileStation: {
+		Name: ProfileStation, Role: ProfileStation, Issuer: ProfileIssuing,
+		Years: 1, Backdate: time.Hour,
+		KeyUsage: x509.KeyUsageDigitalSignature,
+		Names:    namesStation, Keys: everyKey, RenewAfter: 66, RenewJitter: 6,
+	},
+	// serverAuth, against A00.FR.514's recommendation: TLS stacks of today
+	// refuse a server without it or treat it as any purpose, and a server key
+	// must not pass as a station's. keyEncipherment is what the demanded
+	// TLS_RSA_WITH_* suites use (A00.FR.318 and its like).
+	ProfileServer: {
+		Name: ProfileServer, Role: ProfileServer, Issuer: ProfileIssuing,
+		Days: 90, Backdate: time.Hour,
+		KeyUsage: x509.KeyUsageDigitalSignature, KeyUsageRSA: x509.KeyUsageKeyEncipherment,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Names:       namesServer, Keys: everyKey, RenewAfter: 66, RenewJitter: 2,
+	},
+	ProfileServerCNOnly: {
+		Name: ProfileServerCNOnly, Role: ProfileServer, Issuer: ProfileIssuing,
+		Days: 90, Backdate: time.Hour,
+		KeyUsage: x509.KeyUsageDigitalSignature, KeyUsageRSA: x509.KeyUsageKeyEncipherment,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Names:       namesCNOnly, Keys: everyKey, RenewAfter: 66, RenewJitter: 2,
+	},
+}
+
+// Profiles returns the names of the profiles a certificate can be ordered for.
+func Profiles() []string {
+	return []string{ProfileStation, ProfileServer, ProfileServerCNOnly}
+}
+
+// end returns notAfter for a notBefore of now less Backdate: the validity
+// counts from now, and its last second is included (RFC 5280 §4.1.2.5).
+func (p Profile) end(now time.Time) time.Time {
+	return now.AddDate(p.Years, 0, p.Days).Add(-time.Second)
+}
+
+// usage returns the KeyUsage for a public key.
+func (p Profile) usage(key crypto.PublicKey) x509.KeyUsage {
+	if _, ok := key.(*rsa.PublicKey); ok {
+		return p.KeyUsage | p.KeyUsageRSA
+	}
+	return p.KeyUsage
+}
+
+func (p Profile) allows(class KeyClass) bool {
+	for _, c := range p.Keys {
+		if c == class {
+			return true
+		}
+	}
+	return false
+}
+
+// signatureAlgorithm is the one an issuer's key signs with (A00.FR.504, .506).
+// RSA CAs sign PKCS#1 v1.5 rather than PSS (A00.FR.505 "should"): stations'
+// TLS stacks that lack PSS in certificates are common.
+func signatureAlgorithm(issuer crypto.PublicKey) (x509.SignatureAlgorithm, error) {
+	class, err := classOf(issuer)
+	if err != nil {
+		return 0, err
+	}
+	switch class {
+	case ClassP256:
+		return x509.ECDSAWithSHA256, nil
+	case ClassP384:
+		return x509.ECDSAWithSHA384, nil
+	case ClassP521:
+		return x509.ECDSAWithSHA512, nil
+	}
+	return x509.SHA256WithRSA, nil
+}
+
+// classOf returns the class of a key, or why no profile allows it.
+func classOf(key crypto.PublicKey) (KeyClass, error) {
+	switch key := key.(type) {
+	case *ecdsa.PublicKey:
+		switch name := key.Curve.Params().Name; name {
+		case "P-256", "P-384", "P-521":
+			return KeyClass(name), nil
+		default:
+			return "", fmt.Errorf("elliptic curve %s isn't allowed (allowed: P-256, P-384, P-521)", name)
+		}
+	case *rsa.PublicKey:
+		switch bits := key.N.BitLen(); {
+		case bits < 2048:
+			return "", fmt.Errorf("RSA key of %d bits is too short (at least 2048, A00.FR.502)", bits)
+		case bits > 4096:
+			return "", fmt.Errorf("RSA key of %d bits is too long (at most 4096)", bits)
+		case bits >= 3072:
+			return ClassRSA3072, nil
+		}
+		return ClassRSA2048, nil
+	}
+	return "", fmt.Errorf("key type %T isn't allowed (allowed: ECDSA, RSA)", key)
+}
+
+// RenewAt returns when a certificate of this profile is to be renewed. It
+// depends on the certificate alone, so that every process and restart agrees,
+// and spreads a fleet that enrolled on one day over the jitter.
+func (p Profile) RenewAt(cert *x509.Certificate) time.Time {
+	life := cert.NotAfter.Sub(cert.NotBefore)
+	due := life / 100 * time.Duration(p.RenewAfter)
+	if p.RenewJitter > 0 {
+		sum := sha256.Sum256(cert.SerialNumber.Bytes())
+		window := int64(life / 100 * time.Duration(p.RenewJitter))
+		early := new(big.Int).Mod(new(big.Int).SetBytes(sum[:]), big.NewInt(window+1))
+		due -= time.Duration(early.Int64())
+	}
+	return cert.NotBefore.Add(due)
+}
+
+// RenewAt returns when a station's certificate, own or not, is to be renewed.
+func RenewAt(cert *x509.Certificate) time.Time { return profiles[ProfileStation].RenewAt(cert) }

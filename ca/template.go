@@ -1,0 +1,111 @@
+package ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"time"
+)
+
+// plan is everything a certificate is to say, worked out once: the template is
+// made from it, and lint holds the result against it.
+type plan struct {
+	profile   Profile
+	issuer    *issuer
+	serial    *big.Int
+	subject   pkix.Name
+	dns       []string
+	ips       []net.IP
+	key       crypto.PublicKey
+	keyID     []byte
+	notBefore time.Time
+	notAfter  time.Time
+}
+
+func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time) (plan, error) {
+	name := subjectName(profile, order.Subject, a.cfg.Organisation, a.cfg.Country)
+	if err := checkNames(profile, name, order.Subject); err != nil {
+		return plan{}, fmt.Errorf("couldn't issue a %s certificate: %w", profile.Name, err)
+	}
+	if profile.Names == namesStation && a.isServerName(name.CommonName) {
+		return plan{}, fmt.Errorf("couldn't issue a %s certificate: the serial number is the name of this server (A00.FR.511)", profile.Name)
+	}
+	serial, err := newSerial(a.random)
+	if err != nil {
+		return plan{}, err
+	}
+	keyID, err := subjectKeyID(order.Key.public)
+	if err != nil {
+		return plan{}, err
+	}
+	second := now.Truncate(time.Second)
+	p := plan{
+		profile: profile, issuer: by, serial: serial, subject: name,
+		dns: order.Subject.DNSNames, ips: order.Subject.IPAddresses,
+		key: order.Key.public, keyID: keyID,
+		notBefore: second.Add(-profile.Backdate), notAfter: profile.end(second),
+	}
+	if by.cert != nil {
+		if !now.Before(by.cert.NotAfter) {
+			return plan{}, fmt.Errorf("couldn't issue a %s certificate: %s expired on %s", profile.Name, by.name, by.cert.NotAfter.Format(time.DateOnly))
+		}
+		// Nothing outlives its issuer, or begins before it.
+		if p.notAfter.After(by.cert.NotAfter) {
+			p.notAfter = by.cert.NotAfter
+		}
+		if p.notBefore.Before(by.cert.NotBefore) {
+			p.notBefore = by.cert.NotBefore
+		}
+	}
+	return p, nil
+}
+
+// template turns a plan into what crypto/x509 takes.
+func template(p plan) (*x509.Certificate, error) {
+	t := &x509.Certificate{
+		SerialNumber:          p.serial,
+		Subject:               p.subject,
+		NotBefore:             p.notBefore,
+		NotAfter:              p.notAfter,
+		SignatureAlgorithm:    p.issuer.algorithm,
+		KeyUsage:              p.profile.usage(p.key),
+		ExtKeyUsage:           p.profile.ExtKeyUsage,
+		BasicConstraintsValid: true,
+		IsCA:                  p.profile.CA,
+		SubjectKeyId:          p.keyID,
+	}
+	if p.profile.CA {
+		t.MaxPathLen = p.profile.PathLength
+		t.MaxPathLenZero = p.profile.PathLength == 0
+	}
+	if p.issuer.cert != nil {
+		if len(p.issuer.cert.SubjectKeyId) == 0 {
+			return nil, errors.New("internal error: the issuer has no key identifier")
+		}
+		t.AuthorityKeyId = bytes.Clone(p.issuer.cert.SubjectKeyId)
+	}
+	if p.profile.Names == namesServer {
+		t.DNSNames = p.dns
+		t.IPAddresses = p.ips
+	}
+	return t, nil
+}
+
+// similarKey makes a throw-away key that signs with the same algorithm.
+func similarKey(public crypto.PublicKey) (crypto.Signer, error) {
+	switch key := public.(type) {
+	case *ecdsa.PublicKey:
+		return ecdsa.GenerateKey(key.Curve, rand.Reader)
+	case *rsa.PublicKey:
+		return rsa.GenerateKey(rand.Reader, 2048)
+	}
+	return nil, fmt.Errorf("internal error: no throw-away key for %T", public)
+}
