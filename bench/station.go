@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"bollard/e2e/rawws"
+)
+
+// credentials of one station, as they are handed from process to process.
+type credentials struct {
+	Identity string `json:"identity"`
+	Serial   string `json:"serial"`
+	Password string `json:"password,omitempty"`
+	Cert     string `json:"cert,omitempty"` // PEM, leaf and issuing CA
+	Key      string `json:"key,omitempty"`  // PEM
+}
+
+// ioTimeout bounds every handshake and every wait for an answer.
+const ioTimeout = 20 * time.Second
+
+// station is one connection of the generator. One goroutine uses it at a time.
+type station struct {
+	number int
+	conn   *rawws.Conn
+	sent   int
+	extra  int // CALLs that were none of the back end's
+	out    []byte
+	want   []byte
+}
+
+// dial connects a station with its certificate, or its password if it has none.
+func dial(ctx context.Context, number int, c credentials, address string, roots *x509.CertPool) (*station, error) {
+	conf := &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS13}
+	req := rawws.Request{Host: "localhost", Target: "/ocpp/" + c.Identity, Subprotocols: []string{"ocpp1.6"}}
+	if c.Cert != "" {
+		pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
+		if err != nil {
+			return nil, fmt.Errorf("couldn't load a station's certificate: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	} else {
+		req.User, req.Password = c.Identity, []byte(c.Password)
+	}
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: ioTimeout}, Config: conf}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't connect station %s: %w", c.Identity, err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(ioTimeout))
+	ws, err := rawws.Client(conn, req)
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("couldn't open station %s: %w", c.Identity, err)
+	}
+	return &station{number: number, conn: ws}, nil
+}
+
+// roundTrip sends the next message and checks every byte of its answer.
+func (s *station) roundTrip() (time.Duration, error) {
+	s.out = request(s.out, s.number, s.sent)
+	s.sent++
+	var err error
+	s.want, err = response(s.want, s.out)
+	if err != nil {
+		return 0, err
+	}
+	_ = s.conn.Net.SetDeadline(time.Now().Add(ioTimeout))
+	start := time.Now()
+	err = s.conn.WriteText(s.out)
+	if err != nil {
+		return 0, fmt.Errorf("couldn't send: %w", err)
+	}
+	got, err := s.read()
+	if err != nil {
+		return 0, fmt.Errorf("an answer is lost: %w", err)
+	}
+	took := time.Since(start)
+	if !bytes.Equal(got, s.want) {
+		return 0, fmt.Errorf("wrong bytes: got %.200q, want %q", got, s.want)
+	}
+	return took, nil
+}
+
+// read returns the next answer. CALLs are answered with NotSupported: no back
+// end of the benchmark sends any.
+func (s *station) read() ([]byte, error) {
+	for {
+		msg, err := s.conn.ReadMessage()
+		if err != nil || !isCall(msg) {
+			return msg, err
+		}
+		s.extra++
+		err = s.conn.WriteText(fmt.Appendf(nil, `[4,"%s","NotSupported","",{}]`, callID(msg)))
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *station) close() {
+	_ = s.conn.Net.SetDeadline(time.Now().Add(time.Second))
+	_ = s.conn.WriteFrame(rawws.CloseFrame(1000))
+	_ = s.conn.Net.Close()
+}
+
+// enrol gets a certificate through SignCertificate (A02) on a password
+// connection, with a fresh key.
+func (s *station) enrol(c *credentials) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: stationName(c.Serial)}, key)
+	if err != nil {
+		return fmt.Errorf("couldn't make a CSR: %w", err)
+	}
+	csr, err := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})))
+	if err != nil {
+		return err
+	}
+	_ = s.conn.Net.SetDeadline(time.Now().Add(ioTimeout))
+	err = s.conn.WriteText(fmt.Appendf(nil, `[2,"sign","SignCertificate",{"csr":%s}]`, csr))
+	if err != nil {
+		return err
+	}
+	chain, err := s.awaitChain()
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	c.Cert = chain
+	c.Key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+	_, err = tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
+	return err
+}
+
+func (s *station) awaitChain() (string, error) {
+	accepted := false
+	for {
+		msg, err := s.conn.ReadMessage()
+		if err != nil {
+			return "", fmt.Errorf("no certificate came: %w", err)
+		}
+		if !isCall(msg) {
+			if !strings.Contains(string(msg), `"Accepted"`) {
+				return "", fmt.Errorf("the CSR was answered with %.200q", msg)
+			}
+			accepted = true
+			continue
+		}
+		var call [4]json.RawMessage
+		err = json.Unmarshal(msg, &call)
+		if err != nil {
+			return "", fmt.Errorf("couldn't read a CALL: %w", err)
+		}
+		var payload struct {
+			CertificateChain string `json:"certificateChain"`
+		}
+		if string(call[2]) != `"CertificateSigned"` {
+			s.extra++
+			err = s.conn.WriteText(fmt.Appendf(nil, `[4,%s,"NotSupported","",{}]`, call[1]))
+			if err != nil {
+				return "", err
+			}
+			continue
+		}
+		err = json.Unmarshal(call[3], &payload)
+		if err != nil {
+			return "", fmt.Errorf("couldn't read CertificateSigned: %w", err)
+		}
+		err = s.conn.WriteText(fmt.Appendf(nil, `[3,%s,{"status":"Accepted"}]`, call[1]))
+		if err != nil {
+			return "", err
+		}
+		if !accepted {
+			return "", errors.New("CertificateSigned came before the CSR was answered")
+		}
+		return payload.CertificateChain, nil
+	}
+}
