@@ -75,13 +75,7 @@ type Authority struct {
 	mu      sync.Mutex
 	claimed map[string]*claim // by key hash: keys of intents not recorded yet
 	servers map[string]bool   // names of own servers, lower case: no station may have one
-	pools   map[string]Pools  // by trust list; dropped when an anchor changes
-}
-
-// claim is a key on its way into a record.
-type claim struct {
-	owner   string
-	holders int
+	pools   *cachedPools      // of StationPools
 }
 
 // caRecord is a CA certificate and where its key is.
@@ -100,7 +94,7 @@ func newAuthority(cfg Config) *Authority {
 	return &Authority{
 		cfg: cfg, random: rand.Reader, template: template,
 		issuing: map[Kind]*issuer{}, cas: map[Kind][]caRecord{},
-		claimed: map[string]*claim{}, servers: map[string]bool{}, pools: map[string]Pools{},
+		claimed: map[string]*claim{}, servers: map[string]bool{},
 	}
 }
 

@@ -105,6 +105,11 @@ func newIssuer(name, profile string, cert *x509.Certificate, signer crypto.Signe
 // the organisation (A00.FR.509) and CN only.
 func subjectName(p Profile, s Subject, organisation, country string) pkix.Name {
 	name := pkix.Name{CommonName: s.CommonName, Organization: []string{organisation}}
+	if name.CommonName == "" && len(s.DNSNames) > 0 {
+		name.CommonName = s.DNSNames[0] // the first name of a server is its CN
+	} else if name.CommonName == "" && len(s.IPAddresses) > 0 {
+		name.CommonName = s.IPAddresses[0].String()
+	}
 	if s.Organisation != "" {
 		name.Organization = []string{s.Organisation}
 	}
@@ -122,6 +127,11 @@ func checkNames(p Profile, name pkix.Name, s Subject) error {
 	if err := checkText("organisation", name.Organization[0]); err != nil {
 		return err
 	}
+	for _, host := range s.DNSNames {
+		if !isHostName(host) {
+			return fmt.Errorf("%q isn't a DNS name (letters, digits and hyphens between dots; no wildcard)", host)
+		}
+	}
 	sans := len(s.DNSNames) + len(s.IPAddresses)
 	switch p.Names {
 	case namesStation:
@@ -131,6 +141,11 @@ func checkNames(p Profile, name pkix.Name, s Subject) error {
 	case namesServer:
 		if sans == 0 {
 			return errors.New("a server certificate needs at least one name")
+		}
+		return nil
+	case namesCNOnly:
+		if sans > 1 || sans == 1 && (len(s.DNSNames) != 1 || s.DNSNames[0] != name.CommonName) {
+			return errors.New("a certificate without alternative names has one name, its common name")
 		}
 		return nil
 	}

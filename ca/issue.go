@@ -70,11 +70,10 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if !profile.allows(class) {
 		return nil, fmt.Errorf("profile %s doesn't allow %s keys", profile.Name, class)
 	}
-	release, err := a.claimKey(ctx, order, profile)
-	if err != nil {
+	if err := a.claimKey(ctx, order, profile); err != nil {
 		return nil, err
 	}
-	defer release()
+	defer a.releaseKey(order.Key.Hash())
 
 	// 1. What the certificate will say.
 	plan, err := a.plan(by, profile, order, now)
@@ -216,56 +215,6 @@ func (a *Authority) checkClock(ctx context.Context, now time.Time) error {
 	if now.Before(newest.Add(-clockTolerance)) {
 		return fmt.Errorf("%w: it says %s, the newest record %s; set the clock right (traffic goes on, nothing is signed)",
 			ErrClock, now.Format(time.RFC3339), newest.UTC().Format(time.RFC3339))
-	}
-	return nil
-}
-
-// claimKey refuses keys that belong to a CA, another station or another
-// purpose, and holds the key until the intent is recorded.
-func (a *Authority) claimKey(ctx context.Context, order Order, profile Profile) (release func(), err error) {
-	hash := order.Key.Hash()
-	owner := profile.Role + "\x00" + order.Station
-	a.mu.Lock()
-	if other, taken := a.claimed[hash]; taken && other.owner != owner {
-		a.mu.Unlock()
-		return nil, fmt.Errorf("%w: another request with it is under way", ErrKeyInUse)
-	} else if taken {
-		other.holders++
-	} else {
-		a.claimed[hash] = &claim{owner: owner, holders: 1}
-	}
-	a.mu.Unlock()
-	release = func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if c := a.claimed[hash]; c.holders > 1 {
-			c.holders--
-		} else {
-			delete(a.claimed, hash)
-		}
-	}
-	records, err := a.cfg.Store.CertificatesByKey(ctx, hash)
-	if err != nil {
-		release()
-		return nil, fmt.Errorf("couldn't check whether the key is in use: %w", err)
-	}
-	for _, r := range records {
-		if err := clash(r, order, profile); err != nil {
-			release()
-			return nil, err
-		}
-	}
-	return release, nil
-}
-
-func clash(r Record, order Order, profile Profile) error {
-	switch {
-	case !r.External && profiles[r.Profile].Role != profile.Role:
-		return fmt.Errorf("%w: it is a %s key", ErrKeyInUse, profiles[r.Profile].Role)
-	case r.Station != order.Station:
-		return fmt.Errorf("%w: it belongs to station %q", ErrKeyInUse, r.Station)
-	case r.State == StateRevoked && r.Reason == "keyCompromise":
-		return fmt.Errorf("%w: certificate %s with it was revoked for keyCompromise", ErrKeyInUse, r.Serial)
 	}
 	return nil
 }

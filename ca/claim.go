@@ -1,0 +1,71 @@
+package ca
+
+import (
+	"context"
+	"fmt"
+)
+
+// claim is a key on its way into a record.
+type claim struct {
+	owner   string
+	holders int
+}
+
+// claimKey refuses keys that belong to a CA, another station or another
+// purpose, and holds the key until releaseKey: two stations that come with one
+// key at the same moment can't both find it free.
+func (a *Authority) claimKey(ctx context.Context, order Order, profile Profile) error {
+	hash := order.Key.Hash()
+	if err := a.hold(hash, profile.Role+"\x00"+order.Station); err != nil {
+		return err
+	}
+	records, err := a.cfg.Store.CertificatesByKey(ctx, hash)
+	if err != nil {
+		a.releaseKey(hash)
+		return fmt.Errorf("couldn't check whether the key is in use: %w", err)
+	}
+	for _, r := range records {
+		if err := clash(r, order, profile); err != nil {
+			a.releaseKey(hash)
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Authority) hold(hash, owner string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c, taken := a.claimed[hash]
+	switch {
+	case !taken:
+		a.claimed[hash] = &claim{owner: owner, holders: 1}
+	case c.owner != owner:
+		return fmt.Errorf("%w: another request with it is under way", ErrKeyInUse)
+	default:
+		c.holders++
+	}
+	return nil
+}
+
+func (a *Authority) releaseKey(hash string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.claimed[hash]; c.holders > 1 {
+		c.holders--
+	} else {
+		delete(a.claimed, hash)
+	}
+}
+
+func clash(r Record, order Order, profile Profile) error {
+	switch {
+	case !r.External && profiles[r.Profile].Role != profile.Role:
+		return fmt.Errorf("%w: it is a %s key", ErrKeyInUse, profiles[r.Profile].Role)
+	case r.Station != order.Station:
+		return fmt.Errorf("%w: it belongs to station %q", ErrKeyInUse, r.Station)
+	case r.State == StateRevoked && r.Reason == "keyCompromise":
+		return fmt.Errorf("%w: certificate %s with it was revoked for keyCompromise", ErrKeyInUse, r.Serial)
+	}
+	return nil
+}
