@@ -1,0 +1,75 @@
+// Package admin is what an operator can do: typed operations in one Registry,
+// reached in process, or over the unix socket of a running server, and the
+// HTTP surface that monitoring reads.
+//
+// It promises that an operation behaves the same whichever way it is reached,
+// that every one that changes something names its actor, and that what it
+// answers holds no stored secret.
+package admin
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"time"
+
+	"bollard/ca"
+	"bollard/fleet"
+	"bollard/ledger"
+)
+
+// Store is what the operations read and write beside fleet and ca. *store.Store
+// is one. Methods are safe for concurrent use; writes are durable on return.
+type Store interface {
+	Certificate(ctx context.Context, serial string) (ca.Record, error)
+	Certificates(ctx context.Context, f ca.Filter) ([]ca.Record, error)
+	NewestTime(ctx context.Context) (time.Time, error)
+	Entries(ctx context.Context, from uint64) iter.Seq2[ledger.Entry, error]
+	SetSecret(ctx context.Context, name string, ciphertext []byte, events ...ledger.Event) error
+}
+
+// Config of the operations.
+type Config struct {
+	Fleet     *fleet.Service
+	Authority *ca.Authority
+	Store     Store
+	// Live is the directory of live sessions; nil when no server runs in this process.
+	Live fleet.Sessions
+	// Seal encrypts a secret for storage under a name.
+	Seal func(name string, secret []byte) ([]byte, error)
+	// Revoked is called after a revocation, so that a cached CRL is made anew. May be nil.
+	Revoked func()
+	// Server describes the running server; nil when none runs in this process.
+	Server func() Server
+	Clock  func() time.Time
+	Log    *slog.Logger
+}
+
+// operations serve the Registry New returns.
+type operations struct{ cfg Config }
+
+// New returns the Registry with every operation in it.
+func New(cfg Config) *Registry {
+	o := &operations{cfg: cfg}
+	r := &Registry{operations: map[string]operation{}}
+	o.registerStations(r)
+	o.registerCertificates(r)
+	o.registerTrust(r)
+	o.registerStatus(r)
+	return r
+}
+
+type actorKey struct{}
+
+// WithActor says who acts, such as "operator:alice", for the ledger.
+func WithActor(ctx context.Context, actor string) context.Context {
+	return context.WithValue(ctx, actorKey{}, actor)
+}
+
+// Actor is who acts. Without WithActor it is an operator nobody named.
+func Actor(ctx context.Context) string {
+	if actor, ok := ctx.Value(actorKey{}).(string); ok {
+		return actor
+	}
+	return "operator"
+}

@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"bollard/ca"
+	"bollard/fleet"
+)
+
+// ErrorKind says whose fault an error is; the exit code follows from it.
+type ErrorKind string
+
+// A usage error is the caller's (exit code 2); a refusal is a decision, a
+// failure is circumstances (exit code 1).
+const (
+	KindUsage   ErrorKind = "usage"
+	KindRefused ErrorKind = "refused"
+	KindFailed  ErrorKind = "failed"
+)
+
+// Error is what every operation fails with; it crosses the socket whole.
+type Error struct {
+	Kind ErrorKind `json:"kind"`
+	Text string    `json:"text"`
+	Hint string    `json:"hint,omitempty"` // what to do next, or ""
+	err  error
+}
+
+// Error returns the text without the hint.
+func (e *Error) Error() string { return e.Text }
+
+// Unwrap returns the cause, which does not cross the socket.
+func (e *Error) Unwrap() error { return e.err }
+
+// Usagef, Refusedf and Failedf make errors with a hint.
+func Usagef(hint, format string, args ...any) *Error {
+	return newError(KindUsage, hint, format, args...)
+}
+
+// Refusedf is a decision against the request.
+func Refusedf(hint, format string, args ...any) *Error {
+	return newError(KindRefused, hint, format, args...)
+}
+
+// Failedf is a failure of circumstances.
+func Failedf(hint, format string, args ...any) *Error {
+	return newError(KindFailed, hint, format, args...)
+}
+
+func newError(kind ErrorKind, hint, format string, args ...any) *Error {
+	err := fmt.Errorf(format, args...)
+	return &Error{Kind: kind, Text: err.Error(), Hint: hint, err: err}
+}
+
+// explanations is the one mapping of inner errors to kinds and hints.
+func explanations() []explanation {
+	return []explanation{
+		{fleet.ErrUnknownStation, KindRefused, "`bollard station list` shows the enrolled stations"},
+		{fleet.ErrStationExists, KindRefused, "identity and serial must both be new; `bollard station list` shows who has them"},
+		{ca.ErrUnknownSerial, KindRefused, "`bollard cert list` shows the serials, in lower-case hex"},
+		{ca.ErrUnknownAnchor, KindRefused, "`bollard ca trust list` shows the hashes"},
+		{ca.ErrClock, KindFailed, "correct this machine's clock, then repeat; nothing was signed"},
+		{context.DeadlineExceeded, KindFailed, "it took too long; look with `bollard doctor`"},
+		{context.Canceled, KindFailed, "it was interrupted; look whether it was done before repeating"},
+	}
+}
+
+type explanation struct {
+	is   error
+	kind ErrorKind
+	hint string
+}
+
+// Explain makes an *Error of any error.
+func Explain(err error) *Error {
+	var known *Error
+	if errors.As(err, &known) {
+		return known
+	}
+	for _, x := range explanations() {
+		if errors.Is(err, x.is) {
+			return &Error{Kind: x.kind, Text: err.Error(), Hint: x.hint, err: err}
+		}
+	}
+	return &Error{Kind: KindFailed, Text: err.Error(), err: err}
+}
