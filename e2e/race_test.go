@@ -1,0 +1,6 @@
+//go:build race
+
+package e2e_test
+
+// raceEnabled: the binaries under test are built like the test itself.
+const raceEnabled = true
