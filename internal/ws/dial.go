@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"time"
 
@@ -110,6 +111,8 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 		}
 		if cause := ctx.Err(); cause != nil {
 			e.Err = cause
+		} else if errors.Is(err, os.ErrDeadlineExceeded) {
+			e.Err = context.DeadlineExceeded // the socket's clock was a little faster
 		}
 		if conn != nil {
 			_ = conn.Close()
