@@ -3,53 +3,125 @@
 //
 // It promises that a write is on disk, whole and with its ledger entries,
 // before the call returns, and that readers never wait for the writer.
+//
+// One process at a time may have a database open: the caller holds the data
+// directory's lock.
 package store
 
 import (
 	"context"
-	"iter"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"bollard/ca"
 	"bollard/fleet"
-	"bollard/ledger"
 )
 
-// Store is one open database.
-type Store struct{}
+// Errors callers branch on.
+var (
+	// ErrFull is in the chain of every write's error when the disk, the quota
+	// or the file system's limit is reached. Reading goes on.
+	ErrFull = errors.New("disk is full")
+	// ErrClosed is what every method returns after Close.
+	ErrClosed = errors.New("the store is closed")
+	// ErrUnknownOrder is UpdateOrder's for an id that was never added.
+	ErrUnknownOrder = errors.New("no such order")
+)
+
+var (
+	_ ca.Store    = (*Store)(nil)
+	_ fleet.Store = (*Store)(nil)
+)
+
+// readers is the number of connections reads share; they never block each
+// other or the writer (WAL), so it bounds memory and file handles only.
+const readers = 4
 
 // Config of a Store.
 type Config struct {
-	Path  string
-	Clock func() time.Time
+	Path  string           // of the database file; its directory must exist
+	Clock func() time.Time // nil: time.Now
+}
+
+// Store is one open database. Its methods are safe for concurrent use. A
+// method whose context is cancelled before its turn came has no effect; after
+// that it waits for the outcome, so that an error always means "not done".
+type Store struct {
+	path  string
+	clock func() time.Time
+	read  *sql.DB
+
+	ops     chan *op      // to the writer goroutine
+	closing chan struct{} // closed by Close: no new writes
+	done    chan struct{} // closed by the writer goroutine when it has ended
+
+	closeOnce sync.Once
+	closeErr  error
 }
 
 // Open opens or creates the database and migrates it. A corrupt or newer
-// database is refused with what to do.
-func Open(ctx context.Context, cfg Config) (*Store, error) { panic("internal error: contract only") }
-
-// Close waits for the writer.
-func (s *Store) Close() error { panic("internal error: contract only") }
-
-// Record appends events that accompany no other write.
-func (s *Store) Record(ctx context.Context, events ...ledger.Event) error {
-	panic("internal error: contract only")
+// database, or one of another program, is refused with what to do and left as
+// it is.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	path, err := filepath.Abs(cfg.Path)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't resolve database path %s: %w", cfg.Path, err)
+	}
+	if err := prepareFile(path); err != nil {
+		return nil, err
+	}
+	if err := inspect(ctx, path); err != nil {
+		return nil, err
+	}
+	db, err := openWriter(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, db, path); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	w, err := newWriter(ctx, db, path, cfg.Clock)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	read, err := openReaders(ctx, path)
+	if err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	s := &Store{
+		path:    path,
+		clock:   w.clock,
+		read:    read,
+		ops:     w.ops,
+		closing: make(chan struct{}),
+		done:    make(chan struct{}),
+	}
+	go func() {
+		defer close(s.done)
+		w.run(s.closing)
+		s.closeErr = w.close()
+	}()
+	return s, nil
 }
 
-// Entries streams the ledger from a sequence number on.
-func (s *Store) Entries(ctx context.Context, from uint64) iter.Seq2[ledger.Entry, error] {
-	panic("internal error: contract only")
+// Close waits for the writes under way, then closes the database. Methods
+// called later return ErrClosed. It may be called more than once.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() { close(s.closing) })
+	<-s.done
+	return errors.Join(s.read.Close(), s.closeErr)
 }
 
-// Secret and SetSecret keep small encrypted values, such as upstream passwords.
-func (s *Store) Secret(ctx context.Context, name string) (ciphertext []byte, ok bool, err error) {
-	panic("internal error: contract only")
-}
-func (s *Store) SetSecret(ctx context.Context, name string, ciphertext []byte, events ...ledger.Event) error {
-	panic("internal error: contract only")
-}
-
-type needs interface {
-	ca.Store
-	fleet.Store
+// reader is the pool for reading, or ErrClosed.
+func (s *Store) reader() (*sql.DB, error) {
+	select {
+	case <-s.closing:
+		return nil, ErrClosed
+	default:
+		return s.read, nil
+	}
 }

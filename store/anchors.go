@@ -1,0 +1,66 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"bollard/ca"
+	"bollard/ledger"
+)
+
+// AddAnchor stores an outside root. Adding it again changes and records nothing.
+func (s *Store) AddAnchor(ctx context.Context, anchor ca.TrustAnchor, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		added, err := t.exec(`INSERT INTO anchors (purpose, hash, subject, der, added_at) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (purpose, hash) DO NOTHING`,
+			anchor.Use, anchor.Hash, anchor.Subject, nonNil(anchor.DER), millis(anchor.AddedAt))
+		if err != nil {
+			return fmt.Errorf("couldn't store trust anchor %s: %w", anchor.Hash, err)
+		}
+		if added == 0 {
+			return nil
+		}
+		return t.record(events...)
+	})
+}
+
+// RemoveAnchor forgets an outside root; ca.ErrUnknownAnchor if there is none.
+func (s *Store) RemoveAnchor(ctx context.Context, use, hash string, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		removed, err := t.exec("DELETE FROM anchors WHERE purpose = ? AND hash = ?", use, hash)
+		if err != nil {
+			return fmt.Errorf("couldn't remove trust anchor %s: %w", hash, err)
+		}
+		if removed == 0 {
+			return fmt.Errorf("couldn't remove trust anchor %s for use %q: %w", hash, use, ca.ErrUnknownAnchor)
+		}
+		return t.record(events...)
+	})
+}
+
+// Anchors returns the outside roots of one use, or all for "", by use and hash.
+func (s *Store) Anchors(ctx context.Context, use string) ([]ca.TrustAnchor, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, `SELECT purpose, hash, subject, der, added_at FROM anchors
+		WHERE ? = '' OR purpose = ? ORDER BY purpose, hash`, use, use)
+	list, err := collect(rows, err, func(row scanner) (ca.TrustAnchor, error) {
+		var a ca.TrustAnchor
+		err := row.Scan(&a.Use, &a.Hash, &a.Subject, &a.DER, instant{&a.AddedAt})
+		return a, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read trust anchors: %w", explain(s.path, err))
+	}
+	return list, nil
+}
+
+// nonNil keeps a missing value from becoming NULL where the schema forbids it.
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}

@@ -1,0 +1,39 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// migrate brings the schema up to what this binary knows, each step in a
+// transaction of its own. A newer schema is refused: an old binary would not
+// keep what the new one promised.
+func migrate(ctx context.Context, db *sql.DB, path string) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("couldn't read the embedded schema: %w", err)
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return fmt.Errorf("couldn't read the embedded schema: %w", err)
+	}
+	have, know, err := provider.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("couldn't read the schema version: %w", explain(path, err))
+	}
+	if have > know {
+		return fmt.Errorf("database %s has schema version %d, this bollard knows up to %d: use the newer bollard that wrote it, or restore a backup from before", path, have, know)
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("couldn't migrate the database from schema version %d to %d: %w", have, know, explain(path, err))
+	}
+	return nil
+}

@@ -1,0 +1,257 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"bollard/fleet"
+	"bollard/ledger"
+)
+
+const stationColumns = `station, identity, escaped, serial, aliases, vendor, model, wanted_profile, floor_profile, seen_profile,
+	password_kind, password_salt, password_hash, password_set_at, factory_hash, leaf_serial, warn, allow_expired, renew_wanted,
+	version, created_at, seen_at, last_refusal, refused_at`
+
+// stationKey is a station's primary key: its identity in lower case.
+func stationKey(identity string) string { return strings.ToLower(identity) }
+
+// AddStations adds all or none; fleet.ErrStationExists names the first clash
+// of identity, escaped spelling, serial or alias.
+func (s *Store) AddStations(ctx context.Context, stations []fleet.Station, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		for _, station := range stations {
+			if err := t.addStation(station); err != nil {
+				return err
+			}
+		}
+		return t.record(events...)
+	})
+}
+
+func (t *tx) addStation(station fleet.Station) error {
+	key := stationKey(station.Identity)
+	if key == "" {
+		return errors.New("couldn't add a station without identity")
+	}
+	if err := t.checkEscaped(station, key); err != nil {
+		return err
+	}
+	args, err := stationArgs(station)
+	if err != nil {
+		return err
+	}
+	added, err := t.exec("INSERT INTO stations ("+stationColumns+`)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
+	if err != nil {
+		return fmt.Errorf("couldn't add station %q: %w", station.Identity, err)
+	}
+	if added == 0 {
+		return fmt.Errorf("couldn't add station %q: identity: %w", station.Identity, fleet.ErrStationExists)
+	}
+	return t.addSerials(station, key)
+}
+
+// checkEscaped looks for another station with the same escaped spelling.
+func (t *tx) checkEscaped(station fleet.Station, key string) error {
+	if station.Escaped == "" {
+		return nil
+	}
+	var other string
+	err := t.row("SELECT identity FROM stations WHERE escaped = ? AND escaped <> '' AND station <> ?", station.Escaped, key).Scan(&other)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("couldn't look for the spelling of station %q: %w", station.Identity, err)
+	}
+	return fmt.Errorf("couldn't store station %q: %q is spelled the same in the URL: %w", station.Identity, other, fleet.ErrStationExists)
+}
+
+// addSerials claims the station's serial number and aliases. A station may
+// name one twice; two stations may not.
+func (t *tx) addSerials(station fleet.Station, key string) error {
+	for _, serial := range append([]string{station.Serial}, station.Aliases...) {
+		if serial == "" {
+			continue
+		}
+		var owner string
+		err := t.row(`INSERT INTO station_serials (serial, station) VALUES (?, ?)
+			ON CONFLICT (serial) DO UPDATE SET serial = excluded.serial RETURNING station`, serial, key).Scan(&owner)
+		if err != nil {
+			return fmt.Errorf("couldn't store serial number of station %q: %w", station.Identity, err)
+		}
+		if owner != key {
+			return fmt.Errorf("couldn't store station %q: serial number %q belongs to station %q: %w", station.Identity, serial, owner, fleet.ErrStationExists)
+		}
+	}
+	return nil
+}
+
+// Station returns the record of a key, or fleet.ErrUnknownStation.
+func (s *Store) Station(ctx context.Context, key string) (fleet.Station, error) {
+	db, err := s.reader()
+	if err != nil {
+		return fleet.Station{}, err
+	}
+	station, err := scanStation(db.QueryRowContext(ctx, "SELECT "+stationColumns+" FROM stations WHERE station = ?", key))
+	if err != nil {
+		return fleet.Station{}, unknownStation(key, explain(s.path, err))
+	}
+	return station, nil
+}
+
+func unknownStation(key string, err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("station %q: %w", key, fleet.ErrUnknownStation)
+	}
+	return fmt.Errorf("couldn't read station %q: %w", key, err)
+}
+
+// Stations returns all stations by key.
+func (s *Store) Stations(ctx context.Context) ([]fleet.Station, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT "+stationColumns+" FROM stations ORDER BY station")
+	list, err := collect(rows, err, scanStation)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read stations: %w", explain(s.path, err))
+	}
+	return list, nil
+}
+
+// UpdateStation reads, changes and writes one record in one transaction. An
+// error of change leaves everything as it was. change runs in the writer: it
+// must not call the store, nor wait for anything. The identity's spelling may
+// change, its key not.
+func (s *Store) UpdateStation(ctx context.Context, key string, change func(*fleet.Station) ([]ledger.Event, error)) (fleet.Station, error) {
+	var updated fleet.Station
+	err := s.write(ctx, func(t *tx) error {
+		station, err := scanStation(t.row("SELECT "+stationColumns+" FROM stations WHERE station = ?", key))
+		if err != nil {
+			return unknownStation(key, err)
+		}
+		serial, aliases := station.Serial, slices.Clone(station.Aliases)
+		events, err := change(&station)
+		if err != nil {
+			return err
+		}
+		if stationKey(station.Identity) != key {
+			return fmt.Errorf("couldn't change identity of station %q to %q: add it as a new station", key, station.Identity)
+		}
+		if err := t.checkEscaped(station, key); err != nil {
+			return err
+		}
+		args, err := stationArgs(station)
+		if err != nil {
+			return err
+		}
+		if _, err := t.exec("UPDATE stations SET ("+stationColumns+`) =
+			(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
+			return fmt.Errorf("couldn't store station %q: %w", key, err)
+		}
+		if serial != station.Serial || !slices.Equal(aliases, station.Aliases) {
+			if _, err := t.exec("DELETE FROM station_serials WHERE station = ?", key); err != nil {
+				return fmt.Errorf("couldn't store serial numbers of station %q: %w", key, err)
+			}
+			if err := t.addSerials(station, key); err != nil {
+				return err
+			}
+		}
+		updated = station
+		return t.record(events...)
+	})
+	if err != nil {
+		return fleet.Station{}, err
+	}
+	return stored(updated), nil
+}
+
+// stored is a station as Station would return it: times in whole milliseconds.
+func stored(s fleet.Station) fleet.Station {
+	for _, at := range []*time.Time{&s.AllowExpired, &s.CreatedAt, &s.SeenAt, &s.RefusedAt} {
+		*at = cut(*at)
+	}
+	if s.Password != nil {
+		p := *s.Password
+		p.SetAt = cut(p.SetAt)
+		s.Password = &p
+	}
+	return s
+}
+
+// RemoveStation deletes the record and its open orders; certificates and
+// closed orders stay.
+func (s *Store) RemoveStation(ctx context.Context, key string, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		removed, err := t.exec("DELETE FROM stations WHERE station = ?", key) // and its serials
+		if err != nil {
+			return fmt.Errorf("couldn't remove station %q: %w", key, err)
+		}
+		if removed == 0 {
+			return fmt.Errorf("couldn't remove station %q: %w", key, fleet.ErrUnknownStation)
+		}
+		if _, err := t.exec("DELETE FROM orders WHERE station = ? AND state IN (?, ?, ?)",
+			key, fleet.OrderAccepted, fleet.OrderIssued, fleet.OrderDelivered); err != nil {
+			return fmt.Errorf("couldn't remove orders of station %q: %w", key, err)
+		}
+		return t.record(events...)
+	})
+}
+
+// stationArgs are the values of stationColumns.
+func stationArgs(s fleet.Station) ([]any, error) {
+	aliases, err := json.Marshal(s.Aliases)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't encode aliases of station %q: %w", s.Identity, err)
+	}
+	warn, err := json.Marshal(s.Warn)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't encode checks of station %q: %w", s.Identity, err)
+	}
+	var kind, salt, hash, setAt any
+	if p := s.Password; p != nil {
+		kind, salt, hash, setAt = p.Kind, nonNil(p.Salt), nonNil(p.Hash), millis(p.SetAt)
+	}
+	return []any{
+		stationKey(s.Identity), s.Identity, s.Escaped, s.Serial, string(aliases), s.Vendor, s.Model,
+		s.WantedProfile, s.FloorProfile, s.SeenProfile, kind, salt, hash, setAt, s.FactoryHash, s.LeafSerial,
+		string(warn), millis(s.AllowExpired), number(s.RenewWanted), s.Version, millis(s.CreatedAt), millis(s.SeenAt),
+		s.LastRefusal, millis(s.RefusedAt),
+	}, nil
+}
+
+func scanStation(row scanner) (fleet.Station, error) {
+	var (
+		s             fleet.Station
+		key           string
+		aliases, warn []byte
+		kind          sql.NullString
+		password      fleet.Credential
+	)
+	err := row.Scan(&key, &s.Identity, &s.Escaped, &s.Serial, &aliases, &s.Vendor, &s.Model,
+		&s.WantedProfile, &s.FloorProfile, &s.SeenProfile, &kind, &password.Salt, &password.Hash, instant{&password.SetAt},
+		&s.FactoryHash, &s.LeafSerial, &warn, instant{&s.AllowExpired}, &s.RenewWanted, &s.Version, instant{&s.CreatedAt},
+		instant{&s.SeenAt}, &s.LastRefusal, instant{&s.RefusedAt})
+	if err != nil {
+		return fleet.Station{}, err
+	}
+	if err := json.Unmarshal(aliases, &s.Aliases); err != nil {
+		return fleet.Station{}, fmt.Errorf("unreadable aliases: %w", err)
+	}
+	if err := json.Unmarshal(warn, &s.Warn); err != nil {
+		return fleet.Station{}, fmt.Errorf("unreadable checks: %w", err)
+	}
+	if kind.Valid {
+		password.Kind = kind.String
+		s.Password = &password
+	}
+	return s, nil
+}

@@ -1,0 +1,235 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"bollard/ledger"
+)
+
+// maxBatch is how many writes share one transaction, and so one sync of the
+// disk, at most.
+const maxBatch = 256
+
+// op is one write on its way to the writer goroutine. Whoever swaps claimed
+// first owns it: the writer, to run it, or the caller, to take it back.
+type op struct {
+	ctx     context.Context
+	run     func(*tx) error
+	claimed atomic.Bool
+	answer  chan error // one, buffered
+}
+
+// write hands run to the writer goroutine and waits until its transaction is
+// committed. run is called at most once; its error undoes what it did and
+// nothing else. It must not call methods of the store: the writer would wait
+// for itself.
+func (s *Store) write(ctx context.Context, run func(*tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	o := &op{ctx: ctx, run: run, answer: make(chan error, 1)}
+	select {
+	case <-s.closing: // even if the writer is still there to receive
+		return ErrClosed
+	default:
+	}
+	select {
+	case s.ops <- o:
+	case <-s.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-o.answer:
+		return err
+	case <-ctx.Done():
+		if o.claimed.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		return <-o.answer // it runs: only its outcome tells whether it happened
+	}
+}
+
+// writer owns the one connection that writes. All fields belong to the writer
+// goroutine.
+type writer struct {
+	path  string
+	clock func() time.Time
+	db    *sql.DB
+	conn  *sql.Conn
+	ops   chan *op // unbuffered: what was received is always answered
+
+	// tail is the newest ledger entry; nil: read it. It is forgotten after
+	// every rollback, whole or partial.
+	tail *ledger.Entry
+}
+
+func newWriter(ctx context.Context, db *sql.DB, path string, clock func() time.Time) (*writer, error) {
+	if clock == nil {
+		clock = time.Now
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, explain(path, err)
+	}
+	return &writer{path: path, clock: clock, db: db, conn: conn, ops: make(chan *op)}, nil
+}
+
+func (w *writer) close() error {
+	return errors.Join(w.conn.Close(), w.db.Close())
+}
+
+// run serves writes until closing is closed and no caller is left waiting.
+func (w *writer) run(closing <-chan struct{}) {
+	for {
+		select {
+		case o := <-w.ops:
+			w.serve(o)
+		case <-closing:
+			for {
+				select {
+				case o := <-w.ops:
+					w.serve(o)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// serve runs first and all writes that wait behind it in one transaction.
+func (w *writer) serve(first *op) {
+	batch := []*op{first}
+gather:
+	for len(batch) < maxBatch {
+		select {
+		case o := <-w.ops:
+			batch = append(batch, o)
+		default:
+			break gather
+		}
+	}
+	errs, err := w.commit(batch)
+	for i, o := range batch {
+		if err != nil && errs[i] == nil {
+			errs[i] = err
+		}
+		o.answer <- errs[i]
+	}
+}
+
+// commit returns each write's own error, and the transaction's: if that isn't
+// nil nothing of the batch was kept.
+func (w *writer) commit(batch []*op) ([]error, error) {
+	errs := make([]error, len(batch))
+	// The connection is never used with a caller's context: an interrupt in
+	// the middle would take the other callers' writes with it.
+	ctx := context.Background()
+	if err := w.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		w.rollback(ctx)
+		return errs, fmt.Errorf("couldn't begin a transaction: %w", err)
+	}
+	var newest int64
+	for i, o := range batch {
+		if !o.claimed.CompareAndSwap(false, true) {
+			continue // its caller has gone
+		}
+		if errs[i] = o.ctx.Err(); errs[i] != nil {
+			continue
+		}
+		t := &tx{ctx: ctx, w: w}
+		var fatal error
+		if errs[i], fatal = w.attempt(t, o); fatal != nil {
+			w.rollback(ctx)
+			return errs, fatal
+		}
+		if errs[i] == nil {
+			newest = max(newest, t.newest)
+		}
+	}
+	if err := w.finish(ctx, newest); err != nil {
+		w.rollback(ctx)
+		return errs, err
+	}
+	return errs, nil
+}
+
+// attempt runs one write in a savepoint. The second error says that the whole
+// transaction is lost.
+func (w *writer) attempt(t *tx, o *op) (error, error) {
+	if err := w.exec(t.ctx, "SAVEPOINT op"); err != nil {
+		return nil, fmt.Errorf("couldn't set a savepoint: %w", err)
+	}
+	if failed := o.run(t); failed != nil {
+		failed = explain(w.path, failed)
+		w.tail = nil
+		// On a full disk or a failing one SQLite may already have rolled
+		// everything back; then there is no savepoint to return to.
+		if err := w.exec(t.ctx, "ROLLBACK TO op"); err != nil {
+			if errors.Is(failed, ErrFull) {
+				err = failed // the cause, which callers look for
+			}
+			return failed, fmt.Errorf("couldn't undo another write of the transaction: %w", err)
+		}
+		if err := w.exec(t.ctx, "RELEASE op"); err != nil {
+			return failed, fmt.Errorf("couldn't release a savepoint: %w", err)
+		}
+		return failed, nil
+	}
+	if err := w.exec(t.ctx, "RELEASE op"); err != nil {
+		return nil, fmt.Errorf("couldn't release a savepoint: %w", err)
+	}
+	return nil, nil
+}
+
+// finish records the newest time and commits; when it returns nil the batch is
+// on disk.
+func (w *writer) finish(ctx context.Context, newest int64) error {
+	if newest != 0 {
+		if _, err := w.conn.ExecContext(ctx, "UPDATE meta SET value = ? WHERE name = 'newest' AND value < ?", newest, newest); err != nil {
+			return fmt.Errorf("couldn't record the newest time: %w", explain(w.path, err))
+		}
+	}
+	if err := w.exec(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("couldn't commit: %w", err)
+	}
+	return nil
+}
+
+// rollback ends a failed transaction. A connection that can't even do that is
+// thrown away: its memory may differ from the disk.
+func (w *writer) rollback(ctx context.Context) {
+	w.tail = nil
+	var autocommit bool
+	err := w.conn.Raw(func(c any) error {
+		autocommit = c.(interface{ AutoCommit() bool }).AutoCommit()
+		return nil
+	})
+	if err == nil && (autocommit || w.exec(ctx, "ROLLBACK") == nil) {
+		return
+	}
+	w.reconnect(ctx)
+}
+
+// reconnect replaces the connection. If that fails, so does the next BEGIN,
+// and it is tried again.
+func (w *writer) reconnect(ctx context.Context) {
+	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // makes the pool close it
+	_ = w.conn.Close()
+	if conn, err := w.db.Conn(ctx); err == nil {
+		w.conn = conn
+	}
+}
+
+func (w *writer) exec(ctx context.Context, statement string) error {
+	_, err := w.conn.ExecContext(ctx, statement)
+	return explain(w.path, err)
+}
