@@ -22,6 +22,9 @@ type Claim struct {
 	Certificates []*x509.Certificate // as presented, leaf first, chain not verified
 	Basic        *Basic              // nil without an Authorization header
 	Offered      []string            // subprotocols in the station's order
+	// Trust limits the roots a chain may end in on this listener: SHA-256 hashes
+	// of anchors and "own". Empty: own and all anchors of use "station".
+	Trust []string
 }
 
 // Basic is the HTTP Basic header of a claim. The password is bytes: OCPP 1.6

@@ -2,11 +2,15 @@ package fleet
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"bollard/ca"
 	"bollard/ledger"
+	"bollard/ocpp"
 )
 
 // Sessions is the directory of live connections; the gateway is one.
@@ -29,75 +33,168 @@ type Config struct {
 	UnknownIdentity int // 401, or 404 where configured
 	Clock           func() time.Time
 	Log             *slog.Logger
+	// Refused, if set, is called with the class of each refused claim, for
+	// metrics. The classes are few and fixed.
+	Refused func(class string)
 }
+
+// Background work of Run.
+const (
+	tickEvery  = time.Second      // refusals and late records are flushed
+	sweepEvery = 30 * time.Second // live sessions' certificates are looked at (promise: 60 s)
+	planEvery  = time.Hour        // renewals and upgrades of long-lived sessions
+)
 
 // Service is the fleet: it admits claims (gateway.Door), acts on security
 // messages (gateway.Guard) and serves the operator's commands.
-type Service struct{}
+type Service struct {
+	cfg      Config
+	store    Store
+	log      *slog.Logger
+	base     context.Context // of work that no caller's context covers
+	secrets  *verifier
+	budget   *budget
+	refusals *refusals
+	// after runs f once d has passed, unless stopped; tests replace it.
+	after func(d time.Duration, f func()) (stop func() bool)
+
+	mu       sync.Mutex
+	sessions Sessions             // nil before Attach
+	lives    map[string]*live     // by session id
+	turns    map[string]*turn     // by station key: who works on its orders
+	tries    map[string]*attempts // by station key: plan steps tried of late
+	asked    map[string]askedKeys // by station key: keys of CSRs passed to the back end
+	csrs     *buckets             // SignCertificate budget by station key
+	noted    map[string]string    // by station key: warnings recorded last
+}
 
 // New needs no live sessions; Attach connects them once the gateway exists.
-func New(ctx context.Context, cfg Config) (*Service, error) { panic("internal error: contract only") }
+func New(ctx context.Context, cfg Config) (*Service, error) {
+	switch {
+	case cfg.Store == nil || cfg.Authority == nil || cfg.Record == nil:
+		return nil, errors.New("fleet needs Store, Authority and Record")
+	case cfg.Organisation == "":
+		return nil, errors.New("fleet needs Organisation: A00.FR.404 compares it with each certificate's O")
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{
+		cfg: cfg, store: cfg.Store, log: cfg.Log,
+		base:     context.WithoutCancel(ctx),
+		secrets:  newVerifier(),
+		budget:   newBudget(cfg.Clock),
+		refusals: newRefusals(),
+		after:    func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
+		lives:    make(map[string]*live),
+		turns:    make(map[string]*turn),
+		tries:    make(map[string]*attempts),
+		asked:    make(map[string]askedKeys),
+		csrs:     newBuckets(csrBurst, csrRefill),
+		noted:    make(map[string]string),
+	}
+	if err := s.learnSecrets(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// learnSecrets tells the verifier which kinds of secrets exist.
+func (s *Service) learnSecrets(ctx context.Context) error {
+	stations, err := s.store.Stations(ctx)
+	if err != nil {
+		return fmt.Errorf("couldn't read the stations: %w", err)
+	}
+	s.secrets.learn(stations)
+	return nil
+}
 
 // Attach gives the service the directory of live sessions.
-func (s *Service) Attach(live Sessions) { panic("internal error: contract only") }
-
-// Enrolment is a station as an operator adds it.
-type Enrolment struct {
-	Identity, Serial, Vendor, Model, Alias, FactoryHash string
-	Profile                                             int
-	Password                                            []byte // nil: generate for profiles 1 and 2
-	Line                                                int    // of an import file, for errors
+func (s *Service) Attach(live Sessions) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions = live
 }
 
-// Enrolled tells the password Bollard generated, once.
-type Enrolled struct {
-	Station  Station
-	Password string // "" if the operator gave one or the profile is 3
+// Run does the background work until ctx ends: it writes down what was refused,
+// ends sessions whose certificate was revoked elsewhere and lets long-lived
+// sessions renew. It returns when all of it has stopped.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	plan := time.NewTicker(planEvery)
+	defer plan.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			s.flushRefusals(last, true)
+			return nil
+		case <-tick.C:
+			s.flushRefusals(ctx, false)
+			s.retrySeen(ctx)
+		case <-sweep.C:
+			s.sweep(ctx)
+		case <-plan.C:
+			for _, l := range s.allLive() {
+				l.poke(s)
+			}
+		}
+	}
 }
 
-// Add enrols stations, all or none; errors name the line of the first bad one.
-func (s *Service) Add(ctx context.Context, actor string, list []Enrolment) ([]Enrolled, error) {
-	panic("internal error: contract only")
+// sweep ends live sessions whose certificate isn't good any more.
+func (s *Service) sweep(ctx context.Context) {
+	for _, l := range s.allLive() {
+		adm := l.session.Admission()
+		if adm.Leaf == nil {
+			continue
+		}
+		rec, known, err := s.cfg.Authority.Status(ctx, adm.Leaf)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.log.Warn("couldn't look up a live session's certificate", slog.String("station", l.key), slog.Any("err", err))
+			}
+			return
+		}
+		if known && rec.State != ca.StateIssued {
+			l.session.End(fmt.Sprintf("certificate %s is %s", rec.Serial, rec.State))
+		}
+	}
 }
 
-func (s *Service) Station(ctx context.Context, identity string) (Station, error) {
-	panic("internal error: contract only")
-}
-func (s *Service) Stations(ctx context.Context) ([]Station, error) {
-	panic("internal error: contract only")
-}
-func (s *Service) Orders(ctx context.Context, identity string) ([]Order, error) {
-	panic("internal error: contract only")
+func (s *Service) clock() time.Time { return s.cfg.Clock() }
+
+func (s *Service) count(class string) {
+	if s.cfg.Refused != nil {
+		s.cfg.Refused(class)
+	}
 }
 
-// Remove forgets the station, revokes its certificates and ends its session.
-func (s *Service) Remove(ctx context.Context, actor, identity string) error {
-	panic("internal error: contract only")
+func (s *Service) record(ctx context.Context, e ledger.Event) error { return s.cfg.Record(ctx, e) }
+
+// endIf ends live sessions, if there is a directory of them yet.
+func (s *Service) endIf(why func(Admission) (string, bool)) int {
+	s.mu.Lock()
+	sessions := s.sessions
+	s.mu.Unlock()
+	if sessions == nil {
+		return 0
+	}
+	return sessions.EndIf(why)
 }
 
-// SetPassword stores a new secret (nil: generates one and returns it). The
-// live session is ended so that the station proves the new one.
-func (s *Service) SetPassword(ctx context.Context, actor, identity string, password []byte) (generated string, err error) {
-	panic("internal error: contract only")
-}
-
-// SetProfile sets the wanted security profile; a lower one than the floor is refused.
-func (s *Service) SetProfile(ctx context.Context, actor, identity string, profile int) (Station, error) {
-	panic("internal error: contract only")
-}
-
-// Renew asks the station for a new CSR, at once if it is connected. With
-// allowExpired, its expired certificate is let in until then.
-func (s *Service) Renew(ctx context.Context, actor, identity string, allowExpired time.Duration) (Station, error) {
-	panic("internal error: contract only")
-}
-
-// SetCheck sets a check to warn or back to enforce.
-func (s *Service) SetCheck(ctx context.Context, actor, identity string, check Check, warn bool) (Station, error) {
-	panic("internal error: contract only")
-}
-
-// Revoke revokes a certificate and ends the live session that uses it.
-func (s *Service) Revoke(ctx context.Context, actor, serial, reason string) (ca.Record, error) {
-	panic("internal error: contract only")
+// key turns what an operator typed into a station key.
+func (s *Service) key(identity string) (string, error) {
+	id, err := ocpp.ParseIdentity(identity)
+	if err != nil {
+		return "", fmt.Errorf("identity %q: %w", capped(identity), err)
+	}
+	return id.Key(), nil
 }

@@ -39,6 +39,7 @@ type Station struct {
 	SeenAt      time.Time
 	LastRefusal string // reason of the newest refused claim
 	RefusedAt   time.Time
+	PlanNote    string // why a wanted renewal or profile change hasn't come about yet, or ""
 }
 
 // Check names one admission or CSR check that can be set to warn per station.

@@ -1,0 +1,196 @@
+package fleet
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"bollard/ca"
+)
+
+var (
+	oidCommonName  = asn1.ObjectIdentifier{2, 5, 4, 3}
+	oidKeyUsage    = asn1.ObjectIdentifier{2, 5, 29, 15}
+	errNoTrustPath = errors.New("certificate chains to no root trusted for stations")
+)
+
+// maxPresented bounds the chain a stranger can make us look at.
+const maxPresented = 8
+
+// leaf is what a presented chain was found to be, before it is compared with a
+// station. Finding that out is the same work for a known and an unknown identity.
+type leaf struct {
+	cert     *x509.Certificate
+	own      bool      // chains to our roots; else to an outside root
+	record   ca.Record // what is recorded of it
+	recorded bool
+	expired  bool
+}
+
+// judgeChain verifies the presented chain against one pool after the other,
+// never a mixture. Expiry is found here and judged later: whether it matters is
+// a property of the station (A00.FR.429). A nil leaf comes with the reason.
+func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate, trust []string, now time.Time) (*leaf, string, error) {
+	if len(presented) > maxPresented {
+		return nil, fmt.Sprintf("%d certificates presented, at most %d are looked at", len(presented), maxPresented), nil
+	}
+	pools, err := s.cfg.Authority.StationPools(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("couldn't load the roots for station certificates: %w", err)
+	}
+	cert := presented[0]
+	if now.Before(cert.NotBefore) {
+		return nil, "certificate is not valid before " + cert.NotBefore.UTC().Format(time.RFC3339), nil
+	}
+	l := &leaf{cert: cert, expired: now.After(cert.NotAfter)}
+	at := now
+	if l.expired {
+		at = cert.NotAfter
+	}
+	switch {
+	case chains(cert, presented[1:], pools.Own, pools.Intermediates, at, trust, true):
+		l.own = true
+	case chains(cert, presented[1:], pools.Outside, nil, at, trust, false):
+	default:
+		return nil, errNoTrustPath.Error(), nil
+	}
+	l.record, l.recorded, err = s.cfg.Authority.Status(ctx, cert)
+	if err != nil {
+		return nil, "", fmt.Errorf("couldn't look up the presented certificate: %w", err)
+	}
+	return l, "", nil
+}
+
+// chains verifies one chain with any key usage: purpose is judged on its own,
+// because stations' certificates come with and without an extended key usage
+// (A00.FR.514).
+func chains(cert *x509.Certificate, presented []*x509.Certificate, roots, known *x509.CertPool, at time.Time, trust []string, own bool) bool {
+	if roots == nil {
+		return false
+	}
+	between := x509.NewCertPool()
+	if known != nil {
+		between = known.Clone()
+	}
+	for _, c := range presented {
+		between.AddCert(c)
+	}
+	found, err := cert.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return false
+	}
+	if len(trust) == 0 || own && slices.Contains(trust, "own") {
+		return true
+	}
+	return slices.ContainsFunc(found, func(chain []*x509.Certificate) bool {
+		sum := sha256.Sum256(chain[len(chain)-1].Raw)
+		return slices.Contains(trust, hex.EncodeToString(sum[:]))
+	})
+}
+
+// certificateVerdict is the outcome of comparing a leaf with a station.
+type certificateVerdict struct {
+	factory bool
+	notes   []string // failed checks that only warn for this station
+	refused string   // "": the leaf proves the station
+}
+
+// proves compares a leaf with the station whose identity was claimed.
+func (s *Service) proves(l *leaf, st *Station, now time.Time) certificateVerdict {
+	var v certificateVerdict
+	fail := func(check Check, reason string) {
+		if slices.Contains(st.Warn, check) {
+			v.notes = append(v.notes, string(check)+": "+reason)
+		} else if v.refused == "" {
+			v.refused = reason
+		}
+	}
+	// What can't be set to warn: without it nothing is proven.
+	if refused := s.onRecord(l, st); refused != "" {
+		return certificateVerdict{refused: refused}
+	}
+	if l.expired && !now.Before(st.AllowExpired) {
+		return certificateVerdict{refused: fmt.Sprintf(
+			"certificate expired on %s: `bollard station renew %s --allow-expired 48h` lets it in to renew (A00.FR.429)",
+			l.cert.NotAfter.UTC().Format(time.DateOnly), st.Identity)}
+	}
+	operators := len(l.cert.Subject.Organization) == 1 && l.cert.Subject.Organization[0] == s.cfg.Organisation
+	// A00.FR.406: an outside certificate without the operator's O is the maker's.
+	v.factory = !l.own && !operators && !(l.recorded && l.record.Station == keyOf(st))
+	if v.factory && st.FactoryHash != "" {
+		if sum := sha256.Sum256(l.cert.Raw); hex.EncodeToString(sum[:]) != st.FactoryHash {
+			return certificateVerdict{refused: "factory certificate is not the pinned one"}
+		}
+	} else if reason := commonNameReason(l.cert, st); reason != "" {
+		fail(CheckCommonName, reason)
+	}
+	if l.own && !operators {
+		fail(CheckOrganisation, fmt.Sprintf("certificate's organisation %.64q is not %q (A00.FR.404)", l.cert.Subject.Organization, s.cfg.Organisation))
+	}
+	if reason := purposeReason(l.cert); reason != "" {
+		fail(CheckPurpose, reason)
+	}
+	return v
+}
+
+// onRecord refuses certificates that are revoked, that name another station by
+// our own records, or that carry our signature without being in our books.
+func (s *Service) onRecord(l *leaf, st *Station) string {
+	switch {
+	case l.own && !l.recorded:
+		return "certificate has our signature but is not on record: check the CA's keys"
+	case l.recorded && l.record.State != ca.StateIssued:
+		return fmt.Sprintf("certificate %s is %s", l.record.Serial, l.record.State)
+	case l.recorded && l.record.Station != keyOf(st) && (l.own || l.record.Station != ""):
+		return fmt.Sprintf("certificate %s belongs to %.64q, not to %q", l.record.Serial, l.record.Station, st.Identity)
+	}
+	return ""
+}
+
+// namesAnother says that a leaf of our own belongs to somebody else: no password
+// makes up for that.
+func (s *Service) namesAnother(l *leaf, st *Station) bool {
+	return l != nil && l.own && (!l.recorded || l.record.Station != keyOf(st))
+}
+
+// commonNameReason compares the CN byte for byte: no case folding, trimming or
+// normalisation that an attacker could aim at (A00.FR.405).
+func commonNameReason(cert *x509.Certificate, st *Station) string {
+	var names []string
+	for _, n := range cert.Subject.Names {
+		if n.Type.Equal(oidCommonName) {
+			text, _ := n.Value.(string)
+			names = append(names, text)
+		}
+	}
+	if len(names) != 1 {
+		return fmt.Sprintf("certificate has %d common names instead of one", len(names))
+	}
+	if names[0] != st.Serial && !slices.Contains(st.Aliases, names[0]) {
+		return fmt.Sprintf("certificate's common name %.64q is not the registered serial number %q (A00.FR.405)", names[0], st.Serial)
+	}
+	return ""
+}
+
+func purposeReason(cert *x509.Certificate) string {
+	hasKeyUsage := slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidKeyUsage) })
+	hasExtended := len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) > 0
+	switch {
+	case cert.IsCA:
+		return "certificate is a CA's"
+	case hasKeyUsage && cert.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return "certificate's key usage lacks digitalSignature"
+	case hasExtended && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny):
+		return "certificate's extended key usage excludes TLS clients"
+	}
+	return ""
+}

@@ -1,0 +1,235 @@
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"bollard/ca"
+	"bollard/internal/failpoint"
+	"bollard/ledger"
+	"bollard/ocpp"
+)
+
+// A station asks a few times a year; one that asks ten times at once and then
+// every minute is broken or hostile, and each order costs disk writes.
+const (
+	csrBurst  = 10
+	csrRefill = 1.0 / 60
+)
+
+// ordersKept is how many of a station's orders are looked at: newest first.
+const ordersKept = 50
+
+func (s *Service) signCertificate(ctx context.Context, sess Session, m Message) (Verdict, error) {
+	return s.certificateRequest(ctx, sess, m.Payload, WirePlain, plainAnswer(sess))
+}
+
+// certificateRequest judges a SignCertificate in any of its forms.
+func (s *Service) certificateRequest(ctx context.Context, sess Session, payload json.RawMessage, wire Wire, answer answerShape) (Verdict, error) {
+	var request ocpp.SignCertificateRequest
+	if err := ocpp.DecodeStrict(payload, &request); err != nil {
+		return Verdict{}, err
+	}
+	if request.CertificateType == "" {
+		request.CertificateType = request.TypeOfCertificate
+	}
+	if sess.Security() != SecurityBollard {
+		s.rememberKey(sess, &request)
+		return Verdict{Act: Pass}, nil
+	}
+	if wire == WirePlain && hexOnly(request.CSR) {
+		wire = WireEdition1
+	}
+	order, refused := s.take(ctx, sess, &request, wire)
+	if refused == nil {
+		if err := s.supersede(ctx, &order); err != nil {
+			// The order stands; the others are superseded when they are looked at.
+			s.log.Warn("couldn't close older certificate orders", slog.String("station", order.Station), slog.Any("err", err))
+		}
+	}
+	if refused != nil {
+		s.log.Warn("certificate request refused", slog.String("station", keyOfSession(sess)), slog.String("session", sess.ID()), slog.String("reason", refused.reason))
+		s.note(ctx, keyOfSession(sess), "certificate request refused: "+refused.reason)
+		return Verdict{Act: Answer, Payload: answer(ocpp.StatusRejected, refused.code, refused.public), Reason: refused.reason}, nil
+	}
+	return Verdict{Act: Answer, Payload: answer(ocpp.StatusAccepted, "", ""), Reason: "order " + order.ID,
+		After: func(ctx context.Context) {
+			failpoint.Hit("fleet.answered")
+			s.work(ctx, sess, &order)
+		}}, nil
+}
+
+// refusedRequest is why a CSR is answered Rejected: public goes to the station.
+type refusedRequest struct{ code, public, reason string }
+
+// take turns a CSR into a durable order, or finds the one it already is: a
+// station that got no certificate in time repeats its CSR (A02.FR.17), and two
+// certificates for one CSR are never issued.
+func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCertificateRequest, wire Wire) (Order, *refusedRequest) {
+	invalid := func(reason string) (Order, *refusedRequest) {
+		return Order{}, &refusedRequest{ocpp.ReasonInvalidCSR, "the request was refused", reason}
+	}
+	switch request.CertificateType {
+	case "", ocpp.ChargingStationCertificate:
+	default:
+		return Order{}, &refusedRequest{ocpp.ReasonUnsupportedRequest, "no hierarchy for this certificate type",
+			fmt.Sprintf("no hierarchy issues certificates of type %.64q", request.CertificateType)}
+	}
+	key, now := keyOfSession(sess), s.clock()
+	s.mu.Lock()
+	left := s.csrs.left(key, now)
+	if left >= 1 {
+		s.csrs.take(key, now)
+	}
+	s.mu.Unlock()
+	if left < 1 {
+		return Order{}, &refusedRequest{ocpp.ReasonUnsupportedRequest, "too many requests", "station asks for certificates too often"}
+	}
+	csr, err := ca.ParseCSR([]byte(request.CSR))
+	if err != nil {
+		return invalid(err.Error())
+	}
+	internal := func(err error) (Order, *refusedRequest) {
+		return Order{}, &refusedRequest{ocpp.ReasonInternalError, "try again later", err.Error()}
+	}
+	st, err := s.store.Station(ctx, key)
+	if err != nil {
+		return internal(fmt.Errorf("couldn't look up the station: %w", err))
+	}
+	if reason := s.csrReason(&csr, &st); reason != "" {
+		if !slices.Contains(st.Warn, CheckCSRSubject) {
+			return invalid(reason)
+		}
+		s.warned(ctx, key, CheckCSRSubject, reason)
+	}
+	sum := sha256.Sum256(csr.DER)
+	hash := hex.EncodeToString(sum[:])
+	order, known, err := s.store.OrderByCSR(ctx, key, hash)
+	if err != nil {
+		return internal(fmt.Errorf("couldn't look for an order of this request: %w", err))
+	}
+	if known {
+		return s.takeAgain(ctx, sess, order, request, wire)
+	}
+	order = Order{
+		ID: newOrderID(), Station: key, CSR: csr.DER, CSRHash: hash, Type: request.CertificateType, RequestID: request.RequestID,
+		Wire: wire, State: OrderAccepted, CreatedAt: now, UpdatedAt: now,
+	}
+	if err := s.store.AddOrder(ctx, order, orderEvent(&order, "order.accepted", "station:"+key)); err != nil {
+		return internal(fmt.Errorf("couldn't store the order: %w", err))
+	}
+	failpoint.Hit("fleet.order-accepted")
+	return order, nil
+}
+
+// takeAgain answers a CSR that is an order already. What was issued for it is
+// delivered again; what came to nothing before a certificate existed is tried
+// anew.
+func (s *Service) takeAgain(ctx context.Context, sess Session, order Order, request *ocpp.SignCertificateRequest, wire Wire) (Order, *refusedRequest) {
+	now := s.clock()
+	issued, err := s.cfg.Authority.LookupReference(ctx, order.ID)
+	if err == nil && issued != nil && (issued.State != ca.StateIssued || now.After(ca.RenewAt(issued.Certificate))) {
+		return Order{}, &refusedRequest{ocpp.ReasonInvalidCSR, "a renewal needs a new key pair",
+			"request repeats that of certificate " + issued.Serial + ", which is revoked or due for renewal: a renewal needs a new key pair (A02.FR.02)"}
+	}
+	if err == nil {
+		order, err = s.store.UpdateOrder(ctx, order.ID, func(o *Order) ([]ledger.Event, error) {
+			o.Type, o.RequestID, o.Wire = request.CertificateType, request.RequestID, wire
+			state := OrderAccepted
+			if o.Serial != "" {
+				state = OrderIssued
+			}
+			return s.move(o, state, "", "station:"+o.Station), nil
+		})
+	}
+	if err != nil {
+		return Order{}, &refusedRequest{ocpp.ReasonInternalError, "try again later", fmt.Sprintf("couldn't reopen order of session %s: %v", sess.ID(), err)}
+	}
+	return order, nil
+}
+
+// csrReason compares what a CSR asks for with what the certificate will say
+// whatever it asks for: a difference shows a station set up for somebody else
+// (A02 notes; threat C1: an error, not silently mended).
+func (s *Service) csrReason(csr *ca.CSR, st *Station) string {
+	if csr.CommonName != st.Serial && !slices.Contains(st.Aliases, csr.CommonName) {
+		return fmt.Sprintf("CSR's common name %.64q is not the registered serial number %q", csr.CommonName, st.Serial)
+	}
+	if len(csr.Organisation) != 1 || csr.Organisation[0] != s.cfg.Organisation {
+		return fmt.Sprintf("CSR's organisation is not %q: it comes from CpoName or SecurityCtrlr.OrganizationName (A02.FR.13)", s.cfg.Organisation)
+	}
+	return ""
+}
+
+// move changes an order's state and returns the evidence of it.
+func (s *Service) move(o *Order, to OrderState, reason, actor string) []ledger.Event {
+	if o.State == to && o.Reason == reason {
+		return nil
+	}
+	o.State, o.Reason, o.UpdatedAt = to, reason, s.clock()
+	return []ledger.Event{orderEvent(o, "order."+string(to), actor)}
+}
+
+func orderEvent(o *Order, kind, actor string) ledger.Event {
+	e := ledger.Event{Kind: kind, Subject: o.ID, Actor: actor, Data: map[string]string{"station": o.Station}}
+	if o.Serial != "" {
+		e.Data["serial"] = o.Serial
+	}
+	if o.Reason != "" {
+		e.Data["reason"] = o.Reason
+	}
+	return e
+}
+
+func newOrderID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+func hexOnly(text string) bool {
+	text = strings.TrimSpace(text)
+	_, err := hex.DecodeString(text)
+	return err == nil && text != ""
+}
+
+func keyOfSession(sess Session) string {
+	adm := sess.Admission()
+	return keyOf(&adm.Station)
+}
+
+// note tells the operator on the station's page why something hasn't come about.
+// A note that is there already isn't written again.
+func (s *Service) note(ctx context.Context, key, text string) {
+	st, err := s.store.Station(ctx, key)
+	if err != nil || st.PlanNote == text {
+		return
+	}
+	_, err = s.store.UpdateStation(ctx, key, func(st *Station) ([]ledger.Event, error) {
+		st.PlanNote = text
+		return nil, nil
+	})
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrUnknownStation) {
+		s.log.Warn("couldn't note the state of a plan", slog.String("station", key), slog.Any("err", err))
+	}
+}
+
+// retryDelay doubles from first up to most.
+func retryDelay(first, most time.Duration, tries int) time.Duration {
+	d := first
+	for range tries {
+		if d *= 2; d >= most {
+			return most
+		}
+	}
+	return d
+}

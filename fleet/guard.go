@@ -1,0 +1,178 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+
+	"bollard/ledger"
+	"bollard/ocpp"
+)
+
+// pncVendor marks the 1.6 DataTransfer form of the 2.0.1 certificate messages
+// (OCA application note "Using ISO 15118 Plug & Charge with OCPP 1.6").
+const pncVendor = "org.openchargealliance.iso15118pnc"
+
+// Interest says whether Message wants to see this base action. Everything else
+// goes on as it came.
+func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool {
+	if d == ocpp.FromStation {
+		switch action {
+		case ocpp.ActionBootNotification, ocpp.ActionSignCertificate:
+			return true
+		case ocpp.ActionDataTransfer:
+			return v == ocpp.V16
+		}
+		return false
+	}
+	switch action {
+	case ocpp.ActionCertificateSigned:
+		return true
+	case ocpp.ActionChangeConfiguration, ocpp.ActionDataTransfer:
+		return v == ocpp.V16
+	case ocpp.ActionSetVariables, ocpp.ActionSetNetworkProfile:
+		return v != ocpp.V16
+	}
+	return false
+}
+
+// Message judges one CALL of an action Interest named. What can't be read in
+// exactly one way is refused, never passed.
+func (s *Service) Message(ctx context.Context, sess Session, m Message) Verdict {
+	if m.Head.Type == ocpp.Send {
+		// SEND has one defined action, none of ours (OCPP 2.1 part 4 §4.1.3).
+		return Verdict{Act: Drop, Reason: "security action sent without wanting an answer"}
+	}
+	var v Verdict
+	var err error
+	switch {
+	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionBootNotification:
+		v, err = s.boot(ctx, sess, m)
+	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionSignCertificate:
+		v, err = s.signCertificate(ctx, sess, m)
+	case m.Action == ocpp.ActionDataTransfer:
+		v, err = s.dataTransfer(ctx, sess, m)
+	case m.Action == ocpp.ActionCertificateSigned:
+		v, err = s.certificateSigned(ctx, sess, m.Payload, plainAnswer(sess))
+	case m.Action == ocpp.ActionChangeConfiguration:
+		v, err = s.changeConfiguration(sess, m)
+	case m.Action == ocpp.ActionSetVariables:
+		v, err = s.setVariables(sess, m)
+	case m.Action == ocpp.ActionSetNetworkProfile:
+		v, err = s.setNetworkProfile(sess, m)
+	default:
+		return Verdict{Act: Pass}
+	}
+	if err != nil {
+		code := ocpp.FormatViolation
+		var frame *ocpp.FrameError
+		if errors.As(err, &frame) {
+			code = frame.Code
+		}
+		return Verdict{Act: Refuse, Code: code, Reason: err.Error()}
+	}
+	if m.Direction == ocpp.FromCSMS && v.Act == Answer {
+		s.recordVerdict(ctx, sess, m.Action, v.Reason)
+	}
+	return v
+}
+
+// recordVerdict writes down that the back end was refused something.
+func (s *Service) recordVerdict(ctx context.Context, sess Session, action, reason string) {
+	adm := sess.Admission()
+	key := keyOf(&adm.Station)
+	err := s.record(ctx, ledger.Event{Kind: "backend.refused", Subject: key, Actor: "bollard",
+		Data: map[string]string{"action": action, "reason": reason}})
+	if err != nil {
+		s.log.Warn("couldn't record a refused back-end message", slog.String("station", key), slog.String("session", sess.ID()), slog.Any("err", err))
+	}
+}
+
+// Answered sees the answer of a watched CALL.
+func (s *Service) Answered(ctx context.Context, sess Session, call Message, answer ocpp.Head) {
+	l := s.liveOf(sess)
+	if l == nil {
+		return
+	}
+	switch call.Action {
+	case ocpp.ActionBootNotification:
+		var response ocpp.BootNotificationResponse
+		if answer.Type != ocpp.CallResult || ocpp.DecodeStrict(answer.Payload, &response) != nil {
+			return // not accepted; the station will ask again
+		}
+		l.bootAnswered(s, response.Status)
+	case ocpp.ActionCertificateSigned, ocpp.ActionDataTransfer:
+		s.externalAnswered(ctx, sess, call, answer)
+	}
+}
+
+// answerShape wraps a status the way the message came.
+type answerShape func(status, reasonCode, reason string) any
+
+// plainAnswer answers with a status, which 2.x may explain.
+func plainAnswer(sess Session) answerShape {
+	return func(status, reasonCode, reason string) any {
+		if sess.Version() == ocpp.V16 || reasonCode == "" {
+			return ocpp.GenericStatus{Status: status}
+		}
+		return ocpp.GenericStatus{Status: status, StatusInfo: &ocpp.StatusInfo{ReasonCode: reasonCode, AdditionalInfo: reason}}
+	}
+}
+
+// wrappedAnswer is the 1.6 DataTransfer form: the 2.0.1 answer as a JSON string.
+func wrappedAnswer(status, reasonCode, reason string) any {
+	inner := ocpp.GenericStatus{Status: status}
+	if reasonCode != "" {
+		inner.StatusInfo = &ocpp.StatusInfo{ReasonCode: reasonCode, AdditionalInfo: reason}
+	}
+	return ocpp.DataTransferResponse{Status: ocpp.StatusAccepted, Data: wrap(inner)}
+}
+
+// wrap encodes a payload as JSON within a JSON string.
+func wrap(payload any) json.RawMessage {
+	inner, err := json.Marshal(payload)
+	if err != nil {
+		panic("internal error: couldn't encode an own payload: " + err.Error())
+	}
+	outer, err := json.Marshal(string(inner))
+	if err != nil {
+		panic("internal error: couldn't encode an own payload: " + err.Error())
+	}
+	return outer
+}
+
+// dataTransfer looks into the plug & charge form; other transfers pass.
+func (s *Service) dataTransfer(ctx context.Context, sess Session, m Message) (Verdict, error) {
+	var transfer ocpp.DataTransferRequest
+	if err := ocpp.DecodeStrict(m.Payload, &transfer); err != nil {
+		return Verdict{}, err
+	}
+	if !strings.EqualFold(strings.TrimSpace(transfer.VendorID), pncVendor) {
+		return Verdict{Act: Pass}, nil
+	}
+	inner := func() (json.RawMessage, error) {
+		var text string
+		if err := json.Unmarshal(transfer.Data, &text); err != nil {
+			return nil, &ocpp.FrameError{Code: ocpp.TypeConstraintViolation, Reason: "data of a plug & charge transfer is not a string"}
+		}
+		return json.RawMessage(text), nil
+	}
+	name := strings.TrimSpace(transfer.MessageID)
+	switch {
+	case m.Direction == ocpp.FromStation && strings.EqualFold(name, ocpp.ActionSignCertificate):
+		payload, err := inner()
+		if err != nil {
+			return Verdict{}, err
+		}
+		return s.certificateRequest(ctx, sess, payload, WireDataTransfer, wrappedAnswer)
+	case m.Direction == ocpp.FromCSMS && strings.EqualFold(name, ocpp.ActionCertificateSigned):
+		payload, err := inner()
+		if err != nil {
+			return Verdict{}, err
+		}
+		return s.certificateSigned(ctx, sess, payload, wrappedAnswer)
+	}
+	return Verdict{Act: Pass}, nil
+}

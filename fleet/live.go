@@ -1,0 +1,186 @@
+package fleet
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// quietStart is how long after opening a session counts as accepted by its back
+// end if it sent no BootNotification: a reconnect alone sends none (B01).
+const quietStart = 10 * time.Second
+
+// live is the fleet's side of one open session.
+type live struct {
+	session Session
+	key     string
+
+	mu      sync.Mutex
+	booted  bool // a BootNotification was seen: its answer decides, not the clock
+	ready   bool // Bollard may send CALLs of its own
+	ended   bool
+	running bool // a plan is running
+	again   bool // and is to run once more
+	unseen  bool // what the session proved couldn't be recorded yet
+	stop    []func() bool
+}
+
+// open registers a session and starts the clock toward its plan.
+func (s *Service) open(sess Session) *live {
+	adm := sess.Admission()
+	l := &live{session: sess, key: keyOf(&adm.Station)}
+	s.mu.Lock()
+	s.lives[sess.ID()] = l
+	s.mu.Unlock()
+	l.later(s, quietStart, func() {
+		l.mu.Lock()
+		wait := l.booted
+		l.mu.Unlock()
+		if !wait {
+			l.markReady(s)
+		}
+	})
+	return l
+}
+
+func (s *Service) liveOf(sess Session) *live {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lives[sess.ID()]
+}
+
+// allLive returns the open sessions in a stable order.
+func (s *Service) allLive() []*live {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*live, 0, len(s.lives))
+	for _, l := range s.lives {
+		list = append(list, l)
+	}
+	slices.SortFunc(list, func(a, b *live) int { return strings.Compare(a.session.ID(), b.session.ID()) })
+	return list
+}
+
+// Closed forgets the session.
+func (s *Service) Closed(sess Session) {
+	s.mu.Lock()
+	l := s.lives[sess.ID()]
+	delete(s.lives, sess.ID())
+	s.mu.Unlock()
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	l.ended = true
+	stop := l.stop
+	l.stop = nil
+	l.mu.Unlock()
+	for _, f := range stop {
+		f()
+	}
+}
+
+// later runs f after d unless the session ends first.
+func (l *live) later(s *Service, d time.Duration, f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	// Timers that fired stay in the list; a session's plan sets few of them.
+	if len(l.stop) > 64 {
+		l.stop = slices.Delete(l.stop, 0, 32)
+	}
+	l.stop = append(l.stop, s.after(d, f))
+}
+
+// bootAnswered takes note of the back end's answer to a BootNotification. After
+// Rejected nothing may be sent until the next one (B03.FR.03); Pending allows
+// variables and certificates (B02.FR.01).
+func (l *live) bootAnswered(s *Service, status string) {
+	if status == "Accepted" || status == "Pending" {
+		l.markReady(s)
+		return
+	}
+	l.mu.Lock()
+	l.ready = false
+	l.mu.Unlock()
+}
+
+func (l *live) bootSent() {
+	l.mu.Lock()
+	l.booted = true
+	l.mu.Unlock()
+}
+
+func (l *live) markReady(s *Service) {
+	l.mu.Lock()
+	l.ready = true
+	l.mu.Unlock()
+	l.poke(s)
+}
+
+func (l *live) isReady() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready && !l.ended
+}
+
+// poke runs the session's plan, or once more if it is running: one at a time.
+func (l *live) poke(s *Service) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.ready || l.ended:
+		return
+	case l.running:
+		l.again = true
+		return
+	}
+	l.running = true
+	l.session.Go(func(ctx context.Context) {
+		for {
+			s.plan(ctx, l)
+			l.mu.Lock()
+			if !l.again || ctx.Err() != nil || l.ended {
+				l.running, l.again = false, false
+				l.mu.Unlock()
+				return
+			}
+			l.again = false
+			l.mu.Unlock()
+		}
+	})
+}
+
+// turn lets one goroutine at a time work on a station's orders, over sessions:
+// an old session's may still be ending while the new one's begins.
+type turn struct {
+	slot  chan struct{}
+	users int
+}
+
+func (s *Service) takeTurn(ctx context.Context, key string) (release func(), err error) {
+	s.mu.Lock()
+	t := s.turns[key]
+	if t == nil {
+		t = &turn{slot: make(chan struct{}, 1)}
+		s.turns[key] = t
+	}
+	t.users++
+	s.mu.Unlock()
+	leave := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(s.turns, key)
+		}
+	}
+	if err := acquire(ctx, t.slot); err != nil {
+		leave()
+		return nil, err
+	}
+	return func() { <-t.slot; leave() }, nil
+}

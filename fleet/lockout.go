@@ -1,0 +1,102 @@
+package fleet
+
+import (
+	"slices"
+	"strings"
+
+	"bollard/ocpp"
+)
+
+// What a back end may not set, because a station would then come with a
+// credential Bollard doesn't know, go round it, or fall back in security
+// (promise 4, threat A6). The password is checked at Bollard's door whoever
+// answers certificate messages, so it is kept in every security mode; profile,
+// network and organisation belong to Bollard only where it runs the upgrade.
+
+const lockoutReason = "is managed by the gateway"
+
+// owned says whether a configuration key (1.6) or variable (2.x) is Bollard's
+// in this session, and why. Names are compared without case: stations do so.
+func (s *Service) owned(sess Session, component, variable, value string) string {
+	is := func(text string, names ...string) bool {
+		text = strings.TrimSpace(text)
+		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, text) })
+	}
+	bollard := sess.Security() == SecurityBollard
+	switch {
+	case component == "" && is(variable, "AuthorizationKey"),
+		is(component, "SecurityCtrlr") && is(variable, "BasicAuthPassword", "Identity"),
+		is(component, "NetworkConfiguration") && is(variable, "BasicAuthPassword", "Identity"):
+		return "a new credential would lock the station out: `bollard station password` changes it"
+	case !bollard:
+		return ""
+	case component == "" && is(variable, "SecurityProfile"),
+		is(component, "SecurityCtrlr") && is(variable, "SecurityProfile", "AllowSecurityProfileDowngrade"):
+		return "the security profile is raised with `bollard station profile` and never lowered"
+	case is(component, "OCPPCommCtrlr") && is(variable, "NetworkConfigurationPriority"),
+		is(component, "NetworkConfiguration"):
+		return "another network profile could lead the station past the gateway"
+	case component == "" && is(variable, "CpoName"),
+		is(component, "SecurityCtrlr") && is(variable, "OrganizationName"):
+		if value != s.cfg.Organisation {
+			return "another organisation in the CSR would stop the station's renewals (A00.FR.404)"
+		}
+	}
+	return ""
+}
+
+func (s *Service) changeConfiguration(sess Session, m Message) (Verdict, error) {
+	var change ocpp.ChangeConfigurationRequest16
+	if err := ocpp.DecodeStrict(m.Payload, &change); err != nil {
+		return Verdict{}, err
+	}
+	if reason := s.owned(sess, "", change.Key, change.Value); reason != "" {
+		return Verdict{Act: Answer, Payload: ocpp.GenericStatus{Status: ocpp.StatusRejected}, Reason: "ChangeConfiguration: " + reason}, nil
+	}
+	return Verdict{Act: Pass}, nil
+}
+
+// setVariables answers all of a mixed request itself: it can't be split without
+// making up what the station would have said to the rest.
+func (s *Service) setVariables(sess Session, m Message) (Verdict, error) {
+	var set ocpp.SetVariablesRequest
+	if err := ocpp.DecodeStrict(m.Payload, &set); err != nil {
+		return Verdict{}, err
+	}
+	reason := ""
+	owned := make([]bool, len(set.SetVariableData))
+	for i, v := range set.SetVariableData {
+		if why := s.owned(sess, v.Component.Name, v.Variable.Name, v.AttributeValue); why != "" {
+			owned[i], reason = true, why
+		}
+	}
+	if reason == "" {
+		return Verdict{Act: Pass}, nil
+	}
+	out := ocpp.SetVariablesResponse{}
+	for i, v := range set.SetVariableData {
+		info := "set together with a variable that " + lockoutReason
+		if owned[i] {
+			info = lockoutReason
+		}
+		out.SetVariableResult = append(out.SetVariableResult, ocpp.SetVariableResult{
+			AttributeType: v.AttributeType, AttributeStatus: ocpp.StatusRejected,
+			AttributeStatusInfo: &ocpp.StatusInfo{ReasonCode: ocpp.ReasonUnsupportedRequest, AdditionalInfo: info},
+			Component:           v.Component, Variable: v.Variable,
+		})
+	}
+	return Verdict{Act: Answer, Payload: out, Reason: "SetVariables: " + reason}, nil
+}
+
+func (s *Service) setNetworkProfile(sess Session, m Message) (Verdict, error) {
+	var set ocpp.SetNetworkProfileRequest
+	if err := ocpp.DecodeStrict(m.Payload, &set); err != nil {
+		return Verdict{}, err
+	}
+	if sess.Security() != SecurityBollard {
+		return Verdict{Act: Pass}, nil
+	}
+	return Verdict{Act: Answer, Reason: "SetNetworkProfile: another network profile could lead the station past the gateway",
+		Payload: ocpp.GenericStatus{Status: ocpp.StatusRejected,
+			StatusInfo: &ocpp.StatusInfo{ReasonCode: ocpp.ReasonUnsupportedRequest, AdditionalInfo: "network profile " + lockoutReason}}}, nil
+}

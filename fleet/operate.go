@@ -1,0 +1,236 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"bollard/ca"
+	"bollard/ledger"
+)
+
+// Station returns one station as it is now.
+func (s *Service) Station(ctx context.Context, identity string) (Station, error) {
+	key, err := s.key(identity)
+	if err != nil {
+		return Station{}, err
+	}
+	st, err := s.store.Station(ctx, key)
+	if err != nil {
+		return Station{}, fmt.Errorf("couldn't look up station %q: %w", identity, err)
+	}
+	s.refusals.latest(&st)
+	return st, nil
+}
+
+// Stations returns all stations by key.
+func (s *Service) Stations(ctx context.Context) ([]Station, error) {
+	list, err := s.store.Stations(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the stations: %w", err)
+	}
+	for i := range list {
+		s.refusals.latest(&list[i])
+	}
+	return list, nil
+}
+
+// Orders returns the newest certificate orders of a station, newest first.
+func (s *Service) Orders(ctx context.Context, identity string) ([]Order, error) {
+	st, err := s.Station(ctx, identity)
+	if err != nil {
+		return nil, err
+	}
+	orders, err := s.store.Orders(ctx, keyOf(&st), ordersKept)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the orders of %q: %w", identity, err)
+	}
+	return orders, nil
+}
+
+// Remove forgets the station, revokes its certificates and ends its session.
+// Revocation comes first: if it can't be done the station is still there and
+// the command can be repeated.
+func (s *Service) Remove(ctx context.Context, actor, identity string) error {
+	st, err := s.Station(ctx, identity)
+	if err != nil {
+		return err
+	}
+	key := keyOf(&st)
+	if err := s.revokeAll(ctx, actor, &st); err != nil {
+		return err
+	}
+	err = s.store.RemoveStation(ctx, key, ledger.Event{Kind: "station.removed", Subject: key, Actor: actor,
+		Data: map[string]string{"serial": st.Serial}})
+	if err != nil {
+		return fmt.Errorf("couldn't remove station %q: %w", identity, err)
+	}
+	s.endIf(func(adm Admission) (string, bool) { return "station was removed", keyOf(&adm.Station) == key })
+	s.secrets.forget(key)
+	s.refusals.forget(key)
+	s.mu.Lock()
+	delete(s.tries, key)
+	delete(s.asked, key)
+	delete(s.noted, key)
+	s.mu.Unlock()
+	// What was issued between the two is revoked too.
+	if err := s.revokeAll(ctx, actor, &st); err != nil {
+		return err
+	}
+	return s.learnSecrets(ctx)
+}
+
+func (s *Service) revokeAll(ctx context.Context, actor string, st *Station) error {
+	serials, err := s.certificatesOf(ctx, st)
+	if err != nil {
+		return err
+	}
+	for _, serial := range serials {
+		if _, err := s.cfg.Authority.Revoke(ctx, serial, "cessationOfOperation", actor); err != nil && !errors.Is(err, ca.ErrUnknownSerial) {
+			return fmt.Errorf("couldn't revoke certificate %s of %q, the station is kept: %w", serial, st.Identity, err)
+		}
+	}
+	return nil
+}
+
+// SetPassword stores a new secret (nil: generates one and returns it). The
+// live session is ended so that the station proves the new one.
+func (s *Service) SetPassword(ctx context.Context, actor, identity string, password []byte) (string, error) {
+	key, err := s.key(identity)
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.Station(ctx, identity); err != nil {
+		return "", err // before a slow hash is computed for nobody
+	}
+	generated := ""
+	var credential *Credential
+	if password == nil {
+		generated = generatePassword()
+		credential, err = s.secrets.newCredential(ctx, kindGenerated, []byte(generated), s.clock())
+	} else {
+		credential, err = s.secrets.givenCredential(ctx, password, s.clock())
+	}
+	if err != nil {
+		return "", err
+	}
+	_, err = s.update(ctx, key, func(st *Station) ([]ledger.Event, error) {
+		st.Password = credential
+		return []ledger.Event{{Kind: "station.password", Subject: key, Actor: actor}}, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	s.secrets.forget(key)
+	s.endIf(func(adm Admission) (string, bool) {
+		return "password was changed", keyOf(&adm.Station) == key && adm.Profile < 3
+	})
+	return generated, s.learnSecrets(ctx)
+}
+
+// SetProfile sets the wanted security profile; a lower one than the floor is refused.
+func (s *Service) SetProfile(ctx context.Context, actor, identity string, profile int) (Station, error) {
+	if profile < 1 || profile > 3 {
+		return Station{}, fmt.Errorf("profile %d: give 1, 2 or 3", profile)
+	}
+	key, err := s.key(identity)
+	if err != nil {
+		return Station{}, err
+	}
+	s.forgetTries(key)
+	return s.updateAndPoke(ctx, key, func(st *Station) ([]ledger.Event, error) {
+		if profile < st.FloorProfile {
+			return nil, fmt.Errorf("station %q was seen on security profile %d and never goes below it again (A05.FR.09): "+
+				"if it can't come back on it, remove it and add it anew", st.Identity, st.FloorProfile)
+		}
+		from := st.WantedProfile
+		st.WantedProfile, st.PlanNote = profile, ""
+		return []ledger.Event{{Kind: "station.profile", Subject: key, Actor: actor, Data: map[string]string{
+			"from": strconv.Itoa(from), "to": strconv.Itoa(profile),
+		}}}, nil
+	})
+}
+
+// Renew asks the station for a new CSR, at once if it is connected. With
+// allowExpired, its expired certificate is let in until then.
+func (s *Service) Renew(ctx context.Context, actor, identity string, allowExpired time.Duration) (Station, error) {
+	if allowExpired < 0 || allowExpired > 30*24*time.Hour {
+		return Station{}, errors.New("allow-expired: give a duration of at most 720h")
+	}
+	key, err := s.key(identity)
+	if err != nil {
+		return Station{}, err
+	}
+	s.forgetTries(key)
+	return s.updateAndPoke(ctx, key, func(st *Station) ([]ledger.Event, error) {
+		st.RenewWanted, st.PlanNote = true, ""
+		event := ledger.Event{Kind: "station.renew", Subject: key, Actor: actor, Data: map[string]string{}}
+		if allowExpired > 0 {
+			st.AllowExpired = s.clock().Add(allowExpired)
+			event.Data["allow-expired-until"] = st.AllowExpired.UTC().Format(time.RFC3339)
+		}
+		return []ledger.Event{event}, nil
+	})
+}
+
+// SetCheck sets a check to warn or back to enforce.
+func (s *Service) SetCheck(ctx context.Context, actor, identity string, check Check, warn bool) (Station, error) {
+	if !slices.Contains(Checks(), check) {
+		return Station{}, fmt.Errorf("no check %q: there are %v", capped(string(check)), Checks())
+	}
+	key, err := s.key(identity)
+	if err != nil {
+		return Station{}, err
+	}
+	return s.update(ctx, key, func(st *Station) ([]ledger.Event, error) {
+		st.Warn = slices.DeleteFunc(st.Warn, func(c Check) bool { return c == check })
+		if warn {
+			st.Warn = append(st.Warn, check)
+		}
+		return []ledger.Event{{Kind: "station.check", Subject: key, Actor: actor, Data: map[string]string{
+			"check": string(check), "warn": strconv.FormatBool(warn),
+		}}}, nil
+	})
+}
+
+// Revoke revokes a certificate and ends the live session that uses it.
+func (s *Service) Revoke(ctx context.Context, actor, serial, reason string) (ca.Record, error) {
+	rec, err := s.cfg.Authority.Revoke(ctx, serial, reason, actor)
+	if err != nil {
+		return ca.Record{}, err
+	}
+	n := s.endIf(func(adm Admission) (string, bool) {
+		return "certificate " + rec.Serial + " was revoked", adm.Leaf != nil && bytes.Equal(adm.Leaf.Raw, rec.DER)
+	})
+	if n > 0 {
+		s.log.Info("session ended: its certificate was revoked", slog.String("station", rec.Station), slog.String("serial", rec.Serial))
+	}
+	return rec, nil
+}
+
+func (s *Service) update(ctx context.Context, key string, change func(*Station) ([]ledger.Event, error)) (Station, error) {
+	st, err := s.store.UpdateStation(ctx, key, change)
+	if err != nil {
+		return Station{}, fmt.Errorf("couldn't change station %q: %w", key, err)
+	}
+	s.refusals.latest(&st)
+	return st, nil
+}
+
+func (s *Service) updateAndPoke(ctx context.Context, key string, change func(*Station) ([]ledger.Event, error)) (Station, error) {
+	st, err := s.update(ctx, key, change)
+	if err != nil {
+		return Station{}, err
+	}
+	for _, l := range s.allLive() {
+		if l.key == key {
+			l.poke(s)
+		}
+	}
+	return st, nil
+}

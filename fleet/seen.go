@@ -1,0 +1,178 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"bollard/ca"
+	"bollard/ledger"
+)
+
+const (
+	seenTimeout = 10 * time.Second
+	// A reconnect that changes nothing is written down this often at most.
+	seenPause = 5 * time.Minute
+)
+
+// staleError is why a session that was just admitted may not stay: something
+// changed between its proof and its opening.
+type staleError string
+
+func (e staleError) Error() string { return string(e) }
+
+// Opened records what the session proved, before any frame is handed on. Only
+// now is the lower profile given up (A05.FR.09): a connection that came to
+// nothing, because the back end was gone, leaves the station its way back.
+func (s *Service) Opened(sess Session) {
+	l := s.open(sess)
+	ctx, cancel := context.WithTimeout(s.base, seenTimeout)
+	defer cancel()
+	s.recordSeen(ctx, l)
+}
+
+// retrySeen repeats what the disk didn't take.
+func (s *Service) retrySeen(ctx context.Context) {
+	for _, l := range s.allLive() {
+		l.mu.Lock()
+		unseen := l.unseen
+		l.mu.Unlock()
+		if unseen {
+			s.recordSeen(ctx, l)
+		}
+	}
+}
+
+func (s *Service) recordSeen(ctx context.Context, l *live) {
+	err := s.seen(ctx, l.session)
+	var stale staleError
+	switch {
+	case errors.As(err, &stale):
+		l.session.End(string(stale))
+	case errors.Is(err, ErrUnknownStation):
+		l.session.End("station was removed")
+	}
+	l.mu.Lock()
+	first := !l.unseen
+	l.unseen = err != nil && stale == "" && !errors.Is(err, ErrUnknownStation)
+	failed := l.unseen
+	l.mu.Unlock()
+	if failed && first {
+		s.log.Error("couldn't record a session; it goes on and the record is tried again",
+			slog.String("station", l.key), slog.String("session", l.session.ID()), slog.Any("err", err))
+	}
+}
+
+func (s *Service) seen(ctx context.Context, sess Session) error {
+	adm, now := sess.Admission(), s.clock()
+	key := keyOf(&adm.Station)
+	serial := ""
+	if adm.Leaf != nil && !adm.Factory {
+		rec, known, err := s.cfg.Authority.Status(ctx, adm.Leaf)
+		if err != nil {
+			return fmt.Errorf("couldn't look up the session's certificate: %w", err)
+		}
+		if known && rec.State != ca.StateIssued {
+			return staleError(fmt.Sprintf("certificate %s is %s", rec.Serial, rec.State))
+		}
+		serial = ca.SerialOf(adm.Leaf)
+		if known {
+			serial = rec.Serial
+		}
+	}
+	st, err := s.store.Station(ctx, key)
+	if err != nil {
+		return err
+	}
+	change := func(st *Station) ([]ledger.Event, error) { return s.applySeen(st, sess, serial, now) }
+	before := st
+	if events, err := change(&st); err != nil {
+		return err
+	} else if len(events) > 0 || before.SeenProfile != st.SeenProfile || before.Version != st.Version ||
+		before.RenewWanted != st.RenewWanted || before.PlanNote != st.PlanNote || !before.AllowExpired.Equal(st.AllowExpired) || now.Sub(before.SeenAt) >= seenPause {
+		if _, err := s.store.UpdateStation(ctx, key, change); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.noted[key] = strings.Join(adm.Notes, "\n")
+		s.mu.Unlock()
+	}
+	if serial != "" {
+		return s.confirm(ctx, key, serial)
+	}
+	return nil
+}
+
+// applySeen changes the record to what the session proved and returns what of
+// it is evidence. It is called twice: to see whether there is anything to
+// write, and to write it.
+func (s *Service) applySeen(st *Station, sess Session, serial string, now time.Time) ([]ledger.Event, error) {
+	adm := sess.Admission()
+	key := keyOf(st)
+	var events []ledger.Event
+	event := func(kind string, data map[string]string) {
+		events = append(events, ledger.Event{Kind: kind, Subject: key, Actor: "station:" + key, Data: data})
+	}
+	if adm.Profile < st.FloorProfile {
+		return nil, staleError("security profile was raised while the station connected")
+	}
+	if adm.Profile < 3 && (st.Password == nil || adm.Station.Password == nil || !bytes.Equal(st.Password.Hash, adm.Station.Password.Hash)) {
+		return nil, staleError("password was changed while the station connected")
+	}
+	// The maker's certificate proves who the station is, but not that it can
+	// live on ours; it raises the floor only where profile 3 is wanted anyway.
+	if adm.Profile > st.FloorProfile && (!adm.Factory || st.WantedProfile >= 3) {
+		event("station.floor", map[string]string{"from": strconv.Itoa(st.FloorProfile), "to": strconv.Itoa(adm.Profile)})
+		st.FloorProfile = adm.Profile
+		st.WantedProfile = max(st.WantedProfile, adm.Profile)
+	}
+	if serial != "" && serial != st.LeafSerial {
+		data := map[string]string{"serial": serial}
+		if st.LeafSerial != "" {
+			// It is not revoked by itself: the station may fall back to it (A02.FR.28).
+			data["no-longer-needed"] = st.LeafSerial
+		}
+		event("certificate.seen", data)
+		st.LeafSerial = serial
+	}
+	st.SeenProfile, st.SeenAt, st.Version = adm.Profile, now, sess.Version().String()
+	expired := adm.Leaf != nil && now.After(adm.Leaf.NotAfter)
+	switch {
+	case adm.Factory || expired: // A00.FR.406, .429
+		st.RenewWanted = true
+	case serial != "":
+		st.AllowExpired = time.Time{}
+	}
+	if adm.Profile >= st.WantedProfile && !st.RenewWanted {
+		st.PlanNote = ""
+	}
+	s.mu.Lock()
+	noted := s.noted[key]
+	s.mu.Unlock()
+	if notes := strings.Join(adm.Notes, "\n"); notes != "" && notes != noted {
+		event("check.warned", map[string]string{"notes": notes})
+	}
+	return events, nil
+}
+
+// confirm closes the order whose certificate the station was seen with.
+func (s *Service) confirm(ctx context.Context, key, serial string) error {
+	orders, err := s.store.Orders(ctx, key, ordersKept)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(orders, func(o Order) bool { return o.Serial == serial })
+	if i < 0 || orders[i].State != OrderIssued && orders[i].State != OrderDelivered {
+		return nil
+	}
+	_, err = s.store.UpdateOrder(ctx, orders[i].ID, func(o *Order) ([]ledger.Event, error) {
+		return s.move(o, OrderConfirmed, "", "station:"+key), nil
+	})
+	return err
+}
