@@ -135,8 +135,8 @@ func checkNames(p Profile, name pkix.Name, s Subject) error {
 	sans := len(s.DNSNames) + len(s.IPAddresses)
 	switch p.Names {
 	case namesStation:
-		if looksLikeHost(name.CommonName) {
-			return errors.New("the station's serial number looks like a URL, host name or IP address (A00.FR.511); give the station another serial")
+		if err := CheckSerialNumber(name.CommonName); err != nil {
+			return err
 		}
 	case namesServer:
 		if sans == 0 {

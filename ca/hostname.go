@@ -1,17 +1,33 @@
 package ca
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 )
 
+// CheckSerialNumber tells why a station's serial number can't be the CN of its
+// certificate; nil if it can.
+func CheckSerialNumber(serial string) error {
+	if err := checkText("serial number", serial); err != nil {
+		return err
+	}
+	if looksLikeHost(serial) {
+		return errors.New("the serial number looks like a URL, host name or IP address (A00.FR.511)")
+	}
+	return nil
+}
+
 // looksLikeHost tells whether a name could be taken for a server's: a station
 // certificate must never pass a host name check (A00.FR.511).
 func looksLikeHost(name string) bool {
-	if strings.ContainsAny(name, ":/@*[]") || strings.EqualFold(name, "localhost") {
+	if strings.Contains(name, "://") || strings.HasPrefix(name, "*.") || strings.EqualFold(name, "localhost") {
 		return true
 	}
-	if _, err := netip.ParseAddr(name); err == nil {
+	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return true
+	}
+	if _, err := netip.ParseAddrPort(name); err == nil {
 		return true
 	}
 	// host.tld: a last label with a letter first. Serial numbers such as
