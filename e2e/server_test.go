@@ -75,7 +75,8 @@ func newServer(t *testing.T, backends ...map[string]any) *server {
 		"host":         "localhost",
 		"listen":       map[string]any{"ocpp": []any{map[string]any{"address": "127.0.0.1:0", "profiles": []int{2, 3}}}},
 		"backends":     backends,
-		"limits":       map[string]any{"ping": "1s", "drain": "5s"},
+		// Pings often enough to be seen; tests reconnect more often than stations.
+		"limits": map[string]any{"ping": "1s", "drain": "5s", "takeovers": 1000000, "per_source": 2000},
 	}
 	s.configure()
 	return s
