@@ -16,7 +16,7 @@ import (
 
 const stationColumns = `station, identity, escaped, serial, aliases, vendor, model, wanted_profile, floor_profile, seen_profile,
 	password_kind, password_salt, password_hash, password_set_at, factory_hash, leaf_serial, warn, allow_expired, renew_wanted,
-	version, created_at, seen_at, last_refusal, refused_at`
+	version, created_at, seen_at, last_refusal, refused_at, plan_note`
 
 // stationKey is a station's primary key: its identity in lower case.
 func stationKey(identity string) string { return strings.ToLower(identity) }
@@ -47,7 +47,7 @@ func (t *tx) addStation(station fleet.Station) error {
 		return err
 	}
 	added, err := t.exec("INSERT INTO stations ("+stationColumns+`)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
 	if err != nil {
 		return fmt.Errorf("couldn't add station %q: %w", station.Identity, err)
 	}
@@ -154,7 +154,7 @@ func (s *Store) UpdateStation(ctx context.Context, key string, change func(*flee
 			return err
 		}
 		if _, err := t.exec("UPDATE stations SET ("+stationColumns+`) =
-			(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
+			(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
 			return fmt.Errorf("couldn't store station %q: %w", key, err)
 		}
 		if serial != station.Serial || !slices.Equal(aliases, station.Aliases) {
@@ -224,7 +224,7 @@ func stationArgs(s fleet.Station) ([]any, error) {
 		stationKey(s.Identity), s.Identity, s.Escaped, s.Serial, string(aliases), s.Vendor, s.Model,
 		s.WantedProfile, s.FloorProfile, s.SeenProfile, kind, salt, hash, setAt, s.FactoryHash, s.LeafSerial,
 		string(warn), millis(s.AllowExpired), number(s.RenewWanted), s.Version, millis(s.CreatedAt), millis(s.SeenAt),
-		s.LastRefusal, millis(s.RefusedAt),
+		s.LastRefusal, millis(s.RefusedAt), s.PlanNote,
 	}, nil
 }
 
@@ -239,7 +239,7 @@ func scanStation(row scanner) (fleet.Station, error) {
 	err := row.Scan(&key, &s.Identity, &s.Escaped, &s.Serial, &aliases, &s.Vendor, &s.Model,
 		&s.WantedProfile, &s.FloorProfile, &s.SeenProfile, &kind, &password.Salt, &password.Hash, instant{&password.SetAt},
 		&s.FactoryHash, &s.LeafSerial, &warn, instant{&s.AllowExpired}, &s.RenewWanted, &s.Version, instant{&s.CreatedAt},
-		instant{&s.SeenAt}, &s.LastRefusal, instant{&s.RefusedAt})
+		instant{&s.SeenAt}, &s.LastRefusal, instant{&s.RefusedAt}, &s.PlanNote)
 	if err != nil {
 		return fleet.Station{}, err
 	}
