@@ -9,13 +9,18 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"log/slog"
-	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"bollard/fleet"
 	"bollard/internal/ws"
@@ -37,57 +42,25 @@ type Guard interface {
 	Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 	// Opened is called when both sides are up, before any frame is handed on.
 	Opened(s fleet.Session)
-	// Message judges one CALL or SEND of an action Interest named.
+	// Message judges one CALL or SEND of an action Interest named. It holds up
+	// the frames behind it, and must not wait for Session.Call. It may keep m;
+	// ctx ends after Limits.CallTimeout, not with the session.
 	Message(ctx context.Context, s fleet.Session, m fleet.Message) fleet.Verdict
-	// Answered sees the answer (CALLRESULT or CALLERROR) of a watched CALL.
+	// Answered sees the answer (CALLRESULT or CALLERROR) of a watched CALL
+	// before it is handed on, under the same conditions.
 	Answered(ctx context.Context, s fleet.Session, call fleet.Message, answer ocpp.Head)
+	// Closed is called last: nothing of the session runs any more.
 	Closed(s fleet.Session)
 }
 
-// Listener is one front door.
-type Listener struct {
-	Name     string
-	Net      net.Listener // already bound; TLS is added here
-	Profiles []int        // accepted security profiles; 1 means plain ws and stands alone
-	Allow    []string     // identities this listener is limited to; empty: all
-	// Certificate picks the server certificate; nil on a profile 1 listener.
-	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// Legacy allows TLS 1.0/1.1 and TLS_RSA_WITH_AES_128_CBC_SHA (A00.FR.324 [1.6]).
-	Legacy       bool
-	RefuseOrigin bool // refuse handshakes that carry an Origin header
-}
-
-// Backend is one CSMS.
-type Backend struct {
-	Name     string
-	URL      string // "/<identity>" is appended
-	Match    Match
-	Security fleet.SecurityMode
-	// Auth: none, basic-shared, basic-per-station, mtls. The Basic user is
-	// always the station's identity.
-	Auth     string
-	Password func(ctx context.Context, station string) ([]byte, error) // for the two basic kinds
-	TLS      *tls.Config                                               // trust and client certificate; nil: system trust
-	// CNOnly accepts a back-end certificate that has only a CN (A00.FR.510).
-	CNOnly bool
-}
-
-// Match selects the stations of a back end; empty fields match all. The first
-// matching back end is taken.
-type Match struct {
-	Identity string // path.Match pattern, compared without case
-	Vendor   string
-	Model    string
-	Profile  int
-}
-
-// Limits bound what one station, one identity and one source can cost.
+// Limits bound what one station, one identity and one source can cost. Zero
+// values mean the number in the comment.
 type Limits struct {
 	WS               ws.Limits
 	Handshake        time.Duration // TLS; 10 s
 	Header           time.Duration // HTTP head; 5 s
-	HandshakesAtOnce int           // 64
-	PerSource        int           // half-open connections of one source address; 256
+	HandshakesAtOnce int           // 64 that compute; one that waits for its peer doesn't count
+	PerSource        int           // half-open connections of one source address (IPv6: /64); 256
 	CallTimeout      time.Duration // 30 s (OCPP 2.0.1 part 2 §3.2)
 	QueuedCalls      int           // back-end CALLs waiting for the station's slot; 16
 	Outstanding      int           // station CALLs not answered yet; 64
@@ -96,11 +69,36 @@ type Limits struct {
 	DrainTimeout     time.Duration // 10 s
 }
 
+func (l Limits) withDefaults() Limits {
+	for _, d := range []struct {
+		have *time.Duration
+		want time.Duration
+	}{
+		{&l.Handshake, 10 * time.Second}, {&l.Header, 5 * time.Second}, {&l.CallTimeout, 30 * time.Second},
+		{&l.RetryAfter, 10 * time.Second}, {&l.DrainTimeout, 10 * time.Second},
+	} {
+		if *d.have <= 0 {
+			*d.have = d.want
+		}
+	}
+	for _, n := range []struct {
+		have *int
+		want int
+	}{
+		{&l.HandshakesAtOnce, 64}, {&l.PerSource, 256}, {&l.QueuedCalls, 16}, {&l.Outstanding, 64}, {&l.TakeoversPerMin, 6},
+	} {
+		if *n.have <= 0 {
+			*n.have = n.want
+		}
+	}
+	return l
+}
+
 // Config of a Gateway.
 type Config struct {
 	Listeners       []Listener
 	Path            string // "/ocpp/"
-	UnknownIdentity int    // 401 or 404
+	UnknownIdentity int    // 401 or 404: what the Door was told; here for checking only
 	Door            Door
 	Guard           Guard
 	Backends        []Backend
@@ -111,27 +109,128 @@ type Config struct {
 	Clock           func() time.Time
 }
 
-// Gateway accepts stations until Shutdown.
-type Gateway struct{}
+func (cfg *Config) complete() error {
+	switch {
+	case cfg.Door == nil || cfg.Guard == nil:
+		return errors.New("gateway: Door and Guard must be set")
+	case len(cfg.Listeners) == 0:
+		return errors.New("gateway: at least one listener is needed")
+	}
+	if cfg.Path == "" {
+		cfg.Path = "/ocpp/"
+	}
+	if !strings.HasPrefix(cfg.Path, "/") || !strings.HasSuffix(cfg.Path, "/") {
+		return fmt.Errorf("gateway: path %q must begin and end with a slash", cfg.Path)
+	}
+	if u := cfg.UnknownIdentity; u != 0 && u != 401 && u != 404 {
+		return fmt.Errorf("gateway: status for unknown identities is %d; use 401 or 404", u)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	for i := range cfg.Listeners {
+		if err := cfg.Listeners[i].check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Gateway accepts stations until its Serve ends.
+type Gateway struct {
+	cfg       Config
+	log       *slog.Logger
+	metrics   *metrics
+	interests *interests
+	registry  *registry
+	settings  atomic.Pointer[settings]
+	complaint *rate.Limiter // log lines strangers can cause
+
+	running  sync.WaitGroup // sessions, until their last goroutine
+	work     context.Context
+	stopWork context.CancelFunc
+}
+
+// settings is what Reload replaces.
+type settings struct {
+	backends []*backend
+	limits   Limits
+}
 
 // New checks the configuration. Nothing is served before Serve.
-func New(ctx context.Context, cfg Config) (*Gateway, error) { panic("internal error: contract only") }
+func New(ctx context.Context, cfg Config) (*Gateway, error) {
+	cfg.Listeners = slices.Clone(cfg.Listeners)
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		cfg: cfg, log: cfg.Log, metrics: m,
+		interests: newInterests(cfg.Guard),
+		registry:  newRegistry(cfg.Clock),
+		complaint: rate.NewLimiter(10, 50),
+	}
+	if err := g.Reload(cfg.Backends, cfg.Limits); err != nil {
+		return nil, err
+	}
+	g.work, g.stopWork = context.WithCancel(context.WithoutCancel(ctx))
+	return g, nil
+}
 
-// Serve accepts on all listeners until ctx ends, then drains.
-func (g *Gateway) Serve(ctx context.Context) error { panic("internal error: contract only") }
-
-// Reload takes new back ends and limits for sessions opened from now on.
+// Reload takes new back ends and limits for sessions opened from now on. Of the
+// limits, Header and HandshakesAtOnce stay as they were at the start.
 func (g *Gateway) Reload(backends []Backend, limits Limits) error {
-	panic("internal error: contract only")
+	compiled, err := compileBackends(backends)
+	if err != nil {
+		return err
+	}
+	g.settings.Store(&settings{backends: compiled, limits: limits.withDefaults()})
+	return nil
 }
 
 // Session returns the live session of a station key.
-func (g *Gateway) Session(key string) (fleet.Session, bool) { panic("internal error: contract only") }
+func (g *Gateway) Session(key string) (fleet.Session, bool) {
+	if s := g.registry.live(key); s != nil {
+		return s, true
+	}
+	return nil, false
+}
 
 // Sessions returns all live sessions.
-func (g *Gateway) Sessions() []fleet.Session { panic("internal error: contract only") }
+func (g *Gateway) Sessions() []fleet.Session {
+	var list []fleet.Session
+	for _, s := range g.registry.all() {
+		list = append(list, s)
+	}
+	return list
+}
 
-// EndIf ends every live session for which why returns a reason, and returns how many.
+// EndIf ends every live session for which why returns a reason, and returns how
+// many. A connection that is being admitted meanwhile is asked about before it
+// becomes live, so that it can't slip through.
 func (g *Gateway) EndIf(why func(fleet.Admission) (reason string, end bool)) int {
-	panic("internal error: contract only")
+	g.registry.haunt(why)
+	n := 0
+	for _, s := range g.registry.all() {
+		if reason, end := why(s.admission); end {
+			s.End(reason)
+			n++
+		}
+	}
+	return n
+}
+
+// capped keeps text for the log short.
+func capped(text string) string {
+	const most = 200
+	if len(text) > most {
+		return text[:most] + "…"
+	}
+	return text
 }

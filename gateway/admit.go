@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"bollard/fleet"
+	"bollard/ocpp"
+)
+
+// refusal is why a connection gets no session.
+type refusal struct {
+	status     int
+	class      string // metric label
+	reason     string // for the operator
+	retryAfter time.Duration
+	err        error
+}
+
+// admission is one request on its way to a session.
+type admission struct {
+	g        *Gateway
+	l        *Listener
+	w        http.ResponseWriter
+	r        *http.Request
+	settings *settings
+	claim    fleet.Claim
+	proven   fleet.Admission
+	pending  *pending
+}
+
+// serveHTTP is the only handler of a listener: no router sees the path.
+func (g *Gateway) serveHTTP(l *Listener, w http.ResponseWriter, r *http.Request) {
+	leaveLobby(r.Context())
+	a := &admission{g: g, l: l, w: w, r: r, settings: g.settings.Load(), pending: g.registry.expect()}
+	if a.pending == nil {
+		a.refuse(a.later("shutdown", "the gateway is shutting down", nil))
+		return
+	}
+	defer g.registry.forget(a.pending)
+	defer a.recovered()
+
+	ref := a.read()
+	if ref == nil {
+		ref = a.prove()
+	}
+	if ref == nil {
+		ref = a.open()
+	}
+	if ref != nil {
+		a.refuse(ref)
+	}
+}
+
+// recovered answers a panic with 500, if there is still somebody to answer.
+func (a *admission) recovered() {
+	if p := recover(); p != nil {
+		a.g.metrics.panics.Inc()
+		a.g.log.Error("panic while admitting a station", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+		panic(http.ErrAbortHandler) // closes the connection, quietly
+	}
+}
+
+// read judges the request and collects the claim. It looks at the request line
+// as it came: decoded or cleaned paths have deceived others.
+func (a *admission) read() *refusal {
+	bad := func(class, reason string) *refusal {
+		return &refusal{status: http.StatusBadRequest, class: class, reason: reason}
+	}
+	id, err := ocpp.ParsePath(a.r.RequestURI, a.g.cfg.Path)
+	switch {
+	case a.r.Method != http.MethodGet:
+		return &refusal{status: http.StatusMethodNotAllowed, class: "method", reason: "method is not GET"}
+	case a.r.ContentLength != 0 || len(a.r.TransferEncoding) > 0:
+		// net/http would wait for the body after the answer.
+		_ = http.NewResponseController(a.w).SetReadDeadline(time.Now())
+		return bad("body", "request has a body")
+	case err != nil:
+		return &refusal{status: http.StatusBadRequest, class: "path", reason: err.Error(),
+			err: fmt.Errorf("request target %s", strconv.QuoteToASCII(capped(a.r.RequestURI)))}
+	}
+	a.claim.Identity = id
+	switch {
+	case !hasToken(a.r.Header, "Connection", "upgrade"), !hasToken(a.r.Header, "Upgrade", "websocket"),
+		a.r.Header.Get("Sec-Websocket-Version") != "13", a.r.Header.Get("Sec-Websocket-Key") == "":
+		return bad("handshake", "request is no WebSocket handshake (RFC 6455 §4.2.1)")
+	case a.l.RefuseOrigin && len(a.r.Header.Values("Origin")) > 0:
+		return &refusal{status: http.StatusForbidden, class: "origin", reason: "request has an Origin header"}
+	case len(a.r.Header.Values("Authorization")) > 1:
+		return bad("authorization", "request has more than one Authorization header")
+	}
+	addr, err := netip.ParseAddrPort(a.r.RemoteAddr)
+	if err != nil {
+		return bad("address", "connection has no IP address")
+	}
+	a.claim.Source = addr.Addr().Unmap()
+	a.claim.Listener, a.claim.Profiles = a.l.Name, a.l.Profiles
+	a.claim.Allow = a.l.Allow
+	a.claim.Offered = offered(a.r.Header)
+	if a.r.TLS != nil {
+		a.claim.TLS = true
+		if slices.Contains(a.l.Profiles, 3) {
+			a.claim.Certificates = a.r.TLS.PeerCertificates
+		}
+	}
+	// BasicAuth splits at the first colon and keeps any bytes, as OCPP-J 1.6
+	// §6.2.2 needs.
+	if user, password, ok := a.r.BasicAuth(); ok {
+		a.claim.Basic = &fleet.Basic{User: user, Password: []byte(password)}
+	}
+	return nil
+}
+
+// prove asks the Door.
+func (a *admission) prove() *refusal {
+	proven, err := a.g.cfg.Door.Admit(a.r.Context(), a.claim)
+	if err == nil {
+		a.proven = proven
+		return nil
+	}
+	if told, ok := errors.AsType[*fleet.Refusal](err); ok {
+		status := told.Status
+		if status < 400 || status > 599 {
+			status = http.StatusServiceUnavailable
+		}
+		return &refusal{status: status, class: "admission", reason: told.Reason, retryAfter: told.RetryAfter}
+	}
+	return a.later("door-failed", "couldn't judge the claim", err)
+}
+
+// later is a 503: nothing is wrong with the station.
+func (a *admission) later(class, reason string, err error) *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, class: class, reason: reason, err: err,
+		retryAfter: a.settings.limits.RetryAfter}
+}
+
+// refuse answers with a status and its text, nothing else, and tells the operator the rest.
+func (a *admission) refuse(ref *refusal) {
+	a.g.metrics.refusals.WithLabelValues(ref.class).Inc()
+	// A claim whose path is bad comes from nobody: strangers must not fill the log.
+	if a.claim.Identity.Name != "" || a.g.complaint.Allow() {
+		a.g.log.Warn("connection refused", "station", a.claim.Identity.Name, "listener", a.l.Name,
+			"source", a.r.RemoteAddr, "status", ref.status, "class", ref.class, "reason", ref.reason, "err", ref.err)
+	}
+	h := a.w.Header()
+	if ref.status == http.StatusUnauthorized && (slices.Contains(a.l.Profiles, 1) || slices.Contains(a.l.Profiles, 2)) {
+		h.Set("WWW-Authenticate", `Basic realm="ocpp"`)
+	}
+	if ref.status == http.StatusMethodNotAllowed {
+		h.Set("Allow", http.MethodGet)
+	}
+	if ref.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((ref.retryAfter+time.Second-1)/time.Second)))
+	}
+	h.Set("Connection", "close")
+	http.Error(a.w, http.StatusText(ref.status), ref.status)
+}
+
+// ctx is for the back-end side of an admission: it ends with the request and
+// with the gateway.
+func (a *admission) ctx() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(a.r.Context())
+	stop := context.AfterFunc(a.g.work, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// hasToken looks for a token in a comma-separated header, without case.
+func hasToken(h http.Header, name, token string) bool {
+	for _, line := range h.Values(name) {
+		for part := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// offered returns the station's subprotocols in its order of preference, at
+// most 16.
+func offered(h http.Header) []string {
+	var list []string
+	for _, line := range h.Values("Sec-Websocket-Protocol") {
+		for part := range strings.SplitSeq(line, ",") {
+			if name := strings.TrimSpace(part); name != "" && len(list) < 16 && !slices.Contains(list, name) {
+				list = append(list, name)
+			}
+		}
+	}
+	return list
+}

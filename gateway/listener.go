@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Listener is one front door.
+type Listener struct {
+	Name     string
+	Net      net.Listener // already bound; TLS is added here
+	Profiles []int        // accepted security profiles; 1 means plain ws and stands alone
+	Allow    []string     // identities this listener is limited to; empty: all
+	// Trust limits the station roots of this listener, as fleet.Claim.Trust has it.
+	Trust []string
+	// Certificate picks the server certificate; nil on a profile 1 listener.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Legacy allows TLS 1.0/1.1 and TLS_RSA_WITH_AES_128_CBC_SHA (A00.FR.324 [1.6]).
+	Legacy       bool
+	RefuseOrigin bool // refuse handshakes that carry an Origin header
+}
+
+// plain says that the listener speaks ws, not wss.
+func (l *Listener) plain() bool { return slices.Equal(l.Profiles, []int{1}) }
+
+func (l *Listener) check() error {
+	fail := func(text string) error { return fmt.Errorf("gateway: listener %q: %s", l.Name, text) }
+	if l.Net == nil {
+		return fail("it is not bound")
+	}
+	if len(l.Profiles) == 0 {
+		return fail("it accepts no security profile; name 2, 3 or both, or 1 alone")
+	}
+	for _, p := range l.Profiles {
+		if p < 1 || p > 3 {
+			return fail(fmt.Sprintf("security profile %d does not exist", p))
+		}
+		if p == 1 && !l.plain() {
+			return fail("security profile 1 has no TLS and must stand alone")
+		}
+	}
+	switch {
+	case l.plain() && (l.Certificate != nil || l.Legacy):
+		return fail("security profile 1 has no TLS settings")
+	case !l.plain() && l.Certificate == nil:
+		return fail("it has no server certificate")
+	case l.Legacy && len(l.Allow) == 0:
+		return fail("old TLS is for named stations only; set allow")
+	}
+	return nil
+}
+
+// door runs one listener: accept, TLS handshake in a goroutine of its own, then
+// the finished connection goes to an http.Server.
+type door struct {
+	gateway *Gateway
+	*Listener
+	tls   *tlsSettings // nil on profile 1
+	lobby *lobby
+	ready chan net.Conn // finished handshakes, for the server's Accept
+	ended chan struct{} // closed when no further connection will come
+
+	handshakes sync.WaitGroup
+}
+
+func newDoor(g *Gateway, l *Listener, lobby *lobby) *door {
+	d := &door{gateway: g, Listener: l, lobby: lobby, ready: make(chan net.Conn), ended: make(chan struct{})}
+	if !l.plain() {
+		d.tls = newTLSSettings(l, g.cfg.Door, g.log)
+	}
+	return d
+}
+
+// run accepts until ctx ends or the listener fails.
+func (d *door) run(ctx context.Context) error {
+	limits := d.gateway.settings.Load().limits
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			d.gateway.serveHTTP(d.Listener, w, r)
+		}),
+		ReadHeaderTimeout: limits.Header,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          quietLog(d.gateway.log),
+		ConnContext:       withLobby,
+		BaseContext:       func(net.Listener) context.Context { return d.gateway.work },
+		// No HTTP/2: a WebSocket needs a connection of its own.
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+	}
+	server.SetKeepAlivesEnabled(false) // one handshake, one request
+	served := make(chan error, 1)
+	go func() { served <- server.Serve((*arrivals)(d)) }()
+
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = d.Net.Close() })
+	err := d.accept(ctx)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	cancel()
+	stop()
+	_ = d.Net.Close()
+	d.handshakes.Wait()
+	close(d.ended)
+	<-served
+	// Requests not read yet end here; admissions under way are waited for by Serve.
+	_ = server.Close()
+	return err
+}
+
+// accept hands every connection to a goroutine. Running out of descriptors is
+// waited out: the stations that are there must not suffer from those to come.
+func (d *door) accept(ctx context.Context) error {
+	pause := time.Duration(0)
+	for {
+		conn, err := d.Net.Accept()
+		if err != nil {
+			var temporary interface{ Temporary() bool }
+			if ctx.Err() != nil || !errors.As(err, &temporary) || !temporary.Temporary() {
+				return fmt.Errorf("listener %q: couldn't accept: %w", d.Name, err)
+			}
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			d.gateway.log.Warn("couldn't accept a connection; check the limit of open files", "listener", d.Name, "err", err)
+			timer := time.NewTimer(pause)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			timer.Stop()
+			continue
+		}
+		pause = 0
+		d.gateway.metrics.accepted.Inc()
+		limits := d.gateway.settings.Load().limits
+		guest, why := d.lobby.enter(conn, limits.PerSource)
+		if guest == nil {
+			d.failed(why, conn.RemoteAddr())
+			_ = conn.Close()
+			continue
+		}
+		d.handshakes.Go(func() { d.receive(ctx, guest, limits.Handshake) })
+	}
+}
+
+// receive does the TLS handshake and hands the connection on.
+func (d *door) receive(ctx context.Context, guest *guest, timeout time.Duration) {
+	var conn net.Conn = guest
+	if d.tls != nil {
+		hctx, cancel := context.WithTimeout(ctx, timeout)
+		secure := tls.Server(guest, d.tls.base)
+		guest.begin(hctx)
+		err := secure.HandshakeContext(hctx)
+		guest.finish()
+		timedOut := errors.Is(hctx.Err(), context.DeadlineExceeded)
+		cancel()
+		if err != nil {
+			if ctx.Err() == nil {
+				d.failed(guest.classify(err, timedOut), guest.RemoteAddr())
+			}
+			_ = guest.Close()
+			return
+		}
+		conn = secure
+	}
+	select {
+	case d.ready <- conn:
+	case <-ctx.Done():
+		_ = conn.Close()
+	}
+}
+
+// failed counts a connection that came to nothing, and tells the operator of
+// the two kinds the standard makes security events (A00.FR.323 [1.6], A00.FR.408).
+func (d *door) failed(class string, from net.Addr) {
+	d.gateway.metrics.handshakes.WithLabelValues(d.Name, class).Inc()
+	switch class {
+	case classVersion, classSuite, classCertificate, classCrowd:
+		if d.gateway.complaint.Allow() {
+			d.gateway.log.Warn("TLS handshake failed", "event", securityEvent(class), "reason", class,
+				"listener", d.Name, "source", from.String())
+		}
+	default:
+		d.gateway.log.Debug("TLS handshake failed", "reason", class, "listener", d.Name, "source", from.String())
+	}
+}
+
+// arrivals is the net.Listener of the http.Server.
+type arrivals door
+
+func (a *arrivals) Accept() (net.Conn, error) {
+	select {
+	case c := <-a.ready:
+		return c, nil
+	case <-a.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+func (a *arrivals) Close() error   { return nil }
+func (a *arrivals) Addr() net.Addr { return a.Net.Addr() }

@@ -1,0 +1,183 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"bollard/internal/ws"
+	"bollard/ocpp"
+)
+
+// Bounds of a takeover.
+const (
+	aliveWithin = 5 * time.Second // a live profile 1 session answers a ping in this time
+	lastTasks   = 5 * time.Second // patience with what a replaced session still runs
+)
+
+// open makes a session of a proven claim, alone for its identity: what was
+// live is closed, then the back end is dialled, then the station gets its 101.
+// Only then is the session live.
+func (a *admission) open() *refusal {
+	key := a.claim.Identity.Key()
+	ctx, cancel := a.ctx()
+	defer cancel()
+	release, err := a.g.registry.turn(ctx, key)
+	if err != nil {
+		return a.later("crowd", "couldn't wait for the identity's turn", err)
+	}
+	defer release()
+
+	backend := a.settings.choose(a.proven, a.claim.Identity)
+	if backend == nil {
+		return a.later("no-backend", "no back end matches this station; check backends in the configuration", nil)
+	}
+	versions, silent := a.versions(key)
+	if len(versions) == 0 {
+		a.decline()
+		return nil
+	}
+	if ref := a.replace(ctx, key); ref != nil {
+		return ref
+	}
+	limits := a.settings.limits
+	upstream, err := backend.dial(ctx, a.claim.Identity, versions, limits.WS)
+	if err != nil {
+		a.g.metrics.dialFailures.WithLabelValues(backend.Name).Inc()
+		return a.later("backend-down", fmt.Sprintf("couldn't reach back end %q", backend.Name), err)
+	}
+	chosen := upstream.Subprotocol()
+	if silent && chosen == "" {
+		chosen = versions[0] // neither side names what both were configured for
+	}
+	version, ok := ocpp.ParseSubprotocol(chosen)
+	if !ok {
+		upstream.Close(ws.CloseNormal, "")
+		a.decline()
+		return nil
+	}
+	header := chosen
+	if silent {
+		header = "" // a station that offered none must be named none (RFC 6455 §4.2.2)
+	}
+	station, err := ws.Upgrade(a.w, a.r, header, limits.WS)
+	if err != nil {
+		upstream.Close(ws.CloseGoingAway, "")
+		a.g.metrics.refusals.WithLabelValues("upgrade").Inc()
+		a.g.log.Warn("connection lost before its 101", "station", a.claim.Identity.Name, "err", err)
+		return nil
+	}
+	a.start(backend, version, station, upstream)
+	return nil
+}
+
+// versions returns what the back end is offered: the station's subprotocols in
+// its order, less those Bollard can't judge. silent says that the station named
+// none of them and is configured with one.
+func (a *admission) versions(key string) (names []string, silent bool) {
+	for _, name := range a.claim.Offered {
+		if _, ok := ocpp.ParseSubprotocol(name); ok {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 0 {
+		return names, false
+	}
+	if v, ok := a.g.cfg.DefaultVersion[key]; ok {
+		return []string{v.Subprotocol()}, true
+	}
+	return nil, false
+}
+
+// decline finishes the handshake without a subprotocol and closes at once, as
+// the standard wants it if there is none in common (OCPP 2.0.1 part 4 §3.1.2).
+func (a *admission) decline() {
+	a.g.metrics.refusals.WithLabelValues("subprotocol").Inc()
+	a.g.log.Warn("connection closed: no common OCPP version", "station", a.claim.Identity.Name,
+		"source", a.r.RemoteAddr, "offered", capped(fmt.Sprintf("%q", a.claim.Offered)))
+	conn, err := ws.Upgrade(a.w, a.r, "", a.settings.limits.WS)
+	if err != nil {
+		return // answered by ws
+	}
+	conn.Close(ws.CloseProtocolError, "no common subprotocol")
+}
+
+// replace closes the live session of the identity, its upstream too, or says
+// why it must not: the newest proven connection wins, but not by flapping, and
+// on profile 1, where the proof is worth least, only against a dead one.
+func (a *admission) replace(ctx context.Context, key string) *refusal {
+	old := a.g.registry.occupant(key)
+	if old == nil {
+		return nil
+	}
+	if !old.ending.Load() {
+		if a.proven.Profile == 1 {
+			ping, cancel := context.WithTimeout(ctx, aliveWithin)
+			err := old.station.Ping(ping)
+			cancel()
+			if ctx.Err() != nil {
+				return a.later("gone", "the station went away while its older connection was asked", ctx.Err())
+			}
+			if err == nil {
+				return a.later("alive", "an older connection of this identity is alive, and profile 1 may not displace it", nil)
+			}
+		}
+		if !a.g.registry.takeover(key, a.settings.limits.TakeoversPerMin) {
+			a.g.metrics.flapping.Inc()
+			return a.later("flapping", "this identity replaced its session too often; are there two stations with it?", nil)
+		}
+		a.g.metrics.takeovers.Inc()
+		old.end(cause{class: "replaced", reason: "a newer proven connection of this identity from " + a.claim.Source.String(),
+			down: ws.ClosePolicyViolation})
+	}
+	select {
+	case <-old.cut: // ws bounds this: every close ends in little more than a second
+	case <-ctx.Done():
+		return a.later("gone", "the station went away while its older connection was closed", ctx.Err())
+	}
+	patience := time.NewTimer(lastTasks)
+	defer patience.Stop()
+	select {
+	case <-old.done:
+	case <-patience.C: // its sockets are closed; what still runs can't reach anybody
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// start makes the session live and its pumps run.
+func (a *admission) start(b *backend, v ocpp.Version, station, upstream *ws.Conn) {
+	g := a.g
+	s := &session{
+		id: randomID(), key: a.claim.Identity.Key(), admission: a.proven, version: v, backend: b,
+		limits: a.settings.limits, opened: time.Now(), gateway: g, station: station, upstream: upstream,
+		mediator: newMediator(v, g.interests.of(v), a.settings.limits), work: g.work,
+		room: make(chan struct{}, 1), cut: make(chan struct{}), done: make(chan struct{}),
+	}
+	s.log = g.log.With("station", a.claim.Identity.Name, "session", s.id)
+	s.ctx, s.cancel = context.WithCancel(g.work)
+	s.pumps.Add(2) // before anybody can end the session
+	err := g.registry.enlist(a.pending, s, func() {
+		g.running.Add(1)
+		g.metrics.live(v, s.admission.Profile).Inc()
+	})
+	if err != nil {
+		s.cancel()
+		code := ws.ClosePolicyViolation
+		if errors.Is(err, errDraining) {
+			code = ws.CloseGoingAway
+		}
+		g.metrics.refusals.WithLabelValues("ended-early").Inc()
+		s.log.Warn("session ended before it began", "reason", err)
+		upstream.Close(ws.CloseGoingAway, "")
+		station.Close(code, "")
+		return
+	}
+	s.log.Info("session opened", "version", v.String(), "profile", s.admission.Profile, "backend", b.Name,
+		"listener", a.l.Name, "source", a.claim.Source.String(), "notes", slices.Clone(s.admission.Notes))
+	s.guarded("opened", func() { g.cfg.Guard.Opened(s) })
+	go func() { defer s.pumps.Done(); s.pump(ocpp.FromStation) }()
+	go func() { defer s.pumps.Done(); s.pump(ocpp.FromCSMS) }()
+}

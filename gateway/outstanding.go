@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"time"
+
+	"bollard/fleet"
+)
+
+// outstanding are the station's CALLs that the back end has not answered yet.
+// A frame from the back end is handed on as an answer only if it matches one.
+// A station may repeat a CALL with the same id (OCPP 2.0.1 errata §4.6), so
+// ids may stand here more than once; answers match in order.
+type outstanding struct {
+	bound   int
+	timeout time.Duration
+	calls   []asked
+}
+
+type asked struct {
+	id    string
+	at    time.Time
+	watch *fleet.Message
+}
+
+// add reports false when there is no room. Only then are CALLs older than the
+// timeout forgotten, so that a slow back end costs no answer without need.
+func (o *outstanding) add(a asked) bool {
+	if len(o.calls) >= o.bound {
+		for len(o.calls) > 0 && a.at.Sub(o.calls[0].at) >= o.timeout {
+			o.remove(0)
+		}
+		if len(o.calls) >= o.bound {
+			return false
+		}
+	}
+	o.calls = append(o.calls, a)
+	return true
+}
+
+// patience is how long add will go on refusing if no answer comes.
+func (o *outstanding) patience(now time.Time) time.Duration {
+	if len(o.calls) < o.bound {
+		return 0
+	}
+	return o.timeout - now.Sub(o.calls[0].at)
+}
+
+// take removes the oldest CALL with this id.
+func (o *outstanding) take(id string) (asked, bool) {
+	for i := range o.calls {
+		if o.calls[i].id == id {
+			a := o.calls[i]
+			o.remove(i)
+			return a, true
+		}
+	}
+	return asked{}, false
+}
+
+func (o *outstanding) remove(i int) {
+	copy(o.calls[i:], o.calls[i+1:])
+	o.calls[len(o.calls)-1] = asked{}
+	o.calls = o.calls[:len(o.calls)-1]
+}

@@ -1,0 +1,232 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"bollard/fleet"
+)
+
+// maxWaiting is how many proven connections of one identity may wait for their
+// turn. A station has one or two; more are a fault or a clone.
+const maxWaiting = 16
+
+// Errors of registry.turn and registry.enlist.
+var (
+	errCrowd    = errors.New("too many connections of this identity wait already")
+	errDraining = errors.New("the gateway is shutting down")
+)
+
+// registry holds the live session of each identity, at most one, and lets the
+// connections of one identity in one after the other.
+type registry struct {
+	clock func() time.Time
+
+	mu       sync.Mutex
+	seats    map[string]*seat
+	pending  map[*pending]struct{}
+	draining bool
+
+	admitting sync.WaitGroup // one for each pending
+}
+
+// seat is the place of one identity. It exists while somebody sits, waits, or
+// has lately been replaced.
+type seat struct {
+	session   *session
+	taken     bool            // somebody has the turn
+	waiting   []chan struct{} // in order
+	takeovers []time.Time     // of the last minute
+}
+
+// pending is a connection between its claim and its session. What EndIf asks
+// meanwhile is asked of it before it becomes live.
+type pending struct {
+	questions []func(fleet.Admission) (string, bool)
+}
+
+func newRegistry(clock func() time.Time) *registry {
+	return &registry{clock: clock, seats: map[string]*seat{}, pending: map[*pending]struct{}{}}
+}
+
+// expect books a connection before its claim is judged; nil while draining.
+func (r *registry) expect() *pending {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.draining {
+		return nil
+	}
+	p := &pending{}
+	r.pending[p] = struct{}{}
+	r.admitting.Add(1)
+	return p
+}
+
+func (r *registry) forget(p *pending) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.pending, p)
+	r.admitting.Done()
+}
+
+// haunt has every pending connection asked later.
+func (r *registry) haunt(why func(fleet.Admission) (string, bool)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p := range r.pending {
+		p.questions = append(p.questions, why)
+	}
+}
+
+// turn waits until the caller alone acts for the identity. release gives the
+// turn to the next in line.
+func (r *registry) turn(ctx context.Context, key string) (release func(), err error) {
+	r.mu.Lock()
+	s := r.seats[key]
+	if s == nil {
+		s = &seat{}
+		r.seats[key] = s
+	}
+	if !s.taken {
+		s.taken = true
+		r.mu.Unlock()
+		return func() { r.release(key, s) }, nil
+	}
+	if len(s.waiting) >= maxWaiting {
+		r.mu.Unlock()
+		return nil, errCrowd
+	}
+	ready := make(chan struct{})
+	s.waiting = append(s.waiting, ready)
+	r.mu.Unlock()
+	select {
+	case <-ready:
+		return func() { r.release(key, s) }, nil
+	case <-ctx.Done():
+	}
+	r.mu.Lock()
+	for i, w := range s.waiting {
+		if w == ready {
+			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
+			r.mu.Unlock()
+			return nil, context.Cause(ctx)
+		}
+	}
+	r.mu.Unlock()
+	r.release(key, s) // the turn came at the same moment
+	return nil, context.Cause(ctx)
+}
+
+func (r *registry) release(key string, s *seat) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(s.waiting) > 0 {
+		close(s.waiting[0])
+		s.waiting = s.waiting[1:]
+		return
+	}
+	s.taken = false
+	r.tidy(key, s)
+}
+
+// tidy drops a seat nobody needs. The caller holds r.mu.
+func (r *registry) tidy(key string, s *seat) {
+	s.trim(r.clock())
+	if s.session == nil && !s.taken && len(s.takeovers) == 0 {
+		delete(r.seats, key)
+	}
+}
+
+func (s *seat) trim(now time.Time) {
+	for len(s.takeovers) > 0 && now.Sub(s.takeovers[0]) >= time.Minute {
+		s.takeovers = s.takeovers[1:]
+	}
+}
+
+// occupant returns the session in the seat, even if it is ending: its upstream
+// may still be open.
+func (r *registry) occupant(key string) *session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.seats[key]; s != nil {
+		return s.session
+	}
+	return nil
+}
+
+// takeover books that the caller, who has the turn, replaces the session in
+// the seat. It reports false if that happened too often in the last minute.
+func (r *registry) takeover(key string, perMinute int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, now := r.seats[key], r.clock()
+	s.trim(now)
+	if len(s.takeovers) >= perMinute {
+		return false
+	}
+	s.takeovers = append(s.takeovers, now)
+	return true
+}
+
+// enlist makes a session live. Its maker has the turn and has seen to it that
+// the seat is empty. count is called under the lock, so that a drain that
+// follows finds the session counted.
+func (r *registry) enlist(p *pending, s *session, count func()) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.draining {
+		return errDraining
+	}
+	for _, why := range p.questions {
+		if reason, end := why(s.admission); end {
+			return errors.New(reason)
+		}
+	}
+	seat := r.seats[s.key]
+	if seat.session != nil {
+		panic("internal error: two sessions of one identity")
+	}
+	seat.session = s
+	delete(r.pending, p)
+	count()
+	return nil
+}
+
+// remove empties the seat if this very session sits in it.
+func (r *registry) remove(s *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if seat := r.seats[s.key]; seat != nil && seat.session == s {
+		seat.session = nil
+		r.tidy(s.key, seat)
+	}
+}
+
+// live returns the session of the identity unless it is ending.
+func (r *registry) live(key string) *session {
+	if s := r.occupant(key); s != nil && !s.ending.Load() {
+		return s
+	}
+	return nil
+}
+
+func (r *registry) all() []*session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*session, 0, len(r.seats))
+	for _, seat := range r.seats {
+		if s := seat.session; s != nil && !s.ending.Load() {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// drain lets no further session become live, and no further connection ask for one.
+func (r *registry) drain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.draining = true
+}
