@@ -268,6 +268,17 @@ func (s *Station) deviations() Deviations {
 	return s.dev
 }
 
+// Retarget changes the CSMS address of the endpoint in use, as a technician on
+// site does; it counts from the next connection.
+func (s *Station) Retarget(url string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.URL = url
+	e := s.net.slots[s.net.active]
+	e.URL = url
+	s.net.slots[s.net.active] = e
+}
+
 // Identity is the station's OCPP identity.
 func (s *Station) Identity() string { return s.cfg.Identity }
 
