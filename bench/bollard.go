@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -51,14 +52,14 @@ func (p *bollardProxy) run(ctx context.Context, args ...string) ([]byte, error) 
 // enlist imports stations on profile 2 and returns them with their passwords.
 func (p *bollardProxy) enlist(ctx context.Context, n int, dir string) ([]credentials, error) {
 	list := make([]credentials, n)
-	var csv bytes.Buffer
-	csv.WriteString("identity,serial,profile,vendor,model\n")
+	var rows bytes.Buffer
+	rows.WriteString("identity,serial,profile,vendor,model\n")
 	for i := range list {
 		list[i] = credentials{Identity: fmt.Sprintf("CS-%05d", i), Serial: fmt.Sprintf("SN-%05d", i)}
-		fmt.Fprintf(&csv, "%s,%s,2,Bench,Bench\n", list[i].Identity, list[i].Serial)
+		fmt.Fprintf(&rows, "%s,%s,2,Bench,Bench\n", list[i].Identity, list[i].Serial)
 	}
 	file, passwords := filepath.Join(dir, "stations.csv"), filepath.Join(dir, "passwords.csv")
-	err := os.WriteFile(file, csv.Bytes(), 0o600)
+	err := os.WriteFile(file, rows.Bytes(), 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -66,16 +67,9 @@ func (p *bollardProxy) enlist(ctx context.Context, n int, dir string) ([]credent
 	if err != nil {
 		return nil, err
 	}
-	raw, err := os.ReadFile(passwords)
+	byIdentity, err := readPasswords(passwords)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read the passwords: %w", err)
-	}
-	byIdentity := map[string]string{}
-	for line := range strings.Lines(string(raw)) {
-		identity, password, ok := strings.Cut(strings.TrimSpace(line), ",")
-		if ok {
-			byIdentity[identity] = password
-		}
+		return nil, err
 	}
 	for i := range list {
 		list[i].Password = byIdentity[list[i].Identity]
@@ -84,6 +78,26 @@ func (p *bollardProxy) enlist(ctx context.Context, n int, dir string) ([]credent
 		}
 	}
 	return list, nil
+}
+
+// readPasswords reads what station import wrote: identity,password.
+func readPasswords(path string) (map[string]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the passwords: %w", err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the passwords: %w", err)
+	}
+	byIdentity := map[string]string{}
+	for _, row := range rows {
+		if len(row) == 2 {
+			byIdentity[row[0]] = row[1]
+		}
+	}
+	return byIdentity, nil
 }
 
 func (p *bollardProxy) name() string { return "bollard" }

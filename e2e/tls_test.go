@@ -118,10 +118,6 @@ func scan(t *testing.T, srv *server) {
 			Compression struct {
 				Supported string `xml:"supported,attr"`
 			} `xml:"compression"`
-			Renegotiation struct {
-				Secure    string `xml:"secure,attr"`
-				Supported string `xml:"supported,attr"`
-			} `xml:"renegotiation"`
 		} `xml:"ssltest"`
 	}
 	err = xml.Unmarshal(out, &doc)
