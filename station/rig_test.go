@@ -419,3 +419,20 @@ func (r *rig) awaitEvent(kind string) {
 }
 
 func hexSerial(c *x509.Certificate) string { return fmt.Sprintf("%x", c.SerialNumber) }
+
+// takeWrapped is takeCSR for SignCertificate inside DataTransfer.
+func (r *rig) takeWrapped(ctx context.Context, q csms.Request) (any, error) {
+	var m struct {
+		Data string `json:"data"`
+	}
+	if err := json.Unmarshal(q.Payload, &m); err != nil {
+		return nil, err
+	}
+	q.Payload = json.RawMessage(m.Data)
+	answer, err := r.takeCSR(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(answer)
+	return object{"status": "Accepted", "data": string(data)}, err
+}
