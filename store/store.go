@@ -103,7 +103,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	go func() {
 		defer close(s.done)
 		w.run(s.closing)
-		s.closeErr = w.close()
+		// The writer last: only a connection that may write can move the log
+		// into the database when it is the last one.
+		s.closeErr = errors.Join(read.Close(), w.close())
 	}()
 	return s, nil
 }
@@ -113,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() { close(s.closing) })
 	<-s.done
-	return errors.Join(s.read.Close(), s.closeErr)
+	return s.closeErr
 }
 
 // reader is the pool for reading, or ErrClosed.
