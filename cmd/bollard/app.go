@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bollard/admin"
+	"bollard/ca"
+	"bollard/fleet"
+	"bollard/internal/config"
+	"bollard/keys"
+	"bollard/ledger"
+	"bollard/store"
+)
+
+// app is an opened data directory: everything a command or the server works with.
+type app struct {
+	dir       string
+	cfg       *config.File
+	log       *slog.Logger
+	store     *store.Store
+	keeper    *keys.Keeper
+	authority *ca.Authority
+	fleet     *fleet.Service
+	seal      *sealer
+}
+
+// openApp opens a data directory whose lock the caller holds. refused, which
+// may be nil, hears the class of each refused claim.
+func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger, refused func(class string)) (*app, error) {
+	if err := checkPrivate(dir); err != nil {
+		return nil, err
+	}
+	seal, err := openSealer(filepath.Join(dir, sealName))
+	if err != nil {
+		return nil, err
+	}
+	keeper, err := openKeeper(dir, cfg)
+	if err != nil {
+		return nil, err
+	}
+	// A missing database beside a configuration is a loss, not a new start:
+	// opening it would begin a second history.
+	database := filepath.Join(dir, databaseName)
+	if info, err := os.Stat(database); errors.Is(err, fs.ErrNotExist) || (err == nil && info.Size() == 0) {
+		return nil, admin.Failedf("restore it from a backup; `bollard init` starts anew in another directory", "the database %s is missing or empty", database)
+	}
+	db, err := store.Open(ctx, store.Config{Path: database, Clock: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	a := &app{dir: dir, cfg: cfg, log: log, store: db, keeper: keeper, seal: seal}
+	if err := a.openServices(ctx, refused); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return a, nil
+}
+
+func (a *app) openServices(ctx context.Context, refused func(class string)) error {
+	authority, err := ca.New(ctx, ca.Config{
+		Store:        a.store,
+		Organisation: a.cfg.Organisation,
+		Country:      a.cfg.Country,
+		Keeper:       a.keeper,
+		Clock:        time.Now,
+		Log:          a.log,
+	})
+	if err != nil {
+		return err
+	}
+	service, err := fleet.New(ctx, fleet.Config{
+		Store:           a.store,
+		Authority:       authority,
+		Record:          func(ctx context.Context, e ledger.Event) error { return a.store.Record(ctx, e) },
+		Organisation:    a.cfg.Organisation,
+		PublicURL:       a.cfg.Public.OCPP,
+		UnknownIdentity: a.cfg.UnknownIdentity,
+		Clock:           time.Now,
+		Log:             a.log,
+		Refused:         refused,
+	})
+	if err != nil {
+		return err
+	}
+	a.authority, a.fleet = authority, service
+	return nil
+}
+
+// operations without a server: nothing is live.
+func (a *app) operations() *admin.Registry {
+	return admin.New(a.adminConfig())
+}
+
+func (a *app) adminConfig() admin.Config {
+	return admin.Config{
+		Fleet: a.fleet, Authority: a.authority, Store: a.store,
+		Seal: a.seal.Seal, Clock: time.Now, Log: a.log,
+	}
+}
+
+// Close closes the database; the lock is the caller's.
+func (a *app) Close() error { return a.store.Close() }
+
+func openKeeper(dir string, cfg *config.File) (*keys.Keeper, error) {
+	return keys.New(keys.Config{Dir: filepath.Join(dir, keysName), Passphrase: keyPassphrase(dir, cfg.Keys.PassphraseFile)})
+}
+
+// loadConfig reads DIR/bollard.yaml; without one there is no data directory.
+func loadConfig(dir string) (*config.File, error) {
+	path := filepath.Join(dir, configName)
+	cfg, err := config.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, noDataDirectory(dir)
+	}
+	return cfg, err
+}
+
+func noDataDirectory(dir string) error {
+	return admin.Usagef("`bollard init --data "+dir+"` makes one, or name another with --data", "there is no %s in %s", configName, dir)
+}
+
+// checkPrivate refuses a data directory others can enter: the protection of
+// keys, database and socket starts there.
+func checkPrivate(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("couldn't look at the data directory: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return admin.Refusedf("`chmod 700 "+dir+"`", "the data directory %s is open to other users (mode %04o)", dir, mode)
+	}
+	return nil
+}
+
+// withOperations runs f with the operations of the running server, or, if
+// there is none, with its own while it holds the lock: never two writers.
+func (c *cli) withOperations(ctx context.Context, f func(ctx context.Context, v admin.Invoker) error) error {
+	if _, err := os.Stat(filepath.Join(c.data, configName)); errors.Is(err, fs.ErrNotExist) {
+		return noDataDirectory(c.data)
+	}
+	lock, client, err := lockOrServer(ctx, c.data)
+	if err != nil {
+		return err
+	}
+	if client != nil {
+		return f(ctx, client)
+	}
+	defer lock.Close()
+	if err := refuseForeignOwner(c.data); err != nil {
+		return err
+	}
+	cfg, err := loadConfig(c.data)
+	if err != nil {
+		return err
+	}
+	a, err := openApp(ctx, c.data, cfg, quietLog(c.stderr), nil)
+	if err != nil {
+		return err
+	}
+	err = f(admin.WithActor(ctx, admin.OperatorName(os.Geteuid())), a.operations())
+	return errors.Join(err, a.Close())
+}
+
+// call runs one operation, wherever it is to be run.
+func call[In, Out any](ctx context.Context, c *cli, name string, in In) (Out, error) {
+	var out Out
+	err := c.withOperations(ctx, func(ctx context.Context, v admin.Invoker) error {
+		var err error
+		out, err = admin.Call[In, Out](ctx, v, name, in)
+		return err
+	})
+	return out, err
+}

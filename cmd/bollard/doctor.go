@@ -1,0 +1,328 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"bollard/admin"
+	"bollard/internal/config"
+)
+
+// verdict of one finding.
+type verdict string
+
+const (
+	verdictOK   verdict = "ok"
+	verdictWarn verdict = "warn"
+	verdictFail verdict = "fail"
+)
+
+// finding is one line of the doctor's report.
+type finding struct {
+	Check   string  `json:"check"`
+	Verdict verdict `json:"verdict"`
+	Text    string  `json:"text"`
+	Advice  string  `json:"advice,omitempty"`
+}
+
+// doctor looks at a data directory and what surrounds it, and changes nothing.
+type doctor struct {
+	dir      string
+	cfg      *config.File
+	findings []finding
+}
+
+func (c *cli) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "Look for what is wrong, and say what to do",
+		Args:  cobra.NoArgs,
+		RunE: c.do(func(ctx context.Context, _ []string) error {
+			d := &doctor{dir: c.data}
+			d.examine(ctx, c)
+			report := struct {
+				Findings []finding `json:"findings"`
+			}{d.findings}
+			err := c.print(report, func(w io.Writer) {
+				for _, f := range d.findings {
+					fmt.Fprintf(w, "%-4s  %-12s %s\n", f.Verdict, f.Check, strings.ReplaceAll(f.Text, "\n", "; "))
+					if f.Advice != "" {
+						fmt.Fprintf(w, "      %-12s → %s\n", "", f.Advice)
+					}
+				}
+			})
+			if err != nil {
+				return err
+			}
+			for _, f := range d.findings {
+				if f.Verdict == verdictFail {
+					return admin.Failedf("mend what is marked fail, then look again", "something is wrong with %s", d.dir)
+				}
+			}
+			return nil
+		}),
+	}
+}
+
+func (d *doctor) add(check string, v verdict, advice, format string, args ...any) {
+	d.findings = append(d.findings, finding{check, v, fmt.Sprintf(format, args...), advice})
+}
+
+// fail adds an error with its hint as advice.
+func (d *doctor) fail(check string, err error) {
+	text, hint, _ := explain(err)
+	d.add(check, verdictFail, hint, "%s", text)
+}
+
+func (d *doctor) examine(ctx context.Context, c *cli) {
+	cfg, err := loadConfig(d.dir)
+	if err != nil {
+		d.fail("config", err)
+		return // without it there is nothing to look at
+	}
+	d.cfg = cfg
+	d.add("config", verdictOK, "", "%s is understood", filepath.Join(d.dir, configName))
+	d.permissions()
+	d.disk()
+	if err := c.withOperations(ctx, func(ctx context.Context, v admin.Invoker) error {
+		d.records(ctx, v)
+		return nil
+	}); err != nil {
+		d.fail("database", err)
+	}
+	d.files()
+	for i, b := range cfg.Backends {
+		d.backend(ctx, b, i)
+	}
+}
+
+// permissions: secrets are for the owner alone.
+func (d *doctor) permissions() {
+	before := len(d.findings)
+	err := filepath.WalkDir(d.dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // SQLite's own files come and go
+		}
+		if err != nil {
+			return err
+		}
+		mode := info.Mode().Perm()
+		switch {
+		case entry.Type()&fs.ModeSymlink != 0:
+		case entry.IsDir() && mode&0o077 != 0:
+			d.add("permissions", verdictFail, "`chmod 700 "+path+"`", "%s is open to other users (mode %04o)", path, mode)
+		case filepath.Base(path) == configName && mode&0o022 != 0:
+			d.add("permissions", verdictFail, "`chmod go-w "+path+"`", "others can change %s (mode %04o)", path, mode)
+		case private(path) && mode&0o077 != 0:
+			d.add("permissions", verdictFail, "`chmod 600 "+path+"`; if others had access, replace what it holds", "%s is open to other users (mode %04o)", path, mode)
+		}
+		return nil
+	})
+	if err != nil {
+		d.fail("permissions", err)
+	} else if len(d.findings) == before {
+		d.add("permissions", verdictOK, "", "only the owner can read keys and database")
+	}
+}
+
+// private says whether a file of the data directory holds secrets.
+func private(path string) bool {
+	name := filepath.Base(path)
+	return strings.HasPrefix(name, databaseName) || filepath.Ext(name) == ".key" || filepath.Base(filepath.Dir(path)) == keysName
+}
+
+// Free space below which the doctor warns and fails: with less than the latter
+// a database checkpoint may not fit.
+const (
+	spaceWarn = 1 << 30
+	spaceFail = 64 << 20
+)
+
+func (d *doctor) disk() {
+	var s unix.Statfs_t
+	if err := unix.Statfs(d.dir, &s); err != nil {
+		d.fail("disk", fmt.Errorf("couldn't look at free space: %w", err))
+		return
+	}
+	free := s.Bavail * uint64(s.Bsize)
+	v, advice := verdictOK, ""
+	switch {
+	case free < spaceFail:
+		v, advice = verdictFail, "make room: issuing stops when the disk is full, traffic goes on"
+	case free < spaceWarn:
+		v, advice = verdictWarn, "make room soon"
+	}
+	d.add("disk", v, advice, "%d MiB free", free>>20)
+}
+
+// records looks at everything behind the operations: of the running server, or
+// opened here.
+func (d *doctor) records(ctx context.Context, v admin.Invoker) {
+	status, err := admin.Call[admin.None, admin.Status](ctx, v, "server.status", admin.None{})
+	if err != nil {
+		d.fail("database", err)
+		return
+	}
+	d.add("database", verdictOK, "", "%d stations", status.Stations)
+	if status.Server != nil {
+		d.add("server", verdictOK, "", "version %s runs since %s with %d sessions", status.Server.Version, when(&status.Server.StartedAt), len(status.Sessions))
+	} else {
+		d.add("server", verdictOK, "", "none runs in this directory")
+	}
+	d.listeners(status.Server)
+	d.clock(status.Newest)
+	state, err := admin.Call[admin.VerifyLedger, admin.LedgerState](ctx, v, "ledger.verify", admin.VerifyLedger{})
+	if err != nil {
+		d.fail("ledger", err)
+	} else {
+		d.add("ledger", verdictOK, "", "%d entries, unbroken", state.Entries)
+	}
+	if _, err := admin.Call[admin.None, admin.None](ctx, v, "ca.check", admin.None{}); err != nil {
+		d.fail("keys", err)
+	} else {
+		d.add("keys", verdictOK, "", "CA keys open and are those of their certificates")
+	}
+	d.authority(ctx, v)
+	d.expiring(ctx, v)
+}
+
+func (d *doctor) clock(newest *time.Time) {
+	switch {
+	case newest == nil:
+	case time.Since(*newest) < -5*time.Minute:
+		d.add("clock", verdictFail, "set the clock (NTP): nothing is signed until it is right", "the clock is behind what is recorded, %s", when(newest))
+	case time.Since(*newest) < 0:
+		d.add("clock", verdictWarn, "look after the clock (NTP)", "the clock is a little behind what is recorded, %s", when(newest))
+	default:
+		d.add("clock", verdictOK, "", "ahead of everything recorded")
+	}
+}
+
+// authority looks at the validity of the CA and where its root key lies.
+func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
+	list, err := admin.Call[admin.None, admin.Hierarchies](ctx, v, "ca.show", admin.None{})
+	if err != nil {
+		d.fail("ca", err)
+		return
+	}
+	for _, h := range list.Hierarchies {
+		for _, cert := range h.Certificates {
+			d.validity("ca", h.Kind+" "+cert.Profile, cert.NotAfter, 365*24*time.Hour, "plan its successor: stations need the new root long before")
+		}
+		d.add("ca", verdictWarn, "for more than trials keep the root's key apart from this machine", "the %s root's key is a file beside the issuing CA's", h.Kind)
+	}
+}
+
+func (d *doctor) validity(check, what string, until time.Time, early time.Duration, advice string) {
+	switch left := time.Until(until); {
+	case left < 0:
+		d.add(check, verdictFail, advice, "%s expired %s", what, when(&until))
+	case left < early:
+		d.add(check, verdictWarn, advice, "%s expires %s", what, when(&until))
+	default:
+		d.add(check, verdictOK, "", "%s is valid until %s", what, when(&until))
+	}
+}
+
+// expiring: stations renew at two thirds of a year, so one that has less than
+// a month left doesn't renew.
+func (d *doctor) expiring(ctx context.Context, v admin.Invoker) {
+	filter := admin.CertificateFilter{Profile: "station", Expiring: 30 * 24 * time.Hour}
+	list, err := admin.Call[admin.CertificateFilter, admin.Certificates](ctx, v, "cert.list", filter)
+	if err != nil {
+		d.fail("certificates", err)
+		return
+	}
+	if n := len(list.Certificates); n > 0 {
+		d.add("certificates", verdictWarn, "`bollard cert list --expiring 30d` names them, `bollard station renew ID` asks for a CSR", "%d station certificates expire within 30 days", n)
+		return
+	}
+	d.add("certificates", verdictOK, "", "no station certificate expires within 30 days")
+}
+
+// listeners: each address is the running server's, or free.
+func (d *doctor) listeners(running *admin.Server) {
+	if running != nil {
+		d.add("listeners", verdictOK, "", "the server listens on %s", strings.Join(running.OCPP, ", "))
+		return
+	}
+	wanted := map[string]string{"listen.status": d.cfg.Listen.Status, "listen.admin": d.cfg.Listen.Admin}
+	keys := []string{"listen.status", "listen.admin"}
+	for i, l := range d.cfg.Listen.OCPP {
+		key := fmt.Sprintf("listen.ocpp[%d].address", i)
+		wanted[key] = l.Address
+		keys = append(keys, key)
+	}
+	for _, key := range keys {
+		if wanted[key] == "" {
+			continue
+		}
+		l, err := net.Listen("tcp", wanted[key])
+		if err != nil {
+			d.add("listeners", verdictFail, "stop what uses it (`ss -ltnp` shows it) or change "+key, "%s %s can't be opened: %v", key, wanted[key], err)
+			continue
+		}
+		_ = l.Close() // it was only to see whether it is free
+		d.add("listeners", verdictOK, "", "%s %s is free", key, wanted[key])
+	}
+}
+
+// files looks at what the configuration names.
+func (d *doctor) files() {
+	if _, err := readCertificateFiles(d.dir, d.cfg.Server); err != nil {
+		d.fail("files", err)
+	}
+	for i, pair := range []config.CertFiles{d.cfg.Server.ECDSA, d.cfg.Server.RSA} {
+		if pair.Certificate == "" {
+			continue
+		}
+		key := [...]string{"server_certificate.ecdsa", "server_certificate.rsa"}[i]
+		if cert, err := readLeaf(within(d.dir, pair.Certificate)); err == nil {
+			d.validity("files", key, cert.NotAfter, 14*24*time.Hour, "replace the file, then send SIGHUP to the server")
+		}
+	}
+}
+
+func readLeaf(path string) (*x509.Certificate, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("there is no PEM certificate in %s", path)
+	}
+	return x509.ParseCertificate(block.Bytes)
+}
+
+func (d *doctor) backend(ctx context.Context, b config.Backend, i int) {
+	name := backendName(b, i)
+	if _, err := gatewayBackend(d.dir, b); err != nil {
+		d.fail("back end", fmt.Errorf("%s: %w", name, err))
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
+	if err := dialBackend(ctx, b); err != nil {
+		d.add("back end", verdictWarn, "stations are let in only while it can be reached", "%s (%s) doesn't answer: %v", name, b.URL, err)
+		return
+	}
+	d.add("back end", verdictOK, "", "%s (%s) can be reached", name, b.URL)
+}

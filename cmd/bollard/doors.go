@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+
+	"bollard/admin"
+	"bollard/internal/config"
+)
+
+// doors are the bound listeners of a server. They are bound before anything
+// else is opened, so that an address in use is found first.
+type doors struct {
+	ocpp   []net.Listener
+	status net.Listener // nil: not configured, as the following
+	admin  net.Listener
+	socket net.Listener
+}
+
+func openDoors(dir string, cfg *config.File) (*doors, error) {
+	d := &doors{}
+	err := d.open(dir, cfg)
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *doors) open(dir string, cfg *config.File) error {
+	if err := checkPrivate(dir); err != nil {
+		return err // before the socket, which relies on it
+	}
+	for i, l := range cfg.Listen.OCPP {
+		bound, err := bind(fmt.Sprintf("listen.ocpp[%d].address", i), l.Address)
+		if err != nil {
+			return err
+		}
+		d.ocpp = append(d.ocpp, bound)
+	}
+	for _, one := range []struct {
+		key, address string
+		into         *net.Listener
+	}{{"listen.status", cfg.Listen.Status, &d.status}, {"listen.admin", cfg.Listen.Admin, &d.admin}} {
+		if one.address == "" {
+			continue
+		}
+		bound, err := bind(one.key, one.address)
+		if err != nil {
+			return err
+		}
+		*one.into = bound
+	}
+	socket, err := admin.ListenSocket(dir)
+	d.socket = socket
+	return err
+}
+
+func bind(key, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, admin.Failedf("another program may use the address: `bollard doctor` looks, "+key+" in "+configName+" changes it",
+			"couldn't listen for %s: %w", key, err)
+	}
+	return l, nil
+}
+
+// Close closes what is still open; servers that ran have closed theirs.
+func (d *doors) Close() {
+	for _, l := range append(d.ocpp, d.status, d.admin, d.socket) {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			continue // nothing more can be done with a listener that won't close
+		}
+	}
+}
+
+func (d *doors) addresses() addresses {
+	var a addresses
+	for _, l := range d.ocpp {
+		a.OCPP = append(a.OCPP, l.Addr().String())
+	}
+	if d.status != nil {
+		a.Status = d.status.Addr().String()
+	}
+	if d.admin != nil {
+		a.Admin = d.admin.Addr().String()
+	}
+	return a
+}
+
+// derivePublic completes the URLs told to stations where a listener was
+// configured with port 0, which only the bound one knows.
+func (d *doors) derivePublic(cfg *config.File) {
+	for i, l := range cfg.Listen.OCPP {
+		if _, port, err := net.SplitHostPort(l.Address); err != nil || port != "0" || slices.Contains(l.Profiles, 1) {
+			continue
+		}
+		bound, ok := d.ocpp[i].Addr().(*net.TCPAddr)
+		if ok && cfg.Public.OCPP == "wss://"+net.JoinHostPort(cfg.Host, "0")+"/ocpp" {
+			cfg.Public.OCPP = "wss://" + net.JoinHostPort(cfg.Host, strconv.Itoa(bound.Port)) + "/ocpp"
+		}
+	}
+}

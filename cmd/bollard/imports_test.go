@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// levels are the packages of the house from the bottom up: imports go downward
+// only, and nobody imports a neighbour of its own level.
+var levels = [][]string{
+	{"ocpp", "keys", "ledger"},
+	{"ca"},
+	{"fleet"},
+	{"gateway", "admin", "station"},
+	{"store"},
+	{"cmd"},
+}
+
+// owners are libraries that one folder keeps to itself.
+var owners = map[string]string{
+	"github.com/gorilla/websocket":  "internal/ws",
+	"github.com/mattn/go-sqlite3":   "store",
+	"github.com/pressly/goose/v3":   "store",
+	"go.yaml.in/yaml/v3":            "internal/config",
+	"github.com/spf13/cobra":        "cmd/bollard",
+	"github.com/zmap/zlint/v3":      "ca",
+	"github.com/zmap/zlint/v3/lint": "ca",
+}
+
+// pure packages take time and randomness as arguments and touch nothing.
+var pure = []string{"ocpp", "ledger"}
+
+var impure = []string{"net", "net/http", "os", "os/exec", "io/ioutil", "database/sql", "syscall", "crypto/rand", "math/rand", "math/rand/v2", "log", "log/slog"}
+
+type listedPackage struct {
+	ImportPath string
+	Dir        string
+	Imports    []string
+	GoFiles    []string
+}
+
+func listPackages(t *testing.T) []listedPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Dir,Imports,GoFiles", "../../...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("couldn't list the packages: %v: %s", err, stderr.Bytes())
+	}
+	var list []listedPackage
+	d := json.NewDecoder(bytes.NewReader(out))
+	for {
+		var p listedPackage
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return list
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := strings.CutPrefix(p.ImportPath, "bollard/"); ok {
+			list = append(list, p)
+		}
+	}
+}
+
+// level of a package of ours; -1 is internal, which is below all.
+func level(pkg string) (int, bool) {
+	top, _, _ := strings.Cut(pkg, "/")
+	if top == "internal" {
+		return -1, true
+	}
+	i := slices.IndexFunc(levels, func(l []string) bool { return slices.Contains(l, top) })
+	return i, i >= 0
+}
+
+// importFault says why a package of the house may not import another; both
+// without the module's name.
+func importFault(from, to string, ours bool) string {
+	if !ours {
+		if owner, kept := owners[to]; kept && from != owner {
+			return "only " + owner + " may"
+		}
+		if strings.HasPrefix(to, "go.step.sm/crypto") && from != "ca" && from != "keys" {
+			return "only ca and keys may"
+		}
+		if slices.Contains(pure, from) && slices.Contains(impure, to) {
+			return from + " is pure"
+		}
+		return ""
+	}
+	at, known := level(from)
+	below, _ := level(to)
+	switch {
+	case from == "gateway" && (to == "ca" || to == "keys"):
+		return "the gateway declares what it needs, and cmd connects it"
+	case !known:
+		return "" // benchmarks and end-to-end rigs stand outside the house
+	case at == -1:
+		return "internal packages import nothing of ours"
+	case at == below && sameFolder(from, to):
+		return ""
+	case below >= at:
+		return "imports go downward only, never to a neighbour"
+	}
+	return ""
+}
+
+// sameFolder: a package and those in its own folder are one neighbour.
+func sameFolder(a, b string) bool {
+	topA, _, _ := strings.Cut(a, "/")
+	topB, _, _ := strings.Cut(b, "/")
+	return topA == topB
+}
+
+func TestImportDirections(t *testing.T) {
+	t.Parallel()
+	packages := listPackages(t)
+	if len(packages) < 10 {
+		t.Fatalf("only %d packages were listed", len(packages))
+	}
+	for _, p := range packages {
+		from := strings.TrimPrefix(p.ImportPath, "bollard/")
+		if _, known := level(from); !known && !slices.Contains([]string{"bench", "e2e"}, strings.Split(from, "/")[0]) && from != "zzdeps" {
+			t.Errorf("%s has no place in the house: give it a level here and in the layout", from)
+		}
+		for _, imported := range p.Imports {
+			to, ours := strings.CutPrefix(imported, "bollard/")
+			if strings.HasPrefix(from, "e2e/peers") || from == "zzdeps" {
+				continue // real peers, with libraries of their own
+			}
+			if why := importFault(from, to, ours); why != "" {
+				t.Errorf("%s imports %s: %s", from, imported, why)
+			}
+		}
+	}
+}
+
+// Pure packages are given the time; none reads a clock.
+func TestPurePackagesReadNoClock(t *testing.T) {
+	t.Parallel()
+	for _, p := range listPackages(t) {
+		if !slices.Contains(pure, strings.TrimPrefix(p.ImportPath, "bollard/")) {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			source, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if call := clockCall(t, source); call != "" {
+				t.Errorf("%s/%s calls %s", p.ImportPath, name, call)
+			}
+		}
+	}
+	if clockCall(t, []byte("package p\nimport \"time\"\nvar x = time.Now()\n")) == "" {
+		t.Error("a clock call wasn't found where there is one")
+	}
+}
+
+func clockCall(t *testing.T, source []byte) string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "", source, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := ""
+	ast.Inspect(file, func(n ast.Node) bool {
+		call, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := call.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "After", "Sleep", "NewTimer", "NewTicker", "Tick"}, call.Sel.Name) {
+			found = "time." + call.Sel.Name
+		}
+		return true
+	})
+	return found
+}
+
+// The rules themselves must be able to say no.
+func TestImportFault(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		from, to string
+		ours     bool
+		allowed  bool
+	}{
+		"downward":                    {"gateway", "fleet", true, true},
+		"to internal":                 {"ocpp", "internal/ws", true, true},
+		"within a folder":             {"station/csms", "station", true, true},
+		"gateway must not know ca":    {"gateway", "ca", true, false},
+		"neighbour":                   {"gateway", "admin", true, false},
+		"upward":                      {"fleet", "store", true, false},
+		"internal to ours":            {"internal/ws", "ocpp", true, false},
+		"gorilla":                     {"gateway", "github.com/gorilla/websocket", false, false},
+		"gorilla at home":             {"internal/ws", "github.com/gorilla/websocket", false, true},
+		"sqlite":                      {"cmd/bollard", "github.com/mattn/go-sqlite3", false, false},
+		"pure package with a network": {"ocpp", "net", false, false},
+		"pure package with os":        {"ledger", "os", false, false},
+		"key library":                 {"fleet", "go.step.sm/crypto/pemutil", false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if why := importFault(tt.from, tt.to, tt.ours); (why == "") != tt.allowed {
+				t.Errorf("importFault(%q, %q) = %q", tt.from, tt.to, why)
+			}
+		})
+	}
+}

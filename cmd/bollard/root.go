@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"bollard/admin"
+	"bollard/internal/config"
+)
+
+// Exit codes of every command.
+const (
+	exitDone   = 0
+	exitFailed = 1 // refused or failed
+	exitUsage  = 2 // wrong usage or configuration
+)
+
+// defaultData is the data directory without --data and BOLLARD_DATA.
+const defaultData = "./bollard-data"
+
+// cli is one run of the program: its streams and the flags every command has.
+type cli struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	data           string
+	json           bool
+	started        bool // a command's own code ran: errors before it are cobra's, about usage
+}
+
+// run is the whole program but the process.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	c := &cli{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	if !c.started {
+		err = admin.Usagef("`"+cmd.CommandPath()+" --help` shows how it is used", "%w", err)
+	}
+	return c.report(err)
+}
+
+func (c *cli) root() *cobra.Command {
+	root := c.group("bollard", "Front end, identities and certificates for OCPP charging stations",
+		c.initCommand(),
+		c.serveCommand(),
+		c.stationCommand(),
+		c.caCommand(),
+		c.certCommand(),
+		c.backendCommand(),
+		c.ledgerCommand(),
+		c.doctorCommand(),
+		c.versionCommand(),
+	)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.HiddenDefaultCmd = true
+	data := os.Getenv("BOLLARD_DATA")
+	if data == "" {
+		data = defaultData
+	}
+	root.PersistentFlags().StringVar(&c.data, "data", data, "data directory (environment BOLLARD_DATA)")
+	root.PersistentFlags().BoolVar(&c.json, "json", false, "print data as JSON")
+	return root
+}
+
+// group is a command that only holds others.
+func (c *cli) group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{Use: use, Short: short}
+	g.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		}
+		return fmt.Errorf("%s needs a command", cmd.CommandPath())
+	}
+	g.Args = cobra.ArbitraryArgs // judged above: cobra would print help and succeed
+	g.AddCommand(commands...)
+	return g
+}
+
+// do wraps a command's own code, from where errors are no longer cobra's.
+func (c *cli) do(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c.started = true
+		return f(cmd.Context(), args)
+	}
+}
+
+// report prints an error with what to do next, and returns the exit code.
+func (c *cli) report(err error) int {
+	text, hint, code := explain(err)
+	fmt.Fprintf(c.stderr, "error: %s\n", text)
+	if hint != "" {
+		fmt.Fprintf(c.stderr, "hint: %s\n", hint)
+	}
+	return code
+}
+
+func explain(err error) (text, hint string, code int) {
+	var wrong *config.Error
+	if errors.As(err, &wrong) {
+		return err.Error(), "", exitUsage // its text says what to do
+	}
+	e := admin.Explain(err)
+	if e.Kind == admin.KindUsage {
+		code = exitUsage
+	} else {
+		code = exitFailed
+	}
+	// Several errors joined stand one a line.
+	return strings.ReplaceAll(e.Text, "\n", "\n  "), e.Hint, code
+}
+
+// print writes data as JSON, or as the text given when --json wasn't.
+func (c *cli) print(data any, text func(w io.Writer)) error {
+	var b bytes.Buffer
+	if c.json {
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		if err := e.Encode(data); err != nil {
+			return fmt.Errorf("couldn't encode the output: %w", err)
+		}
+	} else {
+		text(&b)
+	}
+	if _, err := c.stdout.Write(b.Bytes()); err != nil {
+		return fmt.Errorf("couldn't write the output: %w", err)
+	}
+	return nil
+}

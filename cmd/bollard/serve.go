@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"bollard/admin"
+)
+
+// serveOptions of one server.
+type serveOptions struct {
+	dataDir string
+	log     io.Writer         // where the log goes
+	reload  <-chan os.Signal  // each receive re-reads the configuration; may be nil
+	ready   func(a addresses) // called once everything listens; may be nil
+}
+
+// addresses the server really listens on, as host:port; "" is not open.
+type addresses struct {
+	OCPP   []string // one a listener, in the configuration's order
+	Status string
+	Admin  string
+}
+
+func (c *cli) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the front end until SIGTERM",
+		Long: `Run the front end until SIGTERM or SIGINT, then let sessions end in order.
+SIGHUP re-reads bollard.yaml: back ends, limits, certificate files, log level.`,
+		Args: cobra.NoArgs,
+		RunE: c.do(func(ctx context.Context, _ []string) error {
+			ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			reload := make(chan os.Signal, 1)
+			signal.Notify(reload, syscall.SIGHUP)
+			defer signal.Stop(reload)
+			return serve(ctx, serveOptions{dataDir: c.data, log: c.stderr, reload: reload})
+		}),
+	}
+}
+
+// serve runs everything of a data directory until ctx ends, then drains.
+func serve(ctx context.Context, o serveOptions) error {
+	cfg, err := loadConfig(o.dataDir)
+	if err != nil {
+		return err
+	}
+	lock, err := lockForServer(ctx, o.dataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // last: until then nobody else may write
+	log, level := newLog(o.log, cfg.Log)
+	doors, err := openDoors(o.dataDir, cfg)
+	if err != nil {
+		return err
+	}
+	defer doors.Close() // the servers close theirs; this is for errors on the way
+	doors.derivePublic(cfg)
+	metrics := newMetrics()
+	a, err := openApp(ctx, o.dataDir, cfg, log, metrics.refused)
+	if err != nil {
+		return err
+	}
+	s, err := newServer(ctx, a, doors, level, metrics.registry)
+	if err == nil {
+		err = s.run(ctx, o.reload, o.ready)
+	}
+	if closed := a.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// run serves until ctx ends or one part fails; then all parts end.
+func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(addresses)) error {
+	g, ctx := errgroup.WithContext(ctx)
+	drain := s.cfg.Limits.Drain
+	g.Go(func() error { return s.gateway.Serve(ctx) })
+	g.Go(func() error { return s.fleet.Run(ctx) })
+	g.Go(func() error { return admin.ServeSocket(ctx, s.doors.socket, s.registry, drain, s.log) })
+	if s.doors.admin != nil {
+		g.Go(func() error { return admin.ServeHTTP(ctx, s.doors.admin, s.monitor(), drain, s.log) })
+	}
+	if s.doors.status != nil {
+		g.Go(func() error { return admin.ServeHTTP(ctx, s.doors.status, s.crls.handler(), drain, s.log) })
+	}
+	for _, own := range s.maintained {
+		g.Go(func() error { return own.Maintain(ctx) })
+	}
+	g.Go(func() error { return s.watchReload(ctx, reload) })
+	s.announce()
+	if ready != nil {
+		ready(s.doors.addresses())
+	}
+	err := g.Wait()
+	s.log.Info("stopped")
+	return err
+}
+
+func (s *server) announce() {
+	at := s.doors.addresses()
+	for i, l := range s.cfg.Listen.OCPP {
+		s.log.Info("listening for stations", "address", at.OCPP[i], "profiles", fmt.Sprint(l.Profiles))
+	}
+	if at.Status != "" {
+		s.log.Info("listening for certificate status", "address", at.Status)
+	}
+	if at.Admin != "" {
+		s.log.Info("listening for monitoring", "address", at.Admin)
+	}
+	if s.cfg.Listen.PKI != "" || s.cfg.Listen.Firmware != "" {
+		s.log.Info("listen.pki and listen.firmware are not opened: this version has nothing to serve there")
+	}
+	s.log.Info("ready", "data", s.dir, "version", version())
+}
+
+func (s *server) watchReload(ctx context.Context, reload <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			s.log.Info("stopping: sessions end in order", "patience", s.cfg.Limits.Drain)
+			return nil
+		case <-reload:
+			if err := s.reload(); err != nil {
+				s.log.Error("couldn't reload: everything stays as it was", "err", err)
+			}
+		}
+	}
+}
+
+// reload takes over what can change while sessions live. Everything is read
+// and judged before the first of it is used: all or nothing.
+func (s *server) reload() error {
+	cfg, err := loadConfig(s.dir)
+	if err != nil {
+		return err
+	}
+	backends, err := gatewayBackends(s.dir, cfg, s.store, s.seal)
+	if err != nil {
+		return err
+	}
+	files, err := readCertificateFiles(s.dir, cfg.Server)
+	if err != nil {
+		return err
+	}
+	if err := s.gateway.Reload(backends, gatewayLimits(cfg)); err != nil {
+		return err
+	}
+	s.certificates.files.Store(files)
+	s.level.Set(logLevel(cfg.Log.Level))
+	s.backends.Store(&cfg.Backends)
+	for _, key := range restartKeys(s.cfg, cfg) {
+		s.log.Warn("this change takes effect at the next start only", "key", key)
+	}
+	s.log.Info("configuration reloaded", "backends", len(backends))
+	return nil
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bollard/admin"
+	"bollard/ca"
+	"bollard/gateway"
+	"bollard/internal/config"
+	"bollard/ocpp"
+)
+
+// server is an app with its listeners and everything that runs.
+type server struct {
+	*app
+	doors        *doors
+	level        *slog.LevelVar
+	gateway      *gateway.Gateway
+	certificates *serverCertificates
+	maintained   []*ca.ServerCertificates // of the own CA: they renew themselves
+	metrics      *prometheus.Registry
+	registry     *admin.Registry
+	crls         *crlCache
+	backends     atomic.Pointer[[]config.Backend] // in force, for the readiness probe
+	started      time.Time
+}
+
+func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metrics *prometheus.Registry) (*server, error) {
+	s := &server{app: a, doors: d, level: level, metrics: metrics, started: time.Now()}
+	s.backends.Store(&a.cfg.Backends)
+	s.crls = newCRLCache(a.authority, time.Now)
+	backends, err := gatewayBackends(a.dir, a.cfg, a.store, a.seal)
+	if err != nil {
+		return nil, err
+	}
+	listeners, err := s.listeners(ctx)
+	if err != nil {
+		return nil, err
+	}
+	versions, err := defaultVersions(a.cfg.Stations)
+	if err != nil {
+		return nil, err
+	}
+	s.gateway, err = gateway.New(ctx, gateway.Config{
+		Listeners:       listeners,
+		Path:            "/ocpp/",
+		UnknownIdentity: a.cfg.UnknownIdentity,
+		Door:            a.fleet,
+		Guard:           a.fleet,
+		Backends:        backends,
+		Limits:          gatewayLimits(a.cfg),
+		DefaultVersion:  versions,
+		Log:             a.log,
+		Metrics:         s.metrics,
+		Clock:           time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.fleet.Attach(s.gateway)
+	operations := a.adminConfig()
+	operations.Live = s.gateway
+	operations.Revoked = s.crls.expire
+	operations.Server = s.describe
+	s.registry = admin.New(operations)
+	return s, nil
+}
+
+func (s *server) listeners(ctx context.Context) ([]gateway.Listener, error) {
+	own, err := s.app.serverCertificates(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	files, err := readCertificateFiles(s.dir, s.cfg.Server)
+	if err != nil {
+		return nil, err
+	}
+	s.maintained = append(s.maintained, own)
+	s.certificates = &serverCertificates{own: own}
+	s.certificates.files.Store(files)
+	var cnOnly *ca.ServerCertificates
+	list := make([]gateway.Listener, len(s.cfg.Listen.OCPP))
+	for i, l := range s.cfg.Listen.OCPP {
+		list[i] = gateway.Listener{
+			Name: fmt.Sprintf("ocpp[%d]", i), Net: s.doors.ocpp[i], Profiles: l.Profiles, Allow: l.Allow,
+			Legacy: l.LegacyTLS, RefuseOrigin: l.RefuseOrigin,
+		}
+		switch {
+		case len(l.Profiles) == 1 && l.Profiles[0] == 1: // plain ws
+		case l.CNOnly:
+			if cnOnly == nil {
+				if cnOnly, err = s.app.serverCertificates(ctx, true); err != nil {
+					return nil, err
+				}
+				s.maintained = append(s.maintained, cnOnly)
+			}
+			list[i].Certificate = cnOnly.GetCertificate
+		default:
+			list[i].Certificate = s.certificates.get
+		}
+	}
+	return list, nil
+}
+
+func defaultVersions(hints []config.StationHint) (map[string]ocpp.Version, error) {
+	versions := map[string]ocpp.Version{}
+	for i, h := range hints {
+		id, err := ocpp.ParseIdentity(h.Identity)
+		v, ok := ocpp.ParseSubprotocol("ocpp" + h.Version)
+		if err != nil || !ok {
+			return nil, fmt.Errorf("stations[%d]: %q with version %q can't be a hint", i, h.Identity, h.Version)
+		}
+		versions[id.Key()] = v
+	}
+	return versions, nil
+}
+
+// describe tells server.status what runs.
+func (s *server) describe() admin.Server {
+	at := s.doors.addresses()
+	return admin.Server{Version: version(), StartedAt: s.started, OCPP: at.OCPP, Status: at.Status, Admin: at.Admin}
+}
