@@ -1,155 +1,135 @@
 // Package config reads bollard.yaml strictly: unknown keys, wrong types and
 // values out of range are refused with the key and the line.
 //
-// The comments of File are the operator's reference.
+// The doc tags of File are the operator's reference: Render writes them beside
+// each key.
 package config
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
-// File is bollard.yaml.
+// File is bollard.yaml. No secret stands in it, only names of files.
 type File struct {
-	Organisation string `yaml:"organisation"` // O of every certificate (A00.FR.509)
-	Country      string `yaml:"country"`      // ISO 3166 alpha-2, C of CA certificates
+	Organisation string `yaml:"organisation" show:"always" doc:"O of every certificate (A00.FR.509)"`
+	Country      string `yaml:"country" show:"always" doc:"ISO 3166, two letters: C of CA certificates"`
 	// Host is the CN and SAN of the server certificate and the base of every
 	// URL written into a certificate or sent to a station. Default localhost.
-	Host   string `yaml:"host"`
-	Public Public `yaml:"public"`
-	Listen Listen `yaml:"listen"`
+	Host   string `yaml:"host" show:"always" doc:"name stations dial: CN and SAN of the server certificate, base of every URL"`
+	Public Public `yaml:"public" doc:"URLs as stations see them, if a load balancer changes them"`
+	Listen Listen `yaml:"listen" show:"always" doc:"addresses; a listener without one is not opened"`
 	// Backends: the first whose match fits a station is its back end.
-	Backends []Backend `yaml:"backends"`
+	Backends []Backend `yaml:"backends" show:"always" doc:"the CSMS; of several, the first whose match fits a station"`
 	// UnknownIdentity: the HTTP status for an identity nobody enrolled, 401
 	// (as for a wrong password) or 404 (OCPP-J 1.6 errata 3.4).
-	UnknownIdentity int           `yaml:"unknown_identity"`
-	Keys            Keys          `yaml:"keys"`
-	Server          ServerCert    `yaml:"server_certificate"`
-	Compression     bool          `yaml:"compression"` // permessage-deflate (RFC 7692), off by default
-	Limits          Limits        `yaml:"limits"`
-	Stations        []StationHint `yaml:"stations"` // per-station options that are no part of its record
-	Log             Log           `yaml:"log"`
+	UnknownIdentity int        `yaml:"unknown_identity" doc:"HTTP status for an identity nobody enrolled: 401 as for a wrong password, or 404"`
+	Keys            Keys       `yaml:"keys" doc:"where private keys are made"`
+	Server          ServerCert `yaml:"server_certificate" doc:"server certificates from files; what is missing comes from the own CA"`
+	Compression     bool       `yaml:"compression" doc:"permessage-deflate (RFC 7692) with stations and back ends"`
+	Limits          Limits     `yaml:"limits" doc:"of one station and of all"`
+	// Stations are per-station options that are no part of the station's record.
+	Stations []StationHint `yaml:"stations" doc:"options of single stations"`
+	Log      Log           `yaml:"log" doc:"of the server"`
 }
 
-// Public overrides the URLs derived from Host, behind a load balancer.
+// Public overrides the URLs derived from Host and Listen, behind a load
+// balancer. Parse fills what the file leaves out.
 type Public struct {
-	OCPP     string `yaml:"ocpp"`     // wss://HOST:8443/ocpp
-	Status   string `yaml:"status"`   // http://HOST:8080
-	Firmware string `yaml:"firmware"` // https://HOST:8445
+	OCPP     string `yaml:"ocpp" doc:"such as wss://HOST:8443/ocpp, without the identity"`
+	Status   string `yaml:"status" doc:"such as http://HOST:8080"`
+	Firmware string `yaml:"firmware" doc:"such as https://HOST:8445"`
 }
 
 // Listen names every address; an empty one is not opened.
 type Listen struct {
-	OCPP     []OCPPListener `yaml:"ocpp"`
-	PKI      string         `yaml:"pki"`
-	Status   string         `yaml:"status"`
-	Firmware string         `yaml:"firmware"`
-	Admin    string         `yaml:"admin"`
+	OCPP     []OCPPListener `yaml:"ocpp" show:"always" doc:"doors for stations"`
+	PKI      string         `yaml:"pki" show:"always" doc:"EST and ACME over TLS"`
+	Status   string         `yaml:"status" show:"always" doc:"OCSP and CRL, plain HTTP"`
+	Firmware string         `yaml:"firmware" show:"always" doc:"firmware downloads over TLS"`
+	Admin    string         `yaml:"admin" show:"always" doc:"API, console, /healthz, /readyz, /metrics"`
 }
 
 // OCPPListener is one front door for stations.
 type OCPPListener struct {
-	Address      string   `yaml:"address"`
-	Profiles     []int    `yaml:"profiles"`      // [2, 3], or [1] alone: plain ws
-	Allow        []string `yaml:"allow"`         // identities; required with legacy_tls or cn_only
-	LegacyTLS    bool     `yaml:"legacy_tls"`    // TLS 1.0 and 1.1 (1.6 only, A00.FR.324)
-	CNOnly       bool     `yaml:"cn_only"`       // server certificate without SAN
-	RefuseOrigin bool     `yaml:"refuse_origin"` // refuse handshakes with an Origin header
+	Address  string   `yaml:"address" show:"always" doc:"IP:PORT"`
+	Profiles []int    `yaml:"profiles" show:"always" doc:"security profiles let in: [2, 3], [2], [3], or [1] alone for plain ws"`
+	Allow    []string `yaml:"allow" number:"ok" doc:"identities let in; required with legacy_tls or cn_only"`
+	// LegacyTLS lets TLS 1.0 and 1.1 in (1.6 only, A00.FR.324).
+	LegacyTLS    bool `yaml:"legacy_tls" doc:"TLS 1.0 and 1.1, for old 1.6 stations"`
+	CNOnly       bool `yaml:"cn_only" doc:"server certificate without SAN"`
+	RefuseOrigin bool `yaml:"refuse_origin" doc:"refuse handshakes with an Origin header"`
 	// Trust limits the station roots of this listener: hashes of anchors
 	// (`ca trust list`) and "own". Empty: own and all of use "station".
-	Trust []string `yaml:"trust"`
+	Trust []string `yaml:"trust" doc:"station roots: own, and hashes that ca trust list shows; none: all of them"`
 }
 
 // Backend is one CSMS.
 type Backend struct {
-	Name     string `yaml:"name"`
-	URL      string `yaml:"url"`      // ws:// or wss://; "/<identity>" is appended
-	Security string `yaml:"security"` // bollard (default), backend, observe
-	Auth     string `yaml:"auth"`     // none (default), basic-shared, basic-per-station, mtls
+	URL      string `yaml:"url" show:"always" doc:"ws:// or wss://; /IDENTITY is appended"`
+	Name     string `yaml:"name" doc:"for logs and metrics"`
+	Security string `yaml:"security" show:"always" doc:"who answers certificate messages: bollard, backend, or observe"`
+	Auth     string `yaml:"auth" show:"always" doc:"how Bollard proves itself: none, basic-shared, basic-per-station, mtls"`
 	// PasswordFile holds the shared secret of basic-shared, one line, 0600.
-	PasswordFile string `yaml:"password_file"`
-	Trust        string `yaml:"trust"`       // PEM file of roots; empty: the system's
-	Certificate  string `yaml:"certificate"` // mtls: PEM chain and key files
-	Key          string `yaml:"key"`
-	CNOnly       bool   `yaml:"cn_only"` // accept a certificate with only a CN (A00.FR.510)
-	Match        Match  `yaml:"match"`
+	PasswordFile string `yaml:"password_file" doc:"basic-shared: file with the secret, one line, mode 0600"`
+	Trust        string `yaml:"trust" doc:"PEM file of roots for wss; none: the system's"`
+	Certificate  string `yaml:"certificate" doc:"mtls: PEM chain"`
+	Key          string `yaml:"key" doc:"mtls: PEM key, mode 0600"`
+	CNOnly       bool   `yaml:"cn_only" doc:"accept a certificate with only a CN (A00.FR.510)"`
+	Match        Match  `yaml:"match" doc:"stations of this back end; what is left out matches all"`
 }
 
 // Match selects stations; empty fields match all.
 type Match struct {
-	Identity string `yaml:"identity"` // pattern with * and ?, without case
-	Vendor   string `yaml:"vendor"`
-	Model    string `yaml:"model"`
-	Profile  int    `yaml:"profile"`
+	Identity string `yaml:"identity" number:"ok" doc:"pattern with * and ?, without case"`
+	Vendor   string `yaml:"vendor" doc:"as in the station's record"`
+	Model    string `yaml:"model" number:"ok" doc:"as in the station's record"`
+	Profile  int    `yaml:"profile" doc:"security profile 1, 2 or 3"`
 }
 
 // Keys says where private keys are made.
 type Keys struct {
-	URI            string `yaml:"uri"`             // softkms: (default)
-	PassphraseFile string `yaml:"passphrase_file"` // or environment BOLLARD_KEY_PASSPHRASE
+	URI string `yaml:"uri" doc:"softkms: are files below the data directory"`
+	// PassphraseFile has one line; the environment variable
+	// BOLLARD_KEY_PASSPHRASE serves as well.
+	PassphraseFile string `yaml:"passphrase_file" doc:"file with the passphrase of key files, mode 0600; or environment BOLLARD_KEY_PASSPHRASE"`
 }
 
 // ServerCert takes server certificates from files instead of the own CA. Both
 // pairs may be given; what is missing comes from the own CA.
 type ServerCert struct {
-	ECDSA CertFiles `yaml:"ecdsa"`
-	RSA   CertFiles `yaml:"rsa"`
+	ECDSA CertFiles `yaml:"ecdsa" doc:"pair with a P-256 or P-384 key"`
+	RSA   CertFiles `yaml:"rsa" doc:"pair with an RSA key"`
 }
 
 // CertFiles is one PEM chain and its key.
 type CertFiles struct {
-	Certificate string `yaml:"certificate"`
-	Key         string `yaml:"key"`
+	Certificate string `yaml:"certificate" doc:"PEM chain"`
+	Key         string `yaml:"key" doc:"PEM key, mode 0600"`
 }
 
 // Limits of one station and of all.
 type Limits struct {
-	MessageBytes     int           `yaml:"message_bytes"`     // 1048576
-	CallTimeout      time.Duration `yaml:"call_timeout"`      // 30s
-	Handshake        time.Duration `yaml:"handshake"`         // 10s
-	Header           time.Duration `yaml:"header"`            // 5s
-	HandshakesAtOnce int           `yaml:"handshakes"`        // 64
-	PerSource        int           `yaml:"per_source"`        // 256
-	Write            time.Duration `yaml:"write"`             // 10s
-	Ping             time.Duration `yaml:"ping"`              // 45s
-	QueuedCalls      int           `yaml:"queued_calls"`      // 16
-	Outstanding      int           `yaml:"outstanding_calls"` // 64
-	Takeovers        int           `yaml:"takeovers"`         // 6 a minute
-	RetryAfter       time.Duration `yaml:"retry_after"`       // 10s
-	Drain            time.Duration `yaml:"drain"`             // 10s
+	MessageBytes     int           `yaml:"message_bytes" doc:"longest message, after inflation"`
+	CallTimeout      time.Duration `yaml:"call_timeout" doc:"a CALL without answer is given up after this"`
+	Handshake        time.Duration `yaml:"handshake" doc:"TLS handshake of a station; dial of a back end"`
+	Header           time.Duration `yaml:"header" doc:"HTTP head of a station"`
+	HandshakesAtOnce int           `yaml:"handshakes" doc:"handshakes at the same time"`
+	PerSource        int           `yaml:"per_source" doc:"unproven connections of one address"`
+	Write            time.Duration `yaml:"write" doc:"a peer that takes nothing for so long is cut off"`
+	Ping             time.Duration `yaml:"ping" doc:"between pings of a station"`
+	QueuedCalls      int           `yaml:"queued_calls" doc:"CALLs waiting for one station"`
+	Outstanding      int           `yaml:"outstanding_calls" doc:"unanswered CALLs of one station that are remembered"`
+	Takeovers        int           `yaml:"takeovers" doc:"new connections of one identity a minute"`
+	RetryAfter       time.Duration `yaml:"retry_after" doc:"told to stations while their back end is away"`
+	Drain            time.Duration `yaml:"drain" doc:"for open work when the server stops"`
 }
 
 // StationHint is an option of one station.
 type StationHint struct {
-	Identity string `yaml:"identity"`
-	Version  string `yaml:"version"` // OCPP version if it offers no subprotocol: 1.6, 2.0.1, 2.1
+	Identity string `yaml:"identity" number:"ok" show:"always" doc:"of the station"`
+	Version  string `yaml:"version" number:"ok" show:"always" doc:"OCPP version if it offers no subprotocol: 1.6, 2.0.1 or 2.1"`
 }
 
 // Log of the server.
 type Log struct {
-	Level  string `yaml:"level"`  // debug, info (default), warn, error
-	Format string `yaml:"format"` // text (default), json
+	Level  string `yaml:"level" doc:"debug, info, warn or error"`
+	Format string `yaml:"format" doc:"text or json"`
 }
-
-// Error names the place of a fault.
-type Error struct {
-	Path string // file
-	Line int    // 0: unknown
-	Key  string // dotted, such as listen.ocpp[0].address
-	Text string // what is wrong and what to do
-}
-
-// Error returns "bollard.yaml:7: listen.ocpp[0].address: …".
-func (e *Error) Error() string {
-	return fmt.Sprintf("%s:%d: %s: %s", e.Path, e.Line, e.Key, e.Text)
-}
-
-// Load reads, checks and completes a file with defaults; the error is an *Error.
-func Load(path string) (*File, error) { panic("internal error: contract only") }
-
-// Parse is Load for bytes already read; path is for errors.
-func Parse(path string, data []byte) (*File, error) { panic("internal error: contract only") }
-
-// Render writes what init puts into a new data directory: every listener and
-// the back end explicit, each line with its comment.
-func Render(f *File) ([]byte, error) { panic("internal error: contract only") }

@@ -1,0 +1,236 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A checker judges values. It keeps the first fault.
+type checker struct {
+	path  string
+	lines map[string]int
+	err   error
+}
+
+// want reports a fault of a key unless ok holds.
+func (c *checker) want(ok bool, key, format string, args ...any) {
+	if ok || c.err != nil {
+		return
+	}
+	e := &Error{Path: c.path, Key: key, Text: fmt.Sprintf(format, args...)}
+	// A key that is missing has the line of what it is missing from.
+	for k := key; ; {
+		if line, known := c.lines[k]; known {
+			e.Line = line
+			break
+		}
+		i := strings.LastIndexAny(k, ".[")
+		if i < 0 {
+			break
+		}
+		k = k[:i]
+	}
+	c.err = e
+}
+
+func (c *checker) oneOf(value, key string, known ...string) {
+	c.want(slices.Contains(known, value), key, "must be one of %s", strings.Join(known, ", "))
+}
+
+func (c *checker) file(f *File) {
+	c.want(strings.TrimSpace(f.Organisation) != "", "organisation", "is missing: it becomes O of every certificate")
+	c.want(len([]rune(f.Organisation)) <= 64, "organisation", "is longer than the 64 characters a certificate allows")
+	c.want(len(f.Country) == 2 && isUpper(f.Country[0]) && isUpper(f.Country[1]), "country", "must be two capital letters (ISO 3166), such as DE")
+	c.want(hostname(f.Host), "host", "must be a host name or an IP address, without scheme or port")
+	c.want(f.UnknownIdentity == 401 || f.UnknownIdentity == 404, "unknown_identity", "must be 401 or 404")
+	scheme, _, ok := strings.Cut(f.Keys.URI, ":")
+	c.want(ok && scheme == "softkms", "keys.uri", "must begin with softkms:")
+	c.listen(&f.Listen) // before the URLs that are derived from it
+	c.url(f.Public.OCPP, "public.ocpp", "ws", "wss")
+	c.url(f.Public.Status, "public.status", "http")
+	c.url(f.Public.Firmware, "public.firmware", "https")
+	c.backends(f.Backends)
+	c.pair(f.Server.ECDSA.Certificate, f.Server.ECDSA.Key, "server_certificate.ecdsa")
+	c.pair(f.Server.RSA.Certificate, f.Server.RSA.Key, "server_certificate.rsa")
+	c.limits(f.Limits)
+	seen := map[string]bool{}
+	for i, s := range f.Stations {
+		key := fmt.Sprintf("stations[%d]", i)
+		c.want(s.Identity != "", key+".identity", "is missing")
+		c.want(!seen[strings.ToLower(s.Identity)], key+".identity", "stands here a second time; delete one")
+		seen[strings.ToLower(s.Identity)] = true
+		c.oneOf(s.Version, key+".version", "1.6", "2.0.1", "2.1")
+	}
+	c.oneOf(f.Log.Level, "log.level", "debug", "info", "warn", "error")
+	c.oneOf(f.Log.Format, "log.format", "text", "json")
+}
+
+func (c *checker) listen(l *Listen) {
+	taken := map[string]string{}
+	address := func(addr, key string) {
+		host, port, err := net.SplitHostPort(addr)
+		c.want(err == nil && (host == "" || hostname(host)), key, "must be ADDRESS:PORT, such as 127.0.0.1:8443")
+		n, err := strconv.ParseUint(port, 10, 16)
+		c.want(err == nil, key, "must end with a port from 0 to 65535")
+		other, used := taken[addr]
+		c.want(!used || n == 0, key, "is the address of %s already", other)
+		taken[addr] = key
+	}
+	c.want(len(l.OCPP) > 0, "listen.ocpp", "is missing: no station could connect; give - address: 127.0.0.1:8443")
+	for i, o := range l.OCPP {
+		key := fmt.Sprintf("listen.ocpp[%d]", i)
+		c.want(o.Address != "", key+".address", "is missing")
+		address(o.Address, key+".address")
+		sorted := slices.Sorted(slices.Values(o.Profiles))
+		c.want(slices.ContainsFunc([][]int{{1}, {2}, {3}, {2, 3}}, func(p []int) bool { return slices.Equal(p, sorted) }),
+			key+".profiles", "must be [2, 3], [2], [3], or [1] alone: profile 1 is plain ws and shares no listener")
+		c.want(len(o.Allow) > 0 || !o.LegacyTLS, key+".allow", "is missing: legacy_tls is only for stations named here")
+		c.want(len(o.Allow) > 0 || !o.CNOnly, key+".allow", "is missing: cn_only is only for stations named here")
+		plain := slices.Contains(o.Profiles, 1)
+		c.want(!plain || !o.LegacyTLS, key+".legacy_tls", "makes no sense with profile 1, which has no TLS")
+		c.want(!plain || !o.CNOnly, key+".cn_only", "makes no sense with profile 1, which has no TLS")
+	}
+	for _, other := range []struct{ key, addr string }{
+		{"pki", l.PKI}, {"status", l.Status}, {"firmware", l.Firmware}, {"admin", l.Admin},
+	} {
+		if other.addr != "" {
+			address(other.addr, "listen."+other.key)
+		}
+	}
+}
+
+func (c *checker) backends(list []Backend) {
+	c.want(len(list) > 0, "backends", "is missing: give at least one, - url: ws://127.0.0.1:9000/ocpp")
+	names := map[string]bool{}
+	for i, b := range list {
+		key := fmt.Sprintf("backends[%d]", i)
+		c.want(b.Name == "" || !names[b.Name], key+".name", "stands here a second time; give another")
+		names[b.Name] = true
+		c.want(b.URL != "", key+".url", "is missing")
+		c.url(b.URL, key+".url", "ws", "wss")
+		c.oneOf(b.Security, key+".security", "bollard", "backend", "observe")
+		c.oneOf(b.Auth, key+".auth", "none", "basic-shared", "basic-per-station", "mtls")
+		secure := strings.HasPrefix(b.URL, "wss:")
+		if b.Auth == "basic-shared" {
+			c.want(b.PasswordFile != "", key+".password_file", "is missing: auth basic-shared needs the file with the secret")
+		} else {
+			c.want(b.PasswordFile == "", key+".password_file", "is only for auth: basic-shared")
+		}
+		if b.Auth == "mtls" {
+			c.want(secure, key+".auth", "mtls needs a wss:// url")
+			c.want(b.Certificate != "", key+".certificate", "is missing: auth mtls needs it")
+			c.pair(b.Certificate, b.Key, key)
+		} else {
+			c.want(b.Certificate == "", key+".certificate", "is only for auth: mtls")
+			c.want(b.Key == "", key+".key", "is only for auth: mtls")
+		}
+		c.want(secure || b.Trust == "", key+".trust", "is only for a wss:// url")
+		c.want(secure || !b.CNOnly, key+".cn_only", "is only for a wss:// url")
+		c.want(b.Match.Profile >= 0 && b.Match.Profile <= 3, key+".match.profile", "must be 1, 2 or 3")
+	}
+}
+
+func (c *checker) limits(l Limits) {
+	v := reflect.ValueOf(l)
+	for f, value := range v.Fields() {
+		key := "limits." + f.Tag.Get("yaml")
+		if d, ok := value.Interface().(time.Duration); ok {
+			c.want(d > 0 && d <= 24*time.Hour, key, "must be more than 0 and at most 24h")
+			continue
+		}
+		c.want(value.Int() > 0 && value.Int() <= 1<<30, key, "must be more than 0 and at most 1073741824")
+	}
+	// The largest message a station must take, a 10,000-character chain with
+	// its frame, has to pass (CertificateSigned, white paper 5.2).
+	c.want(l.MessageBytes >= 16<<10, "limits.message_bytes", "must be at least 16384: certificate messages wouldn't pass")
+}
+
+func (c *checker) pair(certificate, key, at string) {
+	c.want(certificate == "" || key != "", at+".key", "is missing: certificate and key go together")
+	c.want(key == "" || certificate != "", at+".certificate", "is missing: certificate and key go together")
+}
+
+func (c *checker) url(raw, key string, schemes ...string) {
+	if raw == "" {
+		return
+	}
+	u, err := url.Parse(raw)
+	c.want(err == nil, key, "is no URL")
+	if err != nil {
+		return
+	}
+	c.want(slices.Contains(schemes, u.Scheme), key, "must begin with %s://", strings.Join(schemes, ":// or "))
+	c.want(u.User == nil, key, "must not hold a user or password; see auth")
+	c.want(u.RawQuery == "" && !u.ForceQuery && !strings.Contains(raw, "#"), key, "must have neither query nor fragment")
+	c.want(u.Opaque == "" && hostname(u.Hostname()), key, "has no valid host")
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	c.want(u.Port() == "" && !strings.HasSuffix(u.Host, ":") || err == nil && (port > 0 || strings.HasPrefix(key, "public.")), key, "has no valid port")
+	c.want(!strings.HasSuffix(u.Path, "/"), key, "must not end with a slash")
+}
+
+// files judges the files that f names, relative to dir.
+func (c *checker) files(f *File, dir string) {
+	secret := func(name, key string) { c.readable(dir, name, key, true) }
+	public := func(name, key string) { c.readable(dir, name, key, false) }
+	for i, b := range f.Backends {
+		key := fmt.Sprintf("backends[%d].", i)
+		secret(b.PasswordFile, key+"password_file")
+		public(b.Trust, key+"trust")
+		public(b.Certificate, key+"certificate")
+		secret(b.Key, key+"key")
+	}
+	secret(f.Keys.PassphraseFile, "keys.passphrase_file")
+	public(f.Server.ECDSA.Certificate, "server_certificate.ecdsa.certificate")
+	secret(f.Server.ECDSA.Key, "server_certificate.ecdsa.key")
+	public(f.Server.RSA.Certificate, "server_certificate.rsa.certificate")
+	secret(f.Server.RSA.Key, "server_certificate.rsa.key")
+}
+
+func (c *checker) readable(dir, name, key string, secret bool) {
+	if name == "" {
+		return
+	}
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(dir, name)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		c.want(false, key, "couldn't find the file %s: %s", name, bare(err))
+		return
+	}
+	c.want(info.Mode().IsRegular(), key, "%s is no file", name)
+	c.want(!secret || info.Mode().Perm()&0o077 == 0, key, "%s is open to other users (mode %04o): `chmod 600 %s`", name, info.Mode().Perm(), name)
+}
+
+// hostname accepts an IP address or a DNS name (RFC 1123 §2.1).
+func hostname(s string) bool {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return addr.Zone() == ""
+	}
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || strings.Trim(label, "-") != label {
+			return false
+		}
+		for i := range len(label) {
+			b := label[i] | 0x20
+			if (b < 'a' || b > 'z') && (label[i] < '0' || label[i] > '9') && label[i] != '-' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func isUpper(b byte) bool { return 'A' <= b && b <= 'Z' }

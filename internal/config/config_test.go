@@ -1,0 +1,354 @@
+package config_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bollard/internal/config"
+)
+
+const minimal = `organisation: Example CPO
+country: DE
+listen:
+  ocpp: [{address: "127.0.0.1:8443", profiles: [2, 3]}]
+backends:
+  - url: ws://127.0.0.1:9000/ocpp
+`
+
+func TestParseCompletes(t *testing.T) {
+	t.Parallel()
+	got, err := config.Parse("bollard.yaml", []byte(minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &config.File{
+		Organisation: "Example CPO", Country: "DE", Host: "localhost", UnknownIdentity: 401,
+		Public:   config.Public{OCPP: "wss://localhost:8443/ocpp"},
+		Listen:   config.Listen{OCPP: []config.OCPPListener{{Address: "127.0.0.1:8443", Profiles: []int{2, 3}}}},
+		Backends: []config.Backend{{URL: "ws://127.0.0.1:9000/ocpp", Security: "bollard", Auth: "none"}},
+		Keys:     config.Keys{URI: "softkms:"},
+		Limits: config.Limits{
+			MessageBytes: 1048576, CallTimeout: 30 * time.Second, Handshake: 10 * time.Second, Header: 5 * time.Second,
+			HandshakesAtOnce: 64, PerSource: 256, Write: 10 * time.Second, Ping: 45 * time.Second, QueuedCalls: 16,
+			Outstanding: 64, Takeovers: 6, RetryAfter: 10 * time.Second, Drain: 10 * time.Second,
+		},
+		Log: config.Log{Level: "info", Format: "text"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Each fault is named with its line and key.
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	// A case appends to the minimal file, or replaces a part of it.
+	for name, tc := range map[string]struct {
+		add, old, new string
+		line          int
+		key, text     string
+	}{
+		"unknown key":             {add: "hosts: x\n", line: 7, key: "hosts", text: "did you mean host?"},
+		"unknown nested key":      {add: "log: {colour: red}\n", line: 7, key: "log.colour", text: "known are level, format"},
+		"unknown key in a list":   {old: "ws://127.0.0.1:9000/ocpp", new: "ws://h/x\n    secrity: observe", line: 7, key: "backends[0].secrity", text: "did you mean security?"},
+		"case of a key":           {add: "Host: x\n", line: 7, key: "Host", text: "did you mean host?"},
+		"duplicate key":           {add: "country: FR\n", line: 7, key: "country", text: "second time, after line 2"},
+		"number for text":         {old: "Example CPO", new: "12", line: 1, key: "organisation", text: "put it in quotes"},
+		"boolean for text":        {old: "Example CPO", new: "true", line: 1, key: "organisation", text: "put it in quotes"},
+		"list for text":           {old: "Example CPO", new: "[a]", line: 1, key: "organisation", text: "not a list"},
+		"text for a number":       {add: "unknown_identity: no\n", line: 7, key: "unknown_identity", text: "whole number"},
+		"float for a number":      {add: "unknown_identity: 401.0\n", line: 7, key: "unknown_identity", text: "whole number"},
+		"text for a boolean":      {add: "compression: maybe\n", line: 7, key: "compression", text: "true or false"},
+		"yes for a boolean":       {add: "compression: yes\n", line: 7, key: "compression", text: "true or false"},
+		"number for a duration":   {add: "limits: {ping: 45}\n", line: 7, key: "limits.ping", text: "unit"},
+		"zero duration":           {add: "limits:\n  ping: 0s\n  write: -1s\n", line: 9, key: "limits.write", text: "more than 0"},
+		"negative number":         {add: "limits:\n  queued_calls: -1\n", line: 8, key: "limits.queued_calls", text: "more than 0"},
+		"tiny messages":           {add: "limits:\n  message_bytes: 100\n", line: 8, key: "limits.message_bytes", text: "at least 16384"},
+		"scalar for keys":         {add: "log: info\n", line: 7, key: "log", text: "wants keys"},
+		"keys for a list":         {old: "  - url: ws://127.0.0.1:9000/ocpp", new: "  url: ws://h/x", line: 6, key: "backends", text: "wants a list"},
+		"no value":                {add: "log:\n", line: 7, key: "log", text: "has no value"},
+		"empty text":              {old: "Example CPO", new: `""`, line: 1, key: "organisation", text: "is empty"},
+		"anchor":                  {old: "Example CPO", new: "&a Example", line: 1, key: "organisation", text: "anchors"},
+		"alias":                   {add: "x: *a\n", text: "unknown anchor"},
+		"merge":                   {add: "<<: {host: x}\n", line: 7, text: "merges"},
+		"tag":                     {old: "Example CPO", new: "!!str x", line: 1, key: "organisation", text: "tags"},
+		"second document":         {add: "---\nhost: x\n", line: 7, text: "second document"},
+		"tab":                     {add: "log:\n\tlevel: info\n", line: 8, text: "blanks, not tabs"},
+		"line break in text":      {old: "Example CPO", new: `"a\nb"`, line: 1, key: "organisation", text: "line break"},
+		"missing organisation":    {old: "organisation: Example CPO\n", new: "", key: "organisation", text: "is missing"},
+		"long organisation":       {old: "Example CPO", new: strings.Repeat("x", 65), line: 1, key: "organisation", text: "64"},
+		"country in words":        {old: "DE", new: "Germany", line: 2, key: "country", text: "two capital letters"},
+		"country in small":        {old: "DE", new: "de", line: 2, key: "country", text: "two capital letters"},
+		"host with port":          {add: "host: h:1\n", line: 7, key: "host", text: "host name"},
+		"host with scheme":        {add: "host: wss://h\n", line: 7, key: "host", text: "host name"},
+		"unknown_identity 403":    {add: "unknown_identity: 403\n", line: 7, key: "unknown_identity", text: "401 or 404"},
+		"keys elsewhere":          {add: "keys: {uri: 'file:x'}\n", line: 7, key: "keys.uri", text: "softkms:"},
+		"no listener":             {old: `  ocpp: [{address: "127.0.0.1:8443", profiles: [2, 3]}]`, new: "  admin: 127.0.0.1:1", line: 4, key: "listen.ocpp", text: "is missing"},
+		"listener without port":   {old: "127.0.0.1:8443", new: "127.0.0.1", line: 4, key: "listen.ocpp[0].address", text: "ADDRESS:PORT"},
+		"listener port":           {old: "127.0.0.1:8443", new: "127.0.0.1:70000", line: 4, key: "listen.ocpp[0].address", text: "65535"},
+		"listener twice":          {old: "[2, 3]}]", new: "[2, 3]}]\n  pki: 127.0.0.1:8443", line: 5, key: "listen.pki", text: "listen.ocpp[0].address"},
+		"profile 0":               {old: "[2, 3]", new: "[0]", line: 4, key: "listen.ocpp[0].profiles", text: "[1] alone"},
+		"profiles 1 and 2":        {old: "[2, 3]", new: "[1, 2]", line: 4, key: "listen.ocpp[0].profiles", text: "[1] alone"},
+		"profile twice":           {old: "[2, 3]", new: "[3, 3]", line: 4, key: "listen.ocpp[0].profiles", text: "[1] alone"},
+		"legacy without allow":    {old: "[2, 3]}", new: "[2, 3], legacy_tls: true}", line: 4, key: "listen.ocpp[0].allow", text: "legacy_tls"},
+		"cn_only without allow":   {old: "[2, 3]}", new: "[2, 3], cn_only: true}", line: 4, key: "listen.ocpp[0].allow", text: "cn_only"},
+		"legacy without TLS":      {old: "[2, 3]}", new: "[1], legacy_tls: true, allow: [a]}", line: 4, key: "listen.ocpp[0].legacy_tls", text: "no TLS"},
+		"no back end":             {old: "backends:\n  - url: ws://127.0.0.1:9000/ocpp\n", new: "", key: "backends", text: "is missing"},
+		"back end over http":      {old: "ws://127.0.0.1:9000/ocpp", new: "http://h/x", line: 6, key: "backends[0].url", text: "ws:// or wss://"},
+		"back end with user":      {old: "ws://127.0.0.1:9000/ocpp", new: "ws://u:secret@h/x", line: 6, key: "backends[0].url", text: "user or password"},
+		"back end with query":     {old: "ws://127.0.0.1:9000/ocpp", new: "ws://h/x?id=1", line: 6, key: "backends[0].url", text: "query"},
+		"back end with fragment":  {old: "ws://127.0.0.1:9000/ocpp", new: "ws://h/x#a", line: 6, key: "backends[0].url", text: "fragment"},
+		"back end without host":   {old: "ws://127.0.0.1:9000/ocpp", new: "ws:///x", line: 6, key: "backends[0].url", text: "host"},
+		"back end with a slash":   {old: "ws://127.0.0.1:9000/ocpp", new: "ws://h/x/", line: 6, key: "backends[0].url", text: "slash"},
+		"back end port":           {old: "ws://127.0.0.1:9000/ocpp", new: "ws://h:99999/x", line: 6, key: "backends[0].url", text: "port"},
+		"security":                {add: "    security: both\n", line: 7, key: "backends[0].security", text: "bollard, backend, observe"},
+		"auth":                    {add: "    auth: digest\n", line: 7, key: "backends[0].auth", text: "basic-shared"},
+		"shared without file":     {add: "    auth: basic-shared\n", line: 6, key: "backends[0].password_file", text: "is missing"},
+		"file without shared":     {add: "    password_file: x\n", line: 7, key: "backends[0].password_file", text: "only for"},
+		"mtls over ws":            {add: "    auth: mtls\n    certificate: c\n    key: k\n", line: 7, key: "backends[0].auth", text: "wss"},
+		"mtls without cert":       {old: "ws://127.0.0.1:9000/ocpp", new: "wss://h/x\n    auth: mtls", line: 6, key: "backends[0].certificate", text: "is missing"},
+		"mtls without key":        {old: "ws://127.0.0.1:9000/ocpp", new: "wss://h/x\n    auth: mtls\n    certificate: c", line: 6, key: "backends[0].key", text: "is missing"},
+		"cert without mtls":       {add: "    certificate: c\n", line: 7, key: "backends[0].certificate", text: "only for"},
+		"key without mtls":        {add: "    key: c\n", line: 7, key: "backends[0].key", text: "only for"},
+		"trust over ws":           {add: "    trust: c\n", line: 7, key: "backends[0].trust", text: "wss"},
+		"cn_only over ws":         {add: "    cn_only: true\n", line: 7, key: "backends[0].cn_only", text: "wss"},
+		"match profile":           {add: "    match: {profile: 4}\n", line: 7, key: "backends[0].match.profile", text: "1, 2 or 3"},
+		"back ends of one name":   {add: "    name: a\n  - url: ws://h/x\n    name: a\n", line: 9, key: "backends[1].name", text: "second time"},
+		"server key alone":        {add: "server_certificate: {rsa: {key: k}}\n", line: 7, key: "server_certificate.rsa.certificate", text: "go together"},
+		"server cert alone":       {add: "server_certificate: {ecdsa: {certificate: k}}\n", line: 7, key: "server_certificate.ecdsa.key", text: "go together"},
+		"public scheme":           {add: "public: {status: 'https://h'}\n", line: 7, key: "public.status", text: "http://"},
+		"public firmware scheme":  {add: "public: {firmware: 'http://h'}\n", line: 7, key: "public.firmware", text: "https://"},
+		"public ocpp scheme":      {add: "public: {ocpp: 'https://h'}\n", line: 7, key: "public.ocpp", text: "wss://"},
+		"station version":         {add: "stations: [{identity: a, version: 2.0}]\n", line: 7, key: "stations[0].version", text: "2.0.1"},
+		"station without name":    {add: "stations: [{version: 1.6}]\n", line: 7, key: "stations[0].identity", text: "is missing"},
+		"station twice":           {add: "stations: [{identity: a, version: 1.6}, {identity: A, version: 1.6}]\n", line: 7, key: "stations[1].identity", text: "second time"},
+		"log level":               {add: "log: {level: loud}\n", line: 7, key: "log.level", text: "debug"},
+		"log format":              {add: "log: {format: xml}\n", line: 7, key: "log.format", text: "json"},
+		"file of more than 1 MiB": {add: strings.Repeat("# comment\n", 110_000), text: "1 MiB"},
+		"invalid UTF-8":           {add: "host: \"\xff\"\n", text: "UTF-8"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if !strings.Contains(minimal, tc.old) {
+				t.Fatalf("the minimal file has no %q", tc.old)
+			}
+			text := strings.Replace(minimal, tc.old, tc.new, 1) + tc.add
+			_, err := config.Parse("bollard.yaml", []byte(text))
+			var e *config.Error
+			if !errors.As(err, &e) {
+				t.Fatalf("error is %v", err)
+			}
+			if e.Line != tc.line || e.Key != tc.key || !strings.Contains(e.Text, tc.text) {
+				t.Errorf("got %v, want line %d, key %q, text %q", e, tc.line, tc.key, tc.text)
+			}
+			if strings.Contains(err.Error(), "secret@") {
+				t.Errorf("the error repeats a password: %v", err)
+			}
+		})
+	}
+}
+
+func TestEmptyFile(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", "# nothing\n", "---\n"} {
+		if _, err := config.Parse("b", []byte(text)); err == nil {
+			t.Errorf("%q was accepted", text)
+		}
+	}
+}
+
+func full() *config.File {
+	return &config.File{
+		Organisation: "Ex: ample #1, \"CPO\"", Country: "DE", Host: "csms.example",
+		Public: config.Public{OCPP: "wss://lb.example/ocpp", Status: "http://lb.example", Firmware: "https://lb.example:1"},
+		Listen: config.Listen{
+			OCPP: []config.OCPPListener{
+				{Address: "[::1]:8443", Profiles: []int{3}, Trust: []string{"own", "ab"}, RefuseOrigin: true},
+				{Address: "127.0.0.1:8442", Profiles: []int{2}, Allow: []string{"a,b", "007", "x: y"}, LegacyTLS: true, CNOnly: true},
+				{Address: "127.0.0.1:8440", Profiles: []int{1}},
+			},
+			PKI: "127.0.0.1:0", Status: "127.0.0.1:0", Firmware: "127.0.0.1:8445", Admin: "localhost:8446",
+		},
+		Backends: []config.Backend{
+			{URL: "wss://a.example/ocpp", Name: "yes", Security: "observe", Auth: "mtls", Trust: "t.pem", Certificate: "c.pem", Key: "k.pem", CNOnly: true, Match: config.Match{Identity: "*-1", Vendor: "true", Model: "1.6", Profile: 3}},
+			{URL: "ws://b.example", Security: "backend", Auth: "basic-shared", PasswordFile: "p"},
+		},
+		UnknownIdentity: 404,
+		Keys:            config.Keys{URI: "softkms:elsewhere", PassphraseFile: "x"},
+		Server:          config.ServerCert{ECDSA: config.CertFiles{Certificate: "a", Key: "b"}, RSA: config.CertFiles{Certificate: "c", Key: "d"}},
+		Compression:     true,
+		Limits: config.Limits{
+			MessageBytes: 20000, CallTimeout: 1, Handshake: 2, Header: 3, HandshakesAtOnce: 4, PerSource: 5, Write: 6,
+			Ping: 90 * time.Second, QueuedCalls: 7, Outstanding: 8, Takeovers: 9, RetryAfter: 10, Drain: time.Hour,
+		},
+		Stations: []config.StationHint{{Identity: "0x1", Version: "1.6"}, {Identity: "null", Version: "2.0.1"}},
+		Log:      config.Log{Level: "debug", Format: "json"},
+	}
+}
+
+func TestRenderIsParsedBack(t *testing.T) {
+	t.Parallel()
+	small, err := config.Parse("b", []byte(minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string]*config.File{"minimal": small, "full": full()} {
+		text, err := config.Render(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := config.Parse("b", text)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, text)
+		}
+		if diff := cmp.Diff(f, back); diff != "" {
+			t.Errorf("%s: %s\n%s", name, diff, text)
+		}
+		for line := range strings.Lines(string(text)) {
+			if !strings.Contains(line, "#") {
+				t.Errorf("%s: a line has no comment: %s", name, line)
+			}
+		}
+	}
+}
+
+// What stands behind a "#" is the default: taking the mark away changes nothing.
+func TestRenderShowsTheDefaults(t *testing.T) {
+	t.Parallel()
+	f, err := config.Parse("b", []byte(minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := config.Render(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, in := "", false
+	for line := range strings.Lines(string(text)) {
+		bare := strings.TrimPrefix(line, "# ")
+		if section := !strings.HasPrefix(bare, " "); section {
+			in = strings.HasPrefix(bare, "limits:") || strings.HasPrefix(bare, "log:") || strings.HasPrefix(bare, "unknown_identity:")
+		}
+		if in {
+			line = bare
+		}
+		all += line
+	}
+	if strings.Contains(all, "#   ping") || !strings.Contains(all, "  ping: 45s") {
+		t.Fatalf("the limits are still comments:\n%s", all)
+	}
+	back, err := config.Parse("b", []byte(all))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, all)
+	}
+	if diff := cmp.Diff(f, back); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoadChecksNamedFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "bollard.yaml")
+	write := func(name, text string, mode fs.FileMode) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := config.Load(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file gave %v", err)
+	}
+	write("bollard.yaml", minimal+"    auth: basic-shared\n    password_file: secret\n", 0o600)
+	var e *config.Error
+	if _, err := config.Load(path); !errors.As(err, &e) || e.Key != "backends[0].password_file" || e.Line != 8 || !strings.Contains(e.Text, "couldn't find") {
+		t.Errorf("a missing password file gave %v", err)
+	}
+	write("secret", "x", 0o640)
+	if _, err := config.Load(path); !errors.As(err, &e) || !strings.Contains(e.Text, "chmod 600") {
+		t.Errorf("an open password file gave %v", err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Load(path); err != nil {
+		t.Error(err)
+	}
+	write("bollard.yaml", minimal+"keys: {passphrase_file: .}\n", 0o600)
+	if _, err := config.Load(path); !errors.As(err, &e) || !strings.Contains(e.Text, "is no file") {
+		t.Errorf("a folder as passphrase file gave %v", err)
+	}
+	for _, key := range []string{"ecdsa", "rsa"} {
+		write("chain.pem", "x", 0o644)
+		write("key.pem", "x", 0o600)
+		if err := os.Chmod(filepath.Join(dir, "key.pem"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		write("bollard.yaml", minimal+"server_certificate: {"+key+": {certificate: chain.pem, key: key.pem}}\n", 0o600)
+		if _, err := config.Load(path); !errors.As(err, &e) || !strings.Contains(e.Text, "chmod 600") {
+			t.Errorf("an open %s key gave %v", key, err)
+		}
+	}
+}
+
+func TestURLs(t *testing.T) {
+	t.Parallel()
+	f := &config.File{Host: "h.example", Listen: config.Listen{
+		OCPP:   []config.OCPPListener{{Address: ":1", Profiles: []int{1}}, {Address: ":2", Profiles: []int{2}}},
+		Status: "127.0.0.1:3", Firmware: "[::1]:4",
+	}}
+	if got := []string{f.OCPPURL(), f.StatusURL(), f.FirmwareURL()}; !cmp.Equal(got, []string{"wss://h.example:2/ocpp", "http://h.example:3", "https://h.example:4"}) {
+		t.Error(got)
+	}
+	f.Listen.OCPP = f.Listen.OCPP[:1]
+	f.Host = "::1"
+	if got := f.OCPPURL(); got != "ws://[::1]:1/ocpp" {
+		t.Error(got)
+	}
+	f.Public = config.Public{OCPP: "a", Status: "b", Firmware: "c"}
+	if got := f.OCPPURL() + f.StatusURL() + f.FirmwareURL(); got != "abc" {
+		t.Error(got)
+	}
+}
+
+// FuzzParse wants no panic, and that what is accepted can be written and read
+// again.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(minimal))
+	text, err := config.Render(full())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	for _, seed := range []string{"", "a: &a [*a]", "<<: {}", "? [a]\n: b", "- a", "{", "a: !!binary x", "%YAML 9\n---\n", "limits: {ping: 1h, ping: 2h}"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := config.Parse("b", data)
+		if err != nil {
+			var e *config.Error
+			if !errors.As(err, &e) {
+				t.Fatalf("error is a %T", err)
+			}
+			return
+		}
+		text, err := config.Render(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := config.Parse("b", text)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if diff := cmp.Diff(file, back); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}

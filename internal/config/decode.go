@@ -1,0 +1,265 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// A decoder fills a File from YAML nodes, so that each fault has its line. It
+// knows only what bollard.yaml needs: no anchors, tags, merges or second
+// documents, each key once and spelled as documented.
+type decoder struct {
+	path  string
+	lines map[string]int // line of each key that was set, for later checks
+}
+
+func (d *decoder) fail(line int, key, format string, args ...any) error {
+	return &Error{Path: d.path, Line: line, Key: key, Text: fmt.Sprintf(format, args...)}
+}
+
+func (d *decoder) document(data []byte, into *File) error {
+	if len(data) > maxBytes {
+		return d.fail(0, "", "the file is longer than 1 MiB")
+	}
+	if !utf8.Valid(data) {
+		return d.fail(0, "", "the file is not valid UTF-8")
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc yaml.Node
+	if err := dec.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			return d.fail(0, "", "the file is empty; `bollard init` writes one")
+		}
+		return d.syntax(err)
+	}
+	var second yaml.Node
+	switch err := dec.Decode(&second); {
+	case err == nil:
+		return d.fail(second.Line, "", "the file has a second document; delete the line ---")
+	case !errors.Is(err, io.EOF):
+		return d.syntax(err)
+	}
+	return d.value(doc.Content[0], reflect.ValueOf(into).Elem(), "", false)
+}
+
+// syntax takes the line out of a message such as "yaml: line 3: found …".
+func (d *decoder) syntax(err error) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := 0
+	if m := regexp.MustCompile(`^line (\d+): `).FindStringSubmatch(text); m != nil {
+		text = strings.TrimPrefix(text, m[0])
+		line, err = strconv.Atoi(m[1])
+		if err != nil {
+			line = 0
+		}
+	}
+	return d.fail(line, "", "no YAML: %s; indent with blanks, not tabs", text)
+}
+
+// value decodes one node. number says that a bare number is as good as text.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, key string, number bool) error {
+	d.lines[key] = n.Line
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "":
+		return d.fail(n.Line, key, "anchors and aliases are not supported; write the value out")
+	case n.Style&yaml.TaggedStyle != 0:
+		return d.fail(n.Line, key, "tags are not supported; delete %.40q", n.Tag)
+	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
+		return d.fail(n.Line, key, "has no value; give one, or delete the line")
+	}
+	if v.Type() == reflect.TypeFor[time.Duration]() {
+		return d.duration(n, v, key)
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		return d.mapping(n, v, key)
+	case reflect.Slice:
+		return d.sequence(n, v, key, number)
+	}
+	if n.Kind != yaml.ScalarNode {
+		return d.fail(n.Line, key, "wants a single value, not %s", kindName(n))
+	}
+	switch v.Kind() {
+	case reflect.String:
+		if tag := n.ShortTag(); tag != "!!str" && !(number && (tag == "!!int" || tag == "!!float")) {
+			return d.fail(n.Line, key, "wants text, not %s; put it in quotes", tagName(tag))
+		}
+		if strings.ContainsFunc(n.Value, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
+			return d.fail(n.Line, key, "has a line break or another control character")
+		}
+		if n.Value == "" {
+			return d.fail(n.Line, key, "is empty; give a value, or delete the line")
+		}
+		v.SetString(n.Value)
+	case reflect.Int:
+		i, err := strconv.Atoi(n.Value)
+		if err != nil || n.ShortTag() != "!!int" {
+			return d.fail(n.Line, key, "wants a whole number")
+		}
+		v.SetInt(int64(i))
+	case reflect.Bool:
+		if n.ShortTag() != "!!bool" {
+			return d.fail(n.Line, key, "wants true or false")
+		}
+		v.SetBool(strings.EqualFold(n.Value, "true"))
+	default:
+		panic("internal error: config has a field of kind " + v.Kind().String())
+	}
+	return nil
+}
+
+func (d *decoder) duration(n *yaml.Node, v reflect.Value, key string) error {
+	t, err := time.ParseDuration(n.Value)
+	if n.Kind != yaml.ScalarNode || err != nil {
+		return d.fail(n.Line, key, "wants a duration with its unit, such as 10s, 500ms or 2m")
+	}
+	v.SetInt(int64(t))
+	return nil
+}
+
+func (d *decoder) mapping(n *yaml.Node, v reflect.Value, key string) error {
+	if n.Kind != yaml.MappingNode {
+		return d.fail(n.Line, key, "wants keys with values, not %s", kindName(n))
+	}
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, value := n.Content[i], n.Content[i+1]
+		if k.Kind != yaml.ScalarNode || k.Anchor != "" || k.Style&yaml.TaggedStyle != 0 {
+			return d.fail(k.Line, key, "has a key that is no plain word")
+		}
+		if k.Value == "<<" {
+			return d.fail(k.Line, key, "merges (<<) are not supported; write the keys out")
+		}
+		name := join(key, k.Value)
+		if line, twice := seen[k.Value]; twice {
+			return d.fail(k.Line, clip(name), "stands here a second time, after line %d; delete one", line)
+		}
+		seen[k.Value] = k.Line
+		field, ok := fieldOf(v.Type(), k.Value)
+		if !ok {
+			text := "is no key of bollard.yaml here"
+			if near := nearest(v.Type(), k.Value); near != "" {
+				text += "; did you mean " + near + "?"
+			} else {
+				text += "; known are " + strings.Join(keysOf(v.Type()), ", ")
+			}
+			return d.fail(k.Line, clip(name), "%s", text)
+		}
+		if err := d.value(value, v.FieldByIndex(field.Index), name, field.Tag.Get("number") == "ok"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *decoder) sequence(n *yaml.Node, v reflect.Value, key string, number bool) error {
+	if n.Kind != yaml.SequenceNode {
+		return d.fail(n.Line, key, "wants a list, not %s", kindName(n))
+	}
+	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+	for i, element := range n.Content {
+		if err := d.value(element, list.Index(i), fmt.Sprintf("%s[%d]", key, i), number); err != nil {
+			return err
+		}
+	}
+	if len(n.Content) > 0 {
+		v.Set(list)
+	}
+	return nil
+}
+
+func join(parent, key string) string {
+	if parent == "" {
+		return key
+	}
+	return parent + "." + key
+}
+
+// clip keeps an unknown key printable.
+func clip(name string) string {
+	return strings.Trim(strconv.Quote(name[:min(len(name), 80)]), `"`)
+}
+
+func fieldOf(t reflect.Type, key string) (reflect.StructField, bool) {
+	for f := range t.Fields() {
+		if f.Tag.Get("yaml") == key {
+			return f, true
+		}
+	}
+	return reflect.StructField{}, false
+}
+
+func keysOf(t reflect.Type) []string {
+	var keys []string
+	for f := range t.Fields() {
+		keys = append(keys, f.Tag.Get("yaml"))
+	}
+	return keys
+}
+
+// nearest is the known key that is at most two edits away.
+func nearest(t reflect.Type, key string) string {
+	best, least := "", 3
+	if len(key) > 40 {
+		return ""
+	}
+	for _, known := range keysOf(t) {
+		if n := distance(strings.ToLower(key), known); n < least && n < len(known) {
+			best, least = known, n
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func kindName(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "keys with values"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	return tagName(n.ShortTag())
+}
+
+func tagName(tag string) string {
+	switch tag {
+	case "!!str":
+		return "text"
+	case "!!int", "!!float":
+		return "a number"
+	case "!!bool":
+		return "true or false"
+	}
+	return "this"
+}

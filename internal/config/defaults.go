@@ -1,0 +1,98 @@
+package config
+
+import (
+	"net"
+	"time"
+)
+
+// defaultLimits are what DESIGN decided for a fleet of thousands.
+func defaultLimits() Limits {
+	return Limits{
+		MessageBytes: 1 << 20, CallTimeout: 30 * time.Second, Handshake: 10 * time.Second,
+		Header: 5 * time.Second, HandshakesAtOnce: 64, PerSource: 256, Write: 10 * time.Second,
+		Ping: 45 * time.Second, QueuedCalls: 16, Outstanding: 64, Takeovers: 6,
+		RetryAfter: 10 * time.Second, Drain: 10 * time.Second,
+	}
+}
+
+// complete fills what the file leaves out.
+func (f *File) complete() {
+	fill(&f.Host, "localhost")
+	fill(&f.UnknownIdentity, 401)
+	fill(&f.Keys.URI, "softkms:")
+	fill(&f.Log.Level, "info")
+	fill(&f.Log.Format, "text")
+	l, d := &f.Limits, defaultLimits()
+	fill(&l.MessageBytes, d.MessageBytes)
+	fill(&l.CallTimeout, d.CallTimeout)
+	fill(&l.Handshake, d.Handshake)
+	fill(&l.Header, d.Header)
+	fill(&l.HandshakesAtOnce, d.HandshakesAtOnce)
+	fill(&l.PerSource, d.PerSource)
+	fill(&l.Write, d.Write)
+	fill(&l.Ping, d.Ping)
+	fill(&l.QueuedCalls, d.QueuedCalls)
+	fill(&l.Outstanding, d.Outstanding)
+	fill(&l.Takeovers, d.Takeovers)
+	fill(&l.RetryAfter, d.RetryAfter)
+	fill(&l.Drain, d.Drain)
+	for i := range f.Backends {
+		fill(&f.Backends[i].Security, "bollard")
+		fill(&f.Backends[i].Auth, "none")
+	}
+	for i := range f.Listen.OCPP {
+		if len(f.Listen.OCPP[i].Profiles) == 0 {
+			f.Listen.OCPP[i].Profiles = []int{2, 3}
+		}
+	}
+	f.Public = Public{OCPP: f.OCPPURL(), Status: f.StatusURL(), Firmware: f.FirmwareURL()}
+}
+
+func fill[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// OCPPURL is where stations connect, without the identity: public.ocpp, or
+// host with the port of the first listener for profiles 2 and 3, else of the
+// first at all.
+func (f *File) OCPPURL() string {
+	if f.Public.OCPP != "" {
+		return f.Public.OCPP
+	}
+	for _, l := range f.Listen.OCPP {
+		if len(l.Profiles) == 0 || l.Profiles[0] != 1 {
+			return f.url("wss", l.Address, "/ocpp")
+		}
+	}
+	for _, l := range f.Listen.OCPP {
+		return f.url("ws", l.Address, "/ocpp")
+	}
+	return ""
+}
+
+// StatusURL is the base of OCSP and CRL URLs in certificates, or "".
+func (f *File) StatusURL() string {
+	if f.Public.Status != "" {
+		return f.Public.Status
+	}
+	return f.url("http", f.Listen.Status, "")
+}
+
+// FirmwareURL is the base of firmware downloads, or "".
+func (f *File) FirmwareURL() string {
+	if f.Public.Firmware != "" {
+		return f.Public.Firmware
+	}
+	return f.url("https", f.Listen.Firmware, "")
+}
+
+func (f *File) url(scheme, address, path string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return scheme + "://" + net.JoinHostPort(f.Host, port) + path
+}
