@@ -120,3 +120,17 @@ func request(t *testing.T, key crypto.Signer, template *x509.CertificateRequest)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 }
+
+// Signed is the certificate of a preparation whose record was lost.
+func (r *rig) Signed(t *testing.T, p *ca.Prepared) *x509.Certificate {
+	t.Helper()
+	der, err := p.Signed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}

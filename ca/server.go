@@ -37,11 +37,11 @@ type serverKey struct {
 // private key's file follows.
 const serverReference = "tls:"
 
-// renewCheck is how often Maintain looks at least, retryRenewal how soon it
-// tries again after a failure.
+// renewCheck is how often Maintain looks at least, firstRetry how soon it tries
+// again after a failure; each further failure doubles that up to renewCheck.
 const (
-	renewCheck   = time.Hour
-	retryRenewal = time.Minute
+	renewCheck = time.Hour
+	firstRetry = time.Minute
 )
 
 // ServerCertificates keeps an ECDSA and an RSA server certificate valid by
@@ -259,12 +259,16 @@ func (s *ServerCertificates) Due() time.Time {
 // Maintain renews the certificates when they are due, until the context ends.
 // Trouble is logged and tried again; what is served stays.
 func (s *ServerCertificates) Maintain(ctx context.Context) error {
+	retry := firstRetry
 	for {
 		err := s.Renew(ctx)
 		wait := min(max(s.Due().Sub(s.authority.cfg.Clock()), time.Second), renewCheck)
 		if err != nil && ctx.Err() == nil {
-			s.authority.cfg.Log.Error("server certificate not renewed", "err", err)
-			wait = retryRenewal
+			s.authority.cfg.Log.Error("server certificate not renewed", "err", err, "retry", retry)
+			wait = retry
+			retry = min(2*retry, renewCheck)
+		} else {
+			retry = firstRetry
 		}
 		timer := time.NewTimer(wait)
 		select {
