@@ -1,0 +1,104 @@
+package store_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"bollard/ca"
+	"bollard/store"
+)
+
+// childEnv makes the test binary the child that is killed; its value is the
+// path of the database.
+const childEnv = "STORE_TEST_CHILD"
+
+// child stores intents from several goroutines and prints each serial once it
+// is acknowledged, until it is killed.
+func child(path string) int {
+	s, err := store.Open(context.Background(), store.Config{Path: path})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 100_000 { // far more than the parent waits for
+				serial := fmt.Sprintf("%d-%d-%d", os.Getpid(), g, i)
+				if err := s.PutIntent(context.Background(), intent(serial), event("certificate.intent")); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					return
+				}
+				fmt.Println(serial)
+			}
+		})
+	}
+	wg.Wait()
+	return 1
+}
+
+// Promise 7: what was acknowledged survives kill -9 at any moment, and record
+// and ledger entry are there together or not at all.
+func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "bollard.db")
+	acknowledged := map[string]bool{}
+	for round := range 5 {
+		killChild(t, path, 1+rand.IntN(400), acknowledged)
+		s := reopen(t, path)
+		list, err := s.Certificates(t.Context(), ca.Filter{})
+		must(t, err)
+		stored := map[string]bool{}
+		for _, r := range list {
+			stored[r.Serial] = true
+		}
+		for serial := range acknowledged {
+			if !stored[serial] {
+				t.Errorf("round %d: %s was acknowledged and is gone", round, serial)
+			}
+		}
+		if entries := kinds(t, s); len(entries) != len(list) {
+			t.Errorf("round %d: %d records, %d ledger entries", round, len(list), len(entries))
+		}
+		must(t, s.Close())
+	}
+}
+
+// killChild kills a child after it has acknowledged a number of writes and
+// notes all it acknowledged.
+func killChild(t *testing.T, path string, after int, acknowledged map[string]bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+path)
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	lines := bufio.NewReader(out)
+	for n := 1; ; n++ {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			break // a last line that was cut is no acknowledgement
+		}
+		acknowledged[strings.TrimSpace(line)] = true
+		if n == after {
+			must(t, cmd.Process.Kill())
+		}
+	}
+	_ = cmd.Wait() // killed
+	if complaint.Len() > 0 || ctx.Err() != nil {
+		t.Fatalf("child: %s (%v)", complaint.String(), ctx.Err())
+	}
+}

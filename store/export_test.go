@@ -1,0 +1,34 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// LimitPages keeps the database from growing beyond a number of pages, as a
+// full disk would; 1 means the size it has.
+func (s *Store) LimitPages(ctx context.Context, pages int) error {
+	return s.write(ctx, func(t *tx) error {
+		var now int
+		return t.row(fmt.Sprintf("PRAGMA max_page_count = %d", pages)).Scan(&now)
+	})
+}
+
+// Do runs statements of a test's own as one write.
+func (s *Store) Do(ctx context.Context, run func(exec func(query string, args ...any) error) error) error {
+	return s.write(ctx, func(t *tx) error {
+		return run(func(query string, args ...any) error {
+			_, err := t.exec(query, args...)
+			return err
+		})
+	})
+}
+
+// Durability tells the writer's journal mode and synchronous setting.
+func (s *Store) Durability(ctx context.Context) (mode string, sync int) {
+	_ = s.write(ctx, func(t *tx) error {
+		return errors.Join(t.row("PRAGMA journal_mode").Scan(&mode), t.row("PRAGMA synchronous").Scan(&sync))
+	})
+	return mode, sync
+}

@@ -1,0 +1,178 @@
+package store_test
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bollard/ledger"
+	"bollard/store"
+)
+
+func TestOpenCreatesAPrivateFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a b?c#d%41&mode=memory.db")
+	s := reopen(t, path)
+	must(t, s.Record(t.Context(), event("server.started")))
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		info, err := os.Stat(path + suffix)
+		must(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", suffix, info.Mode())
+		}
+	}
+}
+
+func TestOpenKeepsOthersFromReading(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "bollard.db")
+	must(t, reopen(t, path).Close())
+	must(t, os.Chmod(path, 0o644))
+	reopen(t, path)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestReopenKeepsEverything(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "bollard.db")
+	for i := range 3 {
+		s := reopen(t, path)
+		must(t, s.Record(t.Context(), event("server.started")))
+		if got := kinds(t, s); len(got) != i+1 {
+			t.Errorf("%d entries after %d starts", len(got), i+1)
+		}
+		must(t, s.Close())
+	}
+}
+
+// filled is the path of a closed database of some hundred pages.
+func filled(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "bollard.db")
+	s := reopen(t, path)
+	for i := range 100 {
+		must(t, s.SetSecret(t.Context(), fmt.Sprint("secret-", i), bytes.Repeat([]byte{byte(i)}, 3000), event("secret.set")))
+	}
+	must(t, s.Close())
+	return path
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	damage := func(change func(raw []byte) []byte) func(*testing.T) string {
+		return func(t *testing.T) string {
+			path := filled(t)
+			raw, err := os.ReadFile(path)
+			must(t, err)
+			must(t, os.WriteFile(path, change(raw), 0o600))
+			return path
+		}
+	}
+	statement := func(query string) func(*testing.T) string {
+		return func(t *testing.T) string {
+			path := filled(t)
+			rawSQL(t, path, query)
+			return path
+		}
+	}
+	for _, test := range []struct {
+		name string
+		path func(*testing.T) string
+		want []string
+	}{
+		{"a directory", func(t *testing.T) string { return t.TempDir() }, []string{"is a directory", "give the path of a file"}},
+		{"a missing directory", func(t *testing.T) string { return filepath.Join(t.TempDir(), "no", "bollard.db") }, []string{"couldn't create database", "does its directory exist"}},
+		{"a device", func(*testing.T) string { return os.DevNull }, []string{"not a regular file"}},
+		{"a text file", func(t *testing.T) string {
+			path := filepath.Join(t.TempDir(), "notes.txt")
+			must(t, os.WriteFile(path, bytes.Repeat([]byte("dear diary "), 50), 0o600))
+			return path
+		}, []string{"is not a Bollard database", "restore a backup"}},
+		{"a stump", damage(func(raw []byte) []byte { return raw[:50] }), []string{"is corrupt", "restore a backup"}},
+		{"cut in half", damage(func(raw []byte) []byte { return raw[:len(raw)/8192*4096] }), []string{"is corrupt", "restore a backup"}},
+		{"pages overwritten", damage(func(raw []byte) []byte {
+			for i := 4096 * 2; i < len(raw)-4096; i += 4096 {
+				copy(raw[i:], bytes.Repeat([]byte{0xff}, 64))
+			}
+			return raw
+		}), []string{"is corrupt", "restore a backup"}},
+		{"a flipped root page", damage(func(raw []byte) []byte {
+			for i := 100; i < 300; i++ {
+				raw[i] ^= 0x55
+			}
+			return raw
+		}), []string{"is corrupt", "restore a backup"}},
+		{"another program's", statement("PRAGMA application_id = 7"), []string{"another program's database"}},
+		{"an unmarked program's", statement("PRAGMA application_id = 0"), []string{"another program's database"}},
+		{"a newer schema", statement("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)"), []string{"schema version 99", "knows up to 1", "newer bollard", "restore a backup"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			path := test.path(t)
+			before, _ := os.ReadFile(path)
+			s, err := store.Open(t.Context(), store.Config{Path: path})
+			if err == nil {
+				t.Fatal(errors.Join(errors.New("opened"), s.Close()))
+			}
+			for _, part := range append(test.want, path) {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error %q lacks %q", err, part)
+				}
+			}
+			if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+				t.Error("the refused file was changed")
+			}
+		})
+	}
+}
+
+// A crash between creating the file and the schema leaves something to go on from.
+func TestOpenGoesOnFromAnEmptyFile(t *testing.T) {
+	t.Parallel()
+	for name, marked := range map[string]bool{"empty": false, "marked": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "bollard.db")
+			must(t, os.WriteFile(path, nil, 0o600))
+			if marked {
+				rawSQL(t, path, "PRAGMA application_id = 1114598508")
+			}
+			must(t, reopen(t, path).Record(t.Context(), event("server.started")))
+		})
+	}
+}
+
+// Whoever edits a row behind Bollard's back is found by the chain.
+func TestEditedLedgerIsFound(t *testing.T) {
+	t.Parallel()
+	path := filled(t)
+	rawSQL(t, path, "UPDATE ledger SET actor = 'nobody' WHERE seq = 40")
+	_, err := ledger.Verify(reopen(t, path).Entries(t.Context(), 1))
+	var broken *ledger.BrokenError
+	if !errors.As(err, &broken) || broken.Seq != 40 || broken.Problem != ledger.Altered {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWriteAheadLogIsSyncedAtEveryCommit(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	if mode, sync := s.Durability(t.Context()); mode != "wal" || sync != 2 {
+		t.Errorf("journal mode %s, synchronous %d; want wal and 2 (FULL)", mode, sync)
+	}
+}
+
+func rawSQL(t *testing.T, path, query string) {
+	t.Helper()
+	db, err := sql.Open("sqlite3", path)
+	must(t, err)
+	_, err = db.ExecContext(t.Context(), query)
+	must(t, errors.Join(err, db.Close()))
+}
