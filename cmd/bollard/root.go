@@ -38,7 +38,7 @@ type cli struct {
 // run is the whole program but the process.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := &cli{stdin: stdin, stdout: stdout, stderr: stderr}
-	root := c.root()
+	root := c.root() //nolint:contextcheck // commands get ctx through cobra
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -57,6 +57,7 @@ func (c *cli) root() *cobra.Command {
 	root := c.group("bollard", "Front end, identities and certificates for OCPP charging stations",
 		c.initCommand(),
 		c.serveCommand(),
+		c.demoCommand(),
 		c.stationCommand(),
 		c.caCommand(),
 		c.certCommand(),
