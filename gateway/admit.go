@@ -103,7 +103,7 @@ func (a *admission) read() *refusal {
 	}
 	a.claim.Source = addr.Addr().Unmap()
 	a.claim.Listener, a.claim.Profiles = a.l.Name, a.l.Profiles
-	a.claim.Allow = a.l.Allow
+	a.claim.Allow, a.claim.Trust = a.l.Allow, a.l.Trust
 	a.claim.Offered = offered(a.r.Header)
 	if a.r.TLS != nil {
 		a.claim.TLS = true

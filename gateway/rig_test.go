@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -32,7 +33,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait of the tests.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // pki is a CA with server and client certificates, made once per test binary.
 type pki struct {
@@ -207,7 +208,10 @@ func newCSMS(t *testing.T) *csms {
 			c.mu.Unlock()
 			context.AfterFunc(ctx, func() { conn.Close() })
 			all.Go(func() {
-				ws, req, err := rawws.Server(counted, c.choose)
+				c.mu.Lock()
+				choose := c.choose
+				c.mu.Unlock()
+				ws, req, err := rawws.Server(counted, choose)
 				if err != nil {
 					counted.Close()
 					return
@@ -231,7 +235,7 @@ func (c *countedConn) Read(p []byte) (int, error) {
 	c.c.mu.Lock()
 	c.c.bytes += n
 	c.c.mu.Unlock()
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.Close()
 	}
 	return n, err
@@ -240,6 +244,12 @@ func (c *countedConn) Read(p []byte) (int, error) {
 func (c *countedConn) Close() error {
 	c.once.Do(func() { c.c.mu.Lock(); c.c.open--; c.c.mu.Unlock() })
 	return c.Conn.Close()
+}
+
+func (c *csms) answer(choose func(*http.Request) (string, int)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.choose = choose
 }
 
 func (c *csms) next(t *testing.T) *link {
