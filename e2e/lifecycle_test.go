@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"crypto/tls"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -145,14 +146,19 @@ func TestCorruptDatabaseIsRefused(t *testing.T) {
 		"no database":       []byte(strings.Repeat("no database at all ", 500)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := *srv
-			srv.t = t
-			srv.write(files[0], string(content))
-			out, errs, code := srv.try("", "serve")
-			if code != 1 || !strings.Contains(errs, "database") || !strings.Contains(errs, "restore") {
-				t.Errorf("exit code %d, want 1 and what to do (restore …):\n%s%s", code, out, errs)
+			srv := &server{t: t, data: filepath.Join(t.TempDir(), "data")}
+			// With all modes: serve refuses keys others could have read.
+			out, err := exec.Command("cp", "-a", filepath.Dir(files[0]), srv.data).CombinedOutput()
+			if err != nil {
+				t.Fatalf("couldn't copy the data directory: %v\n%s", err, out)
 			}
-			now, err := os.ReadFile(files[0])
+			file := filepath.Join(srv.data, filepath.Base(files[0]))
+			srv.write(file, string(content))
+			stdout, errs, code := srv.try("", "serve")
+			if code != 1 || !strings.Contains(errs, "database") || !strings.Contains(errs, "restore") {
+				t.Errorf("exit code %d, want 1 and what to do (restore …):\n%s%s", code, stdout, errs)
+			}
+			now, err := os.ReadFile(file)
 			if err != nil || string(now) != string(content) {
 				t.Errorf("the database was changed: %v", err)
 			}

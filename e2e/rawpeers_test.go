@@ -27,9 +27,8 @@ type rawStation struct {
 	frames chan string // every message received
 	ended  chan struct{}
 
-	mu    sync.Mutex
-	err   error // why reading ended
-	pings int
+	mu  sync.Mutex
+	err error // why reading ended
 }
 
 // rawOptions of a connection.
@@ -105,7 +104,6 @@ func (s *rawStation) read() {
 	for {
 		msg, err := s.conn.ReadMessage()
 		s.mu.Lock()
-		s.pings = s.conn.Pings
 		s.err = err
 		s.mu.Unlock()
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // Opcodes of RFC 6455 §5.2.
@@ -50,11 +51,10 @@ func (e *CloseError) Error() string { return fmt.Sprintf("closed with %d %q", e.
 type Conn struct {
 	Net         net.Conn
 	Subprotocol string
-	Extensions  string // as the server chose them
-	// Pings counts the pings this side has answered; owned by the reader.
-	Pings  int
-	client bool
-	br     *bufio.Reader
+	Extensions  string       // as the server chose them
+	Pings       atomic.Int64 // pings this side has answered
+	client      bool
+	br          *bufio.Reader
 
 	mu  sync.Mutex // guards out and the socket's write side
 	out []byte
@@ -186,7 +186,7 @@ func (c *Conn) ReadMessage() ([]byte, error) {
 		}
 		switch f.Op {
 		case Ping:
-			c.Pings++
+			c.Pings.Add(1)
 			err = c.WriteFrame(Frame{Fin: true, Op: Pong, Payload: f.Payload})
 			if err != nil {
 				return nil, err

@@ -81,8 +81,8 @@ func TestConnCarriesMessages(t *testing.T) {
 			}
 		}
 	}
-	if server.conn.Pings != 7 {
-		t.Errorf("answered %d pings, want 7", server.conn.Pings)
+	if got := server.conn.Pings.Load(); got != 7 {
+		t.Errorf("answered %d pings, want 7", got)
 	}
 	_ = server.conn.WriteFrame(rawws.CloseFrame(1008))
 	var closed *rawws.CloseError
