@@ -106,6 +106,9 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string, number bool) 
 		if err != nil || n.ShortTag() != "!!int" {
 			return d.fail(n.Line, key, "wants a whole number")
 		}
+		if i <= 0 && strings.HasPrefix(key, "limits.") {
+			return d.fail(n.Line, key, "must be more than 0") // else it would pass for the default
+		}
 		v.SetInt(int64(i))
 	case reflect.Bool:
 		if n.ShortTag() != "!!bool" {
@@ -122,6 +125,9 @@ func (d *decoder) duration(n *yaml.Node, v reflect.Value, key string) error {
 	t, err := time.ParseDuration(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil {
 		return d.fail(n.Line, key, "wants a duration with its unit, such as 10s, 500ms or 2m")
+	}
+	if t <= 0 {
+		return d.fail(n.Line, key, "must be more than 0") // else it would pass for the default
 	}
 	v.SetInt(int64(t))
 	return nil
