@@ -118,7 +118,9 @@ func serveHTTP(ctx context.Context, server *http.Server, l net.Listener, drain t
 	if err := server.Shutdown(patience); err != nil {
 		_ = server.Close() // the drain time is over: cut what still runs
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("couldn't serve on %s: %w", l.Addr(), err)
+	}
 	return nil
 }
 

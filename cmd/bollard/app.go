@@ -151,7 +151,7 @@ func (c *cli) withOperations(ctx context.Context, f func(ctx context.Context, v 
 	if client != nil {
 		return f(ctx, client)
 	}
-	defer lock.Close()
+	defer lock.release()
 	if err := refuseForeignOwner(c.data); err != nil {
 		return err
 	}

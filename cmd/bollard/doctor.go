@@ -186,7 +186,7 @@ func (d *doctor) records(ctx context.Context, v admin.Invoker) {
 	} else {
 		d.add("server", verdictOK, "", "none runs in this directory")
 	}
-	d.listeners(status.Server)
+	d.listeners(ctx, status.Server)
 	d.clock(status.Newest)
 	state, err := admin.Call[admin.VerifyLedger, admin.LedgerState](ctx, v, "ledger.verify", admin.VerifyLedger{})
 	if err != nil {
@@ -258,7 +258,7 @@ func (d *doctor) expiring(ctx context.Context, v admin.Invoker) {
 }
 
 // listeners: each address is the running server's, or free.
-func (d *doctor) listeners(running *admin.Server) {
+func (d *doctor) listeners(ctx context.Context, running *admin.Server) {
 	if running != nil {
 		d.add("listeners", verdictOK, "", "the server listens on %s", strings.Join(running.OCPP, ", "))
 		return
@@ -274,7 +274,8 @@ func (d *doctor) listeners(running *admin.Server) {
 		if wanted[key] == "" {
 			continue
 		}
-		l, err := net.Listen("tcp", wanted[key])
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", wanted[key])
 		if err != nil {
 			d.add("listeners", verdictFail, "stop what uses it (`ss -ltnp` shows it) or change "+key, "%s %s can't be opened: %v", key, wanted[key], err)
 			continue

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -20,9 +21,9 @@ type doors struct {
 	socket net.Listener
 }
 
-func openDoors(dir string, cfg *config.File) (*doors, error) {
+func openDoors(ctx context.Context, dir string, cfg *config.File) (*doors, error) {
 	d := &doors{}
-	err := d.open(dir, cfg)
+	err := d.open(ctx, dir, cfg)
 	if err != nil {
 		d.Close()
 		return nil, err
@@ -30,12 +31,12 @@ func openDoors(dir string, cfg *config.File) (*doors, error) {
 	return d, nil
 }
 
-func (d *doors) open(dir string, cfg *config.File) error {
+func (d *doors) open(ctx context.Context, dir string, cfg *config.File) error {
 	if err := checkPrivate(dir); err != nil {
 		return err // before the socket, which relies on it
 	}
 	for i, l := range cfg.Listen.OCPP {
-		bound, err := bind(fmt.Sprintf("listen.ocpp[%d].address", i), l.Address)
+		bound, err := bind(ctx, fmt.Sprintf("listen.ocpp[%d].address", i), l.Address)
 		if err != nil {
 			return err
 		}
@@ -48,7 +49,7 @@ func (d *doors) open(dir string, cfg *config.File) error {
 		if one.address == "" {
 			continue
 		}
-		bound, err := bind(one.key, one.address)
+		bound, err := bind(ctx, one.key, one.address)
 		if err != nil {
 			return err
 		}
@@ -59,8 +60,9 @@ func (d *doors) open(dir string, cfg *config.File) error {
 	return err
 }
 
-func bind(key, address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+func bind(ctx context.Context, key, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, admin.Failedf("another program may use the address: `bollard doctor` looks, "+key+" in "+configName+" changes it",
 			"couldn't listen for %s: %w", key, err)

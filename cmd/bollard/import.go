@@ -142,19 +142,19 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		line, _ := rows.FieldPos(0)
 		if err != nil {
-			// After a broken quote nothing more can be told apart.
+			line, reason := 0, err.Error()
 			var p *csv.ParseError
 			if errors.As(err, &p) {
-				line, err = p.StartLine, p.Err
+				line, reason = p.StartLine, p.Err.Error()
 			}
-			faults.add(line, err.Error())
-			if !errors.Is(err, csv.ErrFieldCount) {
-				break
+			faults.add(line, reason)
+			if errors.Is(err, csv.ErrFieldCount) {
+				continue
 			}
-			continue
+			break // after a broken quote nothing more can be told apart
 		}
+		line, _ := rows.FieldPos(0)
 		s, fault := parseRow(head, cells)
 		if first, twice := seen[strings.ToLower(s.Identity)]; twice && fault == "" {
 			fault = fmt.Sprintf("identity %q is in line %d already", s.Identity, first)

@@ -100,7 +100,7 @@ func initialise(ctx context.Context, o initOptions) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer lock.release()
 	if err := refuseUsed(o.dataDir); err != nil {
 		return err
 	}

@@ -12,12 +12,11 @@ import (
 // refuseForeignOwner keeps root from working in another user's data directory:
 // the files SQLite makes would be root's, and the server couldn't open them.
 func refuseForeignOwner(dir string) error {
-	info, err := os.Stat(filepath.Join(dir, databaseName))
-	if err != nil {
-		return nil // opening it will say why
+	var s syscall.Stat_t
+	if err := syscall.Stat(filepath.Join(dir, databaseName), &s); err != nil {
+		s.Uid = uint32(os.Geteuid()) // nobody's: opening it will say why
 	}
-	s, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || os.Geteuid() != 0 || s.Uid == 0 {
+	if os.Geteuid() != 0 || s.Uid == 0 {
 		return nil
 	}
 	user := admin.OperatorName(int(s.Uid))[len("operator:"):]

@@ -57,9 +57,9 @@ func serve(ctx context.Context, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // last: until then nobody else may write
+	defer lock.release() // last: until then nobody else may write
 	log, level := newLog(o.log, cfg.Log)
-	doors, err := openDoors(o.dataDir, cfg)
+	doors, err := openDoors(ctx, o.dataDir, cfg)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 }
 
 func (s *server) listeners(ctx context.Context) ([]gateway.Listener, error) {
-	own, err := s.app.serverCertificates(ctx, false)
+	own, err := s.serverCertificates(ctx, false)
 	if err != nil {
 		return nil, err
 	}
@@ -89,13 +89,13 @@ func (s *server) listeners(ctx context.Context) ([]gateway.Listener, error) {
 	for i, l := range s.cfg.Listen.OCPP {
 		list[i] = gateway.Listener{
 			Name: fmt.Sprintf("ocpp[%d]", i), Net: s.doors.ocpp[i], Profiles: l.Profiles, Allow: l.Allow,
-			Legacy: l.LegacyTLS, RefuseOrigin: l.RefuseOrigin,
+			Trust: l.Trust, Legacy: l.LegacyTLS, RefuseOrigin: l.RefuseOrigin,
 		}
 		switch {
 		case len(l.Profiles) == 1 && l.Profiles[0] == 1: // plain ws
 		case l.CNOnly:
 			if cnOnly == nil {
-				if cnOnly, err = s.app.serverCertificates(ctx, true); err != nil {
+				if cnOnly, err = s.serverCertificates(ctx, true); err != nil {
 					return nil, err
 				}
 				s.maintained = append(s.maintained, cnOnly)

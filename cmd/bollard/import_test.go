@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bollard/admin"
+)
+
+func TestParseImport(t *testing.T) {
+	t.Parallel()
+	const text = "\ufeffalias, identity,serial,profile,vendor,model,password,cert_sha256\r\n" +
+		"OLD,CS-1,SN-1,2,\"Acme, Inc.\",X1,  spaces count ,\r\n" +
+		"\r\n" +
+		",CS-2, SN-2 ,3,Acme,X1,,AABB\r\n"
+	got, err := parseImport("in.csv", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []admin.Enrolment{
+		{Identity: "CS-1", Serial: "SN-1", Profile: 2, Vendor: "Acme, Inc.", Model: "X1", Alias: "OLD", Password: admin.Secret("  spaces count "), Line: 2},
+		{Identity: "CS-2", Serial: "SN-2", Profile: 3, Vendor: "Acme", Model: "X1", FactoryHash: "aabb", Line: 4},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Errors are bounded: the first 20 lines, and how many more.
+func TestParseImportBoundsItsErrors(t *testing.T) {
+	t.Parallel()
+	text := "identity,serial,profile,vendor,model\n" + strings.Repeat("CS,SN,9,V,M\n", 1000)
+	_, err := parseImport("in.csv", strings.NewReader(text))
+	if err == nil {
+		t.Fatal("a wrong file was taken")
+	}
+	if n := strings.Count(err.Error(), "\n"); n != maxImportErrors+1 || !strings.Contains(err.Error(), "and 980 more lines") {
+		t.Errorf("%d lines: %v", n, err)
+	}
+}
+
+func TestParseImportOfManyStations(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	text.WriteString("identity,serial,profile,vendor,model\n")
+	for i := range 100_000 {
+		fmt.Fprintf(&text, "CS-%d,SN-%d,2,Acme,X1\n", i, i)
+	}
+	got, err := parseImport("in.csv", strings.NewReader(text.String()))
+	if err != nil || len(got) != 100_000 || got[99_999].Line != 100_001 {
+		t.Errorf("%d stations, %v", len(got), err)
+	}
+}
+
+func FuzzParseImport(f *testing.F) {
+	for _, seed := range []string{
+		"identity,serial,profile,vendor,model\nCS-1,SN-1,2,V,M\n",
+		"identity,serial,profile,vendor,model,password\nCS-1,SN-1,2,V,M,hex:00\n",
+		"identity,serial,profile,vendor,model\n\"CS-1,SN-1,2,V,M\n",
+		"\ufeff", "\n\n", "identity,identity", "a\"b,c\n",
+		"identity,serial,profile,vendor,model\nCS-1,SN-1,2,V\nCS-1\n",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		stations, err := parseImport("in.csv", strings.NewReader(text))
+		if err == nil && len(stations) == 0 {
+			t.Error("a file without stations was taken")
+		}
+		if err != nil && len(err.Error()) > 64<<10 {
+			t.Errorf("an error of %d bytes", len(err.Error()))
+		}
+		for _, s := range stations {
+			if s.Identity == "" || s.Serial == "" || s.Profile < 1 || s.Profile > 3 || s.Line < 2 {
+				t.Errorf("took %+v", s)
+			}
+		}
+	})
+}
