@@ -52,6 +52,17 @@ func TestReopenKeepsEverything(t *testing.T) {
 	}
 }
 
+// A copy of the file alone, taken after a stop, is a whole backup.
+func TestCloseLeavesOneWholeFile(t *testing.T) {
+	t.Parallel()
+	path := filled(t)
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if _, err := os.Stat(path + suffix); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s was left: %v", suffix, err)
+		}
+	}
+}
+
 // filled is the path of a closed database of some hundred pages.
 func filled(t *testing.T) string {
 	t.Helper()
