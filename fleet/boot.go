@@ -113,7 +113,7 @@ func (s *Service) warned(ctx context.Context, key string, check Check, reason st
 	if known {
 		return
 	}
-	err := s.record(ctx, ledger.Event{Kind: "check.warned", Subject: key, Actor: "station:" + key, Data: map[string]string{"notes": mark}})
+	err := s.record(ctx, ledger.Event{Kind: "check.warned", Subject: key, Actor: "station:" + key, Data: map[string]string{"notes": fact(mark)}})
 	if err != nil {
 		s.log.Warn("couldn't record a failed check", slog.String("station", key), slog.Any("err", err))
 	}

@@ -185,7 +185,7 @@ func orderEvent(o *Order, kind, actor string) ledger.Event {
 		e.Data["serial"] = o.Serial
 	}
 	if o.Reason != "" {
-		e.Data["reason"] = o.Reason
+		e.Data["reason"] = fact(o.Reason)
 	}
 	return e
 }

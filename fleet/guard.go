@@ -84,7 +84,7 @@ func (s *Service) recordVerdict(ctx context.Context, sess Session, action, reaso
 	adm := sess.Admission()
 	key := keyOf(&adm.Station)
 	err := s.record(ctx, ledger.Event{Kind: "backend.refused", Subject: key, Actor: "bollard",
-		Data: map[string]string{"action": action, "reason": reason}})
+		Data: map[string]string{"action": action, "reason": fact(reason)}})
 	if err != nil {
 		s.log.Warn("couldn't record a refused back-end message", slog.String("station", key), slog.String("session", sess.ID()), slog.Any("err", err))
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"bollard/ledger"
 )
@@ -95,7 +97,7 @@ func (s *Service) refuse(claim Claim, key, class, reason string, status int) *Re
 func (s *Service) flushRefusals(ctx context.Context, all bool) {
 	for key, n := range s.refusals.due(s.clock(), all) {
 		event := ledger.Event{Kind: "claim.refused", Subject: key, Actor: "bollard", Data: map[string]string{
-			"reason": n.reason, "count": strconv.Itoa(n.count),
+			"reason": fact(n.reason), "count": strconv.Itoa(n.count),
 		}}
 		var err error
 		if key == "" {
@@ -115,9 +117,23 @@ func (s *Service) flushRefusals(ctx context.Context, all bool) {
 }
 
 // capped bounds a string that came over the wire before it is logged.
-func capped(text string) string {
-	if len(text) > 64 {
-		return text[:64]
+func capped(text string) string { return clip(text, 64) }
+
+// fact makes a reason fit for the ledger, which takes no control characters and
+// at most 1024 bytes: a long or odd error text must not cost the record.
+func fact(text string) string {
+	return clip(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text), 1000)
+}
+
+// clip cuts to at most n bytes of valid UTF-8.
+func clip(text string, n int) string {
+	if len(text) > n {
+		text = text[:n]
 	}
-	return text
+	return strings.ToValidUTF8(text, "")
 }

@@ -100,7 +100,7 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 			return err
 		}
 		s.mu.Lock()
-		s.noted[key] = strings.Join(adm.Notes, "\n")
+		s.noted[key] = strings.Join(adm.Notes, "; ")
 		s.mu.Unlock()
 	}
 	if serial != "" {
@@ -155,8 +155,8 @@ func (s *Service) applySeen(st *Station, sess Session, serial string, now time.T
 	s.mu.Lock()
 	noted := s.noted[key]
 	s.mu.Unlock()
-	if notes := strings.Join(adm.Notes, "\n"); notes != "" && notes != noted {
-		event("check.warned", map[string]string{"notes": notes})
+	if notes := strings.Join(adm.Notes, "; "); notes != "" && notes != noted {
+		event("check.warned", map[string]string{"notes": fact(notes)})
 	}
 	return events, nil
 }

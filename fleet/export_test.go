@@ -1,0 +1,50 @@
+package fleet
+
+import (
+	"context"
+	"time"
+)
+
+// SetAfter replaces the timers of a service.
+func SetAfter(s *Service, after func(d time.Duration, f func()) func() bool) { s.after = after }
+
+// Hashes returns how many fast and slow hashes were computed.
+func Hashes(s *Service) (fast, slow int) {
+	s.secrets.mu.Lock()
+	defer s.secrets.mu.Unlock()
+	return s.secrets.fastCount, s.secrets.slowCount
+}
+
+// FlushRefusals writes what was refused, as Run does each second.
+func FlushRefusals(ctx context.Context, s *Service) { s.flushRefusals(ctx, false) }
+
+// HoldSlow takes every place where a passphrase could be hashed.
+func HoldSlow(s *Service) (release func()) {
+	for range cap(s.secrets.slots) {
+		s.secrets.slots <- struct{}{}
+	}
+	return func() {
+		for range cap(s.secrets.slots) {
+			<-s.secrets.slots
+		}
+	}
+}
+
+// FillSlowLane fills the lane of sources over their budget.
+func FillSlowLane(s *Service) {
+	for range cap(s.secrets.slowWait) {
+		s.secrets.slowWait <- struct{}{}
+	}
+}
+
+// Sweep and Poke do what Run does on its tickers.
+func Sweep(ctx context.Context, s *Service) { s.sweep(ctx) }
+
+func Poke(s *Service) {
+	for _, l := range s.allLive() {
+		l.poke(s)
+	}
+}
+
+// Canonical is the form in which secrets are compared.
+func Canonical(b []byte) []byte { return canonical(b) }

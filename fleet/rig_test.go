@@ -1,0 +1,558 @@
+package fleet_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"bollard/ca"
+	"bollard/fleet"
+	"bollard/keys"
+	"bollard/ledger"
+	"bollard/ocpp"
+	"bollard/store"
+)
+
+const organisation = "Example CPO"
+
+var source = netip.MustParseAddr("192.0.2.7")
+
+// rig is a fleet over a real database and a real authority, with a clock and
+// timers the test moves.
+type rig struct {
+	t     testing.TB
+	dir   string
+	path  string
+	store *store.Store
+	auth  *ca.Authority
+	keys  *keys.Keeper
+	svc   *fleet.Service
+	log   *bytes.Buffer
+	dirty func(crypto.Signer) crypto.Signer // wraps the issuing key
+	unk   int
+
+	mu     sync.Mutex
+	now    time.Time
+	timers []*timer
+	live   []*fakeSession
+	serial int
+	counts map[string]int
+}
+
+type timer struct {
+	at   time.Time
+	f    func()
+	done bool
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	dir := t.TempDir()
+	r := &rig{t: t, dir: dir, path: filepath.Join(dir, "bollard.db"), now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC),
+		log: &bytes.Buffer{}, unk: 401, counts: map[string]int{}}
+	var err error
+	if r.keys, err = keys.New(keys.Config{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	r.openStore()
+	err = ca.Init(t.Context(), ca.InitConfig{Store: r.store, Keeper: r.keys, Organisation: organisation, Country: "NL", Clock: r.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	t.Cleanup(func() { _ = r.store.Close() })
+	return r
+}
+
+func (r *rig) openStore() {
+	r.t.Helper()
+	var err error
+	if r.store, err = store.Open(r.t.Context(), store.Config{Path: r.path, Clock: r.clock}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// start makes authority and service anew, as a process does.
+func (r *rig) start() {
+	r.t.Helper()
+	var err error
+	r.auth, err = ca.New(r.t.Context(), ca.Config{Store: r.store, Organisation: organisation, Country: "NL", Clock: r.clock, Keeper: r.keys,
+		Keys: func(ctx context.Context, uri string) (crypto.Signer, error) {
+			s, err := r.keys.Open(ctx, uri, keys.RoleCA)
+			if err == nil && r.dirty != nil {
+				return r.dirty(s), nil
+			}
+			return s, err
+		}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.svc, err = fleet.New(r.t.Context(), fleet.Config{
+		Store: r.store, Authority: r.auth, Organisation: organisation, PublicURL: "wss://bollard.example:8443/ocpp",
+		Record: func(ctx context.Context, e ledger.Event) error { return r.store.Record(ctx, e) },
+		Clock:  r.clock, UnknownIdentity: r.unk, Log: slog.New(slog.NewTextHandler(&lockedWriter{r: r}, nil)),
+		Refused: func(class string) { r.mu.Lock(); r.counts[class]++; r.mu.Unlock() },
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	fleet.SetAfter(r.svc, r.after)
+	r.svc.Attach(r)
+}
+
+// restart is a crash and a new process.
+func (r *rig) restart() {
+	r.t.Helper()
+	for _, s := range r.Sessions() {
+		s.(*fakeSession).close()
+	}
+	if err := r.store.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.openStore()
+	r.start()
+}
+
+type lockedWriter struct{ r *rig }
+
+func (w *lockedWriter) Write(p []byte) (int, error) {
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	return w.r.log.Write(p)
+}
+
+func (r *rig) logged() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.String()
+}
+
+func (r *rig) clock() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now
+}
+
+func (r *rig) after(d time.Duration, f func()) func() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := &timer{at: r.now.Add(d), f: f}
+	r.timers = append(r.timers, t)
+	return func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		stopped := !t.done
+		t.done = true
+		return stopped
+	}
+}
+
+// advance moves the clock and runs what falls due.
+func (r *rig) advance(d time.Duration) {
+	r.mu.Lock()
+	r.now = r.now.Add(d)
+	var due []func()
+	for _, t := range r.timers {
+		if !t.done && !t.at.After(r.now) {
+			t.done = true
+			due = append(due, t.f)
+		}
+	}
+	r.mu.Unlock()
+	for _, f := range due {
+		f()
+	}
+}
+
+// Session, Sessions and EndIf make the rig a fleet.Sessions.
+func (r *rig) Session(key string) (fleet.Session, bool) {
+	for _, s := range r.Sessions() {
+		if adm := s.Admission(); keyOf(adm.Station.Identity) == key {
+			return s, true
+		}
+	}
+	return nil, false
+}
+
+func (r *rig) Sessions() []fleet.Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []fleet.Session
+	for _, s := range r.live {
+		list = append(list, s)
+	}
+	return list
+}
+
+func (r *rig) EndIf(why func(fleet.Admission) (string, bool)) int {
+	n := 0
+	for _, s := range r.Sessions() {
+		if reason, end := why(s.Admission()); end {
+			s.End(reason)
+			n++
+		}
+	}
+	return n
+}
+
+func keyOf(identity string) string { return ocpp.Identity{Name: identity}.Key() }
+
+// add enrols a station and returns its password.
+func (r *rig) add(e fleet.Enrolment) string {
+	r.t.Helper()
+	if e.Identity == "" {
+		e.Identity = "CS-1"
+	}
+	if e.Serial == "" {
+		e.Serial = "SN-" + e.Identity
+	}
+	if e.Profile == 0 {
+		e.Profile = 2
+	}
+	added, err := r.svc.Add(r.t.Context(), "operator", []fleet.Enrolment{e})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return added[0].Password
+}
+
+func (r *rig) station(identity string) fleet.Station {
+	r.t.Helper()
+	st, err := r.svc.Station(r.t.Context(), identity)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return st
+}
+
+func (r *rig) events(kind string) []ledger.Entry {
+	r.t.Helper()
+	var list []ledger.Entry
+	for e, err := range r.store.Entries(r.t.Context(), 1) {
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if e.Kind == kind {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+func identity(t testing.TB, path string) ocpp.Identity {
+	t.Helper()
+	id, err := ocpp.ParsePath("/ocpp/"+path, "/ocpp/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func claim(t testing.TB, path string) fleet.Claim {
+	return fleet.Claim{Identity: identity(t, path), Source: source, Listener: "main", Profiles: []int{2, 3}, TLS: true}
+}
+
+func withPassword(c fleet.Claim, password string) fleet.Claim {
+	c.Basic = &fleet.Basic{User: c.Identity.Name, Password: []byte(password)}
+	return c
+}
+
+func withCertificates(c fleet.Claim, certs ...*x509.Certificate) fleet.Claim {
+	c.Certificates = certs
+	return c
+}
+
+// refusal wants a claim refused.
+func (r *rig) refusal(c fleet.Claim) *fleet.Refusal {
+	r.t.Helper()
+	adm, err := r.svc.Admit(r.t.Context(), c)
+	var refused *fleet.Refusal
+	if !errors.As(err, &refused) {
+		r.t.Fatalf("Admit = profile %d, %v; want a refusal", adm.Profile, err)
+	}
+	return refused
+}
+
+func (r *rig) admit(c fleet.Claim) fleet.Admission {
+	r.t.Helper()
+	adm, err := r.svc.Admit(r.t.Context(), c)
+	if err != nil {
+		r.t.Fatalf("Admit: %v", err)
+	}
+	return adm
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func csrPEM(t testing.TB, key crypto.Signer, cn, org string) string {
+	t.Helper()
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csrDER(t, key, cn, org)}))
+}
+
+func csrDER(t testing.TB, key crypto.Signer, cn, org string) []byte {
+	t.Helper()
+	name := pkix.Name{CommonName: cn}
+	if org != "" {
+		name.Organization = []string{org}
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: name}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// issue makes a station certificate of the own hierarchy.
+func (r *rig) issue(identity, serial string) []*x509.Certificate {
+	r.t.Helper()
+	csr, err := ca.ParseCSR(csrDER(r.t, newKey(r.t), serial, organisation))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	p, err := r.auth.Prepare(r.t.Context(), ca.Order{Profile: ca.ProfileStation, Key: csr.Key, Subject: ca.Subject{CommonName: serial},
+		Station: keyOf(identity), Requester: "test"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	issued, err := r.auth.Issue(r.t.Context(), p)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return append([]*x509.Certificate{issued.Certificate}, issued.Chain...)
+}
+
+// maker is an outside root for factory certificates.
+type maker struct {
+	t    testing.TB
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	n    int64
+}
+
+func newMaker(t testing.TB, now time.Time) *maker {
+	t.Helper()
+	m := &maker{t: t, key: newKey(t)}
+	m.cert = m.sign(&x509.Certificate{
+		Subject: pkix.Name{CommonName: "Maker Root", Organization: []string{"Maker"}}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(20, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}, m.key)
+	return m
+}
+
+func (m *maker) sign(template *x509.Certificate, key crypto.Signer) *x509.Certificate {
+	m.t.Helper()
+	m.n++
+	template.SerialNumber = big.NewInt(m.n)
+	parent := m.cert
+	if parent == nil {
+		parent = template
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), m.key)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return cert
+}
+
+// leaf makes a certificate and lets edit change it first.
+func (m *maker) leaf(now time.Time, cn string, edit func(*x509.Certificate)) *x509.Certificate {
+	m.t.Helper()
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: cn, Organization: []string{"Maker"}}, NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(5, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
+	}
+	if edit != nil {
+		edit(template)
+	}
+	return m.sign(template, newKey(m.t))
+}
+
+func (r *rig) trust(m *maker) {
+	r.t.Helper()
+	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.cert.Raw})
+	if _, err := r.auth.AddAnchor(r.t.Context(), "station", data, "operator"); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// fakeSession is a scripted station: it records the CALLs it gets and answers
+// them from the script.
+type fakeSession struct {
+	r        *rig
+	id       string
+	adm      fleet.Admission
+	version  ocpp.Version
+	security fleet.SecurityMode
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	mu     sync.Mutex
+	calls  []sent
+	answer func(action string, payload json.RawMessage) (any, error)
+	ended  string
+}
+
+type sent struct {
+	action  string
+	payload json.RawMessage
+}
+
+func (r *rig) open(adm fleet.Admission, v ocpp.Version) *fakeSession {
+	return r.openWith(adm, v, fleet.SecurityBollard, nil)
+}
+
+func (r *rig) openWith(adm fleet.Admission, v ocpp.Version, mode fleet.SecurityMode, answer func(string, json.RawMessage) (any, error)) *fakeSession {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r.mu.Lock()
+	r.serial++
+	s := &fakeSession{r: r, id: fmt.Sprintf("s%d", r.serial), adm: adm, version: v, security: mode, ctx: ctx, cancel: cancel, answer: answer}
+	r.live = append(r.live, s)
+	r.mu.Unlock()
+	r.svc.Opened(s)
+	r.t.Cleanup(s.close)
+	return s
+}
+
+func (s *fakeSession) ID() string                      { return s.id }
+func (s *fakeSession) Admission() fleet.Admission      { return s.adm }
+func (s *fakeSession) Version() ocpp.Version           { return s.version }
+func (s *fakeSession) Security() fleet.SecurityMode    { return s.security }
+func (s *fakeSession) Go(f func(ctx context.Context)) { s.wg.Go(func() { f(s.ctx) }) }
+
+func (s *fakeSession) Call(ctx context.Context, action string, payload any) (json.RawMessage, error) {
+	raw, err := json.Marshal(payload)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.calls = append(s.calls, sent{action, raw})
+	answer := s.answer
+	s.mu.Unlock()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if answer == nil {
+		return json.RawMessage(`{"status":"Accepted"}`), nil
+	}
+	a, err := answer(action, raw)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(a)
+}
+
+func (s *fakeSession) End(reason string) {
+	s.mu.Lock()
+	if s.ended == "" {
+		s.ended = reason
+	}
+	s.mu.Unlock()
+	s.cancel()
+}
+
+func (s *fakeSession) endedWith() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// close is the connection going away.
+func (s *fakeSession) close() {
+	s.cancel()
+	s.wg.Wait()
+	s.r.svc.Closed(s)
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	for i, l := range s.r.live {
+		if l == s {
+			s.r.live = append(s.r.live[:i:i], s.r.live[i+1:]...)
+		}
+	}
+}
+
+func (s *fakeSession) sent(action string) []json.RawMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []json.RawMessage
+	for _, c := range s.calls {
+		if c.action == action {
+			list = append(list, c.payload)
+		}
+	}
+	return list
+}
+
+func (s *fakeSession) actions() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []string
+	for _, c := range s.calls {
+		list = append(list, c.action)
+	}
+	return list
+}
+
+// message hands a CALL to the guard; After runs to its end.
+func (s *fakeSession) message(d ocpp.Direction, action, payload string) fleet.Verdict {
+	s.r.t.Helper()
+	v := s.judge(d, action, payload)
+	if v.After != nil {
+		s.Go(v.After)
+	}
+	return v
+}
+
+// judge is message without After.
+func (s *fakeSession) judge(d ocpp.Direction, action, payload string) fleet.Verdict {
+	return s.r.svc.Message(context.Background(), s, fleet.Message{
+		Direction: d, Action: action, Head: ocpp.Head{Type: ocpp.Call, ID: "1", Action: action, Payload: []byte(payload)}, Payload: json.RawMessage(payload),
+	})
+}
+
+// eventually waits for a condition with a deadline.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never came about: %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func serialOf(cert *x509.Certificate) string { return ca.SerialOf(cert) }
+
+// attribute is one more common name.
+func attribute(cn string) pkix.AttributeTypeAndValue {
+	return pkix.AttributeTypeAndValue{Type: []int{2, 5, 4, 3}, Value: cn}
+}
