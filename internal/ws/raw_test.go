@@ -261,6 +261,7 @@ func TestViolationsAreClosedWithTheirCode(t *testing.T) {
 			if _, again := server.Read(nil); again == nil {
 				t.Error("the next Read succeeded")
 			}
+			raw.Close() // or our Close would wait for an answer
 		})
 	}
 }
@@ -281,6 +282,7 @@ func TestMessageOfTheLimit(t *testing.T) {
 			t.Fatalf("read %d bytes, %v", len(buf), err)
 		}
 	}
+	raw.Close()
 }
 
 // A declared length reserves nothing: memory follows the bytes that came.
