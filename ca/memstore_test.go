@@ -49,6 +49,14 @@ func (m *MemStore) wrote(at time.Time, events []ledger.Event) {
 	m.Events = append(m.Events, events...)
 }
 
+// FailWith makes a method fail from now on, nil lets it work again; for tests
+// in which somebody else writes at the same time.
+func (m *MemStore) FailWith(method string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.Fail[method] = err
+}
+
 // SetNewest is what a clock that ran ahead leaves behind.
 func (m *MemStore) SetNewest(at time.Time) { m.newest = at }
 

@@ -237,7 +237,7 @@ func TestServerCertificatesRenewThemselves(t *testing.T) {
 			t.Error("renewed too early")
 		}
 		// Both fall due between day 57.6 and 59.4; when they do, the disk is full.
-		store.Fail["PutIntent"] = errors.New("no space left on device")
+		store.FailWith("PutIntent", errors.New("no space left on device"))
 		time.Sleep(time.Until(s.Due()) + 3*time.Hour)
 		synctest.Wait()
 		for i, c := range s.Current() {
@@ -245,7 +245,7 @@ func TestServerCertificatesRenewThemselves(t *testing.T) {
 				t.Errorf("certificate %d was renewed without a record", i)
 			}
 		}
-		delete(store.Fail, "PutIntent")
+		store.FailWith("PutIntent", nil)
 		time.Sleep(3 * 24 * time.Hour)
 		synctest.Wait()
 		for i, c := range s.Current() {

@@ -39,6 +39,9 @@ func TestKeyMadeOnceOpensAgain(t *testing.T) {
 	t.Parallel()
 	for _, passphrase := range []string{"", "correct horse"} {
 		for _, alg := range []keys.Algorithm{keys.P256, keys.P384, keys.P521, keys.RSA2048, keys.RSA3072} {
+			if passphrase != "" && alg != keys.P256 {
+				continue // 600,000 rounds of PBKDF2 each time; the encryption doesn't see the algorithm
+			}
 			t.Run(fmt.Sprintf("%s encrypted=%t", alg, passphrase != ""), func(t *testing.T) {
 				t.Parallel()
 				dir := t.TempDir()
