@@ -442,10 +442,10 @@ func (r *rig) openWith(adm fleet.Admission, v ocpp.Version, mode fleet.SecurityM
 	return s
 }
 
-func (s *fakeSession) ID() string                      { return s.id }
-func (s *fakeSession) Admission() fleet.Admission      { return s.adm }
-func (s *fakeSession) Version() ocpp.Version           { return s.version }
-func (s *fakeSession) Security() fleet.SecurityMode    { return s.security }
+func (s *fakeSession) ID() string                     { return s.id }
+func (s *fakeSession) Admission() fleet.Admission     { return s.adm }
+func (s *fakeSession) Version() ocpp.Version          { return s.version }
+func (s *fakeSession) Security() fleet.SecurityMode   { return s.security }
 func (s *fakeSession) Go(f func(ctx context.Context)) { s.wg.Go(func() { f(s.ctx) }) }
 
 func (s *fakeSession) Call(ctx context.Context, action string, payload any) (json.RawMessage, error) {
