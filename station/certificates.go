@@ -37,18 +37,18 @@ func (l *link) installCertificate(payload []byte) reply {
 	}
 	to := use(req.Type)
 	if to == "" {
-		return l.statusWhy(rejected, "UnsupportedParam")
+		return l.refuse("UnsupportedParam")
 	}
 	s := l.s
 	if err := s.trust.install(to, req.Certificate, s.now(), s.cfg.AdditionalRootCheck); err != nil {
 		s.cfg.Log.Info("refused a root certificate", "station", s.cfg.Identity, "reason", err)
-		r := l.statusWhy(rejected, "InvalidCertificate")
+		r := l.refuse("InvalidCertificate")
 		if to == csmsRoot {
 			event := "InvalidCsmsCertificate"
 			if l.version == ocpp.V16 {
 				event = "InvalidCentralSystemCertificate" // OCTT TC_078
 			}
-			r = r.then(func(context.Context) { s.queueEvent(event, "") })
+			r = r.then(func(context.Context) { s.queueEvent(event) })
 		}
 		return r
 	}

@@ -291,7 +291,7 @@ func (l *link) setNetworkProfile(payload []byte) reply {
 		e.Password = secret
 	}
 	if code != "" {
-		return l.statusWhy(rejected, code)
+		return l.refuse(code)
 	}
 	s.net.slots[req.Slot] = e
 	return status(accepted)

@@ -46,7 +46,7 @@ func (s *Station) Connect(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
+	defer context.AfterFunc(s.ctx, cancel)() //nolint:contextcheck // joins the station's life to the caller's
 	var errs []error
 	plan := s.plan()
 	for i, e := range plan {
@@ -104,7 +104,7 @@ func (s *Station) reach(ctx context.Context, e endpoint) error {
 			return err
 		}
 		if discarded && e.Slot > 0 && l.version != ocpp.V16 {
-			s.queueEvent("DiscardedRenewedClientCertificate", "") // A02.FR.29
+			s.queueEvent("DiscardedRenewedClientCertificate") // A02.FR.29
 		}
 		s.opened(l, e)
 		return nil
@@ -264,14 +264,14 @@ func (s *Station) noticeTLS(err error) {
 	switch text := err.Error(); {
 	case errors.Is(err, errServer) || strings.Contains(text, errServer.Error()):
 		if v2 {
-			s.queueEvent("InvalidCsmsCertificate", "")
+			s.queueEvent("InvalidCsmsCertificate")
 		} else {
-			s.queueEvent("InvalidCentralSystemCertificate", "")
+			s.queueEvent("InvalidCentralSystemCertificate")
 		}
 	case strings.Contains(text, "protocol version"):
-		s.queueEvent("InvalidTLSVersion", "")
+		s.queueEvent("InvalidTLSVersion")
 	case strings.Contains(text, "handshake failure"):
-		s.queueEvent("InvalidTLSCipherSuite", "")
+		s.queueEvent("InvalidTLSCipherSuite")
 	}
 }
 

@@ -2,18 +2,19 @@ package station
 
 import (
 	"context"
+	"errors"
 
 	"bollard/ocpp"
 )
 
 // securityEvent waits for a connection on which it can be sent.
 type securityEvent struct {
-	kind, info, at string
+	kind, at string
 }
 
 // queueEvent keeps a security event and sends it as soon as the station is
 // accepted and connected (A04.FR.01, .02).
-func (s *Station) queueEvent(kind, info string) {
+func (s *Station) queueEvent(kind string) {
 	at := s.stamp()
 	s.mu.Lock()
 	for _, e := range s.events {
@@ -22,7 +23,7 @@ func (s *Station) queueEvent(kind, info string) {
 			return // raised once until it has been told (A00.FR.316, .419)
 		}
 	}
-	s.events = append(s.events, securityEvent{kind, info, at})
+	s.events = append(s.events, securityEvent{kind, at})
 	l := s.link
 	s.mu.Unlock()
 	if l != nil {
@@ -52,9 +53,6 @@ func (s *Station) flushEvents(l *link) {
 			e := s.events[0]
 			s.mu.Unlock()
 			payload := object{"type": e.kind, "timestamp": e.at}
-			if e.info != "" {
-				payload["techInfo"] = e.info
-			}
 			if _, err := s.Call(ctx, "SecurityEventNotification", payload); err != nil && !isFailure(err) {
 				return // kept for the next connection
 			}
@@ -66,6 +64,6 @@ func (s *Station) flushEvents(l *link) {
 }
 
 func isFailure(err error) bool {
-	_, ok := err.(*ocpp.CallFailure)
-	return ok
+	var f *ocpp.CallFailure
+	return errors.As(err, &f)
 }

@@ -20,12 +20,13 @@ type reply struct {
 
 func status(s string) reply { return reply{payload: object{"status": s}} }
 
-// statusWhy is a 2.x status with a statusInfo; 1.6 has no place for the reason.
-func (l *link) statusWhy(s, reasonCode string) reply {
-	if l.version == ocpp.V16 || reasonCode == "" {
-		return status(s)
+// refuse is the status Rejected, in 2.x with a statusInfo; 1.6 has no place for
+// the reason.
+func (l *link) refuse(reasonCode string) reply {
+	if l.version == ocpp.V16 {
+		return status(rejected)
 	}
-	return reply{payload: object{"status": s, "statusInfo": object{"reasonCode": reasonCode}}}
+	return reply{payload: object{"status": rejected, "statusInfo": object{"reasonCode": reasonCode}}}
 }
 
 func failure(code ocpp.ErrorCode, description string) reply {
@@ -238,7 +239,7 @@ func (l *link) resetMessage(payload []byte) reply {
 		return r
 	}
 	if req.EVSE != nil {
-		return l.statusWhy(rejected, "UnsupportedRequest") // one EVSE can't be reset alone here
+		return l.refuse("UnsupportedRequest") // one EVSE can't be reset alone here
 	}
 	s := l.s
 	s.mu.Lock()

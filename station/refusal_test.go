@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -369,8 +370,8 @@ func TestTriggerWithoutOrganisation(t *testing.T) {
 
 func wantFailure(t *testing.T, err error, want ocpp.ErrorCode) {
 	t.Helper()
-	f, ok := err.(*ocpp.CallFailure)
-	if !ok || f.Code != want {
+	var f *ocpp.CallFailure
+	if !errors.As(err, &f) || f.Code != want {
 		t.Errorf("answered %v, want CALLERROR %s", err, want)
 	}
 }

@@ -225,7 +225,7 @@ func (l *link) certificateSigned(payload []byte) reply {
 		if errors.Is(err, errTooLarge) {
 			code = "TooLargeElement"
 		}
-		return l.statusWhy(rejected, code).then(func(context.Context) { s.queueEvent(event, "") })
+		return l.refuse(code).then(func(context.Context) { s.queueEvent(event) })
 	}
 	s.update(func() {
 		s.state.Installed++

@@ -48,7 +48,7 @@ func (s *Station) Run(ctx context.Context) error {
 func (s *Station) attend(ctx context.Context, l *link) {
 	both, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(l.ctx, cancel)()
+	defer context.AfterFunc(l.ctx, cancel)() //nolint:contextcheck // joins the link's life to the caller's
 
 	for {
 		s.mu.Lock()

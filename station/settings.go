@@ -128,7 +128,7 @@ func changing[T any](into *T, parse func(string) (T, error), format func(T) stri
 
 func inSeconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
 
-// organisation accepts what fits into a certificate's O (RFC 5280, ub-organization-name).
+// organisation accepts what fits into a certificate's O (RFC 5280 appendix A.1, upper bound 64).
 func organisation(value string) (string, error) {
 	if value == "" || len(value) > 64 {
 		return "", errors.New("an organisation has 1 to 64 characters")

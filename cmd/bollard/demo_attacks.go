@@ -105,7 +105,7 @@ func (d *demo) otherName(ctx context.Context) ([]string, error) {
 	defer p.station.Deviate(func(dev *station.Deviations) { dev.CSR = nil })
 	err := p.station.RequestCertificate(ctx)
 	if err == nil {
-		return nil, fmt.Errorf("Bollard accepted a CSR of %s for %s", p.identity, other.serial)
+		return nil, fmt.Errorf("a CSR of %s for %s was accepted", p.identity, other.serial)
 	}
 	if !strings.Contains(err.Error(), "Rejected") {
 		return nil, fmt.Errorf("it failed for another reason: %w", err)

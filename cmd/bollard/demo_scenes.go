@@ -167,7 +167,7 @@ func (d *demo) raise(ctx context.Context) ([]string, error) {
 		}
 		presented := p.station.State().Presented
 		if recorded.Session == nil || recorded.Session.Profile != 3 || recorded.Certificate == nil || !strings.HasSuffix(recorded.Certificate.Serial, presented) {
-			return seen, fmt.Errorf("Bollard sees %s otherwise: %+v", p.identity, recorded.Session)
+			return seen, fmt.Errorf("%s is another one to the operator: %+v", p.identity, recorded.Session)
 		}
 		seen = append(seen, fmt.Sprintf("%s: TLS client certificate CN=%s, O=%s, serial %s", p.identity, cert.Leaf.Subject.CommonName, demoOrganisation, presented))
 	}

@@ -92,6 +92,7 @@ func (s *Server) serve(conn *ws.Conn, hello Hello, version ocpp.Version) {
 				defer func() { <-room }()
 				c.handle(head)
 			})
+		case ocpp.CallResultError, ocpp.Send: // recorded above; neither is answered
 		}
 	}
 }

@@ -130,14 +130,14 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
-	var on net.Listener = listen
+	on := listen
 	if cfg.TLS != nil {
 		secure := cfg.TLS.Clone()
 		secure.NextProtos = []string{"http/1.1"}
 		on = tls.NewListener(listen, secure)
 	}
-	s.wg.Go(func() { _ = s.http.Serve(on) }) // ends with Close
-	context.AfterFunc(s.ctx, func() { _ = s.http.Close() })
+	s.wg.Go(func() { _ = s.http.Serve(on) })                // ends with Close
+	context.AfterFunc(s.ctx, func() { _ = s.http.Close() }) //nolint:contextcheck // s.ctx is ctx's child
 	return s, nil
 }
 
