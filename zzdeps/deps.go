@@ -26,4 +26,8 @@ import (
  _ "go.yaml.in/yaml/v3"
  _ "github.com/santhosh-tekuri/jsonschema/v6"
  _ "go.uber.org/goleak"
+ _ "go.step.sm/crypto/kms/pkcs11"
+ _ "filippo.io/age"
+ _ "github.com/smallstep/pkcs7"
+ _ "golang.org/x/crypto/ocsp"
 )
