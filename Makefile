@@ -31,7 +31,7 @@ bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance b
 	@go run ./bench quick
 
 tools:
-	@scripts/need openssl:openssl sslscan:sslscan node:nodejs npm:npm
+	@scripts/need openssl:openssl sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm
 	@scripts/golangci $(TOOLS) $(GOLANGCI)
 
 peers:
