@@ -23,7 +23,7 @@ func TestLifeOfACertificateOnSQLite(t *testing.T) {
 		}
 		return s
 	}
-	keeper, err := keys.New(keys.Config{Dir: filepath.Join(dir, "keys"), Passphrase: func() ([]byte, error) { return []byte("a passphrase"), nil }})
+	keeper, err := keys.New(keys.Config{Dir: filepath.Join(dir, "keys")})
 	if err != nil {
 		t.Fatal(err)
 	}
