@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -175,5 +176,30 @@ func TestSocketInADeepDirectory(t *testing.T) {
 	serveSocket(t, dir, newRegistry(nil))
 	if _, err := admin.Call[greeting, greeted](t.Context(), admin.NewClient(dir), "greet", greeting{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// The file mode keeps other users out; the handler does too, should somebody
+// widen it.
+func TestSocketRefusesOtherUsers(t *testing.T) {
+	t.Parallel()
+	own := uint32(os.Geteuid())
+	for name, tt := range map[string]struct {
+		handler http.Handler
+		status  int
+	}{
+		"own user": {admin.SocketHandler(newRegistry(nil), own), 200},
+		"root":     {admin.SocketHandler(newRegistry(nil), 0), 200},
+		"other":    {admin.SocketHandler(newRegistry(nil), own+54321), 403},
+		"unknown":  {admin.NamelessHandler(newRegistry(nil)), 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := httptest.NewRecorder()
+			tt.handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "http://bollard/v1/greet", strings.NewReader("{}")))
+			if w.Code != tt.status {
+				t.Errorf("got %d %s", w.Code, w.Body)
+			}
+		})
 	}
 }

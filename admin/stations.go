@@ -73,6 +73,7 @@ type Station struct {
 	Warn          []fleet.Check `json:"warn,omitempty"`
 	AllowExpired  *time.Time    `json:"allow_expired_until,omitempty"`
 	RenewWanted   bool          `json:"renew_wanted,omitempty"`
+	PlanNote      string        `json:"plan_note,omitempty"` // why a renewal or profile change hasn't come about yet
 	Version       string        `json:"ocpp_version,omitempty"`
 	CreatedAt     time.Time     `json:"created_at"`
 	SeenAt        *time.Time    `json:"seen_at,omitempty"`
@@ -308,7 +309,7 @@ func (o *operations) station(s fleet.Station) Station {
 		Identity: s.Identity, Serial: s.Serial, Aliases: s.Aliases, Vendor: s.Vendor, Model: s.Model,
 		WantedProfile: s.WantedProfile, FloorProfile: s.FloorProfile, SeenProfile: s.SeenProfile,
 		PasswordSet: s.Password != nil, FactoryHash: s.FactoryHash, Warn: s.Warn,
-		AllowExpired: instant(s.AllowExpired), RenewWanted: s.RenewWanted, Version: s.Version,
+		AllowExpired: instant(s.AllowExpired), RenewWanted: s.RenewWanted, PlanNote: s.PlanNote, Version: s.Version,
 		CreatedAt: s.CreatedAt, SeenAt: instant(s.SeenAt), LastRefusal: s.LastRefusal, RefusedAt: instant(s.RefusedAt),
 	}
 	if o.cfg.Live != nil && s.Identity != "" {

@@ -41,8 +41,11 @@ func (r *readiness) conditions(ctx context.Context) []admin.Condition {
 	return r.seen
 }
 
-func (s *server) monitor() http.Handler {
-	r := &readiness{look: s.probe}
+// monitor's server is ready until serving ends.
+func (s *server) monitor(serving context.Context) http.Handler {
+	r := &readiness{look: func(ctx context.Context) []admin.Condition {
+		return append([]admin.Condition{condition("listeners", false, serving.Err())}, s.probe(ctx)...)
+	}}
 	return admin.Monitor{Ready: r.conditions, Metrics: s.metrics}.Handler()
 }
 

@@ -39,6 +39,7 @@ SIGHUP re-reads bollard.yaml: back ends, limits, certificate files, log level.`,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
+			context.AfterFunc(ctx, stop) // a second signal doesn't wait for the draining
 			reload := make(chan os.Signal, 1)
 			signal.Notify(reload, syscall.SIGHUP)
 			defer signal.Stop(reload)
@@ -80,18 +81,25 @@ func serve(ctx context.Context, o serveOptions) error {
 	return err
 }
 
-// run serves until ctx ends or one part fails; then all parts end.
+// run serves until ctx ends or one part fails; then all parts end. What serves
+// sessions, operators and probes outlives the gateway, which lets its sessions
+// end first.
 func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(addresses)) error {
 	g, ctx := errgroup.WithContext(ctx)
+	late, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
 	drain := s.cfg.Limits.Drain
-	g.Go(func() error { return s.gateway.Serve(ctx) })
-	g.Go(func() error { return s.fleet.Run(ctx) })
-	g.Go(func() error { return admin.ServeSocket(ctx, s.doors.socket, s.registry, drain, s.log) })
+	g.Go(func() error {
+		defer end()
+		return s.gateway.Serve(ctx)
+	})
+	g.Go(func() error { return s.fleet.Run(late) })
+	g.Go(func() error { return admin.ServeSocket(late, s.doors.socket, s.registry, drain, s.log) })
 	if s.doors.admin != nil {
-		g.Go(func() error { return admin.ServeHTTP(ctx, s.doors.admin, s.monitor(), drain, s.log) })
+		g.Go(func() error { return admin.ServeHTTP(late, s.doors.admin, s.monitor(ctx), drain, s.log) })
 	}
 	if s.doors.status != nil {
-		g.Go(func() error { return admin.ServeHTTP(ctx, s.doors.status, s.crls.handler(), drain, s.log) })
+		g.Go(func() error { return admin.ServeHTTP(late, s.doors.status, s.crls.handler(), drain, s.log) })
 	}
 	for _, own := range s.maintained {
 		g.Go(func() error { return own.Maintain(ctx) })

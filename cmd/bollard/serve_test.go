@@ -141,7 +141,7 @@ func TestServe(t *testing.T) {
 		Ready      bool
 		Conditions []admin.Condition
 	}
-	if err := json.Unmarshal(body, &ready); err != nil || status != 200 || !ready.Ready || len(ready.Conditions) != 3 {
+	if err := json.Unmarshal(body, &ready); err != nil || status != 200 || !ready.Ready || len(ready.Conditions) != 4 {
 		t.Errorf("readyz: %d %s, %v", status, body, err)
 	}
 	for _, c := range ready.Conditions {

@@ -155,6 +155,7 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	if s.RenewWanted {
 		line("renewal", "wanted")
 	}
+	line("still to come", s.PlanNote)
 	line("added", when(&s.CreatedAt))
 	line("last seen", when(s.SeenAt))
 	if s.RefusedAt != nil {
