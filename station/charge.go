@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"bollard/ocpp"
 )
@@ -201,10 +202,16 @@ func (s *Station) deliver(ctx context.Context, action string, payload, answer an
 
 // goOn pauses between two meter values; false means that the session is to end.
 func (s *Station) goOn(ctx context.Context, tx *charge) bool {
-	if s.cfg.MeterInterval > 0 && !s.pause(ctx, s.cfg.MeterInterval) {
-		return false
+	timer := time.NewTimer(s.cfg.MeterInterval)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return !s.remotelyStopped(tx)
+	case <-tx.stop:
+	case <-ctx.Done():
+	case <-s.ctx.Done():
 	}
-	return !s.remotelyStopped(tx)
+	return false
 }
 
 func (s *Station) remotelyStopped(tx *charge) bool {

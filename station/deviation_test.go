@@ -169,25 +169,43 @@ func TestCSMSKnowsNoCertificates(t *testing.T) {
 	}
 }
 
-// A second connection of an identity replaces the first; events stay in order.
+// Connections and refusals are on record.
 func TestCSMSEvents(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, ocpp.V201, rigOptions{})
 	r.ready()
 	r.setSecrets([]byte("other"))
 	r.csms.Drop(identity, 0)
-	for {
-		kinds := ""
+	r.poll("a closed connection and a refusal", func() bool {
+		kinds := map[csms.EventKind]int{}
 		for _, e := range r.csms.Events(identity) {
-			kinds += string(e.Kind) + " "
+			kinds[e.Kind]++
 		}
-		if strings.HasPrefix(kinds, string(csms.Opened+" "+csms.Closed+" "+csms.Refused)) {
-			return
+		return kinds[csms.Opened] == 1 && kinds[csms.Closed] == 1 && kinds[csms.Refused] > 0
+	})
+	for _, e := range r.csms.Events(identity) {
+		if e.Kind == csms.Refused && (e.Status != 401 || !e.Hello.Basic || e.Hello.User != identity) {
+			t.Errorf("a refusal is recorded as %+v", e)
 		}
-		select {
-		case <-r.ctx.Done():
-			t.Fatalf("events: %s", kinds)
-		case <-time.After(5 * time.Millisecond): // polls the record
-		}
+	}
+}
+
+// A second connection of an identity takes the place of the first.
+func TestCSMSReplacesConnection(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, ocpp.V201, rigOptions{manual: true})
+	if err := r.station.Connect(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	twin := must(station.New(r.ctx, station.Config{
+		Identity: identity, URL: r.csms.URL(), Password: password, Roots: []*x509.Certificate{r.ca.root},
+	}))
+	defer twin.Close()
+	if err := twin.Connect(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.await("replaced", func(s station.State) bool { return !s.Connected })
+	if !twin.State().Connected || !r.csms.Connected(identity) {
+		t.Error("the new connection went with the old one")
 	}
 }

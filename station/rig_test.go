@@ -403,19 +403,15 @@ func (r *rig) getVariable(component, name string) (status, value string) {
 // awaitEvent waits until the CSMS has got a security event.
 func (r *rig) awaitEvent(kind string) {
 	r.t.Helper()
-	for {
+	r.poll("security event "+kind, func() bool {
 		for _, frame := range r.csms.Seen(identity, ocpp.FromStation) {
 			head, err := ocpp.ParseHead(frame)
 			if err == nil && head.Action == "SecurityEventNotification" && field(r.t, json.RawMessage(head.Payload), "type") == kind {
-				return
+				return true
 			}
 		}
-		select {
-		case <-r.ctx.Done():
-			r.t.Fatalf("security event %s never came", kind)
-		case <-time.After(5 * time.Millisecond): // polls the CSMS's record
-		}
-	}
+		return false
+	})
 }
 
 func hexSerial(c *x509.Certificate) string { return fmt.Sprintf("%x", c.SerialNumber) }
@@ -435,4 +431,66 @@ func (r *rig) takeWrapped(ctx context.Context, q csms.Request) (any, error) {
 	}
 	data, err := json.Marshal(answer)
 	return object{"status": "Accepted", "data": string(data)}, err
+}
+
+// count is how many CALLs of an action the CSMS has got.
+func (r *rig) count(action string) int {
+	n := 0
+	for _, frame := range r.csms.Seen(identity, ocpp.FromStation) {
+		if head, err := ocpp.ParseHead(frame); err == nil && head.Action == action {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *rig) awaitCount(action string, want int) {
+	r.t.Helper()
+	r.poll(action, func() bool { return r.count(action) >= want })
+}
+
+func (r *rig) awaitText(text string) {
+	r.t.Helper()
+	r.poll(text, func() bool {
+		for _, frame := range r.csms.Seen(identity, ocpp.FromStation) {
+			if bytes.Contains(frame, []byte(text)) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// poll looks at the CSMS's record until ok.
+func (r *rig) poll(what string, ok func() bool) {
+	r.t.Helper()
+	for !ok() {
+		select {
+		case <-r.ctx.Done():
+			r.t.Fatalf("%s never came", what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// transaction is the id of the first transaction of a 2.x station.
+func (r *rig) transaction() string {
+	r.t.Helper()
+	for _, frame := range r.csms.Seen(identity, ocpp.FromStation) {
+		head, err := ocpp.ParseHead(frame)
+		if err != nil || head.Action != "TransactionEvent" {
+			continue
+		}
+		var m struct {
+			Info struct {
+				ID string `json:"transactionId"`
+			} `json:"transactionInfo"`
+		}
+		if err := json.Unmarshal(head.Payload, &m); err != nil {
+			r.t.Fatal(err)
+		}
+		return m.Info.ID
+	}
+	r.t.Fatal("no transaction has started")
+	return ""
 }
