@@ -102,6 +102,29 @@ func TestCancelledBeforeItsTurnHasNoEffect(t *testing.T) {
 	})
 }
 
+// Cancelled by a write of the same batch, when the writer holds them already.
+func TestCancelledWithinItsBatchHasNoEffect(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t)
+		cancelled, cancel := context.WithCancel(t.Context())
+		writes := []func(context.Context) error{func(ctx context.Context) error {
+			return s.Do(ctx, func(func(string, ...any) error) error { cancel(); return nil })
+		}}
+		for range 50 {
+			writes = append(writes, func(context.Context) error { return s.Record(cancelled, event("late.write")) })
+		}
+		for i, err := range batch(t, s, writes...)[1:] {
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("write %d: %v", i, err)
+			}
+		}
+		if got := kinds(t, s); len(got) != 0 {
+			t.Errorf("%d late writes were kept", len(got))
+		}
+	})
+}
+
 // Cancelled while it runs: the answer is the outcome, not the cancellation.
 func TestCancelledWhileRunningTellsTheOutcome(t *testing.T) {
 	t.Parallel()
