@@ -382,3 +382,32 @@ func TestRefusalsAreThrottled(t *testing.T) {
 		t.Errorf("records after a pause: %+v", list)
 	}
 }
+
+func TestOwnCertificateOfAnotherOrganisation(t *testing.T) { // A00.FR.404
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 3})
+	c := withCertificates(claim(t, "CS-1"), r.issue("CS-1", "SN-1")...)
+	r.admit(c)
+	r.org = "Renamed CPO"
+	r.start()
+	if got := r.refusal(c); !strings.Contains(got.Reason, "A00.FR.404") {
+		t.Errorf("refusal = %+v", got)
+	}
+	if _, err := r.svc.SetCheck(t.Context(), "operator", "CS-1", fleet.CheckOrganisation, true); err != nil {
+		t.Fatal(err)
+	}
+	if adm := r.admit(c); len(adm.Notes) != 1 {
+		t.Errorf("notes = %q", adm.Notes)
+	}
+}
+
+func TestLowerSessionEndsOnceFloorRose(t *testing.T) { // A05.FR.09
+	t.Parallel()
+	r := newRig(t)
+	adm := r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1"})))
+	r.open(r.admit(withCertificates(claim(t, "CS-1"), r.issue("CS-1", "SN-1")...)), ocpp.V201)
+	if s := r.open(adm, ocpp.V201); s.endedWith() == "" {
+		t.Error("session below the floor goes on")
+	}
+}

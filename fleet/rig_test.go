@@ -46,6 +46,7 @@ type rig struct {
 	log   *bytes.Buffer
 	dirty func(crypto.Signer) crypto.Signer // wraps the issuing key
 	unk   int
+	org   string // of the service
 
 	mu     sync.Mutex
 	now    time.Time
@@ -65,7 +66,7 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	r := &rig{t: t, dir: dir, path: filepath.Join(dir, "bollard.db"), now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC),
-		log: &bytes.Buffer{}, unk: 401, counts: map[string]int{}}
+		log: &bytes.Buffer{}, unk: 401, org: organisation, counts: map[string]int{}}
 	var err error
 	if r.keys, err = keys.New(keys.Config{Dir: dir}); err != nil {
 		t.Fatal(err)
@@ -104,7 +105,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.svc, err = fleet.New(r.t.Context(), fleet.Config{
-		Store: r.store, Authority: r.auth, Organisation: organisation, PublicURL: "wss://bollard.example:8443/ocpp",
+		Store: r.store, Authority: r.auth, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp",
 		Record: func(ctx context.Context, e ledger.Event) error { return r.store.Record(ctx, e) },
 		Clock:  r.clock, UnknownIdentity: r.unk, Log: slog.New(slog.NewTextHandler(&lockedWriter{r: r}, nil)),
 		Refused: func(class string) { r.mu.Lock(); r.counts[class]++; r.mu.Unlock() },
