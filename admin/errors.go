@@ -34,7 +34,7 @@ func (e *Error) Error() string { return e.Text }
 // Unwrap returns the cause, which does not cross the socket.
 func (e *Error) Unwrap() error { return e.err }
 
-// Usagef, Refusedf and Failedf make errors with a hint.
+// Usagef is the caller's fault; the hint says what to do next.
 func Usagef(hint, format string, args ...any) *Error {
 	return newError(KindUsage, hint, format, args...)
 }

@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("BOLLARD_DATA", filepath.Join(e.WorkDir, "data"))
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each command waits a second at its end
 			e.Values[serversKey{}] = map[string]*background{}
 			return nil
 		},
