@@ -34,7 +34,7 @@ type server struct {
 func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metrics *prometheus.Registry) (*server, error) {
 	s := &server{app: a, doors: d, level: level, metrics: metrics, started: time.Now()}
 	s.backends.Store(&a.cfg.Backends)
-	s.crls = newCRLCache(a.authority, time.Now)
+	s.crls = newCRLCache(a.authority, time.Now, a.log)
 	backends, err := gatewayBackends(a.dir, a.cfg, a.store, a.seal)
 	if err != nil {
 		return nil, err
