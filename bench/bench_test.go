@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Requests are JSON of 40 bytes to 2 KB, all different, and the answer changes
+// Requests are JSON of up to 2 KB, all different, and the answer changes
 // with every byte of the request: a wrong byte on the way can't go unseen.
 func TestAnswersProveEveryByte(t *testing.T) {
 	t.Parallel()

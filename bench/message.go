@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// request is message n of a station: OCPP 1.6 frames of 40 bytes to 2 KB, of
+// request is message n of a station: OCPP 1.6 frames of 30 bytes to 2 KB, of
 // eight two Heartbeats, two StatusNotifications and four MeterValues.
 func request(dst []byte, station, n int) []byte {
 	dst = append(dst[:0], `[2,"`...)
