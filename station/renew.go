@@ -292,9 +292,6 @@ func (s *Station) check(chain []*x509.Certificate, requestID *int) (tls.Certific
 	if requestID == nil && order.requestID != nil {
 		return tls.Certificate{}, errors.New("requestId was not copied") // A02.FR.25
 	}
-	if now := s.now(); now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
-		return tls.Certificate{}, errors.New("it is not valid now") // A02.FR.06
-	}
 	if leaf.IsCA {
 		return tls.Certificate{}, errors.New("it is a CA certificate")
 	}
@@ -308,12 +305,13 @@ func (s *Station) check(chain []*x509.Certificate, requestID *int) (tls.Certific
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}
+	// The period too: now must lie inside it (A02.FR.06 as of errata 2025-01).
 	_, err := leaf.Verify(x509.VerifyOptions{
 		Roots: s.trust.pool(), Intermediates: between, CurrentTime: s.now(),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("it does not belong to the operator's hierarchy: %w", err)
+		return tls.Certificate{}, fmt.Errorf("it is not valid now under the operator's roots: %w", err)
 	}
 	cert := tls.Certificate{PrivateKey: order.key, Leaf: leaf}
 	for _, c := range chain {
