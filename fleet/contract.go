@@ -70,6 +70,11 @@ type Session interface {
 	// the back end and returns the CALLRESULT's payload. A CALLERROR comes back
 	// as *ocpp.CallFailure; a lost session or a late answer as another error.
 	Call(ctx context.Context, action string, payload any) (json.RawMessage, error)
+	// Upstream sends a CALL of Bollard's own to the back end, in a gap between
+	// the station's CALLs, and returns as Call does.
+	Upstream(ctx context.Context, action string, payload any) (json.RawMessage, error)
+	// Backend names the session's back end, as configured.
+	Backend() string
 	// Go runs f beside the session, which waits for it when it ends; f's
 	// context ends with the session.
 	Go(f func(ctx context.Context))

@@ -418,6 +418,8 @@ type fakeSession struct {
 	mu     sync.Mutex
 	calls  []sent
 	answer func(action string, payload json.RawMessage) (any, error)
+	above  func(action string, payload json.RawMessage) (json.RawMessage, error) // the back end; nil: {}
+	raised []sent
 	ended  string
 }
 
@@ -447,7 +449,27 @@ func (s *fakeSession) ID() string                     { return s.id }
 func (s *fakeSession) Admission() fleet.Admission     { return s.adm }
 func (s *fakeSession) Version() ocpp.Version          { return s.version }
 func (s *fakeSession) Security() fleet.SecurityMode   { return s.security }
+func (s *fakeSession) Backend() string                { return "csms" }
 func (s *fakeSession) Go(f func(ctx context.Context)) { s.wg.Go(func() { f(s.ctx) }) }
+
+// Upstream is a CALL to the scripted back end.
+func (s *fakeSession) Upstream(ctx context.Context, action string, payload any) (json.RawMessage, error) {
+	raw, err := json.Marshal(payload)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.raised = append(s.raised, sent{action, raw})
+	above := s.above
+	s.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case above == nil:
+		return json.RawMessage("{}"), nil
+	}
+	return above(action, raw)
+}
 
 func (s *fakeSession) Call(ctx context.Context, action string, payload any) (json.RawMessage, error) {
 	raw, err := json.Marshal(payload)

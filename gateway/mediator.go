@@ -41,6 +41,7 @@ type step struct {
 	call   *fleet.Message // actAnswered: the CALL
 	entry  asked          // actStall
 	freed  bool           // the slot became free: go on with next
+	gap    bool           // an errand ended: a stalled CALL of the station may go on
 }
 
 // mediator is the state of one session's frames, without any I/O: every frame
@@ -52,6 +53,8 @@ type mediator struct {
 	mu        sync.Mutex // guards all below
 	slot      slot
 	asked     outstanding
+	stalled   bool // a CALL of the station waits to be booked
+	errands   errands
 	toStation idRing // CALLRESULTs handed on lately, which 2.1 allows to complain about
 	toBackend idRing
 	over      bool
@@ -79,7 +82,10 @@ func (m *mediator) judge(d ocpp.Direction, frame []byte, now time.Time) step {
 		if d == ocpp.FromStation {
 			return m.stationAnswer(head, frame)
 		}
-		return m.backendAnswer(head)
+		if strings.HasPrefix(head.ID, ownPrefix) {
+			return m.errandAnswer(head, frame, now)
+		}
+		return m.backendAnswer(head, now)
 	case ocpp.CallResultError, ocpp.Send:
 		if m.version != ocpp.V21 {
 			return m.unknownType(head.RawID)
@@ -144,7 +150,8 @@ func (m *mediator) pass(d ocpp.Direction, head ocpp.Head, frame []byte, watch *f
 	defer m.mu.Unlock()
 	if d == ocpp.FromStation {
 		entry := asked{id: head.ID, at: now, watch: watch}
-		if !m.asked.add(entry) {
+		if m.errands.out != nil || !m.asked.add(entry) {
+			m.stalled = true
 			return step{act: actStall, head: head, reason: "outstanding-full", entry: entry}
 		}
 		return step{act: actPass, head: head}
@@ -170,7 +177,11 @@ func (m *mediator) enter(entry asked, now time.Time) (wait time.Duration, ok boo
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	entry.at = now
+	if m.errands.out != nil { // its end wakes the station's pump
+		return m.asked.timeout, false
+	}
 	if m.asked.add(entry) {
+		m.stalled = false
 		return 0, true
 	}
 	return m.asked.patience(now), false
@@ -211,13 +222,14 @@ func ownReply(head ocpp.Head, frame []byte) reply {
 }
 
 // backendAnswer matches an answer with a CALL the station has sent and the back end was given.
-func (m *mediator) backendAnswer(head ocpp.Head) step {
+func (m *mediator) backendAnswer(head ocpp.Head, now time.Time) step {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a, ok := m.asked.take(head.ID)
 	if !ok {
 		return step{act: actDrop, head: head, reason: "unsolicited-answer"}
 	}
+	m.errandLine(now)
 	if m.version == ocpp.V21 && head.Type == ocpp.CallResult {
 		m.toStation.add(head.ID)
 	}
@@ -368,6 +380,7 @@ func (m *mediator) close() {
 	defer m.mu.Unlock()
 	m.over = true
 	m.slot.clear(errSessionOver)
+	m.errands.clear(errSessionOver)
 }
 
 // randomID returns 128 random bits in 26 characters.

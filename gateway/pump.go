@@ -111,6 +111,9 @@ func (s *session) carryOut(d ocpp.Direction, frame []byte, st step) error {
 	if st.freed {
 		s.advance()
 	}
+	if st.gap {
+		s.madeRoom()
+	}
 	return nil
 }
 
@@ -129,10 +132,7 @@ func (s *session) handOn(d ocpp.Direction, frame []byte, st step) error {
 	case d == ocpp.FromCSMS && st.head.Type == ocpp.Call:
 		s.watchSlot()
 	case d == ocpp.FromCSMS && st.head.Type != ocpp.Send:
-		select { // an answer made room for a CALL of the station
-		case s.room <- struct{}{}:
-		default:
-		}
+		s.madeRoom() // it was an answer
 	case st.freed:
 		s.advance()
 	}

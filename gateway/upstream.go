@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// lookEvery is how often a waiting errand looks whether the station's CALLs
+// ahead of it have timed out: that makes no event of its own.
+const lookEvery = time.Second
+
+// Backend names the session's back end.
+func (s *session) Backend() string { return s.backend.Name }
+
+// Upstream sends a CALL of Bollard's own to the back end and waits for the
+// answer. It must not be called from Message or Answered: the pumps they hold
+// up are what makes the gap and brings the answer.
+func (s *session) Upstream(ctx context.Context, action string, payload any) (json.RawMessage, error) {
+	one, err := newErrand(action, payload)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't call the back end: %w", err)
+	}
+	if err := s.mediator.sendErrand(one, time.Now()); err != nil {
+		return nil, fmt.Errorf("couldn't call the back end: %w", err)
+	}
+	if err := s.awaitTurn(ctx, one); err != nil {
+		s.giveUp(one)
+		return nil, fmt.Errorf("couldn't call the back end: %w", err)
+	}
+	if err := s.upstream.Write(one.frame); err != nil {
+		s.end(cause{class: "backend-lost", reason: err.Error()})
+		return nil, fmt.Errorf("couldn't call the back end: %w", err)
+	}
+	patience := time.NewTimer(min(errandPatience, s.limits.CallTimeout))
+	defer patience.Stop()
+	select {
+	case r := <-one.told:
+		return r.payload, r.err
+	case <-patience.C:
+		err = errBackendTimeout
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-s.ctx.Done():
+		err = errSessionOver
+	}
+	s.giveUp(one)
+	return nil, fmt.Errorf("couldn't wait for the back end's answer: %w", err)
+}
+
+// awaitTurn waits for a gap between the station's CALLs.
+func (s *session) awaitTurn(ctx context.Context, one *errand) error {
+	patience := time.NewTimer(s.limits.CallTimeout)
+	defer patience.Stop()
+	look := time.NewTicker(min(lookEvery, s.limits.CallTimeout))
+	defer look.Stop()
+	for {
+		select {
+		case <-one.turn:
+			return nil
+		case r := <-one.told:
+			return r.err
+		case <-look.C:
+			s.mediator.lookErrand(time.Now())
+		case <-patience.C:
+			return errNoGap
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.ctx.Done():
+			return errSessionOver
+		}
+	}
+}
+
+// giveUp forgets an errand and lets a stalled CALL of the station go on.
+func (s *session) giveUp(one *errand) {
+	s.mediator.dropErrand(one, time.Now())
+	s.madeRoom()
+}
+
+// madeRoom wakes a CALL of the station that waits to be handed on.
+func (s *session) madeRoom() {
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
+}
