@@ -1,0 +1,60 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// namedTest is how the documents name a test: `package.TestName` or
+// `package.TestName/case`.
+var namedTest = regexp.MustCompile("`([a-z0-9/]+)\\.((?:Test|Fuzz)[A-Za-z0-9_]+)(?:/([^`]+))?`")
+
+// TestDocumentsNameRealTests keeps the tables of docs/ true: a test that is
+// renamed or deleted is missed here.
+func TestDocumentsNameRealTests(t *testing.T) {
+	t.Parallel()
+	for _, document := range []string{"conformance.md", "promises.md"} {
+		text, err := os.ReadFile(filepath.Join("../../docs", document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, line := range strings.Split(string(text), "\n") {
+			if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| ---") || strings.Contains(line, "| test |") {
+				continue
+			}
+			names := namedTest.FindAllStringSubmatch(line, -1)
+			if len(names) == 0 {
+				t.Errorf("docs/%s:%d names no test", document, n+1)
+			}
+			for _, name := range names {
+				if missing := missingTest(t, name[1], name[2], name[3]); missing != "" {
+					t.Errorf("docs/%s:%d: %s", document, n+1, missing)
+				}
+			}
+		}
+	}
+}
+
+func missingTest(t *testing.T, pkg, test, subtest string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("../..", pkg, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(source), "\nfunc "+test+"(") {
+			if subtest != "" && !strings.Contains(string(source), `"`+subtest+`"`) {
+				return pkg + "." + test + " has no case " + subtest
+			}
+			return ""
+		}
+	}
+	return "there is no test " + pkg + "." + test
+}
