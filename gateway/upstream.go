@@ -49,11 +49,12 @@ func (s *session) Upstream(ctx context.Context, action string, payload any) (jso
 	return nil, fmt.Errorf("couldn't wait for the back end's answer: %w", err)
 }
 
-// awaitTurn waits for a gap between the station's CALLs.
+// awaitTurn waits for a gap between the station's CALLs, longer than one that
+// nobody answers can keep the line.
 func (s *session) awaitTurn(ctx context.Context, one *errand) error {
-	patience := time.NewTimer(s.limits.CallTimeout)
+	patience := time.NewTimer(2 * s.limits.CallTimeout)
 	defer patience.Stop()
-	look := time.NewTicker(min(lookEvery, s.limits.CallTimeout))
+	look := time.NewTicker(min(lookEvery, s.limits.CallTimeout/4))
 	defer look.Stop()
 	for {
 		select {
