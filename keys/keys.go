@@ -2,7 +2,9 @@
 // crypto.Signer.
 //
 // It promises that a key is used for its role only, that key files are 0600
-// and encrypted when a passphrase is given, and that no key leaves the package.
+// and encrypted when a passphrase is given, that no key leaves the package, and
+// that a hardware security module which is gone or hangs delays nobody longer
+// than its timeout and is taken up again when it is back.
 package keys
 
 import (
@@ -14,6 +16,8 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 )
 
 // Role is what a key may be used for. A signer opened for one role is refused
@@ -56,16 +60,29 @@ var (
 	ErrRole       = errors.New("the key was made for another role")
 	ErrPassphrase = errors.New("the passphrase is wrong or the key file is damaged")
 	ErrEncrypted  = errors.New("the key is encrypted and no passphrase was given")
+	// ErrUnavailable is worth trying again: the hardware security module didn't
+	// answer in time, or its token is gone. Nothing was signed.
+	ErrUnavailable = errors.New("the hardware security module is unavailable")
+	// ErrPIN is not: a token locks itself after a few wrong PINs.
+	ErrPIN = errors.New("the PIN of the token is wrong, missing or locked")
 )
 
 // Config of a Keeper.
 type Config struct {
 	Dir        string                 // softkms: paths are relative to it
 	Passphrase func() ([]byte, error) // nil: keys are not encrypted; called when one is opened or made
+	// PIN is asked for the PIN of a token whose URI has no pin-source; may be nil.
+	PIN func() ([]byte, error)
+	// HSMTimeout bounds each use of a hardware security module; 0: 10 s.
+	HSMTimeout time.Duration
+	Log        *slog.Logger // nil: discarded
 }
 
 // Keeper opens and creates keys. It is safe for concurrent use.
-type Keeper struct{ cfg Config }
+type Keeper struct {
+	cfg Config
+	hsm *modules
+}
 
 // New returns a Keeper for one key directory. The directory is made when the
 // first key is.
@@ -73,12 +90,27 @@ func New(cfg Config) (*Keeper, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("couldn't open the key store: no directory given")
 	}
-	return &Keeper{cfg: cfg}, nil
+	if cfg.HSMTimeout == 0 {
+		cfg.HSMTimeout = hsmTimeout
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Keeper{cfg: cfg, hsm: &modules{timeout: cfg.HSMTimeout, open: map[string]*module{}, dial: dialHSM, log: cfg.Log}}, nil
 }
 
+// Close logs out of every token. Signers must not be used afterwards. It waits
+// for calls under way, but no longer than the timeout: a driver that hangs
+// can't be interrupted.
+func (k *Keeper) Close() error { return k.hsm.close() }
+
 // Create makes a new key at the URI, such as softkms:csms-root.key. It never
-// overwrites: ErrExists. The key is on disk, whole, before Create returns.
+// overwrites: ErrExists. The key is on disk, or in the token, whole, before
+// Create returns.
 func (k *Keeper) Create(ctx context.Context, uri string, role Role, alg Algorithm) (Signer, error) {
+	if InHSM(uri) {
+		return k.createInHSM(ctx, uri, role, alg)
+	}
 	at, err := parseURI(uri)
 	if err != nil {
 		return nil, err
@@ -101,6 +133,9 @@ func (k *Keeper) Create(ctx context.Context, uri string, role Role, alg Algorith
 
 // Open opens an existing key and checks that it was created for the role.
 func (k *Keeper) Open(ctx context.Context, uri string, role Role) (Signer, error) {
+	if InHSM(uri) {
+		return k.openInHSM(ctx, uri, role)
+	}
 	at, err := parseURI(uri)
 	if err != nil {
 		return nil, err
@@ -121,6 +156,9 @@ func (k *Keeper) Open(ctx context.Context, uri string, role Role) (Signer, error
 // Discard deletes a TLS key whose certificate is no longer served. Keys of any
 // other role are never deleted: what they signed must stay provable.
 func (k *Keeper) Discard(ctx context.Context, uri string) error {
+	if InHSM(uri) {
+		return fmt.Errorf("couldn't delete key %s: keys in a token are deleted with its own tools only", uri)
+	}
 	if _, err := k.Open(ctx, uri, RoleTLS); err != nil {
 		return err
 	}

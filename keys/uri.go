@@ -1,13 +1,22 @@
 package keys
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
 )
 
-// SchemeSoft is the scheme of keys in files, the only one so far.
-const SchemeSoft = "softkms"
+// Schemes of key URIs: keys in files, and keys in a hardware security module
+// behind PKCS#11 (RFC 7512).
+const (
+	SchemeSoft = "softkms"
+	SchemeHSM  = "pkcs11"
+)
+
+// InHSM says whether a URI, of a key or of a base, names a hardware security
+// module: such keys leave neither it nor get into a backup.
+func InHSM(uri string) bool { return strings.HasPrefix(uri, SchemeHSM+":") }
 
 // location is where a softkms: URI points: a file in the key directory, or
 // anywhere if its path is absolute.
@@ -23,7 +32,7 @@ func parseURI(uri string) (location, error) {
 		return location{}, fmt.Errorf("key URI %q has no scheme; write %s:NAME", uri, SchemeSoft)
 	}
 	if scheme != SchemeSoft {
-		return location{}, fmt.Errorf("key URI %q: unknown scheme %q (supported: %s)", uri, scheme, SchemeSoft)
+		return location{}, fmt.Errorf("key URI %q: unknown scheme %q (supported: %s, %s)", uri, scheme, SchemeSoft, SchemeHSM)
 	}
 	path := strings.TrimPrefix(rest, "path=")
 	if path == "" || strings.ContainsAny(path, ";?\x00") || strings.HasSuffix(path, "/") {
@@ -39,11 +48,23 @@ func parseURI(uri string) (location, error) {
 }
 
 // Join returns the URI of a key called name below a base such as "softkms:",
-// "softkms:tls" or "softkms:/var/lib/keys", the setting keys.uri.
+// "softkms:tls", "softkms:/var/lib/keys" or "pkcs11:…;token=T", the setting
+// keys.uri. In a token the name loses its ".key".
 func Join(base, name string) (string, error) {
+	if InHSM(base) {
+		at, err := parseHSM(base)
+		switch {
+		case err != nil:
+			return "", err
+		case at.name != "":
+			return "", errors.New("key URI base pkcs11: leave object out, Bollard names its keys itself")
+		}
+		at.name = strings.TrimSuffix(name, ".key")
+		return at.String(), nil
+	}
 	scheme, rest, ok := strings.Cut(base, ":")
 	if !ok || scheme != SchemeSoft {
-		return "", fmt.Errorf("key URI base %q: unknown scheme (supported: %s:)", base, SchemeSoft)
+		return "", fmt.Errorf("key URI base %q: unknown scheme (supported: %s:, %s:)", base, SchemeSoft, SchemeHSM)
 	}
 	rest = strings.TrimPrefix(rest, "path=")
 	uri := SchemeSoft + ":" + name

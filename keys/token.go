@@ -1,0 +1,344 @@
+package keys
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// hsmCalls is how many calls of one module run at a time.
+	hsmCalls = 4
+	// hsmTimeout bounds one use of a token, waiting and logging in included.
+	hsmTimeout = 10 * time.Second
+)
+
+// Errors inside the package.
+var (
+	errLoggedOut = errors.New("the token isn't logged in")
+	errOtherKey  = errors.New("the token holds another key under this name; bring the right token back")
+	errKeyGone   = errors.New("the token no longer holds the key")
+)
+
+// modules are the PKCS#11 modules of one Keeper, by path.
+type modules struct {
+	timeout time.Duration
+	dial    func(at hsmLocation, pin []byte) (hsm, error)
+	log     *slog.Logger
+
+	mu   sync.Mutex
+	open map[string]*module
+}
+
+// module is one PKCS#11 library. Ordinary calls hold one share of it, logging
+// in holds all: a module sees a token that came back only after it was
+// finalised, which nothing else may use it during.
+type module struct {
+	modules *modules
+	shares  *semaphore.Weighted
+	calls   sync.WaitGroup
+
+	mu     sync.Mutex
+	tokens map[string]*token
+	lost   []hsm // logins that failed, to be closed when nobody uses the module
+}
+
+// token is one token of a module.
+type token struct {
+	m      *module
+	at     hsmLocation
+	pin    func() ([]byte, error)
+	login  *login   // guarded by m.mu; nil: logged out
+	wrong  [32]byte // hash of the PIN that was refused; used holding all shares
+	gone   bool     // the last login failed; used holding all shares
+	logged bool     // was logged in before; used holding all shares
+}
+
+// login is one opened session with a token, and the keys found through it.
+type login struct {
+	hsm  hsm
+	mu   sync.Mutex
+	keys map[string]crypto.Signer
+}
+
+// find returns a key, from memory if it was found before.
+func (l *login) find(name string, role Role) (crypto.Signer, error) {
+	id := string(role) + ":" + name
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if key := l.keys[id]; key != nil {
+		return key, nil
+	}
+	key, err := lookUp(l.hsm, name, role)
+	if err == nil {
+		l.keys[id] = key
+	}
+	return key, err
+}
+
+// token returns the one token object of a place: all keys in it share a login.
+func (ms *modules) token(at hsmLocation, pin func() ([]byte, error)) *token {
+	at.name = ""
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	m := ms.open[at.module]
+	if m == nil {
+		m = &module{modules: ms, shares: semaphore.NewWeighted(hsmCalls), tokens: map[string]*token{}}
+		ms.open[at.module] = m
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.tokens[at.String()]
+	if t == nil {
+		t = &token{m: m, at: at, pin: pin}
+		m.tokens[at.String()] = t
+	}
+	return t
+}
+
+// call runs f holding shares of the module and waits for it no longer than ctx
+// allows. A driver can't be interrupted: f then goes on alone, keeps its
+// shares, and what it returns is dropped.
+func call[T any](ctx context.Context, m *module, shares int64, f func() (T, error)) (T, error) {
+	var none T
+	if err := m.shares.Acquire(ctx, shares); err != nil {
+		return none, fmt.Errorf("%w: earlier calls of it haven't returned", ErrUnavailable)
+	}
+	type result struct {
+		out T
+		err error
+	}
+	done := make(chan result, 1)
+	m.calls.Go(func() {
+		defer m.shares.Release(shares)
+		out, err := f()
+		done <- result{out, err}
+	})
+	select {
+	case r := <-done:
+		return r.out, r.err
+	case <-ctx.Done():
+		return none, fmt.Errorf("%w: it didn't answer in time", ErrUnavailable)
+	}
+}
+
+// use runs f with a logged-in token. If that fails for a reason of the token's,
+// it logs in again and tries once more, so that a token which was away is taken
+// up without a restart.
+func use[T any](ctx context.Context, t *token, shares int64, f func(*login) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.m.modules.timeout)
+	defer cancel()
+	for tries := 0; ; tries++ {
+		out, err := call(ctx, t.m, shares, func() (T, error) {
+			l := t.current()
+			if l == nil {
+				var none T
+				return none, errLoggedOut
+			}
+			out, err := f(l)
+			if err != nil && !final(err) {
+				t.lose(l)
+			}
+			return out, err
+		})
+		switch {
+		case err == nil || final(err) || errors.Is(err, ErrUnavailable):
+			return out, err
+		case tries == 2:
+			return out, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if _, err := call(ctx, t.m, hsmCalls, func() (struct{}, error) { return struct{}{}, t.logIn() }); err != nil {
+			return out, err
+		}
+	}
+}
+
+// final errors aren't mended by logging in again.
+func final(err error) bool {
+	for _, known := range []error{ErrExists, ErrNotFound, ErrRole} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	for _, code := range []string{"CKR_MECHANISM_INVALID", "CKR_CURVE_NOT_SUPPORTED", "CKR_DOMAIN_PARAMS_INVALID", "CKR_KEY_SIZE_RANGE",
+		"CKR_ATTRIBUTE_VALUE_INVALID", "CKR_TEMPLATE_INCONSISTENT", "CKR_KEY_FUNCTION_NOT_PERMITTED", "CKR_DATA_LEN_RANGE"} {
+		if strings.HasSuffix(err.Error(), code) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *token) current() *login {
+	t.m.mu.Lock()
+	defer t.m.mu.Unlock()
+	return t.login
+}
+
+// lose gives a login up. Other calls may still be using it: it is closed when
+// the next one is made.
+func (t *token) lose(l *login) {
+	t.m.mu.Lock()
+	defer t.m.mu.Unlock()
+	if t.login == l {
+		t.login = nil
+		t.m.lost = append(t.m.lost, l.hsm)
+	}
+}
+
+// logIn opens the token; the caller holds all shares of its module.
+func (t *token) logIn() error {
+	if t.current() != nil {
+		return nil // another caller was faster
+	}
+	pin, err := t.pin()
+	if err != nil {
+		return err
+	}
+	// A token locks itself after a few wrong PINs: each is tried once.
+	hash := sha256.Sum256(pin)
+	if hash == t.wrong {
+		return fmt.Errorf("%w; it is not tried again", ErrPIN)
+	}
+	t.m.finalise(t.gone)
+	opened, err := t.m.modules.dial(t.at, pin)
+	if err != nil && strings.Contains(err.Error(), "CKR_PIN_") {
+		t.wrong = hash
+		return fmt.Errorf("couldn't log in to %s: %w: %w", t.at.where(), ErrPIN, err)
+	}
+	if err != nil {
+		err = fmt.Errorf("couldn't open %s: %w: %w", t.at.where(), ErrUnavailable, err)
+		gone := t.gone
+		if t.gone = true; t.logged && !gone {
+			t.m.modules.log.Error("token of the hardware security module is gone: nothing is signed with its keys until it is back", "token", t.at.token, "err", err)
+		}
+		return err
+	}
+	if t.gone && t.logged {
+		t.m.modules.log.Info("token of the hardware security module is back", "token", t.at.token)
+	}
+	t.gone, t.logged = false, true
+	t.m.mu.Lock()
+	defer t.m.mu.Unlock()
+	t.login = &login{hsm: opened, keys: map[string]crypto.Signer{}}
+	return nil
+}
+
+// finalise closes every login of the module if one of them failed: with the
+// last one the library is unloaded, and loaded anew it looks for tokens again.
+func (m *module) finalise(gone bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.lost) == 0 && !gone {
+		return
+	}
+	for _, t := range m.tokens {
+		if t.login != nil {
+			m.lost = append(m.lost, t.login.hsm)
+			t.login = nil
+		}
+	}
+	for _, h := range m.lost {
+		_ = h.Close() // it failed already: there is nothing left to lose
+	}
+	m.lost = nil
+}
+
+func (ms *modules) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), ms.timeout)
+	defer cancel()
+	ms.mu.Lock()
+	list := slices.Collect(maps.Values(ms.open))
+	ms.mu.Unlock()
+	var errs []error
+	for _, m := range list {
+		_, err := call(ctx, m, hsmCalls, func() (struct{}, error) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			for _, t := range m.tokens {
+				if t.login != nil {
+					m.lost = append(m.lost, t.login.hsm)
+					t.login = nil
+				}
+			}
+			var errs []error
+			for _, h := range m.lost {
+				errs = append(errs, h.Close())
+			}
+			m.lost = nil
+			return struct{}{}, errors.Join(errs...)
+		})
+		if err == nil {
+			m.calls.Wait()
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("couldn't close the hardware security module: %w", err)
+	}
+	return nil
+}
+
+// maxPIN bounds a PIN and its file.
+const maxPIN = 1024
+
+// pinOf says where a token's PIN comes from. It is read at every login, so that
+// a changed one needs no restart.
+func (k *Keeper) pinOf(at hsmLocation) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		var pin []byte
+		var err error
+		switch {
+		case at.pinSource != "":
+			pin, err = readPIN(at.pinSource)
+		case k.cfg.PIN != nil:
+			pin, err = k.cfg.PIN()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrPIN, err)
+		}
+		if len(pin) == 0 {
+			return nil, fmt.Errorf("%w: name a file with pin-source in the key URI or set the environment variable BOLLARD_HSM_PIN", ErrPIN)
+		}
+		return pin, nil
+	}
+}
+
+// readPIN reads a PIN from a file only its owner can read.
+func readPIN(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the PIN: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("couldn't read the PIN: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("couldn't read the PIN: %s is not a regular file", path)
+	case info.Mode().Perm()&0o077 != 0:
+		return nil, fmt.Errorf("others may read the PIN (mode %04o); run: chmod 600 %s", info.Mode().Perm(), path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxPIN+1))
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the PIN: %w", err)
+	}
+	pin := strings.TrimRight(string(data), "\r\n")
+	if len(pin) > maxPIN || strings.ContainsAny(pin, "\r\n\x00") {
+		return nil, fmt.Errorf("%s must hold the PIN alone, in one line", path)
+	}
+	return []byte(pin), nil
+}
