@@ -41,7 +41,7 @@ func serveBackend(stdin io.Reader, stdout io.Writer) error {
 				connections.Add(1)
 				defer connections.Add(-1)
 				err := answer(conn, &messages)
-				if err != nil {
+				if unexpected(err) {
 					wrong.CompareAndSwap(nil, err.Error())
 				}
 			}()
@@ -66,24 +66,28 @@ func serveBackend(stdin io.Reader, stdout io.Writer) error {
 	return nil
 }
 
-// answer serves one station until its connection ends. Ends are no errors: the
-// generator sees whether an answer is missing.
+// unexpected tells wrong bytes from the end of a connection: whether an answer
+// is missing then is for the generator to see.
+func unexpected(err error) bool {
+	var closed *rawws.CloseError
+	var network net.Error
+	var refused *rawws.HandshakeError
+	return err != nil && !errors.As(err, &closed) && !errors.As(err, &network) && !errors.As(err, &refused) &&
+		!errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed)
+}
+
+// answer serves one station until its connection ends.
 func answer(conn net.Conn, messages *atomic.Int64) error {
 	c, _, err := rawws.Server(conn, func(*http.Request) (string, int) {
 		return "ocpp1.6", http.StatusSwitchingProtocols
 	})
 	if err != nil {
-		return nil
+		return err
 	}
 	var out []byte
 	for {
 		msg, err := c.ReadMessage()
 		if err != nil {
-			var closed *rawws.CloseError
-			var network net.Error
-			if errors.As(err, &closed) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return nil
-			}
 			return err
 		}
 		out, err = response(out, msg)
@@ -93,7 +97,7 @@ func answer(conn net.Conn, messages *atomic.Int64) error {
 		messages.Add(1)
 		err = c.WriteText(out)
 		if err != nil {
-			return nil
+			return err
 		}
 	}
 }

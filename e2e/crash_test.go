@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +19,7 @@ type signing struct {
 	t        *testing.T
 	s        *rawStation
 	csr      string
+	serial   string   // of the station
 	accepted bool     // the CSR has been answered
 	chains   []string // every chain delivered, in PEM
 }
@@ -30,6 +32,16 @@ func (g *signing) request(id string) {
 		g.t.Fatal(err)
 	}
 	_ = g.s.conn.WriteText(fmt.Appendf(nil, `[2,%q,"SignCertificate",{"csr":%s,"certificateType":"ChargingStationCertificate"}]`, id, csr))
+}
+
+// boot sends BootNotification, after which Bollard speaks up, and takes its
+// answer.
+func (g *signing) boot() {
+	g.t.Helper()
+	g.s.send(fmt.Sprintf(`[2,"boot","BootNotification",{"reason":"PowerUp","chargingStation":{"vendorName":"E2E","model":"Raw","serialNumber":%q}}]`, g.serial))
+	if m := decode(g.t, g.s.next()); m.kind != 3 || m.id != "boot" {
+		g.t.Fatalf("BootNotification: got %d %q %s", m.kind, m.id, m.action)
+	}
 }
 
 // run takes messages until the connection ends, a chain has come, or nothing
@@ -98,8 +110,8 @@ func TestKilledBetweenCSRAndCertificate(t *testing.T) {
 			srv.stop()
 
 			srv.start("BOLLARD_FAILPOINT=" + name)
-			csr, _ := newCSR(t, e.serial)
-			g := &signing{t: t, s: mustDial(t, srv, e, rawOptions{}), csr: csr}
+			csr, key := newCSR(t, e.serial)
+			g := &signing{t: t, s: mustDial(t, srv, e, rawOptions{}), csr: csr, serial: e.serial}
 			g.request("sign-1")
 			g.run(patience)
 			srv.proc.wait(t)
@@ -110,7 +122,7 @@ func TestKilledBetweenCSRAndCertificate(t *testing.T) {
 
 			srv.start()
 			g.s = mustDial(t, srv, e, rawOptions{})
-			g.s.heartbeat("back")
+			g.boot()
 			if !g.accepted {
 				g.request("sign-2")
 			}
@@ -124,11 +136,20 @@ func TestKilledBetweenCSRAndCertificate(t *testing.T) {
 			}
 			checkRecords(t, srv, e, g.chains)
 
-			// And it works: the same order again is the same certificate.
-			g.request("sign-3")
-			g.chains = g.chains[:1]
-			g.run(time.Second)
-			checkRecords(t, srv, e, g.chains)
+			// And it works: the station comes back with it on profile 3.
+			e.cert, e.key = filepath.Join(srv.dir, "got.crt"), filepath.Join(srv.dir, "got.key")
+			srv.write(e.cert, g.chains[0])
+			srv.write(e.key, key)
+			mustDial(t, srv, e, rawOptions{}).heartbeat("proven")
+			var detail struct {
+				Session *struct {
+					Profile int `json:"profile"`
+				} `json:"session"`
+			}
+			srv.cliJSON(&detail, "station", "show", e.identity)
+			if detail.Session == nil || detail.Session.Profile != 3 {
+				t.Errorf("station show: session %+v, want profile 3", detail.Session)
+			}
 		})
 	}
 }

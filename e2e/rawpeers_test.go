@@ -107,6 +107,7 @@ func (s *rawStation) read() {
 		s.err = err
 		s.mu.Unlock()
 		if err != nil {
+			_ = s.conn.Net.Close()
 			return
 		}
 		select {

@@ -60,6 +60,9 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
+// noNap keeps the race detector from sleeping a second at every exit.
+const noNap = "GORACE=atexit_sleep_ms=0"
+
 // newServer makes a data directory whose stations go to the given back ends.
 // The process isn't started yet.
 func newServer(t *testing.T, backends ...map[string]any) *server {
@@ -107,6 +110,7 @@ func (s *server) try(stdin string, args ...string) (stdout, stderr string, code 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bollardBinary, append(args, "--data", s.data)...)
 	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Env = append(os.Environ(), noNap)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -143,7 +147,7 @@ func (s *server) start(env ...string) {
 	s.t.Helper()
 	p := &process{cmd: exec.Command(bollardBinary, "serve", "--data", s.data), log: &syncBuffer{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Env = append(append(os.Environ(), noNap), env...)
 	// If the test process dies, so does the server.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err := p.cmd.Start()

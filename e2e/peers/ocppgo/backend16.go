@@ -54,7 +54,7 @@ func (b *backend16) do(c Command) error {
 	}
 	err = b.cs.ChangeConfiguration(c.Identity, func(r *core.ChangeConfigurationConfirmation, err error) {
 		if err == nil {
-			err = want(string(r.Status), "Accepted")
+			err = accepted(string(r.Status))
 		}
 		w <- err
 	}, "HeartbeatInterval", "600")
@@ -67,7 +67,7 @@ func (b *backend16) do(c Command) error {
 	}
 	err = b.cs.TriggerMessage(c.Identity, func(r *remotetrigger.TriggerMessageConfirmation, err error) {
 		if err == nil {
-			err = want(string(r.Status), "Accepted")
+			err = accepted(string(r.Status))
 		}
 		w <- err
 	}, remotetrigger.MessageTrigger(core.HeartbeatFeatureName))
@@ -80,12 +80,12 @@ func (b *backend16) do(c Command) error {
 	}
 	err = b.cs.Reset(c.Identity, func(r *core.ResetConfirmation, err error) {
 		if err == nil {
-			err = want(string(r.Status), "Accepted")
+			err = accepted(string(r.Status))
 		}
 		w <- err
 	}, core.ResetTypeSoft)
 	if err != nil {
-		return fmt.Errorf("Reset: %w", err)
+		return fmt.Errorf("couldn't send Reset: %w", err)
 	}
 	return w.wait("Reset")
 }

@@ -60,7 +60,7 @@ func (b *backend201) do(c Command) error {
 	}
 	err = b.cs.SetVariables(c.Identity, func(r *provisioning.SetVariablesResponse, err error) {
 		if err == nil {
-			err = want(string(r.SetVariableResult[0].AttributeStatus), "Accepted")
+			err = accepted(string(r.SetVariableResult[0].AttributeStatus))
 		}
 		w <- err
 	}, []provisioning.SetVariableData{{AttributeValue: "600", Component: component, Variable: variable}})
@@ -73,7 +73,7 @@ func (b *backend201) do(c Command) error {
 	}
 	err = b.cs.TriggerMessage(c.Identity, func(r *remotecontrol.TriggerMessageResponse, err error) {
 		if err == nil {
-			err = want(string(r.Status), "Accepted")
+			err = accepted(string(r.Status))
 		}
 		w <- err
 	}, remotecontrol.MessageTriggerHeartbeat)
@@ -86,12 +86,12 @@ func (b *backend201) do(c Command) error {
 	}
 	err = b.cs.Reset(c.Identity, func(r *provisioning.ResetResponse, err error) {
 		if err == nil {
-			err = want(string(r.Status), "Accepted")
+			err = accepted(string(r.Status))
 		}
 		w <- err
 	}, provisioning.ResetTypeOnIdle)
 	if err != nil {
-		return fmt.Errorf("Reset: %w", err)
+		return fmt.Errorf("couldn't send Reset: %w", err)
 	}
 	return w.wait("Reset")
 }

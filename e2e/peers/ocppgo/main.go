@@ -143,10 +143,10 @@ func (w waiter) wait(what string) error {
 	}
 }
 
-// want is an error unless the status is the wanted one.
-func want(got, wanted string) error {
-	if got != wanted {
-		return fmt.Errorf("status is %q, want %q", got, wanted)
+// accepted is an error unless the status is Accepted.
+func accepted(status string) error {
+	if status != "Accepted" {
+		return fmt.Errorf("status is %q, want Accepted", status)
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func (s *station16) session() error {
 	if err != nil {
 		return fmt.Errorf("BootNotification: %w", err)
 	}
-	err = want(string(boot.Status), "Accepted")
+	err = accepted(string(boot.Status))
 	if err != nil {
 		return fmt.Errorf("BootNotification: %w", err)
 	}
@@ -70,13 +70,13 @@ func (s *station16) session() error {
 	}
 	_, err = s.cp.Heartbeat()
 	if err != nil {
-		return fmt.Errorf("Heartbeat: %w", err)
+		return fmt.Errorf("couldn't send Heartbeat: %w", err)
 	}
 	auth, err := s.cp.Authorize("TAG-0001")
 	if err != nil {
 		return fmt.Errorf("Authorize: %w", err)
 	}
-	err = want(string(auth.IdTagInfo.Status), "Accepted")
+	err = accepted(string(auth.IdTagInfo.Status))
 	if err != nil {
 		return fmt.Errorf("Authorize: %w", err)
 	}

@@ -64,7 +64,7 @@ func (s *station201) session() error {
 	if err != nil {
 		return fmt.Errorf("BootNotification: %w", err)
 	}
-	err = want(string(boot.Status), "Accepted")
+	err = accepted(string(boot.Status))
 	if err != nil {
 		return fmt.Errorf("BootNotification: %w", err)
 	}
@@ -74,13 +74,13 @@ func (s *station201) session() error {
 	}
 	_, err = s.cs.Heartbeat()
 	if err != nil {
-		return fmt.Errorf("Heartbeat: %w", err)
+		return fmt.Errorf("couldn't send Heartbeat: %w", err)
 	}
 	auth, err := s.cs.Authorize("TAG-0001", types.IdTokenTypeISO14443)
 	if err != nil {
 		return fmt.Errorf("Authorize: %w", err)
 	}
-	err = want(string(auth.IdTokenInfo.Status), "Accepted")
+	err = accepted(string(auth.IdTokenInfo.Status))
 	if err != nil {
 		return fmt.Errorf("Authorize: %w", err)
 	}
