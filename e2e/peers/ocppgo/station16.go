@@ -74,11 +74,11 @@ func (s *station16) session() error {
 	}
 	auth, err := s.cp.Authorize("TAG-0001")
 	if err != nil {
-		return fmt.Errorf("Authorize: %w", err)
+		return fmt.Errorf("couldn't authorise: %w", err)
 	}
 	err = accepted(string(auth.IdTagInfo.Status))
 	if err != nil {
-		return fmt.Errorf("Authorize: %w", err)
+		return fmt.Errorf("couldn't authorise: %w", err)
 	}
 	start, err := s.cp.StartTransaction(1, "TAG-0001", 1000, types.NewDateTime(time.Now()))
 	if err != nil {

@@ -78,11 +78,11 @@ func (s *station201) session() error {
 	}
 	auth, err := s.cs.Authorize("TAG-0001", types.IdTokenTypeISO14443)
 	if err != nil {
-		return fmt.Errorf("Authorize: %w", err)
+		return fmt.Errorf("couldn't authorise: %w", err)
 	}
 	err = accepted(string(auth.IdTokenInfo.Status))
 	if err != nil {
-		return fmt.Errorf("Authorize: %w", err)
+		return fmt.Errorf("couldn't authorise: %w", err)
 	}
 	token := &types.IdToken{IdToken: "TAG-0001", Type: types.IdTokenTypeISO14443}
 	steps := []struct {
