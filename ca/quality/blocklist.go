@@ -5,7 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // the format of Debian's lists, no protection
+	"crypto/sha1" // the format of Debian's lists; it protects nothing
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"

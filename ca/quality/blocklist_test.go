@@ -118,7 +118,8 @@ func TestSortedList(t *testing.T) {
 	for range 33 {
 		key := ecKey(t, elliptic.P521())
 		keys = append(keys, key)
-		numbers = append(numbers, key.X.Bytes())
+		x, _ := coordinates(t, key)
+		numbers = append(numbers, x.Bytes())
 	}
 	write(t, dir, "keys-blocked-big.dat", badkeys(numbers...))
 	list := load(t, dir)

@@ -17,9 +17,8 @@ func TestEC(t *testing.T) {
 	t.Parallel()
 	good := ecKey(t, elliptic.P256())
 	base := elliptic.P384().Params()
-	point := func(x, y *big.Int) *ecdsa.PublicKey {
-		return &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y}
-	}
+	x, y := coordinates(t, good)
+	point := func(x, y *big.Int) *ecdsa.PublicKey { return ecPoint(elliptic.P256(), x, y) }
 	for _, tt := range []struct {
 		name   string
 		key    *ecdsa.PublicKey
@@ -31,15 +30,15 @@ func TestEC(t *testing.T) {
 		{"P-521", ecKey(t, elliptic.P521()), quality.Policy{}, ""},
 		{"P-224", ecKey(t, elliptic.P224()), quality.Policy{}, quality.Curve},
 		{"P-224 where a model needs it", ecKey(t, elliptic.P224()), quality.Policy{P224: true}, ""},
-		{"another curve", &ecdsa.PublicKey{Curve: &elliptic.CurveParams{Name: "mine"}, X: good.X, Y: good.Y}, quality.Policy{P224: true}, quality.Curve},
-		{"no curve", &ecdsa.PublicKey{X: good.X, Y: good.Y}, quality.Policy{}, quality.Malformed},
+		{"another curve", ecPoint(&elliptic.CurveParams{Name: "mine"}, x, y), quality.Policy{P224: true}, quality.Curve},
+		{"no curve", ecPoint(nil, x, y), quality.Policy{}, quality.Malformed},
 		{"no point", point(nil, nil), quality.Policy{}, quality.Malformed},
 		{"infinity", point(new(big.Int), new(big.Int)), quality.Policy{}, quality.Point},
-		{"off the curve", point(good.X, new(big.Int).Add(good.Y, big.NewInt(1))), quality.Policy{}, quality.Point},
-		{"coordinate not reduced", point(new(big.Int).Add(good.X, elliptic.P256().Params().P), good.Y), quality.Policy{}, quality.Point},
-		{"negative coordinate", point(new(big.Int).Neg(good.X), good.Y), quality.Policy{}, quality.Point},
-		{"private key 1", &ecdsa.PublicKey{Curve: elliptic.P384(), X: base.Gx, Y: base.Gy}, quality.Policy{}, quality.Point},
-		{"private key -1", &ecdsa.PublicKey{Curve: elliptic.P384(), X: base.Gx, Y: new(big.Int).Sub(base.P, base.Gy)}, quality.Policy{}, quality.Point},
+		{"off the curve", point(x, new(big.Int).Add(y, big.NewInt(1))), quality.Policy{}, quality.Point},
+		{"coordinate not reduced", point(new(big.Int).Add(x, elliptic.P256().Params().P), y), quality.Policy{}, quality.Point},
+		{"negative coordinate", point(new(big.Int).Neg(x), y), quality.Policy{}, quality.Point},
+		{"private key 1", ecPoint(elliptic.P384(), base.Gx, base.Gy), quality.Policy{}, quality.Point},
+		{"private key -1", ecPoint(elliptic.P384(), base.Gx, new(big.Int).Sub(base.P, base.Gy)), quality.Policy{}, quality.Point},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -79,6 +79,21 @@ func ecKey(t testing.TB, curve elliptic.Curve) *ecdsa.PublicKey {
 	return &key.PublicKey
 }
 
+// ecPoint makes keys that no parser would.
+func ecPoint(curve elliptic.Curve, x, y *big.Int) *ecdsa.PublicKey {
+	return &ecdsa.PublicKey{Curve: curve, X: x, Y: y} //nolint:staticcheck // invalid on purpose
+}
+
+func coordinates(t testing.TB, key *ecdsa.PublicKey) (x, y *big.Int) {
+	t.Helper()
+	point, err := key.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := 1 + (len(point)-1)/2
+	return new(big.Int).SetBytes(point[1:half]), new(big.Int).SetBytes(point[half:])
+}
+
 func spki(t testing.TB, public crypto.PublicKey) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(public)
