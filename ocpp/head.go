@@ -212,7 +212,8 @@ func ParseCallFailure(frame []byte) (*CallFailure, error) {
 	return failure, nil
 }
 
-// text decodes a raw string of at most limit bytes.
+// text decodes a raw string of at most limit bytes. U+0000 is refused: a peer
+// whose strings end there would read another id or action than we judged.
 func text(raw []byte, escaped bool, limit int) (string, error) {
 	if len(raw) > 6*limit+2 {
 		return "", errLong
@@ -222,6 +223,9 @@ func text(raw []byte, escaped bool, limit int) (string, error) {
 		var err error
 		if s, err = decode(raw); err != nil {
 			return "", err
+		}
+		if strings.IndexByte(s, 0) >= 0 {
+			return "", errNUL
 		}
 	} else {
 		if !utf8.Valid(raw) {

@@ -133,6 +133,8 @@ func TestParseHeadRefuses(t *testing.T) {
 		"id surrogate and text": {`[2,"\ud800dc00x","A",{}]`, rpc, "", 2},
 		"id invalid UTF-8":      {"[2,\"\xff\",\"A\",{}]", rpc, "", 2},
 		"id control":            {"[2,\"\n\",\"A\",{}]", rpc, "", 2},
+		"id with U+0000":        {`[2,"1\u0000x","A",{}]`, rpc, "", 2},
+		"action with U+0000":    {`[2,"1","ChangeConfiguration\u0000",{}]`, protocol, `"1"`, 2},
 		"id bad escape":         {`[2,"\x","A",{}]`, rpc, "", 2},
 		"id too long":           {`[2,"` + strings.Repeat("x", ocpp.MaxIDLength+1) + `","A",{}]`, rpc, "", 2},
 		"no action":             {`[2,"1"]`, protocol, `"1"`, 2},

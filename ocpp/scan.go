@@ -24,6 +24,7 @@ var (
 	errSurrogate  = errors.New("string holds a lone surrogate")
 	errUTF8       = errors.New("string is not valid UTF-8")
 	errLong       = errors.New("string is too long")
+	errNUL        = errors.New("string holds U+0000")
 	errDuplicate  = errors.New("an object has the same key twice")
 	errKeyVariant = errors.New("an object has a key that differs from a known one only by case")
 )

@@ -10,8 +10,8 @@ import (
 
 // DecodeStrict unmarshals a payload Bollard acts on, so that nobody behind it
 // can read it differently: no object has a key twice, none has a key that
-// differs from a known field only by case, strings are valid Unicode, nothing
-// follows. Unknown keys are tolerated (real stations send them), null is an
+// differs from a known field only by case, strings are valid Unicode, known
+// strings hold no U+0000 (some peers' end there), nothing follows. Unknown keys are tolerated (real stations send them), null is an
 // empty object. The error is a *FrameError with the code for a CALLERROR and no
 // id; its reason holds nothing from the payload.
 //
@@ -89,6 +89,9 @@ func (w strictWalk) value(depth int, t reflect.Type) error {
 				return errDuplicate
 			}
 			seen[key] = true
+			if fields != nil && strings.IndexByte(key, 0) >= 0 {
+				return errNUL
+			}
 			member, known := fields[key]
 			if !known {
 				for name := range fields {
@@ -113,7 +116,10 @@ func (w strictWalk) value(depth int, t reflect.Type) error {
 		if err != nil {
 			return err
 		}
-		_, err = decode(raw)
+		text, err := decode(raw)
+		if err == nil && t != nil && strings.IndexByte(text, 0) >= 0 {
+			return errNUL
+		}
 		return err
 	}
 	_, err := w.s.value(depth)

@@ -30,39 +30,44 @@ func TestDecodeStrict(t *testing.T) {
 	t.Parallel()
 	const format, typ = ocpp.FormatViolation, ocpp.TypeConstraintViolation
 	for payload, want := range map[string]ocpp.ErrorCode{
-		`{}`:                             "",
-		` { } `:                          "",
-		`null`:                           "",
-		`{"csr":"x","unknown":{"x":1}}`:  "",
-		`{"raw":{"csr":1,"CSR":2}}`:      "", // nobody acts on what stays raw
-		`{"unknown":{"b":1,"B":2}}`:      "",
-		`{"inner":null,"list":[]}`:       "",
-		`{"c\u0073r":"x"}`:               "",
-		`{"csr":"1","csr":"2"}`:          format,
-		`{"csr":"1","c\u0073r":"2"}`:     format,
-		`{"csr":"1","CSR":"2"}`:          format,
-		`{"Csr":"1"}`:                    format,
-		`{"c\u017fr":"1"}`:               format, // ſ folds to s
-		`{"inner":{"A":"1"}}`:            format,
-		`{"ptr":{"a":"1","a":"2"}}`:      format,
-		`{"list":[{"a":"1"},{"A":"1"}]}`: format,
-		`{"map":{"x":{"A":"1"}}}`:        format,
-		`{"A":"1"}`:                      format, // embedded
-		`{"unknown":{"x":1,"x":2}}`:      format,
-		`{"raw":{"x":1,"x":2}}`:          format,
-		`{"csr":"\ud800"}`:               format,
-		"{\"csr\":\"\xff\"}":             format,
-		`{} {}`:                          format,
-		`{}x`:                            format,
-		`{`:                              format,
-		``:                               format,
-		`[]`:                             format,
-		`"x"`:                            format,
-		nest(ocpp.MaxDepth):              format,
-		`{"csr":1}`:                      typ,
-		`{"n":1.5}`:                      typ,
-		`{"n":99999999999999999999}`:     typ,
-		`{"list":{}}`:                    typ,
+		`{}`:                              "",
+		` { } `:                           "",
+		`null`:                            "",
+		`{"csr":"x","unknown":{"x":1}}`:   "",
+		`{"raw":{"csr":1,"CSR":2}}`:       "", // nobody acts on what stays raw
+		`{"unknown":{"b":1,"B":2}}`:       "",
+		`{"inner":null,"list":[]}`:        "",
+		`{"c\u0073r":"x"}`:                "",
+		`{"csr":"1","csr":"2"}`:           format,
+		`{"csr":"1","c\u0073r":"2"}`:      format,
+		`{"csr":"1","CSR":"2"}`:           format,
+		`{"Csr":"1"}`:                     format,
+		`{"c\u017fr":"1"}`:                format, // ſ folds to s
+		`{"inner":{"A":"1"}}`:             format,
+		`{"ptr":{"a":"1","a":"2"}}`:       format,
+		`{"list":[{"a":"1"},{"A":"1"}]}`:  format,
+		`{"map":{"x":{"A":"1"}}}`:         format,
+		`{"A":"1"}`:                       format, // embedded
+		`{"unknown":{"x":1,"x":2}}`:       format,
+		`{"raw":{"x":1,"x":2}}`:           format,
+		`{"csr":"\ud800"}`:                format,
+		`{"csr":"x\u0000y"}`:              format, // C strings end there
+		`{"csr\u0000":"x"}`:               format,
+		`{"list":[{"a":"\u0000"}]}`:       format,
+		`{"raw":"\u0000"}`:                "", // nobody acts on what stays raw
+		`{"unknown":{"\u0000":"\u0000"}}`: "",
+		"{\"csr\":\"\xff\"}":              format,
+		`{} {}`:                           format,
+		`{}x`:                             format,
+		`{`:                               format,
+		``:                                format,
+		`[]`:                              format,
+		`"x"`:                             format,
+		nest(ocpp.MaxDepth):               format,
+		`{"csr":1}`:                       typ,
+		`{"n":1.5}`:                       typ,
+		`{"n":99999999999999999999}`:      typ,
+		`{"list":{}}`:                     typ,
 	} {
 		var into outer
 		err := ocpp.DecodeStrict([]byte(payload), &into)
