@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -89,8 +90,8 @@ func (a *admission) read() *refusal {
 	}
 	a.claim.Identity = id
 	switch {
-	case !hasToken(a.r.Header, "Connection", "upgrade"), !hasToken(a.r.Header, "Upgrade", "websocket"),
-		a.r.Header.Get("Sec-Websocket-Version") != "13", a.r.Header.Get("Sec-Websocket-Key") == "":
+	case !a.r.ProtoAtLeast(1, 1), !hasToken(a.r.Header, "Connection", "upgrade"), !hasToken(a.r.Header, "Upgrade", "websocket"),
+		!slices.Equal(a.r.Header.Values("Sec-Websocket-Version"), []string{"13"}), !nonce(a.r.Header.Values("Sec-Websocket-Key")):
 		return bad("handshake", "request is no WebSocket handshake (RFC 6455 §4.2.1)")
 	case a.l.RefuseOrigin && len(a.r.Header.Values("Origin")) > 0:
 		return &refusal{status: http.StatusForbidden, class: "origin", reason: "request has an Origin header"}
@@ -145,8 +146,9 @@ func (a *admission) later(class, reason string, err error) *refusal {
 // refuse answers with a status and its text, nothing else, and tells the operator the rest.
 func (a *admission) refuse(ref *refusal) {
 	a.g.metrics.refusals.WithLabelValues(ref.class).Inc()
-	// A claim whose path is bad comes from nobody: strangers must not fill the log.
-	if a.claim.Identity.Name != "" || a.g.complaint.Allow() {
+	// What isn't proven may be a stranger's: he must not fill the log. Refused
+	// claims the Door records as well, by station.
+	if a.proven.Profile != 0 || a.g.complaint.Allow() {
 		a.g.log.Warn("connection refused", "station", a.claim.Identity.Name, "listener", a.l.Name,
 			"source", a.r.RemoteAddr, "status", ref.status, "class", ref.class, "reason", ref.reason, "err", ref.err)
 	}
@@ -182,6 +184,16 @@ func hasToken(h http.Header, name, token string) bool {
 		}
 	}
 	return false
+}
+
+// nonce wants one Sec-WebSocket-Key of 16 bytes (RFC 6455 §4.2.1): a later no
+// would have cost the station its live session.
+func nonce(keys []string) bool {
+	if len(keys) != 1 {
+		return false
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0]))
+	return err == nil && len(key) == 16
 }
 
 // offered returns the station's subprotocols in its order of preference, at

@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,13 +128,18 @@ func TestRequestsThatAreNoHandshake(t *testing.T) {
 		{"POST", "POST /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nContent-Length: 0\r\n" + upgrade, "405"},
 		{"no upgrade", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\n", "400"},
 		{"body that never comes", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nContent-Length: 9\r\n" + upgrade, "400"},
+		{"HTTP/1.0", "GET /ocpp/CS-1 HTTP/1.0\r\nHost: l\r\n" + upgrade, "400"},
+		{"key too short", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\n" + strings.Replace(upgrade, "AAAAAAAAAAAAAAAAAAAAAA==", "AAAA", 1), "400"},
+		{"no key", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\n" + strings.Replace(upgrade, "AAAAAAAAAAAAAAAAAAAAAA==", "", 1), "400"},
+		{"two keys", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nSec-WebSocket-Key: BBBBBBBBBBBBBBBBBBBBBB==\r\n" + upgrade, "400"},
+		{"two versions", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nSec-WebSocket-Version: 8\r\n" + upgrade, "400"},
 		{"version 8", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\n" + strings.Replace(upgrade, "13", "8", 1), "400"},
 		{"Origin", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nOrigin: https://evil.example\r\n" + upgrade, "403"},
 		{"two Authorizations", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nAuthorization: Basic YTpi\r\nAuthorization: Basic YTpj\r\n" + upgrade, "400"},
 		{"long head", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nX: " + strings.Repeat("a", 30000) + "\r\n" + upgrade, "431"},
 	} {
 		resp := r.raw(t, tt.head+"\r\n")
-		if !strings.HasPrefix(resp, "HTTP/1.1 "+tt.status) {
+		if !strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(resp, "HTTP/1.0 "), "HTTP/1.1 "), tt.status) {
 			t.Errorf("%s: got %.40q, want %s", tt.name, resp, tt.status)
 		}
 		if _, body, _ := strings.Cut(resp, "\r\n\r\n"); tt.status != "431" && body != http.StatusText(must(fmtInt(tt.status)))+"\n" {
@@ -483,5 +491,51 @@ func TestBasicAtTheBackend(t *testing.T) {
 	_, b := r.station(t, "CS-1", nil)
 	if got, want := b.req.Header.Get("Authorization"), "Basic "+base64.StdEncoding.EncodeToString([]byte("CS-1:up:cs-1")); got != want {
 		t.Errorf("Authorization is %q, want %q", got, want)
+	}
+}
+
+// Threat F1: the door tells strangers apart by station and minute; the gateway
+// must not undo that.
+func TestStrangersDontFillTheLog(t *testing.T) {
+	t.Parallel()
+	var lines atomic.Int32
+	r := newRig(t, func(cfg *gateway.Config, _ *rig) {
+		cfg.Log = slog.New(slog.NewTextHandler(writer(func(p []byte) { lines.Add(1) }), nil))
+	})
+	const tries = 150
+	for i := range tries {
+		_, err := r.dial(t, r.tlsConfig(), request(fmt.Sprintf("/ocpp/CS-%d", i), func(q *rawws.Request) { q.Password = []byte("guess") }))
+		if status(err) != 401 {
+			t.Fatalf("got %v, want 401", err)
+		}
+	}
+	if n := r.metric(t, "refusals_total"); n != tries {
+		t.Errorf("%v refusals counted, want %d", n, tries)
+	}
+	if n := lines.Load(); n == 0 || n > tries*3/4 {
+		t.Errorf("%d log lines of %d refusals", n, tries)
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
+
+// Promise 3: a back end that compares with case must not see somebody else.
+func TestBackendIsToldTheEnrolledSpelling(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(cfg *gateway.Config, r *rig) {
+		r.door.enrolled = map[string]string{"cs-1": "CS-1", "cs@2": "Cs@2"}
+		cfg.Backends[0].Auth = "basic-shared"
+		cfg.Backends[0].Password = func(context.Context, string) ([]byte, error) { return []byte("up"), nil }
+	})
+	for target, want := range map[string]string{"cs-1": "CS-1", "CS-1": "CS-1", "CS%402": "Cs@2", "Cs%402": "Cs%402"} {
+		_, b := r.station(t, target, func(q *rawws.Request) { q.User = must(url.PathUnescape(target)) })
+		if b.req.RequestURI != "/base/"+want {
+			t.Errorf("%s: the back end saw %s, want it to end with %s", target, b.req.RequestURI, want)
+		}
+		if user, _, _ := b.req.BasicAuth(); user != must(url.PathUnescape(want)) {
+			t.Errorf("%s: the back end saw the user %q", target, user)
+		}
 	}
 }

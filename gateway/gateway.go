@@ -64,6 +64,7 @@ type Limits struct {
 	CallTimeout      time.Duration // 30 s (OCPP 2.0.1 part 2 §3.2)
 	QueuedCalls      int           // back-end CALLs waiting for the station's slot; 16
 	Outstanding      int           // station CALLs not answered yet; 64
+	Alive            time.Duration // in which a live profile 1 session answers a ping; 5 s
 	TakeoversPerMin  int           // sessions of one identity replaced per minute; 6
 	RetryAfter       time.Duration // told with 503; 10 s
 	DrainTimeout     time.Duration // 10 s
@@ -75,6 +76,7 @@ func (l Limits) withDefaults() Limits {
 		want time.Duration
 	}{
 		{&l.Handshake, 10 * time.Second}, {&l.Header, 5 * time.Second}, {&l.CallTimeout, 30 * time.Second},
+		{&l.Alive, 5 * time.Second},
 		{&l.RetryAfter, 10 * time.Second}, {&l.DrainTimeout, 10 * time.Second},
 	} {
 		if *d.have <= 0 {

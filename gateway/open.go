@@ -11,11 +11,8 @@ import (
 	"bollard/ocpp"
 )
 
-// Bounds of a takeover.
-const (
-	aliveWithin = 5 * time.Second // a live profile 1 session answers a ping in this time
-	lastTasks   = 5 * time.Second // patience with what a replaced session still runs
-)
+// lastTasks is the patience with what a replaced session still runs.
+const lastTasks = 5 * time.Second
 
 // open makes a session of a proven claim, alone for its identity: what was
 // live is closed, then the back end is dialled, then the station gets its 101.
@@ -43,7 +40,7 @@ func (a *admission) open() *refusal {
 		return ref
 	}
 	limits := a.settings.limits
-	upstream, err := backend.dial(ctx, a.claim.Identity, versions, limits.WS)
+	upstream, err := backend.dial(ctx, a.enrolled(), versions, limits.WS)
 	if err != nil {
 		a.g.metrics.dialFailures.WithLabelValues(backend.Name).Inc()
 		return a.later("backend-down", fmt.Sprintf("couldn't reach back end %q", backend.Name), err)
@@ -71,6 +68,19 @@ func (a *admission) open() *refusal {
 	}
 	a.start(backend, version, station, upstream)
 	return nil
+}
+
+// enrolled is the identity the back end is told: a station may spell its own in
+// another case (identifierString, OCPP 2.0.1 part 2 §2.1), but at a back end
+// that compares with case it would be somebody else.
+func (a *admission) enrolled() ocpp.Identity {
+	if a.proven.Station.Identity == a.claim.Identity.Name {
+		return a.claim.Identity
+	}
+	if id, err := ocpp.ParseIdentity(a.proven.Station.Identity); err == nil && id.Key() == a.claim.Identity.Key() {
+		return id
+	}
+	return a.claim.Identity
 }
 
 // versions returns what the back end is offered: the station's subprotocols in
@@ -114,7 +124,7 @@ func (a *admission) replace(ctx context.Context, key string) *refusal {
 	}
 	if !old.ending.Load() {
 		if a.proven.Profile == 1 {
-			ping, cancel := context.WithTimeout(ctx, aliveWithin)
+			ping, cancel := context.WithTimeout(ctx, a.settings.limits.Alive)
 			err := old.station.Ping(ping)
 			cancel()
 			if ctx.Err() != nil {

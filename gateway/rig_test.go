@@ -90,6 +90,8 @@ type door struct {
 	err     error
 	after   func() // runs between the proof and Admit's return
 	profile int    // 0: from the claim
+	// enrolled spells identities, by key; others are as they came.
+	enrolled map[string]string
 }
 
 func (d *door) Admit(_ context.Context, c fleet.Claim) (fleet.Admission, error) {
@@ -100,6 +102,9 @@ func (d *door) Admit(_ context.Context, c fleet.Claim) (fleet.Admission, error) 
 		return fleet.Admission{}, d.err
 	}
 	a := fleet.Admission{Station: fleet.Station{Identity: c.Identity.Name, Vendor: "ACME", Model: "M1"}, Profile: 2}
+	if name, ok := d.enrolled[c.Identity.Key()]; ok {
+		a.Station.Identity = name
+	}
 	if !c.TLS {
 		a.Profile = 1
 	}

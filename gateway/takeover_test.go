@@ -242,3 +242,27 @@ func TestEndIf(t *testing.T) {
 		t.Error("the other session was ended")
 	}
 }
+
+// Half-open sockets are normal on mobile links: a profile 1 session that no
+// longer answers a ping gives way.
+func TestProfile1DisplacesTheDead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(cfg *gateway.Config, r *rig) {
+		plain(cfg, r)
+		cfg.Limits.Alive = 50 * time.Millisecond
+	})
+	if _, err := r.dial(t, nil, request("/ocpp/CS-1", nil)); err != nil { // reads nothing, so answers no ping
+		t.Fatal(err)
+	}
+	dead := r.csms.next(t)
+	t.Cleanup(func() { dead.conn.Close() })
+	station, err := r.dial(t, nil, request("/ocpp/CS-1", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.wantClose(t, 1001)
+	b := r.csms.next(t)
+	t.Cleanup(func() { b.conn.Close() })
+	station.send(t, `[2,"1","Heartbeat",{}]`)
+	b.want(t, `[2,"1","Heartbeat",{}]`)
+}
