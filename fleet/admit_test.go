@@ -142,6 +142,7 @@ func TestAdmitCertificate(t *testing.T) {
 		{"A00.FR.404 outside CA with the operator's name is no factory's", "CS-3", edit("SN-3", func(c *x509.Certificate) { c.Subject.Organization = []string{organisation} }), false, ""},
 		{"pinned factory certificate", "CS-F", []*x509.Certificate{pinned}, true, ""},
 		{"not the pinned one", "CS-F", edit("SN-F", nil), true, "pinned"},
+		{"not the pinned one, with the operator's name", "CS-F", edit("SN-F", func(c *x509.Certificate) { c.Subject.Organization = []string{organisation} }), false, "pinned"},
 		{"no common name", "CS-3", edit("", nil), true, "0 common names"},
 		{"two common names", "CS-3", edit("SN-3", func(c *x509.Certificate) {
 			c.Subject.ExtraNames = append(c.Subject.ExtraNames, attribute("SN-3"), attribute("SN-1"))

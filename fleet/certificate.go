@@ -125,8 +125,10 @@ func (s *Service) proves(l *leaf, st *Station, now time.Time) certificateVerdict
 	}
 	operators := len(l.cert.Subject.Organization) == 1 && l.cert.Subject.Organization[0] == s.cfg.Organisation
 	// A00.FR.406: an outside certificate without the operator's O is the maker's.
-	v.factory = !l.own && !operators && !(l.recorded && l.record.Station == keyOf(st))
-	if v.factory && st.FactoryHash != "" {
+	unrecorded := !l.own && !(l.recorded && l.record.Station == keyOf(st))
+	v.factory = unrecorded && !operators
+	// Every outside CA can write the operator's O: it gets nobody round a pin.
+	if unrecorded && st.FactoryHash != "" {
 		if sum := sha256.Sum256(l.cert.Raw); hex.EncodeToString(sum[:]) != st.FactoryHash {
 			return certificateVerdict{refused: "factory certificate is not the pinned one"}
 		}

@@ -57,8 +57,7 @@ func (s *Service) certificateRequest(ctx context.Context, sess Session, payload 
 		}
 	}
 	if refused != nil {
-		s.log.Warn("certificate request refused", slog.String("station", keyOfSession(sess)), slog.String("session", sess.ID()), slog.String("reason", refused.reason))
-		s.note(ctx, keyOfSession(sess), "certificate request refused: "+refused.reason)
+		s.tellRefused(ctx, sess, refused.reason)
 		return Verdict{Act: Answer, Payload: answer(ocpp.StatusRejected, refused.code, refused.public), Reason: refused.reason}, nil
 	}
 	return Verdict{Act: Answer, Payload: answer(ocpp.StatusAccepted, "", ""), Reason: "order " + order.ID,
@@ -66,6 +65,22 @@ func (s *Service) certificateRequest(ctx context.Context, sess Session, payload 
 			failpoint.Hit("fleet.answered")
 			s.work(ctx, sess, &order)
 		}}, nil
+}
+
+const tooOften = "station asks for certificates too often"
+
+// tellRefused tells the operator. Every reason but tooOften costs the station a
+// token; that one is told once in a row, so that a flood makes no flood of lines.
+func (s *Service) tellRefused(ctx context.Context, sess Session, reason string) {
+	key := keyOfSession(sess)
+	s.mu.Lock()
+	known := s.noted[key+"\x00csr"] == reason
+	s.noted[key+"\x00csr"] = reason
+	s.mu.Unlock()
+	if !known || reason != tooOften {
+		s.log.Warn("certificate request refused", slog.String("station", key), slog.String("session", sess.ID()), slog.String("reason", reason))
+	}
+	s.note(ctx, key, "certificate request refused: "+reason)
 }
 
 // refusedRequest is why a CSR is answered Rejected: public goes to the station.
@@ -78,12 +93,6 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 	invalid := func(reason string) (Order, *refusedRequest) {
 		return Order{}, &refusedRequest{ocpp.ReasonInvalidCSR, "the request was refused", reason}
 	}
-	switch request.CertificateType {
-	case "", ocpp.ChargingStationCertificate:
-	default:
-		return Order{}, &refusedRequest{ocpp.ReasonUnsupportedRequest, "no hierarchy for this certificate type",
-			fmt.Sprintf("no hierarchy issues certificates of type %.64q", request.CertificateType)}
-	}
 	key, now := keyOfSession(sess), s.clock()
 	s.mu.Lock()
 	left := s.csrs.left(key, now)
@@ -92,7 +101,13 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 	}
 	s.mu.Unlock()
 	if left < 1 {
-		return Order{}, &refusedRequest{ocpp.ReasonUnsupportedRequest, "too many requests", "station asks for certificates too often"}
+		return Order{}, &refusedRequest{ocpp.ReasonUnsupportedRequest, "too many requests", tooOften}
+	}
+	switch request.CertificateType {
+	case "", ocpp.ChargingStationCertificate:
+	default:
+		return Order{}, &refusedRequest{ocpp.ReasonUnsupportedRequest, "no hierarchy for this certificate type",
+			fmt.Sprintf("no hierarchy issues certificates of type %.64q", request.CertificateType)}
 	}
 	csr, err := ca.ParseCSR([]byte(request.CSR))
 	if err != nil {

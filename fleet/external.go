@@ -35,7 +35,8 @@ func (s *Service) rememberKey(sess Session, request *ocpp.SignCertificateRequest
 	if s.asked[key] == nil {
 		s.asked[key] = askedKeys{}
 	}
-	if len(s.asked[key]) < maxAskedTypes {
+	// A type that is there already gives way to its renewal, however many there are.
+	if _, again := s.asked[key][request.CertificateType]; again || len(s.asked[key]) < maxAskedTypes {
 		s.asked[key][request.CertificateType] = csr.Key.Hash()
 	}
 }

@@ -16,8 +16,17 @@ import (
 const pncVendor = "org.openchargealliance.iso15118pnc"
 
 // Interest says whether Message wants to see this base action. Everything else
-// goes on as it came.
+// goes on as it came. A spelling that differs only by case or white space is of
+// interest too: there is no such action, but peers exist that would obey it.
 func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool {
+	for _, known := range []string{
+		ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionDataTransfer, ocpp.ActionCertificateSigned,
+		ocpp.ActionChangeConfiguration, ocpp.ActionSetVariables, ocpp.ActionSetNetworkProfile,
+	} {
+		if strings.EqualFold(strings.TrimSpace(action), known) {
+			action = known
+		}
+	}
 	if d == ocpp.FromStation {
 		switch action {
 		case ocpp.ActionBootNotification, ocpp.ActionSignCertificate:
@@ -62,8 +71,8 @@ func (s *Service) Message(ctx context.Context, sess Session, m Message) Verdict 
 		v, err = s.setVariables(sess, m)
 	case m.Action == ocpp.ActionSetNetworkProfile:
 		v, err = s.setNetworkProfile(sess, m)
-	default:
-		return Verdict{Act: Pass}
+	default: // a guarded action, misspelt
+		return Verdict{Act: Refuse, Code: ocpp.NotImplemented, Reason: "action differs from a guarded one only by case or white space"}
 	}
 	if err != nil {
 		code := ocpp.FormatViolation

@@ -25,10 +25,15 @@ func TestInterest(t *testing.T) {
 			"SetVariables": v2, "SetNetworkProfile": v2},
 	}
 	actions := []string{"BootNotification", "SignCertificate", "DataTransfer", "CertificateSigned", "ChangeConfiguration", "SetVariables",
-		"SetNetworkProfile", "Heartbeat", "MeterValues", "signcertificate", "Reset", "InstallCertificate", ""}
+		"SetNetworkProfile", "Heartbeat", "MeterValues", "Reset", "InstallCertificate", ""}
 	for d, wanted := range want {
 		for _, action := range actions {
 			for _, v := range all {
+				for _, variant := range []string{strings.ToLower(action), strings.ToUpper(action), action + " "} {
+					if r.svc.Interest(v, d, variant) != slices.Contains(wanted[action], v) {
+						t.Errorf("Interest(%s, %s, %q) differs from that of %q", v, d, variant, action)
+					}
+				}
 				if got := r.svc.Interest(v, d, action); got != slices.Contains(wanted[action], v) {
 					t.Errorf("Interest(%s, %s, %q) = %v", v, d, action, got)
 				}
@@ -129,6 +134,8 @@ func TestBackEndCannotLockOut(t *testing.T) { // promise 4, threat A6
 		{"other organisation", "SetVariables", set(entry("SecurityCtrlr", "OrganizationName", "Other")), []ocpp.Version{ocpp.V201, ocpp.V21}, b},
 		{"harmless variable", "SetVariables", set(harmless), []ocpp.Version{ocpp.V201, ocpp.V21}, 0},
 		{"network profile", "SetNetworkProfile", profile, []ocpp.Version{ocpp.V201, ocpp.V21}, b},
+		{"password in a network profile", "SetNetworkProfile", strings.Replace(profile, `"ocppTransport"`, `"basicAuthPassword":"x","ocppTransport"`, 1), []ocpp.Version{ocpp.V21}, b | o},
+		{"identity in a network profile", "SetNetworkProfile", strings.Replace(profile, `"ocppTransport"`, `"identity":"x","ocppTransport"`, 1), []ocpp.Version{ocpp.V21}, b | o},
 	} {
 		t.Run(tt.action+"/"+tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -203,6 +210,11 @@ func TestAmbiguousMessagesAreRefused(t *testing.T) { // promise 13, threat B4
 			t.Errorf("%s %s: %+v", tt.action, tt.payload, v)
 		}
 	}
+	for _, action := range []string{"changeConfiguration", "CHANGECONFIGURATION", "ChangeConfiguration ", "\tcertificateSigned"} {
+		if v := s.judge(ocpp.FromCSMS, action, `{"key":"AuthorizationKey","value":"1"}`); v.Act != fleet.Refuse || v.Code != ocpp.NotImplemented {
+			t.Errorf("action %q: %+v", action, v)
+		}
+	}
 	v := r.svc.Message(t.Context(), s, fleet.Message{Direction: ocpp.FromStation, Action: "SignCertificate", Head: ocpp.Head{Type: ocpp.Send}, Payload: []byte(`{}`)})
 	if v.Act != fleet.Drop {
 		t.Errorf("SEND: %+v", v)
@@ -258,6 +270,18 @@ func TestBackEndCertificates(t *testing.T) { // threat C5
 	r.svc.Answered(t.Context(), s, call, ocpp.Head{Type: ocpp.CallResult, Payload: []byte(`{"status":"Accepted"}`)})
 	if rec, known, err := r.auth.Status(t.Context(), good); err != nil || !known || !rec.External || rec.Station != "cs-1" {
 		t.Errorf("record = %+v, %v", rec, err)
+	}
+	s.close()
+
+	s = r.openWith(adm, ocpp.V21, fleet.SecurityBackend, nil)
+	for _, kind := range []string{"", "V2GCertificate", "V2G20Certificate", "Made up", "ChargingStationCertificate"} {
+		renewal := newKey(t)
+		s.judge(ocpp.FromStation, "SignCertificate", marshal(t, map[string]any{"csr": csrPEM(t, renewal, "anything", "any"), "certificateType": kind}))
+		v := s.judge(ocpp.FromCSMS, "CertificateSigned", marshal(t, map[string]any{"certificateType": kind,
+			"certificateChain": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.sign(template(), renewal).Raw}))}))
+		if passed := v.Act == fleet.Pass; passed != (kind != "Made up") {
+			t.Errorf("backend, renewal of %q: %+v", kind, v) // the fifth type is one too many
+		}
 	}
 	s.close()
 

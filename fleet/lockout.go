@@ -93,10 +93,14 @@ func (s *Service) setNetworkProfile(sess Session, m Message) (Verdict, error) {
 	if err := ocpp.DecodeStrict(m.Payload, &set); err != nil {
 		return Verdict{}, err
 	}
+	reason := "another network profile could lead the station past the gateway"
 	if sess.Security() != SecurityBollard {
-		return Verdict{Act: Pass}, nil
+		if set.ConnectionData.BasicAuthPassword == "" && set.ConnectionData.Identity == "" {
+			return Verdict{Act: Pass}, nil
+		}
+		reason = "a new credential would lock the station out: `bollard station password` changes it"
 	}
-	return Verdict{Act: Answer, Reason: "SetNetworkProfile: another network profile could lead the station past the gateway",
+	return Verdict{Act: Answer, Reason: "SetNetworkProfile: " + reason,
 		Payload: ocpp.GenericStatus{Status: ocpp.StatusRejected,
 			StatusInfo: &ocpp.StatusInfo{ReasonCode: ocpp.ReasonUnsupportedRequest, AdditionalInfo: "network profile " + lockoutReason}}}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -280,6 +281,21 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 	if refused != 5 {
 		t.Errorf("%d of 15 refused, want 5", refused)
+	}
+}
+
+// A flood of refused requests costs the operator a line per token, not per frame.
+func TestRefusedRequestsDontFillTheLog(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s, _ := r.basic("CS-1", ocpp.V201, nil)
+	for i := range 200 {
+		if v := s.judge(ocpp.FromStation, "SignCertificate", marshal(t, map[string]any{"csr": "x", "certificateType": fmt.Sprint("Kind", i)})); v.Act != fleet.Answer {
+			t.Fatalf("verdict = %+v", v)
+		}
+	}
+	if n := strings.Count(r.logged(), "certificate request refused"); n != 11 {
+		t.Errorf("%d log lines of 200 refusals, want one per token and one", n)
 	}
 }
 
