@@ -29,7 +29,7 @@ func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 	}
 	if d == ocpp.FromStation {
 		switch action {
-		case ocpp.ActionBootNotification, ocpp.ActionSignCertificate:
+		case ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionSecurityEvent:
 			return true
 		case ocpp.ActionDataTransfer:
 			return v == ocpp.V16
@@ -61,6 +61,8 @@ func (s *Service) Message(ctx context.Context, sess Session, m Message) Verdict 
 		v, err = s.boot(ctx, sess, m)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionSignCertificate:
 		v, err = s.signCertificate(ctx, sess, m)
+	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionSecurityEvent:
+		v, err = s.securityEvent(ctx, sess, m)
 	case m.Action == ocpp.ActionDataTransfer:
 		v, err = s.dataTransfer(ctx, sess, m)
 	case m.Action == ocpp.ActionCertificateSigned:

@@ -25,6 +25,8 @@ type live struct {
 	again   bool // and is to run once more
 	unseen  bool // what the session proved couldn't be recorded yet
 	stop    []func() bool
+
+	post postbox // copies for the back end
 }
 
 // open registers a session and starts the clock toward its plan.
@@ -40,6 +42,7 @@ func (s *Service) open(sess Session) *live {
 		l.mu.Unlock()
 		if !wait {
 			l.markReady(s)
+			l.openPost(s, true)
 		}
 	})
 	return l
@@ -100,6 +103,7 @@ func (l *live) later(s *Service, d time.Duration, f func()) {
 // Rejected nothing may be sent until the next one (B03.FR.03); Pending allows
 // variables and certificates (B02.FR.01).
 func (l *live) bootAnswered(s *Service, status string) {
+	l.openPost(s, status == "Accepted")
 	if status == "Accepted" || status == "Pending" {
 		l.markReady(s)
 		return
@@ -112,6 +116,7 @@ func (l *live) bootAnswered(s *Service, status string) {
 func (l *live) bootSent() {
 	l.mu.Lock()
 	l.booted = true
+	l.post.open = false // until the back end has answered
 	l.mu.Unlock()
 }
 

@@ -142,6 +142,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-sweep.C:
 			s.sweep(ctx)
 		case <-plan.C:
+			s.sweepOutbox(ctx)
 			for _, l := range s.allLive() {
 				l.poke(s)
 			}

@@ -17,6 +17,8 @@ var (
 // its ledger events, before the method returns, and all of it happens or none.
 // Methods are safe for concurrent use.
 type Store interface {
+	EventStore
+
 	// AddStations adds all or none; ErrStationExists names the first clash of
 	// identity key or serial.
 	AddStations(ctx context.Context, stations []Station, events ...ledger.Event) error
