@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"bollard/ca/quality"
 	"bollard/keys"
 )
 
@@ -22,6 +23,8 @@ type Config struct {
 	Organisation string // O of every certificate (A00.FR.509)
 	Country      string // C of CA certificates, ISO 3166 alpha-2; may be ""
 	Keys         KeyOpener
+	// Blocked holds keys that are never certified; nil for none.
+	Blocked *quality.Blocklist
 	// Keeper makes and keeps the keys of server certificates. Only
 	// ServerCertificates and Init need it.
 	Keeper *keys.Keeper

@@ -3,6 +3,8 @@ package ca
 import (
 	"context"
 	"fmt"
+
+	"bollard/ca/quality"
 )
 
 // claim is a key on its way into a record.
@@ -11,10 +13,13 @@ type claim struct {
 	holders int
 }
 
-// claimKey refuses keys that belong to a CA, another station or another
-// purpose, and holds the key until releaseKey: two stations that come with one
+// claimKey refuses keys that are on a block list or belong to a CA, another
+// station or another purpose, and holds the key until releaseKey: two stations that come with one
 // key at the same moment can't both find it free.
 func (a *Authority) claimKey(ctx context.Context, order Order, profile Profile) error {
+	if err := quality.Check(order.Key.public, quality.Policy{Blocked: a.cfg.Blocked}); err != nil {
+		return err
+	}
 	hash := order.Key.Hash()
 	if err := a.hold(hash, profile.Role+"\x00"+order.Station); err != nil {
 		return err

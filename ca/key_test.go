@@ -3,61 +3,37 @@ package ca
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"math/big"
-	"strings"
 	"testing"
+
+	"bollard/ca/quality"
 )
 
-// Promise 6: moduli anybody can factor are refused.
+// Promise 6: moduli anybody can factor are refused. Package quality has the
+// tests of each weakness; this one is for the wire between.
 func TestWeakRSAKeys(t *testing.T) {
 	t.Parallel()
-	prime := func(bits int) *big.Int {
-		p, err := rand.Prime(rand.Reader, bits)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
 	}
-	p := prime(1024)
-	next := new(big.Int).Add(p, big.NewInt(2))
-	for !next.ProbablyPrime(20) {
-		next.Add(next, big.NewInt(2))
+	if err := checkKey(key.Public()); err != nil {
+		t.Errorf("a good key: %v", err)
 	}
-	// 65537^a·65537^b modulo every prime of M: what the faulty generator makes.
-	m := big.NewInt(1)
-	for _, q := range smallPrimes[1:39] {
-		m.Mul(m, big.NewInt(q))
-	}
-	residue := new(big.Int).Exp(big.NewInt(65537), big.NewInt(4711), m)
-	infineon := new(big.Int).Lsh(m, uint(2047-m.BitLen()))
-	infineon.Add(infineon, residue)
-	if infineon.Bit(0) == 0 {
-		infineon.Add(infineon, m)
-	}
-	for infineon.BitLen() < 2048 || smallFactor(infineon) {
-		infineon.Add(infineon, new(big.Int).Lsh(m, uint(2047-m.BitLen())))
-	}
-	for name, tt := range map[string]struct {
-		n    *big.Int
-		e    int
-		want string
+	square := new(big.Int).Mul(key.Primes[0], key.Primes[0])
+	for _, tt := range []struct {
+		name string
+		key  rsa.PublicKey
+		want quality.Reason
 	}{
-		"small factor": {new(big.Int).Mul(big.NewInt(751), prime(2040)), 65537, "small prime factor"},
-		"close primes": {new(big.Int).Mul(p, next), 65537, "too close"},
-		"ROCA":         {infineon, 65537, "ROCA"},
-		"exponent":     {new(big.Int).Mul(prime(1024), prime(1024)), 3, "exponent 3"},
+		{"close primes", rsa.PublicKey{N: square, E: 65537}, quality.ClosePrimes},
+		{"small factor", rsa.PublicKey{N: new(big.Int).Lsh(key.Primes[0], 1024), E: 65537}, quality.SmallFactor},
+		{"exponent", rsa.PublicKey{N: key.N, E: 3}, quality.Exponent},
 	} {
-		if err := checkKey(&rsa.PublicKey{N: tt.n, E: tt.e}); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s (%d bits): got %v, want %q", name, tt.n.BitLen(), err, tt.want)
-		}
-	}
-	for range 5 {
-		key, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := checkKey(key.Public()); err != nil {
-			t.Errorf("a good key: %v", err)
+		var refused *quality.Error
+		if err := checkKey(&tt.key); !errors.As(err, &refused) || refused.Reason != tt.want {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"bollard/admin"
 	"bollard/ca"
+	"bollard/ca/quality"
 	"bollard/fleet"
 	"bollard/internal/config"
 	"bollard/keys"
@@ -26,6 +27,7 @@ type app struct {
 	log       *slog.Logger
 	store     *store.Store
 	keeper    *keys.Keeper
+	blocked   *quality.Blocklist
 	authority *ca.Authority
 	fleet     *fleet.Service
 	seal      *sealer
@@ -51,13 +53,17 @@ func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger
 	if info, err := os.Stat(database); errors.Is(err, fs.ErrNotExist) || (err == nil && info.Size() == 0) {
 		return nil, admin.Failedf("restore it from a backup; `bollard init` starts anew in another directory", "the database %s is missing or empty", database)
 	}
+	blocked, err := quality.Load(dir)
+	if err != nil {
+		return nil, admin.Failedf("mend or remove the file; no certificate is issued without its block lists", "%v", err)
+	}
 	db, err := store.Open(ctx, store.Config{Path: database, Clock: time.Now})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, blocked.Close())
 	}
-	a := &app{dir: dir, cfg: cfg, log: log, store: db, keeper: keeper, seal: seal}
+	a := &app{dir: dir, cfg: cfg, log: log, store: db, keeper: keeper, blocked: blocked, seal: seal}
 	if err := a.openServices(ctx, refused); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, a.Close())
 	}
 	return a, nil
 }
@@ -67,6 +73,7 @@ func (a *app) openServices(ctx context.Context, refused func(class string)) erro
 		Store:        a.store,
 		Organisation: a.cfg.Organisation,
 		Country:      a.cfg.Country,
+		Blocked:      a.blocked,
 		Keeper:       a.keeper,
 		Clock:        time.Now,
 		Log:          a.log,
@@ -104,8 +111,8 @@ func (a *app) adminConfig() admin.Config {
 	}
 }
 
-// Close closes the database; the lock is the caller's.
-func (a *app) Close() error { return a.store.Close() }
+// Close closes the database and the block lists; the lock is the caller's.
+func (a *app) Close() error { return errors.Join(a.store.Close(), a.blocked.Close()) }
 
 func openKeeper(dir string, cfg *config.File) (*keys.Keeper, error) {
 	return keys.New(keys.Config{Dir: filepath.Join(dir, keysName), Passphrase: keyPassphrase(dir, cfg.Keys.PassphraseFile)})
