@@ -31,6 +31,7 @@ type Store interface {
 // Config of the operations.
 type Config struct {
 	Fleet     *fleet.Service
+	Registrar *fleet.Registrar
 	Authority *ca.Authority
 	Store     Store
 	// Live is the directory of live sessions; nil when no server runs in this process.
@@ -53,6 +54,7 @@ func New(cfg Config) *Registry {
 	o := &operations{cfg: cfg}
 	r := &Registry{operations: map[string]operation{}}
 	o.registerStations(r)
+	o.registerRegistration(r)
 	o.registerCertificates(r)
 	o.registerTrust(r)
 	o.registerStatus(r)

@@ -30,6 +30,7 @@ type app struct {
 	blocked   *quality.Blocklist
 	authority *ca.Authority
 	fleet     *fleet.Service
+	registrar *fleet.Registrar
 	seal      *sealer
 }
 
@@ -96,6 +97,7 @@ func (a *app) openServices(ctx context.Context, refused func(class string)) erro
 		return err
 	}
 	a.authority, a.fleet = authority, service
+	a.registrar = fleet.NewRegistrar(service, a.store)
 	return nil
 }
 
@@ -106,7 +108,7 @@ func (a *app) operations() *admin.Registry {
 
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
-		Fleet: a.fleet, Authority: a.authority, Store: a.store,
+		Fleet: a.fleet, Registrar: a.registrar, Authority: a.authority, Store: a.store,
 		Seal: a.seal.Seal, Clock: time.Now, Log: a.log,
 	}
 }

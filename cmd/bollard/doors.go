@@ -16,7 +16,8 @@ import (
 // else is opened, so that an address in use is found first.
 type doors struct {
 	ocpp   []net.Listener
-	status net.Listener // nil: not configured, as the following
+	pki    net.Listener // nil: not configured, as the following
+	status net.Listener
 	admin  net.Listener
 	socket net.Listener
 }
@@ -45,7 +46,7 @@ func (d *doors) open(ctx context.Context, dir string, cfg *config.File) error {
 	for _, one := range []struct {
 		key, address string
 		into         *net.Listener
-	}{{"listen.status", cfg.Listen.Status, &d.status}, {"listen.admin", cfg.Listen.Admin, &d.admin}} {
+	}{{"listen.pki", cfg.Listen.PKI, &d.pki}, {"listen.status", cfg.Listen.Status, &d.status}, {"listen.admin", cfg.Listen.Admin, &d.admin}} {
 		if one.address == "" {
 			continue
 		}
@@ -72,7 +73,7 @@ func bind(ctx context.Context, key, address string) (net.Listener, error) {
 
 // Close closes what is still open; servers that ran have closed theirs.
 func (d *doors) Close() {
-	for _, l := range append(d.ocpp, d.status, d.admin, d.socket) {
+	for _, l := range append(d.ocpp, d.pki, d.status, d.admin, d.socket) {
 		if l == nil {
 			continue
 		}
@@ -86,6 +87,9 @@ func (d *doors) addresses() addresses {
 	var a addresses
 	for _, l := range d.ocpp {
 		a.OCPP = append(a.OCPP, l.Addr().String())
+	}
+	if d.pki != nil {
+		a.PKI = d.pki.Addr().String()
 	}
 	if d.status != nil {
 		a.Status = d.status.Addr().String()

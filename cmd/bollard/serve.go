@@ -25,6 +25,7 @@ type serveOptions struct {
 // addresses the server really listens on, as host:port; "" is not open.
 type addresses struct {
 	OCPP   []string // one a listener, in the configuration's order
+	PKI    string
 	Status string
 	Admin  string
 }
@@ -98,6 +99,9 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	if s.doors.admin != nil {
 		g.Go(func() error { return admin.ServeHTTP(late, s.doors.admin, s.monitor(ctx), drain, s.log) })
 	}
+	if s.doors.pki != nil {
+		g.Go(func() error { return s.servePKI(late) })
+	}
 	if s.doors.status != nil {
 		g.Go(func() error { return admin.ServeHTTP(late, s.doors.status, s.crls.handler(), drain, s.log) })
 	}
@@ -119,14 +123,17 @@ func (s *server) announce() {
 	for i, l := range s.cfg.Listen.OCPP {
 		s.log.Info("listening for stations", "address", at.OCPP[i], "profiles", fmt.Sprint(l.Profiles))
 	}
+	if at.PKI != "" {
+		s.log.Info("listening for enrolment", "address", at.PKI)
+	}
 	if at.Status != "" {
 		s.log.Info("listening for certificate status", "address", at.Status)
 	}
 	if at.Admin != "" {
 		s.log.Info("listening for monitoring", "address", at.Admin)
 	}
-	if s.cfg.Listen.PKI != "" || s.cfg.Listen.Firmware != "" {
-		s.log.Info("listen.pki and listen.firmware are not opened: this version has nothing to serve there")
+	if s.cfg.Listen.Firmware != "" {
+		s.log.Info("listen.firmware is not opened: this version has nothing to serve there")
 	}
 	s.log.Info("ready", "data", s.dir, "version", version())
 }

@@ -1,0 +1,373 @@
+package fleet
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"bollard/ca"
+	"bollard/ca/est"
+	"bollard/ledger"
+	"bollard/ocpp"
+)
+
+// WireEST marks the order of a request that came over EST: its certificate goes
+// back in the answer, never by CertificateSigned.
+const WireEST Wire = "est"
+
+// Proofs of an applicant, for the ledger.
+const (
+	proofSecret      = "one-time secret"
+	proofFactory     = "factory certificate"
+	proofCertificate = "certificate"
+)
+
+// certifyTimeout bounds an issue whether its requester waits for it or not: what
+// was begun is finished and recorded.
+const certifyTimeout = 30 * time.Second
+
+// What the peer may know: the operator's reasons stay here.
+const (
+	publicUnproven    = "give the station's certificate, or its identity and one-time secret"
+	publicCertificate = "the certificate proves no station that may enrol here"
+	publicBusy        = "too many requests"
+)
+
+var _ est.Registrar = (*Registrar)(nil)
+
+// applicant is a station that proved itself for enrolment.
+type applicant struct {
+	*Registrar
+	station string // key
+	proof   string
+	leaf    *leaf  // what proved it; nil: the one-time secret did
+	secret  []byte // stored hash of the one-time secret that proved it
+	notes   []string
+}
+
+// Station names the applicant.
+func (a *applicant) Station() string { return a.station }
+
+// Prove finds out whose request it is: a one-time secret decides where one is
+// presented, a certificate where none is. A renewal is proven by the
+// certificate alone.
+func (r *Registrar) Prove(ctx context.Context, claim est.Claim) (est.Applicant, error) {
+	s, now := r.service, r.service.clock()
+	var presented *leaf
+	untrusted := ""
+	if len(claim.Certificates) > 0 {
+		var err error
+		if presented, untrusted, err = s.judgeChain(ctx, claim.Certificates, nil, now); err != nil {
+			return nil, err
+		}
+	}
+	var a *applicant
+	var err error
+	switch {
+	case claim.Basic != nil && !claim.Renewal:
+		a, err = r.proveSecret(ctx, claim, presented, now)
+	case presented != nil:
+		a, err = r.proveCertificate(ctx, claim, presented, now)
+	case len(claim.Certificates) > 0:
+		err = r.refuse(claim, "", refusedCertificate, untrusted, http.StatusForbidden, publicCertificate)
+	case claim.Renewal:
+		err = r.refuse(claim, "", refusedCertificate, "a renewal without a certificate", http.StatusForbidden, "a renewal needs the certificate to be renewed in TLS")
+	default:
+		err = &est.Refusal{Status: http.StatusUnauthorized, Public: publicUnproven, Reason: "nothing was presented"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (r *Registrar) proveSecret(ctx context.Context, claim est.Claim, presented *leaf, now time.Time) (*applicant, error) {
+	s := r.service
+	// The same look-ups and the same hash whoever is named.
+	id, idErr := ocpp.ParseIdentity(claim.Basic.User)
+	key := id.Key()
+	reg, stored, err := r.store.Registration(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.store.Station(ctx, key)
+	if err != nil && !errors.Is(err, ErrUnknownStation) {
+		return nil, fmt.Errorf("couldn't look up the station: %w", err)
+	}
+	known := err == nil && idErr == nil
+	right := r.right(reg, stored && known, claim.Basic.Secret)
+	reason, class := "", refusedPassword
+	switch {
+	case !known:
+		reason, class, key = "identity is not enrolled", refusedUnknown, ""
+	case !stored:
+		reason = fmt.Sprintf("no one-time secret is set: `bollard station enrol-secret %s` makes one", st.Identity)
+	case !right:
+		reason = "wrong one-time secret"
+	case !now.Before(reg.ExpiresAt):
+		reason = fmt.Sprintf("one-time secret expired: `bollard station enrol-secret %s` makes another", st.Identity)
+	case s.namesAnother(presented, &st):
+		reason, class = "presented another station's certificate beside the one-time secret", refusedCertificate
+	default:
+		return &applicant{Registrar: r, station: key, proof: proofSecret, secret: reg.Hash}, nil
+	}
+	// Over budget the answer changes, the right secret is still taken: a stranger
+	// must not be able to keep a station out.
+	budget := id.Key()
+	over := s.budget.over(budget, claim.Source)
+	s.budget.failed(budget, claim.Source)
+	if over {
+		refused := r.refuse(claim, key, refusedBusy, reason, http.StatusTooManyRequests, publicBusy)
+		refused.RetryAfter = busyRetry
+		return nil, refused
+	}
+	return nil, r.refuse(claim, key, class, reason, http.StatusUnauthorized, publicUnproven)
+}
+
+// proveCertificate finds the station a certificate belongs to and lets the
+// rules of the front door judge it (certificate.go).
+func (r *Registrar) proveCertificate(ctx context.Context, claim est.Claim, presented *leaf, now time.Time) (*applicant, error) {
+	s := r.service
+	refuse := func(key, reason, public string) (*applicant, error) {
+		return nil, r.refuse(claim, key, refusedCertificate, reason, http.StatusForbidden, public)
+	}
+	st, err := r.holder(ctx, presented)
+	if errors.Is(err, ErrUnknownStation) {
+		return refuse("", "certificate belongs to no enrolled station", publicCertificate)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("couldn't look up the station of a certificate: %w", err)
+	}
+	key := keyOf(&st)
+	v := s.proves(presented, &st, now)
+	switch {
+	case v.refused != "":
+		return refuse(key, v.refused, publicCertificate)
+	case claim.Renewal && v.factory:
+		return refuse(key, "a renewal was asked for with the factory certificate", "a factory certificate isn't renewed here: use simpleenroll")
+	case claim.Renewal && !(presented.recorded && presented.record.Station == key):
+		return refuse(key, "certificate to be renewed is not on record", publicCertificate)
+	}
+	a := &applicant{Registrar: r, station: key, proof: proofCertificate, leaf: presented, notes: v.notes}
+	if v.factory {
+		a.proof = proofFactory
+	}
+	return a, nil
+}
+
+// holder is the station a certificate names: by our records, by its common
+// name, or because it is pinned.
+func (r *Registrar) holder(ctx context.Context, l *leaf) (Station, error) {
+	if l.recorded && l.record.Station != "" {
+		return r.service.store.Station(ctx, l.record.Station)
+	}
+	st, err := r.store.StationBySerial(ctx, l.cert.Subject.CommonName)
+	if err == nil || !errors.Is(err, ErrUnknownStation) {
+		return st, err
+	}
+	sum := sha256.Sum256(l.cert.Raw)
+	return r.store.StationByFactory(ctx, hex.EncodeToString(sum[:]))
+}
+
+func (r *Registrar) refuse(claim est.Claim, key, class, reason string, status int, public string) *est.Refusal {
+	named := Claim{Source: claim.Source, Listener: "pki", Identity: ocpp.Identity{Name: key}}
+	if key == "" && claim.Basic != nil {
+		named.Identity.Name = claim.Basic.User
+	}
+	r.service.refuse(named, key, class, reason, status)
+	return &est.Refusal{Status: status, Public: public, Reason: reason}
+}
+
+// Certify issues the certificate for a request's key, in two phases and under
+// the reference of a durable order, or returns the one its key has already. One
+// request of a station at a time has its turn.
+func (a *applicant) Certify(ctx context.Context, csr ca.CSR) (*ca.Issued, error) {
+	s := a.service
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), certifyTimeout)
+	defer cancel()
+	if !s.mayAsk(a.station) {
+		return nil, &est.Refusal{Status: http.StatusTooManyRequests, Public: publicBusy, Reason: "station asks for certificates too often", RetryAfter: time.Minute}
+	}
+	release, err := s.takeTurn(ctx, a.station)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	st, err := s.store.Station(ctx, a.station)
+	if errors.Is(err, ErrUnknownStation) {
+		return nil, &est.Refusal{Status: http.StatusForbidden, Public: publicCertificate, Reason: "station was removed meanwhile"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if reason := s.estReason(&csr, &st); reason != "" {
+		if !slices.Contains(st.Warn, CheckCSRSubject) {
+			return nil, &est.Refusal{Status: http.StatusBadRequest, Public: reason, Reason: reason}
+		}
+		s.warned(ctx, a.station, CheckCSRSubject, reason)
+	}
+	issued, err := a.present(ctx, csr.Key)
+	if err != nil {
+		return nil, err
+	}
+	if a.secret != nil {
+		err := a.store.UseRegistration(ctx, a.station, a.secret, csr.Key.Hash(), ledger.Event{
+			Kind: "station.enrol-secret-used", Subject: a.station, Actor: "station:" + a.station, Data: map[string]string{"key": csr.Key.Hash()},
+		})
+		if errors.Is(err, ErrRegistrationUsed) {
+			return nil, &est.Refusal{Status: http.StatusForbidden, Public: "the one-time secret was used for another key",
+				Reason: fmt.Sprintf("one-time secret was used for another key: `bollard station enrol-secret %s` makes another", st.Identity)}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return a.fulfil(ctx, &st, &csr, issued)
+}
+
+// mayAsk takes from the station's budget of certificate requests.
+func (s *Service) mayAsk(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock()
+	if s.csrs.left(key, now) < 1 {
+		return false
+	}
+	s.csrs.take(key, now)
+	return true
+}
+
+// estReason is csrReason for requests that didn't come over OCPP: nobody told
+// their sender the operator's organisation before, so it may be missing.
+func (s *Service) estReason(csr *ca.CSR, st *Station) string {
+	if len(csr.Organisation) == 0 {
+		named := *csr
+		named.Organisation = []string{s.cfg.Organisation}
+		return s.csrReason(&named, st)
+	}
+	return s.csrReason(csr, st)
+}
+
+// present returns the certificate a key has already: an answer that got lost is
+// given again, never a second certificate. nil if the key is new; a *est.Refusal
+// where a renewal would keep its key (threat C13) or the key is somebody else's.
+func (a *applicant) present(ctx context.Context, key ca.ProvenKey) (*ca.Issued, error) {
+	refuse := func(format string, args ...any) (*ca.Issued, error) {
+		return nil, &est.Refusal{Status: http.StatusBadRequest, Public: "the key is in use already: make a new key pair", Reason: fmt.Sprintf(format, args...)}
+	}
+	if a.leaf != nil && spkiHash(a.leaf.cert) == key.Hash() {
+		return refuse("request repeats the key of the presented certificate: a renewal needs a new key pair (A02.FR.02)")
+	}
+	records, err := a.service.cfg.Authority.RecordsOfKey(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	found := ""
+	for _, r := range records {
+		switch {
+		case r.Station != a.station || !r.External && r.Profile != ca.ProfileStation:
+			return refuse("key belongs to certificate %s of %.64q", r.Serial, r.Station)
+		case r.State == ca.StateIntended, r.State == ca.StateOrphaned:
+			// Nobody ever got it.
+		case r.State != ca.StateIssued || r.External:
+			return refuse("key is that of certificate %s, which is %s: a new certificate needs a new key pair", r.Serial, r.State)
+		case found == "":
+			found = r.Serial
+		}
+	}
+	if found == "" {
+		return nil, nil
+	}
+	issued, err := a.service.cfg.Authority.Lookup(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	if !a.service.clock().Before(ca.RenewAt(issued.Certificate)) {
+		return refuse("key is that of certificate %s, which is due for renewal: a renewal needs a new key pair (A02.FR.02)", found)
+	}
+	return issued, nil
+}
+
+// fulfil drives the order of a request to its certificate. The steps survive a
+// crash at any point: what exists is found by its key or the order's reference.
+func (a *applicant) fulfil(ctx context.Context, st *Station, csr *ca.CSR, issued *ca.Issued) (*ca.Issued, error) {
+	s := a.service
+	sum := sha256.Sum256(csr.DER)
+	hash := hex.EncodeToString(sum[:])
+	order, known, err := s.store.OrderByCSR(ctx, a.station, hash)
+	if err != nil {
+		return nil, err
+	}
+	if issued == nil {
+		if !known {
+			now := s.clock()
+			order = Order{ID: newOrderID(), Station: a.station, CSR: csr.DER, CSRHash: hash, Wire: WireEST, State: OrderAccepted, CreatedAt: now, UpdatedAt: now}
+			if err := s.store.AddOrder(ctx, order, a.accepted(&order)); err != nil {
+				return nil, err
+			}
+			known = true
+		}
+		if issued, err = s.certify(ctx, st, csr.Key, order.ID); err != nil {
+			return nil, a.unissued(err)
+		}
+	}
+	if known && order.Serial != issued.Serial {
+		_, err := s.store.UpdateOrder(ctx, order.ID, func(o *Order) ([]ledger.Event, error) {
+			o.Wire, o.Serial = WireEST, issued.Serial
+			// If the answer doesn't arrive the station repeats its request.
+			return s.move(o, OrderDelivered, "", "station:"+o.Station), nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if st.RenewWanted {
+		_, err := s.store.UpdateStation(ctx, a.station, func(st *Station) ([]ledger.Event, error) {
+			st.RenewWanted, st.PlanNote = false, ""
+			return nil, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return issued, nil
+}
+
+func (a *applicant) accepted(o *Order) ledger.Event {
+	e := orderEvent(o, "order.accepted", "station:"+a.station)
+	e.Data["door"], e.Data["proof"] = string(WireEST), a.proof
+	if len(a.notes) > 0 {
+		e.Data["notes"] = fact(strings.Join(a.notes, "; "))
+	}
+	return e
+}
+
+// unissued tells what will never be issued from what may be later.
+func (a *applicant) unissued(err error) error {
+	var lint *ca.LintError
+	switch {
+	case errors.As(err, &lint):
+		return &est.Refusal{Status: http.StatusInternalServerError, Public: "the certificate can't be issued", Reason: err.Error()}
+	case permanent(err):
+		return &est.Refusal{Status: http.StatusBadRequest, Public: "the key is in use already: make a new key pair", Reason: err.Error()}
+	}
+	return err
+}
+
+// certify runs both phases for a station.
+func (s *Service) certify(ctx context.Context, st *Station, key ca.ProvenKey, reference string) (*ca.Issued, error) {
+	prepared, err := s.cfg.Authority.Prepare(ctx, ca.Order{
+		Profile: ca.ProfileStation, Key: key, Subject: ca.Subject{CommonName: st.Serial},
+		Station: keyOf(st), Requester: "station:" + keyOf(st), Reference: reference,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Authority.Issue(ctx, prepared)
+}
