@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // SIGTERM: the sessions are closed in order, the process ends with 0.
@@ -97,7 +98,11 @@ func TestRevocationEndsTheLiveSession(t *testing.T) {
 	}
 	connections := backend.acceptedConnections()
 	srv.cli("ca", "revoke", list[0].Serial, "--reason", "keyCompromise")
+	revoked := time.Now()
 	s.closed()
+	if took := time.Since(revoked); took > 5*time.Second {
+		t.Errorf("the live session ended %s after its certificate was revoked, not at once", took)
+	}
 	for range 3 {
 		if again, err := dialRaw(t, srv, e, tickets); err == nil {
 			again.conn.Net.Close()
