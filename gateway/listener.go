@@ -138,11 +138,10 @@ func (d *door) accept(ctx context.Context) error {
 		pause = 0
 		d.gateway.metrics.accepted.Inc()
 		limits := d.gateway.settings.Load().limits
-		guest, why := d.lobby.enter(conn, limits.PerSource)
-		if guest == nil {
-			d.failed(why, conn.RemoteAddr())
-			_ = conn.Close()
-			continue
+		guest, out := d.lobby.enter(conn, limits.PerSource)
+		if out != nil {
+			d.failed(classCrowd, out.RemoteAddr())
+			_ = out.Conn.Close() // its own goroutine, or net/http, sees the end
 		}
 		d.handshakes.Go(func() { d.receive(ctx, guest, limits.Handshake) })
 	}

@@ -1,13 +1,13 @@
 package gateway
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 )
 
 // maxLobby bounds the half-open connections of all sources together: each costs
@@ -16,38 +16,56 @@ const maxLobby = 8192
 
 // lobby holds the connections that have not sent a whole request yet. It bounds
 // them by source, and how many handshakes compute at the same time.
+//
+// When it is full, the one that has waited longest goes, not the newcomer: a
+// private APN hides a fleet behind one address, and an honest station is through
+// in a few round trips, while whoever only holds the door open is the oldest.
 type lobby struct {
 	desks chan struct{} // one token for each handshake that may compute
 
 	mu     sync.Mutex
-	total  int
-	source map[netip.Addr]int
+	all    *list.List // of *guest, oldest first
+	source map[netip.Addr]*list.List
 }
 
 func newLobby(atOnce int) *lobby {
-	return &lobby{desks: make(chan struct{}, atOnce), source: map[netip.Addr]int{}}
+	return &lobby{desks: make(chan struct{}, atOnce), all: list.New(), source: map[netip.Addr]*list.List{}}
 }
 
-// enter takes a connection in, or says why not.
-func (l *lobby) enter(conn net.Conn, perSource int) (*guest, string) {
-	from := sourceOf(conn.RemoteAddr())
+// enter takes a connection in and returns whom it pushed out, nil if nobody.
+func (l *lobby) enter(conn net.Conn, perSource int) (in, out *guest) {
+	in = &guest{Conn: conn, lobby: l, from: sourceOf(conn.RemoteAddr())}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.total >= maxLobby || l.source[from] >= perSource {
-		return nil, classCrowd
+	mine := l.source[in.from]
+	switch {
+	case mine != nil && mine.Len() >= perSource:
+		out, _ = mine.Front().Value.(*guest)
+	case l.all.Len() >= maxLobby:
+		out, _ = l.all.Front().Value.(*guest)
 	}
-	l.total++
-	l.source[from]++
-	return &guest{Conn: conn, lobby: l, from: from}, ""
+	if out != nil {
+		l.remove(out)
+	}
+	if mine = l.source[in.from]; mine == nil {
+		mine = list.New()
+		l.source[in.from] = mine
+	}
+	in.place, in.among = l.all.PushBack(in), mine.PushBack(in)
+	return in, out
 }
 
-func (l *lobby) leave(from netip.Addr) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.total--
-	if l.source[from]--; l.source[from] == 0 {
-		delete(l.source, from)
+// remove takes a guest out, once. The caller holds l.mu.
+func (l *lobby) remove(g *guest) {
+	if g.place == nil {
+		return
 	}
+	l.all.Remove(g.place)
+	mine := l.source[g.from]
+	if mine.Remove(g.among); mine.Len() == 0 {
+		delete(l.source, g.from)
+	}
+	g.place, g.among = nil, nil
 }
 
 // sourceOf is the address a peer is counted by: an IPv6 host has its whole /64.
@@ -71,7 +89,8 @@ type guest struct {
 	net.Conn
 	lobby *lobby
 	from  netip.Addr
-	left  atomic.Bool
+	place *list.Element // in lobby.all, nil once it has left; under lobby.mu
+	among *list.Element // in lobby.source; under lobby.mu
 
 	// Owned by the handshake's goroutine, and by nobody afterwards.
 	shaking  bool
@@ -120,9 +139,9 @@ func (g *guest) Close() error {
 }
 
 func (g *guest) leave() {
-	if g.left.CompareAndSwap(false, true) {
-		g.lobby.leave(g.from)
-	}
+	g.lobby.mu.Lock()
+	defer g.lobby.mu.Unlock()
+	g.lobby.remove(g)
 }
 
 type guestKey struct{}

@@ -153,7 +153,7 @@ const (
 	classNotTLS      = "not-tls"       // the first bytes are no TLS
 	classClosed      = "closed"        // the peer went away
 	classProtocol    = "protocol"      // anything else
-	classCrowd       = "too-many-open" // turned away before the handshake
+	classCrowd       = "too-many-open" // pushed out, half-open, by newer ones
 )
 
 // securityEvent is the OCPP name of what a failure means (OCPP 2.0.1 part 2
