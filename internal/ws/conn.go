@@ -39,6 +39,9 @@ type Conn struct {
 
 	reading sync.Mutex // held by Read and, at the end, by Close
 	readErr error      // sticky; under reading
+	// peerDone says that the peer's close frame, or its end, was read: it will
+	// say no more, and Close need not wait for it; under reading.
+	peerDone bool
 
 	state  sync.Mutex
 	closed bool        // Close was called; under state
@@ -88,6 +91,7 @@ func (c *Conn) Read(buf []byte) ([]byte, error) {
 	}
 	msg, err := c.next(buf[:0])
 	if err != nil {
+		c.peerDone = CloseStatus(err) >= 0
 		c.readErr = c.judge(err)
 		return buf[:0], c.readErr
 	}
@@ -278,13 +282,11 @@ func (c *Conn) awaitClose() {
 		}
 		if err != nil {
 			c.readErr = ErrClosed
-			if CloseStatus(err) >= 0 {
-				return
-			}
+			c.peerDone = CloseStatus(err) >= 0
 		}
 	}
-	if CloseStatus(c.readErr) >= 0 {
-		return // the peer has said all it will say
+	if c.peerDone {
+		return
 	}
 	c.sock.closeWrite()
 	_, _ = io.CopyN(io.Discard, c.sock.Conn, lingerBytes) // until the deadline at the latest

@@ -132,6 +132,29 @@ func TestCloseHandshakeIsQuick(t *testing.T) {
 	}
 }
 
+// A peer that answers the close and then keeps the TCP connection holds nobody up.
+func TestCloseDoesNotWaitForThePeersTCP(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, false, ws.Limits{}, "")
+	raw := dialRaw(t, r.Addr, "")
+	server := r.accept(t)
+	ours := readAll(server)
+	closed := make(chan time.Duration, 1)
+	go func() {
+		start := time.Now()
+		server.Close(ws.ClosePolicyViolation, "")
+		closed <- time.Since(start)
+	}()
+	raw.wantClose(t, ws.ClosePolicyViolation)
+	raw.send(t, frame(fin|opClose, []byte{0x03, 0xf0})) // 1008, and no more
+	if took := wait(t, closed, "Close"); took > ws.CloseWait/2 {
+		t.Errorf("Close took %v", took)
+	}
+	if err := wait(t, ours, "the server's end"); !errors.Is(err, ws.ErrClosed) {
+		t.Errorf("server got %v", err)
+	}
+}
+
 // The close frame of a violation reaches a peer that is still sending.
 func TestCloseFrameOutlivesUnreadData(t *testing.T) {
 	t.Parallel()
