@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"bollard/ca"
 	"bollard/ocpp"
 )
 
@@ -79,7 +80,7 @@ func (s *Service) Admit(ctx context.Context, claim Claim) (Admission, error) {
 	case claim.Basic != nil && st.Password != nil && basicProfile >= st.FloorProfile && slices.Contains(claim.Profiles, basicProfile):
 		return s.admitBasic(ctx, claim, st, basicProfile, presented, now)
 	case claim.TLS && len(claim.Certificates) > 0 && slices.Contains(claim.Profiles, 3):
-		return s.admitCertificate(claim, st, presented, untrusted, status, now)
+		return s.admitCertificate(ctx, claim, st, presented, untrusted, status, now)
 	}
 	// 4. Neither: say why, after the work of a wrong password.
 	if r := s.equalWork(ctx, claim); r != nil {
@@ -165,13 +166,19 @@ func (s *Service) admitBasic(ctx context.Context, claim Claim, st Station, profi
 	return adm, nil
 }
 
-func (s *Service) admitCertificate(claim Claim, st Station, presented *leaf, untrusted string, status int, now time.Time) (Admission, error) {
+func (s *Service) admitCertificate(ctx context.Context, claim Claim, st Station, presented *leaf, untrusted string, status int, now time.Time) (Admission, error) {
 	if presented == nil {
 		return Admission{}, s.refuse(claim, keyOf(&st), refusedCertificate, untrusted, status)
 	}
 	v := s.proves(presented, &st, now)
 	if v.refused != "" {
 		return Admission{}, s.refuse(claim, keyOf(&st), refusedCertificate, v.refused, status)
+	}
+	switch err := s.recover(ctx, presented, &st); {
+	case errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ca.ErrNotRecoverable):
+		return Admission{}, s.refuse(claim, keyOf(&st), refusedCertificate, err.Error(), status)
+	case err != nil:
+		return Admission{}, fmt.Errorf("couldn't record the presented certificate again: %w", err)
 	}
 	return Admission{Station: st, Profile: 3, Leaf: presented.cert, Factory: v.factory, Notes: v.notes}, nil
 }

@@ -31,7 +31,10 @@ type leaf struct {
 	own      bool      // chains to our roots; else to an outside root
 	record   ca.Record // what is recorded of it
 	recorded bool
-	expired  bool
+	// recoverable: own, not recorded, but it may have been issued after the
+	// backup was made that the records come from.
+	recoverable bool
+	expired     bool
 }
 
 // judgeChain verifies the presented chain against one pool after the other,
@@ -64,6 +67,11 @@ func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate,
 	l.record, l.recorded, err = s.cfg.Authority.Status(ctx, cert)
 	if err != nil {
 		return nil, "", fmt.Errorf("couldn't look up the presented certificate: %w", err)
+	}
+	if l.own && !l.recorded {
+		if l.recoverable, err = s.cfg.Authority.Recoverable(ctx, cert); err != nil {
+			return nil, "", err
+		}
 	}
 	return l, "", nil
 }
@@ -148,7 +156,7 @@ func (s *Service) proves(l *leaf, st *Station, now time.Time) certificateVerdict
 // our own records, or that carry our signature without being in our books.
 func (s *Service) onRecord(l *leaf, st *Station) string {
 	switch {
-	case l.own && !l.recorded:
+	case l.own && !l.recorded && !l.recoverable:
 		return "certificate has our signature but is not on record: check the CA's keys"
 	case l.recorded && l.record.State != ca.StateIssued:
 		return fmt.Sprintf("certificate %s is %s", l.record.Serial, l.record.State)
@@ -156,6 +164,22 @@ func (s *Service) onRecord(l *leaf, st *Station) string {
 		return fmt.Sprintf("certificate %s belongs to %.64q, not to %q", l.record.Serial, l.record.Station, st.Identity)
 	}
 	return ""
+}
+
+// recover records a certificate that a restored backup doesn't know, once it
+// proves the station: the handshake showed that the station holds its key.
+func (s *Service) recover(ctx context.Context, l *leaf, st *Station) error {
+	if l.recorded || !l.recoverable {
+		return nil
+	}
+	// A station whose common name only warns proves too little for this.
+	if reason := commonNameReason(l.cert, st); reason != "" {
+		return fmt.Errorf("%w: %s", ca.ErrNotRecoverable, reason)
+	}
+	var err error
+	l.record, err = s.cfg.Authority.Recover(ctx, l.cert, keyOf(st))
+	l.recorded = err == nil
+	return err
 }
 
 // namesAnother says that a leaf of our own belongs to somebody else: no password

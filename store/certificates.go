@@ -210,16 +210,20 @@ func (s *Store) Revoked(ctx context.Context, issuer string) ([]ca.Record, error)
 }
 
 // NextCRLNumber returns a number never returned before for the issuer. It is
-// at least the Unix time in seconds: after a restored backup, too, it rises
-// over what was published since the backup was made.
+// at least the Unix time in seconds, and after a restored backup at least that
+// of the restore in milliseconds: it rises over what was published since the
+// backup was made.
 func (s *Store) NextCRLNumber(ctx context.Context, issuer string, events ...ledger.Event) (*big.Int, error) {
 	var number int64
 	err := s.write(ctx, func(t *tx) error {
-		floor := t.w.clock().Unix()
+		floor, restored := t.w.clock().Unix(), int64(0)
+		if err := t.row("SELECT COALESCE(MAX(value), 0) FROM meta WHERE name = ?", metaCRLFloor).Scan(&restored); err != nil {
+			return fmt.Errorf("couldn't read the lowest CRL number: %w", err)
+		}
 		err := t.row(`INSERT INTO crl_numbers (issuer, number) VALUES (?, ?)
 			ON CONFLICT (issuer) DO UPDATE SET number =
 				CASE WHEN crl_numbers.number >= excluded.number THEN crl_numbers.number + 1 ELSE excluded.number END
-			RETURNING number`, issuer, max(floor, 1)).Scan(&number)
+			RETURNING number`, issuer, max(floor, restored, 1)).Scan(&number)
 		if err != nil {
 			return fmt.Errorf("couldn't take a CRL number for %s: %w", issuer, err)
 		}

@@ -44,7 +44,7 @@ func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := openKeeper(dir, cfg)
+	keeper, err := openKeeper(dir, cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger
 	}
 	db, err := store.Open(ctx, store.Config{Path: database, Clock: time.Now})
 	if err != nil {
-		return nil, errors.Join(err, blocked.Close())
+		return nil, errors.Join(err, blocked.Close(), keeper.Close())
 	}
 	a := &app{dir: dir, cfg: cfg, log: log, store: db, keeper: keeper, blocked: blocked, seal: seal}
 	if err := a.openServices(ctx, refused); err != nil {
@@ -103,7 +103,7 @@ func (a *app) openServices(ctx context.Context, refused func(class string)) erro
 
 // operations without a server: nothing is live.
 func (a *app) operations() *admin.Registry {
-	return admin.New(a.adminConfig())
+	return a.withUpkeep(admin.New(a.adminConfig()))
 }
 
 func (a *app) adminConfig() admin.Config {
@@ -113,11 +113,14 @@ func (a *app) adminConfig() admin.Config {
 	}
 }
 
-// Close closes the database and the block lists; the lock is the caller's.
-func (a *app) Close() error { return errors.Join(a.store.Close(), a.blocked.Close()) }
+// Close closes the database and the block lists and leaves the tokens; the
+// lock is the caller's.
+func (a *app) Close() error { return errors.Join(a.store.Close(), a.blocked.Close(), a.keeper.Close()) }
 
-func openKeeper(dir string, cfg *config.File) (*keys.Keeper, error) {
-	return keys.New(keys.Config{Dir: filepath.Join(dir, keysName), Passphrase: keyPassphrase(dir, cfg.Keys.PassphraseFile)})
+func openKeeper(dir string, cfg *config.File, log *slog.Logger) (*keys.Keeper, error) {
+	return keys.New(keys.Config{
+		Dir: filepath.Join(dir, keysName), Passphrase: keyPassphrase(dir, cfg.Keys.PassphraseFile), PIN: hsmPIN(), Log: log,
+	})
 }
 
 // loadConfig reads DIR/bollard.yaml; without one there is no data directory.

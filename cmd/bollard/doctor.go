@@ -199,6 +199,7 @@ func (d *doctor) records(ctx context.Context, v admin.Invoker) {
 	} else {
 		d.add("keys", verdictOK, "", "CA keys open and are those of their certificates")
 	}
+	d.restored(ctx, v)
 	d.authority(ctx, v)
 	d.expiring(ctx, v)
 }
@@ -226,7 +227,29 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 		for _, cert := range h.Certificates {
 			d.validity("ca", h.Kind+" "+cert.Profile, cert.NotAfter, 365*24*time.Hour, "plan its successor: stations need the new root long before")
 		}
-		d.add("ca", verdictWarn, "for more than trials keep the root's key apart from this machine", "the %s root's key is a file beside the issuing CA's", h.Kind)
+	}
+	places, err := admin.Call[admin.None, keyPlaces](ctx, v, "keys.show", admin.None{})
+	if err != nil {
+		d.fail("keys", err)
+		return
+	}
+	for _, k := range places.Keys {
+		if k.HSM {
+			d.add("keys", verdictOK, "", "the key of %s is in a hardware security module (%s)", k.Name, k.URI)
+		} else {
+			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or make CA keys in an HSM (`init --keys pkcs11:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
+		}
+	}
+}
+
+// restored says when the records have a gap.
+func (d *doctor) restored(ctx context.Context, v admin.Invoker) {
+	state, err := admin.Call[admin.None, restoredState](ctx, v, "backup.state", admin.None{})
+	switch {
+	case err != nil:
+		d.fail("restored", err)
+	case state.Restored:
+		d.add("restored", verdictOK, "", "from a backup: station certificates issued between %s and %s are recorded again when their stations connect", when(&state.BackedUpAt), when(&state.RestoredAt))
 	}
 }
 

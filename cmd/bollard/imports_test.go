@@ -22,7 +22,7 @@ var levels = [][]string{
 	{"ocpp", "keys", "ledger"},
 	{"ca"},
 	{"fleet"},
-	{"gateway", "admin", "station"},
+	{"gateway", "admin", "station", "backup"},
 	{"store"},
 	{"cmd"},
 }
@@ -31,6 +31,7 @@ var levels = [][]string{
 var owners = map[string]string{
 	"github.com/gorilla/websocket":  "internal/ws",
 	"github.com/mattn/go-sqlite3":   "store",
+	"filippo.io/age":                "backup",
 	"github.com/pressly/goose/v3":   "store",
 	"go.yaml.in/yaml/v3":            "internal/config",
 	"github.com/spf13/cobra":        "cmd/bollard",

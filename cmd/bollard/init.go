@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -42,7 +43,12 @@ func (c *cli) initCommand() *cobra.Command {
 database, the keys and the csms certificate hierarchy. Nothing is overwritten.
 
 Key files are encrypted if the environment has BOLLARD_KEY_PASSPHRASE; serve
-needs it then too, or keys.passphrase_file in bollard.yaml.`,
+needs it then too, or keys.passphrase_file in bollard.yaml.
+
+With --keys pkcs11:… the CA keys are made in a hardware security module and
+never leave it. The PIN is in the file that pin-source names (mode 0600) or in
+the environment variable BOLLARD_HSM_PIN. Keys of TLS server certificates stay
+files: they are short-lived and used by every handshake.`,
 		Args: cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			o.dataDir = c.data
@@ -70,7 +76,7 @@ needs it then too, or keys.passphrase_file in bollard.yaml.`,
 	f.StringVar(&o.host, "host", "", "name stations dial: CN and SAN of the server certificate (default localhost)")
 	f.StringVar(&o.listen, "listen", "", "IP address of the listeners for stations, or IP:PORT: then OCPP takes\nPORT and PKI, firmware, admin and status the next four; 0: any free ones")
 	f.StringVar(&o.backend, "backend", "", "URL of the back end (default ws://127.0.0.1:9000/ocpp)")
-	f.StringVar(&o.keys, "keys", "", "where private keys are made (default softkms:)")
+	f.StringVar(&o.keys, "keys", "", "where CA keys are made (default softkms:, files below the data directory);\nin an HSM: pkcs11:module-path=/usr/lib/…/MODULE.so;token=LABEL?pin-source=/path/of/a/file")
 	return cmd
 }
 
@@ -125,20 +131,20 @@ func createContents(ctx context.Context, dir string, cfg *config.File) error {
 	if err := createSealer(filepath.Join(dir, sealName)); err != nil {
 		return err
 	}
-	keeper, err := openKeeper(dir, cfg)
+	keeper, err := openKeeper(dir, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	db, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, databaseName), Clock: time.Now})
 	if err != nil {
-		return err
+		return errors.Join(err, keeper.Close())
 	}
 	err = ca.Init(ctx, ca.InitConfig{
 		Store: db, Keeper: keeper, KeyBase: cfg.Keys.URI, Kind: ca.KindCSMS,
 		Organisation: cfg.Organisation, Country: cfg.Country,
 		Actor: admin.OperatorName(os.Geteuid()), Clock: time.Now,
 	})
-	return errors.Join(err, db.Close())
+	return errors.Join(err, db.Close(), keeper.Close())
 }
 
 // config is the configuration with everything explicit that an operator may
@@ -153,7 +159,7 @@ func (o initOptions) config() (*config.File, error) {
 		base = keys.SchemeSoft + ":"
 	}
 	if _, err := keys.Join(base, "probe.key"); err != nil {
-		return nil, admin.Usagef("give softkms: or softkms:DIRECTORY", "--keys: %w", err)
+		return nil, admin.Usagef("give softkms:, softkms:DIRECTORY or pkcs11:module-path=/usr/lib/…/MODULE.so;token=LABEL?pin-source=/path/of/a/file", "--keys: %w", err)
 	}
 	cfg := &config.File{
 		Organisation: o.organisation,

@@ -63,6 +63,8 @@ func (c *cli) root() *cobra.Command {
 		c.certCommand(),
 		c.backendCommand(),
 		c.ledgerCommand(),
+		c.backupCommand(),
+		c.restoreCommand(),
 		c.doctorCommand(),
 		c.versionCommand(),
 	)

@@ -20,6 +20,13 @@ import (
 // passphraseEnv holds the passphrase of key files.
 const passphraseEnv = "BOLLARD_KEY_PASSPHRASE"
 
+// pinEnv holds the PIN of a token, if its key URI has no pin-source.
+const pinEnv = "BOLLARD_HSM_PIN"
+
+func hsmPIN() func() ([]byte, error) {
+	return func() ([]byte, error) { return []byte(os.Getenv(pinEnv)), nil }
+}
+
 // maxSecret bounds one secret line.
 const maxSecret = 4096
 

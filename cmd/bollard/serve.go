@@ -17,6 +17,7 @@ import (
 // serveOptions of one server.
 type serveOptions struct {
 	dataDir string
+	kept    admin.Checkpoint  // the ledger must contain it; zero: any will do
 	log     io.Writer         // where the log goes
 	reload  <-chan os.Signal  // each receive re-reads the configuration; may be nil
 	ready   func(a addresses) // called once everything listens; may be nil
@@ -31,7 +32,8 @@ type addresses struct {
 }
 
 func (c *cli) serveCommand() *cobra.Command {
-	return &cobra.Command{
+	checkpoint := ""
+	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the front end until SIGTERM",
 		Long: `Run the front end until SIGTERM or SIGINT, then let sessions end in order.
@@ -44,9 +46,15 @@ SIGHUP re-reads bollard.yaml: back ends, limits, certificate files, log level.`,
 			reload := make(chan os.Signal, 1)
 			signal.Notify(reload, syscall.SIGHUP)
 			defer signal.Stop(reload)
-			return serve(ctx, serveOptions{dataDir: c.data, log: c.stderr, reload: reload})
+			kept, err := readCheckpoint(checkpoint)
+			if err != nil {
+				return err
+			}
+			return serve(ctx, serveOptions{dataDir: c.data, kept: kept, log: c.stderr, reload: reload})
 		}),
 	}
+	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "file with a checkpoint kept elsewhere (ledger verify prints it): refuse a data directory\nthat was set back to an older state")
+	return cmd
 }
 
 // serve runs everything of a data directory until ctx ends, then drains.
@@ -72,7 +80,11 @@ func serve(ctx context.Context, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	s, err := newServer(ctx, a, doors, level, metrics.registry)
+	err = a.holds(ctx, o.kept)
+	var s *server
+	if err == nil {
+		s, err = newServer(ctx, a, doors, level, metrics.registry)
+	}
 	if err == nil {
 		err = s.run(ctx, o.reload, o.ready)
 	}

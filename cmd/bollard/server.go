@@ -68,7 +68,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	operations.Live = s.gateway
 	operations.Revoked = s.crls.expire
 	operations.Server = s.describe
-	s.registry = admin.New(operations)
+	s.registry = a.withUpkeep(admin.New(operations))
 	return s, nil
 }
 

@@ -86,7 +86,7 @@ type Match struct {
 
 // Keys says where private keys are made.
 type Keys struct {
-	URI string `yaml:"uri" doc:"softkms: are files below the data directory"`
+	URI string `yaml:"uri" doc:"softkms: are files below the data directory; pkcs11:module-path=…;token=…?pin-source=FILE is an HSM (CA keys only)"`
 	// PassphraseFile has one line; the environment variable
 	// BOLLARD_KEY_PASSPHRASE serves as well.
 	PassphraseFile string `yaml:"passphrase_file" doc:"file with the passphrase of key files, mode 0600; or environment BOLLARD_KEY_PASSPHRASE"`

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"bollard/admin"
+	"bollard/backup"
+	"bollard/ca"
+	"bollard/internal/config"
+	"bollard/internal/failpoint"
+	"bollard/ledger"
+	"bollard/store"
+)
+
+// restoringSuffix names the directory a backup is unpacked and judged in,
+// beside the one it becomes.
+const restoringSuffix = ".restoring"
+
+// restoredBackup is what restore prints.
+type restoredBackup struct {
+	Data       string    `json:"data"`
+	MadeAt     time.Time `json:"made_at"`
+	Version    string    `json:"version"`
+	Entries    uint64    `json:"entries"`
+	Checkpoint string    `json:"checkpoint"`
+	Lost       uint64    `json:"lost_entries,omitempty"` // up to the checkpoint given
+	Missing    []string  `json:"missing"`
+}
+
+func (c *cli) restoreCommand() *cobra.Command {
+	passphrase, checkpoint := "", ""
+	cmd := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Put a backup in place as a new data directory",
+		Long: `Put a backup in place as a new data directory (--data, which must not exist or
+be empty). Everything is checked before the directory appears: the file, the
+database, the whole ledger, and that keys and certificates belong together.
+If anything fails, nothing is left.
+
+CRL numbers go on above every number used before. Certificates issued after
+the backup aren't on record: each is recorded again when its station connects
+with it. Revocations, stations and passwords of that time are lost: revoke
+and add them again before serving.
+
+The passphrase comes as for backup. Encrypted keys need their own passphrase
+too (BOLLARD_KEY_PASSPHRASE or keys.passphrase_file), keys in a hardware
+security module the token.`,
+		Args: cobra.ExactArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			kept, err := readCheckpoint(checkpoint)
+			if err != nil {
+				return err
+			}
+			secret, err := c.backupPassphrase(passphrase)
+			if err != nil {
+				return err
+			}
+			out, err := restore(ctx, args[0], c.data, secret, kept)
+			if err != nil {
+				return explainBackup(err)
+			}
+			return c.print(out, func(w io.Writer) { out.write(w) })
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&passphrase, "passphrase-file", "", "file with the passphrase in one line, mode 0600")
+	f.StringVar(&checkpoint, "checkpoint", "", "file with the newest checkpoint kept elsewhere: says how much the backup lacks")
+	return cmd
+}
+
+func (r restoredBackup) write(w io.Writer) {
+	fmt.Fprintf(w, "%s is the backup of %s (bollard %s): %d ledger entries, unbroken; keys and certificates belong together\n", r.Data, when(&r.MadeAt), r.Version, r.Entries)
+	if r.Lost > 0 {
+		fmt.Fprintf(w, "the checkpoint given is %d entries newer: what they recorded is lost\n", r.Lost)
+	}
+	for _, missing := range r.Missing {
+		fmt.Fprintf(w, "NOT from the backup: %s\n", missing)
+	}
+	fmt.Fprintf(w, "\nBefore `bollard serve --data %s`:\n", r.Data)
+	fmt.Fprintf(w, "  revoke again what was revoked since then, and add the stations added since then\n")
+	fmt.Fprintf(w, "  make sure that the old server never runs again: two would issue beside each other\n")
+	fmt.Fprintf(w, "checkpoint to keep elsewhere: %s\n", r.Checkpoint)
+}
+
+// restore unpacks beside the target, judges everything there, and renames: the
+// target is absent or whole at every moment.
+func restore(ctx context.Context, file, target string, secret []byte, kept admin.Checkpoint) (restoredBackup, error) {
+	dir, err := filepath.Abs(target)
+	if err != nil {
+		return restoredBackup{}, err
+	}
+	if err := refuseTarget(dir); err != nil {
+		return restoredBackup{}, err
+	}
+	staging := dir + restoringSuffix
+	lock, err := stage(staging)
+	if err != nil {
+		return restoredBackup{}, err
+	}
+	defer lock.release()
+	out, err := fillAndJudge(ctx, file, staging, secret, kept)
+	if err == nil {
+		failpoint.Hit("restore.judged")
+		err = appear(staging, dir)
+	}
+	if err != nil {
+		return restoredBackup{}, errors.Join(err, os.RemoveAll(staging))
+	}
+	failpoint.Hit("restore.in-place")
+	out.Data = target
+	return out, nil
+}
+
+func refuseTarget(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("couldn't look into %s: %w", dir, err)
+	case len(entries) > 0:
+		return admin.Refusedf("give another --data, or move that directory away; nothing was changed", "%s exists and isn't empty", dir)
+	}
+	return nil
+}
+
+// stage makes the directory to unpack in and empties it of what a killed
+// restore left. The lock keeps a second one out, and moves along.
+func stage(staging string) (*dirLock, error) {
+	if err := os.MkdirAll(filepath.Dir(staging), 0o700); err != nil {
+		return nil, fmt.Errorf("couldn't make the directory: %w", err)
+	}
+	if err := os.Mkdir(staging, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("couldn't make the directory: %w", err)
+	}
+	if err := checkPrivate(staging); err != nil {
+		return nil, err
+	}
+	lock, err := tryLock(staging)
+	if errors.Is(err, errLocked) {
+		return nil, admin.Refusedf("wait for it", "another restore works in %s", staging)
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(staging)
+	for _, e := range entries {
+		if err == nil && e.Name() != lockName {
+			err = os.RemoveAll(filepath.Join(staging, e.Name()))
+		}
+	}
+	if err != nil {
+		lock.release()
+		return nil, fmt.Errorf("couldn't clear %s: %w", staging, err)
+	}
+	return lock, nil
+}
+
+func fillAndJudge(ctx context.Context, file, staging string, secret []byte, kept admin.Checkpoint) (restoredBackup, error) {
+	m, err := backup.Unpack(ctx, file, secret, staging)
+	if err != nil {
+		return restoredBackup{}, err
+	}
+	failpoint.Hit("restore.unpacked")
+	path := filepath.Join(staging, configName)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return restoredBackup{}, fmt.Errorf("%w: %w", backup.ErrDamaged, err)
+	}
+	// Files it names elsewhere may not be there yet; serve looks for them.
+	cfg, err := config.Parse(path, text)
+	if err != nil {
+		return restoredBackup{}, err
+	}
+	if _, err := openSealer(filepath.Join(staging, sealName)); err != nil {
+		return restoredBackup{}, err
+	}
+	db, err := store.Open(ctx, store.Config{Path: filepath.Join(staging, databaseName), Clock: time.Now})
+	if err != nil {
+		return restoredBackup{}, err
+	}
+	out, err := judge(ctx, db, cfg, staging, m, kept)
+	return out, errors.Join(err, db.Close())
+}
+
+// judge checks a restored directory and marks it as one.
+func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m backup.Manifest, kept admin.Checkpoint) (restoredBackup, error) {
+	out := restoredBackup{MadeAt: m.MadeAt, Version: m.Version, Missing: append([]string{}, m.Missing...)}
+	if err := db.CheckIntegrity(ctx); err != nil {
+		return out, err
+	}
+	// 1. The ledger is whole, ends where the backup says, and is the one of the
+	// checkpoint kept elsewhere.
+	head, err := admin.ParseCheckpoint(m.Checkpoint)
+	if err != nil {
+		return out, err
+	}
+	against := kept
+	if kept.Seq > head.Seq {
+		out.Lost, against = kept.Seq-head.Seq, head
+	}
+	state, err := admin.VerifyEntries(db.Entries(ctx, 1), against)
+	if err != nil {
+		return out, err
+	}
+	if state.Checkpoint != m.Checkpoint {
+		return out, fmt.Errorf("%w: its ledger doesn't end at the checkpoint of its manifest", backup.ErrDamaged)
+	}
+	// 2. The clock is right: CRL numbers and validity depend on it.
+	now := time.Now().UTC()
+	if now.Before(m.MadeAt.Add(-5 * time.Minute)) {
+		return out, fmt.Errorf("%w: it is before the backup was made, %s", ca.ErrClock, when(&m.MadeAt))
+	}
+	// 3. Every CA key is there and is the one of its certificate.
+	keeper, err := openKeeper(dir, cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return out, err
+	}
+	authority, err := ca.New(ctx, ca.Config{Store: db, Organisation: cfg.Organisation, Country: cfg.Country, Keeper: keeper, Clock: time.Now})
+	if err == nil {
+		err = authority.CheckKeys(ctx)
+	}
+	if err = errors.Join(err, keeper.Close()); err != nil {
+		return out, err
+	}
+	// 4. From here on it knows that it has a gap.
+	event := ledger.Event{Kind: "backup.restored", Subject: "database", Actor: admin.OperatorName(os.Geteuid()), Data: map[string]string{
+		"made_at": m.MadeAt.UTC().Format(time.RFC3339), "checkpoint": m.Checkpoint,
+	}}
+	if err := db.MarkRestored(ctx, ca.Restoration{BackedUp: m.MadeAt, Restored: now}, event); err != nil {
+		return out, err
+	}
+	after, err := admin.VerifyEntries(db.Entries(ctx, 1), head)
+	out.Entries, out.Checkpoint = after.Entries, after.Checkpoint
+	return out, err
+}
+
+// appear renames the judged directory. rename(2) replaces an empty directory
+// and nothing else.
+func appear(staging, dir string) error {
+	if err := syncDir(staging); err != nil {
+		return err
+	}
+	if err := unix.Rename(staging, dir); err != nil {
+		return fmt.Errorf("couldn't put %s in place: %w", dir, err)
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+// readCheckpoint reads SEQ:HASH, the last word of a file, so that the output of
+// `ledger verify` or `backup` serves as it is.
+func readCheckpoint(file string) (admin.Checkpoint, error) {
+	if file == "" {
+		return admin.Checkpoint{}, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return admin.Checkpoint{}, admin.Usagef("", "couldn't read the checkpoint: %w", err)
+	}
+	words := strings.Fields(string(text))
+	if len(words) == 0 {
+		return admin.Checkpoint{}, admin.Usagef("give what an earlier `bollard ledger verify` printed", "%s is empty", file)
+	}
+	return admin.ParseCheckpoint(words[len(words)-1])
+}
+
+// holds refuses a database that doesn't contain the checkpoint: it was set back
+// to an older state, as by a copy of a disk, or is another one.
+func (a *app) holds(ctx context.Context, kept admin.Checkpoint) error {
+	if kept.Seq == 0 {
+		return nil
+	}
+	const hint = "a directory set back without `bollard restore` would use serial and CRL numbers again: restore the newest backup with it, then keep a new checkpoint"
+	for e, err := range a.store.Entries(ctx, kept.Seq) {
+		if err != nil {
+			return err
+		}
+		if e.Seq == kept.Seq && e.Hash == kept.Hash && e.Digest() == e.Hash {
+			return nil
+		}
+		return admin.Refusedf(hint, "ledger entry %d isn't the one of the checkpoint", kept.Seq)
+	}
+	return admin.Refusedf(hint, "the ledger ends before the checkpoint %d: this is an older state of the data directory", kept.Seq)
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"bollard/admin"
+	"bollard/backup"
+	"bollard/ca"
+	"bollard/keys"
+	"bollard/ledger"
+)
+
+// snapshot is a consistent copy of the database inside the data directory. Who
+// asked for it removes it.
+type snapshot struct {
+	File       string    `json:"file"` // its name in the data directory
+	MadeAt     time.Time `json:"made_at"`
+	Checkpoint string    `json:"checkpoint"` // of its newest ledger entry
+}
+
+// keyPlaces says where the CA keys are.
+type keyPlaces struct {
+	Keys []keyPlace `json:"keys"`
+}
+
+type keyPlace struct {
+	Name string `json:"name"` // subject of its certificate
+	URI  string `json:"uri"`
+	HSM  bool   `json:"hsm"`
+}
+
+// restoredState says whether the records come from a backup.
+type restoredState struct {
+	Restored   bool      `json:"restored"`
+	BackedUpAt time.Time `json:"backed_up_at,omitzero"`
+	RestoredAt time.Time `json:"restored_at,omitzero"`
+}
+
+// withUpkeep adds the operations that look after the data directory itself.
+func (a *app) withUpkeep(r *admin.Registry) *admin.Registry {
+	admin.Register(r, "backup.snapshot", a.snapshot)
+	admin.Register(r, "backup.state", a.restored)
+	admin.Register(r, "keys.show", a.keyPlaces)
+	return r
+}
+
+// snapshotLife is after which a copy is somebody's who didn't get to removing it.
+const snapshotLife = time.Hour
+
+func (a *app) snapshot(ctx context.Context, _ admin.None) (snapshot, error) {
+	old, err := filepath.Glob(filepath.Join(a.dir, backup.SnapshotPrefix+"*"))
+	if err != nil {
+		return snapshot{}, err
+	}
+	for _, path := range old {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > snapshotLife {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return snapshot{}, fmt.Errorf("couldn't remove an old copy of the database: %w", err)
+			}
+		}
+	}
+	out := snapshot{File: backup.SnapshotPrefix + rand.Text(), MadeAt: time.Now().UTC()}
+	if err := a.store.Record(ctx, ledger.Event{Kind: "backup.snapshot", Subject: "database", Actor: admin.Actor(ctx)}); err != nil {
+		return snapshot{}, err
+	}
+	head, err := a.store.Snapshot(ctx, filepath.Join(a.dir, out.File))
+	if err != nil {
+		return snapshot{}, err
+	}
+	out.Checkpoint = admin.Checkpoint{Seq: head.Seq, Hash: head.Hash}.String()
+	return out, nil
+}
+
+func (a *app) restored(ctx context.Context, _ admin.None) (restoredState, error) {
+	gap, restored, err := a.store.Restoration(ctx)
+	return restoredState{restored, gap.BackedUp, gap.Restored}, err
+}
+
+func (a *app) keyPlaces(ctx context.Context, _ admin.None) (keyPlaces, error) {
+	out := keyPlaces{Keys: []keyPlace{}}
+	for _, profile := range []string{ca.ProfileRoot, ca.ProfileIssuing} {
+		list, err := a.store.Certificates(ctx, ca.Filter{Profile: profile, State: ca.StateIssued})
+		if err != nil {
+			return keyPlaces{}, err
+		}
+		for _, r := range list {
+			if uri, ok := strings.CutPrefix(r.Reference, "key:"); ok {
+				out.Keys = append(out.Keys, keyPlace{r.Subject, uri, keys.InHSM(uri)})
+			}
+		}
+	}
+	return out, nil
+}
