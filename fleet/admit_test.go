@@ -1,11 +1,16 @@
 package fleet_test
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
+	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -411,4 +416,59 @@ func TestLowerSessionEndsOnceFloorRose(t *testing.T) { // A05.FR.09
 	if s := r.open(adm, ocpp.V201); s.endedWith() == "" {
 		t.Error("session below the floor goes on")
 	}
+}
+
+// A listener without profile 3 takes no certificate for a proof, however it got
+// to see one; and a stranger can't make us look at a long chain.
+func TestCertificatesThatAreNotLookedAt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 3})
+	chain := r.issue("CS-1", "SN-1")
+	c := withCertificates(claim(t, "CS-1"), chain...)
+	r.admit(c)
+	c.Profiles = []int{2}
+	if got := r.refusal(c); !strings.Contains(got.Reason, "doesn't take security profile 3") {
+		t.Errorf("listener of profile 2: %+v", got)
+	}
+	long := slices.Clone(chain)
+	for len(long) < 9 {
+		long = append(long, chain[1])
+	}
+	r.admit(withCertificates(claim(t, "CS-1"), long[:8]...))
+	if got := r.refusal(withCertificates(claim(t, "CS-1"), long...)); !strings.Contains(got.Reason, "9 certificates") {
+		t.Errorf("long chain: %+v", got)
+	}
+}
+
+// Our signature under what is not in our books means that a key was misused.
+func TestOwnSignatureWithoutRecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 3})
+	var signers []crypto.Signer
+	r.dirty = func(s crypto.Signer) crypto.Signer { signers = append(signers, s); return s }
+	r.start()
+	chain := r.issue("CS-1", "SN-1")
+	issuing := chain[1]
+	for _, signer := range signers {
+		if pub, ok := signer.Public().(*ecdsa.PublicKey); !ok || !pub.Equal(issuing.PublicKey) {
+			continue
+		}
+		template := *chain[0]
+		template.SerialNumber = big.NewInt(4711)
+		der, err := x509.CreateCertificate(rand.Reader, &template, issuing, newKey(t).Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.refusal(withCertificates(claim(t, "CS-1"), forged, issuing)); !strings.Contains(got.Reason, "not on record") {
+			t.Errorf("refusal = %+v", got)
+		}
+		return
+	}
+	t.Fatal("the issuing key wasn't opened")
 }

@@ -184,7 +184,7 @@ func (m *mediator) enter(entry asked, now time.Time) (wait time.Duration, ok boo
 		m.stalled = false
 		return 0, true
 	}
-	return m.asked.patience(now), false
+	return m.asked.patience(entry, now), false
 }
 
 // stationAnswer matches an answer with the CALL in flight toward the station.

@@ -14,7 +14,12 @@ type outstanding struct {
 	bound   int
 	timeout time.Duration
 	calls   []asked
+	kept    int // bytes of the watched CALLs, whose frames are kept for their answers
 }
+
+// maxKept bounds them, so that 64 large BootNotifications don't cost 64 MiB. One
+// larger than that has its place alone.
+const maxKept = 256 << 10
 
 type asked struct {
 	id    string
@@ -22,24 +27,36 @@ type asked struct {
 	watch *fleet.Message
 }
 
+func (a *asked) size() int {
+	if a.watch == nil {
+		return 0
+	}
+	return len(a.watch.Head.Payload)
+}
+
+func (o *outstanding) full(size int) bool {
+	return len(o.calls) >= o.bound || size > 0 && o.kept > 0 && o.kept+size > maxKept
+}
+
 // add reports false when there is no room. Only then are CALLs older than the
 // timeout forgotten, so that a slow back end costs no answer without need.
 func (o *outstanding) add(a asked) bool {
-	if len(o.calls) >= o.bound {
+	if o.full(a.size()) {
 		for len(o.calls) > 0 && a.at.Sub(o.calls[0].at) >= o.timeout {
 			o.remove(0)
 		}
-		if len(o.calls) >= o.bound {
+		if o.full(a.size()) {
 			return false
 		}
 	}
 	o.calls = append(o.calls, a)
+	o.kept += a.size()
 	return true
 }
 
-// patience is how long add will go on refusing if no answer comes.
-func (o *outstanding) patience(now time.Time) time.Duration {
-	if len(o.calls) < o.bound {
+// patience is how long add will go on refusing a if no answer comes.
+func (o *outstanding) patience(a asked, now time.Time) time.Duration {
+	if !o.full(a.size()) {
 		return 0
 	}
 	return o.timeout - now.Sub(o.calls[0].at)
@@ -58,6 +75,7 @@ func (o *outstanding) take(id string) (asked, bool) {
 }
 
 func (o *outstanding) remove(i int) {
+	o.kept -= o.calls[i].size()
 	copy(o.calls[i:], o.calls[i+1:])
 	o.calls[len(o.calls)-1] = asked{}
 	o.calls = o.calls[:len(o.calls)-1]

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"bollard/fleet"
+	"bollard/ocpp"
 )
 
 // TestSlotIsOneAtATime checks the slot against a model: first come, first
@@ -187,7 +190,7 @@ func TestOutstandingForgetsOnlyWhenFull(t *testing.T) {
 	if o.add(asked{id: "d", at: start.Add(30 * time.Second)}) {
 		t.Error("no bound")
 	}
-	if got := o.patience(start.Add(30 * time.Second)); got != 31*time.Second {
+	if got := o.patience(asked{}, start.Add(30*time.Second)); got != 31*time.Second {
 		t.Errorf("patience %v", got)
 	}
 	if !o.add(asked{id: "d", at: start.Add(61 * time.Second)}) {
@@ -195,5 +198,33 @@ func TestOutstandingForgetsOnlyWhenFull(t *testing.T) {
 	}
 	if _, ok := o.take("b"); ok {
 		t.Error("b is still there")
+	}
+}
+
+// Promise 12: what is kept of watched CALLs is bounded in bytes too.
+func TestOutstandingKeepsFewBytes(t *testing.T) {
+	t.Parallel()
+	start := time.Unix(0, 0)
+	watched := func(id string, size int) asked {
+		return asked{id: id, at: start, watch: &fleet.Message{Head: ocpp.Head{Payload: make([]byte, size)}}}
+	}
+	o := outstanding{bound: 64, timeout: time.Minute}
+	if !o.add(watched("huge", 2*maxKept)) {
+		t.Error("a large CALL has no place even alone")
+	}
+	if o.add(watched("second", 1)) {
+		t.Error("no bound on bytes")
+	}
+	if got := o.patience(watched("second", 1), start); got != time.Minute {
+		t.Errorf("patience %v", got)
+	}
+	if !o.add(asked{id: "plain", at: start}) {
+		t.Error("what isn't kept must wait too")
+	}
+	if _, ok := o.take("huge"); !ok || o.kept != 0 {
+		t.Errorf("%d bytes kept of nothing", o.kept)
+	}
+	if !o.add(watched("a", maxKept/2)) || !o.add(watched("b", maxKept/2)) || o.add(watched("c", 1)) {
+		t.Error("the bound is another one")
 	}
 }
