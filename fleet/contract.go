@@ -116,6 +116,10 @@ type Verdict struct {
 	Reason  string         // for the operator; a CALLERROR's description stays general
 	// Watch asks, with Pass, for Answered to be called with the CALL's answer.
 	Watch bool
+	// Later, if set, works the verdict out beside the frames that follow, within
+	// Limits.CallTimeout; the other fields count for nothing then. It may answer,
+	// refuse, drop or end, not pass.
+	Later func(ctx context.Context) Verdict
 	// After, if set, runs in the session's care once the answer is written.
 	After func(ctx context.Context)
 }

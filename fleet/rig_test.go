@@ -548,6 +548,9 @@ func (s *fakeSession) actions() []string {
 func (s *fakeSession) message(d ocpp.Direction, action, payload string) fleet.Verdict {
 	s.r.t.Helper()
 	v := s.judge(d, action, payload)
+	if v.Later != nil {
+		v = v.Later(context.Background())
+	}
 	if v.After != nil {
 		s.Go(v.After)
 	}

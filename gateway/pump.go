@@ -192,15 +192,10 @@ func (s *session) consult(d ocpp.Direction, frame []byte, st step) error {
 	ctx, cancel := context.WithTimeout(s.work, s.limits.CallTimeout)
 	verdict := s.gateway.cfg.Guard.Message(ctx, s, msg)
 	cancel()
-	s.gateway.metrics.guarded.WithLabelValues(d.String(), verdictName(verdict.Act)).Inc()
-	if s.ending.Load() && verdict.Act == fleet.Pass {
-		return errEnded
+	if verdict.Later != nil {
+		return s.settle(d, own, msg, verdict.Later)
 	}
-	err = s.carryOut(d, frame, s.mediator.decide(&msg, frame, verdict, time.Now()))
-	if err == nil && verdict.After != nil {
-		s.Go(verdict.After)
-	}
-	return err
+	return s.conclude(d, frame, msg, verdict)
 }
 
 func verdictName(a fleet.Act) string {

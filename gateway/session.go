@@ -46,6 +46,7 @@ type session struct {
 	done    chan struct{} // nothing of the session runs any more
 	pumps   sync.WaitGroup
 	noisy   atomic.Int32 // log lines written about bad frames
+	late    atomic.Int32 // verdicts being worked out beside the pumps
 	timerMu sync.Mutex
 	timer   *time.Timer // expiry of the CALL in flight; nil until the first
 
