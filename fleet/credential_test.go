@@ -200,3 +200,24 @@ func TestChangedPassphraseIsForgotten(t *testing.T) {
 	r.refusal(withPassword(claim(t, "CS-1"), before))
 	r.admit(withPassword(claim(t, "CS-1"), now))
 }
+
+// A binary key is random and gets the fast hash, unless it looks typed: a fast
+// hash of a key of few different bytes would be guessed at once.
+func TestHexPasswordKind(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1"})
+	for password, kind := range map[string]string{
+		"hex:000102030405060708090a0b0c0d0e0f":         "generated",
+		"hex:00000000000000000000000000000001":         "human",
+		"hex:0102030401020304010203040102030401020304": "human",
+		"0102030405060708090a0b0c0d0e0f10":             "human", // text, whatever it spells
+	} {
+		if _, err := r.svc.SetPassword(t.Context(), "operator", "CS-1", []byte(password)); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.station("CS-1").Password.Kind; got != kind {
+			t.Errorf("%s is %s, want %s", password, got, kind)
+		}
+	}
+}

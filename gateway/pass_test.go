@@ -252,3 +252,30 @@ func TestRandomSplits(t *testing.T) {
 		}
 	}
 }
+
+// A SEND has no answer of any kind (OCPP 2.1 part 4 §4.1.3), whatever a service
+// or a fault would answer.
+func TestNothingAnswersASend(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(_ *gateway.Config, r *rig) {
+		r.guard.interest = func(_ ocpp.Direction, a string) bool { return strings.HasPrefix(a, "X") }
+		r.guard.message = func(_ context.Context, _ fleet.Session, m fleet.Message) fleet.Verdict {
+			if m.Action == "XAnswer" {
+				return fleet.Verdict{Act: fleet.Answer, Payload: map[string]string{"status": "Accepted"}}
+			}
+			return fleet.Verdict{Act: fleet.Refuse, Code: ocpp.SecurityError}
+		}
+	})
+	station, backend := r.station(t, "CS-1", func(q *rawws.Request) { q.Subprotocols = []string{"ocpp2.1"} })
+	for _, side := range []struct{ from, to *link }{{station, backend}, {backend, station}} {
+		for _, frame := range []string{
+			`[6,"1","XAnswer",{}]`, `[6,"2","XRefuse",{}]`, `[6,"bollard:1","Any",{}]`, `[6,"3","XAnswer-Signed",{}]`, `[6,"4","Any",[]]`, `[6,"5"]`,
+		} {
+			side.from.send(t, frame)
+		}
+		side.from.send(t, `[2,"6","XAnswer",{}]`)
+		side.from.want(t, `[3,"6",{"status":"Accepted"}]`) // the first frame that came back
+		side.from.send(t, `[6,"7","Any",{}]`)
+		side.to.want(t, `[6,"7","Any",{}]`) // the first that went through
+	}
+}
