@@ -28,7 +28,11 @@ const (
 	maxChain = 10000
 )
 
-func open(o *Order) bool { return o.State == OrderAccepted || o.State == OrderIssued }
+// open says that an order is a session's to work on. What came over EST goes
+// back over EST, and must not keep a session waiting for it.
+func open(o *Order) bool {
+	return o.Wire != WireEST && (o.State == OrderAccepted || o.State == OrderIssued)
+}
 
 // supersede closes the station's other open orders: their keys are stale.
 func (s *Service) supersede(ctx context.Context, order *Order) error {
