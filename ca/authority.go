@@ -25,11 +25,15 @@ type Config struct {
 	Keys         KeyOpener
 	// Blocked holds keys that are never certified; nil for none.
 	Blocked *quality.Blocklist
-	// Keeper makes and keeps the keys of server certificates. Only
-	// ServerCertificates and Init need it.
-	Keeper *keys.Keeper
-	Clock  func() time.Time // nil: time.Now
-	Log    *slog.Logger     // nil: discarded
+	// Keeper makes and keeps the keys of server certificates, OCSP signers and
+	// new CAs. Reading, issuing to others and revoking work without.
+	Keeper  *keys.Keeper
+	KeyBase string // URI base of the keys of new CAs and OCSP signers; "": softkms:
+	// StatusURL is the base of the URLs in certificates, such as
+	// http://HOST:8080; "": certificates name neither CRL nor responder.
+	StatusURL string
+	Clock     func() time.Time // nil: time.Now
+	Log       *slog.Logger     // nil: discarded
 }
 
 // KeyOpener opens the private key behind a URI for CA use.
@@ -47,6 +51,13 @@ func (c Config) complete() (Config, error) {
 			return c.Keeper.Open(ctx, uri, keys.RoleCA)
 		}
 	}
+	if c.KeyBase == "" {
+		c.KeyBase = keys.SchemeSoft + ":"
+	}
+	if c.StatusURL != "" && !strings.HasPrefix(c.StatusURL, "http://") {
+		return c, fmt.Errorf("status URL %q isn't plain http, which revocation lists and OCSP are read over (RFC 5280 §8); mend public.status in bollard.yaml", c.StatusURL)
+	}
+	c.StatusURL = strings.TrimSuffix(c.StatusURL, "/")
 	switch {
 	case c.Store == nil:
 		return c, errors.New("internal error: ca.Config.Store is missing")
@@ -71,33 +82,24 @@ type Authority struct {
 	cfg      Config
 	random   io.Reader
 	template func(plan) (*x509.Certificate, error)
-	// Loaded by New, then only read.
-	issuing map[Kind]*issuer
-	cas     map[Kind][]caRecord
+	building sync.Mutex // held while a hierarchy is made or its root changed
+
+	hierarchies sync.RWMutex
+	loaded      map[Kind]*loadedHierarchy // each replaced whole, then only read
 
 	mu      sync.Mutex
+	watch   []Watcher
 	claimed map[string]*claim // by key hash: keys of intents not recorded yet
 	servers map[string]bool   // names of own servers, lower case: no station may have one
 	pools   *cachedPools      // of StationPools
+	signers map[string]*ocspKeeper
 }
-
-// caRecord is a CA certificate and where its key is.
-type caRecord struct {
-	name    string
-	profile string
-	cert    *x509.Certificate
-	keyURI  string
-}
-
-// keyReference marks the Reference of a CA's record: what follows is the URI
-// of its private key.
-const keyReference = "key:"
 
 func newAuthority(cfg Config) *Authority {
 	return &Authority{
 		cfg: cfg, random: rand.Reader, template: template,
-		issuing: map[Kind]*issuer{}, cas: map[Kind][]caRecord{},
-		claimed: map[string]*claim{}, servers: map[string]bool{},
+		loaded: map[Kind]*loadedHierarchy{}, claimed: map[string]*claim{}, servers: map[string]bool{},
+		signers: map[string]*ocspKeeper{},
 	}
 }
 
@@ -149,52 +151,17 @@ func (a *Authority) orphan(ctx context.Context) error {
 	return nil
 }
 
-func (a *Authority) load(ctx context.Context, h hierarchy) error {
-	var cas []caRecord
-	for _, profile := range []string{ProfileRoot, ProfileIssuing} {
-		ca, err := findCA(ctx, a.cfg.Store, h, profile)
-		if err != nil {
-			return err
+// CheckKeys opens every CA key, also those not needed every day, and checks it
+// against its certificate.
+func (a *Authority) CheckKeys(ctx context.Context) error {
+	var errs []error
+	for _, h := range hierarchies {
+		for _, ca := range a.hierarchy(h.kind).cas {
+			_, err := a.openCA(ctx, ca)
+			errs = append(errs, err)
 		}
-		cas = append(cas, ca)
 	}
-	root, issuing := cas[0], cas[1]
-	if err := issuing.cert.CheckSignatureFrom(root.cert); err != nil {
-		return fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", issuing.name, root.name, err)
-	}
-	signer, err := a.openCA(ctx, issuing)
-	if err != nil {
-		return err
-	}
-	by, err := newIssuer(issuing.name, ProfileIssuing, issuing.cert, signer)
-	if err != nil {
-		return err
-	}
-	a.issuing[h.kind] = by
-	a.cas[h.kind] = cas
-	return nil
-}
-
-// findCA returns the newest certificate of a CA. ErrNoHierarchy if there is none.
-func findCA(ctx context.Context, store Store, h hierarchy, profile string) (caRecord, error) {
-	records, err := store.Certificates(ctx, Filter{Profile: profile, State: StateIssued})
-	if err != nil {
-		return caRecord{}, fmt.Errorf("couldn't read the CA certificates: %w", err)
-	}
-	for _, r := range records {
-		if r.Issuer != h.caName(ProfileRoot) {
-			continue
-		}
-		cert, err := x509.ParseCertificate(r.DER)
-		if err != nil {
-			return caRecord{}, fmt.Errorf("couldn't read the certificate of %s; restore the database from the backup: %w", h.caName(profile), err)
-		}
-		return caRecord{
-			name: h.caName(profile), profile: profile, cert: cert,
-			keyURI: strings.TrimPrefix(r.Reference, keyReference),
-		}, nil
-	}
-	return caRecord{}, fmt.Errorf("%w: %s", ErrNoHierarchy, h.caName(profile))
+	return errors.Join(errs...)
 }
 
 // openCA opens a CA's key and checks that it is the one of its certificate.
@@ -211,39 +178,6 @@ func (a *Authority) openCA(ctx context.Context, ca caRecord) (crypto.Signer, err
 		return nil, fmt.Errorf("key %s isn't the one of certificate %s (%s); restore both from one backup", ca.keyURI, SerialOf(ca.cert), ca.name)
 	}
 	return signer, nil
-}
-
-// CheckKeys opens every CA key, also those not needed every day, and checks it
-// against its certificate.
-func (a *Authority) CheckKeys(ctx context.Context) error {
-	var errs []error
-	for _, h := range hierarchies {
-		for _, ca := range a.cas[h.kind] {
-			_, err := a.openCA(ctx, ca)
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// Roots returns the hierarchy's own root certificates.
-func (a *Authority) Roots(kind Kind) []*x509.Certificate {
-	return a.certificates(kind, ProfileRoot)
-}
-
-// Intermediates returns the hierarchy's issuing CA certificates.
-func (a *Authority) Intermediates(kind Kind) []*x509.Certificate {
-	return a.certificates(kind, ProfileIssuing)
-}
-
-func (a *Authority) certificates(kind Kind, profile string) []*x509.Certificate {
-	var certs []*x509.Certificate
-	for _, ca := range a.cas[kind] {
-		if ca.profile == profile {
-			certs = append(certs, ca.cert)
-		}
-	}
-	return certs
 }
 
 func (a *Authority) isServerName(name string) bool {

@@ -10,6 +10,7 @@ package ca
 import (
 	"context"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"math/big"
 	"net"
@@ -34,6 +35,8 @@ type Order struct {
 	Station   string // station key, or "" if the certificate is not a station's
 	Requester string // who asked, for the ledger: "station:<key>", "operator", "bollard"
 	Reference string // the requester's own id of the matter, such as a fleet order; may be ""
+
+	name *pkix.Name // of a CA that gets a further certificate; replaces Subject
 }
 
 // Intent is the durable record that precedes a signature: everything the
@@ -112,6 +115,7 @@ var (
 	ErrTokenUsed       = errors.New("this preparation was issued or given up already")
 	ErrNoHierarchy     = errors.New("there is no such hierarchy yet")
 	ErrHierarchyExists = errors.New("the hierarchy exists already")
+	ErrRollover        = errors.New("the root change can't take this step")
 )
 
 // Store keeps intents, certificates and trust anchors. Every write is durable,
@@ -140,10 +144,19 @@ type Store interface {
 	CertificatesByKey(ctx context.Context, keyHash string) ([]Record, error)
 	// Revoked returns all revoked and orphaned records of an issuer, for its CRL.
 	Revoked(ctx context.Context, issuer string) ([]Record, error)
+	// ActiveSerials returns the serial numbers an issuer of Bollard's own issued
+	// that are neither revoked nor expired at the given time.
+	ActiveSerials(ctx context.Context, issuer string, at time.Time) ([]string, error)
 	// NextCRLNumber returns a number never returned before for the issuer,
 	// strictly rising over restarts (RFC 5280 §5.2.3). The number is taken, and
 	// the events recorded, before the list is signed.
 	NextCRLNumber(ctx context.Context, issuer string, events ...ledger.Event) (*big.Int, error)
+	// Rollover returns the newest root change of a hierarchy, the zero value if
+	// there was none.
+	Rollover(ctx context.Context, kind Kind) (Rollover, error)
+	// PutRollover records a step of a root change. ErrRollover unless it
+	// Follows the one recorded.
+	PutRollover(ctx context.Context, next Rollover, events ...ledger.Event) error
 	// NewestTime is the latest time any record or ledger entry carries.
 	NewestTime(ctx context.Context) (time.Time, error)
 

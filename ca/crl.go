@@ -13,10 +13,37 @@ import (
 // crlValidity is how long a list may be relied on.
 const crlValidity = 24 * time.Hour
 
+// StatusIssuer is a CA whose certificates' status is served.
+type StatusIssuer struct {
+	Name        string // such as csms-issuing: /<name>.crl, /<name>.crt
+	Kind        Kind
+	Certificate *x509.Certificate
+	Root        bool // certifies CAs only: no OCSP, its list tells
+}
+
+// StatusIssuers returns every CA that ever issued, also roots retired since.
+func (a *Authority) StatusIssuers() []StatusIssuer {
+	var list []StatusIssuer
+	for _, h := range hierarchies {
+		l := a.hierarchy(h.kind)
+		if l.issuing == nil {
+			continue
+		}
+		list = append(list, StatusIssuer{Name: l.issuing.name, Kind: h.kind, Certificate: l.issuing.cert})
+		for _, ca := range l.cas {
+			if ca.profile == ProfileRoot {
+				list = append(list, StatusIssuer{Name: ca.name, Kind: h.kind, Certificate: ca.cert, Root: true})
+			}
+		}
+	}
+	return list
+}
+
 // CRL signs the full revocation list of a hierarchy's issuing CA and returns
-// its DER. Revoked and orphaned certificates stay on it for ever.
+// its DER. Revoked and orphaned certificates stay on it for ever, which is more
+// than RFC 5280 §3.3 demands (until one list after their expiry).
 func (a *Authority) CRL(ctx context.Context, kind Kind) ([]byte, error) {
-	by := a.issuing[kind]
+	by := a.hierarchy(kind).issuing
 	if by == nil {
 		return nil, fmt.Errorf("%w: %s", ErrNoHierarchy, kind)
 	}
@@ -26,21 +53,56 @@ func (a *Authority) CRL(ctx context.Context, kind Kind) ([]byte, error) {
 // RootCRL is CRL for the root: the list of revoked issuing CAs. It opens the
 // root's key, which may be kept away from day to day.
 func (a *Authority) RootCRL(ctx context.Context, kind Kind) ([]byte, error) {
-	for _, ca := range a.cas[kind] {
-		if ca.profile != ProfileRoot {
-			continue
+	for _, ca := range a.hierarchy(kind).cas {
+		if ca.profile == ProfileRoot {
+			return a.SignCRL(ctx, ca.name)
 		}
-		signer, err := a.openCA(ctx, ca)
-		if err != nil {
-			return nil, err
-		}
-		by, err := newIssuer(ca.name, ProfileRoot, ca.cert, signer)
-		if err != nil {
-			return nil, err
-		}
-		return a.crl(ctx, by)
 	}
 	return nil, fmt.Errorf("%w: %s", ErrNoHierarchy, kind)
+}
+
+// SignCRL is CRL by the name of the CA, as StatusIssuers has it.
+func (a *Authority) SignCRL(ctx context.Context, name string) ([]byte, error) {
+	for _, h := range hierarchies {
+		l := a.hierarchy(h.kind)
+		if l.issuing != nil && l.issuing.name == name {
+			return a.crl(ctx, l.issuing)
+		}
+		for _, ca := range l.cas {
+			if ca.profile != ProfileRoot || ca.name != name {
+				continue
+			}
+			by, err := a.openIssuer(ctx, ca)
+			if err != nil {
+				return nil, err
+			}
+			return a.crl(ctx, by)
+		}
+	}
+	return nil, fmt.Errorf("%w: %s", ErrNoHierarchy, name)
+}
+
+// Record returns what is recorded of a serial number, or ErrUnknownSerial.
+func (a *Authority) Record(ctx context.Context, serial string) (Record, error) {
+	return a.cfg.Store.Certificate(ctx, serial)
+}
+
+// ActiveSerials returns the certificates of an issuing CA that are neither
+// revoked nor expired.
+func (a *Authority) ActiveSerials(ctx context.Context, issuer string) ([]string, error) {
+	return a.cfg.Store.ActiveSerials(ctx, issuer, a.cfg.Clock().UTC())
+}
+
+// CheckClock is ErrClock if the clock is behind what is recorded.
+func (a *Authority) CheckClock(ctx context.Context) error {
+	return a.checkClock(ctx, a.cfg.Clock().UTC())
+}
+
+// ReasonCode returns the code of a recorded reason (RFC 5280 §5.3.1);
+// unspecified (0) for one it doesn't know.
+func ReasonCode(reason string) int {
+	code, _ := reasonCode(reason)
+	return code
 }
 
 func (a *Authority) crl(ctx context.Context, by *issuer) ([]byte, error) {

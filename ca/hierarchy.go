@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"context"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
@@ -16,23 +17,32 @@ import (
 	"unicode/utf8"
 )
 
-// Kind names a hierarchy. Further kinds (manufacturer, v2g, mo, oem, cps) are
-// added as data.
+// Kind names a hierarchy. Further kinds (v2g, mo, oem, cps) are added as data.
 type Kind string
 
-// KindCSMS is the hierarchy of back end and station certificates (A00.FR.601).
-const KindCSMS Kind = "csms"
+// The hierarchies.
+const (
+	// KindCSMS is that of back end and station certificates (A00.FR.601).
+	KindCSMS Kind = "csms"
+	// KindManufacturer is that of firmware signing certificates (L01, 1.6 WP §4).
+	KindManufacturer Kind = "manufacturer"
+)
 
 // hierarchy is a root, an issuing CA below it and what that issues.
 type hierarchy struct {
 	kind   Kind
 	title  string   // in the CN of its CAs
 	leaves []string // profiles
+	// anchored: stations install the issuing CA as their root, in a self-signed
+	// certificate of its own, because nothing may stand between an installed
+	// root and what it signs (docs/adr/0010-manufacturer-anchor.md).
+	anchored bool
 }
 
 // hierarchies is data: a further kind is a further row.
 var hierarchies = []hierarchy{
 	{kind: KindCSMS, title: "CSMS", leaves: []string{ProfileStation, ProfileServer, ProfileServerCNOnly}},
+	{kind: KindManufacturer, title: "Manufacturer", leaves: []string{ProfileFirmware}, anchored: true},
 }
 
 // Kinds returns the hierarchies there are.
@@ -74,6 +84,22 @@ func hierarchyFor(profile string) (hierarchy, error) {
 // caName is the name of a CA in records: csms-root, csms-issuing.
 func (h hierarchy) caName(profile string) string { return string(h.kind) + "-" + profile }
 
+// rootName is the name of the root of a generation: csms-root, csms-root-2.
+func (h hierarchy) rootName(generation int) string {
+	if generation <= 1 {
+		return h.caName(ProfileRoot)
+	}
+	return fmt.Sprintf("%s-%d", h.caName(ProfileRoot), generation)
+}
+
+// last is the certificate that completes a new hierarchy.
+func (h hierarchy) last() (profile, issuedBy string) {
+	if h.anchored {
+		return ProfileAnchor, h.caName(ProfileIssuing)
+	}
+	return ProfileIssuing, h.caName(ProfileRoot)
+}
+
 // issuer is a CA that can sign.
 type issuer struct {
 	name      string
@@ -83,6 +109,21 @@ type issuer struct {
 	signer    crypto.Signer
 	throwaway crypto.Signer // same algorithm, never trusted: what lint looks at is signed with it
 	algorithm x509.SignatureAlgorithm
+	keyURI    string // of a CA about to get a further certificate
+}
+
+// openIssuer opens a CA's key to sign with.
+func (a *Authority) openIssuer(ctx context.Context, ca caRecord) (*issuer, error) {
+	signer, err := a.openCA(ctx, ca)
+	if err != nil {
+		return nil, err
+	}
+	by, err := newIssuer(ca.name, ca.profile, ca.cert, signer)
+	if err != nil {
+		return nil, err
+	}
+	by.keyURI = ca.keyURI
+	return by, nil
 }
 
 func newIssuer(name, profile string, cert *x509.Certificate, signer crypto.Signer) (*issuer, error) {
@@ -134,6 +175,7 @@ func checkNames(p Profile, name pkix.Name, s Subject) error {
 	}
 	sans := len(s.DNSNames) + len(s.IPAddresses)
 	switch p.Names {
+	case namesCA, namesService:
 	case namesStation:
 		if err := CheckSerialNumber(name.CommonName); err != nil {
 			return err

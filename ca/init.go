@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"errors"
@@ -18,6 +19,7 @@ type InitConfig struct {
 	KeyBase      string         // URI base of the CA keys; "": softkms:
 	Kind         Kind           // "": csms
 	Algorithm    keys.Algorithm // "": P-256
+	StatusURL    string         // see Config
 	Organisation string
 	Country      string
 	Actor        string // for the ledger; "": operator
@@ -50,102 +52,177 @@ func Init(ctx context.Context, cfg InitConfig) error {
 		return err
 	}
 	complete, err := Config{
-		Store: cfg.Store, Keeper: cfg.Keeper, Organisation: cfg.Organisation, Country: cfg.Country,
-		Clock: cfg.Clock, Log: cfg.Log,
+		Store: cfg.Store, Keeper: cfg.Keeper, KeyBase: cfg.KeyBase, StatusURL: cfg.StatusURL,
+		Organisation: cfg.Organisation, Country: cfg.Country, Clock: cfg.Clock, Log: cfg.Log,
 	}.complete()
 	if err != nil {
 		return err
 	}
-	b := builder{a: newAuthority(complete), h: h, cfg: cfg}
-	if _, err := findCA(ctx, cfg.Store, h, ProfileIssuing); err == nil {
-		return fmt.Errorf("%w: %s; nothing was changed", ErrHierarchyExists, h.kind)
-	} else if !errors.Is(err, ErrNoHierarchy) {
+	b := builder{a: newAuthority(complete), h: h, actor: cfg.Actor, algorithm: cfg.Algorithm}
+	if err := b.missing(ctx); err != nil {
 		return err
 	}
 	if err := b.a.orphan(ctx); err != nil {
 		return err
 	}
-	root, err := b.ensure(ctx, ProfileRoot, nil)
+	return b.build(ctx)
+}
+
+// builder makes the CA certificates of one hierarchy.
+type builder struct {
+	a         *Authority
+	h         hierarchy
+	actor     string
+	algorithm keys.Algorithm
+}
+
+// missing is ErrHierarchyExists if the hierarchy is whole.
+func (b builder) missing(ctx context.Context) error {
+	profile, issuedBy := b.h.last()
+	if _, err := findCA(ctx, b.a.cfg.Store, b.h, b.h.caName(profile), profile, issuedBy); err == nil {
+		return fmt.Errorf("%w: %s; nothing was changed", ErrHierarchyExists, b.h.kind)
+	} else if !errors.Is(err, ErrNoHierarchy) {
+		return err
+	}
+	return nil
+}
+
+// build makes a hierarchy, or what is missing of it.
+func (b builder) build(ctx context.Context) error {
+	if err := b.missing(ctx); err != nil {
+		return err
+	}
+	name := b.h.caName(ProfileRoot)
+	root, err := b.ensure(ctx, wantedCA{name: name, profile: ProfileRoot, issuedBy: name, file: name})
 	if err != nil {
 		return err
 	}
-	_, err = b.ensure(ctx, ProfileIssuing, root)
+	name = b.h.caName(ProfileIssuing)
+	issuing, err := b.ensure(ctx, wantedCA{name: name, profile: ProfileIssuing, issuedBy: root.name, by: root, file: name})
+	if err != nil || !b.h.anchored {
+		return err
+	}
+	_, err = b.ensure(ctx, wantedCA{
+		name: b.h.caName(ProfileAnchor), profile: ProfileAnchor, issuedBy: issuing.name, like: issuing,
+	})
 	return err
 }
 
-// builder creates one hierarchy.
-type builder struct {
-	a   *Authority
-	h   hierarchy
-	cfg InitConfig
+// wantedCA is a CA certificate to be there.
+type wantedCA struct {
+	name     string
+	profile  string
+	issuedBy string  // as in its record
+	by       *issuer // nil: self-signed
+	file     string  // of its new key
+	// like has the key and the name that are certified once more, instead of a
+	// new key.
+	like *issuer
+	// adopt takes a key that is there without a record: its file's name was
+	// drawn and recorded before the key was made, so it is nobody else's.
+	adopt bool
 }
 
-// ensure returns a CA, made if need be; by nil makes it self-signed.
-func (b builder) ensure(ctx context.Context, profile string, by *issuer) (*issuer, error) {
-	name := b.h.caName(profile)
-	have, err := findCA(ctx, b.cfg.Store, b.h, profile)
+// ensure returns a CA, made if need be.
+func (b builder) ensure(ctx context.Context, w wantedCA) (*issuer, error) {
+	have, err := findCA(ctx, b.a.cfg.Store, b.h, w.name, w.profile, w.issuedBy)
 	switch {
-	case err == nil:
-		if o := have.cert.Subject.Organization; len(o) != 1 || o[0] != b.cfg.Organisation {
-			return nil, fmt.Errorf("%s from an interrupted init belongs to organisation %q; run init with that one, or in an empty directory", name, o)
+	case err == nil && (w.like == nil || bytes.Equal(have.cert.RawSubjectPublicKeyInfo, w.like.cert.RawSubjectPublicKeyInfo)):
+		if o := have.cert.Subject.Organization; w.like == nil && (len(o) != 1 || o[0] != b.a.cfg.Organisation) {
+			return nil, fmt.Errorf("%s from an interrupted run belongs to organisation %q; go on with that one, or init in an empty directory", w.name, o)
 		}
-		signer, err := b.a.openCA(ctx, have)
-		if err != nil {
-			return nil, err
-		}
-		return newIssuer(name, profile, have.cert, signer)
-	case !errors.Is(err, ErrNoHierarchy):
+		return b.a.openIssuer(ctx, have)
+	case err != nil && !errors.Is(err, ErrNoHierarchy):
 		return nil, err
 	}
-	uri, err := keys.Join(b.cfg.KeyBase, name+".key")
+	signer, uri, err := b.signer(ctx, w)
 	if err != nil {
-		return nil, err
-	}
-	signer, err := b.key(ctx, uri)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't make the key of %s: %w", name, err)
+		return nil, fmt.Errorf("couldn't make the key of %s: %w", w.name, err)
 	}
 	proven, err := GeneratedKey(signer)
 	if err != nil {
 		return nil, err
 	}
-	if by == nil {
-		if by, err = newIssuer(name, profile, nil, signer); err != nil {
+	if w.by == nil {
+		if w.by, err = newIssuer(w.issuedBy, w.profile, nil, signer); err != nil {
 			return nil, err
 		}
 	}
-	prepared, err := b.a.prepare(ctx, by, Order{
-		Profile: profile,
+	order := Order{
+		Profile: w.profile,
 		Key:     proven,
 		// The key is part of the name: two roots of one organisation never
 		// have equal names, which stations take for the same root.
-		Subject:   Subject{CommonName: fmt.Sprintf("%s %s CA %s", b.h.title, caTitle[profile], proven.Hash()[:8])},
-		Requester: b.cfg.Actor,
+		Subject:   Subject{CommonName: fmt.Sprintf("%s %s CA %s", b.h.title, caTitle[w.profile], proven.Hash()[:8])},
+		Requester: b.actor,
 		Reference: keyReference + uri,
-	})
+	}
+	if w.like != nil {
+		order.name = &w.like.cert.Subject
+	}
+	prepared, err := b.a.prepare(ctx, w.by, order)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't create %s: %w", name, err)
+		return nil, fmt.Errorf("couldn't create %s: %w", w.name, err)
+	}
+	if w.like != nil && !bytes.Equal(prepared.subject, w.like.cert.RawSubject) {
+		return nil, fmt.Errorf("internal error: %s would get another name than it has", w.name)
 	}
 	issued, err := b.a.Issue(ctx, prepared)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't create %s: %w", name, err)
+		return nil, fmt.Errorf("couldn't create %s: %w", w.name, err)
 	}
-	return newIssuer(name, profile, issued.Certificate, signer)
+	by, err := newIssuer(w.name, w.profile, issued.Certificate, signer)
+	if err != nil {
+		return nil, err
+	}
+	by.keyURI = uri
+	return by, nil
 }
 
 var caTitle = map[string]string{ProfileRoot: "Root", ProfileIssuing: "Issuing"}
 
+func (b builder) signer(ctx context.Context, w wantedCA) (crypto.Signer, string, error) {
+	if w.like != nil {
+		return w.like.signer, w.like.keyURI, nil
+	}
+	uri, err := keys.Join(b.a.cfg.KeyBase, w.file+".key")
+	if err != nil {
+		return nil, "", err
+	}
+	signer, err := b.key(ctx, uri, w.adopt)
+	return signer, uri, err
+}
+
+// defaultAlgorithm of a further CA is the class of those there are.
+func (a *Authority) defaultAlgorithm() keys.Algorithm {
+	if by := a.hierarchy(KindCSMS).issuing; by != nil {
+		return algorithmLike(by.cert.PublicKey)
+	}
+	return keys.P256
+}
+
+func algorithmLike(public crypto.PublicKey) keys.Algorithm {
+	class, err := classOf(public)
+	if err != nil {
+		return keys.P256
+	}
+	return map[KeyClass]keys.Algorithm{
+		ClassP384: keys.P384, ClassP521: keys.P521, ClassRSA2048: keys.RSA2048, ClassRSA3072: keys.RSA3072,
+		ClassP256: keys.P256,
+	}[class]
+}
+
 // key makes a key, or takes the one that an interrupted init made and got as
 // far as recording. A key without any record is nobody's.
-func (b builder) key(ctx context.Context, uri string) (crypto.Signer, error) {
-	made, err := b.cfg.Keeper.Create(ctx, uri, keys.RoleCA, b.cfg.Algorithm)
+func (b builder) key(ctx context.Context, uri string, adopt bool) (crypto.Signer, error) {
+	made, err := b.a.cfg.Keeper.Create(ctx, uri, keys.RoleCA, b.algorithm)
 	if err == nil {
 		return made, nil
 	}
 	if !errors.Is(err, keys.ErrExists) {
 		return nil, err
 	}
-	found, err := b.cfg.Keeper.Open(ctx, uri, keys.RoleCA)
+	found, err := b.a.cfg.Keeper.Open(ctx, uri, keys.RoleCA)
 	if err != nil {
 		return nil, err
 	}
@@ -153,11 +230,11 @@ func (b builder) key(ctx context.Context, uri string) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := b.cfg.Store.CertificatesByKey(ctx, hash)
+	records, err := b.a.cfg.Store.CertificatesByKey(ctx, hash)
 	if err != nil {
 		return nil, err
 	}
-	if len(records) == 0 {
+	if len(records) == 0 && !adopt {
 		return nil, fmt.Errorf("key %s exists but this database doesn't know it; restore the database that belongs to it, or, if an interrupted init left the key, move it away and run init again", uri)
 	}
 	return found, nil

@@ -30,6 +30,7 @@ type Prepared struct {
 	template  *x509.Certificate
 	key       crypto.PublicKey
 	intent    Intent
+	subject   []byte // DER
 	used      atomic.Bool
 }
 
@@ -44,9 +45,9 @@ func (a *Authority) Prepare(ctx context.Context, order Order) (*Prepared, error)
 	if err != nil {
 		return nil, err
 	}
-	issuing := a.issuing[h.kind]
+	issuing := a.hierarchy(h.kind).issuing
 	if issuing == nil {
-		return nil, fmt.Errorf("hierarchy %s has no issuing CA; run bollard init", h.kind)
+		return nil, fmt.Errorf("%w: %s; make it with bollard ca create %s", ErrNoHierarchy, h.kind, h.kind)
 	}
 	return a.prepare(ctx, issuing, order)
 }
@@ -97,7 +98,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 		return nil, err
 	}
 	// 3. The intent, on disk, before anything is signed with the CA's key.
-	p := &Prepared{authority: a, issuer: by, template: template, key: order.Key.public, intent: Intent{
+	p := &Prepared{authority: a, issuer: by, template: template, key: order.Key.public, subject: draft.RawSubject, intent: Intent{
 		Serial:    plan.serial.Text(16),
 		Issuer:    by.name,
 		Profile:   profile.Name,

@@ -34,8 +34,11 @@ type limit struct {
 	longest    time.Duration
 	usage      x509.KeyUsage
 	usageRSA   x509.KeyUsage
-	server     bool // EKU exactly serverAuth; else none
+	eku        x509.ExtKeyUsage // exactly this one; zero (any): none
 	san        bool
+	// Where the certificate may point to, if there is a status listener.
+	crl, ocsp, issuers bool
+	noCheck            bool
 }
 
 const (
@@ -45,17 +48,27 @@ const (
 
 var limits = map[string]limit{
 	ProfileRoot:    {ca: true, pathLength: -1, longest: 20 * year, usage: caKeyUsage, usageRSA: caKeyUsage},
-	ProfileIssuing: {ca: true, pathLength: 0, longest: 10 * year, usage: caKeyUsage, usageRSA: caKeyUsage},
+	ProfileIssuing: {ca: true, pathLength: 0, longest: 10 * year, usage: caKeyUsage, usageRSA: caKeyUsage, crl: true, issuers: true},
+	ProfileCross:   {ca: true, pathLength: -1, longest: 20 * year, usage: caKeyUsage, usageRSA: caKeyUsage, crl: true, issuers: true},
+	ProfileAnchor:  {ca: true, pathLength: 0, longest: 10 * year, usage: caKeyUsage, usageRSA: caKeyUsage},
+	ProfileOCSP: {
+		pathLength: -1, longest: 15 * 24 * time.Hour, eku: x509.ExtKeyUsageOCSPSigning, noCheck: true,
+		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
+	},
+	ProfileFirmware: {
+		pathLength: -1, longest: 3 * year, crl: true, ocsp: true, issuers: true,
+		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
+	},
 	ProfileStation: {
-		pathLength: -1, longest: year,
+		pathLength: -1, longest: year, crl: true, ocsp: true, issuers: true,
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
 	},
 	ProfileServer: {
-		pathLength: -1, longest: 91 * 24 * time.Hour, server: true, san: true,
+		pathLength: -1, longest: 91 * 24 * time.Hour, eku: x509.ExtKeyUsageServerAuth, san: true, crl: true, ocsp: true, issuers: true,
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 	},
 	ProfileServerCNOnly: {
-		pathLength: -1, longest: 91 * 24 * time.Hour, server: true,
+		pathLength: -1, longest: 91 * 24 * time.Hour, eku: x509.ExtKeyUsageServerAuth, crl: true, ocsp: true, issuers: true,
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 	},
 }
@@ -175,15 +188,29 @@ var (
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
 	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidCRLPoints        = asn1.ObjectIdentifier{2, 5, 29, 31}
+	oidInfoAccess       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
+	oidNoCheck          = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
 )
 
 func (l *linter) extensions() {
 	c := l.cert
 	// Exactly these, with RFC 5280's criticality (§4.2.1).
 	want := []string{oidSubjectKeyID.String(), oidKeyUsage.String() + " critical", oidBasicConstraints.String() + " critical"}
-	if l.limit.server {
+	if l.limit.eku != 0 {
 		want = append(want, oidExtKeyUsage.String())
 	}
+	if l.limit.noCheck {
+		want = append(want, oidNoCheck.String())
+	}
+	status := len(l.plan.crl)+len(l.plan.ocsp)+len(l.plan.issuers) > 0
+	if l.limit.crl && status {
+		want = append(want, oidCRLPoints.String())
+	}
+	if (l.limit.ocsp || l.limit.issuers) && status {
+		want = append(want, oidInfoAccess.String())
+	}
+	l.pointers(status)
 	if l.limit.san {
 		want = append(want, oidSAN.String())
 	}
@@ -206,12 +233,34 @@ func (l *linter) extensions() {
 	}
 	l.demand(c.KeyUsage == usage, "key usage %#x, want %#x", int(c.KeyUsage), int(usage))
 	var ekus []x509.ExtKeyUsage
-	if l.limit.server {
-		ekus = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	if l.limit.eku != 0 {
+		ekus = []x509.ExtKeyUsage{l.limit.eku}
 	}
 	l.demand(slices.Equal(c.ExtKeyUsage, ekus) && len(c.UnknownExtKeyUsage) == 0, "extended key usage %v (A00.FR.514)", c.ExtKeyUsage)
 	keyID, err := subjectKeyID(l.plan.key)
 	l.demand(err == nil && bytes.Equal(c.SubjectKeyId, keyID), "subject key identifier isn't the key's")
+}
+
+// pointers: exactly one place of each kind, of the certificate's issuer, over
+// plain HTTP (RFC 5280 §8 warns of circles over TLS).
+func (l *linter) pointers(status bool) {
+	for _, p := range []struct {
+		what      string
+		allowed   bool
+		got, plan []string
+		end       string
+	}{
+		{"CRL distribution points", l.limit.crl, l.cert.CRLDistributionPoints, l.plan.crl, "/" + l.plan.issuer.name + ".crl"},
+		{"OCSP responders", l.limit.ocsp, l.cert.OCSPServer, l.plan.ocsp, OCSPPath},
+		{"issuer certificates", l.limit.issuers, l.cert.IssuingCertificateURL, l.plan.issuers, "/" + l.plan.issuer.name + ".crt"},
+	} {
+		l.demand(slices.Equal(p.got, p.plan), "%s differ from the plan", p.what)
+		if !p.allowed || !status {
+			l.demand(len(p.got) == 0, "%s %v", p.what, p.got)
+			continue
+		}
+		l.demand(len(p.got) == 1 && strings.HasPrefix(p.got[0], "http://") && strings.HasSuffix(p.got[0], p.end), "%s %v", p.what, p.got)
+	}
 }
 
 func extensionList(extensions []pkix.Extension) []string {

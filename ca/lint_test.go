@@ -31,10 +31,18 @@ func lintRig(t *testing.T) (*Authority, *MemStore) {
 		t.Fatal(err)
 	}
 	clock := func() time.Time { return lintStart }
-	if err := Init(t.Context(), InitConfig{Store: store, Keeper: keeper, Organisation: "Example CPO", Country: "NL", Clock: clock}); err != nil {
-		t.Fatal(err)
+	for _, kind := range Kinds() {
+		if err := Init(t.Context(), InitConfig{
+			Store: store, Keeper: keeper, Kind: kind, StatusURL: "http://ca.example:8080",
+			Organisation: "Example CPO", Country: "NL", Clock: clock,
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	a, err := New(t.Context(), Config{Store: store, Keeper: keeper, Organisation: "Example CPO", Country: "NL", Clock: clock})
+	a, err := New(t.Context(), Config{
+		Store: store, Keeper: keeper, StatusURL: "http://ca.example:8080",
+		Organisation: "Example CPO", Country: "NL", Clock: clock,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +70,8 @@ func lintOrder(t *testing.T, profile string, useRSA bool) Order {
 		o.Subject, o.Station = Subject{CommonName: "SN-1"}, "cs1"
 	case ProfileServer:
 		o.Subject = Subject{CommonName: "csms.example.com", DNSNames: []string{"csms.example.com"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1).To4()}}
+	case ProfileFirmware:
+		o.Subject = Subject{CommonName: "Firmware Signer"}
 	case ProfileServerCNOnly:
 		o.Subject = Subject{CommonName: "csms.example.com"}
 	}
@@ -111,6 +121,13 @@ var mutations = []struct {
 	{"policy", func(c *x509.Certificate) { c.PolicyIdentifiers, c.Policies = nil, []x509.OID{mustOID("1.2.3")} }, nil},
 	{"CRL distribution point", func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://x.example/c.crl"} }, nil},
 	{"OCSP server", func(c *x509.Certificate) { c.OCSPServer = []string{"http://x.example"} }, nil},
+	{"no CRL distribution point", func(c *x509.Certificate) { c.CRLDistributionPoints = nil }, nil},
+	{"no OCSP server", func(c *x509.Certificate) { c.OCSPServer = nil }, nil},
+	{"two OCSP servers", func(c *x509.Certificate) { c.OCSPServer = append(slices.Clone(c.OCSPServer), "http://x.example/ocsp") }, nil},
+	{"issuer's certificate elsewhere", func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://x.example/csms-issuing.crt"} }, nil},
+	{"OCSP nocheck", func(c *x509.Certificate) {
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oidNoCheck, Value: []byte{5, 0}})
+	}, nil},
 	{"name constraints", func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.com"} }, nil},
 	{"unknown extension", func(c *x509.Certificate) {
 		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: []int{1, 2, 3, 4}, Value: []byte{5, 0}})
@@ -163,7 +180,7 @@ func TestMutatedFieldStopsIssuing(t *testing.T) {
 // authorityWith is the authority with another template function.
 func authorityWith(a *Authority, f func(plan) (*x509.Certificate, error)) *Authority {
 	b := newAuthority(a.cfg)
-	b.issuing, b.cas, b.template = a.issuing, a.cas, f
+	b.loaded, b.template = a.loaded, f
 	return b
 }
 
@@ -185,7 +202,7 @@ func TestMutatedProfileStopsIssuing(t *testing.T) {
 			p := profiles[name]
 			change(&p)
 			o := lintOrder(t, name, false)
-			plan, err := a.plan(a.issuing[KindCSMS], p, o, lintStart.AddDate(0, 2, 0))
+			plan, err := a.plan(a.hierarchy(KindCSMS).issuing, p, o, lintStart.AddDate(0, 2, 0))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -231,9 +248,9 @@ func TestZlintExclusionsAreNeeded(t *testing.T) {
 			t.Fatal(err)
 		}
 		der := r.DER
-		if r.Profile == ProfileRoot {
+		if r.Profile == ProfileRoot || r.Profile == ProfileAnchor {
 			// What lint sees is signed by a throw-away key.
-			by, err := newIssuer("x", ProfileRoot, nil, a.issuing[KindCSMS].signer)
+			by, err := newIssuer("x", ProfileRoot, nil, a.hierarchy(KindCSMS).issuing.signer)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,18 +12,19 @@ import (
 
 // MemStore is a Store in memory whose every write can be made to fail.
 type MemStore struct {
-	mu      sync.Mutex
-	records []Record // oldest first
-	anchors []TrustAnchor
-	numbers map[string]int64
-	newest  time.Time
-	Events  []ledger.Event
-	Fail    map[string]error // by method name, before anything is written
-	Before  func(method string)
+	mu        sync.Mutex
+	records   []Record // oldest first
+	anchors   []TrustAnchor
+	numbers   map[string]int64
+	rollovers map[Kind]Rollover
+	newest    time.Time
+	Events    []ledger.Event
+	Fail      map[string]error // by method name, before anything is written
+	Before    func(method string)
 }
 
 func NewMemStore() *MemStore {
-	return &MemStore{numbers: map[string]int64{}, Fail: map[string]error{}}
+	return &MemStore{numbers: map[string]int64{}, rollovers: map[Kind]Rollover{}, Fail: map[string]error{}}
 }
 
 func (m *MemStore) begin(method string) (func(), error) {
@@ -189,6 +190,40 @@ func (m *MemStore) Revoked(_ context.Context, issuer string) ([]Record, error) {
 	return m.selected("Revoked", func(r Record) bool {
 		return r.Issuer == issuer && (r.State == StateRevoked || r.State == StateOrphaned)
 	})
+}
+
+func (m *MemStore) ActiveSerials(_ context.Context, issuer string, at time.Time) ([]string, error) {
+	records, err := m.selected("ActiveSerials", func(r Record) bool {
+		return r.Issuer == issuer && !r.External && r.State == StateIssued && r.NotAfter.After(at)
+	})
+	var serials []string
+	for _, r := range records {
+		serials = append(serials, r.Serial)
+	}
+	return serials, err
+}
+
+func (m *MemStore) Rollover(_ context.Context, kind Kind) (Rollover, error) {
+	done, err := m.begin("Rollover")
+	if err != nil {
+		return Rollover{}, err
+	}
+	defer done()
+	return m.rollovers[kind], nil
+}
+
+func (m *MemStore) PutRollover(_ context.Context, next Rollover, events ...ledger.Event) error {
+	done, err := m.begin("PutRollover")
+	if err != nil {
+		return err
+	}
+	defer done()
+	if !next.Follows(m.rollovers[next.Kind]) {
+		return ErrRollover
+	}
+	m.rollovers[next.Kind] = next
+	m.wrote(next.At, events)
+	return nil
 }
 
 func (m *MemStore) NextCRLNumber(_ context.Context, issuer string, events ...ledger.Event) (*big.Int, error) {

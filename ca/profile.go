@@ -18,6 +18,15 @@ const (
 	ProfileStation      = "station"
 	ProfileServer       = "server"
 	ProfileServerCNOnly = "server-cn-only"
+	// ProfileCross is a new root's key certified by the old root (M05).
+	ProfileCross = "cross"
+	// ProfileAnchor is an issuing CA's own self-signed certificate, which
+	// stations install as their root.
+	ProfileAnchor = "anchor"
+	// ProfileOCSP is a delegated OCSP signer (RFC 6960 §4.2.2.2).
+	ProfileOCSP = "ocsp"
+	// ProfileFirmware is a manufacturer's signer of firmware.
+	ProfileFirmware = "firmware-signing"
 	// ProfileExternal marks records of certificates other CAs issued.
 	ProfileExternal = "external"
 )
@@ -43,6 +52,7 @@ const (
 	namesStation NameRule = "station" // CN = serial number of the station, no SAN (A00.FR.511)
 	namesServer  NameRule = "server"  // CN = first name, SAN = all
 	namesCNOnly  NameRule = "cn-only" // CN = FQDN, no SAN (A00.FR.510, .511 note)
+	namesService NameRule = "service" // O and a CN for people, no SAN
 )
 
 // Profile is everything that is the same in all certificates of one purpose.
@@ -65,6 +75,12 @@ type Profile struct {
 	// RenewAfter is the part of the validity, in percent, after which a
 	// certificate is renewed; up to RenewJitter percent earlier, by serial.
 	RenewAfter, RenewJitter int
+	// What relying parties find of its issuer, if there is a status listener:
+	// the revocation list, the OCSP responder, the issuer's certificate
+	// (RFC 5280 §4.2.1.13, §4.2.2.1).
+	CRL, OCSP, CAIssuers bool
+	// NoCheck tells that its holder's revocation isn't looked up (RFC 6960 §4.2.2.2.1).
+	NoCheck bool
 }
 
 // everyKey: what stations have today; both kinds are demanded (A00.FR.501 to .503).
@@ -83,6 +99,37 @@ var profiles = map[string]Profile{
 		CA: true, PathLength: 0, Years: 10, Backdate: time.Hour,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		Names:    namesCA, Keys: everyKey, RenewAfter: 66,
+		CRL: true, CAIssuers: true,
+	},
+	// Its role is the root's: one key, two certificates.
+	ProfileCross: {
+		Name: ProfileCross, Role: ProfileRoot, Issuer: ProfileRoot,
+		CA: true, PathLength: -1, Years: 20, Backdate: time.Hour,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		Names:    namesCA, Keys: everyKey, RenewAfter: 66,
+		CRL: true, CAIssuers: true,
+	},
+	ProfileAnchor: {
+		Name: ProfileAnchor, Role: ProfileIssuing, Issuer: ProfileAnchor,
+		CA: true, PathLength: 0, Years: 10, Backdate: time.Hour,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		Names:    namesCA, Keys: everyKey, RenewAfter: 66,
+	},
+	// Short-lived, since nobody can look up whether it is revoked.
+	ProfileOCSP: {
+		Name: ProfileOCSP, Role: ProfileOCSP, Issuer: ProfileIssuing,
+		Days: 14, Backdate: time.Hour,
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
+		Names:       namesService, Keys: []KeyClass{ClassP256, ClassRSA2048}, RenewAfter: 50, NoCheck: true,
+	},
+	// No ExtendedKeyUsage: stations don't look for one (A00.FR.514).
+	ProfileFirmware: {
+		Name: ProfileFirmware, Role: ProfileFirmware, Issuer: ProfileIssuing,
+		Years: 3, Backdate: time.Hour,
+		KeyUsage: x509.KeyUsageDigitalSignature,
+		Names:    namesService, Keys: everyKey, RenewAfter: 66,
+		CRL: true, OCSP: true, CAIssuers: true,
 	},
 	// No ExtendedKeyUsage: A00.FR.514 strongly recommends against it, and a
 	// certificate without one is good for client authentication everywhere
@@ -94,6 +141,7 @@ var profiles = map[string]Profile{
 		Years: 1, Backdate: time.Hour,
 		KeyUsage: x509.KeyUsageDigitalSignature,
 		Names:    namesStation, Keys: everyKey, RenewAfter: 66, RenewJitter: 6,
+		CRL: true, OCSP: true, CAIssuers: true,
 	},
 	// serverAuth, against A00.FR.514's recommendation: TLS stacks of today
 	// refuse a server without it or treat it as any purpose, and a server key
@@ -105,6 +153,7 @@ var profiles = map[string]Profile{
 		KeyUsage: x509.KeyUsageDigitalSignature, KeyUsageRSA: x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		Names:       namesServer, Keys: everyKey, RenewAfter: 66, RenewJitter: 2,
+		CRL: true, OCSP: true, CAIssuers: true,
 	},
 	ProfileServerCNOnly: {
 		Name: ProfileServerCNOnly, Role: ProfileServer, Issuer: ProfileIssuing,
@@ -112,12 +161,13 @@ var profiles = map[string]Profile{
 		KeyUsage: x509.KeyUsageDigitalSignature, KeyUsageRSA: x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		Names:       namesCNOnly, Keys: everyKey, RenewAfter: 66, RenewJitter: 2,
+		CRL: true, OCSP: true, CAIssuers: true,
 	},
 }
 
 // Profiles returns the names of the profiles a certificate can be ordered for.
 func Profiles() []string {
-	return []string{ProfileStation, ProfileServer, ProfileServerCNOnly}
+	return []string{ProfileStation, ProfileServer, ProfileServerCNOnly, ProfileFirmware}
 }
 
 // end returns notAfter for a notBefore of now less Backdate: the validity

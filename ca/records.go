@@ -74,21 +74,16 @@ func (a *Authority) issued(record Record) (*Issued, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read certificate %s: %w", record.Serial, err)
 	}
-	out := &Issued{Record: record, Certificate: cert}
-	for _, cas := range a.cas {
-		for _, ca := range cas {
-			if !record.External && ca.profile != ProfileRoot && ca.name == record.Issuer && bytes.Equal(ca.cert.SubjectKeyId, cert.AuthorityKeyId) {
-				out.Chain = append(out.Chain, ca.cert)
-			}
-		}
-	}
-	return out, nil
+	return &Issued{Record: record, Certificate: cert, Chain: a.chainOf(record, cert)}, nil
 }
 
 // Revoke revokes an issued certificate; reason has RFC 5280's name. Revoking
 // twice keeps the first time and reason.
 func (a *Authority) Revoke(ctx context.Context, serial, reason, actor string) (Record, error) {
 	if _, ok := reasonCode(reason); !ok {
+		if reason == "certificateHold" || reason == "removeFromCRL" {
+			return Record{}, fmt.Errorf("revocation is for good: %s isn't used here; remove or block the station meanwhile, or revoke with another reason (%s)", reason, strings.Join(Reasons(), ", "))
+		}
 		return Record{}, fmt.Errorf("unknown revocation reason %q (known: %s)", reason, strings.Join(Reasons(), ", "))
 	}
 	serial = strings.ToLower(strings.TrimSpace(serial))
@@ -109,6 +104,7 @@ func (a *Authority) Revoke(ctx context.Context, serial, reason, actor string) (R
 	if err := a.cfg.Store.SetRevoked(ctx, serial, reason, a.cfg.Clock().UTC(), event); err != nil {
 		return Record{}, fmt.Errorf("couldn't revoke certificate %s: %w", serial, err)
 	}
+	a.revoked(record)
 	return a.cfg.Store.Certificate(ctx, serial)
 }
 

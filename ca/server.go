@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,7 @@ type ServerCertificates struct {
 	authority *Authority
 	profile   Profile
 	subject   Subject
+	pairing   sync.Mutex // what is in current changes under it
 	dir       string
 	current   [2]atomic.Pointer[tls.Certificate] // as serverKeys
 }
@@ -83,6 +85,8 @@ func (a *Authority) ServerCertificates(ctx context.Context, names ServerNames, d
 	if err := s.Renew(ctx); err != nil {
 		return nil, err
 	}
+	a.Watch(s)
+	s.Changed() // between loading and watching
 	return s, nil
 }
 
@@ -162,6 +166,27 @@ func (s *ServerCertificates) uri(file string) string {
 	return keys.SchemeSoft + ":" + filepath.Join(s.dir, file)
 }
 
+// Revoked has nothing to do: a revoked server certificate is replaced by hand.
+func (s *ServerCertificates) Revoked(string, string) {}
+
+// Changed takes over the chain that is to be served now.
+func (s *ServerCertificates) Changed() {
+	s.pairing.Lock()
+	defer s.pairing.Unlock()
+	for i := range s.current {
+		present := s.current[i].Load()
+		if present == nil {
+			continue
+		}
+		by := s.authority.hierarchy(KindCSMS).issuing
+		next := &tls.Certificate{PrivateKey: present.PrivateKey, Leaf: present.Leaf, Certificate: [][]byte{present.Leaf.Raw}}
+		for _, cert := range by.chain {
+			next.Certificate = append(next.Certificate, cert.Raw)
+		}
+		s.current[i].Store(next)
+	}
+}
+
 // pair is what TLS sends: leaf and issuing CA, without the root (RFC 5246 §7.4.2).
 func pair(issued *Issued, signer crypto.Signer) *tls.Certificate {
 	out := &tls.Certificate{PrivateKey: signer, Leaf: issued.Certificate, Certificate: [][]byte{issued.Certificate.Raw}}
@@ -185,7 +210,10 @@ func (s *ServerCertificates) Renew(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("couldn't renew the %s server certificate: %w", kind.name, err))
 			continue
 		}
+		s.pairing.Lock()
 		s.current[i].Store(next)
+		s.pairing.Unlock()
+		s.Changed() // the root may have changed since it was signed
 		if present != nil {
 			s.retire(ctx, present)
 		}

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
@@ -28,10 +29,15 @@ type plan struct {
 	keyID     []byte
 	notBefore time.Time
 	notAfter  time.Time
+	// What relying parties are told; empty without a status listener.
+	crl, ocsp, issuers []string
 }
 
 func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time) (plan, error) {
 	name := subjectName(profile, order.Subject, a.cfg.Organisation, a.cfg.Country)
+	if order.name != nil {
+		name = *order.name
+	}
 	if err := checkNames(profile, name, order.Subject); err != nil {
 		return plan{}, fmt.Errorf("couldn't issue a %s certificate: %w", profile.Name, err)
 	}
@@ -53,6 +59,11 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 		key: order.Key.public, keyID: keyID,
 		notBefore: second.Add(-profile.Backdate), notAfter: profile.end(second),
 	}
+	if base := a.cfg.StatusURL; base != "" {
+		p.crl = urls(profile.CRL, base+"/"+by.name+".crl")
+		p.ocsp = urls(profile.OCSP, base+OCSPPath)
+		p.issuers = urls(profile.CAIssuers, base+"/"+by.name+".crt")
+	}
 	if by.cert != nil {
 		if !now.Before(by.cert.NotAfter) {
 			return plan{}, fmt.Errorf("couldn't issue a %s certificate: %s expired on %s", profile.Name, by.name, by.cert.NotAfter.Format(time.DateOnly))
@@ -68,6 +79,17 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 	return p, nil
 }
 
+// OCSPPath is where the responder is, below Config.StatusURL. Beside it are
+// /<issuer>.crl and /<issuer>.crt.
+const OCSPPath = "/ocsp"
+
+func urls(wanted bool, url string) []string {
+	if !wanted {
+		return nil
+	}
+	return []string{url}
+}
+
 // template turns a plan into what crypto/x509 takes.
 func template(p plan) (*x509.Certificate, error) {
 	t := &x509.Certificate{
@@ -81,6 +103,13 @@ func template(p plan) (*x509.Certificate, error) {
 		BasicConstraintsValid: true,
 		IsCA:                  p.profile.CA,
 		SubjectKeyId:          p.keyID,
+		CRLDistributionPoints: p.crl,
+		OCSPServer:            p.ocsp,
+		IssuingCertificateURL: p.issuers,
+	}
+	if p.profile.NoCheck {
+		// id-pkix-ocsp-nocheck is NULL (RFC 6960 §4.2.2.2.1).
+		t.ExtraExtensions = []pkix.Extension{{Id: oidNoCheck, Value: asn1.NullBytes}}
 	}
 	if p.profile.CA {
 		t.MaxPathLen = p.profile.PathLength

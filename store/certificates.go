@@ -209,6 +209,27 @@ func (s *Store) Revoked(ctx context.Context, issuer string) ([]ca.Record, error)
 		ca.StateRevoked, ca.StateOrphaned, issuer)
 }
 
+// ActiveSerials returns the serial numbers of an issuer of Bollard's own that
+// are neither revoked nor expired, in the order of recording.
+func (s *Store) ActiveSerials(ctx context.Context, issuer string, at time.Time) ([]string, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, `SELECT serial FROM certificates
+		WHERE issuer = ? AND external = 0 AND state = ? AND not_after > ? ORDER BY position`,
+		issuer, ca.StateIssued, at.UnixMilli())
+	list, err := collect(rows, err, func(row scanner) (string, error) {
+		var serial string
+		err := row.Scan(&serial)
+		return serial, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the certificates of %s: %w", issuer, explain(s.path, err))
+	}
+	return list, nil
+}
+
 // NextCRLNumber returns a number never returned before for the issuer. It is
 // at least the Unix time in seconds, and after a restored backup at least that
 // of the restore in milliseconds: it rises over what was published since the

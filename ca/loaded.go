@@ -1,0 +1,227 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// caRecord is a CA certificate and where its key is.
+type caRecord struct {
+	name    string
+	profile string
+	cert    *x509.Certificate
+	keyURI  string
+	retired bool // a root no longer trusted here, whose revocation list goes on
+}
+
+// keyReference marks the Reference of a CA's record: what follows is the URI
+// of its private key.
+const keyReference = "key:"
+
+// loadedHierarchy is a hierarchy as one set of records says. It never changes.
+type loadedHierarchy struct {
+	cas      []caRecord // the served root's first
+	issuing  *issuer
+	rollover Rollover
+	// Chains of the issuing CA up to the present root and, during a change, to
+	// the next one; without the roots.
+	old, next []*x509.Certificate
+	cross     *x509.Certificate // the next root's key under the present root
+}
+
+// hierarchy returns what is loaded; empty if there is none.
+func (a *Authority) hierarchy(kind Kind) *loadedHierarchy {
+	a.hierarchies.RLock()
+	defer a.hierarchies.RUnlock()
+	if l := a.loaded[kind]; l != nil {
+		return l
+	}
+	return &loadedHierarchy{}
+}
+
+// load reads a hierarchy and puts it in force. ErrNoHierarchy if it isn't
+// whole.
+func (a *Authority) load(ctx context.Context, h hierarchy) error {
+	l, err := a.read(ctx, h)
+	if err != nil {
+		return err
+	}
+	a.hierarchies.Lock()
+	a.loaded[h.kind] = l
+	a.hierarchies.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pools = nil // made of the roots
+	return nil
+}
+
+func (a *Authority) read(ctx context.Context, h hierarchy) (*loadedHierarchy, error) {
+	change, err := a.cfg.Store.Rollover(ctx, h.kind)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read how far the root change of %s is: %w", h.kind, err)
+	}
+	l := &loadedHierarchy{rollover: change}
+	present := change.present()
+	cas, chain, err := a.generation(ctx, h, present)
+	if err != nil {
+		return nil, err
+	}
+	l.cas, l.old = cas, chain
+	issuing := cas[1]
+	if change.underWay() {
+		cross, err := findCA(ctx, a.cfg.Store, h, h.rootName(change.Generation), ProfileCross, h.rootName(present))
+		if err != nil {
+			return nil, err
+		}
+		further, chain, err := a.generation(ctx, h, change.Generation)
+		if err != nil {
+			return nil, err
+		}
+		l.cross, l.next = cross.cert, chain
+		if change.Phase == PhaseSwitched {
+			issuing = further[1]
+			l.cas = append(further, l.cas...)
+		} else {
+			l.cas = append(l.cas, further...)
+		}
+	}
+	if h.anchored {
+		anchor, err := findCA(ctx, a.cfg.Store, h, h.caName(ProfileAnchor), ProfileAnchor, h.caName(ProfileIssuing))
+		if err != nil {
+			return nil, err
+		}
+		l.cas = append(l.cas, anchor)
+	}
+	for g := 1; g < present; g++ {
+		root, err := findCA(ctx, a.cfg.Store, h, h.rootName(g), ProfileRoot, h.rootName(g))
+		if err != nil {
+			return nil, err
+		}
+		root.retired = true
+		l.cas = append(l.cas, root)
+	}
+	if l.issuing, err = a.openIssuer(ctx, issuing); err != nil {
+		return nil, err
+	}
+	l.issuing.chain = l.served()
+	return l, nil
+}
+
+// generation reads a root and the issuing CA's certificate under it.
+func (a *Authority) generation(ctx context.Context, h hierarchy, n int) ([]caRecord, []*x509.Certificate, error) {
+	name := h.rootName(n)
+	root, err := findCA(ctx, a.cfg.Store, h, name, ProfileRoot, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	issuing, err := findCA(ctx, a.cfg.Store, h, h.caName(ProfileIssuing), ProfileIssuing, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := issuing.cert.CheckSignatureFrom(root.cert); err != nil {
+		return nil, nil, fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", issuing.name, root.name, err)
+	}
+	return []caRecord{root, issuing}, []*x509.Certificate{issuing.cert}, nil
+}
+
+// served is the chain given out below a leaf: under the present root until
+// the switch, then under the next root with the bridge from the old one, so
+// that holders of either root can follow it.
+func (l *loadedHierarchy) served() []*x509.Certificate {
+	if l.rollover.Phase == PhaseSwitched {
+		return append(l.next[:1:1], l.cross)
+	}
+	return l.old
+}
+
+// findCA returns the newest certificate of a CA. ErrNoHierarchy if there is none.
+func findCA(ctx context.Context, store Store, h hierarchy, name, profile, issuedBy string) (caRecord, error) {
+	records, err := store.Certificates(ctx, Filter{Profile: profile, State: StateIssued})
+	if err != nil {
+		return caRecord{}, fmt.Errorf("couldn't read the CA certificates: %w", err)
+	}
+	for _, r := range records {
+		if r.Issuer != issuedBy || r.External {
+			continue
+		}
+		cert, err := x509.ParseCertificate(r.DER)
+		if err != nil {
+			return caRecord{}, fmt.Errorf("couldn't read the certificate of %s; restore the database from the backup: %w", name, err)
+		}
+		return caRecord{
+			name: name, profile: profile, cert: cert,
+			keyURI: strings.TrimPrefix(r.Reference, keyReference),
+		}, nil
+	}
+	return caRecord{}, fmt.Errorf("%w: %s of %s", ErrNoHierarchy, name, h.kind)
+}
+
+// Roots returns the hierarchy's own root certificates that are trusted, the
+// one whose chain is served first. There are two while the root is changed.
+func (a *Authority) Roots(kind Kind) []*x509.Certificate {
+	return a.certificates(kind, ProfileRoot)
+}
+
+// Intermediates returns the hierarchy's issuing CA certificates.
+func (a *Authority) Intermediates(kind Kind) []*x509.Certificate {
+	return a.certificates(kind, ProfileIssuing)
+}
+
+// Installable returns what stations install as the root of this hierarchy:
+// its roots, or the anchor of the issuing CA where nothing may stand between
+// an installed root and what it signs.
+func (a *Authority) Installable(kind Kind) []*x509.Certificate {
+	if h, err := hierarchyOf(kind); err == nil && h.anchored {
+		return a.certificates(kind, ProfileAnchor)
+	}
+	return a.Roots(kind)
+}
+
+func (a *Authority) certificates(kind Kind, profile string) []*x509.Certificate {
+	var certs []*x509.Certificate
+	for _, ca := range a.hierarchy(kind).cas {
+		if ca.profile == profile && !ca.retired {
+			certs = append(certs, ca.cert)
+		}
+	}
+	return certs
+}
+
+// chainOf returns the chain below which a certificate of ours is given out.
+func (a *Authority) chainOf(record Record, cert *x509.Certificate) []*x509.Certificate {
+	if record.External || profiles[record.Profile].CA {
+		return nil
+	}
+	for _, h := range hierarchies {
+		by := a.hierarchy(h.kind).issuing
+		if by != nil && by.name == record.Issuer && bytes.Equal(by.cert.SubjectKeyId, cert.AuthorityKeyId) {
+			return by.chain
+		}
+	}
+	return nil
+}
+
+// Create makes a further hierarchy in a running authority; see Init.
+func (a *Authority) Create(ctx context.Context, kind Kind, actor string) error {
+	a.building.Lock()
+	defer a.building.Unlock()
+	h, err := hierarchyOf(kind)
+	if err != nil {
+		return err
+	}
+	if a.cfg.Keeper == nil {
+		return errors.New("internal error: ca.Config.Keeper is missing")
+	}
+	if err := (builder{a: a, h: h, actor: actor, algorithm: a.defaultAlgorithm()}).build(ctx); err != nil {
+		return err
+	}
+	if err := a.load(ctx, h); err != nil {
+		return err
+	}
+	a.changed()
+	return nil
+}

@@ -1,0 +1,208 @@
+package ca
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"bollard/internal/failpoint"
+	"bollard/ledger"
+)
+
+// Phase of a root change. It only moves forward.
+type Phase string
+
+// The phases of a root change.
+const (
+	PhasePreparing Phase = "preparing" // decided; the new certificates are being made
+	PhaseStarted   Phase = "started"   // the new root is there and trusted; the old chain is served
+	PhaseSwitched  Phase = "switched"  // the new chain is served, with a bridge for holders of the old root
+	PhaseFinished  Phase = "finished"  // only the new root counts
+)
+
+var phases = []Phase{PhasePreparing, PhaseStarted, PhaseSwitched, PhaseFinished}
+
+// Rollover is how far the change of a hierarchy's root has come (M05). The new
+// root certifies the same issuing key, so certificates of stations, revocation
+// lists and OCSP go on as they are.
+type Rollover struct {
+	Kind       Kind
+	Generation int    // of the new root; 0: there was never a change
+	Phase      Phase  // "": there was never a change
+	Tag        string // in the name of the new root's key, drawn before it is made
+	At         time.Time
+}
+
+// Follows tells whether this may be recorded after prev: the next phase of the
+// same change, or the first of the next one.
+func (r Rollover) Follows(prev Rollover) bool {
+	if r.Generation == prev.Generation {
+		return r.Phase.rank() == prev.Phase.rank()+1 && prev.Phase != ""
+	}
+	return (prev.Phase == "" || prev.Phase == PhaseFinished) &&
+		r.Generation == prev.present()+1 && r.Phase == PhasePreparing
+}
+
+func (p Phase) rank() int {
+	for i, known := range phases {
+		if p == known {
+			return i
+		}
+	}
+	return -2
+}
+
+// present is the generation of the root that was trusted before the change, or
+// is alone after it.
+func (r Rollover) present() int {
+	switch {
+	case r.Generation == 0:
+		return 1
+	case r.Phase == PhaseFinished:
+		return r.Generation
+	}
+	return r.Generation - 1
+}
+
+// underWay: both roots are trusted.
+func (r Rollover) underWay() bool { return r.Phase == PhaseStarted || r.Phase == PhaseSwitched }
+
+// Rollover starts the change of a hierarchy's root, or goes on with a start
+// that was interrupted: it makes a new self-signed root, the same key certified
+// by the old root (M05.FR.10 of 2.x), and the issuing CA's certificate under
+// the new root. What is served stays. Nothing is made twice.
+func (a *Authority) Rollover(ctx context.Context, kind Kind, actor string) (Rollover, error) {
+	a.building.Lock()
+	defer a.building.Unlock()
+	l := a.hierarchy(kind)
+	if l.issuing == nil {
+		return Rollover{}, fmt.Errorf("%w: %s", ErrNoHierarchy, kind)
+	}
+	if a.cfg.Keeper == nil {
+		return Rollover{}, errors.New("internal error: ca.Config.Keeper is missing")
+	}
+	h, err := hierarchyOf(kind)
+	if err != nil {
+		return Rollover{}, err
+	}
+	change := l.rollover
+	if change.underWay() {
+		return change, fmt.Errorf("%w: the change to root %d of %s is %s already", ErrRollover, change.Generation, kind, change.Phase)
+	}
+	if err := a.checkClock(ctx, a.cfg.Clock().UTC()); err != nil {
+		return change, err
+	}
+	if change.Phase != PhasePreparing {
+		tag, err := newSerial(a.random)
+		if err != nil {
+			return change, err
+		}
+		next := Rollover{Kind: kind, Generation: change.present() + 1, Phase: PhasePreparing, Tag: tag.Text(16)[:12]}
+		if change, err = a.step(ctx, h, next, actor); err != nil {
+			return l.rollover, err
+		}
+	}
+	failpoint.Hit("ca.rollover-preparing")
+	if err := a.prepareRollover(ctx, h, l, change, actor); err != nil {
+		return change, err
+	}
+	change.Phase = PhaseStarted
+	return a.step(ctx, h, change, actor)
+}
+
+func (a *Authority) prepareRollover(ctx context.Context, h hierarchy, l *loadedHierarchy, change Rollover, actor string) error {
+	oldRoot, err := a.openIssuer(ctx, l.cas[0])
+	if err != nil {
+		return err
+	}
+	b := builder{a: a, h: h, actor: actor, algorithm: algorithmLike(oldRoot.cert.PublicKey)}
+	name := h.rootName(change.Generation)
+	root, err := b.ensure(ctx, wantedCA{name: name, profile: ProfileRoot, issuedBy: name, file: name + "-" + change.Tag, adopt: true})
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("ca.rollover-root")
+	if _, err := b.ensure(ctx, wantedCA{name: name, profile: ProfileCross, issuedBy: oldRoot.name, by: oldRoot, like: root}); err != nil {
+		return err
+	}
+	failpoint.Hit("ca.rollover-cross")
+	_, err = b.ensure(ctx, wantedCA{name: l.issuing.name, profile: ProfileIssuing, issuedBy: name, by: root, like: l.issuing})
+	return err
+}
+
+// SwitchRollover serves the new chain from now on, with the cross-signed root
+// in it: who has only the old root can still follow it.
+func (a *Authority) SwitchRollover(ctx context.Context, kind Kind, actor string) (Rollover, error) {
+	return a.advance(ctx, kind, PhaseSwitched, actor)
+}
+
+// FinishRollover ends the trust in the old root. Stations that only have the
+// old one can't connect any more.
+func (a *Authority) FinishRollover(ctx context.Context, kind Kind, actor string) (Rollover, error) {
+	return a.advance(ctx, kind, PhaseFinished, actor)
+}
+
+// RolloverState returns how far the change of a root is.
+func (a *Authority) RolloverState(kind Kind) Rollover { return a.hierarchy(kind).rollover }
+
+func (a *Authority) advance(ctx context.Context, kind Kind, to Phase, actor string) (Rollover, error) {
+	a.building.Lock()
+	defer a.building.Unlock()
+	h, err := hierarchyOf(kind)
+	if err != nil {
+		return Rollover{}, err
+	}
+	next := a.hierarchy(kind).rollover
+	if next.Phase == to {
+		return next, nil
+	}
+	next.Phase = to
+	return a.step(ctx, h, next, actor)
+}
+
+// step records a phase and puts it in force.
+func (a *Authority) step(ctx context.Context, h hierarchy, next Rollover, actor string) (Rollover, error) {
+	present := a.hierarchy(h.kind).rollover
+	if !next.Follows(present) {
+		return present, fmt.Errorf("%w: %s can't be %s, it is %q (steps: start, switch, finish)", ErrRollover, h.kind, next.Phase, present.Phase)
+	}
+	next.At = a.cfg.Clock().UTC()
+	event := ledger.Event{Kind: "ca.rollover", Subject: string(h.kind), Actor: actor, Data: map[string]string{
+		"root": h.rootName(next.Generation), "phase": string(next.Phase),
+	}}
+	if err := a.cfg.Store.PutRollover(ctx, next, event); err != nil {
+		return present, fmt.Errorf("couldn't record the step of the root change: %w", err)
+	}
+	if err := a.load(ctx, h); err != nil {
+		return next, err
+	}
+	a.changed()
+	return next, nil
+}
+
+// Under says which root a chain is to lead to.
+type Under string
+
+// The two roots of a change.
+const (
+	UnderOld Under = "old"
+	UnderNew Under = "new"
+)
+
+// Chain returns the CA certificates that lead from a leaf of the hierarchy to
+// the old or to the new root, which is not included. Without a change under
+// way both are the same.
+func (a *Authority) Chain(kind Kind, under Under) []*x509.Certificate {
+	l := a.hierarchy(kind)
+	if under == UnderNew && l.rollover.underWay() {
+		return l.next
+	}
+	return l.old
+}
+
+// CrossRoot is the new root's key certified by the old root, for stations that
+// take a new root only from the old one (AdditionalRootCertificateCheck); nil
+// if no change is under way.
+func (a *Authority) CrossRoot(kind Kind) *x509.Certificate { return a.hierarchy(kind).cross }

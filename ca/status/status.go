@@ -1,0 +1,179 @@
+// Package status tells whether certificates are revoked: an OCSP responder
+// (RFC 6960, RFC 5019), the revocation lists and the certificates of the
+// issuing CAs, over plain HTTP.
+//
+// It promises that a revocation is visible at once, that what isn't known is
+// never called good, and that nothing past its nextUpdate leaves.
+package status
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"bollard/ca"
+)
+
+// How long answers may be relied on, and after what part of that they are made
+// anew: well before half, so that one failed night hurts nobody.
+const (
+	validity     = 24 * time.Hour
+	refreshAfter = 8 * time.Hour
+)
+
+// clockTolerance is how far the clock may step back before nothing is served:
+// with a clock in the past, expired answers would look fresh.
+const clockTolerance = 5 * time.Minute
+
+// signRetry is the pause after a signature that failed, so that requests don't
+// each try again (and each take a CRL number).
+const signRetry = 30 * time.Second
+
+// Authority is what the server needs of the certificate authority.
+// *ca.Authority is one.
+type Authority interface {
+	StatusIssuers() []ca.StatusIssuer
+	Record(ctx context.Context, serial string) (ca.Record, error)
+	ActiveSerials(ctx context.Context, issuer string) ([]string, error)
+	OCSPSigner(ctx context.Context, issuer string) (*ca.OCSPSigner, error)
+	SignCRL(ctx context.Context, issuer string) ([]byte, error)
+	CheckClock(ctx context.Context) error
+	Watch(w ca.Watcher)
+}
+
+// Config of a Server.
+type Config struct {
+	Authority Authority
+	Clock     func() time.Time // nil: time.Now
+	Log       *slog.Logger     // nil: discarded
+	// MaxResponses bounds the signed responses kept in memory, about half a
+	// kilobyte each; 0: 500,000. Beyond it, responses are signed when asked for.
+	MaxResponses int
+}
+
+// Server answers for all issuing CAs of an authority. It is safe for
+// concurrent use.
+type Server struct {
+	authority Authority
+	clock     func() time.Time
+	log       *slog.Logger
+	limit     int
+	signing   chan struct{} // signatures under way for requests
+	wake      chan struct{} // something was revoked
+
+	mu        sync.RWMutex
+	issuers   map[issuerID]*issuer
+	published map[string]*publication // by the CA's name
+	responses map[responseID]*response
+	epoch     uint64    // counts revocations: a status read before one isn't kept after it
+	newest    time.Time // the clock was here already
+}
+
+var errClock = errors.New("the clock went back")
+
+// New returns a Server. Run keeps its answers fresh.
+func New(cfg Config) (*Server, error) {
+	if cfg.Authority == nil {
+		return nil, errors.New("internal error: status.Config.Authority is missing")
+	}
+	s := &Server{
+		authority: cfg.Authority, clock: cfg.Clock, log: cfg.Log, limit: cfg.MaxResponses,
+		signing: make(chan struct{}, 16), wake: make(chan struct{}, 1),
+		published: map[string]*publication{}, responses: map[responseID]*response{},
+	}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.limit <= 0 {
+		s.limit = 500_000
+	}
+	cfg.Authority.Watch(s)
+	s.Changed()
+	return s, nil
+}
+
+// Changed takes over new hierarchies and chains.
+func (s *Server) Changed() {
+	list := s.authority.StatusIssuers()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.issuers = map[issuerID]*issuer{}
+	for _, i := range list {
+		p := s.published[i.Name]
+		if p == nil {
+			p = &publication{name: i.Name}
+			s.published[i.Name] = p
+		}
+		p.certificate.Store(i.Certificate)
+		p.kind = i.Kind
+		p.root = i.Root
+		if i.Root {
+			continue
+		}
+		for id, one := range identify(i) {
+			s.issuers[id] = one
+		}
+	}
+}
+
+// Revoked drops what was said of a certificate; the next answer says revoked.
+func (s *Server) Revoked(issuer, serial string) {
+	s.mu.Lock()
+	s.epoch++
+	for algorithm := range hashAlgorithms {
+		delete(s.responses, responseID{issuer, algorithm, serial})
+	}
+	p := s.published[issuer]
+	s.mu.Unlock()
+	if p != nil {
+		p.expire()
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+// now is the clock's time, or errClock if it went back.
+func (s *Server) now() (time.Time, error) {
+	now := s.clock().UTC()
+	s.mu.RLock()
+	newest := s.newest
+	s.mu.RUnlock()
+	if now.After(newest) {
+		s.mu.Lock()
+		if now.After(s.newest) {
+			s.newest = now
+		}
+		s.mu.Unlock()
+	} else if now.Before(newest.Add(-clockTolerance)) {
+		return now, errClock
+	}
+	return now, nil
+}
+
+// Run signs answers before they are asked for and again before half of their
+// time is over, until the context ends. Trouble is logged; what is there is
+// served until its nextUpdate.
+func (s *Server) Run(ctx context.Context) error {
+	const often = 10 * time.Minute
+	for {
+		if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("certificate status not refreshed", "err", err)
+		}
+		timer := time.NewTimer(often)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		case <-s.wake:
+			timer.Stop()
+		}
+	}
+}
