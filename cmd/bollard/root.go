@@ -32,17 +32,21 @@ type cli struct {
 	stdout, stderr io.Writer
 	data           string
 	json           bool
+	backupCost     int  // log2 of what a guess at a backup's passphrase costs; 0: about a second
 	started        bool // a command's own code ran: errors before it are cobra's, about usage
 }
 
 // run is the whole program but the process.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := &cli{stdin: stdin, stdout: stdout, stderr: stderr}
+	return (&cli{stdin: stdin, stdout: stdout, stderr: stderr}).run(ctx, args)
+}
+
+func (c *cli) run(ctx context.Context, args []string) int {
 	root := c.root() //nolint:contextcheck // commands get ctx through cobra
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetIn(c.stdin)
+	root.SetOut(c.stdout)
+	root.SetErr(c.stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
