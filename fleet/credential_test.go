@@ -221,3 +221,24 @@ func TestHexPasswordKind(t *testing.T) {
 		}
 	}
 }
+
+// Threat A3: one host has a whole /64, and a guesser of names fills no memory.
+func TestBudgetIsBounded(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		a, b string
+		same bool
+	}{
+		{"192.0.2.1", "192.0.2.2", false},
+		{"192.0.2.1", "::ffff:192.0.2.1", true},
+		{"2001:db8::1", "2001:db8::ffff:1:2:3", true},
+		{"2001:db8::1", "2001:db8:0:1::1", false},
+	} {
+		if got := fleet.SameSource(netip.MustParseAddr(tt.a), netip.MustParseAddr(tt.b)); got != tt.same {
+			t.Errorf("%s and %s share a budget: %v", tt.a, tt.b, got)
+		}
+	}
+	if n := fleet.BudgetEntries(newRig(t).svc, 10_000); n > 8192 {
+		t.Errorf("%d identities are remembered", n)
+	}
+}

@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"context"
+	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -13,6 +15,17 @@ func Hashes(s *Service) (fast, slow int) {
 	s.secrets.mu.Lock()
 	defer s.secrets.mu.Unlock()
 	return s.secrets.fastCount, s.secrets.slowCount
+}
+
+// SameSource says whether failures of two addresses share one budget.
+func SameSource(a, b netip.Addr) bool { return sourceKey(a) == sourceKey(b) }
+
+// BudgetEntries fills the budget with n identities and returns how many it keeps.
+func BudgetEntries(s *Service, n int) int {
+	for i := range n {
+		s.budget.failed(strconv.Itoa(i), netip.Addr{})
+	}
+	return len(s.budget.identities.byKey)
 }
 
 // FlushRefusals writes what was refused, as Run does each second.

@@ -471,8 +471,30 @@ func TestSlowStrangersDontHoldUpOthers(t *testing.T) {
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("it took %v", took)
 	}
+	// The session left the lobby: one more stranger fits, the two behind it don't.
+	for range 2 {
+		defer must(net.Dial("tcp", r.addr)).Close()
+	}
+	r.station(t, "CS-2", nil) // connections are taken in one after the other
+	if n := r.metric(t, "handshake_failures_total", "class=too-many-open"); n != 2 {
+		t.Errorf("%v were pushed out, want 2: does the session still count as half-open?", n)
+	}
+}
+
+// Whoever went away takes no place.
+func TestFailedHandshakesLeaveTheLobby(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(cfg *gateway.Config, _ *rig) { cfg.Limits.PerSource = 2 })
+	for i := range 6 {
+		conn := must(net.Dial("tcp", r.addr))
+		_, _ = conn.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_, _ = io.Copy(io.Discard, conn)
+		conn.Close()
+		eventually(t, "a failed handshake", func() bool { return r.metric(t, "handshake_failures_total") == float64(i+1) })
+	}
 	if n := r.metric(t, "handshake_failures_total", "class=too-many-open"); n != 0 {
-		t.Errorf("%v were pushed out while there was room: the session still counts as half-open", n)
+		t.Errorf("%v were pushed out by connections that had ended", n)
 	}
 }
 

@@ -1,10 +1,13 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"bollard/e2e/rawws"
@@ -277,5 +280,34 @@ func TestNothingAnswersASend(t *testing.T) {
 		side.from.want(t, `[3,"6",{"status":"Accepted"}]`) // the first frame that came back
 		side.from.send(t, `[6,"7","Any",{}]`)
 		side.to.want(t, `[6,"7","Any",{}]`) // the first that went through
+	}
+}
+
+// Threat F1: bad frames are counted, all of them; lines of log are few.
+func TestBadFramesDontFillTheLog(t *testing.T) {
+	t.Parallel()
+	var lines atomic.Int32
+	r := newRig(t, func(cfg *gateway.Config, _ *rig) {
+		cfg.Log = slog.New(slog.NewTextHandler(writer(func(p []byte) {
+			if bytes.Contains(p, []byte("frame not handed on")) {
+				lines.Add(1)
+			}
+			if bytes.Contains(p, []byte("CANARY")) {
+				t.Errorf("the log repeats a frame: %s", p)
+			}
+		}), nil))
+	})
+	station, backend := r.station(t, "CS-1", nil)
+	const frames = 100
+	for range frames {
+		station.send(t, `[3,"CANARY",{"idTag":"CANARY"}]`)
+	}
+	station.send(t, `[2,"1","Heartbeat",{}]`)
+	backend.want(t, `[2,"1","Heartbeat",{}]`)
+	if n := r.metric(t, "frames_dropped_total"); n != frames {
+		t.Errorf("%v frames counted, want %d", n, frames)
+	}
+	if n := lines.Load(); n != 20 {
+		t.Errorf("%d log lines, want 20", n)
 	}
 }
