@@ -13,6 +13,7 @@ import (
 
 	"bollard/ca"
 	"bollard/ca/est"
+	"bollard/internal/failpoint"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -227,6 +228,7 @@ func (a *applicant) Certify(ctx context.Context, csr ca.CSR) (*ca.Issued, error)
 		if err != nil {
 			return nil, err
 		}
+		failpoint.Hit("fleet.enrol-secret-used")
 	}
 	return a.fulfil(ctx, &st, &csr, issued)
 }
@@ -311,6 +313,7 @@ func (a *applicant) fulfil(ctx context.Context, st *Station, csr *ca.CSR, issued
 			if err := s.store.AddOrder(ctx, order, a.accepted(&order)); err != nil {
 				return nil, err
 			}
+			failpoint.Hit("fleet.order-accepted")
 			known = true
 		}
 		if issued, err = s.certify(ctx, st, csr.Key, order.ID); err != nil {
