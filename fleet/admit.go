@@ -81,6 +81,15 @@ func (s *Service) Admit(ctx context.Context, claim Claim) (Admission, error) {
 		return s.admitBasic(ctx, claim, st, basicProfile, presented, now)
 	case claim.TLS && len(claim.Certificates) > 0 && slices.Contains(claim.Profiles, 3):
 		return s.admitCertificate(ctx, claim, st, presented, untrusted, status, now)
+	case claim.Basic != nil && st.Password == nil && basicProfile >= st.FloorProfile && slices.Contains(claim.Profiles, basicProfile):
+		adm, refused := s.adopting(claim, &st, basicProfile)
+		if refused == "" {
+			return adm, nil
+		}
+		if r := s.equalWork(ctx, claim); r != nil {
+			return Admission{}, r
+		}
+		return Admission{}, s.refuse(claim, keyOf(&st), refusedPassword, refused, status)
 	}
 	// 4. Neither: say why, after the work of a wrong password.
 	if r := s.equalWork(ctx, claim); r != nil {
@@ -144,6 +153,16 @@ func (s *Service) admitBasic(ctx context.Context, claim Claim, st Station, profi
 	if err != nil {
 		return Admission{}, s.busy(claim, err)
 	}
+	// While a password change is undecided the new one is as good (A01; the gap
+	// when the answer to the change was lost).
+	renewed := false
+	if !right && st.Pending != nil {
+		renewed, err = s.secrets.verify(ctx, key, &st.Pending.Credential, claim.Basic.Password, false)
+		if err != nil {
+			return Admission{}, s.busy(claim, err)
+		}
+		right = renewed
+	}
 	refuse := func(class, reason string) (Admission, error) {
 		s.budget.failed(key, claim.Source)
 		return Admission{}, s.refuse(claim, key, class, reason, http.StatusUnauthorized)
@@ -156,7 +175,7 @@ func (s *Service) admitBasic(ctx context.Context, claim Claim, st Station, profi
 	case s.namesAnother(presented, &st):
 		return refuse(refusedCertificate, "presented another station's certificate beside the password")
 	}
-	adm := Admission{Station: st, Profile: profile}
+	adm := Admission{Station: st, Profile: profile, NewPassword: renewed}
 	if presented != nil && presented.own {
 		// For the record only: at this profile the password is the proof.
 		if v := s.proves(presented, &st, now); v.refused != "" {

@@ -25,6 +25,9 @@ type Claim struct {
 	// Trust limits the roots a chain may end in on this listener: SHA-256 hashes
 	// of anchors and "own". Empty: own and all anchors of use "station".
 	Trust []string
+	// Adopts says whether the station's back end, at this time, is trusted to
+	// tell by its own 101 that a password is the station's; nil: it isn't.
+	Adopts func(Admission) bool
 }
 
 // Basic is the HTTP Basic header of a claim. The password is bytes: OCPP 1.6
@@ -43,6 +46,11 @@ type Admission struct {
 	// station is let in to renew it (A00.FR.406).
 	Factory bool
 	Notes   []string // checks that failed but are set to warn
+	// NewPassword is set when the proof was the pending password of Station (A01).
+	NewPassword bool
+	// Adopting is set when nothing is proven yet: the back end's own answer to
+	// the password decides, and Adopted takes it.
+	Adopting bool
 }
 
 // Refusal is why a claim was not admitted. Status goes to the station, Reason

@@ -43,7 +43,10 @@ func (s *Service) certificateRequest(ctx context.Context, sess Session, payload 
 		request.CertificateType = request.TypeOfCertificate
 	}
 	if sess.Security() != SecurityBollard {
-		s.rememberKey(sess, &request)
+		if err := s.rememberKey(ctx, sess, &request); err != nil {
+			// The station asks again; without the record its certificate would be refused.
+			return Verdict{Act: Answer, Payload: answer(ocpp.StatusRejected, ocpp.ReasonInternalError, "try again later"), Reason: err.Error()}, nil
+		}
 		return Verdict{Act: Pass}, nil
 	}
 	if wire == WirePlain && hexOnly(request.CSR) {

@@ -19,8 +19,6 @@ func (s *Service) noteEvent(sess Session, event string) {
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("couldn't record a security event about a certificate", slog.String("station", key), slog.String("session", sess.ID()), slog.Any("err", err))
 		}
-		if l := s.liveOf(sess); l != nil {
-			l.poke(s)
-		}
+		s.certificateEvent(ctx, sess, event)
 	})
 }

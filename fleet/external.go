@@ -8,44 +8,52 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"bollard/ca"
+	"bollard/ledger"
 	"bollard/ocpp"
 )
 
-// askedKeys are the keys of the CSRs a station's back end was handed, by
-// certificate type: hex SHA-256 of the SubjectPublicKeyInfo. They are kept in
-// memory; after a restart the station has to ask again.
-type askedKeys map[string]string
-
 const maxAskedTypes = 4
 
-// rememberKey takes note of the key of a CSR that goes on to the back end. A
-// CSR Bollard can't read is the back end's to refuse.
-func (s *Service) rememberKey(sess Session, request *ocpp.SignCertificateRequest) {
+// rememberKey records the key of a CSR that goes on to the back end: what comes
+// back must be for it, after a restart of Bollard too. A CSR Bollard can't read
+// is the back end's to refuse.
+func (s *Service) rememberKey(ctx context.Context, sess Session, request *ocpp.SignCertificateRequest) error {
 	csr, err := ca.ParseCSR([]byte(request.CSR))
 	if err != nil {
-		return
+		return nil
 	}
-	adm := sess.Admission()
-	key := keyOf(&adm.Station)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.asked[key] == nil {
-		s.asked[key] = askedKeys{}
+	key, kind, hash := keyOfSession(sess), request.CertificateType, csr.Key.Hash()
+	plan, err := s.store.Plan(ctx, key)
+	if err == nil && plan.Asked[kind] == hash {
+		return nil
 	}
-	// A type that is there already gives way to its renewal, however many there are.
-	if _, again := s.asked[key][request.CertificateType]; again || len(s.asked[key]) < maxAskedTypes {
-		s.asked[key][request.CertificateType] = csr.Key.Hash()
+	if err == nil {
+		_, err = s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
+			if p.Asked == nil {
+				p.Asked = map[string]string{}
+			}
+			if _, known := p.Asked[kind]; known || len(p.Asked) < maxAskedTypes {
+				p.Asked[kind] = hash
+			}
+			return nil, nil
+		})
 	}
+	if err != nil {
+		return fmt.Errorf("couldn't record the key of a certificate request: %w", err)
+	}
+	return nil
 }
 
 // certificateSigned judges the back end's CertificateSigned. Where Bollard is
 // the issuer, a second one is refused; where the back end is, its certificate
-// must be for the key this station asked for (threat C5).
-func (s *Service) certificateSigned(_ context.Context, sess Session, payload json.RawMessage, answer answerShape) (Verdict, error) {
-	leaf, kind, err := signedLeaf(payload)
+// must be for the key this station asked for (threat C5), and must not leave the
+// station with one Bollard's door refuses.
+func (s *Service) certificateSigned(ctx context.Context, sess Session, payload json.RawMessage, answer answerShape) (Verdict, error) {
+	chain, kind, err := signedChain(payload)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -55,55 +63,110 @@ func (s *Service) certificateSigned(_ context.Context, sess Session, payload jso
 	}
 	switch sess.Security() {
 	case SecurityObserve:
-		return Verdict{Act: Pass, Watch: leaf != nil}, nil
+		if len(chain) > 0 {
+			if fault := s.chainFault(ctx, sess, chain, kind); fault != "" {
+				s.warned(ctx, keyOfSession(sess), "back-end-chain", fault)
+			}
+		}
+		return Verdict{Act: Pass, Watch: len(chain) > 0}, nil
 	case SecurityBackend:
 	default:
 		return reject("Bollard issues this station's certificates, not the back end")
 	}
-	if leaf == nil {
+	if len(chain) == 0 {
 		return reject("certificate chain can't be read")
 	}
-	adm := sess.Admission()
-	s.mu.Lock()
-	keys := s.asked[keyOf(&adm.Station)]
-	known := keys[kind] == spkiHash(leaf)
+	plan, err := s.store.Plan(ctx, keyOfSession(sess))
+	if err != nil {
+		return reject("couldn't look up what the station asked for: " + err.Error())
+	}
+	hash := spkiHash(chain[0])
+	known := plan.Asked[kind] == hash
 	if !known && kind == "" { // 1.6 and stations with one use leave the type out
-		for _, k := range keys {
-			known = known || k == spkiHash(leaf)
+		for _, k := range plan.Asked {
+			known = known || k == hash
 		}
 	}
-	s.mu.Unlock()
 	if !known {
 		return reject("certificate is not for the key the station asked for")
+	}
+	if fault := s.chainFault(ctx, sess, chain, kind); fault != "" {
+		if sess.Admission().Profile >= 3 {
+			return reject(fault)
+		}
+		// The password still lets the station in.
+		s.warned(ctx, keyOfSession(sess), "back-end-chain", fault)
 	}
 	return Verdict{Act: Pass, Watch: true}, nil
 }
 
-// signedLeaf returns the leaf of a chain, nil if there is none to be read.
-func signedLeaf(payload json.RawMessage) (*x509.Certificate, string, error) {
+// chainFault says why Bollard's door wouldn't take a station certificate the
+// back end sends, or "".
+func (s *Service) chainFault(ctx context.Context, sess Session, chain []*x509.Certificate, kind string) string {
+	for i, c := range chain[1:] {
+		if chain[i].CheckSignatureFrom(c) != nil {
+			return fmt.Sprintf("certificate %d of the chain isn't signed by the one after it", i+1)
+		}
+	}
+	if kind != "" && kind != ocpp.ChargingStationCertificate {
+		return "" // not for this door
+	}
+	st, err := s.store.Station(ctx, keyOfSession(sess))
+	if err != nil {
+		return "the station can't be looked up: " + err.Error()
+	}
+	now := s.clock()
+	l, reason, err := s.judgeChain(ctx, chain, nil, now)
+	switch {
+	case err != nil:
+		return err.Error()
+	case l == nil:
+		return reason + ": `bollard ca trust add --use station` adds the back end's root"
+	case l.expired:
+		return "certificate is expired"
+	}
+	// As it will be once recorded: the back end's, for this station.
+	l.recorded, l.record = true, ca.Record{State: ca.StateIssued, Intent: ca.Intent{Station: keyOf(&st)}}
+	return s.proves(l, &st, now).refused
+}
+
+// signedChain returns the certificates of a chain, leaf first, none if it can't
+// be read.
+func signedChain(payload json.RawMessage) ([]*x509.Certificate, string, error) {
 	var plain ocpp.CertificateSignedRequest
 	if err := ocpp.DecodeStrict(payload, &plain); err != nil {
 		return nil, "", err
 	}
-	der := []byte(nil)
-	if block, _ := pem.Decode([]byte(plain.CertificateChain)); block != nil && block.Type == "CERTIFICATE" {
-		der = block.Bytes
+	var ders [][]byte
+	for rest := []byte(plain.CertificateChain); len(ders) < maxPresented; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type == "CERTIFICATE" {
+			ders = append(ders, block.Bytes)
+		}
 	}
 	if plain.CertificateChain == "" {
 		var first ocpp.CertificateSignedEdition1
 		if err := ocpp.DecodeStrict(payload, &first); err != nil {
 			return nil, "", err
 		}
-		if len(first.Cert) > 0 {
-			der, _ = hex.DecodeString(first.Cert[0]) // what can't be decoded is no certificate below
+		for _, text := range first.Cert[:min(len(first.Cert), maxPresented)] {
+			der, _ := hex.DecodeString(text) // what can't be decoded is no certificate below
+			ders = append(ders, der)
 		}
 		plain.CertificateType = first.TypeOfCertificate
 	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, plain.CertificateType, nil
+	var chain []*x509.Certificate
+	for _, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, plain.CertificateType, nil
+		}
+		chain = append(chain, c)
 	}
-	return leaf, plain.CertificateType, nil
+	return chain, plain.CertificateType, nil
 }
 
 func spkiHash(cert *x509.Certificate) string {
@@ -136,10 +199,11 @@ func (s *Service) externalAnswered(ctx context.Context, sess Session, call Messa
 	if ocpp.DecodeStrict(result, &status) != nil || status.Status != ocpp.StatusAccepted {
 		return
 	}
-	leaf, _, err := signedLeaf(payload)
-	if err != nil || leaf == nil {
+	chain, _, err := signedChain(payload)
+	if err != nil || len(chain) == 0 {
 		return
 	}
+	leaf := chain[0]
 	adm := sess.Admission()
 	key := keyOf(&adm.Station)
 	if err := s.cfg.Authority.RecordExternal(ctx, leaf, key, "backend"); err != nil {

@@ -21,9 +21,10 @@ type live struct {
 	booted  bool // a BootNotification was seen: its answer decides, not the clock
 	ready   bool // Bollard may send CALLs of its own
 	ended   bool
-	running bool // a plan is running
-	again   bool // and is to run once more
-	unseen  bool // what the session proved couldn't be recorded yet
+	running bool      // a plan is running
+	again   bool      // and is to run once more
+	unseen  bool      // what the session proved couldn't be recorded yet
+	renewAt time.Time // its turn to renew; zero: none taken
 	stop    []func() bool
 
 	post postbox // copies for the back end

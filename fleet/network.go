@@ -8,24 +8,39 @@ import (
 	"strconv"
 	"strings"
 
+	"bollard/internal/failpoint"
+	"bollard/ledger"
 	"bollard/ocpp"
 )
 
+// needsProfile: a higher profile is wanted, and what it stands on is there as far
+// as Bollard can tell.
+func (s *Service) needsProfile(_ context.Context, sit *situation) bool {
+	if sit.st.WantedProfile <= sit.adm.Profile || slices.ContainsFunc(sit.orders, func(o Order) bool { return open(&o) }) {
+		return false
+	}
+	// From profile 1 the station needs the CSMS root first (A05.FR.03). Stations
+	// refuse certificate messages there (libocpp #857) and may have it all the
+	// same: once it was tried, the station judges itself.
+	return sit.adm.Profile > 1 || sit.plan.Tries[StepRoots].Count > 0 || sit.plan.Seen[RootCSMS] != nil
+}
+
 // switchProfile asks the station to come back on a higher security profile
 // (A05). The lower one stays accepted until it was seen on the new one.
-func (s *Service) switchProfile(ctx context.Context, sess Session, profile int) (string, error) {
+func (s *Service) switchProfile(ctx context.Context, sit *situation) (string, bool, error) {
+	profile := sit.st.WantedProfile
+	const what = "couldn't raise the security profile"
 	var err error
-	what := "couldn't raise the security profile"
-	if sess.Version() == ocpp.V16 {
-		err = s.switch16(ctx, sess, profile)
+	if sit.sess.Version() == ocpp.V16 {
+		err = s.switch16(ctx, sit.sess, profile)
 	} else {
-		err = s.switch2(ctx, sess, profile)
+		err = s.switch2(ctx, sit, profile)
 	}
 	if err != nil {
-		return what, err
+		return what, false, pointless(err)
 	}
-	s.recordStep(ctx, sess, "plan.profile", profileData(profile))
-	return fmt.Sprintf("asked to come back on security profile %d", profile), nil
+	s.recordStep(ctx, sit.sess, "plan.profile", profileData(profile))
+	return fmt.Sprintf("asked to come back on security profile %d", profile), false, nil
 }
 
 // switch16: the station disconnects and comes back by itself on Accepted
@@ -33,11 +48,8 @@ func (s *Service) switchProfile(ctx context.Context, sess Session, profile int) 
 func (s *Service) switch16(ctx context.Context, sess Session, profile int) error {
 	status, err := call(ctx, sess, ocpp.ActionChangeConfiguration,
 		ocpp.ChangeConfigurationRequest16{Key: "SecurityProfile", Value: strconv.Itoa(profile)}, ocpp.StatusAccepted, ocpp.StatusRebootRequired)
-	if err != nil {
-		return err
-	}
-	if status == ocpp.StatusRebootRequired {
-		_, err = call(ctx, sess, ocpp.ActionReset, ocpp.ResetRequest{Type: ocpp.ResetSoft}, ocpp.StatusAccepted)
+	if err == nil && status == ocpp.StatusRebootRequired {
+		err = s.restart(ctx, sess)
 	}
 	return err
 }
@@ -54,9 +66,9 @@ const (
 
 // switch2 fills a free slot, puts it before those in use and resets when idle.
 // The slots in use stay behind it, so that the station can fall back (A05, B10).
-func (s *Service) switch2(ctx context.Context, sess Session, profile int) error {
+func (s *Service) switch2(ctx context.Context, sit *situation, profile int) error {
 	component := ocpp.Component{Name: "OCPPCommCtrlr"}
-	vars, err := getVariables(ctx, sess, component, "NetworkConfigurationPriority", "ActiveNetworkProfile")
+	vars, err := getVariables(ctx, sit.sess, component, "NetworkConfigurationPriority", "ActiveNetworkProfile")
 	if err != nil {
 		return err
 	}
@@ -68,21 +80,28 @@ func (s *Service) switch2(ctx context.Context, sess Session, profile int) error 
 		}
 		priority = []string{active}
 	}
-	slot, err := s.fillSlot(ctx, sess, profile, priority, active)
-	if err != nil {
-		return err
+	// The slot of an earlier try that came to nothing after this point is first
+	// already: the station only has to restart.
+	if mine := sit.plan.Slot; mine == "" || sit.plan.SlotProfile != profile || priority[0] != mine || mine == active {
+		slot, err := s.fillSlot(ctx, sit, profile, priority, active)
+		if err != nil {
+			return err
+		}
+		failpoint.Hit("fleet.plan-slot-filled")
+		order := append([]string{slot}, priority...)
+		if _, err := setVariable(ctx, sit.sess, component, "NetworkConfigurationPriority", strings.Join(order, ",")); err != nil {
+			return fmt.Errorf("couldn't put network profile %s first: %w", slot, err)
+		}
+		failpoint.Hit("fleet.plan-slot-first")
 	}
-	order := append([]string{slot}, priority...)
-	if _, err := setVariable(ctx, sess, component.Name, "NetworkConfigurationPriority", strings.Join(order, ",")); err != nil {
-		return fmt.Errorf("couldn't put network profile %s first: %w", slot, err)
-	}
-	_, err = call(ctx, sess, ocpp.ActionReset, ocpp.ResetRequest{Type: ocpp.ResetOnIdle}, ocpp.StatusAccepted, ocpp.StatusScheduled)
-	return err
+	return s.restart(ctx, sit.sess)
 }
 
 // fillSlot writes the new network profile into a slot that isn't in use
-// (B09.FR.21) and returns it.
-func (s *Service) fillSlot(ctx context.Context, sess Session, profile int, used []string, active string) (string, error) {
+// (B09.FR.21) and returns it. The slot is recorded before it is written: a try
+// that was cut off is repeated on the same one.
+func (s *Service) fillSlot(ctx context.Context, sit *situation, profile int, used []string, active string) (string, error) {
+	sess := sit.sess
 	data := ocpp.NetworkProfile{
 		OCPPVersion: "OCPP20", OCPPTransport: "JSON", OCPPCSMSURL: s.cfg.PublicURL,
 		MessageTimeout: profileTimeout, SecurityProfile: profile, OCPPInterface: "Wired0",
@@ -100,15 +119,18 @@ func (s *Service) fillSlot(ctx context.Context, sess Session, profile int, used 
 			data.OCPPInterface = in
 		}
 	}
-	tries, refused := 0, error(errors.New("station has no slot that isn't in use"))
-	for n := firstSlot; n <= lastSlot && tries < slotTries; n++ {
-		slot := strconv.Itoa(n)
-		if slot == active || slices.Contains(used, slot) {
-			continue
+	refused := error(errors.New("station has no slot that isn't in use"))
+	for _, slot := range freeSlots(sit.plan.Slot, used, active) {
+		plan, err := s.store.UpdatePlan(ctx, sit.l.key, func(p *Plan) ([]ledger.Event, error) {
+			p.Slot, p.SlotProfile = slot, profile
+			return nil, nil
+		})
+		if err != nil {
+			return "", fmt.Errorf("couldn't record the network profile's slot: %w", err)
 		}
-		tries++
-		_, err := call(ctx, sess, ocpp.ActionSetNetworkProfile, ocpp.SetNetworkProfileRequest{ConfigurationSlot: n, ConnectionData: data}, ocpp.StatusAccepted)
-		if err == nil {
+		sit.plan = plan
+		failpoint.Hit("fleet.plan-slot")
+		if err = s.setSlot(ctx, sess, slot, &data); err == nil {
 			return slot, nil
 		}
 		if !answered(err) {
@@ -117,6 +139,46 @@ func (s *Service) fillSlot(ctx context.Context, sess Session, profile int, used 
 		refused = err
 	}
 	return "", fmt.Errorf("couldn't set a network profile: %w", refused)
+}
+
+// freeSlots are the slots to try, the one of an earlier try first.
+func freeSlots(mine string, used []string, active string) []string {
+	var list []string
+	for n := firstSlot; n <= lastSlot; n++ {
+		if slot := strconv.Itoa(n); slot != active && !slices.Contains(used, slot) {
+			list = append(list, slot)
+		}
+	}
+	if i := slices.Index(list, mine); i > 0 {
+		list = append([]string{mine}, slices.Delete(list, i, i+1)...)
+	}
+	return list[:min(len(list), slotTries)]
+}
+
+// setSlot writes one slot. 2.1 stations may have the NetworkConfiguration
+// component instead of SetNetworkProfile, which it deprecates.
+func (s *Service) setSlot(ctx context.Context, sess Session, slot string, data *ocpp.NetworkProfile) error {
+	n, err := strconv.Atoi(slot)
+	if err != nil {
+		return fmt.Errorf("slot %.8q is no number", slot)
+	}
+	_, err = call(ctx, sess, ocpp.ActionSetNetworkProfile, ocpp.SetNetworkProfileRequest{ConfigurationSlot: n, ConnectionData: *data}, ocpp.StatusAccepted)
+	if err == nil || sess.Version() != ocpp.V21 || !answered(err) {
+		return err
+	}
+	component := ocpp.Component{Name: "NetworkConfiguration", Instance: slot}
+	for _, v := range [][2]string{
+		{"OcppCsmsUrl", data.OCPPCSMSURL}, {"OcppInterface", data.OCPPInterface}, {"OcppTransport", data.OCPPTransport},
+		{"MessageTimeout", strconv.Itoa(data.MessageTimeout)}, {"SecurityProfile", strconv.Itoa(data.SecurityProfile)},
+	} {
+		if _, failed := setVariable(ctx, sess, component, v[0], v[1]); failed != nil {
+			if !answered(failed) {
+				return failed
+			}
+			return fmt.Errorf("SetNetworkProfile: %w; NetworkConfiguration.%s: %w", err, v[0], failed)
+		}
+	}
+	return nil
 }
 
 func knownInterface(name string, v ocpp.Version) bool {

@@ -74,8 +74,6 @@ func (s *Service) Remove(ctx context.Context, actor, identity string) error {
 	s.secrets.forget(key)
 	s.refusals.forget(key)
 	s.mu.Lock()
-	delete(s.tries, key)
-	delete(s.asked, key)
 	delete(s.noted, key)
 	s.mu.Unlock()
 	// What was issued between the two is revoked too.
@@ -120,7 +118,7 @@ func (s *Service) SetPassword(ctx context.Context, actor, identity string, passw
 		return "", err
 	}
 	_, err = s.update(ctx, key, func(st *Station) ([]ledger.Event, error) {
-		st.Password = credential
+		st.Password, st.Pending, st.RotateWanted = credential, nil, false
 		return []ledger.Event{{Kind: "station.password", Subject: key, Actor: actor}}, nil
 	})
 	if err != nil {
@@ -142,7 +140,9 @@ func (s *Service) SetProfile(ctx context.Context, actor, identity string, profil
 	if err != nil {
 		return Station{}, err
 	}
-	s.forgetTries(key)
+	if err := s.askAnew(ctx, key, StepCertificate, StepRoots, StepProfile); err != nil {
+		return Station{}, err
+	}
 	return s.updateAndPoke(ctx, key, func(st *Station) ([]ledger.Event, error) {
 		if profile < st.FloorProfile {
 			return nil, fmt.Errorf("station %q was seen on security profile %d and never goes below it again (A05.FR.09): "+
@@ -166,7 +166,9 @@ func (s *Service) Renew(ctx context.Context, actor, identity string, allowExpire
 	if err != nil {
 		return Station{}, err
 	}
-	s.forgetTries(key)
+	if err := s.askAnew(ctx, key, StepCertificate); err != nil {
+		return Station{}, err
+	}
 	return s.updateAndPoke(ctx, key, func(st *Station) ([]ledger.Event, error) {
 		st.RenewWanted, st.PlanNote = true, ""
 		event := ledger.Event{Kind: "station.renew", Subject: key, Actor: actor, Data: map[string]string{}}
@@ -227,10 +229,15 @@ func (s *Service) updateAndPoke(ctx context.Context, key string, change func(*St
 	if err != nil {
 		return Station{}, err
 	}
+	s.pokeStation(key)
+	return st, nil
+}
+
+// pokeStation has the plan of a connected station looked at.
+func (s *Service) pokeStation(key string) {
 	for _, l := range s.allLive() {
 		if l.key == key {
 			l.poke(s)
 		}
 	}
-	return st, nil
 }

@@ -251,6 +251,9 @@ func (s *Service) deliver(ctx context.Context, sess Session, order *Order, issue
 	}
 	if status.Status != ocpp.StatusAccepted {
 		// No automatic retry (A02.FR.20): the station waits for a trigger.
+		if err := s.rejected(ctx, order.Station); err != nil && !errors.Is(err, ErrUnknownStation) {
+			return retryDelivery, fmt.Sprintf("couldn't record that the station rejected its certificate: %v", err)
+		}
 		reason := "station rejected certificate " + issued.Serial
 		if status.StatusInfo != nil {
 			reason += ": " + fmt.Sprintf("%.20q", status.StatusInfo.ReasonCode)
@@ -273,11 +276,27 @@ func (s *Service) delivered(ctx context.Context, order *Order) (outcome, string)
 			return nil, nil
 		})
 	}
+	if err == nil {
+		err = s.delivery(ctx, order.Station)
+	}
 	if err != nil && !errors.Is(err, ErrUnknownStation) {
 		// The station has it; saying so again does no harm.
 		return retryDelivery, fmt.Sprintf("couldn't record that the certificate was delivered: %v", err)
 	}
 	return finished, ""
+}
+
+// delivery forgets how often the station was asked: it did ask.
+func (s *Service) delivery(ctx context.Context, key string) error {
+	plan, err := s.store.Plan(ctx, key)
+	if _, tried := plan.Tries[StepCertificate]; err != nil || !tried {
+		return err
+	}
+	_, err = s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
+		delete(p.Tries, StepCertificate)
+		return nil, nil
+	})
+	return err
 }
 
 // signedMessage builds CertificateSigned in the shape the CSR came in: leaf

@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -96,15 +95,28 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 		return err
 	} else if len(events) > 0 || before.SeenProfile != st.SeenProfile || before.Version != st.Version ||
 		before.RenewWanted != st.RenewWanted || before.PlanNote != st.PlanNote || !before.AllowExpired.Equal(st.AllowExpired) || now.Sub(before.SeenAt) >= seenPause {
-		if _, err := s.store.UpdateStation(ctx, key, change); err != nil {
+		after, err := s.store.UpdateStation(ctx, key, change)
+		if err != nil {
 			return err
+		}
+		if before.Pending != nil && after.Pending == nil {
+			s.secrets.forget(key)
+			if err := s.learnSecrets(ctx); err != nil {
+				return err
+			}
 		}
 		s.mu.Lock()
 		s.noted[key] = strings.Join(adm.Notes, "; ")
 		s.mu.Unlock()
 	}
-	if serial != "" {
-		return s.confirm(ctx, key, serial)
+	if serial == "" {
+		return nil
+	}
+	if err := s.confirm(ctx, key, serial); err != nil {
+		return err
+	}
+	if before.LeafSerial != serial {
+		return s.superseded(ctx, before.LeafSerial)
 	}
 	return nil
 }
@@ -122,14 +134,21 @@ func (s *Service) applySeen(st *Station, sess Session, serial string, now time.T
 	if adm.Profile < st.FloorProfile {
 		return nil, staleError("security profile was raised while the station connected")
 	}
-	if adm.Profile < 3 && (st.Password == nil || adm.Station.Password == nil || !bytes.Equal(st.Password.Hash, adm.Station.Password.Hash)) {
-		return nil, staleError("password was changed while the station connected")
+	if adm.Profile < 3 {
+		decided, err := loginDecides(st, &adm, now)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, decided...)
 	}
 	// The maker's certificate proves who the station is, but not that it can
 	// live on ours; it raises the floor only where profile 3 is wanted anyway.
 	if adm.Profile > st.FloorProfile && (!adm.Factory || st.WantedProfile >= 3) {
 		event("station.floor", map[string]string{"from": strconv.Itoa(st.FloorProfile), "to": strconv.Itoa(adm.Profile)})
 		st.FloorProfile = adm.Profile
+		if st.FloorProfile >= 3 {
+			st.Pending, st.RotateWanted = nil, false // no password is taken any more
+		}
 		st.WantedProfile = max(st.WantedProfile, adm.Profile)
 	}
 	if serial != "" && serial != st.LeafSerial {
@@ -174,5 +193,8 @@ func (s *Service) confirm(ctx context.Context, key, serial string) error {
 	_, err = s.store.UpdateOrder(ctx, orders[i].ID, func(o *Order) ([]ledger.Event, error) {
 		return s.move(o, OrderConfirmed, "", "station:"+key), nil
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return s.forget(ctx, key, StepCertificate)
 }

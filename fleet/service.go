@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,19 @@ type Config struct {
 	UnknownIdentity int // 401, or 404 where configured
 	Clock           func() time.Time
 	Log             *slog.Logger
+	// RenewalsPerMinute is how many stations are asked to renew in a minute
+	// because their certificates are due; 0: 60. What the operator asks for, first
+	// certificates and those about to expire don't wait.
+	RenewalsPerMinute int
+	// RevokeSuperseded revokes a station's older certificate as superseded once
+	// it was seen with the new one. It can't fall back to it then (A02.FR.28).
+	RevokeSuperseded bool
+	// Rollover, if set, returns the root that follows the present CSMS root while
+	// it is being brought to the stations (M05), or nil.
+	Rollover func(ctx context.Context) (*Rollover, error)
+	// ServedRoots, if set, are the roots the server certificates lead to; nil:
+	// the own CSMS roots. A station's last way to check the server is never deleted.
+	ServedRoots func(ctx context.Context) ([]*x509.Certificate, error)
 	// Refused, if set, is called with the class of each refused claim, for
 	// metrics. The classes are few and fixed.
 	Refused func(class string)
@@ -59,13 +73,13 @@ type Service struct {
 	after func(d time.Duration, f func()) (stop func() bool)
 
 	mu       sync.Mutex
-	sessions Sessions             // nil before Attach
-	lives    map[string]*live     // by session id
-	turns    map[string]*turn     // by station key: who works on its orders
-	tries    map[string]*attempts // by station key: plan steps tried of late
-	asked    map[string]askedKeys // by station key: keys of CSRs passed to the back end
-	csrs     *buckets             // SignCertificate budget by station key
-	noted    map[string]string    // by station key: warnings recorded last
+	sessions Sessions          // nil before Attach
+	lives    map[string]*live  // by session id
+	turns    map[string]*turn  // by station key: who works on its orders
+	csrs     *buckets          // SignCertificate budget by station key
+	noted    map[string]string // by station key: warnings recorded last
+	// renewNext is the first turn to renew nobody has.
+	renewNext time.Time
 }
 
 // New needs no live sessions; Attach connects them once the gateway exists.
@@ -91,8 +105,6 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		after:    func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		lives:    make(map[string]*live),
 		turns:    make(map[string]*turn),
-		tries:    make(map[string]*attempts),
-		asked:    make(map[string]askedKeys),
 		csrs:     newBuckets(csrBurst, csrRefill),
 		noted:    make(map[string]string),
 	}

@@ -26,13 +26,15 @@ type Station struct {
 	FloorProfile  int // lowest profile still accepted; rises only (A05.FR.09)
 	SeenProfile   int // profile of the newest session; 0: never connected
 
-	Password    *Credential // nil: no password set
-	FactoryHash string      // lower-case hex SHA-256 of the pinned factory certificate, or ""
-	LeafSerial  string      // serial of the newest own certificate seen in a handshake, or ""
+	Password    *Credential      // nil: no password set
+	Pending     *PendingPassword // sent to the station, not yet seen in use; nil: none
+	FactoryHash string           // lower-case hex SHA-256 of the pinned factory certificate, or ""
+	LeafSerial  string           // serial of the newest own certificate seen in a handshake, or ""
 
 	Warn         []Check   // checks that only warn for this station
 	AllowExpired time.Time // until then an expired certificate is let in to renew (A00.FR.429)
 	RenewWanted  bool      // the operator or a policy asked for a new certificate
+	RotateWanted bool      // the operator asked for a new password (A01)
 
 	Version     string // OCPP version of the newest session
 	CreatedAt   time.Time
@@ -66,6 +68,15 @@ type Credential struct {
 	Salt  []byte
 	Hash  []byte
 	SetAt time.Time
+}
+
+// PendingPassword is a password the station was asked to take (A01). Beside the
+// one in force it is accepted until the first login with either decides.
+type PendingPassword struct {
+	Credential Credential
+	SentAt     time.Time // when it was about to be sent
+	// Reboot is set when the station said that it takes effect with a reboot.
+	Reboot bool
 }
 
 // OrderState is how far a certificate order of a station has come.

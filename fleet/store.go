@@ -30,6 +30,12 @@ type Store interface {
 	// RemoveStation deletes the record and its open orders; certificates stay.
 	RemoveStation(ctx context.Context, key string, events ...ledger.Event) error
 
+	// Plan returns what is recorded of a station's plan; the zero Plan if nothing is.
+	Plan(ctx context.Context, station string) (Plan, error)
+	// UpdatePlan reads, changes and writes a plan in one transaction, as
+	// UpdateStation does. ErrUnknownStation if there is no such station.
+	UpdatePlan(ctx context.Context, station string, change func(*Plan) ([]ledger.Event, error)) (Plan, error)
+
 	AddOrder(ctx context.Context, order Order, events ...ledger.Event) error
 	// OrderByCSR returns the newest order of the station for this CSR; ok is false without one.
 	OrderByCSR(ctx context.Context, station, csrHash string) (order Order, ok bool, err error)

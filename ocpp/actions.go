@@ -51,6 +51,7 @@ const (
 const (
 	TriggerSignChargePoint     = "SignChargePointCertificate"     // 1.6
 	TriggerSignChargingStation = "SignChargingStationCertificate" // 2.x
+	TriggerSignCombined        = "SignCombinedCertificate"        // 2.x
 	TriggerBootNotification    = "BootNotification"
 )
 

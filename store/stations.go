@@ -16,7 +16,7 @@ import (
 
 const stationColumns = `station, identity, escaped, serial, aliases, vendor, model, wanted_profile, floor_profile, seen_profile,
 	password_kind, password_salt, password_hash, password_set_at, factory_hash, leaf_serial, warn, allow_expired, renew_wanted,
-	version, created_at, seen_at, last_refusal, refused_at, plan_note`
+	version, created_at, seen_at, last_refusal, refused_at, plan_note, pending, rotate_wanted`
 
 // stationKey is a station's primary key: its identity in lower case.
 func stationKey(identity string) string { return strings.ToLower(identity) }
@@ -47,7 +47,7 @@ func (t *tx) addStation(station fleet.Station) error {
 		return err
 	}
 	added, err := t.exec("INSERT INTO stations ("+stationColumns+`)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
 	if err != nil {
 		return fmt.Errorf("couldn't add station %q: %w", station.Identity, err)
 	}
@@ -154,7 +154,7 @@ func (s *Store) UpdateStation(ctx context.Context, key string, change func(*flee
 			return err
 		}
 		if _, err := t.exec("UPDATE stations SET ("+stationColumns+`) =
-			(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
+			(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
 			return fmt.Errorf("couldn't store station %q: %w", key, err)
 		}
 		if serial != station.Serial || !slices.Equal(aliases, station.Aliases) {
@@ -216,6 +216,12 @@ func stationArgs(s fleet.Station) ([]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't encode checks of station %q: %w", s.Identity, err)
 	}
+	pending := []byte(nil)
+	if s.Pending != nil {
+		if pending, err = json.Marshal(s.Pending); err != nil {
+			return nil, fmt.Errorf("couldn't encode the pending password of station %q: %w", s.Identity, err)
+		}
+	}
 	var kind, salt, hash, setAt any
 	if p := s.Password; p != nil {
 		kind, salt, hash, setAt = p.Kind, nonNil(p.Salt), nonNil(p.Hash), millis(p.SetAt)
@@ -224,7 +230,7 @@ func stationArgs(s fleet.Station) ([]any, error) {
 		stationKey(s.Identity), s.Identity, s.Escaped, s.Serial, string(aliases), s.Vendor, s.Model,
 		s.WantedProfile, s.FloorProfile, s.SeenProfile, kind, salt, hash, setAt, s.FactoryHash, s.LeafSerial,
 		string(warn), millis(s.AllowExpired), number(s.RenewWanted), s.Version, millis(s.CreatedAt), millis(s.SeenAt),
-		s.LastRefusal, millis(s.RefusedAt), s.PlanNote,
+		s.LastRefusal, millis(s.RefusedAt), s.PlanNote, string(pending), number(s.RotateWanted),
 	}, nil
 }
 
@@ -233,13 +239,14 @@ func scanStation(row scanner) (fleet.Station, error) {
 		s             fleet.Station
 		key           string
 		aliases, warn []byte
+		pending       []byte
 		kind          sql.NullString
 		password      fleet.Credential
 	)
 	err := row.Scan(&key, &s.Identity, &s.Escaped, &s.Serial, &aliases, &s.Vendor, &s.Model,
 		&s.WantedProfile, &s.FloorProfile, &s.SeenProfile, &kind, &password.Salt, &password.Hash, instant{&password.SetAt},
 		&s.FactoryHash, &s.LeafSerial, &warn, instant{&s.AllowExpired}, &s.RenewWanted, &s.Version, instant{&s.CreatedAt},
-		instant{&s.SeenAt}, &s.LastRefusal, instant{&s.RefusedAt}, &s.PlanNote)
+		instant{&s.SeenAt}, &s.LastRefusal, instant{&s.RefusedAt}, &s.PlanNote, &pending, &s.RotateWanted)
 	if err != nil {
 		return fleet.Station{}, err
 	}
@@ -248,6 +255,12 @@ func scanStation(row scanner) (fleet.Station, error) {
 	}
 	if err := json.Unmarshal(warn, &s.Warn); err != nil {
 		return fleet.Station{}, fmt.Errorf("unreadable checks: %w", err)
+	}
+	if len(pending) > 0 {
+		s.Pending = &fleet.PendingPassword{}
+		if err := json.Unmarshal(pending, s.Pending); err != nil {
+			return fleet.Station{}, fmt.Errorf("unreadable pending password: %w", err)
+		}
 	}
 	if kind.Valid {
 		password.Kind = kind.String

@@ -1,0 +1,318 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"bollard/internal/failpoint"
+	"bollard/ledger"
+	"bollard/ocpp"
+)
+
+// A step that failed is tried again after stepRetry, doubling up to a day, at
+// most stepTries times; then it waits for the operator or the day after the
+// last try.
+const (
+	stepRetry    = time.Minute
+	stepRetryMax = 24 * time.Hour
+	stepTries    = 6
+	// roundsAtOnce bounds the steps of one look at a station.
+	roundsAtOnce = 8
+)
+
+// StepName names one kind of step toward what is wanted of a station.
+type StepName string
+
+// The steps, in the order they are taken.
+const (
+	StepPassword    StepName = "password"    // A01
+	StepCertificate StepName = "certificate" // A02, A03
+	StepRoots       StepName = "roots"       // M03, M04, M05
+	StepProfile     StepName = "profile"     // A05, B09, B10
+)
+
+// Plan is what is recorded of bringing a station from what was seen of it to
+// what is wanted. Steps aren't queued: each time they follow from wanted and
+// seen anew, so that a lost answer or a crash repeats a step and never skips
+// one. The record keeps them from being repeated without end.
+type Plan struct {
+	Tries    map[StepName]Try      `json:"tries,omitempty"`
+	Rejected int                   `json:"rejected,omitempty"` // certificates the station rejected in a row
+	Wanted   []WantedRoot          `json:"wanted,omitempty"`
+	Seen     map[string][]SeenRoot `json:"seen,omitempty"` // by use, as the station reported last
+	SeenAt   time.Time             `json:"seen_at,omitzero"`
+	Look     bool                  `json:"look,omitempty"` // the station is to report its roots
+	Limits   StationLimits         `json:"limits,omitzero"`
+	// Slot is the network profile slot being filled for SlotProfile (2.x); "": none.
+	Slot        string `json:"slot,omitempty"`
+	SlotProfile int    `json:"slot_profile,omitempty"`
+	// Asked are the keys of CSRs that went to the back end, by certificate type:
+	// hex SHA-256 of the SubjectPublicKeyInfo.
+	Asked map[string]string `json:"asked,omitempty"`
+	// AdoptedAt is when the station's password was taken over from its back end.
+	AdoptedAt time.Time `json:"adopted_at,omitzero"`
+}
+
+// Try is how often a step was tried and what came of it.
+type Try struct {
+	Count int       `json:"count"`
+	Next  time.Time `json:"next"`
+	// Begun is set before the step's first message goes out and cleared when its
+	// outcome is known: what is set at a start was cut off.
+	Begun time.Time `json:"begun,omitzero"`
+	Note  string    `json:"note,omitempty"`
+	// Stopped says that trying again is pointless until the operator asks anew.
+	Stopped bool `json:"stopped,omitempty"`
+}
+
+func (t *Try) due(now time.Time) bool { return !t.Stopped && !now.Before(t.Next) }
+
+// begin counts a try and sets the time of the next.
+func (t *Try) begin(now time.Time) time.Duration {
+	if t.Count >= stepTries {
+		t.Count = stepTries - 1 // the day after the last try
+	}
+	d := retryDelay(stepRetry, stepRetryMax, t.Count)
+	if t.Count++; t.Count >= stepTries {
+		d = stepRetryMax
+	}
+	t.Next, t.Begun = now.Add(d), now
+	return d
+}
+
+// situation is what a step decides on: all that is known of a station now.
+type situation struct {
+	l      *live
+	sess   Session
+	adm    Admission
+	st     Station
+	plan   Plan
+	orders []Order
+	now    time.Time
+}
+
+// planStep is one kind of step. needed must have no effect; do may be repeated at
+// any time. done says that its effect was seen, not only asked for.
+type planStep struct {
+	name   StepName
+	needed func(context.Context, *situation) bool
+	do     func(context.Context, *situation) (note string, done bool, err error)
+}
+
+func (s *Service) steps() []planStep {
+	return []planStep{
+		{StepPassword, s.needsPassword, s.rotate},
+		{StepCertificate, s.needsCertificate, s.trigger},
+		{StepRoots, s.needsRoots, s.syncRoots},
+		{StepProfile, s.needsProfile, s.switchProfile},
+	}
+}
+
+// plan brings a connected station nearer to what is wanted of it: open orders
+// first, then one step after the other. Nothing the station still connects with
+// is touched.
+func (s *Service) plan(ctx context.Context, l *live) {
+	if !l.isReady() {
+		return
+	}
+	issuing := l.session.Security() == SecurityBollard
+	if issuing {
+		if err := s.resume(ctx, l); err != nil {
+			s.planFailed(ctx, l, "couldn't take up certificate orders", err)
+			return
+		}
+	}
+	for range roundsAtOnce {
+		if ctx.Err() != nil || !l.isReady() {
+			return
+		}
+		sit, err := s.situation(ctx, l)
+		if err != nil {
+			s.planFailed(ctx, l, "couldn't look up the station", err)
+			return
+		}
+		if !s.round(ctx, sit, issuing) {
+			return
+		}
+	}
+}
+
+// round takes the first step that is needed and due; true asks for another
+// round. The password is Bollard's in every security mode, the rest only where
+// it issues.
+func (s *Service) round(ctx context.Context, sit *situation, issuing bool) bool {
+	for _, step := range s.steps() {
+		if !issuing && step.name != StepPassword || !step.needed(ctx, sit) {
+			continue
+		}
+		again, more := s.take1(ctx, sit, step)
+		if more {
+			return true
+		}
+		if again > 0 {
+			sit.l.later(s, again, func() { sit.l.poke(s) })
+		}
+		// The profile waits for its certificate; it judges itself what roots it needs.
+		if step.name == StepCertificate {
+			return false
+		}
+	}
+	return false
+}
+
+// take1 runs one step if it is its time. wait is when to look again; more says
+// that the step is done and the next may follow.
+func (s *Service) take1(ctx context.Context, sit *situation, step planStep) (wait time.Duration, more bool) {
+	try := sit.plan.Tries[step.name]
+	switch {
+	case try.Stopped:
+		return 0, false
+	case !try.due(sit.now):
+		return try.Next.Sub(sit.now), false
+	}
+	if step.name == StepCertificate {
+		if turn := s.renewalTurn(sit); turn > 0 {
+			return turn, false
+		}
+	}
+	// The try is on disk before anything is sent: a station that makes us crash
+	// isn't asked more often than one that doesn't answer.
+	plan, err := s.store.UpdatePlan(ctx, sit.l.key, func(p *Plan) ([]ledger.Event, error) {
+		t := p.Tries[step.name]
+		wait = t.begin(sit.now)
+		p.setTry(step.name, t)
+		return nil, nil
+	})
+	if err != nil {
+		s.planFailed(ctx, sit.l, "couldn't record a step", err)
+		return stepRetry, false
+	}
+	sit.plan = plan
+	failpoint.Hit("fleet.plan-begun")
+	note, done, err := step.do(ctx, sit)
+	failpoint.Hit("fleet.plan-done")
+	if ctx.Err() != nil {
+		return 0, false
+	}
+	stop := err != nil && errors.Is(err, errPointless)
+	if err != nil {
+		s.planFailed(ctx, sit.l, note, err)
+		note += ": " + err.Error()
+	} else if note != "" {
+		s.note(ctx, sit.l.key, note)
+	}
+	_, err = s.store.UpdatePlan(ctx, sit.l.key, func(p *Plan) ([]ledger.Event, error) {
+		t := p.Tries[step.name]
+		if done {
+			delete(p.Tries, step.name)
+			return nil, nil
+		}
+		t.Begun, t.Note, t.Stopped = time.Time{}, note, stop
+		p.setTry(step.name, t)
+		return nil, nil
+	})
+	if err != nil {
+		s.planFailed(ctx, sit.l, "couldn't record the outcome of a step", err)
+		return wait, false
+	}
+	return wait, done
+}
+
+func (p *Plan) setTry(name StepName, t Try) {
+	if p.Tries == nil {
+		p.Tries = map[StepName]Try{}
+	}
+	p.Tries[name] = t
+}
+
+// errPointless marks an error that doesn't go away by asking again.
+var errPointless = errors.New("it is not tried again until you ask for it")
+
+// pointless marks answers of a station that lacks a feature altogether.
+func pointless(err error) error {
+	var refused refusedStep
+	var failure *ocpp.CallFailure
+	lacks := errors.As(err, &refused) && (refused.status == ocpp.StatusNotSupported || refused.status == ocpp.StatusNotImplemented ||
+		refused.status == "UnknownComponent" || refused.status == "UnknownVariable") ||
+		errors.As(err, &failure) && (failure.Code == ocpp.NotImplemented || failure.Code == ocpp.NotSupported)
+	if lacks {
+		return fmt.Errorf("%w; %w", err, errPointless)
+	}
+	return err
+}
+
+func (s *Service) situation(ctx context.Context, l *live) (*situation, error) {
+	st, err := s.store.Station(ctx, l.key)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := s.store.Plan(ctx, l.key)
+	if err != nil {
+		return nil, err
+	}
+	orders, err := s.store.Orders(ctx, l.key, ordersKept)
+	if err != nil {
+		return nil, err
+	}
+	return &situation{l: l, sess: l.session, adm: l.session.Admission(), st: st, plan: plan, orders: orders, now: s.clock()}, nil
+}
+
+// askAnew forgets what was tried of some steps, because the operator asked for
+// them.
+func (s *Service) askAnew(ctx context.Context, key string, names ...StepName) error {
+	if _, err := s.store.Station(ctx, key); err != nil {
+		return fmt.Errorf("couldn't look up station %q: %w", key, err)
+	}
+	return s.forget(ctx, key, names...)
+}
+
+// forget drops what was tried of some steps: they came about or are asked anew.
+func (s *Service) forget(ctx context.Context, key string, names ...StepName) error {
+	plan, err := s.store.Plan(ctx, key)
+	if err != nil {
+		return fmt.Errorf("couldn't read the plan of %q: %w", key, err)
+	}
+	renewing := slices.Contains(names, StepCertificate)
+	if !slices.ContainsFunc(names, func(n StepName) bool { _, ok := plan.Tries[n]; return ok }) && (plan.Rejected == 0 || !renewing) {
+		return nil
+	}
+	_, err = s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
+		for _, n := range names {
+			delete(p.Tries, n)
+		}
+		if renewing {
+			p.Rejected = 0
+		}
+		return nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("couldn't change the plan of %q: %w", key, err)
+	}
+	return nil
+}
+
+func (s *Service) planFailed(ctx context.Context, l *live, what string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	s.log.Warn("station plan waits", slog.String("station", l.key), slog.String("session", l.session.ID()),
+		slog.String("reason", what), slog.Any("err", err))
+	s.note(ctx, l.key, what+": "+err.Error())
+}
+
+// Plan returns what is recorded of bringing a station to what is wanted of it.
+func (s *Service) Plan(ctx context.Context, identity string) (Plan, error) {
+	st, err := s.Station(ctx, identity)
+	if err != nil {
+		return Plan{}, err
+	}
+	plan, err := s.store.Plan(ctx, keyOf(&st))
+	if err != nil {
+		return Plan{}, fmt.Errorf("couldn't read the plan of %q: %w", identity, err)
+	}
+	return plan, nil
+}

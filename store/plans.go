@@ -1,0 +1,77 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"bollard/fleet"
+	"bollard/ledger"
+)
+
+// Plan returns what is recorded of a station's plan, the zero Plan if nothing is.
+func (s *Store) Plan(ctx context.Context, station string) (fleet.Plan, error) {
+	db, err := s.reader()
+	if err != nil {
+		return fleet.Plan{}, err
+	}
+	plan, err := scanPlan(db.QueryRowContext(ctx, "SELECT plan FROM plans WHERE station = ?", station))
+	if err != nil {
+		return fleet.Plan{}, fmt.Errorf("couldn't read the plan of station %q: %w", station, explain(s.path, err))
+	}
+	return plan, nil
+}
+
+// UpdatePlan reads, changes and writes a plan in one transaction, under the
+// conditions of UpdateStation.
+func (s *Store) UpdatePlan(ctx context.Context, station string, change func(*fleet.Plan) ([]ledger.Event, error)) (fleet.Plan, error) {
+	var updated fleet.Plan
+	err := s.write(ctx, func(t *tx) error {
+		var known int
+		if err := t.row("SELECT 1 FROM stations WHERE station = ?", station).Scan(&known); err != nil {
+			return unknownStation(station, err)
+		}
+		plan, err := scanPlan(t.row("SELECT plan FROM plans WHERE station = ?", station))
+		if err != nil {
+			return fmt.Errorf("couldn't read the plan of station %q: %w", station, err)
+		}
+		events, err := change(&plan)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(plan)
+		if err != nil {
+			return fmt.Errorf("couldn't encode the plan of station %q: %w", station, err)
+		}
+		if _, err := t.exec(`INSERT INTO plans (station, plan) VALUES (?, ?)
+			ON CONFLICT (station) DO UPDATE SET plan = excluded.plan`, station, string(text)); err != nil {
+			return fmt.Errorf("couldn't store the plan of station %q: %w", station, err)
+		}
+		updated = plan
+		return t.record(events...)
+	})
+	if err != nil {
+		return fleet.Plan{}, err
+	}
+	return updated, nil
+}
+
+func scanPlan(row scanner) (fleet.Plan, error) {
+	var (
+		plan fleet.Plan
+		text []byte
+	)
+	err := row.Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fleet.Plan{}, nil
+	}
+	if err != nil {
+		return fleet.Plan{}, err
+	}
+	if err := json.Unmarshal(text, &plan); err != nil {
+		return fleet.Plan{}, fmt.Errorf("unreadable plan: %w", err)
+	}
+	return plan, nil
+}
