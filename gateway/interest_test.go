@@ -1,0 +1,44 @@
+package gateway
+
+import (
+	"strconv"
+	"testing"
+
+	"bollard/ocpp"
+)
+
+// oddGuard is interested in every second action.
+type oddGuard struct {
+	Guard
+	asked int
+}
+
+func (g *oddGuard) Interest(_ ocpp.Version, _ ocpp.Direction, action string) bool {
+	g.asked++
+	n, _ := strconv.Atoi(action)
+	return n%2 == 1
+}
+
+// A station that makes up action names fills no memory, and is judged as before.
+func TestMadeUpActionsAreNotRemembered(t *testing.T) {
+	t.Parallel()
+	guard := &oddGuard{}
+	table := newInterests(guard)
+	wanted := table.of(ocpp.V21)
+	for range 2 {
+		for n := range 2 * maxInterests {
+			if got := wanted(ocpp.FromStation, strconv.Itoa(n)); got != (n%2 == 1) {
+				t.Fatalf("interest in %d is %v", n, got)
+			}
+		}
+	}
+	if n := len(*table.known.Load()); n != maxInterests {
+		t.Errorf("%d actions are remembered, want %d", n, maxInterests)
+	}
+	if want := 3 * maxInterests; guard.asked != want { // the first half once, the rest each time
+		t.Errorf("the guard was asked %d times, want %d", guard.asked, want)
+	}
+	if !wanted(ocpp.FromStation, "1") || wanted(ocpp.FromCSMS, "2") || table.of(ocpp.V16)(ocpp.FromStation, "4") {
+		t.Error("directions or versions are mixed up")
+	}
+}
