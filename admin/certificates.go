@@ -160,7 +160,11 @@ func (o *operations) caShow(ctx context.Context, _ None) (Hierarchies, error) {
 
 // caCheck opens every CA key, also those not needed every day.
 func (o *operations) caCheck(ctx context.Context, _ None) (None, error) {
-	if err := o.cfg.Authority.CheckKeys(ctx); err != nil {
+	err := o.cfg.Authority.CheckKeys(ctx)
+	if tokenAway(err) {
+		return None{}, err
+	}
+	if err != nil {
 		return None{}, Failedf("restore keys and database from one backup; for encrypted keys set BOLLARD_KEY_PASSPHRASE", "%w", err)
 	}
 	return None{}, nil

@@ -7,6 +7,7 @@ import (
 
 	"bollard/ca"
 	"bollard/fleet"
+	"bollard/keys"
 )
 
 // ErrorKind says whose fault an error is; the exit code follows from it.
@@ -61,6 +62,8 @@ func explanations() []explanation {
 		{fleet.ErrStationExists, KindRefused, "identity and serial must both be new; `bollard station list` shows who has them"},
 		{ca.ErrUnknownSerial, KindRefused, "`bollard cert list` shows the serials, in lower-case hex"},
 		{ca.ErrUnknownAnchor, KindRefused, "`bollard ca trust list` shows the hashes"},
+		{keys.ErrUnavailable, KindFailed, "see that the token is there and its module answers, then repeat: no restart is needed, and traffic goes on meanwhile"},
+		{keys.ErrPIN, KindFailed, "put the right PIN into the file that pin-source in keys.uri names (mode 0600), or into BOLLARD_HSM_PIN; a token that locked itself is unlocked with its own tools"},
 		{ca.ErrClock, KindFailed, "correct this machine's clock, then repeat; nothing was signed"},
 		{context.DeadlineExceeded, KindFailed, "it took too long; look with `bollard doctor`"},
 		{context.Canceled, KindFailed, "it was interrupted; look whether it was done before repeating"},
@@ -85,4 +88,9 @@ func Explain(err error) *Error {
 		}
 	}
 	return &Error{Kind: KindFailed, Text: err.Error(), err: err}
+}
+
+// tokenAway says that a key is where it should be and can't be reached.
+func tokenAway(err error) bool {
+	return errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrPIN)
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"bollard/keys"
 )
 
 // Kind names a hierarchy. Further kinds (v2g, mo, oem, cps) are added as data.
@@ -112,9 +114,15 @@ type issuer struct {
 	keyURI    string // of a CA about to get a further certificate
 }
 
-// openIssuer opens a CA's key to sign with.
+// openIssuer opens a CA's key to sign with. One whose hardware security module
+// is away is looked for at each use: its outage keeps nobody out who has a
+// certificate.
 func (a *Authority) openIssuer(ctx context.Context, ca caRecord) (*issuer, error) {
 	signer, err := a.openCA(ctx, ca)
+	if errors.Is(err, keys.ErrUnavailable) && a.cfg.Keeper != nil {
+		a.cfg.Log.Error("a CA's key is unavailable: nothing is signed with it until it is back", "issuer", ca.name, "err", err)
+		signer, err = a.cfg.Keeper.OpenLater(ca.keyURI, keys.RoleCA, ca.cert.PublicKey)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,13 +87,14 @@ func (a *app) restored(ctx context.Context, _ admin.None) (restoredState, error)
 
 func (a *app) keyPlaces(ctx context.Context, _ admin.None) (keyPlaces, error) {
 	out := keyPlaces{Keys: []keyPlace{}}
-	for _, profile := range []string{ca.ProfileRoot, ca.ProfileIssuing} {
+	for _, profile := range []string{ca.ProfileRoot, ca.ProfileIssuing, ca.ProfileAnchor} {
 		list, err := a.store.Certificates(ctx, ca.Filter{Profile: profile, State: ca.StateIssued})
 		if err != nil {
 			return keyPlaces{}, err
 		}
 		for _, r := range list {
-			if uri, ok := strings.CutPrefix(r.Reference, "key:"); ok {
+			uri, ok := strings.CutPrefix(r.Reference, "key:")
+			if ok && !slices.ContainsFunc(out.Keys, func(k keyPlace) bool { return k.URI == uri }) {
 				out.Keys = append(out.Keys, keyPlace{r.Subject, uri, keys.InHSM(uri)})
 			}
 		}
