@@ -306,3 +306,33 @@ func TestBackEndCertificates(t *testing.T) { // threat C5
 	}
 	r.refusal(withCertificates(claim(t, "CS-1"), issued))
 }
+
+// The plug & charge form is found however vendor and message are spelt: stations
+// compare them with and without case.
+func TestWrappedMessagesAreFoundInEverySpelling(t *testing.T) { // promises 5 and 13
+	t.Parallel()
+	r := newRig(t)
+	s, _ := r.basic("CS-1", ocpp.V16, nil)
+	const vendor = "org.openchargealliance.iso15118pnc"
+	wrapped := func(vendor, message, data string) string {
+		return marshal(t, map[string]any{"vendorId": vendor, "messageId": message, "data": data})
+	}
+	for _, v := range []string{vendor, strings.ToUpper(vendor), " " + vendor + "\t"} {
+		for _, m := range []string{"CertificateSigned", "certificatesigned", " CertificateSigned "} {
+			if got := s.judge(ocpp.FromCSMS, "DataTransfer", wrapped(v, m, `{"certificateChain":"x"}`)); got.Act != fleet.Answer {
+				t.Errorf("%q %q: %+v, want it answered", v, m, got)
+			}
+		}
+		for _, m := range []string{"SignCertificate", "signcertificate", " SignCertificate "} {
+			if got := s.judge(ocpp.FromStation, "DataTransfer", wrapped(v, m, `{"csr":"x"}`)); got.Act != fleet.Answer {
+				t.Errorf("%q %q: %+v, want it answered", v, m, got)
+			}
+		}
+	}
+	if got := s.judge(ocpp.FromCSMS, "DataTransfer", wrapped(vendor+"\x00", "CertificateSigned", `{}`)); got.Act != fleet.Refuse {
+		t.Errorf("vendor with U+0000: %+v", got)
+	}
+	if got := s.judge(ocpp.FromCSMS, "DataTransfer", wrapped("another", "CertificateSigned", `{}`)); got.Act != fleet.Pass {
+		t.Errorf("another vendor's: %+v", got)
+	}
+}
