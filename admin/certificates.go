@@ -59,6 +59,8 @@ type Revoke struct {
 // KindRef names a hierarchy.
 type KindRef struct {
 	Kind string `json:"kind"`
+	// Installable: ca.root gives what stations install as their root.
+	Installable bool `json:"installable,omitempty"`
 }
 
 // PEM is one or more PEM blocks.
@@ -105,6 +107,8 @@ func (o *operations) registerCertificates(r *Registry) {
 	Register(r, "ca.issue", o.caIssue)
 	Register(r, "ca.revoke", o.caRevoke)
 	Register(r, "ca.crl", o.caCRL)
+	Register(r, "ca.create", o.caCreate)
+	Register(r, "ca.rollover", o.caRollover)
 }
 
 func (o *operations) certList(ctx context.Context, in CertificateFilter) (Certificates, error) {
@@ -186,6 +190,9 @@ func (o *operations) caRoot(_ context.Context, in KindRef) (PEM, error) {
 	if err != nil {
 		return PEM{}, err
 	}
+	if in.Installable {
+		roots = o.cfg.Authority.Installable(ca.Kind(in.Kind))
+	}
 	return PEM{encodePEM(roots...)}, nil
 }
 
@@ -196,7 +203,11 @@ func (o *operations) roots(kind string) ([]*x509.Certificate, error) {
 	}
 	roots := o.cfg.Authority.Roots(ca.Kind(kind))
 	if len(roots) == 0 {
-		return nil, Refusedf("`bollard ca show` lists the hierarchies there are", "there is no %s hierarchy here", kind)
+		hint := "`bollard ca show` lists the hierarchies there are"
+		if slices.Contains(ca.Kinds(), ca.Kind(kind)) {
+			hint = "`bollard ca create " + kind + "` makes it"
+		}
+		return nil, Refusedf(hint, "there is no %s hierarchy here", kind)
 	}
 	return roots, nil
 }
@@ -210,6 +221,8 @@ func (o *operations) caIssue(ctx context.Context, in Issue) (Issued, error) {
 	switch in.Profile {
 	case ca.ProfileStation:
 		err = o.stationSubject(ctx, in, &order)
+	case ca.ProfileFirmware:
+		err = firmwareSubject(in, &order)
 	case ca.ProfileServer, ca.ProfileServerCNOnly:
 		err = serverSubject(in, &order)
 	default:
@@ -241,6 +254,15 @@ func (o *operations) stationSubject(ctx context.Context, in Issue, order *ca.Ord
 	}
 	order.Station = stationKey(s.Identity)
 	order.Subject = ca.Subject{CommonName: s.Serial}
+	return nil
+}
+
+// firmwareSubject: O is the manufacturer's, the CN only tells signers apart.
+func firmwareSubject(in Issue, order *ca.Order) error {
+	if in.Station != "" || len(in.DNS)+len(in.IPs) > 0 {
+		return Usagef("leave --station, --dns and --ip out", "the firmware-signing profile takes no names")
+	}
+	order.Subject = ca.Subject{CommonName: "Firmware Signing " + order.Key.Hash()[:8]}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -72,6 +73,8 @@ func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger
 func (a *app) openServices(ctx context.Context, refused func(class string)) error {
 	authority, err := ca.New(ctx, ca.Config{
 		Store:        a.store,
+		KeyBase:      a.cfg.Keys.URI,
+		StatusURL:    statusURL(a.cfg),
 		Organisation: a.cfg.Organisation,
 		Country:      a.cfg.Country,
 		Blocked:      a.blocked,
@@ -99,6 +102,16 @@ func (a *app) openServices(ctx context.Context, refused func(class string)) erro
 	a.authority, a.fleet = authority, service
 	a.registrar = fleet.NewRegistrar(service, a.store)
 	return nil
+}
+
+// statusURL is what certificates name: nothing while only a running server
+// knows the port.
+func statusURL(cfg *config.File) string {
+	at := cfg.StatusURL()
+	if u, err := url.Parse(at); err != nil || u.Port() == "0" {
+		return ""
+	}
+	return at
 }
 
 // operations without a server: nothing is live.

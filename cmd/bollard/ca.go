@@ -16,7 +16,7 @@ import (
 
 func (c *cli) caCommand() *cobra.Command {
 	return c.group("ca", "Look at the certificate authority, issue and revoke, trust outside roots",
-		c.caShow(), c.caRoot(), c.caIssue(), c.caRevoke(), c.caCRL(),
+		c.caShow(), c.caRoot(), c.caIssue(), c.caRevoke(), c.caCRL(), c.caCreate(), c.caRollover(),
 		c.group("trust", "Outside roots, such as the maker's of factory-installed station certificates",
 			c.trustAdd(), c.trustList(), c.trustRemove()))
 }
@@ -45,15 +45,19 @@ func (c *cli) caShow() *cobra.Command {
 }
 
 func (c *cli) caRoot() *cobra.Command {
-	return &cobra.Command{
+	in := admin.KindRef{}
+	cmd := &cobra.Command{
 		Use:   "root KIND",
 		Short: "Print a hierarchy's root as PEM, for stations to trust",
 		Long:  "Print a hierarchy's root as PEM, for stations to trust. KIND: " + strings.Join(admin.Kinds(), ", ") + ".",
 		Args:  cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
-			return c.printPEM(ctx, "ca.root", args[0])
+			in.Kind = args[0]
+			return c.printPEM(ctx, "ca.root", in)
 		}),
 	}
+	cmd.Flags().BoolVar(&in.Installable, "installable", false, "what stations install as their root: for manufacturer, the signing issuer's own certificate")
+	return cmd
 }
 
 func (c *cli) caCRL() *cobra.Command {
@@ -62,13 +66,13 @@ func (c *cli) caCRL() *cobra.Command {
 		Short: "Sign and print a hierarchy's certificate revocation list as PEM",
 		Args:  cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
-			return c.printPEM(ctx, "ca.crl", args[0])
+			return c.printPEM(ctx, "ca.crl", admin.KindRef{Kind: args[0]})
 		}),
 	}
 }
 
-func (c *cli) printPEM(ctx context.Context, operation, kind string) error {
-	out, err := call[admin.KindRef, admin.PEM](ctx, c, operation, admin.KindRef{Kind: kind})
+func (c *cli) printPEM(ctx context.Context, operation string, in admin.KindRef) error {
+	out, err := call[admin.KindRef, admin.PEM](ctx, c, operation, in)
 	if err != nil {
 		return err
 	}

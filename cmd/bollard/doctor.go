@@ -224,6 +224,7 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 		return
 	}
 	for _, h := range list.Hierarchies {
+		d.rollover(ctx, v, h.Kind)
 		for _, cert := range h.Certificates {
 			d.validity("ca", h.Kind+" "+cert.Profile, cert.NotAfter, 365*24*time.Hour, "plan its successor: stations need the new root long before")
 		}
@@ -250,6 +251,22 @@ func (d *doctor) restored(ctx context.Context, v admin.Invoker) {
 		d.fail("restored", err)
 	case state.Restored:
 		d.add("restored", verdictOK, "", "from a backup: station certificates issued between %s and %s are recorded again when their stations connect", when(&state.BackedUpAt), when(&state.RestoredAt))
+	}
+}
+
+// rollover tells of a root change that waits for its next step.
+func (d *doctor) rollover(ctx context.Context, v admin.Invoker, kind string) {
+	state, err := admin.Call[admin.Rollover, admin.RolloverState](ctx, v, "ca.rollover", admin.Rollover{Kind: kind, Step: "show"})
+	if err != nil {
+		d.fail("rollover", err)
+		return
+	}
+	next := map[string]string{
+		"preparing": "start", "started": "switch", "switched": "finish",
+	}[state.Phase]
+	if next != "" {
+		d.add("rollover", verdictWarn, "`bollard ca rollover "+kind+" "+next+"` is the next step, once the stations have the new root",
+			"the change to root %d of %s is %s since %s", state.Generation, kind, state.Phase, when(state.At))
 	}
 }
 

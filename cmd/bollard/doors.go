@@ -103,6 +103,11 @@ func (d *doors) addresses() addresses {
 // derivePublic completes the URLs told to stations where a listener was
 // configured with port 0, which only the bound one knows.
 func (d *doors) derivePublic(cfg *config.File) {
+	if d.status != nil {
+		if bound, ok := d.status.Addr().(*net.TCPAddr); ok && cfg.Public.Status == "http://"+net.JoinHostPort(cfg.Host, "0") {
+			cfg.Public.Status = "http://" + net.JoinHostPort(cfg.Host, strconv.Itoa(bound.Port))
+		}
+	}
 	for i, l := range cfg.Listen.OCPP {
 		if _, port, err := net.SplitHostPort(l.Address); err != nil || port != "0" || slices.Contains(l.Profiles, 1) {
 			continue

@@ -140,7 +140,7 @@ func createContents(ctx context.Context, dir string, cfg *config.File) error {
 		return errors.Join(err, keeper.Close())
 	}
 	err = ca.Init(ctx, ca.InitConfig{
-		Store: db, Keeper: keeper, KeyBase: cfg.Keys.URI, Kind: ca.KindCSMS,
+		Store: db, Keeper: keeper, KeyBase: cfg.Keys.URI, Kind: ca.KindCSMS, StatusURL: statusURL(cfg),
 		Organisation: cfg.Organisation, Country: cfg.Country,
 		Actor: admin.OperatorName(os.Geteuid()), Clock: time.Now,
 	})

@@ -11,6 +11,7 @@ import (
 
 	"bollard/admin"
 	"bollard/ca"
+	"bollard/ca/status"
 	"bollard/gateway"
 	"bollard/internal/config"
 	"bollard/ocpp"
@@ -26,7 +27,7 @@ type server struct {
 	maintained   []*ca.ServerCertificates // of the own CA: they renew themselves
 	metrics      *prometheus.Registry
 	registry     *admin.Registry
-	crls         *crlCache
+	status       *status.Server
 	backends     atomic.Pointer[[]config.Backend] // in force, for the readiness probe
 	started      time.Time
 }
@@ -34,7 +35,10 @@ type server struct {
 func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metrics *prometheus.Registry) (*server, error) {
 	s := &server{app: a, doors: d, level: level, metrics: metrics, started: time.Now()}
 	s.backends.Store(&a.cfg.Backends)
-	s.crls = newCRLCache(a.authority, time.Now, a.log)
+	var err error
+	if s.status, err = status.New(status.Config{Authority: a.authority, Clock: time.Now, Log: a.log}); err != nil {
+		return nil, err
+	}
 	backends, err := gatewayBackends(a.dir, a.cfg, a.store, a.seal)
 	if err != nil {
 		return nil, err
@@ -66,7 +70,6 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	a.fleet.Attach(s.gateway)
 	operations := a.adminConfig()
 	operations.Live = s.gateway
-	operations.Revoked = s.crls.expire
 	operations.Server = s.describe
 	s.registry = a.withUpkeep(admin.New(operations))
 	return s, nil

@@ -1,0 +1,82 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"bollard/ca"
+)
+
+// Rollover asks for a step of a root change.
+type Rollover struct {
+	Kind string `json:"kind"`
+	Step string `json:"step"` // show, start, switch, finish
+}
+
+// RolloverState is how far a root change is.
+type RolloverState struct {
+	Kind       string     `json:"kind"`
+	Generation int        `json:"generation"` // of the new root; 0: never changed
+	Phase      string     `json:"phase"`      // "", preparing, started, switched, finished
+	At         *time.Time `json:"at,omitempty"`
+	Roots      string     `json:"roots"`           // PEM: trusted roots, the served one first
+	Cross      string     `json:"cross,omitempty"` // PEM: the new root certified by the old one
+}
+
+// RolloverSteps are what Rollover.Step may be.
+func RolloverSteps() []string { return []string{"start", "switch", "finish", "show"} }
+
+// caCreate makes a further hierarchy.
+func (o *operations) caCreate(ctx context.Context, in KindRef) (PEM, error) {
+	if !slices.Contains(ca.Kinds(), ca.Kind(in.Kind)) {
+		var names []string
+		for _, k := range ca.Kinds() {
+			names = append(names, string(k))
+		}
+		return PEM{}, Usagef("kinds that can be made are "+strings.Join(names, ", "), "there is no kind of hierarchy %q to make", in.Kind)
+	}
+	if err := o.cfg.Authority.Create(ctx, ca.Kind(in.Kind), Actor(ctx)); err != nil {
+		if errors.Is(err, ca.ErrHierarchyExists) {
+			return PEM{}, Refusedf("`bollard ca show` lists the hierarchies there are", "%w", err)
+		}
+		return PEM{}, err
+	}
+	return o.caRoot(ctx, in)
+}
+
+func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState, error) {
+	if _, err := o.roots(in.Kind); err != nil {
+		return RolloverState{}, err
+	}
+	kind := ca.Kind(in.Kind)
+	var err error
+	switch in.Step {
+	case "show":
+	case "start":
+		_, err = o.cfg.Authority.Rollover(ctx, kind, Actor(ctx))
+	case "switch":
+		_, err = o.cfg.Authority.SwitchRollover(ctx, kind, Actor(ctx))
+	case "finish":
+		_, err = o.cfg.Authority.FinishRollover(ctx, kind, Actor(ctx))
+	default:
+		return RolloverState{}, Usagef("steps are "+strings.Join(RolloverSteps(), ", "), "a root change has no step %q", in.Step)
+	}
+	if errors.Is(err, ca.ErrRollover) {
+		return RolloverState{}, Refusedf("`bollard ca rollover "+in.Kind+" show` tells how far it is", "%w", err)
+	}
+	if err != nil {
+		return RolloverState{}, err
+	}
+	now := o.cfg.Authority.RolloverState(kind)
+	out := RolloverState{
+		Kind: in.Kind, Generation: now.Generation, Phase: string(now.Phase), At: instant(now.At),
+		Roots: encodePEM(o.cfg.Authority.Roots(kind)...),
+	}
+	if cross := o.cfg.Authority.CrossRoot(kind); cross != nil {
+		out.Cross = encodePEM(cross)
+	}
+	return out, nil
+}
