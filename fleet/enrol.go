@@ -21,7 +21,10 @@ type Enrolment struct {
 	Identity, Serial, Vendor, Model, Alias, FactoryHash string
 	Profile                                             int
 	Password                                            []byte // nil: generate for profiles 1 and 2
-	Line                                                int    // of an import file, for errors
+	// NoPassword leaves the station without one, for its back end to tell by
+	// adoption.
+	NoPassword bool
+	Line       int // of an import file, for errors
 }
 
 // Enrolled tells the password Bollard generated, once.
@@ -141,7 +144,7 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 			return Enrolled{}, err
 		}
 		st.FloorProfile = min(st.FloorProfile, 2)
-	case e.Profile < 3:
+	case e.Profile < 3 && !e.NoPassword:
 		added.Password = generatePassword()
 		if st.Password, err = s.secrets.newCredential(ctx, kindGenerated, []byte(added.Password), s.clock()); err != nil {
 			return Enrolled{}, err

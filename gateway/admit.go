@@ -106,6 +106,7 @@ func (a *admission) read() *refusal {
 	a.claim.Listener, a.claim.Profiles = a.l.Name, a.l.Profiles
 	a.claim.Allow, a.claim.Trust = a.l.Allow, a.l.Trust
 	a.claim.Offered = offered(a.r.Header)
+	a.claim.Adopts = a.adopts
 	if a.r.TLS != nil {
 		a.claim.TLS = true
 		if slices.Contains(a.l.Profiles, 3) {
@@ -127,6 +128,11 @@ func (a *admission) prove() *refusal {
 		a.proven = proven
 		return nil
 	}
+	return a.unproven(err)
+}
+
+// unproven turns the Door's error into a refusal.
+func (a *admission) unproven(err error) *refusal {
 	if told, ok := errors.AsType[*fleet.Refusal](err); ok {
 		status := told.Status
 		if status < 400 || status > 599 {

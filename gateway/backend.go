@@ -31,6 +31,13 @@ type Backend struct {
 	TLS      *tls.Config                                               // trust and client certificate; nil: system trust
 	// CNOnly accepts a back-end certificate that has only a CN (A00.FR.510).
 	CNOnly bool
+	// AdoptUntil is when this back end's own 101 stops standing for the password
+	// of a station that has none here; zero: it never does. The back end must
+	// check the station's own password: auth none or basic-per-station.
+	AdoptUntil time.Time
+	// Keep, if set, stores an adopted password for the station's later sessions
+	// (basic-per-station).
+	Keep func(ctx context.Context, station string, password []byte) error
 }
 
 // Match selects the stations of a back end; empty fields match all. The first
@@ -111,6 +118,9 @@ func compileBackend(b Backend) (*backend, error) {
 	default:
 		return nil, fmt.Errorf("auth %q is unknown; use none, basic-shared, basic-per-station or mtls", b.Auth)
 	}
+	if !b.AdoptUntil.IsZero() && b.Auth != "none" && b.Auth != "basic-per-station" {
+		return nil, fmt.Errorf("adopt doesn't go with auth %s: such a back end's 101 says nothing about the station's password", b.Auth)
+	}
 	switch b.Security {
 	case fleet.SecurityBollard, fleet.SecurityBackend, fleet.SecurityObserve:
 	default:
@@ -133,12 +143,20 @@ func (s *settings) choose(a fleet.Admission, id ocpp.Identity) *backend {
 // station spells it. Nothing of the station's own request goes along but its
 // subprotocols, least of all its Authorization header.
 func (b *backend) dial(ctx context.Context, id ocpp.Identity, subprotocols []string, limits ws.Limits) (*ws.Conn, error) {
+	if b.Auth != "basic-shared" && b.Auth != "basic-per-station" {
+		return b.dialAs(ctx, id, nil, subprotocols, limits)
+	}
+	password, err := b.Password(ctx, id.Key())
+	if err != nil {
+		return nil, fmt.Errorf("couldn't get the back end's password for this station: %w", err)
+	}
+	return b.dialAs(ctx, id, password, subprotocols, limits)
+}
+
+// dialAs dials with a password; nil: without an Authorization header.
+func (b *backend) dialAs(ctx context.Context, id ocpp.Identity, password []byte, subprotocols []string, limits ws.Limits) (*ws.Conn, error) {
 	header := http.Header{}
-	if b.Auth == "basic-shared" || b.Auth == "basic-per-station" {
-		password, err := b.Password(ctx, id.Key())
-		if err != nil {
-			return nil, fmt.Errorf("couldn't get the back end's password for this station: %w", err)
-		}
+	if password != nil {
 		user := append([]byte(id.Name+":"), password...)
 		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString(user))
 	}

@@ -31,6 +31,10 @@ import (
 type Door interface {
 	// Admit proves a claim; the error is a *fleet.Refusal, anything else is a 503.
 	Admit(ctx context.Context, claim fleet.Claim) (fleet.Admission, error)
+	// Adopted takes the back end's answer about an Admission that is Adopting:
+	// whether it gave its own 101 to the station's password. What it returns is
+	// the proof; errors are those of Admit.
+	Adopted(ctx context.Context, claim fleet.Claim, a fleet.Admission, accepted bool) (fleet.Admission, error)
 	// Subjects are the CA names sent in TLS CertificateRequest.
 	Subjects(ctx context.Context) (*x509.CertPool, error)
 }

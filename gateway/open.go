@@ -36,14 +36,10 @@ func (a *admission) open() *refusal {
 		a.decline()
 		return nil
 	}
-	if ref := a.replace(ctx, key); ref != nil {
-		return ref
-	}
 	limits := a.settings.limits
-	upstream, err := backend.dial(ctx, a.enrolled(), versions, limits.WS)
-	if err != nil {
-		a.g.metrics.dialFailures.WithLabelValues(backend.Name).Inc()
-		return a.later("backend-down", fmt.Sprintf("couldn't reach back end %q", backend.Name), err)
+	upstream, ref := a.upstream(ctx, key, backend, versions)
+	if ref != nil {
+		return ref
 	}
 	chosen := upstream.Subprotocol()
 	if silent && chosen == "" {
@@ -81,6 +77,22 @@ func (a *admission) enrolled() ocpp.Identity {
 		return id
 	}
 	return a.claim.Identity
+}
+
+// upstream dials the back end once nothing of the identity is live any more.
+func (a *admission) upstream(ctx context.Context, key string, b *backend, versions []string) (*ws.Conn, *refusal) {
+	if a.proven.Adopting {
+		return a.adopt(ctx, b, versions)
+	}
+	if ref := a.replace(ctx, key); ref != nil {
+		return nil, ref
+	}
+	upstream, err := b.dial(ctx, a.enrolled(), versions, a.settings.limits.WS)
+	if err != nil {
+		a.g.metrics.dialFailures.WithLabelValues(b.Name).Inc()
+		return nil, a.later("backend-down", fmt.Sprintf("couldn't reach back end %q", b.Name), err)
+	}
+	return upstream, nil
 }
 
 // versions returns what the back end is offered: the station's subprotocols in
