@@ -152,7 +152,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"short prefix", "keys-blocked.txt", []byte("\n0123456789abcde\n"), "line 2"},
 		{"long prefix", "keys-blocked.txt", []byte(strings.Repeat("a", 65)), "line 1"},
 		{"no hex", "keys-blocked.txt", []byte("0123456789abcdeg"), "hex digits"},
-		{"endless line", "keys-blocked.txt", append([]byte("#\n"), bytes.Repeat([]byte("a"), 4096)...), "line 2"},
+		{"endless line", "keys-blocked.txt", append([]byte("#\n"), bytes.Repeat([]byte("a"), 4096)...), "line 2: bufio"},
 		{"Debian's with 40 digits", "blacklist.RSA-2048", []byte(strings.Repeat("a", 40)), "20 hex digits"},
 		{"Debian's without hex", "blacklist.RSA-2048", []byte(strings.Repeat("x", 20)), "20 hex digits"},
 		{"records cut off", "blocklist.dat", sorted[:31], "records of 16 bytes"},

@@ -36,7 +36,6 @@ var special = []struct {
 	{netip.MustParsePrefix("198.18.0.0/15"), "for benchmarks"},
 	{netip.MustParsePrefix("198.51.100.0/24"), "for documentation"},
 	{netip.MustParsePrefix("203.0.113.0/24"), "for documentation"},
-	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
 	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
 	{netip.MustParsePrefix("2001::/23"), "reserved, such as for Teredo"},
 	{netip.MustParsePrefix("2001:db8::/32"), "for documentation"},
@@ -53,7 +52,7 @@ var (
 func (c *Client) checkAddress(addr netip.Addr) error {
 	addr = addr.Unmap()
 	switch {
-	case !addr.IsValid() || addr.Zone() != "":
+	case !addr.IsValid():
 		return errors.New("the address isn't one")
 	case addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		// Nobody's address; no exception makes it one.

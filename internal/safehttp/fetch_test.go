@@ -355,14 +355,17 @@ func TestTime(t *testing.T) {
 	for name, handle := range map[string]func(net.Conn){
 		"no answer": silent,
 		"dripping header": func(conn net.Conn) {
+			conn.Read(make([]byte, 4096))
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nX: ")
 			drip(conn)
 		},
 		"dripping body": func(conn net.Conn) {
+			conn.Read(make([]byte, 4096))
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
 			drip(conn)
 		},
 		"a body that stops": func(conn net.Conn) {
+			conn.Read(make([]byte, 4096))
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nabc")
 			silent(conn)
 		},

@@ -118,7 +118,7 @@ func (c *Client) locate(u *url.URL) (*target, error) {
 	}
 	if text := u.Port(); text != "" {
 		port, err := strconv.ParseUint(text, 10, 16)
-		if err != nil || port == 0 || text[0] == '0' {
+		if err != nil || text[0] == '0' {
 			return nil, refuse(RulePort, "", "the port isn't a number from 1 to 65535")
 		}
 		t.port = uint16(port)
@@ -182,11 +182,11 @@ func parseHost(host string) (netip.Addr, error) {
 	labels := strings.Split(host, ".")
 	for _, label := range labels {
 		if len(label) == 0 || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return netip.Addr{}, errors.New("the host isn't a host name (RFC 1123 §2.1)")
+			return netip.Addr{}, errors.New("the host isn't a host name (RFC 1123, section 2.1)")
 		}
 		for _, c := range []byte(label) {
 			if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') {
-				return netip.Addr{}, errors.New("the host isn't a host name (RFC 1123 §2.1)")
+				return netip.Addr{}, errors.New("the host isn't a host name (RFC 1123, section 2.1)")
 			}
 		}
 	}

@@ -1,6 +1,8 @@
 package safehttp_test
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -22,7 +24,7 @@ func TestURLs(t *testing.T) {
 		"loop.example": {"127.0.0.1"}, "loop2.example": {"127.255.255.254"}, "loop6.example": {"::1"}, "any.example": {"0.0.0.0"}, "any6.example": {"::"}, "zero.example": {"0.1.2.3"},
 		"ten.example": {"10.1.2.3"}, "b172.example": {"172.31.255.255"}, "c192.example": {"192.168.1.1"}, "cgnat.example": {"100.127.0.1"},
 		"link.example": {"169.254.1.1"}, "metadata.example": {"169.254.169.254"}, "alibaba.example": {"100.100.100.200"}, "azure.example": {"168.63.129.16"}, "aws6.example": {"fd00:ec2::254"}, "oracle.example": {"192.0.0.192"},
-		"doc.example": {"203.0.113.9"}, "bench.example": {"198.18.0.1"}, "multi.example": {"239.1.1.1"}, "class-e.example": {"250.1.1.1"}, "broadcast.example": {"255.255.255.255"}, "relay.example": {"192.88.99.1"},
+		"doc.example": {"203.0.113.9"}, "doc1.example": {"192.0.2.1"}, "doc2.example": {"198.51.100.1"}, "doc3.example": {"3fff::1"}, "bench.example": {"198.18.0.1"}, "multi.example": {"239.1.1.1"}, "class-e.example": {"250.1.1.1"}, "broadcast.example": {"255.255.255.255"}, "relay.example": {"192.88.99.1"},
 		"link6.example": {"fe80::1"}, "zone.example": {"fe80::1%eth0"}, "ula.example": {"fc00::1"}, "site.example": {"fec0::1"}, "multi6.example": {"ff02::1"}, "doc6.example": {"2001:db8::1"}, "teredo.example": {"2001:0:1::1"},
 		"nat64.example": {"64:ff9b::5db8:d822"}, "nat64-loop.example": {"64:ff9b::7f00:1"}, "nat64-ten.example": {"64:ff9b::a00:1"}, "nat64-local.example": {"64:ff9b:1::1"},
 		"sixtofour.example": {"2002:7f00:1::1"}, "sixtofour-public.example": {"2002:5db8:d822::1"}, "compat.example": {"::127.0.0.1"}, "discard.example": {"100::1"},
@@ -59,6 +61,7 @@ func TestURLs(t *testing.T) {
 		{long, safehttp.RuleForm},
 		{"-oProxyCommand=id", safehttp.RuleForm},
 		{"--config=/etc/passwd", safehttp.RuleForm},
+		{"-http://ok.example/", safehttp.RuleForm},
 		{" http://ok.example/", safehttp.RuleForm},
 		{"http://ok.example/ ", safehttp.RuleForm},
 		{"http://ok.example/\r\nHost: evil", safehttp.RuleForm},
@@ -319,4 +322,23 @@ func TestNoSecretsInErrors(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
+}
+
+// A cause may quote a peer: it is cut and made printable.
+func TestCauseIsFitForLogs(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, safehttp.Config{Hosts: []string{"*"}, Resolver: hostile{}})
+	_, err := c.Get(t.Context(), "http://ok.example/")
+	if got := rule(t, err); got != safehttp.RuleResolve {
+		t.Fatalf("%q (%v)", got, err)
+	}
+	if text := err.Error(); len(text) > 400 || strings.ContainsAny(text, "\x1b\n\u202e") {
+		t.Errorf("%q", text)
+	}
+}
+
+type hostile struct{}
+
+func (hostile) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return nil, errors.New("\x1b[31m\n\u202e" + strings.Repeat("x", 1000))
 }
