@@ -393,3 +393,37 @@ func TestHSMThatHangsDelaysNobodyLonger(t *testing.T) {
 		}
 	})
 }
+
+// A token locks itself after a few wrong PINs: each is shown to it once.
+func TestHSMWrongPINIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hang := make(chan struct{})
+	close(hang)
+	pin, dials := "wrong", 0
+	k := hsmKeeper(t, keys.Config{PIN: func() ([]byte, error) { return []byte(pin), nil }})
+	keys.SetHSM(k, func() (keys.HSM, error) {
+		dials++
+		if pin == "right" {
+			return &standIn{key: key, hang: hang}, nil
+		}
+		return nil, errors.New("pkcs11: 0xA0: CKR_PIN_INCORRECT")
+	})
+	for range 10 {
+		if _, err := k.Open(t.Context(), "pkcs11:module-path=/m.so;token=t;object=o", keys.RoleCA); !errors.Is(err, keys.ErrPIN) {
+			t.Fatalf("got %v, want ErrPIN", err)
+		}
+	}
+	if dials != 1 {
+		t.Errorf("the token saw the wrong PIN %d times", dials)
+	}
+	pin = "right"
+	s, err := k.Open(t.Context(), "pkcs11:module-path=/m.so;token=t;object=o", keys.RoleCA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signs(t, s)
+}

@@ -273,12 +273,12 @@ func (ms *modules) close() error {
 					t.login = nil
 				}
 			}
-			var errs []error
+			var failed []error
 			for _, h := range m.lost {
-				errs = append(errs, h.Close())
+				failed = append(failed, h.Close())
 			}
 			m.lost = nil
-			return struct{}{}, errors.Join(errs...)
+			return struct{}{}, errors.Join(failed...)
 		})
 		if err == nil {
 			m.calls.Wait()
