@@ -108,6 +108,9 @@ func (c *cli) backup(ctx context.Context, file, passphraseFile string) (madeBack
 
 // outside lists the CA keys a backup of the directory can't hold.
 func outside(places keyPlaces, dir string) []string {
+	if full, err := filepath.Abs(dir); err == nil {
+		dir = full
+	}
 	var list []string
 	for _, k := range places.Keys {
 		_, path, _ := strings.Cut(k.URI, ":")
