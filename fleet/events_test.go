@@ -196,7 +196,7 @@ func TestA04SignedEvent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.add(fleet.Enrolment{})
-	s := r.connected(ocpp.V21, fleet.SecurityBollard)
+	s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V21, fleet.SecurityBollard, nil)
 	inner, outer := `{"type":"ResetOrReboot","timestamp":"t"}`, `{"payload":"eyJ9","protected":"e30","signature":"AA"}`
 	v := r.svc.Message(t.Context(), s, fleet.Message{Direction: ocpp.FromStation, Action: ocpp.ActionSecurityEvent, Payload: json.RawMessage(inner),
 		Head: ocpp.Head{Type: ocpp.Call, ID: "1", Action: ocpp.ActionSecurityEvent + "-Signed", Payload: []byte(outer)}})

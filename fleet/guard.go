@@ -31,6 +31,10 @@ func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 		switch action {
 		case ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionSecurityEvent:
 			return true
+		case ocpp.ActionGetCertificateStatus:
+			return v != ocpp.V16
+		case ocpp.ActionGetCertificateChainStatus:
+			return v == ocpp.V21
 		case ocpp.ActionDataTransfer:
 			return v == ocpp.V16
 		}
@@ -63,6 +67,10 @@ func (s *Service) Message(ctx context.Context, sess Session, m Message) Verdict 
 		v, err = s.signCertificate(ctx, sess, m)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionSecurityEvent:
 		v, err = s.securityEvent(ctx, sess, m)
+	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionGetCertificateStatus:
+		v, err = s.certificateStatus(sess, m.Payload, plainStatus)
+	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionGetCertificateChainStatus:
+		v, err = s.certificateChainStatus(sess, m.Payload)
 	case m.Action == ocpp.ActionDataTransfer:
 		v, err = s.dataTransfer(ctx, sess, m)
 	case m.Action == ocpp.ActionCertificateSigned:
@@ -178,6 +186,12 @@ func (s *Service) dataTransfer(ctx context.Context, sess Session, m Message) (Ve
 			return Verdict{}, err
 		}
 		return s.certificateRequest(ctx, sess, payload, WireDataTransfer, wrappedAnswer)
+	case m.Direction == ocpp.FromStation && strings.EqualFold(name, ocpp.ActionGetCertificateStatus):
+		payload, err := inner()
+		if err != nil {
+			return Verdict{}, err
+		}
+		return s.certificateStatus(sess, payload, wrappedStatus)
 	case m.Direction == ocpp.FromCSMS && strings.EqualFold(name, ocpp.ActionCertificateSigned):
 		payload, err := inner()
 		if err != nil {

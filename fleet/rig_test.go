@@ -358,7 +358,7 @@ func newMaker(t testing.TB, now time.Time) *maker {
 	m := &maker{t: t, key: newKey(t)}
 	m.cert = m.sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: "Maker Root", Organization: []string{"Maker"}}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(20, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}, m.key)
 	return m
 }

@@ -78,6 +78,7 @@ type Service struct {
 	turns    map[string]*turn  // by station key: who works on its orders
 	csrs     *buckets          // SignCertificate budget by station key
 	noted    map[string]string // by station key: warnings recorded last
+	statuses *statuses         // nil before AttachStatus
 	// renewNext is the first turn to renew nobody has.
 	renewNext time.Time
 }

@@ -1,0 +1,125 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+
+	"bollard/internal/safehttp"
+	"bollard/ocpp"
+)
+
+// crl learns a subject's status from its issuer's CRL (M07.FR.04–.07), for own
+// certificates from the records behind it.
+func (t *statuses) crl(ctx context.Context, s subject, urls []string) (string, time.Time, error) {
+	known, err := t.issuers(ctx)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	if t.own != nil {
+		request, err := s.request()
+		if err != nil {
+			return "", time.Time{}, fmt.Errorf("couldn't make an OCSP request: %w", err)
+		}
+		if response, own, err := t.own(ctx, request); err != nil {
+			return "", time.Time{}, fmt.Errorf("couldn't get the own OCSP response: %w", err)
+		} else if own {
+			a, err := readOCSP(response, s, known, t.clock())
+			return statusWord(a.status), a.next, err
+		}
+	}
+	issuer := known.of(s, nil, t.clock())
+	if issuer == nil {
+		return "", time.Time{}, errors.New("the CRL is of an issuer Bollard doesn't know; add its root with bollard ca trust add")
+	}
+	err = errNotFetched
+	for _, url := range urls {
+		if t.fetch == nil || ctx.Err() != nil {
+			break
+		}
+		var list *x509.RevocationList
+		if list, err = t.fetchCRL(ctx, url, issuer); err != nil {
+			continue
+		}
+		for _, entry := range list.RevokedCertificateEntries {
+			if entry.SerialNumber.Cmp(s.serial) == 0 {
+				return ocpp.CertificateRevoked, list.NextUpdate, nil
+			}
+		}
+		return ocpp.CertificateGood, list.NextUpdate, nil
+	}
+	return "", time.Time{}, err
+}
+
+// fetchCRL gets a CRL of an issuer, or the cache's.
+func (t *statuses) fetchCRL(ctx context.Context, url string, issuer *x509.Certificate) (*x509.RevocationList, error) {
+	body, err := t.cache.get(ctx, cacheKey("crl", url, issuer.Raw), t.clock, func(ctx context.Context) ([]byte, time.Time, error) {
+		response, err := t.outside(ctx, func() (*safehttp.Response, error) { return t.fetch.Get(ctx, url) })
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if response.Status != 200 {
+			return nil, time.Time{}, fmt.Errorf("the CRL's server answered with HTTP status %d", response.Status)
+		}
+		list, err := readCRL(response.Body, issuer, t.clock())
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		return response.Body, list.NextUpdate, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return readCRL(body, issuer, t.clock())
+}
+
+// readCRL checks that a CRL is the issuer's, complete and in force.
+func readCRL(body []byte, issuer *x509.Certificate, now time.Time) (*x509.RevocationList, error) {
+	if block, _ := pem.Decode(body); block != nil && block.Type == "X509 CRL" {
+		body = block.Bytes
+	}
+	list, err := x509.ParseRevocationList(body)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the CRL: %w", err)
+	}
+	switch {
+	case !bytes.Equal(list.RawIssuer, issuer.RawSubject):
+		return nil, errors.New("the CRL is another issuer's")
+	case list.ThisUpdate.After(now.Add(statusSkew)):
+		return nil, errors.New("the CRL is of the future")
+	case !now.Before(list.NextUpdate): // without one too: RFC 5280 §5.1.2.5 wants it
+		return nil, errors.New("the CRL is stale")
+	}
+	if err := list.CheckSignatureFrom(issuer); err != nil {
+		return nil, fmt.Errorf("the CRL isn't signed by the issuer: %w", err)
+	}
+	for _, e := range list.Extensions {
+		if e.Critical && !wholeScope(e.Id, e.Value) {
+			return nil, errors.New("the CRL doesn't cover all certificates of its issuer")
+		}
+	}
+	return list, nil
+}
+
+// wholeScope says whether a critical extension leaves the CRL complete. Only an
+// issuing distribution point with nothing but its name does (RFC 5280 §5.2.5);
+// a delta CRL or one of certain certificates or reasons proves nothing good.
+func wholeScope(id asn1.ObjectIdentifier, value []byte) bool {
+	if !id.Equal(asn1.ObjectIdentifier{2, 5, 29, 28}) {
+		return false
+	}
+	var point, name asn1.RawValue
+	if rest, err := asn1.Unmarshal(value, &point); err != nil || len(rest) > 0 {
+		return false
+	}
+	if len(point.Bytes) == 0 {
+		return true
+	}
+	rest, err := asn1.Unmarshal(point.Bytes, &name)
+	return err == nil && len(rest) == 0 && name.Class == asn1.ClassContextSpecific && name.Tag == 0
+}
