@@ -18,6 +18,7 @@ type Server struct {
 	Version   string    `json:"version"`
 	StartedAt time.Time `json:"started_at"`
 	OCPP      []string  `json:"ocpp"` // addresses
+	PKI       string    `json:"pki,omitempty"`
 	Status    string    `json:"status,omitempty"`
 	Admin     string    `json:"admin,omitempty"`
 }

@@ -202,8 +202,8 @@ func TestESTWithCurlAndOpenSSL(t *testing.T) {
 	// Renewed by the certificate, with TLS 1.2 and 1.3 and a new key each.
 	for i, version := range [][]string{{"--tlsv1.3"}, {"--tlsv1.2", "--tls-max", "1.2"}} {
 		name := fmt.Sprintf("renewed-%d", i)
-		newKey, request := c.request(name, "/O=E2E/CN=SN-CS-1")
-		status, _, body = c.post("simplereenroll", request, append(version, "--cert", first, "--key", key)...)
+		newKey, renewal := c.request(name, "/O=E2E/CN=SN-CS-1")
+		status, _, body = c.post("simplereenroll", renewal, append(version, "--cert", first, "--key", key)...)
 		if status != 200 {
 			t.Fatalf("simplereenroll %v: %d %s", version, status, body)
 		}

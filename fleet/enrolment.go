@@ -181,7 +181,7 @@ func (r *Registrar) refuse(claim est.Claim, key, class, reason string, status in
 	if key == "" && claim.Basic != nil {
 		named.Identity.Name = claim.Basic.User
 	}
-	r.service.refuse(named, key, class, reason, status)
+	_ = r.service.refuse(named, key, class, reason, status) // counts and logs; its answer is the front door's
 	return &est.Refusal{Status: status, Public: public, Reason: reason}
 }
 

@@ -214,8 +214,9 @@ func TestESTOneTimeSecret(t *testing.T) {
 	if n := len(r.records("CS-1")); n != 1 {
 		t.Errorf("%d certificates were prepared", n)
 	}
-	// And it works at the front door.
-	r.admit(withCertificates(claim(t, "CS-1"), cert))
+	// And it works at the front door, which closes the order.
+	r.open(r.admit(withCertificates(claim(t, "CS-1"), cert)), ocpp.V201)
+	r.waitOrder("CS-1", fleet.OrderConfirmed)
 }
 
 // One secret, one key, one certificate, however many ask at once.
@@ -255,12 +256,10 @@ func TestESTUnproven(t *testing.T) {
 	r.add(fleet.Enrolment{Identity: "CS-2"})
 	r.add(fleet.Enrolment{Identity: "CS-3"})
 	d := r.est()
-	good := d.secret("CS-1")
 	expired := d.secret("CS-3")
 	r.advance(24 * time.Hour)
-	good = d.secret("CS-1")
-	replaced := good
-	good = d.secret("CS-1")
+	replaced := d.secret("CS-1")
+	good := d.secret("CS-1")
 	other := credentials{user: good.user, secret: good.secret}
 	own := r.ownCertificate("CS-2", "SN-CS-2")
 	other.cert, other.key = own.cert, own.key

@@ -210,14 +210,14 @@ func TestOperations(t *testing.T) {
 		r := newRig(t)
 		q := post("simpleenroll", csr)
 		q.URL.Path = "/simpleenroll"
-		if resp := r.do(q); resp.StatusCode != 404 || r.asked != 0 {
+		if resp := r.do(q); resp.StatusCode != http.StatusNotFound || r.asked != 0 {
 			t.Errorf("%d", resp.StatusCode)
 		}
 	})
 	t.Run("without TLS", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t)
-		if resp := r.do(post("simpleenroll", csr, func(q *http.Request) { q.TLS = nil })); resp.StatusCode != 403 || r.asked != 0 {
+		if resp := r.do(post("simpleenroll", csr, func(q *http.Request) { q.TLS = nil })); resp.StatusCode != http.StatusForbidden || r.asked != 0 {
 			t.Errorf("%d", resp.StatusCode)
 		}
 	})
@@ -346,9 +346,9 @@ func TestBodies(t *testing.T) {
 			resp := r.do(post("simpleenroll", tt.body))
 			body := bodyOf(t, resp)
 			switch {
-			case tt.says == "" && resp.StatusCode != 200:
+			case tt.says == "" && resp.StatusCode != http.StatusOK:
 				t.Errorf("%d: %s", resp.StatusCode, body)
-			case tt.says != "" && (resp.StatusCode != 400 || !strings.Contains(body, tt.says) || r.certified != 0):
+			case tt.says != "" && (resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, tt.says) || r.certified != 0):
 				t.Errorf("%d, want 400 with %q: %s", resp.StatusCode, tt.says, body)
 			}
 		})
@@ -395,7 +395,7 @@ func TestUnprovenBodyIsNotRead(t *testing.T) {
 	r.prove = &est.Refusal{Status: 401, Public: "who?"}
 	body := &tripwire{}
 	resp := r.do(post("simpleenroll", "", func(q *http.Request) { q.Body, q.ContentLength = body, 10 }))
-	if resp.StatusCode != 401 || body.read {
+	if resp.StatusCode != http.StatusUnauthorized || body.read {
 		t.Errorf("%d, body read: %t", resp.StatusCode, body.read)
 	}
 }

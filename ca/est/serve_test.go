@@ -74,7 +74,7 @@ func TestListenerServesAndDrains(t *testing.T) {
 	}
 	_, _ = io.Copy(io.Discard, resp.Body)
 	resp.Body.Close()
-	if resp.StatusCode != 200 || resp.ProtoMajor != 1 {
+	if resp.StatusCode != http.StatusOK || resp.ProtoMajor != 1 {
 		t.Errorf("%s %s", resp.Proto, resp.Status)
 	}
 	if err := s.stop(); err != nil {

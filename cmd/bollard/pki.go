@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"bollard/ca"
 	"bollard/ca/est"
@@ -10,7 +14,15 @@ import (
 
 // pki is what listen.pki serves: EST.
 func (s *server) pki() (http.Handler, error) {
+	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "bollard_est_answers_total",
+		Help: "Answers to EST requests, by operation (none: an unknown path) and HTTP status.",
+	}, []string{"operation", "status"})
+	s.metrics.MustRegister(answers)
 	return est.New(est.Config{
+		Served: func(operation string, status int) {
+			answers.WithLabelValues(cmp.Or(operation, "none"), strconv.Itoa(status)).Inc()
+		},
 		Authority: s.authority,
 		Registrar: s.registrar,
 		Keys:      ca.KeyClasses(ca.ProfileStation),

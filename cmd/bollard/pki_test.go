@@ -29,8 +29,15 @@ func TestServePKI(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || !strings.HasPrefix(string(body), "MI") {
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || !strings.HasPrefix(string(body), "MI") {
 		t.Errorf("%s: %.100s, %v", resp.Status, body, err)
 	}
 	r.log.await(t, "listening for enrolment")
+	if _, metrics := get(t, "http://"+r.at.Admin+"/metrics"); !strings.Contains(string(metrics), `bollard_est_answers_total{operation="cacerts",status="200"} 1`) {
+		t.Error("the answer isn't counted")
+	}
+	state, err := admin.Call[admin.None, admin.Status](t.Context(), admin.NewClient(r.dir), "server.status", admin.None{})
+	if err != nil || state.Server == nil || state.Server.PKI != r.at.PKI {
+		t.Errorf("server.status: %+v, %v", state.Server, err)
+	}
 }
