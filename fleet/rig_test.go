@@ -48,6 +48,9 @@ type rig struct {
 	unk   int
 	org   string // of the service
 
+	rollover func(context.Context) (*fleet.Rollover, error)
+	renewals int // a minute; 0: as by default
+
 	mu     sync.Mutex
 	now    time.Time
 	timers []*timer
@@ -106,8 +109,9 @@ func (r *rig) start() {
 	}
 	r.svc, err = fleet.New(r.t.Context(), fleet.Config{
 		Store: r.store, Authority: r.auth, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp",
-		Record: func(ctx context.Context, e ledger.Event) error { return r.store.Record(ctx, e) },
-		Clock:  r.clock, UnknownIdentity: r.unk, Log: slog.New(slog.NewTextHandler(&lockedWriter{r: r}, nil)),
+		Record:   func(ctx context.Context, e ledger.Event) error { return r.store.Record(ctx, e) },
+		Rollover: r.rollover, RenewalsPerMinute: r.renewals,
+		Clock: r.clock, UnknownIdentity: r.unk, Log: slog.New(slog.NewTextHandler(&lockedWriter{r: r}, nil)),
 		Refused: func(class string) { r.mu.Lock(); r.counts[class]++; r.mu.Unlock() },
 	})
 	if err != nil {

@@ -1,0 +1,512 @@
+package fleet_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"bollard/ca"
+	"bollard/fleet"
+	"bollard/ocpp"
+)
+
+// shelf is a station's store of roots, with the deviations of real ones.
+type shelf struct {
+	t         testing.TB
+	version   ocpp.Version
+	algorithm string
+	empty     string // status when nothing is installed
+	spell     func(ocpp.CertificateHashData) ocpp.CertificateHashData
+	install   string // status to InstallCertificate; "": Accepted
+	remove    string // status to DeleteCertificate; "": Accepted
+	values    map[string]string
+	over      map[string]any
+
+	mu    sync.Mutex
+	roots map[string][]*x509.Certificate // by wire use
+	old   map[*x509.Certificate]*x509.Certificate
+	log   []string
+}
+
+func newShelf(t testing.TB, v ocpp.Version) *shelf {
+	return &shelf{t: t, version: v, algorithm: "SHA256", empty: "NotFound", roots: map[string][]*x509.Certificate{},
+		spell: func(d ocpp.CertificateHashData) ocpp.CertificateHashData { return d }}
+}
+
+func (h *shelf) hash(c *x509.Certificate) ocpp.CertificateHashData {
+	issuer := c
+	if h.old[c] != nil {
+		issuer = h.old[c]
+	}
+	d, err := fleet.CertificateHashData(h.algorithm, c, issuer)
+	if err != nil {
+		h.t.Error(err)
+	}
+	return h.spell(d)
+}
+
+func (h *shelf) answer(action string, payload json.RawMessage) (any, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	read := func(into any) {
+		if err := json.Unmarshal(payload, into); err != nil {
+			h.t.Error(err)
+		}
+	}
+	switch action {
+	case "GetConfiguration":
+		out := ocpp.GetConfigurationResponse16{}
+		for k, v := range h.values {
+			out.ConfigurationKey = append(out.ConfigurationKey, ocpp.ConfigurationKey16{Key: k, Value: &v})
+		}
+		return out, nil
+	case "GetVariables":
+		var get ocpp.GetVariablesRequest
+		read(&get)
+		out := ocpp.GetVariablesResponse{}
+		for _, g := range get.GetVariableData {
+			r := ocpp.GetVariableResult{AttributeStatus: "UnknownVariable", Component: g.Component, Variable: g.Variable}
+			if v, ok := h.values[g.Variable.Name]; ok {
+				r.AttributeStatus, r.AttributeValue = "Accepted", v
+			}
+			out.GetVariableResult = append(out.GetVariableResult, r)
+		}
+		return out, nil
+	case "GetInstalledCertificateIds":
+		return h.list(payload), h.failure(action)
+	case "InstallCertificate":
+		var in ocpp.InstallCertificateRequest
+		read(&in)
+		h.log = append(h.log, "install "+in.CertificateType)
+		if err := h.failure(action); err != nil {
+			return nil, err
+		}
+		if h.install != "" {
+			return ocpp.GenericStatus{Status: h.install}, nil
+		}
+		block, rest := pem.Decode([]byte(in.Certificate))
+		if block == nil || len(rest) != 0 {
+			h.t.Errorf("InstallCertificate %q", in.Certificate)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			h.t.Error(err)
+		}
+		for _, before := range h.roots[in.CertificateType] {
+			if !cert.Equal(before) && cert.CheckSignatureFrom(before) == nil {
+				if h.old == nil {
+					h.old = map[*x509.Certificate]*x509.Certificate{}
+				}
+				h.old[cert] = before
+			}
+		}
+		h.roots[in.CertificateType] = append(h.roots[in.CertificateType], cert)
+	case "DeleteCertificate":
+		var in ocpp.DeleteCertificateRequest
+		read(&in)
+		h.log = append(h.log, "delete "+in.CertificateHashData.HashAlgorithm)
+		if h.remove != "" {
+			return ocpp.GenericStatus{Status: h.remove}, nil
+		}
+		found := false
+		for use, list := range h.roots {
+			h.roots[use] = slices.DeleteFunc(list, func(c *x509.Certificate) bool {
+				gone := h.hash(c) == in.CertificateHashData
+				found = found || gone
+				return gone
+			})
+		}
+		if !found {
+			return ocpp.GenericStatus{Status: "NotFound"}, nil
+		}
+	default:
+		return obedient(h.over)(action, payload)
+	}
+	return ocpp.GenericStatus{Status: "Accepted"}, nil
+}
+
+func (h *shelf) failure(action string) error {
+	if err, ok := h.over[action].(error); ok {
+		return err
+	}
+	return nil
+}
+
+func (h *shelf) list(payload json.RawMessage) any {
+	if h.version == ocpp.V16 {
+		var in ocpp.GetInstalledCertificateIDsRequest16
+		if err := json.Unmarshal(payload, &in); err != nil {
+			h.t.Error(err)
+		}
+		out := ocpp.GetInstalledCertificateIDsResponse16{Status: "Accepted"}
+		for _, c := range h.roots[in.CertificateType] {
+			out.CertificateHashData = append(out.CertificateHashData, h.hash(c))
+		}
+		if len(out.CertificateHashData) == 0 {
+			out.Status = h.empty
+		}
+		return out
+	}
+	var in ocpp.GetInstalledCertificateIDsRequest
+	if err := json.Unmarshal(payload, &in); err != nil {
+		h.t.Error(err)
+	}
+	out := ocpp.GetInstalledCertificateIDsResponse{Status: "Accepted"}
+	for use, list := range h.roots {
+		for _, c := range list {
+			if len(in.CertificateType) == 0 || slices.Contains(in.CertificateType, use) {
+				out.CertificateHashDataChain = append(out.CertificateHashDataChain, ocpp.CertificateHashDataChain{CertificateType: use, CertificateHashData: h.hash(c)})
+			}
+		}
+	}
+	if len(out.CertificateHashDataChain) == 0 {
+		out.Status = h.empty
+	}
+	return out
+}
+
+func (h *shelf) done() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.log)
+}
+
+func (h *shelf) holds(use string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.roots[use])
+}
+
+func pemOf(c *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+}
+
+func (r *rig) plan(identity string) fleet.Plan {
+	r.t.Helper()
+	p, err := r.svc.Plan(r.t.Context(), identity)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
+// shelved has a station on profile 2 connected with a shelf of roots.
+func (r *rig) shelved(h *shelf) *fakeSession {
+	r.t.Helper()
+	s, _ := r.basic("CS-1", h.version, h.answer)
+	s.ready()
+	return s
+}
+
+func (r *rig) wantRoot(use string, data []byte) {
+	r.t.Helper()
+	if _, err := r.svc.WantRoot(r.t.Context(), "operator", "CS-1", use, data); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestRootsAreInstalled(t *testing.T) { // M03.FR.01-.04, M05.FR.01, .02, TC_M_01-_04, TC_M_12-_19, TC_075
+	t.Parallel()
+	upper := func(d ocpp.CertificateHashData) ocpp.CertificateHashData {
+		return ocpp.CertificateHashData{HashAlgorithm: strings.ToLower(d.HashAlgorithm), IssuerNameHash: strings.ToUpper(d.IssuerNameHash),
+			IssuerKeyHash: strings.ToUpper(d.IssuerKeyHash), SerialNumber: "00" + strings.ToUpper(d.SerialNumber)}
+	}
+	for _, tt := range []struct {
+		name string
+		v    ocpp.Version
+		use  string
+		wire string
+		edit func(*shelf)
+	}{
+		{"1.6 own", ocpp.V16, "csms", "CentralSystemRootCertificate", nil},
+		{"1.6 manufacturer", ocpp.V16, "manufacturer", "ManufacturerRootCertificate", func(h *shelf) { h.algorithm = "SHA384" }},
+		{"2.0.1 v2g", ocpp.V201, "v2g", "V2GRootCertificate", func(h *shelf) { h.algorithm = "SHA512" }},
+		{"2.0.1 mo", ocpp.V201, "mo", "MORootCertificate", func(h *shelf) { h.spell = upper }},
+		{"2.1 oem", ocpp.V21, "oem", "OEMRootCertificate", func(h *shelf) { h.empty = "Accepted" }},
+		{"wrong name hash", ocpp.V201, "csms", "CSMSRootCertificate", func(h *shelf) {
+			h.spell = func(d ocpp.CertificateHashData) ocpp.CertificateHashData { d.IssuerNameHash = "00"; return d }
+		}},
+		{"wrong key hash", ocpp.V201, "csms", "CSMSRootCertificate", func(h *shelf) {
+			h.spell = func(d ocpp.CertificateHashData) ocpp.CertificateHashData { d.IssuerKeyHash = "00"; return d }
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			h := newShelf(t, tt.v)
+			if tt.edit != nil {
+				tt.edit(h)
+			}
+			s := r.shelved(h)
+			var data []byte
+			if tt.use != "csms" {
+				data = pemOf(newMaker(t, r.clock()).cert)
+			}
+			r.wantRoot(tt.use, data)
+			eventually(t, "root on the station", func() bool { return len(r.plan("CS-1").Seen[tt.use]) == 1 })
+			s.wg.Wait()
+			// What was seen isn't asked for again, over a restart neither.
+			before := len(s.actions())
+			fleet.Poke(r.svc)
+			s.wg.Wait()
+			r.restart()
+			again := r.openWith(s.adm, tt.v, fleet.SecurityBollard, h.answer)
+			again.ready()
+			again.wg.Wait()
+			if got := h.done(); !slices.Equal(got, []string{"install " + tt.wire}) || len(s.actions()) != before || len(again.actions()) != 0 {
+				t.Errorf("done %v; then %v and %v", got, s.actions()[before:], again.actions())
+			}
+			if len(r.events("roots.installed")) != 1 || len(r.events("roots.wanted")) != 1 {
+				t.Error("installation isn't on record")
+			}
+		})
+	}
+}
+
+func TestOnlyRootsAreWanted(t *testing.T) { // 9.3: intermediates and leaves can be neither listed nor deleted
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1"})
+	m := newMaker(t, r.clock())
+	middle := m.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "Sub"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(1, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, newKey(t))
+	for name, data := range map[string][]byte{
+		"leaf": pemOf(m.leaf(r.clock(), "x", nil)), "intermediate": pemOf(middle), "two": append(pemOf(m.cert), pemOf(m.cert)...),
+		"no PEM": []byte("x"), "empty": {},
+		"expired": pemOf(newMaker(t, r.clock().AddDate(-30, 0, 0)).cert),
+	} {
+		if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-1", "v2g", data); err == nil {
+			t.Errorf("%s: wanted", name)
+		}
+	}
+	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-1", "tls", pemOf(m.cert)); err == nil {
+		t.Error("unknown use: wanted")
+	}
+	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-9", "v2g", pemOf(m.cert)); err == nil {
+		t.Error("unknown station: wanted")
+	}
+}
+
+func TestRootNotInstalled(t *testing.T) { // M05.FR.03, .04, .06, .07, TC_M_05, TC_078
+	t.Parallel()
+	big := func(r *rig) []byte {
+		m := &maker{t: t, key: newKey(t)}
+		m.cert = m.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "Big"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(1, 0, 0), IsCA: true,
+			BasicConstraintsValid: true, ExtraExtensions: []pkix.Extension{{Id: []int{1, 2, 3}, Value: make([]byte, 4500)}}}, m.key)
+		return pemOf(m.cert)
+	}
+	for _, tt := range []struct {
+		name string
+		v    ocpp.Version
+		edit func(*shelf)
+		data func(*rig) []byte
+		use  string
+		note string
+		sent bool // InstallCertificate went out
+		stop bool // it isn't tried again
+	}{
+		{"rejected", ocpp.V201, func(h *shelf) { h.install = "Rejected" }, nil, "csms", "answered Rejected", true, false},
+		{"failed", ocpp.V16, func(h *shelf) { h.install = "Failed" }, nil, "csms", "answered Failed", true, false},
+		{"not implemented", ocpp.V201, func(h *shelf) {
+			h.over = map[string]any{"InstallCertificate": &ocpp.CallFailure{Code: ocpp.NotImplemented}}
+		}, nil, "csms", "NotImplemented", true, true},
+		{"can't list", ocpp.V21, func(h *shelf) {
+			h.over = map[string]any{"GetInstalledCertificateIds": &ocpp.CallFailure{Code: ocpp.NotSupported}}
+		}, nil, "csms", "NotSupported", false, true},
+		{"too long for 2.0.1", ocpp.V201, nil, big, "v2g", "characters", false, true},
+		{"longer field", ocpp.V201, func(h *shelf) { h.values = map[string]string{"FieldLength": "9000"} }, big, "v2g", "", true, false},
+		{"fits 2.1", ocpp.V21, nil, big, "v2g", "", true, false},
+		{"no room", ocpp.V16, func(h *shelf) {
+			h.values = map[string]string{"CertificateStoreMaxLength": "1"}
+			h.roots["CentralSystemRootCertificate"] = []*x509.Certificate{newMaker(t, time.Now()).cert}
+		}, nil, "csms", "room for 1", false, true},
+		{"1.6 has no v2g", ocpp.V16, nil, func(r *rig) []byte { return pemOf(newMaker(t, r.clock()).cert) }, "v2g", "no message for v2g", false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			h := newShelf(t, tt.v)
+			if tt.edit != nil {
+				tt.edit(h)
+			}
+			s := r.shelved(h)
+			var data []byte
+			if tt.data != nil {
+				data = tt.data(r)
+			}
+			r.wantRoot(tt.use, data)
+			if tt.note == "" {
+				eventually(t, "root on the station", func() bool { return len(r.plan("CS-1").Seen[tt.use]) == 1 })
+				return
+			}
+			eventually(t, "note "+tt.note, func() bool { return strings.Contains(r.plan("CS-1").Tries[fleet.StepRoots].Note, tt.note) })
+			if try := r.plan("CS-1").Tries[fleet.StepRoots]; try.Stopped != tt.stop || !try.Begun.IsZero() || !strings.Contains(r.station("CS-1").PlanNote, tt.note) {
+				t.Errorf("try = %+v, note %q", try, r.station("CS-1").PlanNote)
+			}
+			for range 12 * 60 {
+				r.advance(time.Minute)
+			}
+			s.wg.Wait()
+			switch n := len(s.sent("InstallCertificate")); {
+			case !tt.sent && n != 0, tt.stop && n > 1, tt.sent && !tt.stop && (n < 2 || n > 6):
+				t.Errorf("%d InstallCertificate in half a day", n)
+			}
+		})
+	}
+}
+
+func TestRootsAreDeleted(t *testing.T) { // M04.FR.01-.04, M04.FR.06, M04.FR.07, TC_M_20, TC_M_21, TC_076
+	t.Parallel()
+	for _, algorithm := range []string{"SHA256", "SHA384", "SHA512"} {
+		t.Run(algorithm, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			h := newShelf(t, ocpp.V201)
+			h.algorithm = algorithm
+			own := r.auth.Roots(ca.KindCSMS)[0]
+			strange, second := newMaker(t, r.clock()).cert, newMaker(t, r.clock()).cert
+			h.roots["CSMSRootCertificate"] = []*x509.Certificate{strange, own}
+			h.roots["ManufacturerRootCertificate"] = []*x509.Certificate{second}
+			r.shelved(h)
+			if _, err := r.svc.LookRoots(t.Context(), "CS-1"); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "report", func() bool { return len(r.plan("CS-1").Seen["csms"]) == 2 })
+			drop := func(c *x509.Certificate) {
+				t.Helper()
+				if _, err := r.svc.DropRoot(t.Context(), "operator", "CS-1", fleet.SeenRoot{CertificateHashData: h.hash(c)}.ID()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// The last of its kind and the one in use stay.
+			drop(second)
+			eventually(t, "refusal", func() bool { return strings.Contains(r.station("CS-1").PlanNote, "last of its kind") })
+			drop(own)
+			eventually(t, "refusal", func() bool {
+				return strings.Contains(r.plan("CS-1").Tries[fleet.StepRoots].Note, "server certificate leads to it")
+			})
+			if got := h.done(); len(got) != 0 {
+				t.Fatalf("sent %v", got)
+			}
+			drop(strange)
+			eventually(t, "deletion", func() bool { return h.holds("CSMSRootCertificate") == 1 })
+			if got := h.done(); !slices.Equal(got, []string{"delete " + algorithm}) {
+				t.Errorf("sent %v", got)
+			}
+			if _, err := r.svc.DropRoot(t.Context(), "operator", "CS-1", "feedface"); err == nil {
+				t.Error("a root nobody reported can be dropped")
+			}
+		})
+	}
+}
+
+func TestNoRootIsDroppedThatTheServerNeeds(t *testing.T) { // M04 warning: the station couldn't connect any more
+	t.Parallel()
+	r := newRig(t)
+	h := newShelf(t, ocpp.V201)
+	one, two := newMaker(t, r.clock()).cert, newMaker(t, r.clock()).cert
+	h.roots["CSMSRootCertificate"] = []*x509.Certificate{one, two}
+	r.shelved(h)
+	if _, err := r.svc.LookRoots(t.Context(), "CS-1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "report", func() bool { return len(r.plan("CS-1").Seen["csms"]) == 2 })
+	if _, err := r.svc.DropRoot(t.Context(), "operator", "CS-1", fleet.SeenRoot{CertificateHashData: h.hash(one)}.ID()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "refusal", func() bool { return strings.Contains(r.station("CS-1").PlanNote, "no other root") })
+	if got := h.done(); len(got) != 0 {
+		t.Errorf("sent %v", got)
+	}
+}
+
+func TestRootChange(t *testing.T) { // M05.FR.09-.11 [2.x], M05.FR.08-.10 [1.6]: one fallback
+	t.Parallel()
+	for _, check := range []string{"true", "false"} {
+		t.Run("AdditionalRootCertificateCheck "+check, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			m := newMaker(t, r.clock())
+			next := &maker{t: t, key: newKey(t)}
+			template := func() *x509.Certificate {
+				return &x509.Certificate{Subject: pkix.Name{CommonName: "Next Root"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(10, 0, 0),
+					IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+			}
+			next.cert = next.sign(template(), next.key)
+			cross := m.sign(template(), crypto.Signer(next.key))
+			change := fleet.Rollover{New: next.cert, Cross: cross, Old: m.cert}
+			r.rollover = func(context.Context) (*fleet.Rollover, error) { return &change, nil }
+			r.restart()
+			h := newShelf(t, ocpp.V201)
+			h.values = map[string]string{"AdditionalRootCertificateCheck": check}
+			h.roots["CSMSRootCertificate"] = []*x509.Certificate{m.cert}
+			r.shelved(h)
+			eventually(t, "new root", func() bool { return len(r.plan("CS-1").Seen["csms"]) == 2 })
+			want := next.cert
+			if check == "true" {
+				want = cross
+			}
+			h.mu.Lock()
+			got := h.roots["CSMSRootCertificate"]
+			h.mu.Unlock()
+			if !got[0].Equal(m.cert) || !got[1].Equal(want) {
+				t.Errorf("installed %v", got[1].Issuer)
+			}
+			r.add(fleet.Enrolment{Identity: "CS-2"})
+			if moved, waiting, err := r.svc.Moved(t.Context(), change); err != nil || moved != 1 || !slices.Equal(waiting, []string{"CS-2"}) {
+				t.Errorf("moved %d, waiting %v, %v", moved, waiting, err)
+			}
+			if got := h.done(); len(got) != 1 {
+				t.Errorf("sent %v", got)
+			}
+		})
+	}
+}
+
+func TestProfile1NeedsTheRootFirst(t *testing.T) { // A05.FR.03 [1.6], A05.FR.02 [2.x], TC_A_20
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		v       ocpp.Version
+		install string
+		want    []string
+	}{
+		{"1.6", ocpp.V16, "", []string{"GetConfiguration", "GetInstalledCertificateIds", "InstallCertificate", "GetInstalledCertificateIds", "ChangeConfiguration"}},
+		{"1.6 takes no root on profile 1", ocpp.V16, "Rejected", []string{"GetConfiguration", "GetInstalledCertificateIds", "InstallCertificate", "ChangeConfiguration"}},
+		{"2.0.1", ocpp.V201, "", []string{"GetVariables", "GetVariables", "GetInstalledCertificateIds", "InstallCertificate", "GetInstalledCertificateIds",
+			"GetVariables", "GetVariables", "SetNetworkProfile", "SetVariables", "Reset"}},
+		{"2.1", ocpp.V21, "", []string{"GetVariables", "GetVariables", "GetInstalledCertificateIds", "InstallCertificate", "GetInstalledCertificateIds",
+			"GetVariables", "GetVariables", "SetNetworkProfile", "SetVariables", "Reset"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			h := newShelf(t, tt.v)
+			h.install = tt.install
+			h.values = map[string]string{"NetworkConfigurationPriority": "1,0", "ActiveNetworkProfile": "1"}
+			plain := claim(t, "CS-1")
+			plain.TLS, plain.Profiles = false, []int{1}
+			c := withPassword(plain, r.add(fleet.Enrolment{Identity: "CS-1", Profile: 1}))
+			s := r.openWith(r.admit(c), tt.v, fleet.SecurityBollard, h.answer)
+			s.ready()
+			if _, err := r.svc.SetProfile(t.Context(), "operator", "CS-1", 2); err != nil {
+				t.Fatal(err)
+			}
+			s.waitCalls(t, tt.want...)
+			r.admit(c) // the way back stays until it was seen on 2
+			s.close()
+			secure := claim(t, "CS-1")
+			secure.Basic = c.Basic
+			r.open(r.admit(secure), tt.v)
+			r.refusal(c)
+		})
+	}
+}
