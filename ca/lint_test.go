@@ -70,7 +70,7 @@ func lintOrder(t *testing.T, profile string, useRSA bool) Order {
 		o.Subject, o.Station = Subject{CommonName: "SN-1"}, "cs1"
 	case ProfileServer:
 		o.Subject = Subject{CommonName: "csms.example.com", DNSNames: []string{"csms.example.com"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1).To4()}}
-	case ProfileFirmware:
+	case ProfileFirmware, ProfileOCSP:
 		o.Subject = Subject{CommonName: "Firmware Signer"}
 	case ProfileServerCNOnly:
 		o.Subject = Subject{CommonName: "csms.example.com"}
@@ -108,7 +108,7 @@ var mutations = []struct {
 		c.ExtKeyUsage = append(slices.Clone(c.ExtKeyUsage), x509.ExtKeyUsageServerAuth)
 	}, nil},
 	{"any EKU", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }, nil},
-	{"no EKU", func(c *x509.Certificate) { c.ExtKeyUsage = nil }, []string{ProfileServer, ProfileServerCNOnly}},
+	{"no EKU", func(c *x509.Certificate) { c.ExtKeyUsage = nil }, []string{ProfileServer, ProfileServerCNOnly, ProfileOCSP}},
 	{"unknown EKU", func(c *x509.Certificate) { c.UnknownExtKeyUsage = append(c.UnknownExtKeyUsage, []int{1, 2, 3}) }, nil},
 	{"other DNS name", func(c *x509.Certificate) { c.DNSNames = append(slices.Clone(c.DNSNames), "b.example.com") }, nil},
 	{"wildcard", func(c *x509.Certificate) { c.DNSNames = []string{"*.example.com"} }, nil},
@@ -121,8 +121,10 @@ var mutations = []struct {
 	{"policy", func(c *x509.Certificate) { c.PolicyIdentifiers, c.Policies = nil, []x509.OID{mustOID("1.2.3")} }, nil},
 	{"CRL distribution point", func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://x.example/c.crl"} }, nil},
 	{"OCSP server", func(c *x509.Certificate) { c.OCSPServer = []string{"http://x.example"} }, nil},
-	{"no CRL distribution point", func(c *x509.Certificate) { c.CRLDistributionPoints = nil }, nil},
-	{"no OCSP server", func(c *x509.Certificate) { c.OCSPServer = nil }, nil},
+	{"no CRL distribution point", func(c *x509.Certificate) { c.CRLDistributionPoints = nil }, Profiles()},
+	{"no OCSP server", func(c *x509.Certificate) { c.OCSPServer = nil }, Profiles()},
+	{"no issuer's certificate", func(c *x509.Certificate) { c.IssuingCertificateURL = nil }, Profiles()},
+	{"no OCSP nocheck", func(c *x509.Certificate) { c.ExtraExtensions = nil }, []string{ProfileOCSP}},
 	{"two OCSP servers", func(c *x509.Certificate) { c.OCSPServer = append(slices.Clone(c.OCSPServer), "http://x.example/ocsp") }, nil},
 	{"issuer's certificate elsewhere", func(c *x509.Certificate) { c.IssuingCertificateURL = []string{"http://x.example/csms-issuing.crt"} }, nil},
 	{"OCSP nocheck", func(c *x509.Certificate) {
@@ -147,7 +149,7 @@ func mustOID(s string) x509.OID {
 func TestMutatedFieldStopsIssuing(t *testing.T) {
 	t.Parallel()
 	a, store := lintRig(t)
-	for _, profile := range Profiles() {
+	for _, profile := range append(Profiles(), ProfileOCSP) {
 		for _, useRSA := range []bool{false, true} {
 			o := lintOrder(t, profile, useRSA)
 			for _, m := range mutations {
@@ -162,7 +164,7 @@ func TestMutatedFieldStopsIssuing(t *testing.T) {
 					return c, err
 				})
 				before := len(store.records)
-				_, err := mutated.Prepare(t.Context(), o)
+				_, err := mutated.prepareAny(t, o)
 				if err == nil {
 					t.Errorf("%s (RSA %t): a certificate with mutated %s was prepared", profile, useRSA, m.name)
 				}
@@ -170,11 +172,20 @@ func TestMutatedFieldStopsIssuing(t *testing.T) {
 					t.Errorf("%s: %s was recorded", profile, m.name)
 				}
 			}
-			if _, err := a.Prepare(t.Context(), o); err != nil {
+			if _, err := a.prepareAny(t, o); err != nil {
 				t.Errorf("%s (RSA %t) unmutated: %v", profile, useRSA, err)
 			}
 		}
 	}
+}
+
+// prepareAny also prepares what only Bollard itself orders.
+func (a *Authority) prepareAny(t *testing.T, o Order) (*Prepared, error) {
+	t.Helper()
+	if o.Profile == ProfileOCSP {
+		return a.prepare(t.Context(), a.hierarchy(KindCSMS).issuing, o)
+	}
+	return a.Prepare(t.Context(), o)
 }
 
 // authorityWith is the authority with another template function.

@@ -77,6 +77,22 @@ func (a *Authority) OCSPSigner(ctx context.Context, issuer string) (*OCSPSigner,
 	return next, nil
 }
 
+// dropOCSPSigner makes the next signer one with a new key: nobody looks up the
+// revocation of a signer, so it must stop signing here.
+func (a *Authority) dropOCSPSigner(r Record) {
+	a.mu.Lock()
+	k := a.signers[r.Issuer]
+	a.mu.Unlock()
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.current != nil && SerialOf(k.current.Certificate) == r.Serial {
+		k.current = nil
+	}
+}
+
 func (a *Authority) issuerNamed(name string) (*issuer, hierarchy, error) {
 	for _, h := range hierarchies {
 		if by := a.hierarchy(h.kind).issuing; by != nil && by.name == name {

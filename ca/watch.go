@@ -5,7 +5,7 @@ package ca
 type Watcher interface {
 	// Revoked: this certificate of one of the own CAs was revoked.
 	Revoked(issuer, serial string)
-	// Changed: hierarchies, roots or chains are others now.
+	// Changed: hierarchies, roots, chains or OCSP signers are others now.
 	Changed()
 }
 
@@ -34,5 +34,9 @@ func (a *Authority) revoked(r Record) {
 	}
 	for _, w := range a.watchers() {
 		w.Revoked(r.Issuer, r.Serial)
+	}
+	if r.Profile == ProfileOCSP {
+		a.dropOCSPSigner(r)
+		a.changed()
 	}
 }

@@ -47,6 +47,7 @@ type front struct {
 	*ca.Authority
 	frozen atomic.Bool
 	signed atomic.Int64
+	lists  atomic.Int64
 	mu     sync.Mutex
 	after  func() // after a record was read, once
 }
@@ -65,6 +66,7 @@ func (f *front) SignCRL(ctx context.Context, issuer string) ([]byte, error) {
 	if f.frozen.Load() {
 		return nil, errFrozen
 	}
+	f.lists.Add(1)
 	return f.Authority.SignCRL(ctx, issuer)
 }
 

@@ -97,11 +97,14 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Changed takes over new hierarchies and chains.
+// Changed takes over new hierarchies, chains and signers. What was signed is
+// forgotten: its signer may be the one that was given up.
 func (s *Server) Changed() {
 	list := s.authority.StatusIssuers()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.epoch++
+	clear(s.responses)
 	s.issuers = map[issuerID]*issuer{}
 	for _, i := range list {
 		p := s.published[i.Name]
@@ -119,6 +122,7 @@ func (s *Server) Changed() {
 			s.issuers[id] = one
 		}
 	}
+	s.wakeUp()
 }
 
 // Revoked drops what was said of a certificate; the next answer says revoked.
@@ -133,6 +137,11 @@ func (s *Server) Revoked(issuer, serial string) {
 	if p != nil {
 		p.expire()
 	}
+	s.wakeUp()
+}
+
+// wakeUp makes Run sign again what was dropped.
+func (s *Server) wakeUp() {
 	select {
 	case s.wake <- struct{}{}:
 	default: // it is awake

@@ -2,6 +2,7 @@ package status_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/x509"
 	"encoding/asn1"
@@ -409,11 +410,6 @@ func FuzzOCSPRequest(f *testing.F) {
 		if n < 1 || n > 8 || nonce != nil && (len(nonce) < 1 || len(nonce) > 32) {
 			t.Errorf("%d requests, nonce of %d", n, len(nonce))
 		}
-		// What we understand another implementation does too, if it is of the
-		// form it knows.
-		if _, err := ocsp.ParseRequest(der); err != nil && n == 1 && nonce == nil {
-			t.Logf("x/crypto/ocsp: %v", err)
-		}
 	})
 }
 
@@ -440,5 +436,48 @@ func TestSignerIsRenewed(t *testing.T) {
 	}
 	if len(seen) != 5 {
 		t.Errorf("%d signers in 30 days, want one a week", len(seen))
+	}
+}
+
+// A signer that was revoked signs nothing more, and its key comes back never:
+// clients don't look up whether it is revoked.
+func TestRevokedSignerIsReplaced(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	cert := r.issue(t)
+	before, err := r.ask(t, cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.revoke(t, before.Certificate, "keyCompromise")
+	after, err := r.ask(t, cert)
+	if err != nil || bytes.Equal(after.Certificate.RawSubjectPublicKeyInfo, before.Certificate.RawSubjectPublicKeyInfo) {
+		t.Errorf("the same key goes on signing, %v", err)
+	}
+}
+
+// Run signs without being asked, and ends with its context.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	cert := r.issue(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.status.Run(ctx) }()
+	wait := func(what string, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+	wait("nothing was signed ahead", func() bool { return r.status.Kept() == 4 }) // two hashes, for the station's and the signer's certificate
+	before := r.front.lists.Load()
+	r.revoke(t, cert, "superseded")
+	wait("a revocation didn't lead to a new list", func() bool { return r.front.lists.Load() > before })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
