@@ -161,6 +161,7 @@ func (o *operations) registerStations(r *Registry) {
 	Register(r, "station.profile", o.stationProfile)
 	Register(r, "station.renew", o.stationRenew)
 	Register(r, "station.check", o.stationCheck)
+	Register(r, "station.events", o.stationEvents)
 	Register(r, "backend.password", o.backendPassword)
 }
 

@@ -28,6 +28,8 @@ const (
 	statusRetry = 15 * time.Minute
 	// fetchesAtOnce bounds the outside requests under way of all stations.
 	fetchesAtOnce = 16
+	// ocspBytes is more than any message takes.
+	ocspBytes = 64 << 10
 )
 
 // Fetcher reaches the responders and CRLs that URLs from the wire name.
@@ -181,6 +183,9 @@ func (t *statuses) foreign(ctx context.Context, s subject, url string, request [
 		}
 		if kind := response.Header.Get("Content-Type"); response.Status != 200 || !strings.HasPrefix(strings.ToLower(kind), "application/ocsp-response") {
 			return nil, time.Time{}, fmt.Errorf("the responder answered with HTTP status %d and no OCSP response", response.Status)
+		}
+		if len(response.Body) > ocspBytes {
+			return nil, time.Time{}, fmt.Errorf("the OCSP response has %d bytes", len(response.Body))
 		}
 		a, err := readOCSP(response.Body, s, known, t.clock())
 		return response.Body, a.next, err

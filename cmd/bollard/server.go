@@ -39,6 +39,9 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	if s.status, err = status.New(status.Config{Authority: a.authority, Clock: time.Now, Log: a.log}); err != nil {
 		return nil, err
 	}
+	if err := a.attachStatus(s.status); err != nil {
+		return nil, err
+	}
 	backends, err := gatewayBackends(a.dir, a.cfg, a.store, a.seal)
 	if err != nil {
 		return nil, err

@@ -25,6 +25,8 @@ type File struct {
 	Server          ServerCert `yaml:"server_certificate" doc:"server certificates from files; what is missing comes from the own CA"`
 	Compression     bool       `yaml:"compression" doc:"permessage-deflate (RFC 7692) with stations and back ends"`
 	Limits          Limits     `yaml:"limits" doc:"of one station and of all"`
+	// OCSPHosts are the names of safehttp: exact, or *.example.com.
+	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question may lead to; none: only own certificates are answered for"`
 	// Stations are per-station options that are no part of the station's record.
 	Stations []StationHint `yaml:"stations" doc:"options of single stations"`
 	Log      Log           `yaml:"log" doc:"of the server"`

@@ -24,6 +24,7 @@ func Render(f *File) ([]byte, error) {
 	plain.Public = Public{}
 	plain.UnknownIdentity, plain.Keys, plain.Limits, plain.Log = 0, Keys{}, Limits{}, Log{}
 	plain.Server, plain.Compression, plain.Stations = ServerCert{}, false, nil
+	plain.OCSPHosts = nil
 	plain.complete()
 
 	r := renderer{}
