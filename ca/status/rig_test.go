@@ -48,6 +48,7 @@ type front struct {
 	frozen atomic.Bool
 	signed atomic.Int64
 	lists  atomic.Int64
+	pinned atomic.Pointer[ca.OCSPSigner] // instead of the one in force
 	mu     sync.Mutex
 	after  func() // after a record was read, once
 }
@@ -59,6 +60,9 @@ func (f *front) OCSPSigner(ctx context.Context, issuer string) (*ca.OCSPSigner, 
 		return nil, errFrozen
 	}
 	f.signed.Add(1)
+	if p := f.pinned.Load(); p != nil {
+		return p, nil
+	}
 	return f.Authority.OCSPSigner(ctx, issuer)
 }
 

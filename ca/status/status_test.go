@@ -481,3 +481,47 @@ func TestRun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Nothing is said in one CA's name about another's certificates.
+func TestIssuersAreKeptApart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	cert := r.issue(t)
+	if _, err := r.ask(t, &x509.Certificate{SerialNumber: r.issuing.SerialNumber}); !refused(err, ocsp.Unauthorized) {
+		t.Errorf("the root's certificate under the issuing CA: %v", err)
+	}
+	if err := r.Create(t.Context(), ca.KindManufacturer, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	other := r.Intermediates(ca.KindManufacturer)[0]
+	if der := r.post(t, request(t, cert, other, crypto.SHA256)); !bytes.Equal(der, []byte{0x30, 3, 10, 1, 6}) {
+		t.Errorf("a serial number of another hierarchy: %x", der)
+	}
+	both := [][]byte{request(t, cert, r.issuing, crypto.SHA256), request(t, cert, other, crypto.SHA256)}
+	if der := r.post(t, build(t, both, nil)); !bytes.Equal(der, []byte{0x30, 3, 10, 1, 6}) {
+		t.Errorf("one signer for two CAs: %x", der)
+	}
+	if answer, body := get(t, r.url+"/manufacturer-issuing.crt"); answer.StatusCode != http.StatusOK || !bytes.Equal(body, other.Raw) {
+		t.Errorf("the new CA's certificate: %s", answer.Status)
+	}
+}
+
+// A signer that can't be renewed signs nothing that outlives it.
+func TestSignerThatIsNotRenewed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	cert := r.issue(t)
+	pinned, err := r.OCSPSigner(t.Context(), "csms-issuing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.front.pinned.Store(pinned)
+	r.advance(time.Until(pinned.Certificate.NotAfter) - time.Hour)
+	if answer, err := r.ask(t, cert); err != nil || answer.NextUpdate.After(pinned.Certificate.NotAfter) {
+		t.Errorf("%+v, %v", answer, err)
+	}
+	r.advance(2 * time.Hour)
+	if _, err := r.ask(t, cert); !refused(err, ocsp.TryLater) {
+		t.Errorf("expired signer: %v", err)
+	}
+}
