@@ -71,8 +71,6 @@ func (s *Service) Message(ctx context.Context, sess Session, m Message) Verdict 
 		v, err = s.certificateStatus(sess, m.Payload, plainStatus)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionGetCertificateChainStatus:
 		v, err = s.certificateChainStatus(sess, m.Payload)
-	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionSecurityEvent:
-		v, err = s.securityEvent(ctx, sess, m)
 	case m.Action == ocpp.ActionDataTransfer:
 		v, err = s.dataTransfer(ctx, sess, m)
 	case m.Action == ocpp.ActionCertificateSigned:
