@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -123,6 +124,9 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 	rows := csv.NewReader(r)
 	rows.ReuseRecord = true
 	head, err := rows.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, admin.Usagef("the first line names the columns", "%s is empty", name)
+	}
 	if err != nil {
 		return nil, admin.Usagef("the first line names the columns", "%s: couldn't read the header: %w", name, err)
 	}
@@ -200,6 +204,9 @@ func parseRow(head, cells []string) (admin.Enrolment, string) {
 	var s admin.Enrolment
 	for i, column := range head {
 		cell := cells[i]
+		if !utf8.ValidString(cell) { // on the way to a server it would silently become another text
+			return s, column + " is not UTF-8; save the file as UTF-8"
+		}
 		if column != "password" { // in which spaces count
 			cell = strings.TrimSpace(cell)
 		}

@@ -42,6 +42,22 @@ func TestParseImportBoundsItsErrors(t *testing.T) {
 	}
 }
 
+// A file in Latin-1 would enrol a station nobody asked for: its bytes don't
+// survive the way to a running server, which takes JSON.
+func TestParseImportTakesOnlyUTF8(t *testing.T) {
+	t.Parallel()
+	const head = "identity,serial,profile,vendor,model,password\n"
+	for _, row := range []string{"S\xe4ule,SN-1,2,V,M,\n", "CS-1,SN-1,2,V,M,p\xe4sswort-p\xe4sswort\n"} {
+		_, err := parseImport("in.csv", strings.NewReader(head+row))
+		if err == nil || !strings.Contains(err.Error(), "line 2: ") || !strings.Contains(err.Error(), "not UTF-8") || strings.Contains(err.Error(), "sswort") {
+			t.Errorf("%q: %v", row, err)
+		}
+	}
+	if _, err := parseImport("in.csv", strings.NewReader("")); err == nil || !strings.Contains(err.Error(), "in.csv is empty") {
+		t.Errorf("empty file: %v", err)
+	}
+}
+
 func TestParseImportOfManyStations(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder
