@@ -180,6 +180,19 @@ func TestWriteAheadLogIsSyncedAtEveryCommit(t *testing.T) {
 	}
 }
 
+// Two branches that each add a step meet in databases that have the later number.
+func TestOpenTakesAStepThatCameLate(t *testing.T) {
+	t.Parallel()
+	path := filled(t)
+	rawSQL(t, path, "DROP TABLE rollovers; DELETE FROM goose_db_version WHERE version_id = 10")
+	rawSQL(t, path, `DROP TABLE plans; ALTER TABLE stations DROP COLUMN rotate_wanted; ALTER TABLE stations DROP COLUMN pending;
+		DELETE FROM goose_db_version WHERE version_id = 2`)
+	s := reopen(t, path)
+	if list, err := s.Stations(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("%d stations, %v", len(list), err)
+	}
+}
+
 func rawSQL(t *testing.T, path, query string) {
 	t.Helper()
 	db, err := sql.Open("sqlite3", path)
