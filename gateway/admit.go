@@ -155,8 +155,12 @@ func (a *admission) refuse(ref *refusal) {
 	// What isn't proven may be a stranger's: he must not fill the log. Refused
 	// claims the Door records as well, by station.
 	if a.proven.Profile != 0 || a.g.complaint.Allow() {
-		a.g.log.Warn("connection refused", "station", a.claim.Identity.Name, "listener", a.l.Name,
-			"source", a.r.RemoteAddr, "status", ref.status, "class", ref.class, "reason", ref.reason, "err", ref.err)
+		args := []any{"station", a.claim.Identity.Name, "listener", a.l.Name,
+			"source", a.r.RemoteAddr, "status", ref.status, "class", ref.class, "reason", ref.reason}
+		if ref.err != nil {
+			args = append(args, "err", ref.err)
+		}
+		a.g.log.Warn("connection refused", args...)
 	}
 	h := a.w.Header()
 	if ref.status == http.StatusUnauthorized && (slices.Contains(a.l.Profiles, 1) || slices.Contains(a.l.Profiles, 2)) {

@@ -76,7 +76,7 @@ func compileBackends(list []Backend) ([]*backend, error) {
 	}
 	compiled := make([]*backend, len(list))
 	for i, b := range list {
-		b.Name = cmp.Or(b.Name, fmt.Sprintf("backend-%d", i+1))
+		b.Name = cmp.Or(b.Name, fmt.Sprintf("backends[%d]", i))
 		b.Security = cmp.Or(b.Security, fleet.SecurityBollard)
 		b.Auth = cmp.Or(b.Auth, "none")
 		c, err := compileBackend(b)
