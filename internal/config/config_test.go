@@ -93,6 +93,7 @@ func TestParseRefuses(t *testing.T) {
 		"unknown_identity 403":    {add: "unknown_identity: 403\n", line: 7, key: "unknown_identity", text: "401 or 404"},
 		"keys elsewhere":          {add: "keys: {uri: 'file:x'}\n", line: 7, key: "keys.uri", text: "softkms:"},
 		"no listener":             {old: `  ocpp: [{address: "127.0.0.1:8443", profiles: [2, 3]}]`, new: "  admin: 127.0.0.1:1", line: 4, key: "listen.ocpp", text: "is missing"},
+		"no profiles":             {old: "[2, 3]", new: "[]", line: 4, key: "listen.ocpp[0].profiles", text: "must be [2, 3]"},
 		"listener without port":   {old: "127.0.0.1:8443", new: "127.0.0.1", line: 4, key: "listen.ocpp[0].address", text: "ADDRESS:PORT"},
 		"listener port":           {old: "127.0.0.1:8443", new: "127.0.0.1:70000", line: 4, key: "listen.ocpp[0].address", text: "65535"},
 		"listener twice":          {old: "[2, 3]}]", new: "[2, 3]}]\n  pki: 127.0.0.1:8443", line: 5, key: "listen.pki", text: "listen.ocpp[0].address"},

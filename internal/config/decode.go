@@ -178,9 +178,7 @@ func (d *decoder) sequence(n *yaml.Node, v reflect.Value, key string, number boo
 			return err
 		}
 	}
-	if len(n.Content) > 0 {
-		v.Set(list)
-	}
+	v.Set(list) // also an empty one: that isn't the default
 	return nil
 }
 

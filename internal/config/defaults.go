@@ -41,7 +41,7 @@ func (f *File) complete() {
 		fill(&f.Backends[i].Auth, "none")
 	}
 	for i := range f.Listen.OCPP {
-		if len(f.Listen.OCPP[i].Profiles) == 0 {
+		if f.Listen.OCPP[i].Profiles == nil {
 			f.Listen.OCPP[i].Profiles = []int{2, 3}
 		}
 	}
