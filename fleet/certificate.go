@@ -157,7 +157,7 @@ func (s *Service) proves(l *leaf, st *Station, now time.Time) certificateVerdict
 func (s *Service) onRecord(l *leaf, st *Station) string {
 	switch {
 	case l.own && !l.recorded && !l.recoverable:
-		return "certificate has our signature but is not on record: check the CA's keys"
+		return "certificate has our signature but is not on record: the database is an older copy put back by hand, or the CA's key was used elsewhere"
 	case l.recorded && l.record.State != ca.StateIssued:
 		return fmt.Sprintf("certificate %s is %s", l.record.Serial, l.record.State)
 	case l.recorded && l.record.Station != keyOf(st) && (l.own || l.record.Station != ""):
