@@ -147,6 +147,9 @@ func loadConfig(dir string) (*config.File, error) {
 }
 
 func noDataDirectory(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, databaseName)); err == nil {
+		return admin.Usagef("an earlier init stopped half-way (repeat it, it says what to remove), or the file was moved away: bring it back", "%s is missing in %s, which has a database", configName, dir)
+	}
 	return admin.Usagef("`bollard init --data "+dir+"` makes one, or name another with --data", "there is no %s in %s", configName, dir)
 }
 

@@ -53,6 +53,7 @@ func (s *server) probe(ctx context.Context) []admin.Condition {
 	list := []admin.Condition{
 		condition("store", false, s.store.SetSecret(ctx, "probe", []byte{1})), // a real write: a full disk is seen
 		condition("signer", false, s.authority.CheckKeys(ctx)),
+		condition("clock", true, s.authority.CheckClock(ctx)), // behind, traffic goes on
 	}
 	backends := *s.backends.Load()
 	faults := make([]error, len(backends))

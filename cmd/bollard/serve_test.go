@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -25,6 +26,8 @@ import (
 
 	"bollard/admin"
 	"bollard/ca"
+	"bollard/ledger"
+	"bollard/store"
 )
 
 // rig is a server in this process.
@@ -141,7 +144,7 @@ func TestServe(t *testing.T) {
 		Ready      bool
 		Conditions []admin.Condition
 	}
-	if err := json.Unmarshal(body, &ready); err != nil || status != 200 || !ready.Ready || len(ready.Conditions) != 4 {
+	if err := json.Unmarshal(body, &ready); err != nil || status != 200 || !ready.Ready || len(ready.Conditions) != 5 {
 		t.Errorf("readyz: %d %s, %v", status, body, err)
 	}
 	for _, c := range ready.Conditions {
@@ -222,6 +225,23 @@ func TestNotReadyWithoutKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, body := get(t, "http://"+r.at.Admin+"/readyz"); status != 503 {
+		t.Errorf("readyz: %d %s", status, body)
+	}
+}
+
+// A clock that is behind stops signing only, and shows.
+func TestReadyTellsOfTheClock(t *testing.T) {
+	t.Parallel()
+	r := startServer(t, newDataDir(t, ""))
+	s, err := store.Open(t.Context(), store.Config{Path: filepath.Join(r.dir, databaseName), Clock: func() time.Time { return time.Now().Add(time.Hour) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Record(t.Context(), ledger.Event{Kind: "server.started", Subject: "clock", Actor: "bollard"}), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	status, body := get(t, "http://"+r.at.Admin+"/readyz")
+	if status != 200 || !strings.Contains(string(body), `"name":"clock","ok":false`) {
 		t.Errorf("readyz: %d %s", status, body)
 	}
 }
