@@ -3,6 +3,7 @@ package ca
 import (
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 )
 
@@ -13,6 +14,9 @@ func (a *Authority) SetRandom(r io.Reader) { a.random = r }
 func (s *ServerCertificates) Current() []*tls.Certificate {
 	return []*tls.Certificate{s.current[0].Load(), s.current[1].Load()}
 }
+
+// Alter changes the certificate between its record and its signature.
+func (p *Prepared) Alter(f func(*x509.Certificate)) { f(p.template) }
 
 // Signed signs what was prepared once more, as a crash after the signature
 // leaves it: somebody has the certificate, the store doesn't.

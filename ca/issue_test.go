@@ -240,6 +240,29 @@ func TestFailingStore(t *testing.T) {
 	}
 }
 
+// A token is good for the authority that prepared it: another one's CA would
+// sign what was linted and recorded for this one.
+func TestTokenWorksAtItsAuthorityOnly(t *testing.T) {
+	t.Parallel()
+	r, other := newRig(t), newRig(t)
+	c := r.counted(t)
+	p, err := r.Prepare(t.Context(), order(t, newKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, wrong := range map[string]*ca.Prepared{"another's": p, "none": nil} {
+		if issued, err := other.Issue(t.Context(), wrong); err == nil || issued != nil {
+			t.Errorf("%s: issued %v", name, issued)
+		}
+	}
+	if c.signed.Load() != 0 {
+		t.Errorf("%d signatures", c.signed.Load())
+	}
+	if _, err := r.Issue(t.Context(), p); err != nil {
+		t.Errorf("its own authority: %v", err)
+	}
+}
+
 func TestTokenWorksOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -265,16 +288,22 @@ func TestTokenWorksOnce(t *testing.T) {
 	if good.Load() != 1 || refused.Load() != 7 || c.signed.Load() != 1 {
 		t.Errorf("%d issued, %d refused, %d signatures", good.Load(), refused.Load(), c.signed.Load())
 	}
-	if _, err := r.Issue(t.Context(), nil); err == nil {
-		t.Error("nil was issued")
-	}
-	other := newRig(t)
-	p, err = other.Prepare(t.Context(), order(t, newKey(t)))
+}
+
+// What was linted and recorded is what is given out, or nothing is.
+func TestOnlyWhatWasRecordedIsGivenOut(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p, err := r.Prepare(t.Context(), order(t, newKey(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Issue(t.Context(), p); err == nil {
-		t.Error("another authority's token was issued")
+	p.Alter(func(template *x509.Certificate) { template.NotAfter = template.NotAfter.Add(time.Hour) })
+	if issued, err := r.Issue(t.Context(), p); err == nil {
+		t.Errorf("issued until %s", issued.Certificate.NotAfter)
+	}
+	if rec, err := r.store.Certificate(t.Context(), p.Intent().Serial); err != nil || rec.State != ca.StateIntended {
+		t.Errorf("recorded as %s, %v", rec.State, err)
 	}
 }
 
@@ -387,6 +416,9 @@ func TestClockGuard(t *testing.T) {
 			if _, err := r.CRL(t.Context(), ca.KindCSMS); !errors.Is(err, tt.want) {
 				t.Errorf("CRL: got %v, want %v", err, tt.want)
 			}
+			if err := r.CheckClock(t.Context()); !errors.Is(err, tt.want) {
+				t.Errorf("CheckClock: got %v, want %v", err, tt.want)
+			}
 			if tt.want != nil && c.signed.Load() != 0 {
 				t.Error("something was signed")
 			}
@@ -453,19 +485,30 @@ func TestKeyClaimedAtTheSameMoment(t *testing.T) {
 	key := newKey(t)
 	var wg sync.WaitGroup
 	var good atomic.Int64
-	for _, station := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+	stations := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	// None goes on before all have come as far as they get: to the question
+	// whose key it is, or to a refusal.
+	var come sync.WaitGroup
+	come.Add(len(stations))
+	r.store.Before = func(method string) {
+		if method == "CertificatesByKey" {
+			come.Done()
+			come.Wait()
+		}
+	}
+	for _, station := range stations {
 		o := order(t, key)
 		o.Station = station
 		wg.Go(func() {
 			if _, err := r.Prepare(t.Context(), o); err == nil {
 				good.Add(1)
-			} else if !errors.Is(err, ca.ErrKeyInUse) {
+			} else if come.Done(); !errors.Is(err, ca.ErrKeyInUse) {
 				t.Errorf("got %v", err)
 			}
 		})
 	}
 	wg.Wait()
-	if good.Load() > 1 {
+	if good.Load() != 1 {
 		t.Errorf("%d stations got one key", good.Load())
 	}
 }

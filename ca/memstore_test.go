@@ -75,7 +75,10 @@ func (m *MemStore) PutIntent(_ context.Context, intent Intent, events ...ledger.
 	return nil
 }
 
-func (m *MemStore) PutIssued(_ context.Context, serial string, der []byte, at time.Time, events ...ledger.Event) error {
+func (m *MemStore) PutIssued(ctx context.Context, serial string, der []byte, at time.Time, events ...ledger.Event) error {
+	if err := ctx.Err(); err != nil {
+		return err // as the real one does
+	}
 	done, err := m.begin("PutIssued")
 	if err != nil {
 		return err
