@@ -108,7 +108,7 @@ func (d *door) run(ctx context.Context) error {
 	_ = d.Net.Close()
 	d.handshakes.Wait()
 	close(d.ended)
-	<-served
+	<-served //nolint:errcheck // it says that the server was closed, as was asked
 	// Requests not read yet end here; admissions under way are waited for by Serve.
 	_ = server.Close()
 	return err

@@ -81,7 +81,7 @@ func (s *session) carryOut(d ocpp.Direction, frame []byte, st step) error {
 	case actPass:
 		return s.handOn(d, frame, st)
 	case actConsult:
-		return s.consult(d, frame, st)
+		return s.consult(d, frame)
 	case actAnswered:
 		answer := ownAnswer(frame, st)
 		ctx, cancel := context.WithTimeout(s.work, s.limits.CallTimeout)
@@ -174,7 +174,7 @@ func (s *session) stall(entry asked) error {
 
 // consult asks the Guard about a CALL or SEND and carries out its verdict. The
 // service gets a copy of the frame: it may keep it, the pump's buffer it may not.
-func (s *session) consult(d ocpp.Direction, frame []byte, st step) error {
+func (s *session) consult(d ocpp.Direction, frame []byte) error {
 	own := bytes.Clone(frame)
 	head, err := ocpp.ParseHead(own)
 	if err != nil { // cannot be: the same bytes were judged a moment ago

@@ -89,7 +89,6 @@ type door struct {
 	revoked map[string]bool // CN
 	err     error
 	after   func() // runs between the proof and Admit's return
-	profile int    // 0: from the claim
 	adopt   bool   // passwords other than "secret" are for the back end to judge
 	adopted []bool // what the back end said
 	// enrolled spells identities, by key; others are as they came.

@@ -95,7 +95,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 			return sock, nil
 		},
 	}
-	conn, resp, err := d.DialContext(ctx, cfg.URL, cfg.Header)
+	conn, resp, err := d.DialContext(ctx, cfg.URL, cfg.Header) //nolint:bodyclose // gorilla has read the body and closed the connection
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
