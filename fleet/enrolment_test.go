@@ -477,6 +477,27 @@ func TestESTRenewal(t *testing.T) {
 	})
 }
 
+// An outside certificate with the operator's organisation proves its station,
+// but one that isn't on record is not renewed.
+func TestESTRenewsOnlyWhatIsOnRecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	m := newMaker(t, r.clock())
+	r.trust(m)
+	r.add(fleet.Enrolment{Identity: "CS-1", Profile: 3})
+	d := r.est()
+	shown := credentials{key: newKey(t)}
+	shown.cert = m.sign(&x509.Certificate{
+		Subject: pkix.Name{CommonName: "SN-CS-1", Organization: []string{organisation}}, NotBefore: r.clock().AddDate(0, -1, 0),
+		NotAfter: r.clock().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
+	}, shown.key)
+	d.wantStatus(d.ask("simplereenroll", csrDER(t, newKey(t), "SN-CS-1", organisation), shown), 403)
+	if err := r.auth.RecordExternal(t.Context(), shown.cert, "cs-1", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	d.certificate(d.ask("simplereenroll", csrDER(t, newKey(t), "SN-CS-1", organisation), shown))
+}
+
 // A station is asked to repeat its request while nothing can be signed, and the
 // request it repeats is the same order.
 func TestESTWaitsForSigning(t *testing.T) {
