@@ -15,14 +15,15 @@ import (
 
 // needsProfile: a higher profile is wanted, and what it stands on is there as far
 // as Bollard can tell.
-func (s *Service) needsProfile(_ context.Context, sit *situation) bool {
+func (s *Service) needsProfile(ctx context.Context, sit *situation) bool {
 	if sit.st.WantedProfile <= sit.adm.Profile || slices.ContainsFunc(sit.orders, func(o Order) bool { return open(&o) }) {
 		return false
 	}
 	// From profile 1 the station needs the CSMS root first (A05.FR.03). Stations
 	// refuse certificate messages there (libocpp #857) and may have it all the
-	// same: once it was tried, the station judges itself.
-	return sit.adm.Profile > 1 || sit.plan.Tries[StepRoots].Count > 0 || sit.plan.Seen[RootCSMS] != nil
+	// same: once that was tried to its end, the station judges itself.
+	tried := sit.plan.Tries[StepRoots]
+	return sit.adm.Profile > 1 || tried.Count > 0 && tried.Begun.IsZero() || !s.needsRoots(ctx, sit)
 }
 
 // switchProfile asks the station to come back on a higher security profile

@@ -205,7 +205,7 @@ func (s *Service) take1(ctx context.Context, sit *situation, step planStep) (wai
 	} else if note != "" {
 		s.note(ctx, sit.l.key, note)
 	}
-	_, err = s.store.UpdatePlan(ctx, sit.l.key, func(p *Plan) ([]ledger.Event, error) {
+	plan, err = s.store.UpdatePlan(ctx, sit.l.key, func(p *Plan) ([]ledger.Event, error) {
 		t := p.Tries[step.name]
 		if done {
 			delete(p.Tries, step.name)
@@ -219,6 +219,7 @@ func (s *Service) take1(ctx context.Context, sit *situation, step planStep) (wai
 		s.planFailed(ctx, sit.l, "couldn't record the outcome of a step", err)
 		return wait, false
 	}
+	sit.plan = plan
 	return wait, done
 }
 
