@@ -167,6 +167,9 @@ func (a *Authority) CheckKeys(ctx context.Context) error {
 // openCA opens a CA's key and checks that it is the one of its certificate.
 func (a *Authority) openCA(ctx context.Context, ca caRecord) (crypto.Signer, error) {
 	signer, err := a.cfg.Keys(ctx, ca.keyURI)
+	if errors.Is(err, keys.ErrNotFound) {
+		return nil, fmt.Errorf("couldn't open the key of %s: %w; bring it back from a backup, with the database of the same one", ca.name, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open the key of %s: %w", ca.name, err)
 	}

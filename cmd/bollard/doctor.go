@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bollard/admin"
+	"bollard/ca"
 	"bollard/internal/config"
 )
 
@@ -225,6 +227,9 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 	}
 	for _, h := range list.Hierarchies {
 		d.rollover(ctx, v, h.Kind)
+		if h.Kind == string(ca.KindCSMS) {
+			d.organisation(h)
+		}
 		for _, cert := range h.Certificates {
 			d.validity("ca", h.Kind+" "+cert.Profile, cert.NotAfter, 365*24*time.Hour, "plan its successor: stations need the new root long before")
 		}
@@ -239,6 +244,17 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 			d.add("keys", verdictOK, "", "the key of %s is in a hardware security module (%s)", k.Name, k.URI)
 		} else {
 			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or make CA keys in an HSM (`init --keys pkcs11:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
+		}
+	}
+}
+
+// organisation: stations whose certificates name another one aren't let in (A00.FR.404).
+func (d *doctor) organisation(h admin.Hierarchy) {
+	name := pkix.Name{Organization: []string{d.cfg.Organisation}}.String()
+	for _, cert := range h.Certificates {
+		if !strings.Contains(","+cert.Subject+",", ","+name+",") {
+			d.add("ca", verdictWarn, "put organisation: back as it was; stations with certificates under the old name are refused",
+				"the %s %s says %s, bollard.yaml %s", h.Kind, cert.Profile, cert.Subject, name)
 		}
 	}
 }
