@@ -261,11 +261,18 @@ func TestRoots(t *testing.T) {
 			}
 			second := newAuthority(t)
 			r.wantStatus("InstallCertificate", object{"certificateType": kind, "certificate": chainPEM(second.root)}, "Accepted")
+			selfSigned := func(c x509.Certificate) string {
+				key := newKey(t)
+				c.Subject, c.KeyUsage, c.BasicConstraintsValid = second.root.Subject, x509.KeyUsageCertSign, true
+				return chainPEM(second.make(&c, nil, key, key.Public()))
+			}
 			for name, text := range map[string]string{
-				"intermediate": chainPEM(r.ca.between),
-				"leaf":         chainPEM(r.ca.station(newKey(t).Public(), nil)),
-				"two at once":  chainPEM(second.root, r.ca.root),
-				"no PEM":       "x",
+				"expired":       selfSigned(x509.Certificate{IsCA: true, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}),
+				"not yet valid": selfSigned(x509.Certificate{IsCA: true, NotBefore: time.Now().Add(time.Hour)}),
+				"intermediate":  chainPEM(r.ca.between),
+				"leaf":          chainPEM(r.ca.station(newKey(t).Public(), nil)),
+				"two at once":   chainPEM(second.root, r.ca.root),
+				"no PEM":        "x",
 			} {
 				raw := r.call("InstallCertificate", object{"certificateType": kind, "certificate": text})
 				if field(t, raw, "status") != "Rejected" {

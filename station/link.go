@@ -99,9 +99,6 @@ func (s *Station) drop(why string) {
 	}
 }
 
-// Disconnect closes the connection, if any; Run then connects again.
-func (s *Station) Disconnect() { s.drop("asked to disconnect") }
-
 // read handles frames until the connection ends.
 func (l *link) read() {
 	s := l.s
