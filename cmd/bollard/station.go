@@ -17,7 +17,7 @@ import (
 
 func (c *cli) stationCommand() *cobra.Command {
 	return c.group("station", "Enrol, look at and change charging stations",
-		c.stationAdd(), c.stationImport(), c.stationList(), c.stationShow(), c.stationRemove(),
+		c.stationAdd(), c.stationImport(), c.stationExport(), c.stationList(), c.stationShow(), c.stationRemove(),
 		c.stationPassword(), c.stationProfile(), c.stationRenew(), c.stationCheck(), c.stationEvents(), c.stationEnrolSecret())
 }
 
