@@ -110,24 +110,33 @@ func (p *bollardProxy) version(ctx context.Context) (string, error) {
 // command points the configuration at address and back end. Its own tests say
 // what the other settings are: the defaults of init.
 func (p *bollardProxy) command(ctx context.Context, listen, backend string) (*exec.Cmd, error) {
+	err := p.configure(map[string]any{"ocpp": []any{map[string]any{"address": listen, "profiles": []int{2, 3}}}}, backend)
+	if err != nil {
+		return nil, err
+	}
+	return p.serve(ctx), nil
+}
+
+// configure writes bollard.yaml.
+func (p *bollardProxy) configure(listen map[string]any, backend string) error {
 	// A YAML parser takes JSON.
 	conf, err := json.MarshalIndent(map[string]any{
 		"organisation": organisation,
 		"country":      "NL",
 		"host":         "localhost",
-		"listen":       map[string]any{"ocpp": []any{map[string]any{"address": listen, "profiles": []int{2, 3}}}},
+		"listen":       listen,
 		"backends":     []any{map[string]any{"url": "ws://" + backend + "/ocpp"}},
 		"limits":       map[string]any{"per_source": 4096}, // every station has the same address here
 		"log":          map[string]any{"level": "warn"},
 	}, "", "  ")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	err = os.WriteFile(filepath.Join(p.data, "bollard.yaml"), conf, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't write bollard.yaml: %w", err)
-	}
+	return writePrivate(filepath.Join(p.data, "bollard.yaml"), conf)
+}
+
+func (p *bollardProxy) serve(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, p.binary, "serve", "--data", p.data)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
-	return cmd, nil
+	return cmd
 }

@@ -1,17 +1,28 @@
-// Command bench compares Bollard with nginx and HAProxy as TLS-terminating
-// OCPP front ends, all on this machine, in one run, under the same load.
+// Command bench compares Bollard with other programs, all on this machine, in
+// one run, under the same load.
 //
-//	go run ./bench quick            everything, three paired rounds, under ten minutes
-//	go run ./bench -rounds 5 quick  more rounds
+//	go run ./bench quick            front ends: nginx and HAProxy; under ten minutes
+//	go run ./bench ca               certificates: step-ca, nginx, and SQLite up to 100,000; under five
+//	go run ./bench ca-full          the same, SQLite up to a million certificates
+//	go run ./bench -rounds 5 quick  more paired rounds than three
 //
-// It starts a plain back end and a load generator in processes of their own,
+// quick starts a plain back end and a load generator in processes of their own,
 // gives every station a certificate of its own (issued by Bollard over the
 // wire, which is measured too), and lets each proxy in turn carry the same
-// stations and messages. Every proxy has one worker (GOMAXPROCS=1, nbthread 1,
-// worker_processes 1) and listens on loopback only. Rates are per second of the
-// proxy's own CPU (user and system, its child processes included), because the
-// generator shares the machine. A round in which one byte is lost or wrong is
-// reported and doesn't count.
+// stations and messages.
+//
+// ca asks Bollard over EST, and step-ca with bbolt and without a database over
+// its own API, for the same certificates with the same number of clients, each
+// proven by something good once; beside them stands what crypto/x509 takes to
+// check a CSR and to sign. OCSP answers Bollard signed ahead are fetched from it
+// and, as files, from nginx. Then databases of rising size are filled and read.
+// step-ca is built from the module proxy into .tools, once.
+//
+// Every server has one worker (GOMAXPROCS=1, nbthread 1, worker_processes 1)
+// and listens on loopback only. Rates are per second of the server's own CPU
+// (user and system, its child processes included), because the generator shares
+// the machine. A round in which one byte is lost or wrong, a certificate doesn't
+// verify or an OCSP answer isn't good is reported and doesn't count.
 //
 // A table goes to standard output, all rounds with versions and machine to
 // bench/results/.
@@ -29,33 +40,43 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == "generate" {
-		exit(generate(os.Stdin, os.Stdout))
+	if len(os.Args) == 2 {
+		switch os.Args[1] {
+		case "generate":
+			exit(generate(os.Stdin, os.Stdout))
+		case "backend":
+			exit(serveBackend(os.Stdin, os.Stdout))
+		case "size":
+			exit(serveSize(os.Stdin, os.Stdout))
+		}
 	}
-	if len(os.Args) == 2 && os.Args[1] == "backend" {
-		exit(serveBackend(os.Stdin, os.Stdout))
-	}
-	plan := quickPlan()
-	proxies := flag.String("proxies", "bollard,nginx,haproxy", "what to measure, in order")
+	proxies := flag.String("proxies", "bollard,nginx,haproxy", "what quick measures, in order")
 	out := flag.String("out", "bench/results", "directory of the JSON report")
-	flag.IntVar(&plan.Rounds, "rounds", plan.Rounds, "paired rounds; medians need at least three")
-	flag.StringVar(&plan.Bollard, "bollard", "", "a bollard binary; built from ./cmd/bollard if empty")
+	rounds := flag.Int("rounds", leastRounds, "paired rounds; medians need at least three")
+	binary := flag.String("bollard", "", "a bollard binary; built from ./cmd/bollard if empty")
+	tools := flag.String("tools", ".tools", "directory step-ca is built into")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|ca|ca-full")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if flag.NArg() != 1 || flag.Arg(0) != "quick" {
-		flag.Usage()
-		os.Exit(2)
-	}
-	plan.Proxies = strings.Split(*proxies, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	// The whole run is bounded, whatever hangs.
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(plan.Rounds)*8*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(*rounds)*8*time.Minute)
 	defer cancel()
-	exit(measure(ctx, plan, *out, os.Stdout))
+	switch set := flag.Arg(0); {
+	case flag.NArg() == 1 && set == "quick":
+		plan := quickPlan()
+		plan.Rounds, plan.Bollard, plan.Proxies = *rounds, *binary, strings.Split(*proxies, ",")
+		exit(measure(ctx, plan, *out, os.Stdout))
+	case flag.NArg() == 1 && (set == "ca" || set == "ca-full"):
+		plan := newCAPlan(set == "ca-full")
+		plan.Rounds, plan.Bollard, plan.Tools = *rounds, *binary, *tools
+		exit(measureCA(ctx, plan, *out, os.Stdout))
+	}
+	flag.Usage()
+	os.Exit(2)
 }
 
 func exit(err error) {

@@ -222,11 +222,15 @@ func (b *bench) enlist(ctx context.Context) error {
 
 func (b *bench) add(s sample) {
 	b.samples = append(b.samples, s)
+	printSample(b.out, s)
+}
+
+func printSample(out io.Writer, s sample) {
 	note := ""
 	if s.Invalid != "" {
 		note = "  INVALID: " + s.Invalid
 	}
-	fmt.Fprintf(b.out, "  round %d  %-8s %-38s %12.1f%s\n", s.Round, s.Proxy, s.Measure, s.Value, note)
+	fmt.Fprintf(out, "  round %d  %-17s %-38s %12.1f%s\n", s.Round, s.Proxy, s.Measure, s.Value, note)
 }
 
 // rounds measures every proxy once a round, in turning order.

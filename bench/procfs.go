@@ -68,17 +68,30 @@ func residentKB(root int) (int, error) {
 		if err != nil {
 			return 0, fmt.Errorf("couldn't read the memory of process %d: %w", pid, err)
 		}
-		_, rest, ok := strings.Cut(string(raw), "VmRSS:")
-		if !ok {
-			return 0, fmt.Errorf("process %d has no VmRSS: it has ended", pid)
-		}
-		kb, err := strconv.Atoi(strings.Fields(rest)[0])
+		kb, err := statusKB(string(raw), "VmRSS:")
 		if err != nil {
-			return 0, fmt.Errorf("couldn't read VmRSS: %w", err)
+			return 0, fmt.Errorf("process %d: %w", pid, err)
 		}
 		sum += kb
 	}
 	return sum, nil
+}
+
+// statusKB reads one line of /proc/PID/status.
+func statusKB(status, name string) (int, error) {
+	for line := range strings.Lines(status) {
+		value, ok := strings.CutPrefix(line, name)
+		if !ok {
+			continue
+		}
+		var kb int
+		_, err := fmt.Sscanf(value, "%d kB", &kb)
+		if err != nil {
+			return 0, fmt.Errorf("couldn't read %s %w", name, err)
+		}
+		return kb, nil
+	}
+	return 0, fmt.Errorf("no %s: it has ended", name)
 }
 
 // ownCPU is this process's user and system time.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,18 +44,30 @@ func (b *bench) report(ctx context.Context, dir string) error {
 	if b.stats.Wrong != "" {
 		err = errors.Join(err, fmt.Errorf("the back end got wrong bytes: %s", b.stats.Wrong))
 	}
-	raw, e := json.MarshalIndent(map[string]any{
-		"time": time.Now().UTC(), "plan": b.plan, "machine": machine(), "versions": versions,
-		"summary": summaries, "samples": b.samples, "backend": b.stats,
-	}, "", "  ")
-	err = errors.Join(err, e)
-	e = os.MkdirAll(dir, 0o755)
-	err = errors.Join(err, e)
-	file := filepath.Join(dir, "quick-"+time.Now().UTC().Format("20060102T150405Z")+".json")
-	e = os.WriteFile(file, append(raw, '\n'), 0o644)
-	err = errors.Join(err, e)
-	fmt.Fprintf(b.out, "\nall rounds: %s\n", file)
-	return err
+	return errors.Join(err, writeReport(b.out, dir, "quick", map[string]any{
+		"plan": b.plan, "versions": versions, "summary": summaries, "samples": b.samples, "backend": b.stats,
+	}))
+}
+
+// writeReport writes all there is to DIR/SET-TIME.json, with time and machine.
+func writeReport(out io.Writer, dir, set string, content map[string]any) error {
+	now := time.Now().UTC()
+	content["time"], content["machine"] = now, machine()
+	raw, err := json.MarshalIndent(content, "", "  ")
+	if err != nil {
+		return err
+	}
+	err = os.MkdirAll(dir, 0o755)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, set+"-"+now.Format("20060102T150405Z")+".json")
+	err = os.WriteFile(file, append(raw, '\n'), 0o644)
+	if err != nil {
+		return fmt.Errorf("couldn't write the report: %w", err)
+	}
+	fmt.Fprintf(out, "\nall rounds: %s\n", file)
+	return nil
 }
 
 // summarise makes medians; an error says which measure has too few valid rounds.
