@@ -31,6 +31,7 @@ type Enrolment struct {
 	Alias       string `json:"alias,omitempty"`
 	FactoryHash string `json:"cert_sha256,omitempty"` // pinned factory certificate
 	Password    Secret `json:"password,omitempty"`    // empty: generated for profiles 1 and 2
+	NoPassword  bool   `json:"no_password,omitempty"` // left to adoption by the back end
 	Line        int    `json:"line,omitempty"`        // of the import file
 }
 
@@ -73,7 +74,9 @@ type Station struct {
 	Warn          []fleet.Check `json:"warn,omitempty"`
 	AllowExpired  *time.Time    `json:"allow_expired_until,omitempty"`
 	RenewWanted   bool          `json:"renew_wanted,omitempty"`
-	PlanNote      string        `json:"plan_note,omitempty"` // why a renewal or profile change hasn't come about yet
+	RotateWanted  bool          `json:"rotate_wanted,omitempty"`
+	Pending       bool          `json:"password_pending,omitempty"` // sent to the station, not yet seen in use
+	PlanNote      string        `json:"plan_note,omitempty"`        // why a renewal or profile change hasn't come about yet
 	Version       string        `json:"ocpp_version,omitempty"`
 	CreatedAt     time.Time     `json:"created_at"`
 	SeenAt        *time.Time    `json:"seen_at,omitempty"`
@@ -109,6 +112,8 @@ type StationDetail struct {
 	Session     *Session     `json:"session,omitempty"`
 	Certificate *Certificate `json:"certificate,omitempty"` // newest one not revoked
 	Orders      []Order      `json:"orders"`
+	Steps       []PlanStep   `json:"steps,omitempty"` // of what is still to come, as far as tried
+	Roots       []Root       `json:"roots,omitempty"` // as the station reported them
 }
 
 // Stations is a list.
@@ -158,6 +163,8 @@ func (o *operations) registerStations(r *Registry) {
 	Register(r, "station.show", o.stationShow)
 	Register(r, "station.remove", o.stationRemove)
 	Register(r, "station.password", o.stationPassword)
+	Register(r, "station.rotate", o.stationRotate)
+	Register(r, "station.roots", o.stationRoots)
 	Register(r, "station.profile", o.stationProfile)
 	Register(r, "station.renew", o.stationRenew)
 	Register(r, "station.check", o.stationCheck)
@@ -181,7 +188,7 @@ func (o *operations) stationImport(ctx context.Context, in Import) (Imported, er
 	for i, s := range in.Stations {
 		list[i] = fleet.Enrolment{
 			Identity: s.Identity, Serial: s.Serial, Profile: s.Profile, Vendor: s.Vendor, Model: s.Model,
-			Alias: s.Alias, FactoryHash: s.FactoryHash, Password: s.Password, Line: s.Line,
+			Alias: s.Alias, FactoryHash: s.FactoryHash, Password: s.Password, NoPassword: s.NoPassword, Line: s.Line,
 		}
 	}
 	added, err := o.cfg.Fleet.Add(ctx, Actor(ctx), list)
@@ -228,6 +235,11 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 			CreatedAt: order.CreatedAt, UpdatedAt: order.UpdatedAt,
 		}
 	}
+	plan, err := o.cfg.Fleet.Plan(ctx, in.Identity)
+	if err != nil {
+		return StationDetail{}, err
+	}
+	out.Steps, out.Roots = planSteps(&plan), seenRoots(&plan)
 	if i := slices.IndexFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued }); i >= 0 {
 		c := o.certificate(records[i], false)
 		out.Certificate = &c
@@ -310,7 +322,7 @@ func (o *operations) station(s fleet.Station) Station {
 		Identity: s.Identity, Serial: s.Serial, Aliases: s.Aliases, Vendor: s.Vendor, Model: s.Model,
 		WantedProfile: s.WantedProfile, FloorProfile: s.FloorProfile, SeenProfile: s.SeenProfile,
 		PasswordSet: s.Password != nil, FactoryHash: s.FactoryHash, Warn: s.Warn,
-		AllowExpired: instant(s.AllowExpired), RenewWanted: s.RenewWanted, PlanNote: s.PlanNote, Version: s.Version,
+		AllowExpired: instant(s.AllowExpired), RenewWanted: s.RenewWanted, RotateWanted: s.RotateWanted, Pending: s.Pending != nil, PlanNote: s.PlanNote, Version: s.Version,
 		CreatedAt: s.CreatedAt, SeenAt: instant(s.SeenAt), LastRefusal: s.LastRefusal, RefusedAt: instant(s.RefusedAt),
 	}
 	if o.cfg.Live != nil && s.Identity != "" {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"bollard/ledger"
 )
@@ -80,17 +79,4 @@ func adoptedNote(password []byte) string {
 		return fmt.Sprintf("password was adopted and is shorter than %d bytes: `bollard station password --rotate` replaces it", minPassword)
 	}
 	return "password was adopted from the back end's answer"
-}
-
-// AdoptUntil parses the date until which a back end's answer adopts passwords:
-// a day, which counts to its end in UTC, or an RFC 3339 time.
-func AdoptUntil(text string) (time.Time, error) {
-	if day, err := time.Parse(time.DateOnly, text); err == nil {
-		return day.AddDate(0, 0, 1), nil
-	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%.40q is no date: write it as 2027-01-31", text)
-	}
-	return at, nil
 }

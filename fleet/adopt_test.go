@@ -3,7 +3,6 @@ package fleet_test
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"bollard/fleet"
 	"bollard/ocpp"
@@ -96,20 +95,5 @@ func TestAdoptionNeverLowersTheProfile(t *testing.T) { // A05.FR.09
 	c := adoptable(withPassword(claim(t, "CS-1"), "known to the back end"), true)
 	if got := r.refusal(c); !strings.Contains(got.Reason, "nothing below 3") {
 		t.Errorf("refusal = %+v", got)
-	}
-}
-
-func TestAdoptUntil(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]time.Time{
-		"2027-01-31":           time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC),
-		"2027-01-31T12:00:00Z": time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC),
-		"31.1.2027":            {},
-		"":                     {},
-	} {
-		got, err := fleet.AdoptUntil(text)
-		if !got.Equal(want) || (err != nil) != want.IsZero() {
-			t.Errorf("AdoptUntil(%q) = %v, %v", text, got, err)
-		}
 	}
 }

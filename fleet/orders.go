@@ -232,6 +232,11 @@ func (s *Service) deliver(ctx context.Context, sess Session, order *Order, issue
 	if err != nil {
 		return s.close(ctx, order, OrderRejected, err.Error())
 	}
+	if reason, err := s.chainTooLong(ctx, order, payload); err != nil {
+		return retryDelivery, err.Error()
+	} else if reason != "" {
+		return s.close(ctx, order, OrderRejected, reason)
+	}
 	failpoint.Hit("fleet.before-deliver")
 	answer, err := sess.Call(ctx, action, payload)
 	if err == nil && order.Wire == WireDataTransfer {
@@ -284,6 +289,23 @@ func (s *Service) delivered(ctx context.Context, order *Order) (outcome, string)
 		return retryDelivery, fmt.Sprintf("couldn't record that the certificate was delivered: %v", err)
 	}
 	return finished, ""
+}
+
+// chainTooLong compares a chain with the limit the station reported of itself
+// (MaxCertificateChainSize, CertificateSignedMaxChainSize; A02.FR.16).
+func (s *Service) chainTooLong(ctx context.Context, order *Order, payload any) (string, error) {
+	signed, plain := payload.(ocpp.CertificateSignedRequest)
+	if !plain {
+		return "", nil
+	}
+	plan, err := s.store.Plan(ctx, order.Station)
+	if err != nil {
+		return "", fmt.Errorf("couldn't read the station's limits: %w", err)
+	}
+	if n := len(signed.CertificateChain); plan.Limits.Chain > 0 && n > plan.Limits.Chain {
+		return fmt.Sprintf("certificate chain has %d characters, the station takes %d", n, plan.Limits.Chain), nil
+	}
+	return "", nil
 }
 
 // delivery forgets how often the station was asked: it did ask.

@@ -206,8 +206,8 @@ func (s *Service) take1(ctx context.Context, sit *situation, step planStep) (wai
 		s.note(ctx, sit.l.key, note)
 	}
 	plan, err = s.store.UpdatePlan(ctx, sit.l.key, func(p *Plan) ([]ledger.Event, error) {
-		t := p.Tries[step.name]
-		if done {
+		t, stands := p.Tries[step.name]
+		if done || !stands { // or it was asked anew meanwhile
 			delete(p.Tries, step.name)
 			return nil, nil
 		}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -242,8 +243,8 @@ func (s *Service) targets(ctx context.Context, sit *situation) ([]target, error)
 			add(RootCSMS, root)
 		}
 	}
-	if s.cfg.Rollover != nil && max(sit.adm.Profile, sit.st.WantedProfile) > 1 {
-		next, err := s.cfg.Rollover(ctx)
+	if max(sit.adm.Profile, sit.st.WantedProfile) > 1 {
+		next, err := s.rollover(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("couldn't look up the next CSMS root: %w", err)
 		}
@@ -264,6 +265,29 @@ func (s *Service) needsRoots(ctx context.Context, sit *situation) bool {
 		return true // the step says why
 	}
 	return slices.ContainsFunc(targets, func(t target) bool { return !t.installed(&sit.plan) })
+}
+
+// rollover returns the change of the CSMS root that is under way, or nil.
+func (s *Service) rollover(ctx context.Context) (*Rollover, error) {
+	if s.cfg.Rollover != nil {
+		return s.cfg.Rollover(ctx)
+	}
+	cross := s.cfg.Authority.CrossRoot(ca.KindCSMS)
+	if cross == nil {
+		return nil, nil
+	}
+	next := Rollover{Cross: cross}
+	for _, root := range s.cfg.Authority.Roots(ca.KindCSMS) {
+		if bytes.Equal(root.RawSubjectPublicKeyInfo, cross.RawSubjectPublicKeyInfo) {
+			next.New = root
+		} else if cross.CheckSignatureFrom(root) == nil {
+			next.Old = root
+		}
+	}
+	if next.New == nil || next.Old == nil {
+		return nil, errors.New("the change of the CSMS root is incomplete: `bollard ca rollover csms show`")
+	}
+	return &next, nil
 }
 
 // Moved says how many stations that check a server certificate have the root

@@ -42,7 +42,7 @@ type Config struct {
 	// it was seen with the new one. It can't fall back to it then (A02.FR.28).
 	RevokeSuperseded bool
 	// Rollover, if set, returns the root that follows the present CSMS root while
-	// it is being brought to the stations (M05), or nil.
+	// it is being brought to the stations (M05), or nil. Not set: the authority's.
 	Rollover func(ctx context.Context) (*Rollover, error)
 	// ServedRoots, if set, are the roots the server certificates lead to; nil:
 	// the own CSMS roots. A station's last way to check the server is never deleted.

@@ -95,6 +95,9 @@ func (a *app) openServices(ctx context.Context, refused func(class string)) erro
 		Clock:           time.Now,
 		Log:             a.log,
 		Refused:         refused,
+
+		RenewalsPerMinute: a.cfg.Renewal.PerMinute,
+		RevokeSuperseded:  a.cfg.Renewal.RevokeSuperseded,
 	})
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"bollard/gateway"
 	"bollard/internal/config"
 	"bollard/internal/ws"
+	"bollard/ledger"
 	"bollard/store"
 )
 
@@ -26,6 +27,7 @@ func gatewayBackends(dir string, cfg *config.File, db *store.Store, seal *sealer
 		}
 		if b.Auth == "basic-per-station" {
 			backend.Password = upstreamPassword(db, seal)
+			backend.Keep = keepUpstreamPassword(db, seal)
 		}
 		list[i] = backend
 	}
@@ -36,6 +38,13 @@ func gatewayBackend(dir string, b config.Backend) (gateway.Backend, error) {
 	out := gateway.Backend{
 		Name: b.Name, URL: b.URL, Security: fleet.SecurityMode(b.Security), Auth: b.Auth, CNOnly: b.CNOnly,
 		Match: gateway.Match{Identity: b.Match.Identity, Vendor: b.Match.Vendor, Model: b.Match.Model, Profile: b.Match.Profile},
+	}
+	if b.Adopt.Until != "" {
+		until, err := config.AdoptUntil(b.Adopt.Until)
+		if err != nil {
+			return out, &keyedError{"adopt.until", err}
+		}
+		out.AdoptUntil = until
 	}
 	if b.Auth == "basic-shared" {
 		shared, err := secretFile(within(dir, b.PasswordFile))
@@ -63,6 +72,19 @@ func gatewayBackend(dir string, b config.Backend) (gateway.Backend, error) {
 		out.TLS.Certificates = []tls.Certificate{pair}
 	}
 	return out, nil
+}
+
+// keepUpstreamPassword stores an adopted password for the station's later
+// sessions.
+func keepUpstreamPassword(db *store.Store, seal *sealer) func(context.Context, string, []byte) error {
+	return func(ctx context.Context, station string, password []byte) error {
+		name := admin.UpstreamSecret(station)
+		sealed, err := seal.Seal(name, password)
+		if err != nil {
+			return err
+		}
+		return db.SetSecret(ctx, name, sealed, ledger.Event{Kind: "backend.password", Subject: station, Actor: "backend"})
+	}
 }
 
 // upstreamPassword finds what `bollard backend password` stored for a station.

@@ -18,7 +18,7 @@ import (
 func (c *cli) stationCommand() *cobra.Command {
 	return c.group("station", "Enrol, look at and change charging stations",
 		c.stationAdd(), c.stationImport(), c.stationExport(), c.stationList(), c.stationShow(), c.stationRemove(),
-		c.stationPassword(), c.stationProfile(), c.stationRenew(), c.stationCheck(), c.stationEvents(), c.stationEnrolSecret())
+		c.stationPassword(), c.stationRoots(), c.stationProfile(), c.stationRenew(), c.stationCheck(), c.stationEvents(), c.stationEnrolSecret())
 }
 
 func (c *cli) stationAdd() *cobra.Command {
@@ -56,6 +56,7 @@ func (c *cli) stationAdd() *cobra.Command {
 	f.StringVar(&in.Alias, "alias", "", "further serial number accepted as this station's CN")
 	f.StringVar(&in.FactoryHash, "cert-sha256", "", "SHA-256 of the maker's certificate the station comes with")
 	f.BoolVar(&stdin, "password-stdin", false, "read the password from standard input (hex:… for raw bytes) instead of generating one")
+	f.BoolVar(&in.NoPassword, "no-password", false, "set none: the back end tells it by adoption (backends[].adopt in bollard.yaml)")
 	return cmd
 }
 
@@ -155,7 +156,22 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	if s.RenewWanted {
 		line("renewal", "wanted")
 	}
+	if s.Pending {
+		line("new password", "sent to the station; its next login decides")
+	} else if s.RotateWanted {
+		line("new password", "wanted")
+	}
 	line("still to come", s.PlanNote)
+	for _, step := range d.Steps {
+		next := "next " + when(&step.Next)
+		if step.Stopped {
+			next = "stopped"
+		}
+		line("step", fmt.Sprintf("%s, tried %d times, %s: %s", step.Step, step.Tries, next, step.Note))
+	}
+	for _, r := range d.Roots {
+		line("root", fmt.Sprintf("%s %s, serial %s", r.Use, r.ID, r.Serial))
+	}
 	line("added", when(&s.CreatedAt))
 	line("last seen", when(s.SeenAt))
 	if s.RefusedAt != nil {
@@ -198,12 +214,18 @@ func (c *cli) stationRemove() *cobra.Command {
 }
 
 func (c *cli) stationPassword() *cobra.Command {
-	stdin := false
+	stdin, rotate := false, false
 	cmd := &cobra.Command{
 		Use:   "password ID",
 		Short: "Set a station's password; prints a generated one, once",
 		Args:  cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
+			if rotate {
+				if stdin {
+					return admin.Usagef("give one of them", "--rotate makes the password itself; --password-stdin gives one")
+				}
+				return c.rotatePassword(ctx, args[0])
+			}
 			in := admin.SetPassword{Identity: args[0]}
 			if err := c.readPassword(stdin, &in.Password); err != nil {
 				return err
@@ -221,6 +243,7 @@ func (c *cli) stationPassword() *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input (hex:… for raw bytes) instead of generating one")
+	cmd.Flags().BoolVar(&rotate, "rotate", false, "have the station itself take a new, generated password over OCPP (A01); nobody is shown it")
 	return cmd
 }
 

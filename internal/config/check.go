@@ -63,6 +63,7 @@ func (c *checker) file(f *File) {
 	c.pair(f.Server.ECDSA.Certificate, f.Server.ECDSA.Key, "server_certificate.ecdsa")
 	c.pair(f.Server.RSA.Certificate, f.Server.RSA.Key, "server_certificate.rsa")
 	c.limits(f.Limits)
+	c.want(f.Renewal.PerMinute > 0 && f.Renewal.PerMinute <= 60_000, "renewal.per_minute", "must be from 1 to 60000")
 	seen := map[string]bool{}
 	for i, s := range f.Stations {
 		key := fmt.Sprintf("stations[%d]", i)
@@ -134,10 +135,26 @@ func (c *checker) backends(list []Backend) {
 			c.want(b.Certificate == "", key+".certificate", "is only for auth: mtls")
 			c.want(b.Key == "", key+".key", "is only for auth: mtls")
 		}
+		if b.Adopt.Until != "" {
+			_, err := AdoptUntil(b.Adopt.Until)
+			c.want(err == nil, key+".adopt.until", "must be a day, such as 2027-01-31")
+			c.want(b.Auth == "none" || b.Auth == "basic-per-station", key+".adopt",
+				"goes with auth none or basic-per-station only: the back end must check the station's own password")
+		}
 		c.want(secure || b.Trust == "", key+".trust", "is only for a wss:// url")
 		c.want(secure || !b.CNOnly, key+".cn_only", "is only for a wss:// url")
 		c.want(b.Match.Profile >= 0 && b.Match.Profile <= 3, key+".match.profile", "must be 1, 2 or 3")
 	}
+}
+
+// AdoptUntil is the end of the last day, in UTC, on which a back end's answer
+// adopts passwords.
+func AdoptUntil(text string) (time.Time, error) {
+	day, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%.40q is no day: %w", text, err)
+	}
+	return day.AddDate(0, 0, 1), nil
 }
 
 func (c *checker) limits(l Limits) {

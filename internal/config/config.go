@@ -25,6 +25,7 @@ type File struct {
 	Server          ServerCert `yaml:"server_certificate" doc:"server certificates from files; what is missing comes from the own CA"`
 	Compression     bool       `yaml:"compression" doc:"permessage-deflate (RFC 7692) with stations and back ends"`
 	Limits          Limits     `yaml:"limits" doc:"of one station and of all"`
+	Renewal         Renewal    `yaml:"renewal" doc:"of station certificates"`
 	// OCSPHosts are the names of safehttp: exact, or *.example.com.
 	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question may lead to; none: only own certificates are answered for"`
 	// Stations are per-station options that are no part of the station's record.
@@ -75,7 +76,21 @@ type Backend struct {
 	Certificate  string `yaml:"certificate" doc:"mtls: PEM chain"`
 	Key          string `yaml:"key" doc:"mtls: PEM key, mode 0600"`
 	CNOnly       bool   `yaml:"cn_only" doc:"accept a certificate with only a CN (A00.FR.510)"`
+	Adopt        Adopt  `yaml:"adopt" doc:"take over passwords of stations that have none here, by this back end's own 101"`
 	Match        Match  `yaml:"match" doc:"stations of this back end; what is left out matches all"`
+}
+
+// Adopt lets a listed station without a stored password in once the back end
+// took what it presented; that becomes its password. Time-limited and recorded.
+type Adopt struct {
+	Until string `yaml:"until" number:"ok" doc:"last day, such as 2027-01-31, in UTC"`
+}
+
+// Renewal paces the renewals of the fleet.
+type Renewal struct {
+	PerMinute int `yaml:"per_minute" doc:"stations asked to renew in a minute because their certificates are due"`
+	// RevokeSuperseded: stations can't fall back to the older one then (A02.FR.28).
+	RevokeSuperseded bool `yaml:"revoke_superseded" doc:"revoke a certificate as superseded once the station was seen with its next one"`
 }
 
 // Match selects stations; empty fields match all.

@@ -39,7 +39,8 @@ func TestParseCompletes(t *testing.T) {
 			HandshakesAtOnce: 64, PerSource: 256, Write: 10 * time.Second, Ping: 45 * time.Second, QueuedCalls: 16,
 			Outstanding: 64, Takeovers: 6, RetryAfter: 10 * time.Second, Drain: 10 * time.Second,
 		},
-		Log: config.Log{Level: "info", Format: "text"},
+		Renewal: config.Renewal{PerMinute: 60},
+		Log:     config.Log{Level: "info", Format: "text"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -182,7 +183,9 @@ func full() *config.File {
 		Backends: []config.Backend{
 			{URL: "wss://a.example/ocpp", Name: "yes", Security: "observe", Auth: "mtls", Trust: "t.pem", Certificate: "c.pem", Key: "k.pem", CNOnly: true, Match: config.Match{Identity: "*-1", Vendor: "true", Model: "1.6", Profile: 3}},
 			{URL: "ws://b.example", Security: "backend", Auth: "basic-shared", PasswordFile: "p"},
+			{URL: "ws://c.example", Security: "bollard", Auth: "basic-per-station", Adopt: config.Adopt{Until: "2027-01-31"}},
 		},
+		Renewal:         config.Renewal{PerMinute: 7, RevokeSuperseded: true},
 		UnknownIdentity: 404,
 		Keys:            config.Keys{URI: "softkms:elsewhere", PassphraseFile: "x"},
 		Server:          config.ServerCert{ECDSA: config.CertFiles{Certificate: "a", Key: "b"}, RSA: config.CertFiles{Certificate: "c", Key: "d"}},

@@ -91,7 +91,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string, number bool) 
 	}
 	switch v.Kind() {
 	case reflect.String:
-		if tag := n.ShortTag(); tag != "!!str" && !(number && (tag == "!!int" || tag == "!!float")) {
+		if tag := n.ShortTag(); tag != "!!str" && !(number && (tag == "!!int" || tag == "!!float" || tag == "!!timestamp")) {
 			return d.fail(n.Line, key, "wants text, not %s; put it in quotes", tagName(tag))
 		}
 		if strings.ContainsFunc(n.Value, func(r rune) bool { return r < 0x20 || r == 0x7f }) {

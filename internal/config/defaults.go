@@ -36,6 +36,7 @@ func (f *File) complete() {
 	fill(&l.Takeovers, d.Takeovers)
 	fill(&l.RetryAfter, d.RetryAfter)
 	fill(&l.Drain, d.Drain)
+	fill(&f.Renewal.PerMinute, 60)
 	for i := range f.Backends {
 		fill(&f.Backends[i].Security, "bollard")
 		fill(&f.Backends[i].Auth, "none")

@@ -22,7 +22,7 @@ func Render(f *File) ([]byte, error) {
 	full.complete()
 	plain := full
 	plain.Public = Public{}
-	plain.UnknownIdentity, plain.Keys, plain.Limits, plain.Log = 0, Keys{}, Limits{}, Log{}
+	plain.UnknownIdentity, plain.Keys, plain.Limits, plain.Renewal, plain.Log = 0, Keys{}, Limits{}, Renewal{}, Log{}
 	plain.Server, plain.Compression, plain.Stations = ServerCert{}, false, nil
 	plain.OCSPHosts = nil
 	plain.complete()
