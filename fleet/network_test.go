@@ -1,0 +1,118 @@
+package fleet_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"bollard/fleet"
+	"bollard/ocpp"
+)
+
+func TestNetworkConfigurationInsteadOfSetNetworkProfile(t *testing.T) { // B09.FR.21, B09 [2.1]
+	t.Parallel()
+	for _, v := range []ocpp.Version{ocpp.V201, ocpp.V21} {
+		r := newRig(t)
+		s, _ := r.basic("CS-1", v, obedient(map[string]any{"SetNetworkProfile": &ocpp.CallFailure{Code: ocpp.NotSupported}}))
+		s.close()
+		if _, err := r.svc.SetProfile(t.Context(), "operator", "CS-1", 3); err != nil {
+			t.Fatal(err)
+		}
+		s = r.openWith(s.adm, v, fleet.SecurityBollard, s.answer)
+		s.ready()
+		eventually(t, "a trigger", func() bool { return len(s.sent("TriggerMessage")) == 1 })
+		s.message(ocpp.FromStation, "SignCertificate", csrPayload(t, newKey(t), "SN-CS-1"))
+		if v == ocpp.V201 {
+			eventually(t, "note", func() bool { return strings.Contains(r.station("CS-1").PlanNote, "NotSupported") })
+			continue
+		}
+		eventually(t, "a Reset", func() bool { return len(s.sent("Reset")) == 1 })
+		var set []string
+		for _, payload := range s.sent("SetVariables") {
+			var in ocpp.SetVariablesRequest
+			if err := json.Unmarshal(payload, &in); err != nil {
+				t.Fatal(err)
+			}
+			if d := in.SetVariableData[0]; d.Component.Name == "NetworkConfiguration" {
+				if d.Component.Instance == "0" || d.Component.Instance == "1" {
+					t.Errorf("slot %s is in use and was written", d.Component.Instance)
+				}
+				set = append(set, d.Variable.Name+"="+d.AttributeValue)
+			}
+		}
+		if !slices.Contains(set, "SecurityProfile=3") || !slices.Contains(set, "OcppCsmsUrl=wss://bollard.example:8443/ocpp") {
+			t.Errorf("set %v", set)
+		}
+	}
+}
+
+func TestSlotIsUsedAgainAfterAFallback(t *testing.T) { // A05.FR.05, B10.FR.07: fallback to the old profile
+	t.Parallel()
+	r := newRig(t)
+	h := newShelf(t, ocpp.V201)
+	h.values = map[string]string{"NetworkConfigurationPriority": "1,0", "ActiveNetworkProfile": "1"}
+	s, c := r.basic("CS-1", ocpp.V201, h.answer)
+	s.ready()
+	if _, err := r.svc.SetProfile(t.Context(), "operator", "CS-1", 3); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a trigger", func() bool { return len(s.sent("TriggerMessage")) == 1 })
+	s.message(ocpp.FromStation, "SignCertificate", csrPayload(t, newKey(t), "SN-CS-1"))
+	eventually(t, "a Reset", func() bool { return len(s.sent("Reset")) == 1 })
+	s.wg.Wait()
+	s.close()
+	// It fell back: the new slot is first, the old one is in use.
+	h.mu.Lock()
+	h.values["NetworkConfigurationPriority"] = "2,1,0"
+	h.mu.Unlock()
+	r.restart()
+	s = r.openWith(r.admit(c), ocpp.V201, fleet.SecurityBollard, h.answer)
+	s.ready()
+	eventually(t, "another Reset", func() bool { r.advance(60e9); return len(s.sent("Reset")) == 1 })
+	if n := len(s.sent("SetNetworkProfile")) + len(s.sent("SetVariables")); n != 0 {
+		t.Errorf("%d messages fill another slot", n)
+	}
+	r.admit(c)
+}
+
+func TestBackEndCertificatesAfterARestart(t *testing.T) { // threat C5; security: backend
+	t.Parallel()
+	r := newRig(t)
+	m := newMaker(t, r.clock())
+	password := r.add(fleet.Enrolment{Identity: "CS-1"})
+	key := newKey(t)
+	signed := func(name string) string {
+		leaf := m.leaf(r.clock(), name, nil)
+		if name == "SN-CS-1" {
+			template := *leaf
+			leaf = m.sign(&template, key)
+		}
+		return marshal(t, map[string]string{"certificateChain": string(pemOf(leaf))})
+	}
+	s := r.openWith(r.admit(withPassword(claim(t, "CS-1"), password)), ocpp.V201, fleet.SecurityBackend, nil)
+	if v := s.judge(ocpp.FromStation, "SignCertificate", csrPayload(t, key, "SN-CS-1")); v.Act != fleet.Pass {
+		t.Fatalf("SignCertificate: %+v", v)
+	}
+	r.restart()
+	s = r.openWith(s.adm, ocpp.V201, fleet.SecurityBackend, nil)
+	if v := s.judge(ocpp.FromCSMS, "CertificateSigned", signed("SN-CS-1")); v.Act != fleet.Pass {
+		t.Errorf("the key asked for before the restart: %+v", v)
+	}
+	// The password lets the station in whatever the chain is worth; that is noted.
+	if len(r.events("check.warned")) != 1 {
+		t.Error("a chain no root of ours leads to isn't noted")
+	}
+	s.close()
+	// On profile 3 the same chain would lock it out.
+	adm := s.adm
+	adm.Profile, adm.Leaf = 3, r.issue("CS-1", "SN-CS-1")[0]
+	s = r.openWith(adm, ocpp.V201, fleet.SecurityBackend, nil)
+	if v := s.judge(ocpp.FromCSMS, "CertificateSigned", signed("SN-CS-1")); v.Act != fleet.Answer || !strings.Contains(v.Reason, "ca trust add") {
+		t.Errorf("untrusted chain on profile 3: %+v", v)
+	}
+	r.trust(m)
+	if v := s.judge(ocpp.FromCSMS, "CertificateSigned", signed("SN-CS-1")); v.Act != fleet.Pass {
+		t.Errorf("trusted chain on profile 3: %+v", v)
+	}
+}
