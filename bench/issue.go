@@ -177,7 +177,7 @@ func issue(ctx context.Context, by issuer, r *running, list []applicant, warm, p
 func settle(ctx context.Context, r *running) error {
 	const window, calm = 200 * time.Millisecond, 5 * time.Millisecond
 	deadline := time.Now().Add(time.Minute)
-	for last := time.Duration(-time.Hour); time.Now().Before(deadline); {
+	for last := -time.Hour; time.Now().Before(deadline); {
 		cpu, err := cpuTime(r.pid())
 		if err != nil {
 			return err
