@@ -16,8 +16,9 @@ import (
 type Condition struct {
 	Name string `json:"name"`
 	OK   bool   `json:"ok"`
-	// Info conditions don't make the server unready: a load balancer must not
-	// take Bollard away because the back end is.
+	// Info conditions only make the server degraded: a load balancer must not
+	// take Bollard away, whose sessions go on, because the back end is down or
+	// nothing can be issued or recorded.
 	Info bool   `json:"info,omitempty"`
 	Text string `json:"text,omitempty"`
 }
@@ -46,9 +47,11 @@ func (m Monitor) ready(w http.ResponseWriter, r *http.Request) {
 	conditions := m.Ready(r.Context())
 	body := struct {
 		Ready      bool        `json:"ready"`
+		Degraded   bool        `json:"degraded"` // something impaired, named below; stations are served if ready
 		Conditions []Condition `json:"conditions"`
-	}{true, conditions}
+	}{true, false, conditions}
 	for _, c := range conditions {
+		body.Degraded = body.Degraded || !c.OK
 		if !c.OK && !c.Info {
 			body.Ready = false
 		}

@@ -40,8 +40,10 @@ func TestMonitor(t *testing.T) {
 		body         string
 	}{
 		"alive":                       {[]admin.Condition{bad}, "GET", "/healthz", "", 200, "ok"},
-		"ready":                       {[]admin.Condition{good}, "GET", "/readyz", "", 200, `"ready":true`},
-		"not ready":                   {[]admin.Condition{good, bad}, "GET", "/readyz", "", 503, `no key`},
+		"ready":                       {[]admin.Condition{good}, "GET", "/readyz", "", 200, `"ready":true,"degraded":false`},
+		"not ready":                   {[]admin.Condition{good, bad}, "GET", "/readyz", "", 503, `"ready":false,"degraded":true`},
+		"the fault is named":          {[]admin.Condition{good, bad}, "GET", "/readyz", "", 503, `no key`},
+		"degraded":                    {[]admin.Condition{good, away}, "GET", "/readyz", "", 200, `"ready":true,"degraded":true`},
 		"a lost back end is no fault": {[]admin.Condition{good, away}, "GET", "/readyz", "", 200, `connection refused`},
 		"metrics":                     {nil, "GET", "/metrics", "", 200, "bollard_canary_total"},
 		"own origin":                  {nil, "GET", "/healthz", "http://example.com", 200, "ok"},

@@ -110,6 +110,7 @@ var (
 	ErrUnknownSerial   = errors.New("no certificate with this serial")
 	ErrDuplicateSerial = errors.New("serial number exists already")
 	ErrClock           = errors.New("the clock is behind what is already recorded")
+	ErrNotRevoked      = errors.New("couldn't revoke certificate") // it is on record; writing failed
 	ErrUnknownAnchor   = errors.New("no such trust anchor")
 	ErrKeyInUse        = errors.New("the key is in use already")
 	ErrTokenUsed       = errors.New("this preparation was issued or given up already")

@@ -102,7 +102,7 @@ func (a *Authority) Revoke(ctx context.Context, serial, reason, actor string) (R
 		event.Data["station"] = record.Station
 	}
 	if err := a.cfg.Store.SetRevoked(ctx, serial, reason, a.cfg.Clock().UTC(), event); err != nil {
-		return Record{}, fmt.Errorf("couldn't revoke certificate %s: %w", serial, err)
+		return Record{}, fmt.Errorf("%w %s: %w", ErrNotRevoked, serial, err)
 	}
 	a.revoked(record)
 	return a.cfg.Store.Certificate(ctx, serial)

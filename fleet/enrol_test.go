@@ -1,13 +1,20 @@
 package fleet_test
 
 import (
+	"context"
+	"crypto"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"bollard/ca"
 	"bollard/fleet"
+	"bollard/keys"
+	"bollard/ledger"
 	"bollard/ocpp"
+	"bollard/store"
 )
 
 func TestAddIsAllOrNothing(t *testing.T) {
@@ -88,6 +95,46 @@ func TestRemoveRevokesAndEnds(t *testing.T) {
 	}
 	if err := r.svc.Remove(t.Context(), "operator", "CS-1"); !errors.Is(err, fleet.ErrUnknownStation) {
 		t.Errorf("removing twice: %v", err)
+	}
+}
+
+// fullStore can't record a revocation any more.
+type fullStore struct{ *store.Store }
+
+func (fullStore) SetRevoked(context.Context, string, string, time.Time, ...ledger.Event) error {
+	return store.ErrFull
+}
+
+func TestRevokeOnAFullDiskEndsTheSession(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1", Profile: 3})
+	chain := r.issue("CS-1", "SN-CS-1")
+	s := r.open(r.admit(withCertificates(claim(t, "CS-1"), chain...)), ocpp.V201)
+	full := fullStore{r.store}
+	authority, err := ca.New(t.Context(), ca.Config{Store: full, Organisation: organisation, Country: "NL", Clock: r.clock, Keeper: r.keys,
+		Keys: func(ctx context.Context, uri string) (crypto.Signer, error) {
+			return r.keys.Open(ctx, uri, keys.RoleCA)
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc, err := fleet.New(t.Context(), fleet.Config{Store: full, Authority: authority, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp",
+		Record: func(ctx context.Context, e ledger.Event) error { return full.Record(ctx, e) }, Clock: r.clock, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc.Attach(r)
+	_, err = svc.Revoke(t.Context(), "operator", serialOf(chain[0]), "keyCompromise")
+	if !errors.Is(err, store.ErrFull) || !strings.Contains(err.Error(), "session was ended") || !strings.Contains(err.Error(), "still valid") {
+		t.Errorf("got %v", err)
+	}
+	if s.endedWith() == "" {
+		t.Error("the session goes on")
+	}
+	_, err = svc.Revoke(t.Context(), "operator", serialOf(chain[0]), "no reason")
+	if err == nil || strings.Contains(err.Error(), "still valid") {
+		t.Errorf("a wrong reason: %v", err)
 	}
 }
 

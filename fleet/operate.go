@@ -200,19 +200,34 @@ func (s *Service) SetCheck(ctx context.Context, actor, identity string, check Ch
 	})
 }
 
-// Revoke revokes a certificate and ends the live session that uses it.
+// Revoke revokes a certificate and ends the live session that uses it. The
+// session ends even if the revocation can't be recorded: that is all that can
+// be done then, and it doesn't keep the station from coming back.
 func (s *Service) Revoke(ctx context.Context, actor, serial, reason string) (ca.Record, error) {
 	rec, err := s.cfg.Authority.Revoke(ctx, serial, reason, actor)
+	if errors.Is(err, ca.ErrNotRevoked) {
+		kept, lost := s.cfg.Authority.Record(ctx, serial)
+		if lost != nil || s.endUsing(kept, "is to be revoked") == 0 {
+			return ca.Record{}, fmt.Errorf("%w; it is still valid: repeat this once that is mended", err)
+		}
+		return ca.Record{}, fmt.Errorf("%w; its live session was ended, but the certificate is still valid and the station can come back with it: repeat this once that is mended", err)
+	}
 	if err != nil {
 		return ca.Record{}, err
 	}
+	s.endUsing(rec, "was revoked")
+	return rec, nil
+}
+
+// endUsing ends the sessions that were proven with a certificate.
+func (s *Service) endUsing(rec ca.Record, fate string) int {
 	n := s.endIf(func(adm Admission) (string, bool) {
-		return "certificate " + rec.Serial + " was revoked", adm.Leaf != nil && bytes.Equal(adm.Leaf.Raw, rec.DER)
+		return "certificate " + rec.Serial + " " + fate, adm.Leaf != nil && bytes.Equal(adm.Leaf.Raw, rec.DER)
 	})
 	if n > 0 {
-		s.log.Info("session ended: its certificate was revoked", slog.String("station", rec.Station), slog.String("serial", rec.Serial))
+		s.log.Info("session ended: its certificate "+fate, slog.String("station", rec.Station), slog.String("serial", rec.Serial))
 	}
-	return rec, nil
+	return n
 }
 
 func (s *Service) update(ctx context.Context, key string, change func(*Station) ([]ledger.Event, error)) (Station, error) {

@@ -13,6 +13,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
@@ -45,6 +46,8 @@ const readers = 4
 type Config struct {
 	Path  string           // of the database file; its directory must exist
 	Clock func() time.Time // nil: time.Now
+	// Log tells, once in a while, that the disk is full; nil: discarded.
+	Log *slog.Logger
 }
 
 // Store is one open database. Its methods are safe for concurrent use. A
@@ -84,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := migrate(ctx, db, path); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	w, err := newWriter(ctx, db, path, cfg.Clock)
+	w, err := newWriter(ctx, db, path, cfg.Clock, cfg.Log)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

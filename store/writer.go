@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -69,17 +70,23 @@ type writer struct {
 	// tail is the newest ledger entry; nil: read it. It is forgotten after
 	// every rollback, whole or partial.
 	tail *ledger.Entry
+
+	log    *slog.Logger
+	fullAt time.Time // when the log was last told that the disk is full; zero: it isn't
 }
 
-func newWriter(ctx context.Context, db *sql.DB, path string, clock func() time.Time) (*writer, error) {
+func newWriter(ctx context.Context, db *sql.DB, path string, clock func() time.Time, log *slog.Logger) (*writer, error) {
 	if clock == nil {
 		clock = time.Now
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	return &writer{path: path, clock: clock, db: db, conn: conn, ops: make(chan *op)}, nil
+	return &writer{path: path, clock: clock, db: db, conn: conn, ops: make(chan *op), log: log}, nil
 }
 
 func (w *writer) close() error {
@@ -123,6 +130,32 @@ gather:
 			errs[i] = err
 		}
 		o.answer <- errs[i]
+	}
+	w.watchDisk(errs)
+}
+
+// fullPause is the shortest time between two log lines about a full disk,
+// which every write meets.
+const fullPause = 10 * time.Minute
+
+// watchDisk tells the operator when the disk is full, and when it no longer is.
+func (w *writer) watchDisk(errs []error) {
+	var full error
+	done := false
+	for _, err := range errs {
+		if errors.Is(err, ErrFull) {
+			full = err
+		}
+		done = done || err == nil
+	}
+	now := w.clock()
+	switch {
+	case full != nil && (w.fullAt.IsZero() || now.Sub(w.fullAt) >= fullPause):
+		w.fullAt = now
+		w.log.Error("the disk is full: nothing is issued, revoked or recorded until there is room; traffic goes on", "database", w.path, "err", full)
+	case full == nil && done && !w.fullAt.IsZero():
+		w.fullAt = time.Time{}
+		w.log.Info("the disk has room again: writes work", "database", w.path)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -185,11 +186,15 @@ func TestFailedCommitFailsItsWholeBatch(t *testing.T) {
 func TestFullDiskStopsWritingAndNothingElse(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := reopen(t, filepath.Join(dir, "bollard.db"))
+	var log strings.Builder // of the writer goroutine, which every answer waits for
+	s, err := store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "bollard.db"), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
 	ctx := t.Context()
 	must(t, s.PutIntent(ctx, intent("a1"), event("intent.first")))
 	must(t, s.LimitPages(ctx, 1))
-	err := s.SetSecret(ctx, "big", bytes.Repeat([]byte{1}, 1<<20), event("secret.set"))
+	_ = s.SetSecret(ctx, "big", bytes.Repeat([]byte{1}, 1<<20), event("secret.set"))
+	err = s.SetSecret(ctx, "big", bytes.Repeat([]byte{1}, 1<<20), event("secret.set"))
 	if !errors.Is(err, store.ErrFull) || !strings.Contains(err.Error(), "disk is full: free space in "+dir+"; traffic goes on, issuing stops") {
 		t.Fatalf("got %v", err)
 	}
@@ -203,6 +208,11 @@ func TestFullDiskStopsWritingAndNothingElse(t *testing.T) {
 	must(t, s.SetSecret(ctx, "big", bytes.Repeat([]byte{1}, 1<<20), event("secret.set")))
 	if diff := cmp.Diff([]string{"intent.first", "secret.set"}, kinds(t, s)); diff != "" {
 		t.Error(diff)
+	}
+	must(t, s.Close())
+	// The operator is told once, however many writes meet it, and when it is over.
+	if told := log.String(); strings.Count(told, "the disk is full: nothing is issued") != 1 || strings.Count(told, "the disk has room again") != 1 {
+		t.Errorf("log: %s", told)
 	}
 }
 

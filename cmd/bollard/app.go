@@ -59,7 +59,7 @@ func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger
 	if err != nil {
 		return nil, admin.Failedf("mend or remove the file; no certificate is issued without its block lists", "%v", err)
 	}
-	db, err := store.Open(ctx, store.Config{Path: database, Clock: time.Now})
+	db, err := store.Open(ctx, store.Config{Path: database, Clock: time.Now, Log: log})
 	if err != nil {
 		return nil, errors.Join(err, blocked.Close(), keeper.Close())
 	}

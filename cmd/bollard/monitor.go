@@ -50,10 +50,13 @@ func (s *server) monitor(serving context.Context) http.Handler {
 }
 
 func (s *server) probe(ctx context.Context) []admin.Condition {
+	_, _, unreadable := s.store.Secret(ctx, "probe")
 	list := []admin.Condition{
-		condition("store", false, s.store.SetSecret(ctx, "probe", []byte{1})), // a real write: a full disk is seen
-		condition("signer", false, s.authority.CheckKeys(ctx)),
-		condition("clock", true, s.authority.CheckClock(ctx)), // behind, traffic goes on
+		condition("store", false, unreadable), // without the records nobody is let in
+		// Without these, sessions and logins go on; nothing is issued.
+		condition("recording", true, s.store.SetSecret(ctx, "probe", []byte{1})), // a real write: a full disk is seen
+		condition("signer", true, s.authority.CheckKeys(ctx)),
+		condition("clock", true, s.authority.CheckClock(ctx)),
 	}
 	backends := *s.backends.Load()
 	faults := make([]error, len(backends))

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"database/sql"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -144,7 +145,7 @@ func TestServe(t *testing.T) {
 		Ready      bool
 		Conditions []admin.Condition
 	}
-	if err := json.Unmarshal(body, &ready); err != nil || status != 200 || !ready.Ready || len(ready.Conditions) != 5 {
+	if err := json.Unmarshal(body, &ready); err != nil || status != 200 || !ready.Ready || len(ready.Conditions) != 6 {
 		t.Errorf("readyz: %d %s, %v", status, body, err)
 	}
 	for _, c := range ready.Conditions {
@@ -218,14 +219,44 @@ func TestReadyWithoutBackend(t *testing.T) {
 	}
 }
 
-func TestNotReadyWithoutKeys(t *testing.T) {
+// Without a CA key nothing is issued, but stations are served: a load balancer
+// must not take that away.
+func TestDegradedWithoutKeys(t *testing.T) {
 	t.Parallel()
 	r := startServer(t, newDataDir(t, ""))
 	if err := os.Remove(filepath.Join(r.dir, keysName, "csms-root.key")); err != nil {
 		t.Fatal(err)
 	}
-	if status, body := get(t, "http://"+r.at.Admin+"/readyz"); status != 503 {
+	status, body := get(t, "http://"+r.at.Admin+"/readyz")
+	if status != 200 || !strings.Contains(string(body), `"degraded":true`) || !strings.Contains(string(body), `"name":"signer","ok":false`) {
 		t.Errorf("readyz: %d %s", status, body)
+	}
+}
+
+// keepFromWriting makes the probe's write fail, as a full disk does.
+func keepFromWriting(t *testing.T, dir string) {
+	t.Helper()
+	db, err := sql.Open("sqlite3", filepath.Join(dir, databaseName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(t.Context(), "CREATE TRIGGER full BEFORE INSERT ON secrets BEGIN SELECT RAISE(FAIL, 'no room'); END")
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A database that can't be written stops issuing only.
+func TestDegradedWithoutWrites(t *testing.T) {
+	t.Parallel()
+	r := startServer(t, newDataDir(t, ""))
+	keepFromWriting(t, r.dir)
+	status, body := get(t, "http://"+r.at.Admin+"/readyz")
+	if status != 200 || !strings.Contains(string(body), `"degraded":true`) || !strings.Contains(string(body), `"name":"recording","ok":false`) {
+		t.Errorf("readyz: %d %s", status, body)
+	}
+	if !strings.Contains(string(body), `"name":"store","ok":true`) {
+		t.Errorf("readyz: %s", body)
 	}
 }
 
