@@ -21,7 +21,7 @@ test: tools peers lint ## the whole suite: lint, race detector, real peers, shor
 	@$(MAKE) --no-print-directory fuzz
 
 lint: tools
-	@$(TOOLS)/golangci-lint run ./...
+	@$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
 
 fuzz: ## every fuzz target for FUZZTIME (default 8s)
 	@scripts/fuzz $(FUZZTIME)
