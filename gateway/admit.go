@@ -24,6 +24,7 @@ type refusal struct {
 	reason     string // for the operator
 	retryAfter time.Duration
 	err        error
+	logged     bool // by the Door
 }
 
 // admission is one request on its way to a session.
@@ -138,7 +139,9 @@ func (a *admission) unproven(err error) *refusal {
 		if status < 400 || status > 599 {
 			status = http.StatusServiceUnavailable
 		}
-		return &refusal{status: status, class: "admission", reason: told.Reason, retryAfter: told.RetryAfter}
+		// What the Door refuses it logs, once a minute for each station; that it
+		// had no time to judge is not a refusal.
+		return &refusal{status: status, class: "admission", reason: told.Reason, retryAfter: told.RetryAfter, logged: status < 500}
 	}
 	return a.later("door-failed", "couldn't judge the claim", err)
 }
@@ -152,15 +155,12 @@ func (a *admission) later(class, reason string, err error) *refusal {
 // refuse answers with a status and its text, nothing else, and tells the operator the rest.
 func (a *admission) refuse(ref *refusal) {
 	a.g.metrics.refusals.WithLabelValues(ref.class).Inc()
-	// What isn't proven may be a stranger's: he must not fill the log. Refused
-	// claims the Door records as well, by station.
-	if a.proven.Profile != 0 || a.g.complaint.Allow() {
-		args := []any{"station", a.claim.Identity.Name, "listener", a.l.Name,
-			"source", a.r.RemoteAddr, "status", ref.status, "class", ref.class, "reason", ref.reason}
-		if ref.err != nil {
-			args = append(args, "err", ref.err)
-		}
-		a.g.log.Warn("connection refused", args...)
+	proven := a.proven.Profile != 0
+	if proven {
+		a.g.failures.note(a.claim.Identity.Key(), ref.text(), a.g.cfg.Clock())
+	}
+	if !ref.logged {
+		a.complain(ref, proven)
 	}
 	h := a.w.Header()
 	if ref.status == http.StatusUnauthorized && (slices.Contains(a.l.Profiles, 1) || slices.Contains(a.l.Profiles, 2)) {
@@ -174,6 +174,33 @@ func (a *admission) refuse(ref *refusal) {
 	}
 	h.Set("Connection", "close")
 	http.Error(a.w, http.StatusText(ref.status), ref.status)
+}
+
+// complain logs a refusal. Neither a stranger nor a fleet without its back end
+// may fill the log.
+func (a *admission) complain(ref *refusal, proven bool) {
+	peers := a.g.strangers
+	if proven {
+		peers = a.g.proven
+	}
+	ok, unlogged := peers.allow()
+	if !ok {
+		return
+	}
+	args := []any{"station", a.claim.Identity.Name, "listener", a.l.Name,
+		"source", a.r.RemoteAddr, "status", ref.status, "class", ref.class, "reason", ref.reason, "unlogged", unlogged}
+	if ref.err != nil {
+		args = append(args, "err", ref.err)
+	}
+	a.g.log.Warn("connection refused", args...)
+}
+
+// text is the whole reason for an operator.
+func (ref *refusal) text() string {
+	if ref.err == nil {
+		return ref.reason
+	}
+	return capped(ref.reason + ": " + ref.err.Error())
 }
 
 // ctx is for the back-end side of an admission: it ends with the request and

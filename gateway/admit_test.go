@@ -539,6 +539,86 @@ func TestBasicAtTheBackend(t *testing.T) {
 
 // Threat F1: the door tells strangers apart by station and minute; the gateway
 // must not undo that.
+// A claim the Door refuses is the Door's to log, which knows the station.
+func TestRefusedClaimsAreNotLoggedTwice(t *testing.T) {
+	t.Parallel()
+	var lines atomic.Int32
+	r := newRig(t, func(cfg *gateway.Config, _ *rig) {
+		cfg.Log = slog.New(slog.NewTextHandler(writer(func(p []byte) { lines.Add(1) }), nil))
+	})
+	if _, err := r.dial(t, r.tlsConfig(), request("/ocpp/CS-1", func(q *rawws.Request) { q.Password = []byte("guess") })); status(err) != 401 {
+		t.Fatalf("got %v, want 401", err)
+	}
+	if n := lines.Load(); n != 0 {
+		t.Errorf("%d log lines", n)
+	}
+}
+
+// The operator finds why a proven station has no session, until it has one.
+func TestLastFailure(t *testing.T) {
+	t.Parallel()
+	var lines atomic.Int32
+	r := newRig(t, func(cfg *gateway.Config, r *rig) {
+		r.csms.answer(func(*http.Request) (string, int) { return "", 307 })
+		cfg.Log = slog.New(slog.NewTextHandler(writer(func(p []byte) {
+			if strings.Contains(string(p), "backend-down") {
+				lines.Add(1)
+			}
+		}), nil))
+	})
+	for range 80 {
+		if _, err := r.dial(t, r.tlsConfig(), request("/ocpp/CS-1", nil)); status(err) != 503 {
+			t.Fatalf("got %v, want 503", err)
+		}
+	}
+	if n := lines.Load(); n == 0 || n > 75 {
+		t.Errorf("%d log lines of 80 failures", n)
+	}
+	reason, at := r.LastFailure("cs-1")
+	if !strings.Contains(reason, "couldn't reach back end") || !strings.Contains(reason, "307") || at.IsZero() {
+		t.Errorf("failure %q at %v", reason, at)
+	}
+	if reason, _ := r.LastFailure("cs-2"); reason != "" {
+		t.Errorf("another's failure %q", reason)
+	}
+	r.csms.answer(func(q *http.Request) (string, int) {
+		first, _, _ := strings.Cut(q.Header.Get("Sec-WebSocket-Protocol"), ",")
+		return first, http.StatusSwitchingProtocols
+	})
+	r.station(t, "CS-1", nil)
+	eventually(t, "the failure is over", func() bool { reason, _ := r.LastFailure("cs-1"); return reason == "" })
+}
+
+// A station that hangs up while its back end is dialled is named, not a back
+// end that was "canceled".
+func TestStationGivesUpFirst(t *testing.T) {
+	t.Parallel()
+	logged := make(chan string, 16)
+	dialled, release := make(chan struct{}, 1), make(chan struct{})
+	r := newRig(t, func(cfg *gateway.Config, r *rig) {
+		r.csms.answer(func(*http.Request) (string, int) { dialled <- struct{}{}; <-release; return "", 500 })
+		cfg.Log = slog.New(slog.NewTextHandler(writer(func(p []byte) { logged <- string(p) }), nil))
+	})
+	defer close(release)
+	conn, err := tls.Dial("tcp", r.addr, r.tlsConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "GET /ocpp/CS-1 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: ocpp2.0.1\r\nAuthorization: Basic %s\r\n\r\n",
+		base64.StdEncoding.EncodeToString([]byte("CS-1:secret")))
+	<-dialled
+	_ = conn.Close()
+	select {
+	case line := <-logged:
+		if !strings.Contains(line, "the station gave up") || !strings.Contains(line, "class=gone") {
+			t.Errorf("log: %s", line)
+		}
+	case <-time.After(patience):
+		t.Fatal("nothing logged")
+	}
+}
+
 func TestStrangersDontFillTheLog(t *testing.T) {
 	t.Parallel()
 	var lines atomic.Int32
@@ -547,9 +627,9 @@ func TestStrangersDontFillTheLog(t *testing.T) {
 	})
 	const tries = 150
 	for i := range tries {
-		_, err := r.dial(t, r.tlsConfig(), request(fmt.Sprintf("/ocpp/CS-%d", i), func(q *rawws.Request) { q.Password = []byte("guess") }))
-		if status(err) != 401 {
-			t.Fatalf("got %v, want 401", err)
+		_, err := r.dial(t, r.tlsConfig(), request(fmt.Sprintf("/ocpp/CS-%d/x", i), nil))
+		if status(err) != 400 {
+			t.Fatalf("got %v, want 400", err)
 		}
 	}
 	if n := r.metric(t, "refusals_total"); n != tries {

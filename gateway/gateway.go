@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"bollard/fleet"
 	"bollard/internal/ws"
@@ -153,7 +152,9 @@ type Gateway struct {
 	interests *interests
 	registry  *registry
 	settings  atomic.Pointer[settings]
-	complaint *rate.Limiter // log lines strangers can cause
+	strangers *complaints // log lines about peers that proved nothing
+	proven    *complaints // log lines about those that did, apart: no stranger mutes them
+	failures  failures
 
 	running  sync.WaitGroup // sessions, until their last goroutine
 	work     context.Context
@@ -180,7 +181,7 @@ func New(ctx context.Context, cfg Config) (*Gateway, error) {
 		cfg: cfg, log: cfg.Log, metrics: m,
 		interests: newInterests(cfg.Guard),
 		registry:  newRegistry(cfg.Clock),
-		complaint: rate.NewLimiter(10, 50),
+		strangers: newComplaints(), proven: newComplaints(),
 	}
 	if err := g.Reload(cfg.Backends, cfg.Limits); err != nil {
 		return nil, err

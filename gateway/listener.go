@@ -180,9 +180,9 @@ func (d *door) failed(class string, from net.Addr) {
 	d.gateway.metrics.handshakes.WithLabelValues(d.Name, class).Inc()
 	switch class {
 	case classVersion, classSuite, classCertificate, classCrowd:
-		if d.gateway.complaint.Allow() {
+		if ok, unlogged := d.gateway.strangers.allow(); ok {
 			d.gateway.log.Warn("TLS handshake failed", "event", securityEvent(class), "reason", class,
-				"listener", d.Name, "source", from.String())
+				"listener", d.Name, "source", from.String(), "unlogged", unlogged)
 		}
 	default:
 		d.gateway.log.Debug("TLS handshake failed", "reason", class, "listener", d.Name, "source", from.String())

@@ -88,6 +88,9 @@ func (a *admission) upstream(ctx context.Context, key string, b *backend, versio
 		return nil, ref
 	}
 	upstream, err := b.dial(ctx, a.enrolled(), versions, a.settings.limits.WS)
+	if err != nil && a.r.Context().Err() != nil {
+		return nil, a.later("gone", fmt.Sprintf("the station gave up before back end %q answered", b.Name), err)
+	}
 	if err != nil {
 		a.g.metrics.dialFailures.WithLabelValues(b.Name).Inc()
 		return nil, a.later("backend-down", fmt.Sprintf("couldn't reach back end %q", b.Name), err)
@@ -197,6 +200,7 @@ func (a *admission) start(b *backend, v ocpp.Version, station, upstream *ws.Conn
 		station.Close(code, "")
 		return
 	}
+	g.failures.forget(s.key)
 	s.log.Info("session opened", "version", v.String(), "profile", s.admission.Profile, "backend", b.Name,
 		"listener", a.l.Name, "source", a.claim.Source.String(), "notes", slices.Clone(s.admission.Notes))
 	s.guarded("opened", func() { g.cfg.Guard.Opened(s) })
