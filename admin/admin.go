@@ -36,6 +36,9 @@ type Config struct {
 	Store     Store
 	// Live is the directory of live sessions; nil when no server runs in this process.
 	Live fleet.Sessions
+	// Failed tells why a station that proved who it is got no session when it
+	// last tried, and when; nil when no server runs in this process.
+	Failed func(key string) (reason string, at time.Time)
 	// Seal encrypts a secret for storage under a name.
 	Seal func(name string, secret []byte) ([]byte, error)
 	// Revoked is called after a revocation, so that a cached CRL is made anew. May be nil.

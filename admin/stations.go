@@ -112,8 +112,12 @@ type StationDetail struct {
 	Session     *Session     `json:"session,omitempty"`
 	Certificate *Certificate `json:"certificate,omitempty"` // newest one not revoked
 	Orders      []Order      `json:"orders"`
-	Steps       []PlanStep   `json:"steps,omitempty"` // of what is still to come, as far as tried
-	Roots       []Root       `json:"roots,omitempty"` // as the station reported them
+	// Failure is why the station, let in, got no session when it last tried,
+	// such as a back end that is down; "" if it has had one since.
+	Failure  string     `json:"failure,omitempty"`
+	FailedAt *time.Time `json:"failed_at,omitempty"`
+	Steps    []PlanStep `json:"steps,omitempty"` // of what is still to come, as far as tried
+	Roots    []Root     `json:"roots,omitempty"` // as the station reported them
 }
 
 // Stations is a list.
@@ -243,6 +247,10 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 	if i := slices.IndexFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued }); i >= 0 {
 		c := o.certificate(records[i], false)
 		out.Certificate = &c
+	}
+	if o.cfg.Failed != nil {
+		reason, at := o.cfg.Failed(key)
+		out.Failure, out.FailedAt = reason, instant(at)
 	}
 	if o.cfg.Live != nil {
 		if live, ok := o.cfg.Live.Session(key); ok {

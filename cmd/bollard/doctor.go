@@ -377,9 +377,9 @@ func (d *doctor) backend(ctx context.Context, b config.Backend, i int) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
-	if err := dialBackend(ctx, b); err != nil {
-		d.add("back end", verdictWarn, "stations are let in only while it can be reached", "%s (%s) doesn't answer: %v", name, b.URL, err)
+	if err := probeBackend(ctx, d.dir, b); err != nil {
+		d.add("back end", verdictWarn, "stations are let in only while it answers", "%s (%s) doesn't answer: %v", name, b.URL, err)
 		return
 	}
-	d.add("back end", verdictOK, "", "%s (%s) can be reached", name, b.URL)
+	d.add("back end", verdictOK, "", "%s (%s) answers HTTP", name, b.URL)
 }

@@ -3,18 +3,17 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
 	"bollard/admin"
+	"bollard/gateway"
 	"bollard/internal/config"
 )
 
 // A probe's findings are kept for probeAge, so that whoever asks often costs
-// one write and one dial now and then; probePatience bounds each.
+// one write and one request now and then; probePatience bounds each.
 const (
 	probeAge      = 5 * time.Second
 	probePatience = 2 * time.Second
@@ -62,7 +61,7 @@ func (s *server) probe(ctx context.Context) []admin.Condition {
 	faults := make([]error, len(backends))
 	var wait sync.WaitGroup
 	for i, b := range backends {
-		wait.Go(func() { faults[i] = dialBackend(ctx, b) })
+		wait.Go(func() { faults[i] = probeBackend(ctx, s.dir, b) })
 	}
 	wait.Wait()
 	for i, err := range faults {
@@ -86,26 +85,12 @@ func backendName(b config.Backend, i int) string {
 	return fmt.Sprintf("backends[%d]", i)
 }
 
-// dialBackend says whether a back end's port can be reached; no more, since a
-// handshake would need a station's identity.
-func dialBackend(ctx context.Context, b config.Backend) error {
-	u, err := url.Parse(b.URL)
-	if err != nil {
-		return fmt.Errorf("couldn't read the URL: %w", err)
-	}
-	port := u.Port()
-	switch {
-	case port != "":
-	case u.Scheme == "wss":
-		port = "443"
-	default:
-		port = "80"
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+// probeBackend says whether a back end answers.
+func probeBackend(ctx context.Context, dir string, b config.Backend) error {
+	made, err := gatewayBackend(dir, b)
 	if err != nil {
 		return err
 	}
-	_ = conn.Close() // it was only to see whether somebody listens
-	return nil
+	made.Auth = "none" // nobody's credentials go along; the TLS key, if any, does
+	return gateway.Probe(ctx, made)
 }

@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,8 +69,13 @@ func (l *lockedLog) await(t *testing.T, text string) {
 
 func newDataDir(t *testing.T, backend string) string {
 	t.Helper()
+	return newDataDirAt(t, "127.0.0.1:0", backend)
+}
+
+func newDataDirAt(t *testing.T, listen, backend string) string {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
-	err := initialise(t.Context(), initOptions{dataDir: dir, organisation: "Example CPO", country: "NL", listen: "127.0.0.1:0", backend: backend})
+	err := initialise(t.Context(), initOptions{dataDir: dir, organisation: "Example CPO", country: "NL", listen: listen, backend: backend})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,12 +136,11 @@ func shown(t *testing.T, address string, pool *x509.CertPool) *x509.Certificate 
 
 func TestServe(t *testing.T) {
 	t.Parallel()
-	backend, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backend := httptest.NewServer(http.NotFoundHandler())
 	defer backend.Close()
-	r := startServer(t, newDataDir(t, "ws://"+backend.Addr().String()+"/ocpp"))
+	// An address nobody else in this process listens on, so that a port given
+	// back isn't taken for one still open.
+	r := startServer(t, newDataDirAt(t, "127.0.0.83:0", "ws://"+backend.Listener.Addr().String()+"/ocpp"))
 
 	if status, body := get(t, "http://"+r.at.Admin+"/healthz"); status != 200 {
 		t.Errorf("healthz: %d %s", status, body)
@@ -192,9 +197,17 @@ func TestServe(t *testing.T) {
 		t.Error(err)
 	}
 	for _, address := range append(r.at.OCPP, r.at.Admin, r.at.Status) {
-		if conn, err := net.Dial("tcp", address); err == nil {
+		// A process another test starts just now holds copies of all descriptors
+		// until its exec.
+		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				break
+			}
 			_ = conn.Close()
-			t.Errorf("%s is still open", address)
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is still open", address)
+			}
 		}
 	}
 }
@@ -210,6 +223,56 @@ func fetchCRL(t *testing.T, address string) *x509.RevocationList {
 }
 
 // A back end that is away doesn't make the server unready: its stations queue.
+// A back end that hangs has its port open all the same.
+func TestReadyTellsOfAHungBackend(t *testing.T) {
+	t.Parallel()
+	hung, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hung.Close()
+	r := startServer(t, newDataDir(t, "ws://"+hung.Addr().String()+"/ocpp"))
+	status, body := get(t, "http://"+r.at.Admin+"/readyz")
+	if status != 200 || !strings.Contains(string(body), `"name":"backend backends[0]","ok":false`) {
+		t.Errorf("readyz: %d %s", status, body)
+	}
+}
+
+// The operator finds why a station that was let in has no session.
+func TestShowTellsOfTheBackend(t *testing.T) {
+	t.Parallel()
+	r := startServer(t, newDataDir(t, "ws://127.0.0.1:1/ocpp"))
+	client := admin.NewClient(r.dir)
+	added, err := admin.Call[admin.Enrolment, admin.Enrolled](t.Context(), client, "station.add", admin.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+r.at.OCPP[0]+"/ocpp/CS-1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}, "Sec-Websocket-Protocol": {"ocpp2.0.1"}}
+	q.SetBasicAuth("CS-1", added.Password)
+	resp, err := (&http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}).RoundTrip(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != 503 {
+		t.Fatalf("answered %d", resp.StatusCode)
+	}
+	detail, err := admin.Call[admin.StationRef, admin.StationDetail](t.Context(), client, "station.show", admin.StationRef{Identity: "CS-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown strings.Builder
+	writeStation(&shown, detail)
+	if text := shown.String(); !strings.Contains(text, "no session") || !strings.Contains(text, "couldn't reach back end") || !strings.Contains(text, "refused") {
+		t.Errorf("station show: %s", text)
+	}
+}
+
 func TestReadyWithoutBackend(t *testing.T) {
 	t.Parallel()
 	r := startServer(t, newDataDir(t, "ws://127.0.0.1:1/ocpp"))

@@ -73,6 +73,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	a.fleet.Attach(s.gateway)
 	operations := a.adminConfig()
 	operations.Live = s.gateway
+	operations.Failed = s.gateway.LastFailure
 	operations.Server = s.describe
 	s.registry = a.withUpkeep(admin.New(operations))
 	return s, nil

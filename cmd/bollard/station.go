@@ -177,6 +177,9 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	if s.RefusedAt != nil {
 		line("last refusal", when(s.RefusedAt)+": "+s.LastRefusal)
 	}
+	if d.FailedAt != nil {
+		line("no session", when(d.FailedAt)+": "+d.Failure)
+	}
 	if live := d.Session; live != nil {
 		line("session", fmt.Sprintf("%s, OCPP %s, profile %d, security %s", live.ID, live.Version, live.Profile, live.Security))
 		for _, note := range live.Notes {
