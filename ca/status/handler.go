@@ -86,13 +86,16 @@ func decodePath(escaped string) []byte {
 	if err != nil {
 		return nil
 	}
-	// A + that was decoded as in a form is a space.
-	text = strings.NewReplacer(" ", "+", "-", "+", "_", "/").Replace(strings.Trim(text, "/"))
-	der, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
-	if err != nil {
-		return nil
+	// A + that was decoded as in a form is a space. No request's base64 begins
+	// with a slash, but one in 64 ends with one.
+	text = strings.NewReplacer(" ", "+", "-", "+", "_", "/").Replace(strings.TrimLeft(text, "/"))
+	for _, text := range []string{text, strings.TrimSuffix(text, "/")} {
+		der, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
+		if err == nil {
+			return der
+		}
 	}
-	return der
+	return nil
 }
 
 func (s *Server) respond(w http.ResponseWriter, r *http.Request, der []byte) {

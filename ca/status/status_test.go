@@ -353,6 +353,28 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// Of 64 certificates one has a request by SHA-256 whose base64 ends in a slash,
+// which is part of it.
+func TestGetEndsInSlash(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for range 2000 {
+		cert := r.issue(t)
+		standard := base64.StdEncoding.EncodeToString(request(t, cert, r.issuing, crypto.SHA256))
+		if !strings.HasSuffix(standard, "/") {
+			continue
+		}
+		for _, path := range []string{url.PathEscape(standard), url.QueryEscape(standard), standard, standard + "/"} {
+			_, body := get(t, r.url+"/ocsp/"+path)
+			if got, err := ocsp.ParseResponseForCert(body, cert, r.issuing); err != nil || got.Status != ocsp.Good {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		return
+	}
+	t.Fatal("no request ended in a slash")
+}
+
 func TestHTTPRefusals(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
