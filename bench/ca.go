@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,21 +25,25 @@ const (
 
 // caPlan is the size of everything in the CA set.
 type caPlan struct {
-	Rounds      int     `json:"rounds"`
-	Bollard     string  `json:"-"`
-	Tools       string  `json:"-"`
-	Issue       int     `json:"issue"`       // certificates a round and program
-	Warm        int     `json:"warm"`        // before them, unmeasured
-	Clients     int     `json:"clients"`     // that ask at once
-	Answers     int     `json:"answers"`     // different OCSP answers
-	Connections int     `json:"connections"` // for OCSP
-	Seconds     float64 `json:"seconds"`     // of OCSP a round and program
-	Sizes       []int   `json:"sizes"`       // of the database
+	Rounds      int      `json:"rounds"`
+	Bollard     string   `json:"-"`
+	Tools       string   `json:"-"`
+	Issue       int      `json:"issue"`       // certificates a round and program
+	Warm        int      `json:"warm"`        // before them, unmeasured
+	Clients     int      `json:"clients"`     // that ask at once
+	Answers     int      `json:"answers"`     // different OCSP answers
+	Connections int      `json:"connections"` // for OCSP
+	Seconds     float64  `json:"seconds"`     // of OCSP a round and program
+	Sizes       []int    `json:"sizes"`       // of the database
+	Parts       []string `json:"parts"`
 }
+
+// caParts are what the CA set is made of; OCSP needs certificates issued.
+var caParts = []string{"issuance", "ocsp", "database"}
 
 func newCAPlan(full bool) caPlan {
 	p := caPlan{
-		Rounds: 3, Tools: ".tools", Issue: 1000, Warm: 64, Clients: 32, Answers: 256, Connections: 64, Seconds: 3,
+		Parts: caParts, Rounds: 3, Tools: ".tools", Issue: 1000, Warm: 64, Clients: 32, Answers: 256, Connections: 64, Seconds: 3,
 		Sizes: []int{1_000, 10_000, 100_000},
 	}
 	if full {
@@ -62,6 +68,11 @@ type caBench struct {
 }
 
 func measureCA(ctx context.Context, p caPlan, results string, stdout io.Writer) error {
+	for _, part := range p.Parts {
+		if !slices.Contains(caParts, part) {
+			return fmt.Errorf("no such part: %q; there are %s", part, strings.Join(caParts, ", "))
+		}
+	}
 	dir, err := os.MkdirTemp("", "bollard-bench-")
 	if err != nil {
 		return err
@@ -81,17 +92,27 @@ func measureCA(ctx context.Context, p caPlan, results string, stdout io.Writer) 
 	if err != nil {
 		return err
 	}
-	err = b.prepare(ctx)
-	if err != nil {
-		return err
+	if b.does("issuance") || b.does("ocsp") {
+		err = b.prepare(ctx)
+		if err != nil {
+			return err
+		}
+		err = b.rounds(ctx)
+		if err != nil {
+			return err
+		}
 	}
-	err = b.rounds(ctx)
-	if err != nil {
-		return err
+	var sizes []size
+	if b.does("database") {
+		sizes, err = growth(ctx, dir, p.Sizes, stdout)
 	}
-	sizes, err := growth(ctx, dir, p.Sizes, stdout)
+	if ctx.Err() != nil {
+		return errors.Join(err, context.Cause(ctx)) // half a report would be taken for one
+	}
 	return errors.Join(b.report(ctx, results, sizes), err)
 }
+
+func (b *caBench) does(part string) bool { return slices.Contains(b.plan.Parts, part) }
 
 // onDisk refuses a directory in memory: durable is what survives power loss.
 func onDisk(dir string) error {
@@ -147,6 +168,9 @@ func (b *caBench) rounds(ctx context.Context) error {
 		list := b.applicants[(round-1)*b.perRound() : round*b.perRound()]
 		for i := range b.issuers {
 			by := b.issuers[(i+round-1)%len(b.issuers)]
+			if !b.does("issuance") && by != issuer(b.bollard) {
+				continue // only certificates to ask about are wanted
+			}
 			err := b.issuance(ctx, by, round, list)
 			if err != nil {
 				b.add(sample{Round: round, Proxy: by.name(), Measure: estIssuance, Invalid: err.Error()})
@@ -157,9 +181,11 @@ func (b *caBench) rounds(ctx context.Context) error {
 			return err
 		}
 		b.add(sample{Round: round, Proxy: "CreateCertificate", Measure: estIssuance, Value: float64(len(list)) / cpu.Seconds()})
-		err = b.ocsp(ctx, round)
-		if err != nil {
-			return err
+		if b.does("ocsp") {
+			err = b.ocsp(ctx, round)
+			if err != nil {
+				return err
+			}
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -287,7 +313,7 @@ func (b *caBench) add(s sample) {
 func (b *caBench) report(ctx context.Context, dir string, sizes []size) error {
 	summaries, err := summarise(b.samples)
 	versions := map[string]string{}
-	named := []proxy{}
+	var named []proxy
 	for _, i := range b.issuers {
 		named = append(named, i)
 	}
@@ -302,8 +328,10 @@ func (b *caBench) report(ctx context.Context, dir string, sizes []size) error {
 		fmt.Fprintf(b.out, "%-13s %s\n", p.name(), v)
 	}
 	fmt.Fprintf(b.out, "%s, %s; medians of %d rounds, ratios of bollard to the peer\n\n", cpuModel(), loadAverage(), b.plan.Rounds)
-	caTable(b.out, summaries)
-	fmt.Fprintln(b.out)
+	if len(summaries) > 0 {
+		caTable(b.out, summaries)
+		fmt.Fprintln(b.out)
+	}
 	growthTable(b.out, sizes)
 	return errors.Join(err, writeReport(b.out, dir, "ca", map[string]any{
 		"plan": b.plan, "versions": versions, "summary": summaries, "samples": b.samples, "sizes": sizes,

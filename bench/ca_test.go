@@ -306,3 +306,13 @@ func TestOnDisk(t *testing.T) {
 		t.Errorf("no directory: %v", err)
 	}
 }
+
+func TestUnknownPart(t *testing.T) {
+	t.Parallel()
+	plan := newCAPlan(false)
+	plan.Parts = []string{"issuance", "poetry"}
+	err := measureCA(t.Context(), plan, t.TempDir(), &bytes.Buffer{})
+	if err == nil || !strings.Contains(err.Error(), `no such part: "poetry"`) {
+		t.Errorf("poetry: %v", err)
+	}
+}

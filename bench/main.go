@@ -55,6 +55,7 @@ func main() {
 	rounds := flag.Int("rounds", leastRounds, "paired rounds; medians need at least three")
 	binary := flag.String("bollard", "", "a bollard binary; built from ./cmd/bollard if empty")
 	tools := flag.String("tools", ".tools", "directory step-ca is built into")
+	parts := flag.String("parts", strings.Join(caParts, ","), "what ca measures")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|ca|ca-full")
 		flag.PrintDefaults()
@@ -72,7 +73,7 @@ func main() {
 		exit(measure(ctx, plan, *out, os.Stdout))
 	case flag.NArg() == 1 && (set == "ca" || set == "ca-full"):
 		plan := newCAPlan(set == "ca-full")
-		plan.Rounds, plan.Bollard, plan.Tools = *rounds, *binary, *tools
+		plan.Rounds, plan.Bollard, plan.Tools, plan.Parts = *rounds, *binary, *tools, strings.Split(*parts, ",")
 		exit(measureCA(ctx, plan, *out, os.Stdout))
 	}
 	flag.Usage()
