@@ -23,10 +23,11 @@ func (c *cli) stationEnrolSecret() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(out, func(w io.Writer) {
-				fmt.Fprintf(w, "one-time secret: %s\nIt is shown this once, holds until %s and for one key; an earlier one of %s has ended.\n",
-					out.Secret, when(&out.Until), out.Identity)
-			})
+			return c.printOnce(fmt.Sprintf("the secret of %s is made, but lost", out.Identity),
+				"`bollard station enrol-secret "+out.Identity+"` makes another", out, func(w io.Writer) {
+					fmt.Fprintf(w, "one-time secret: %s\nIt is shown this once, holds until %s and for one key; an earlier one of %s has ended.\n",
+						out.Secret, when(&out.Until), out.Identity)
+				})
 		}),
 	}
 	cmd.Flags().DurationVar(&valid, "valid", 24*time.Hour, "for how long, 1m to 2160h")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -43,6 +44,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 func (c *cli) run(ctx context.Context, args []string) int {
 	root := c.root() //nolint:contextcheck // commands get ctx through cobra
+	// An operation's input crosses the socket as JSON, which would make another
+	// identity of bytes that aren't text.
+	for i, arg := range args {
+		if !utf8.ValidString(arg) {
+			return c.report(admin.Usagef("a data directory with such a name can be given as BOLLARD_DATA", "argument %d, %q, isn't UTF-8", i+1, arg))
+		}
+	}
 	root.SetArgs(args)
 	root.SetIn(c.stdin)
 	root.SetOut(c.stdout)
@@ -128,6 +136,15 @@ func explain(err error) (text, hint string, code int) {
 	}
 	// Several errors joined stand one a line.
 	return strings.ReplaceAll(e.Text, "\n", "\n  "), e.Hint, code
+}
+
+// printOnce is print for what can't be shown again: if it fails, the error says
+// what was done all the same and how to get another.
+func (c *cli) printOnce(done, another string, data any, text func(w io.Writer)) error {
+	if err := c.print(data, text); err != nil {
+		return admin.Failedf(another, "%s: %w", done, err)
+	}
+	return nil
 }
 
 // print writes data as JSON, or as the text given when --json wasn't.

@@ -40,12 +40,17 @@ func (c *cli) stationAdd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(out, func(w io.Writer) {
+			write := func(w io.Writer) {
 				fmt.Fprintf(w, "added %s, serial %s, security profile %d\n", out.Identity, out.Serial, out.Profile)
 				if out.Password != "" {
 					fmt.Fprintf(w, "password: %s\nIt is shown this once; `bollard station password %s` makes another.\n", out.Password, out.Identity)
 				}
-			})
+			}
+			if out.Password == "" {
+				return c.print(out, write)
+			}
+			return c.printOnce(fmt.Sprintf("%s was added, but its password is lost", out.Identity),
+				"`bollard station password "+out.Identity+"` makes another", out, write)
 		}),
 	}
 	f := cmd.Flags()
@@ -237,12 +242,13 @@ func (c *cli) stationPassword() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.print(out, func(w io.Writer) {
-				fmt.Fprintf(w, "the password of %s is changed\n", out.Identity)
-				if out.Password != "" {
-					fmt.Fprintf(w, "password: %s\nIt is shown this once.\n", out.Password)
-				}
-			})
+			return c.printOnce(fmt.Sprintf("the password of %s is changed, but couldn't be shown", out.Identity),
+				"`bollard station password "+out.Identity+"` makes another", out, func(w io.Writer) {
+					fmt.Fprintf(w, "the password of %s is changed\n", out.Identity)
+					if out.Password != "" {
+						fmt.Fprintf(w, "password: %s\nIt is shown this once.\n", out.Password)
+					}
+				})
 		}),
 	}
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input (hex:… for raw bytes) instead of generating one")
