@@ -21,6 +21,8 @@ type Server struct {
 	PKI       string    `json:"pki,omitempty"`
 	Status    string    `json:"status,omitempty"`
 	Admin     string    `json:"admin,omitempty"`
+	// OpenFiles is the limit of its open files; 0: unknown.
+	OpenFiles uint64 `json:"open_files,omitempty"`
 }
 
 // Status is how the server, or the data directory without one, stands.

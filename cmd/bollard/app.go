@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"bollard/admin"
@@ -150,8 +151,9 @@ func loadConfig(dir string) (*config.File, error) {
 }
 
 func noDataDirectory(dir string) error {
-	if _, err := os.Lstat(filepath.Join(dir, databaseName)); err == nil {
-		return admin.Usagef("an earlier init stopped half-way (repeat it, it says what to remove), or the file was moved away: bring it back", "%s is missing in %s, which has a database", configName, dir)
+	// What can't be looked at is no leftover.
+	if found, _ := leftovers(dir); len(found) > 0 {
+		return admin.Usagef(removeLeftovers(dir, found), "%s is missing in %s, which already has %s", configName, dir, strings.Join(found, ", "))
 	}
 	return admin.Usagef("`bollard init --data "+dir+"` makes one, or name another with --data", "there is no %s in %s", configName, dir)
 }

@@ -189,6 +189,11 @@ func (d *doctor) records(ctx context.Context, v admin.Invoker) {
 		d.add("server", verdictOK, "", "none runs in this directory")
 	}
 	d.listeners(ctx, status.Server)
+	limit := openFiles()
+	if status.Server != nil {
+		limit = status.Server.OpenFiles
+	}
+	d.descriptors(limit, status.Stations)
 	d.clock(status.Newest)
 	state, err := admin.Call[admin.VerifyLedger, admin.LedgerState](ctx, v, "ledger.verify", admin.VerifyLedger{})
 	if err != nil {
@@ -204,6 +209,37 @@ func (d *doctor) records(ctx context.Context, v admin.Invoker) {
 	d.restored(ctx, v)
 	d.authority(ctx, v)
 	d.expiring(ctx, v)
+}
+
+// Descriptors: each session has two sockets, and the lobby, the database and
+// the rest want some. Below fewFiles even a small fleet is at risk when all of
+// it reconnects.
+const (
+	filesPerStation = 2
+	filesBeside     = 1024
+	fewFiles        = 4096
+)
+
+// openFiles is this process's limit; 0: unknown. Go has raised it as far as
+// the system lets it.
+func openFiles() uint64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	return limit.Cur
+}
+
+func (d *doctor) descriptors(limit uint64, stations int) {
+	wanted := max(fewFiles, filesPerStation*uint64(stations)+filesBeside)
+	switch {
+	case limit == 0:
+	case limit < wanted:
+		d.add("open files", verdictWarn, fmt.Sprintf("raise the limit for the server: LimitNOFILE=%d in its systemd unit, or `ulimit -n %d` before it starts", wanted, wanted),
+			"at most %d may be open: each connected station takes %d", limit, filesPerStation)
+	default:
+		d.add("open files", verdictOK, "", "at most %d, enough for %d stations", limit, stations)
+	}
 }
 
 func (d *doctor) clock(newest *time.Time) {

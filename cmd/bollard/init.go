@@ -256,29 +256,44 @@ func makeDir(dir string) error {
 	return checkPrivate(dir)
 }
 
-// refuseUsed keeps init from touching what exists, and says what a crash left.
-func refuseUsed(dir string) error {
+// leftovers are what init makes and finds in dir, in the order it is told.
+func leftovers(dir string) ([]string, error) {
 	var found []string
-	for _, name := range []string{configName, databaseName, keysName, sealName} {
+	for _, name := range []string{configName, databaseName, databaseName + "-wal", databaseName + "-shm", keysName, sealName} {
 		switch _, err := os.Lstat(filepath.Join(dir, name)); {
 		case err == nil:
 			found = append(found, name)
 		case !errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("couldn't look into the data directory: %w", err)
+			return nil, fmt.Errorf("couldn't look into the data directory: %w", err)
 		}
 	}
+	return found, nil
+}
+
+// removeLeftovers is the advice for a directory without a configuration. All
+// files of the database go together: a new one must not meet an old log.
+func removeLeftovers(dir string, found []string) string {
+	var paths []string
+	for _, name := range found {
+		paths = append(paths, filepath.Join(dir, name))
+	}
+	return "an earlier init stopped half-way, or " + configName + " was moved away: bring that back; if nothing was ever issued from here, remove " +
+		strings.Join(paths, " ") + " and run init again"
+}
+
+// refuseUsed keeps init from touching what exists, and says what a crash left.
+func refuseUsed(dir string) error {
+	found, err := leftovers(dir)
 	switch {
+	case err != nil:
+		return err
 	case len(found) == 0:
 		return nil
 	case found[0] == configName:
 		return admin.Refusedf("it is in use: `bollard serve --data "+dir+"` runs it; a new one needs another --data",
 			"%s already has %s: nothing was changed", dir, strings.Join(found, ", "))
 	default:
-		var paths []string
-		for _, name := range found {
-			paths = append(paths, filepath.Join(dir, name))
-		}
-		return admin.Refusedf("an earlier init stopped half-way, or "+configName+" was moved away: bring that back; if nothing was ever issued from here, remove "+strings.Join(paths, " ")+" and repeat",
+		return admin.Refusedf(removeLeftovers(dir, found),
 			"%s has no %s but already has %s: nothing was changed", dir, configName, strings.Join(found, ", "))
 	}
 }

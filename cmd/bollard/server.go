@@ -131,5 +131,5 @@ func defaultVersions(hints []config.StationHint) (map[string]ocpp.Version, error
 // describe tells server.status what runs.
 func (s *server) describe() admin.Server {
 	at := s.doors.addresses()
-	return admin.Server{Version: version(), StartedAt: s.started, OCPP: at.OCPP, PKI: at.PKI, Status: at.Status, Admin: at.Admin}
+	return admin.Server{Version: version(), StartedAt: s.started, OCPP: at.OCPP, PKI: at.PKI, Status: at.Status, Admin: at.Admin, OpenFiles: openFiles()}
 }
