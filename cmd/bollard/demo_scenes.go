@@ -161,13 +161,9 @@ func (d *demo) raise(ctx context.Context) ([]string, error) {
 		if !ok || cert.Leaf.Subject.CommonName != p.serial || len(cert.Leaf.Subject.Organization) != 1 || cert.Leaf.Subject.Organization[0] != demoOrganisation {
 			return seen, fmt.Errorf("the certificate of %s does not name it", p.identity)
 		}
-		recorded, err := call[admin.StationRef, admin.StationDetail](ctx, d.cli, "station.show", admin.StationRef{Identity: p.identity})
+		presented, err := d.awaitShown(ctx, p)
 		if err != nil {
 			return seen, err
-		}
-		presented := p.station.State().Presented
-		if recorded.Session == nil || recorded.Session.Profile != 3 || recorded.Certificate == nil || !strings.HasSuffix(recorded.Certificate.Serial, presented) {
-			return seen, fmt.Errorf("%s is another one to the operator: %+v", p.identity, recorded.Session)
 		}
 		seen = append(seen, fmt.Sprintf("%s: TLS client certificate CN=%s, O=%s, serial %s", p.identity, cert.Leaf.Subject.CommonName, demoOrganisation, presented))
 	}
@@ -202,6 +198,33 @@ func (d *demo) charge(ctx context.Context) ([]string, error) {
 	}
 	return seen, nil
 }
+
+// awaitShown waits until the operator sees the station as it sees itself, and
+// returns its certificate's serial. The station knows of its session a moment
+// before `station show` does, and may come back once more meanwhile.
+func (d *demo) awaitShown(ctx context.Context, p *player) (string, error) {
+	for deadline := time.Now().Add(showPatience); ; {
+		recorded, err := call[admin.StationRef, admin.StationDetail](ctx, d.cli, "station.show", admin.StationRef{Identity: p.identity})
+		if err != nil {
+			return "", err
+		}
+		presented := p.station.State().Presented
+		if recorded.Session != nil && recorded.Session.Profile == 3 && recorded.Certificate != nil && presented != "" && strings.HasSuffix(recorded.Certificate.Serial, presented) {
+			return presented, nil
+		}
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("%s is another one to the operator: %+v", p.identity, recorded.Session)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
+}
+
+// showPatience bounds the wait for what `station show` says.
+const showPatience = 10 * time.Second
 
 type object = map[string]any
 
