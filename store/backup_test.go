@@ -3,6 +3,7 @@ package store_test
 import (
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,8 +36,9 @@ func crlNumber(t *testing.T, s *store.Store, issuer string) int64 {
 // where backups are restored again and again, older after newer.
 func TestCRLNumbersRiseOverRestores(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	clock := func() time.Time { return now }
+	start := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	var passed atomic.Int64 // the writers read the clock in goroutines of their own
+	clock := func() time.Time { return start.Add(time.Duration(passed.Load())) }
 	dir := t.TempDir()
 	s := openAt(t, filepath.Join(dir, "0.db"), clock)
 	crlNumber(t, s, "busy")
@@ -59,7 +61,8 @@ func TestCRLNumbersRiseOverRestores(t *testing.T) {
 	}
 	use(s)
 	for i, from := range []string{"oldest", "between", "oldest", "between"} {
-		now = now.Add(5 * time.Second)
+		passed.Add(int64(5 * time.Second))
+		now := clock()
 		path := filepath.Join(dir, string(rune('a'+i))+".db")
 		data, err := os.ReadFile(filepath.Join(dir, from+".db"))
 		if err != nil {
