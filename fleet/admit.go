@@ -142,7 +142,7 @@ func (s *Service) equalWork(ctx context.Context, claim Claim) error {
 	slowly := s.budget.over(key, claim.Source)
 	s.budget.failed(key, claim.Source)
 	if _, err := s.secrets.verify(ctx, key, nil, claim.Basic.Password, slowly); err != nil {
-		return s.busy(claim, err)
+		return s.busy(err)
 	}
 	return nil
 }
@@ -151,7 +151,7 @@ func (s *Service) admitBasic(ctx context.Context, claim Claim, st Station, profi
 	key := keyOf(&st)
 	right, err := s.secrets.verify(ctx, key, st.Password, claim.Basic.Password, s.budget.over(key, claim.Source))
 	if err != nil {
-		return Admission{}, s.busy(claim, err)
+		return Admission{}, s.busy(err)
 	}
 	// While a password change is undecided the new one is as good (A01; the gap
 	// when the answer to the change was lost).
@@ -159,7 +159,7 @@ func (s *Service) admitBasic(ctx context.Context, claim Claim, st Station, profi
 	if !right && st.Pending != nil {
 		renewed, err = s.secrets.verify(ctx, key, &st.Pending.Credential, claim.Basic.Password, false)
 		if err != nil {
-			return Admission{}, s.busy(claim, err)
+			return Admission{}, s.busy(err)
 		}
 		right = renewed
 	}
@@ -202,7 +202,7 @@ func (s *Service) admitCertificate(ctx context.Context, claim Claim, st Station,
 	return Admission{Station: st, Profile: 3, Leaf: presented.cert, Factory: v.factory, Notes: v.notes}, nil
 }
 
-func (s *Service) busy(claim Claim, err error) error {
+func (s *Service) busy(err error) error {
 	if !errors.Is(err, errBusy) {
 		return err // the claim's context ended
 	}

@@ -41,7 +41,7 @@ func (s *Service) Adopted(ctx context.Context, claim Claim, adm Admission, accep
 	// Nothing is known of how it was made, so it counts as a passphrase.
 	credential, err := s.secrets.newCredential(ctx, kindHuman, claim.Basic.Password, s.clock())
 	if errors.Is(err, errBusy) {
-		return Admission{}, s.busy(claim, errBusy)
+		return Admission{}, s.busy(errBusy)
 	}
 	if err != nil {
 		return Admission{}, err

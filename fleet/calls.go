@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -76,7 +75,7 @@ func getVariables(ctx context.Context, sess Session, component ocpp.Component, n
 		return nil, err
 	}
 	var result ocpp.GetVariablesResponse
-	if err := ocpp.DecodeStrict(json.RawMessage(answer), &result); err != nil {
+	if err := ocpp.DecodeStrict(answer, &result); err != nil {
 		return nil, fmt.Errorf("couldn't read the station's answer to GetVariables: %w", err)
 	}
 	out := map[string]string{}

@@ -120,7 +120,7 @@ func (s *Service) fillSlot(ctx context.Context, sit *situation, profile int, use
 			data.OCPPInterface = in
 		}
 	}
-	refused := error(errors.New("station has no slot that isn't in use"))
+	refused := errors.New("station has no slot that isn't in use")
 	for _, slot := range freeSlots(sit.plan.Slot, used, active) {
 		plan, err := s.store.UpdatePlan(ctx, sit.l.key, func(p *Plan) ([]ledger.Event, error) {
 			p.Slot, p.SlotProfile = slot, profile

@@ -225,7 +225,7 @@ func (s *Service) endUsing(rec ca.Record, fate string) int {
 		return "certificate " + rec.Serial + " " + fate, adm.Leaf != nil && bytes.Equal(adm.Leaf.Raw, rec.DER)
 	})
 	if n > 0 {
-		s.log.Info("session ended: its certificate "+fate, slog.String("station", rec.Station), slog.String("serial", rec.Serial))
+		s.log.Info("session ended for its certificate", slog.String("station", rec.Station), slog.String("serial", rec.Serial), slog.String("reason", fate))
 	}
 	return n
 }

@@ -156,12 +156,12 @@ func (s *Service) advance(ctx context.Context, sess Session, order *Order) (outc
 	}
 	if err != nil {
 		if permanent(err) {
-			return s.close(ctx, &now, OrderRejected, "couldn't issue: "+err.Error())
+			return s.close(ctx, &now, "couldn't issue: "+err.Error())
 		}
 		return retryIssue, fmt.Sprintf("couldn't issue the certificate, it is tried again: %v", err)
 	}
 	if issued.State != ca.StateIssued {
-		return s.close(ctx, &now, OrderRejected, fmt.Sprintf("certificate %s was %s before it was delivered", issued.Serial, issued.State))
+		return s.close(ctx, &now, fmt.Sprintf("certificate %s was %s before it was delivered", issued.Serial, issued.State))
 	}
 	// 2. The order knows it.
 	if now.State != OrderIssued || now.Serial != issued.Serial {
@@ -207,21 +207,19 @@ func permanent(err error) bool {
 	return errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ErrUnknownStation) || errors.As(err, &csr) || errors.As(err, &lint)
 }
 
-func (s *Service) close(ctx context.Context, order *Order, state OrderState, reason string) (outcome, string) {
+func (s *Service) close(ctx context.Context, order *Order, reason string) (outcome, string) {
 	_, err := s.store.UpdateOrder(ctx, order.ID, func(o *Order) ([]ledger.Event, error) {
 		if !open(o) {
 			return nil, nil
 		}
-		return s.move(o, state, reason, "bollard"), nil
+		return s.move(o, OrderRejected, reason, "bollard"), nil
 	})
 	if err != nil {
 		return retryIssue, fmt.Sprintf("couldn't record the end of a certificate order: %v", err)
 	}
-	if state == OrderRejected {
-		s.log.Error("certificate order ended without a certificate in use", slog.String("station", order.Station),
-			slog.String("order", order.ID), slog.String("serial", order.Serial), slog.String("reason", reason))
-		s.note(ctx, order.Station, reason)
-	}
+	s.log.Error("certificate order ended without a certificate in use", slog.String("station", order.Station),
+		slog.String("order", order.ID), slog.String("serial", order.Serial), slog.String("reason", reason))
+	s.note(ctx, order.Station, reason)
 	return finished, reason
 }
 
@@ -230,12 +228,12 @@ func (s *Service) close(ctx context.Context, order *Order, state OrderState, rea
 func (s *Service) deliver(ctx context.Context, sess Session, order *Order, issued *ca.Issued) (outcome, string) {
 	action, payload, err := signedMessage(order, issued)
 	if err != nil {
-		return s.close(ctx, order, OrderRejected, err.Error())
+		return s.close(ctx, order, err.Error())
 	}
 	if reason, err := s.chainTooLong(ctx, order, payload); err != nil {
 		return retryDelivery, err.Error()
 	} else if reason != "" {
-		return s.close(ctx, order, OrderRejected, reason)
+		return s.close(ctx, order, reason)
 	}
 	failpoint.Hit("fleet.before-deliver")
 	answer, err := sess.Call(ctx, action, payload)
@@ -245,7 +243,7 @@ func (s *Service) deliver(ctx context.Context, sess Session, order *Order, issue
 	var failure *ocpp.CallFailure
 	switch {
 	case errors.As(err, &failure) && failure.Code != ocpp.InternalError && failure.Code != ocpp.GenericError:
-		return s.close(ctx, order, OrderRejected, "station can't take certificates: it answered "+capped(string(failure.Code)))
+		return s.close(ctx, order, "station can't take certificates: it answered "+capped(string(failure.Code)))
 	case err != nil:
 		return retryDelivery, fmt.Sprintf("couldn't deliver the certificate: %v", err)
 	}
@@ -263,7 +261,7 @@ func (s *Service) deliver(ctx context.Context, sess Session, order *Order, issue
 		if status.StatusInfo != nil {
 			reason += ": " + fmt.Sprintf("%.20q", status.StatusInfo.ReasonCode)
 		}
-		return s.close(ctx, order, OrderRejected, reason)
+		return s.close(ctx, order, reason)
 	}
 	return s.delivered(ctx, order)
 }

@@ -380,7 +380,7 @@ func TestCertificateWithoutOrderEntryIsFound(t *testing.T) { // crash between ce
 		t.Fatal(err)
 	}
 	r.restart()
-	s = r.open(r.admit(c), ocpp.V16)
+	r.open(r.admit(c), ocpp.V16)
 	r.advance(10 * time.Second)
 	if got := r.waitOrder("CS-1", fleet.OrderDelivered); got.Serial != issued.Serial {
 		t.Errorf("delivered %s, issued before the crash was %s", got.Serial, issued.Serial)

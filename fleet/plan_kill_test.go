@@ -85,7 +85,6 @@ func TestPlanSurvivesKill(t *testing.T) { // promise 7; A01.FR.03, A05, M04, M05
 type mule struct {
 	r       *rig
 	session *fakeSession
-	taker   *taker
 }
 
 func (r *rig) write(name, text string) {

@@ -76,10 +76,10 @@ func (c *statusCache) get(ctx context.Context, key [32]byte, clock func() time.T
 	c.flights[key] = f
 	c.mu.Unlock()
 
-	until := time.Time{}
 	alone, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusPatience)
 	defer cancel()
-	f.body, until, f.err = fetch(alone)
+	body, until, err := fetch(alone)
+	f.body, f.err = body, err
 	c.mu.Lock()
 	delete(c.flights, key)
 	if f.err == nil {
