@@ -23,7 +23,7 @@ func (s *Service) boot(ctx context.Context, sess Session, m Message) (Verdict, e
 	if reason := bootSerialReason(sess.Version(), &adm, serials); reason != "" {
 		st, err := s.store.Station(ctx, keyOf(&adm.Station))
 		if err != nil || !slices.Contains(st.Warn, CheckBootSerial) {
-			return Verdict{Act: End, Reason: reason}, nil
+			return Verdict{Act: End, Reason: reason}, nil //nolint:nilerr // unknown whether it is set to warn: the check holds
 		}
 		s.log.Warn("station check failed, set to warn", slog.String("station", keyOf(&st)), slog.String("session", sess.ID()),
 			slog.String("reason", reason))
@@ -106,15 +106,20 @@ func (s *Service) learnModel(ctx context.Context, sess Session, vendor, model st
 // warned records a failed check that is set to warn, once per reason in a row.
 func (s *Service) warned(ctx context.Context, key string, check Check, reason string) {
 	mark := string(check) + ": " + reason
-	s.mu.Lock()
-	known := s.noted[key+"\x00"+string(check)] == mark
-	s.noted[key+"\x00"+string(check)] = mark
-	s.mu.Unlock()
-	if known {
+	if s.notedBefore(key+"\x00"+string(check), mark) {
 		return
 	}
 	err := s.record(ctx, ledger.Event{Kind: "check.warned", Subject: key, Actor: "station:" + key, Data: map[string]string{"notes": fact(mark)}})
 	if err != nil {
 		s.log.Warn("couldn't record a failed check", slog.String("station", key), slog.Any("err", err))
 	}
+}
+
+// notedBefore notes a text under a key and says whether it was the last one.
+func (s *Service) notedBefore(key, text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.noted[key] == text
+	s.noted[key] = text
+	return known
 }

@@ -45,7 +45,7 @@ func (s *Service) certificateRequest(ctx context.Context, sess Session, payload 
 	if sess.Security() != SecurityBollard {
 		if err := s.rememberKey(ctx, sess, &request); err != nil {
 			// The station asks again; without the record its certificate would be refused.
-			return Verdict{Act: Answer, Payload: answer(ocpp.StatusRejected, ocpp.ReasonInternalError, "try again later"), Reason: err.Error()}, nil
+			return Verdict{Act: Answer, Payload: answer(ocpp.StatusRejected, ocpp.ReasonInternalError, "try again later"), Reason: err.Error()}, nil //nolint:nilerr // the verdict carries it
 		}
 		return Verdict{Act: Pass}, nil
 	}
@@ -76,11 +76,7 @@ const tooOften = "station asks for certificates too often"
 // token; that one is told once in a row, so that a flood makes no flood of lines.
 func (s *Service) tellRefused(ctx context.Context, sess Session, reason string) {
 	key := keyOfSession(sess)
-	s.mu.Lock()
-	known := s.noted[key+"\x00csr"] == reason
-	s.noted[key+"\x00csr"] = reason
-	s.mu.Unlock()
-	if !known || reason != tooOften {
+	if known := s.notedBefore(key+"\x00csr", reason); !known || reason != tooOften {
 		s.log.Warn("certificate request refused", slog.String("station", key), slog.String("session", sess.ID()), slog.String("reason", reason))
 	}
 	s.note(ctx, key, "certificate request refused: "+reason)
@@ -96,14 +92,8 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 	invalid := func(reason string) (Order, *refusedRequest) {
 		return Order{}, &refusedRequest{ocpp.ReasonInvalidCSR, "the request was refused", reason}
 	}
-	key, now := keyOfSession(sess), s.clock()
-	s.mu.Lock()
-	left := s.csrs.left(key, now)
-	if left >= 1 {
-		s.csrs.take(key, now)
-	}
-	s.mu.Unlock()
-	if left < 1 {
+	key := keyOfSession(sess)
+	if !s.mayAsk(key) {
 		return Order{}, &refusedRequest{ocpp.ReasonUnsupportedRequest, "too many requests", tooOften}
 	}
 	switch request.CertificateType {
@@ -131,6 +121,7 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 	}
 	sum := sha256.Sum256(csr.DER)
 	hash := hex.EncodeToString(sum[:])
+	now := s.clock()
 	order, known, err := s.store.OrderByCSR(ctx, key, hash)
 	if err != nil {
 		return internal(fmt.Errorf("couldn't look for an order of this request: %w", err))
