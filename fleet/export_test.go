@@ -31,6 +31,9 @@ func BudgetEntries(s *Service, n int) int {
 // FlushRefusals writes what was refused, as Run does each second.
 func FlushRefusals(ctx context.Context, s *Service) { s.flushRefusals(ctx, false) }
 
+// FlushOverruled writes what back ends were refused, as Run does each second.
+func FlushOverruled(ctx context.Context, s *Service) { s.flushOverruled(ctx, false) }
+
 // HoldSlow takes every place where a passphrase could be hashed.
 func HoldSlow(s *Service) (release func()) {
 	for range cap(s.secrets.slots) {

@@ -24,7 +24,7 @@ const maxAskedTypes = 4
 func (s *Service) rememberKey(ctx context.Context, sess Session, request *ocpp.SignCertificateRequest) error {
 	csr, err := ca.ParseCSR([]byte(request.CSR))
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // what can't be read is the back end's to refuse
 	}
 	key, kind, hash := keyOfSession(sess), request.CertificateType, csr.Key.Hash()
 	plan, err := s.store.Plan(ctx, key)
@@ -137,6 +137,18 @@ func signedChain(payload json.RawMessage) ([]*x509.Certificate, string, error) {
 	if err := ocpp.DecodeStrict(payload, &plain); err != nil {
 		return nil, "", err
 	}
+	var both struct {
+		Chain json.RawMessage `json:"certificateChain"`
+		Cert  json.RawMessage `json:"cert"`
+		Type  json.RawMessage `json:"certificateType"`
+		Of    json.RawMessage `json:"typeOfCertificate"`
+	}
+	if err := ocpp.DecodeStrict(payload, &both); err != nil {
+		return nil, "", err
+	}
+	if both.Chain != nil && both.Cert != nil || both.Type != nil && both.Of != nil {
+		return nil, "", &ocpp.FrameError{Code: ocpp.FormatViolation, Reason: "CertificateSigned carries its certificate in two spellings"}
+	}
 	var ders [][]byte
 	for rest := []byte(plain.CertificateChain); len(ders) < maxPresented; {
 		var block *pem.Block
@@ -162,7 +174,7 @@ func signedChain(payload json.RawMessage) ([]*x509.Certificate, string, error) {
 	for _, der := range ders {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, plain.CertificateType, nil
+			return nil, plain.CertificateType, nil //nolint:nilerr // the caller refuses an empty chain by name
 		}
 		chain = append(chain, c)
 	}

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"strings"
 
-	"bollard/ledger"
 	"bollard/ocpp"
 )
 
@@ -22,6 +20,7 @@ func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 	for _, known := range []string{
 		ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionDataTransfer, ocpp.ActionCertificateSigned,
 		ocpp.ActionChangeConfiguration, ocpp.ActionSetVariables, ocpp.ActionSetNetworkProfile,
+		ocpp.ActionInstallCertificate, ocpp.ActionDeleteCertificate,
 	} {
 		if strings.EqualFold(strings.TrimSpace(action), known) {
 			action = known
@@ -41,7 +40,7 @@ func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 		return false
 	}
 	switch action {
-	case ocpp.ActionCertificateSigned:
+	case ocpp.ActionCertificateSigned, ocpp.ActionInstallCertificate, ocpp.ActionDeleteCertificate:
 		return true
 	case ocpp.ActionChangeConfiguration, ocpp.ActionDataTransfer:
 		return v == ocpp.V16
@@ -81,6 +80,10 @@ func (s *Service) Message(ctx context.Context, sess Session, m Message) Verdict 
 		v, err = s.setVariables(sess, m)
 	case m.Action == ocpp.ActionSetNetworkProfile:
 		v, err = s.setNetworkProfile(sess, m)
+	case m.Action == ocpp.ActionInstallCertificate:
+		v, err = s.installCertificate(sess, m.Payload, plainAnswer(sess))
+	case m.Action == ocpp.ActionDeleteCertificate:
+		v, err = s.deleteCertificate(ctx, sess, m.Payload, plainAnswer(sess))
 	default: // a guarded action, misspelt
 		return Verdict{Act: Refuse, Code: ocpp.NotImplemented, Reason: "action differs from a guarded one only by case or white space"}
 	}
@@ -96,17 +99,6 @@ func (s *Service) Message(ctx context.Context, sess Session, m Message) Verdict 
 		s.recordVerdict(ctx, sess, m.Action, v.Reason)
 	}
 	return v
-}
-
-// recordVerdict writes down that the back end was refused something.
-func (s *Service) recordVerdict(ctx context.Context, sess Session, action, reason string) {
-	adm := sess.Admission()
-	key := keyOf(&adm.Station)
-	err := s.record(ctx, ledger.Event{Kind: "backend.refused", Subject: key, Actor: "bollard",
-		Data: map[string]string{"action": action, "reason": fact(reason)}})
-	if err != nil {
-		s.log.Warn("couldn't record a refused back-end message", slog.String("station", key), slog.String("session", sess.ID()), slog.Any("err", err))
-	}
 }
 
 // Answered sees the answer of a watched CALL.
@@ -171,33 +163,37 @@ func (s *Service) dataTransfer(ctx context.Context, sess Session, m Message) (Ve
 	if !strings.EqualFold(strings.TrimSpace(transfer.VendorID), pncVendor) {
 		return Verdict{Act: Pass}, nil
 	}
-	inner := func() (json.RawMessage, error) {
-		var text string
-		if err := json.Unmarshal(transfer.Data, &text); err != nil {
-			return nil, &ocpp.FrameError{Code: ocpp.TypeConstraintViolation, Reason: "data of a plug & charge transfer is not a string"}
+	name, known := strings.TrimSpace(transfer.MessageID), false
+	for _, action := range wrappedActions(m.Direction) {
+		if strings.EqualFold(name, action) {
+			name, known = action, true
 		}
-		return json.RawMessage(text), nil
 	}
-	name := strings.TrimSpace(transfer.MessageID)
-	switch {
-	case m.Direction == ocpp.FromStation && strings.EqualFold(name, ocpp.ActionSignCertificate):
-		payload, err := inner()
-		if err != nil {
-			return Verdict{}, err
-		}
+	if !known {
+		return Verdict{Act: Pass}, nil
+	}
+	var text string
+	if err := json.Unmarshal(transfer.Data, &text); err != nil {
+		return Verdict{}, &ocpp.FrameError{Code: ocpp.TypeConstraintViolation, Reason: "data of a plug & charge transfer is not a string"}
+	}
+	payload := json.RawMessage(text)
+	switch name {
+	case ocpp.ActionSignCertificate:
 		return s.certificateRequest(ctx, sess, payload, WireDataTransfer, wrappedAnswer)
-	case m.Direction == ocpp.FromStation && strings.EqualFold(name, ocpp.ActionGetCertificateStatus):
-		payload, err := inner()
-		if err != nil {
-			return Verdict{}, err
-		}
+	case ocpp.ActionGetCertificateStatus:
 		return s.certificateStatus(sess, payload, wrappedStatus)
-	case m.Direction == ocpp.FromCSMS && strings.EqualFold(name, ocpp.ActionCertificateSigned):
-		payload, err := inner()
-		if err != nil {
-			return Verdict{}, err
-		}
-		return s.certificateSigned(ctx, sess, payload, wrappedAnswer)
+	case ocpp.ActionInstallCertificate:
+		return s.installCertificate(sess, payload, wrappedAnswer)
+	case ocpp.ActionDeleteCertificate:
+		return s.deleteCertificate(ctx, sess, payload, wrappedAnswer)
 	}
-	return Verdict{Act: Pass}, nil
+	return s.certificateSigned(ctx, sess, payload, wrappedAnswer)
+}
+
+// wrappedActions are the plug & charge messages Bollard looks into.
+func wrappedActions(d ocpp.Direction) []string {
+	if d == ocpp.FromStation {
+		return []string{ocpp.ActionSignCertificate, ocpp.ActionGetCertificateStatus}
+	}
+	return []string{ocpp.ActionCertificateSigned, ocpp.ActionInstallCertificate, ocpp.ActionDeleteCertificate}
 }

@@ -1,9 +1,14 @@
 package fleet
 
 import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
+	"bollard/ca"
 	"bollard/ocpp"
 )
 
@@ -103,4 +108,59 @@ func (s *Service) setNetworkProfile(sess Session, m Message) (Verdict, error) {
 	return Verdict{Act: Answer, Reason: "SetNetworkProfile: " + reason,
 		Payload: ocpp.GenericStatus{Status: ocpp.StatusRejected,
 			StatusInfo: &ocpp.StatusInfo{ReasonCode: ocpp.ReasonUnsupportedRequest, AdditionalInfo: "network profile " + lockoutReason}}}, nil
+}
+
+// installCertificate keeps the root a station checks Bollard's server
+// certificate against in Bollard's hand, where it is the authority of that
+// root: a station with room for one would lose the right one (threat C6).
+func (s *Service) installCertificate(sess Session, payload json.RawMessage, answer answerShape) (Verdict, error) {
+	var install ocpp.InstallCertificateRequest
+	if err := ocpp.DecodeStrict(payload, &install); err != nil {
+		return Verdict{}, err
+	}
+	use := strings.TrimSpace(install.CertificateType)
+	if sess.Security() != SecurityBollard || !strings.EqualFold(use, ocpp.CSMSRoot) && !strings.EqualFold(use, ocpp.CentralSystemRoot) {
+		return Verdict{Act: Pass}, nil
+	}
+	return Verdict{Act: Answer, Reason: "InstallCertificate: the roots of the server certificate are Bollard's to install: `bollard station roots`",
+		Payload: answer(ocpp.StatusRejected, ocpp.ReasonUnsupportedRequest, "CSMS root "+lockoutReason)}, nil
+}
+
+// deleteCertificate keeps the root on the station that its connection stands
+// on, in every security mode: without it the station couldn't come back (M04).
+func (s *Service) deleteCertificate(ctx context.Context, sess Session, payload json.RawMessage, answer answerShape) (Verdict, error) {
+	var remove ocpp.DeleteCertificateRequest
+	if err := ocpp.DecodeStrict(payload, &remove); err != nil {
+		return Verdict{}, err
+	}
+	refuse := func(reason string) (Verdict, error) {
+		return Verdict{Act: Answer, Reason: "DeleteCertificate: " + reason,
+			Payload: answer(ocpp.StatusFailed, ocpp.ReasonUnsupportedRequest, "certificate "+lockoutReason)}, nil
+	}
+	served, err := s.served(ctx)
+	if err != nil {
+		return refuse(err.Error())
+	}
+	for _, root := range served {
+		if mayName(remove.CertificateHashData, root, root) {
+			return refuse(fmt.Sprintf("without root %s the station couldn't check the server certificate any more", ca.SerialOf(root)))
+		}
+	}
+	next, err := s.rollover(ctx)
+	if err != nil {
+		return refuse(err.Error())
+	}
+	if next != nil && (mayName(remove.CertificateHashData, next.New, next.New) || mayName(remove.CertificateHashData, next.Cross, next.Old)) {
+		return refuse("the station needs the new root once the server certificate follows it")
+	}
+	return Verdict{Act: Pass}, nil
+}
+
+// mayName is names for a request that must not get past: by an algorithm
+// Bollard doesn't know, the serial number alone decides.
+func mayName(d ocpp.CertificateHashData, cert, issuer *x509.Certificate) bool {
+	if _, err := CertificateHashData(d.HashAlgorithm, cert, issuer); err != nil {
+		return plainHash(d).SerialNumber == plainHash(ocpp.CertificateHashData{SerialNumber: ca.SerialOf(cert)}).SerialNumber
+	}
+	return names(d, cert, issuer)
 }

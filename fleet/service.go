@@ -62,13 +62,14 @@ const (
 // Service is the fleet: it admits claims (gateway.Door), acts on security
 // messages (gateway.Guard) and serves the operator's commands.
 type Service struct {
-	cfg      Config
-	store    Store
-	log      *slog.Logger
-	base     context.Context // of work that no caller's context covers
-	secrets  *verifier
-	budget   *budget
-	refusals *refusals
+	cfg       Config
+	store     Store
+	log       *slog.Logger
+	base      context.Context // of work that no caller's context covers
+	secrets   *verifier
+	budget    *budget
+	refusals  *refusals
+	overruled *overruled
 	// after runs f once d has passed, unless stopped; tests replace it.
 	after func(d time.Duration, f func()) (stop func() bool)
 
@@ -99,15 +100,16 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, store: cfg.Store, log: cfg.Log,
-		base:     context.WithoutCancel(ctx),
-		secrets:  newVerifier(),
-		budget:   newBudget(cfg.Clock),
-		refusals: newRefusals(),
-		after:    func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
-		lives:    make(map[string]*live),
-		turns:    make(map[string]*turn),
-		csrs:     newBuckets(csrBurst, csrRefill),
-		noted:    make(map[string]string),
+		base:      context.WithoutCancel(ctx),
+		secrets:   newVerifier(),
+		budget:    newBudget(cfg.Clock),
+		refusals:  newRefusals(),
+		overruled: newOverruled(),
+		after:     func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
+		lives:     make(map[string]*live),
+		turns:     make(map[string]*turn),
+		csrs:      newBuckets(csrBurst, csrRefill),
+		noted:     make(map[string]string),
 	}
 	if err := s.learnSecrets(ctx); err != nil {
 		return nil, err
@@ -148,9 +150,11 @@ func (s *Service) Run(ctx context.Context) error {
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
 			s.flushRefusals(last, true)
+			s.flushOverruled(last, true)
 			return nil
 		case <-tick.C:
 			s.flushRefusals(ctx, false)
+			s.flushOverruled(ctx, false)
 			s.retrySeen(ctx)
 		case <-sweep.C:
 			s.sweep(ctx)

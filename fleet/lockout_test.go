@@ -1,0 +1,171 @@
+package fleet_test
+
+import (
+	"context"
+	"crypto/x509"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"bollard/ca"
+	"bollard/fleet"
+	"bollard/ocpp"
+)
+
+// asSent gives the ways a back end can send a certificate message: plain, and
+// for 1.6 within a DataTransfer. What -Signed carries comes here as its base.
+func asSent(t *testing.T, v ocpp.Version, action, payload string) map[string]string {
+	t.Helper()
+	ways := map[string]string{action: payload}
+	if v == ocpp.V16 {
+		ways[ocpp.ActionDataTransfer] = marshal(t, map[string]any{"vendorId": "org.openchargealliance.iso15118pnc", "messageId": action, "data": payload})
+	}
+	return ways
+}
+
+// The root a station's connection stands on is deleted by no back end, however
+// it names it (promise 4, threat C6, M04).
+func TestBackEndCannotDeleteTheRootInUse(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	adm := r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"})))
+	root := r.auth.Roots(ca.KindCSMS)[0]
+	next, other := newMaker(t, r.clock()), newMaker(t, r.clock())
+	other.cert = other.sign(other.cert, other.key) // under a serial number of its own
+	cross := r.crossed(next)
+	hash := func(algorithm string, cert, issuer *x509.Certificate) ocpp.CertificateHashData {
+		d, err := fleet.CertificateHashData(algorithm, cert, issuer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	type test struct {
+		data ocpp.CertificateHashData
+		kept bool
+	}
+	tests := map[string]test{
+		"SHA256": {hash("SHA256", root, root), true}, "SHA384": {hash("SHA384", root, root), true}, "SHA512": {hash("SHA512", root, root), true},
+		"another root": {hash("SHA256", other.cert, other.cert), false},
+		"next root":    {hash("SHA384", next.cert, next.cert), true},
+		"cross-signed": {hash("SHA256", cross, root), true},
+	}
+	upper := hash("SHA256", root, root)
+	upper.HashAlgorithm, upper.IssuerNameHash = "sha256", strings.ToUpper(upper.IssuerNameHash)
+	upper.IssuerKeyHash, upper.SerialNumber = strings.ToUpper(upper.IssuerKeyHash), strings.ToUpper(upper.SerialNumber)
+	tests["upper case"] = test{upper, true}
+	zeros := hash("SHA256", root, root)
+	zeros.SerialNumber = " 000" + zeros.SerialNumber
+	tests["leading zeros"] = test{zeros, true}
+	wrong := hash("SHA256", root, root)
+	wrong.IssuerKeyHash = strings.Repeat("0", 64)
+	tests["one hash wrong"] = test{wrong, true}
+	odd := hash("SHA256", root, root)
+	odd.HashAlgorithm = "SHA-1"
+	tests["unknown algorithm"] = test{odd, true}
+	serial := hash("SHA256", root, root)
+	serial.SerialNumber = "1f"
+	tests["another serial"] = test{serial, false}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			for _, v := range []ocpp.Version{ocpp.V16, ocpp.V201, ocpp.V21} {
+				for _, mode := range []fleet.SecurityMode{fleet.SecurityBollard, fleet.SecurityBackend, fleet.SecurityObserve} {
+					s := r.openWith(adm, v, mode, nil)
+					for action, payload := range asSent(t, v, ocpp.ActionDeleteCertificate, marshal(t, ocpp.DeleteCertificateRequest{CertificateHashData: tt.data})) {
+						got := s.judge(ocpp.FromCSMS, action, payload)
+						if tt.kept && (got.Act != fleet.Answer || !strings.Contains(status(got), "Failed")) || !tt.kept && got.Act != fleet.Pass {
+							t.Errorf("%s %s %s: %+v, kept %v", v, mode, action, got, tt.kept)
+						}
+					}
+					s.close()
+				}
+			}
+		})
+	}
+}
+
+// crossed has a root change under way to the maker's root.
+func (r *rig) crossed(next *maker) *x509.Certificate {
+	r.t.Helper()
+	old := r.auth.Roots(ca.KindCSMS)[0]
+	cross := *next.cert
+	cross.RawIssuer, cross.Issuer = old.RawSubject, old.Subject
+	r.rollover = func(context.Context) (*fleet.Rollover, error) {
+		return &fleet.Rollover{New: next.cert, Cross: &cross, Old: old}, nil
+	}
+	r.start()
+	return &cross
+}
+
+// Where Bollard is the authority of the server certificate, its root comes from
+// Bollard alone; other uses pass.
+func TestBackEndCannotInstallTheCSMSRoot(t *testing.T) { // threat C6, M05
+	t.Parallel()
+	r := newRig(t)
+	adm := r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"})))
+	for use, ours := range map[string]bool{
+		"CSMSRootCertificate": true, "CentralSystemRootCertificate": true, "csmsrootcertificate": true, " CSMSRootCertificate": true,
+		"ManufacturerRootCertificate": false, "V2GRootCertificate": false, "MORootCertificate": false, "OEMRootCertificate": false,
+	} {
+		for _, v := range []ocpp.Version{ocpp.V16, ocpp.V201, ocpp.V21} {
+			for _, mode := range []fleet.SecurityMode{fleet.SecurityBollard, fleet.SecurityBackend, fleet.SecurityObserve} {
+				s := r.openWith(adm, v, mode, nil)
+				for action, payload := range asSent(t, v, ocpp.ActionInstallCertificate, marshal(t, ocpp.InstallCertificateRequest{CertificateType: use, Certificate: "x"})) {
+					got := s.judge(ocpp.FromCSMS, action, payload)
+					refused := ours && mode == fleet.SecurityBollard
+					if refused && (got.Act != fleet.Answer || !strings.Contains(status(got), "Rejected")) || !refused && got.Act != fleet.Pass {
+						t.Errorf("%s %s %s %q: %+v", v, mode, action, use, got)
+					}
+				}
+				s.close()
+			}
+		}
+	}
+}
+
+// A back end that goes on and on costs an entry now and then, not one each;
+// nothing is lost from the count.
+func TestRefusedBackEndMessagesAreCounted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s, _ := r.basic("CS-1", ocpp.V16, nil)
+	const change = `{"key":"AuthorizationKey","value":"1"}`
+	hour := func(perMinute int) {
+		for range 60 {
+			for range perMinute {
+				s.judge(ocpp.FromCSMS, "ChangeConfiguration", change)
+			}
+			r.advance(time.Minute)
+			fleet.FlushOverruled(t.Context(), r.svc)
+		}
+	}
+	total := func() (entries, n int) {
+		for _, e := range r.events("backend.refused") {
+			count, err := strconv.Atoi(e.Data["count"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries, n = entries+1, n+count
+		}
+		return entries, n
+	}
+	hour(100)
+	if entries, n := total(); entries < 3 || entries > 8 || n < 3000 {
+		t.Errorf("%d entries for %d of 6000 messages", entries, n)
+	}
+	s.judge(ocpp.FromCSMS, "CertificateSigned", `{"certificateChain":"x"}`)
+	if before, _ := total(); before < 4 {
+		t.Error("another action's first refusal waits")
+	}
+	hour(0)
+	hour(0)
+	before, n := total()
+	if n != 6001 {
+		t.Errorf("%d of 6001 messages counted", n)
+	}
+	s.judge(ocpp.FromCSMS, "ChangeConfiguration", change)
+	if after, _ := total(); after != before+1 {
+		t.Error("first refusal after a quiet hour waits")
+	}
+}
