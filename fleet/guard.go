@@ -83,7 +83,7 @@ func (s *Service) Message(ctx context.Context, sess Session, m Message) Verdict 
 	case m.Action == ocpp.ActionInstallCertificate:
 		v, err = s.installCertificate(sess, m.Payload, plainAnswer(sess))
 	case m.Action == ocpp.ActionDeleteCertificate:
-		v, err = s.deleteCertificate(ctx, sess, m.Payload, plainAnswer(sess))
+		v, err = s.deleteCertificate(ctx, m.Payload, plainAnswer(sess))
 	default: // a guarded action, misspelt
 		return Verdict{Act: Refuse, Code: ocpp.NotImplemented, Reason: "action differs from a guarded one only by case or white space"}
 	}
@@ -185,7 +185,7 @@ func (s *Service) dataTransfer(ctx context.Context, sess Session, m Message) (Ve
 	case ocpp.ActionInstallCertificate:
 		return s.installCertificate(sess, payload, wrappedAnswer)
 	case ocpp.ActionDeleteCertificate:
-		return s.deleteCertificate(ctx, sess, payload, wrappedAnswer)
+		return s.deleteCertificate(ctx, payload, wrappedAnswer)
 	}
 	return s.certificateSigned(ctx, sess, payload, wrappedAnswer)
 }

@@ -128,7 +128,7 @@ func (s *Service) installCertificate(sess Session, payload json.RawMessage, answ
 
 // deleteCertificate keeps the root on the station that its connection stands
 // on, in every security mode: without it the station couldn't come back (M04).
-func (s *Service) deleteCertificate(ctx context.Context, sess Session, payload json.RawMessage, answer answerShape) (Verdict, error) {
+func (s *Service) deleteCertificate(ctx context.Context, payload json.RawMessage, answer answerShape) (Verdict, error) {
 	var remove ocpp.DeleteCertificateRequest
 	if err := ocpp.DecodeStrict(payload, &remove); err != nil {
 		return Verdict{}, err
