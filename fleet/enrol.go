@@ -133,6 +133,9 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 	if err := checkFacts(&st); err != nil {
 		return Enrolled{}, err
 	}
+	if strings.Contains(id.Name, ":") && (e.Profile < 3 || e.Password != nil) {
+		return Enrolled{}, fmt.Errorf("identity %q: a colon ends the user name in HTTP Basic (RFC 7617 §2), so this station can never use a password: enrol it for profile 3 without one", capped(e.Identity))
+	}
 	if err := taken.check(&st); err != nil {
 		return Enrolled{}, err
 	}
