@@ -23,7 +23,7 @@ func (s *Service) adopting(claim Claim, st *Station, profile int) (adm Admission
 		return Admission{}, "user name is not the identity in the URL (A00.FR.204)"
 	case len(claim.Basic.Password) == 0 || len(claim.Basic.Password) > maxPassword:
 		return Admission{}, fmt.Sprintf("password has %d bytes: 1 to %d can be adopted", len(claim.Basic.Password), maxPassword)
-	case s.budget.over(keyOf(st), claim.Source):
+	case s.budget.spent(keyOf(st), claim.Source):
 		return Admission{}, "too many wrong passwords: the back end isn't asked about another yet"
 	}
 	return adm, ""

@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -82,6 +83,26 @@ func TestAdoptionGuessesAreBounded(t *testing.T) {
 			return
 		}
 		if _, err := r.svc.Adopted(t.Context(), c, adm, false); err == nil {
+			t.Fatal("a refused password was adopted")
+		}
+	}
+	t.Error("1000 guesses went to the back end")
+}
+
+// A stranger's guesses must not keep the station from being adopted.
+func TestAdoptionWithAStrangerGuessing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1", NoPassword: true})
+	guess := adoptable(withPassword(claim(t, "CS-1"), "a guess"), true)
+	guess.Source = netip.MustParseAddr("203.0.113.66")
+	for range 1000 {
+		adm, err := r.svc.Admit(t.Context(), guess)
+		if err != nil {
+			r.admit(adoptable(withPassword(claim(t, "CS-1"), "known to the back end"), true))
+			return
+		}
+		if _, err := r.svc.Adopted(t.Context(), guess, adm, false); err == nil {
 			t.Fatal("a refused password was adopted")
 		}
 	}

@@ -54,6 +54,16 @@ func (b *budget) over(identity string, source netip.Addr) bool {
 	return b.identities.left(identity, now) < 1 || b.sources.left(sourceKey(source), now) < 1
 }
 
+// spent says whether both are without a token. Where over budget means refused,
+// one alone doesn't count: a stranger's wrong passwords for a station, or the
+// wrong ones of others behind its address, must not keep it out.
+func (b *budget) spent(identity string, source netip.Addr) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.clock()
+	return b.identities.left(identity, now) < 1 && b.sources.left(sourceKey(source), now) < 1
+}
+
 // sourceKey folds an IPv6 address to its /64, which is what one host controls.
 func sourceKey(a netip.Addr) string {
 	a = a.Unmap()
