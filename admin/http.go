@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"bollard/internal/crowd"
 )
 
 // Condition is one thing looked at by the readiness probe.
@@ -76,8 +78,16 @@ func refuseForeignOrigin(next http.Handler) http.Handler {
 	})
 }
 
+// Open connections of a plain HTTP surface: of one source address, behind which
+// a whole private network may be, and of all together.
+const (
+	maxOpenPerSource = 256
+	maxOpen          = 1024
+)
+
 // ServeHTTP serves a small plain HTTP surface until ctx ends, then waits at
-// most the drain time for running requests.
+// most the drain time for running requests. Connections beyond what it serves
+// at once are closed.
 func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler, drain time.Duration, log *slog.Logger) error {
 	return serveHTTP(ctx, &http.Server{
 		Handler:           h,
@@ -87,5 +97,5 @@ func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler, drain time.D
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}, l, drain)
+	}, crowd.Limit(l, maxOpenPerSource, maxOpen), drain)
 }

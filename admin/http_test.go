@@ -95,3 +95,36 @@ func TestServeHTTPEndsWithItsContext(t *testing.T) {
 		t.Error("the listener is still open")
 	}
 }
+
+// One source can't have all connections of the listener.
+func TestServeHTTPBoundsASource(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- admin.ServeHTTP(ctx, l, monitor(), time.Second, slog.New(slog.DiscardHandler)) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	refused := 0
+	for range 300 {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if n, _ := conn.Read(make([]byte, 64)); n == 0 {
+			refused++
+		}
+	}
+	if refused != 300-256 {
+		t.Errorf("%d of 300 connections were refused", refused)
+	}
+}

@@ -9,9 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
+
+	"bollard/internal/crowd"
 )
 
 // Listener is the TLS door in front of a handler.
@@ -53,7 +54,7 @@ func (l Listener) Serve(ctx context.Context) error {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- server.ServeTLS(&crowd{Listener: l.Net, most: l.PerSource, open: map[netip.Addr]int{}}, "", "")
+		ended <- server.ServeTLS(crowd.Limit(l.Net, l.PerSource, maxOpen), "", "")
 	}()
 	select {
 	case err := <-ended:
@@ -107,72 +108,4 @@ func (l Listener) tls() *tls.Config {
 		return current, nil
 	}
 	return outer
-}
-
-// crowd turns connections away that are too many: from one source, or at all.
-type crowd struct {
-	net.Listener
-	most int
-
-	mu    sync.Mutex
-	total int
-	open  map[netip.Addr]int
-}
-
-// Accept returns the next connection there is room for.
-func (c *crowd) Accept() (net.Conn, error) {
-	for {
-		conn, err := c.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		from := sourceOf(conn.RemoteAddr())
-		c.mu.Lock()
-		room := c.total < maxOpen && c.open[from] < c.most
-		if room {
-			c.total++
-			c.open[from]++
-		}
-		c.mu.Unlock()
-		if room {
-			return &visitor{Conn: conn, leave: sync.OnceFunc(func() { c.leave(from) })}, nil
-		}
-		_ = conn.Close()
-	}
-}
-
-func (c *crowd) leave(from netip.Addr) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.total--
-	if c.open[from]--; c.open[from] == 0 {
-		delete(c.open, from)
-	}
-}
-
-// sourceOf is the address a peer is counted by: an IPv6 host has its whole /64.
-func sourceOf(addr net.Addr) netip.Addr {
-	ap, err := netip.ParseAddrPort(addr.String())
-	if err != nil {
-		return netip.Addr{}
-	}
-	a := ap.Addr().Unmap().WithZone("")
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return a
-}
-
-// visitor is a connection that counts until it is closed.
-type visitor struct {
-	net.Conn
-	leave func()
-}
-
-// Close closes and makes room.
-func (v *visitor) Close() error {
-	v.leave()
-	return v.Conn.Close()
 }

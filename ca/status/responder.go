@@ -232,6 +232,14 @@ const batch = 64
 // Refresh signs what is missing or due: revocation lists first, then an OCSP
 // response for each active certificate, in batches.
 func (s *Server) Refresh(ctx context.Context) error {
+	err := s.refresh(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = err
+	return err
+}
+
+func (s *Server) refresh(ctx context.Context) error {
 	now, err := s.now()
 	if err != nil {
 		return err

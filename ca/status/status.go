@@ -69,6 +69,7 @@ type Server struct {
 	responses map[responseID]*response
 	epoch     uint64    // counts revocations: a status read before one isn't kept after it
 	newest    time.Time // the clock was here already
+	fault     error     // of the newest Refresh
 }
 
 var errClock = errors.New("the clock went back")
@@ -148,6 +149,13 @@ func (s *Server) wakeUp() {
 	}
 }
 
+// Fault is why answers couldn't be signed anew the last time, nil if they were.
+func (s *Server) Fault() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.fault
+}
+
 // now is the clock's time, or errClock if it went back.
 func (s *Server) now() (time.Time, error) {
 	now := s.clock().UTC()
@@ -170,12 +178,14 @@ func (s *Server) now() (time.Time, error) {
 // time is over, until the context ends. Trouble is logged; what is there is
 // served until its nextUpdate.
 func (s *Server) Run(ctx context.Context) error {
-	const often = 10 * time.Minute
+	const often, afterFault = 10 * time.Minute, time.Minute
 	for {
+		pause := often
 		if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("certificate status not refreshed", "err", err)
+			pause = afterFault
 		}
-		timer := time.NewTimer(often)
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 			timer.Stop()

@@ -547,3 +547,19 @@ func TestSignerThatIsNotRenewed(t *testing.T) {
 		t.Errorf("expired signer: %v", err)
 	}
 }
+
+// What keeps answers from being signed anew shows until it is over.
+func TestFault(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.issue(t)
+	r.front.frozen.Store(true)
+	if err := r.status.Refresh(t.Context()); err == nil || r.status.Fault() == nil {
+		t.Errorf("refreshed without a key: %v, fault %v", err, r.status.Fault())
+	}
+	r.front.frozen.Store(false)
+	r.advance(time.Minute) // past the pause after a failure
+	if err := r.status.Refresh(t.Context()); err != nil || r.status.Fault() != nil {
+		t.Errorf("with the key back: %v, fault %v", err, r.status.Fault())
+	}
+}

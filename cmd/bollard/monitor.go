@@ -56,6 +56,7 @@ func (s *server) probe(ctx context.Context) []admin.Condition {
 		condition("recording", true, s.store.SetSecret(ctx, "probe", []byte{1})), // a real write: a full disk is seen
 		condition("signer", true, s.authority.CheckKeys(ctx)),
 		condition("clock", true, s.authority.CheckClock(ctx)),
+		condition("status", true, s.status.Fault()),
 	}
 	backends := *s.backends.Load()
 	faults := make([]error, len(backends))

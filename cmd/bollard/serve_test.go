@@ -150,7 +150,7 @@ func TestServe(t *testing.T) {
 		Ready      bool
 		Conditions []admin.Condition
 	}
-	if err := json.Unmarshal(body, &ready); err != nil || status != 200 || !ready.Ready || len(ready.Conditions) != 6 {
+	if err := json.Unmarshal(body, &ready); err != nil || status != 200 || !ready.Ready || len(ready.Conditions) != 7 {
 		t.Errorf("readyz: %d %s, %v", status, body, err)
 	}
 	for _, c := range ready.Conditions {
@@ -158,7 +158,7 @@ func TestServe(t *testing.T) {
 			t.Errorf("readyz: %+v", c)
 		}
 	}
-	if _, body := get(t, "http://"+r.at.Admin+"/metrics"); !strings.Contains(string(body), "bollard_build_info{") || !strings.Contains(string(body), "go_goroutines") {
+	if _, body := get(t, "http://"+r.at.Admin+"/metrics"); !strings.Contains(string(body), "bollard_build_info{") || !strings.Contains(string(body), "bollard_status_fault 0") || !strings.Contains(string(body), "go_goroutines") {
 		t.Errorf("metrics: %.500s", body)
 	}
 

@@ -39,6 +39,14 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	if s.status, err = status.New(status.Config{Authority: a.authority, Clock: time.Now, Log: a.log}); err != nil {
 		return nil, err
 	}
+	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "bollard_status_fault", Help: "1 if OCSP responses or revocation lists couldn't be signed anew the last time.",
+	}, func() float64 {
+		if s.status.Fault() != nil {
+			return 1
+		}
+		return 0
+	}))
 	if err := a.attachStatus(s.status); err != nil {
 		return nil, err
 	}
