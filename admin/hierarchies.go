@@ -14,6 +14,8 @@ import (
 type Rollover struct {
 	Kind string `json:"kind"`
 	Step string `json:"step"` // show, start, switch, finish
+	// Force finishes though stations are left that don't have the new root.
+	Force bool `json:"force,omitempty"`
 }
 
 // RolloverState is how far a root change is.
@@ -24,6 +26,10 @@ type RolloverState struct {
 	At         *time.Time `json:"at,omitempty"`
 	Roots      string     `json:"roots"`           // PEM: trusted roots, the served one first
 	Cross      string     `json:"cross,omitempty"` // PEM: the new root certified by the old one
+	// While the csms root changes: stations that reported the new root, and the
+	// identities of those that haven't.
+	Moved   int      `json:"moved,omitempty"`
+	Waiting []string `json:"waiting,omitempty"`
 }
 
 // RolloverSteps are what Rollover.Step may be.
@@ -60,7 +66,9 @@ func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState
 	case "switch":
 		_, err = o.cfg.Authority.SwitchRollover(ctx, kind, Actor(ctx))
 	case "finish":
-		_, err = o.cfg.Authority.FinishRollover(ctx, kind, Actor(ctx))
+		if err = o.mayFinish(ctx, kind, in.Force); err == nil {
+			_, err = o.cfg.Authority.FinishRollover(ctx, kind, Actor(ctx))
+		}
 	default:
 		return RolloverState{}, Usagef("steps are "+strings.Join(RolloverSteps(), ", "), "a root change has no step %q", in.Step)
 	}
@@ -78,5 +86,22 @@ func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState
 	if cross := o.cfg.Authority.CrossRoot(kind); cross != nil {
 		out.Cross = encodePEM(cross)
 	}
-	return out, nil
+	if kind == ca.KindCSMS {
+		out.Moved, out.Waiting, err = o.cfg.Fleet.RolloverMoved(ctx)
+	}
+	return out, err
+}
+
+// mayFinish refuses the end of a CSMS root that stations still need: those
+// without the new one couldn't connect any more.
+func (o *operations) mayFinish(ctx context.Context, kind ca.Kind, force bool) error {
+	if kind != ca.KindCSMS || force || o.cfg.Authority.RolloverState(kind).Phase != ca.PhaseSwitched {
+		return nil
+	}
+	_, waiting, err := o.cfg.Fleet.RolloverMoved(ctx)
+	if err != nil || len(waiting) == 0 {
+		return err
+	}
+	return Refusedf("`bollard ca rollover csms show` lists them, `bollard station roots ID` says what one reported; --force finishes all the same",
+		"%d stations haven't reported the new root and couldn't connect any more, such as %q", len(waiting), waiting[0])
 }

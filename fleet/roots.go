@@ -290,6 +290,16 @@ func (s *Service) rollover(ctx context.Context) (*Rollover, error) {
 	return &next, nil
 }
 
+// RolloverMoved is Moved for the change of the CSMS root that is under way;
+// zero without one.
+func (s *Service) RolloverMoved(ctx context.Context) (moved int, waiting []string, err error) {
+	next, err := s.rollover(ctx)
+	if err != nil || next == nil {
+		return 0, nil, err
+	}
+	return s.Moved(ctx, *next)
+}
+
 // Moved says how many stations that check a server certificate have the root
 // that follows, and which haven't: the old one is served until none is left.
 func (s *Service) Moved(ctx context.Context, next Rollover) (moved int, waiting []string, err error) {

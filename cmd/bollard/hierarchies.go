@@ -24,22 +24,24 @@ func (c *cli) caCreate() *cobra.Command {
 }
 
 func (c *cli) caRollover() *cobra.Command {
-	return &cobra.Command{
+	force := false
+	cmd := &cobra.Command{
 		Use:   "rollover KIND start|switch|finish|show",
 		Short: "Change a hierarchy's root in steps (M05)",
 		Long: `Change a hierarchy's root in steps (M05); none can be taken back.
 
 start   makes the new root, and its key certified by the old one; both roots are trusted, the old chain is served
 switch  serves the new chain, with a bridge for stations that only have the old root
-finish  ends the trust in the old root: stations that only have that one can't connect any more
-show    tells how far it is and prints the roots`,
+finish  ends the trust in the old root: stations that only have that one can't connect any more, so it
+        is refused while one hasn't reported the new root
+show    tells how far it is, which stations haven't reported the new root, and prints the roots`,
 		Args:      cobra.ExactArgs(2),
 		ValidArgs: admin.RolloverSteps(),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			if !slices.Contains(admin.RolloverSteps(), args[1]) {
 				return admin.Usagef("steps are "+strings.Join(admin.RolloverSteps(), ", "), "a root change has no step %q", args[1])
 			}
-			out, err := call[admin.Rollover, admin.RolloverState](ctx, c, "ca.rollover", admin.Rollover{Kind: args[0], Step: args[1]})
+			out, err := call[admin.Rollover, admin.RolloverState](ctx, c, "ca.rollover", admin.Rollover{Kind: args[0], Step: args[1], Force: force})
 			if err != nil {
 				return err
 			}
@@ -49,6 +51,12 @@ show    tells how far it is and prints the roots`,
 				} else {
 					fmt.Fprintf(w, "# the change to root %d of %s is %s since %s\n", out.Generation, out.Kind, out.Phase, when(out.At))
 				}
+				if out.Moved > 0 || len(out.Waiting) > 0 {
+					fmt.Fprintf(w, "# %d stations reported the new root, %d haven't\n", out.Moved, len(out.Waiting))
+				}
+				for _, identity := range out.Waiting {
+					fmt.Fprintf(w, "# without it: %s\n", identity)
+				}
 				fmt.Fprint(w, out.Roots)
 				if out.Cross != "" {
 					fmt.Fprintf(w, "# the new root, certified by the old one\n%s", out.Cross)
@@ -56,4 +64,6 @@ show    tells how far it is and prints the roots`,
 			})
 		}),
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "finish though stations haven't reported the new root")
+	return cmd
 }
