@@ -50,17 +50,6 @@ func (a *Authority) CRL(ctx context.Context, kind Kind) ([]byte, error) {
 	return a.crl(ctx, by)
 }
 
-// RootCRL is CRL for the root: the list of revoked issuing CAs. It opens the
-// root's key, which may be kept away from day to day.
-func (a *Authority) RootCRL(ctx context.Context, kind Kind) ([]byte, error) {
-	for _, ca := range a.hierarchy(kind).cas {
-		if ca.profile == ProfileRoot {
-			return a.SignCRL(ctx, ca.name)
-		}
-	}
-	return nil, fmt.Errorf("%w: %s", ErrNoHierarchy, kind)
-}
-
 // SignCRL is CRL by the name of the CA, as StatusIssuers has it.
 func (a *Authority) SignCRL(ctx context.Context, name string) ([]byte, error) {
 	for _, h := range hierarchies {

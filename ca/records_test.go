@@ -266,7 +266,7 @@ func TestCRL(t *testing.T) {
 	if !list.ThisUpdate.Equal(r.now) || !list.NextUpdate.Equal(r.now.Add(24*time.Hour)) {
 		t.Errorf("from %s to %s", list.ThisUpdate, list.NextUpdate)
 	}
-	der, err := r.RootCRL(t.Context(), ca.KindCSMS)
+	der, err := r.SignCRL(t.Context(), "csms-root")
 	if err != nil {
 		t.Fatal(err)
 	}

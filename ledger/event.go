@@ -9,8 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of an event, in bytes. They bound what one decision can cost; a
-// caller with foreign text uses Printable.
+// Limits of an event, in bytes. They bound what one decision can cost.
 const (
 	MaxKind    = 64
 	MaxSubject = 512
@@ -80,24 +79,4 @@ func text(kind, name, s string, limit int) error {
 		return fmt.Errorf("ledger event %s: %s has control characters", kind, name)
 	}
 	return nil
-}
-
-// Printable makes foreign text, such as a reason taken from an error, fit for
-// a data value: invalid UTF-8 and control characters become U+FFFD, and what
-// is over MaxValue bytes is cut off between characters.
-func Printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return utf8.RuneError
-		}
-		return r
-	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
-	if len(s) <= MaxValue {
-		return s
-	}
-	end := MaxValue
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end]
 }

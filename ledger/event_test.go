@@ -4,12 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"unicode"
-	"unicode/utf8"
 
 	"bollard/ledger"
-
-	"pgregory.net/rapid"
 )
 
 func TestValidate(t *testing.T) {
@@ -58,22 +54,4 @@ func TestValidate(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestPrintableIsAlwaysValid(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		raw := string(rapid.SliceOfN(rapid.Byte(), 0, 2000).Draw(t, "raw"))
-		if rapid.Bool().Draw(t, "wide") {
-			raw = strings.Repeat("ü", len(raw))
-		}
-		got := ledger.Printable(raw)
-		event := ledger.Event{Kind: "a.b", Actor: "x", Data: map[string]string{"reason": got}}
-		if err := event.Validate(); err != nil {
-			t.Fatal(err)
-		}
-		if fits := len(raw) <= ledger.MaxValue && utf8.ValidString(raw) && !strings.ContainsFunc(raw, unicode.IsControl); fits && got != raw {
-			t.Fatalf("%q became %q", raw, got)
-		}
-	})
 }
