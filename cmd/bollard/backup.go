@@ -15,6 +15,7 @@ import (
 
 	"bollard/admin"
 	"bollard/backup"
+	"bollard/internal/config"
 )
 
 // backupEnv holds the passphrase of backups.
@@ -96,7 +97,7 @@ func (c *cli) backup(ctx context.Context, file, passphraseFile string) (madeBack
 			Dir: c.data, Database: databaseName, Snapshot: path, To: to, Passphrase: secret, WorkFactor: c.backupCost,
 			Manifest: backup.Manifest{
 				MadeAt: copied.MadeAt, Version: version(), Organisation: cfg.Organisation,
-				Checkpoint: copied.Checkpoint, Missing: outside(places, c.data),
+				Checkpoint: copied.Checkpoint, Missing: outside(places, cfg, c.data),
 			},
 		})
 		out.Files, out.Checkpoint = len(m.Files), m.Checkpoint
@@ -106,21 +107,34 @@ func (c *cli) backup(ctx context.Context, file, passphraseFile string) (madeBack
 	return out, err
 }
 
-// outside lists the CA keys a backup of the directory can't hold.
-func outside(places keyPlaces, dir string) []string {
+// outside lists the CA keys and the files bollard.yaml names that a backup of
+// the directory can't hold.
+func outside(places keyPlaces, cfg *config.File, dir string) []string {
 	if full, err := filepath.Abs(dir); err == nil {
 		dir = full
+	}
+	inside := func(path string) bool {
+		rel, err := filepath.Rel(dir, path)
+		return err == nil && filepath.IsLocal(rel)
 	}
 	var list []string
 	for _, k := range places.Keys {
 		_, path, _ := strings.Cut(k.URI, ":")
 		path = strings.TrimPrefix(path, "path=")
-		rel, err := filepath.Rel(dir, path)
 		switch {
 		case k.HSM:
 			list = append(list, fmt.Sprintf("the key of %s: it is in a hardware security module (%s); back that up with its own tools", k.Name, k.URI))
-		case filepath.IsAbs(path) && (err != nil || !filepath.IsLocal(rel)):
+		case filepath.IsAbs(path) && !inside(path):
 			list = append(list, fmt.Sprintf("the key of %s: it is outside the data directory (%s)", k.Name, path))
+		}
+	}
+	for _, f := range cfg.NamedFiles() {
+		path := f.Name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		if !inside(path) {
+			list = append(list, fmt.Sprintf("the file of %s: it is outside the data directory (%s)", f.Key, path))
 		}
 	}
 	return list

@@ -195,28 +195,44 @@ func (c *checker) url(raw, key string, schemes ...string) {
 	c.want(!strings.HasSuffix(u.Path, "/"), key, "must not end with a slash")
 }
 
-// files judges the files that f names, relative to dir.
-func (c *checker) files(f *File, dir string) {
-	secret := func(name, key string) { c.readable(dir, name, key, true) }
-	public := func(name, key string) { c.readable(dir, name, key, false) }
+// NamedFile is a file bollard.yaml names.
+type NamedFile struct {
+	Key    string // such as backends[0].password_file
+	Name   string // relative to bollard.yaml, or absolute
+	Secret bool
+}
+
+// NamedFiles lists them.
+func (f *File) NamedFiles() []NamedFile {
+	var list []NamedFile
+	add := func(name, key string, secret bool) {
+		if name != "" {
+			list = append(list, NamedFile{Key: key, Name: name, Secret: secret})
+		}
+	}
 	for i, b := range f.Backends {
 		key := fmt.Sprintf("backends[%d].", i)
-		secret(b.PasswordFile, key+"password_file")
-		public(b.Trust, key+"trust")
-		public(b.Certificate, key+"certificate")
-		secret(b.Key, key+"key")
+		add(b.PasswordFile, key+"password_file", true)
+		add(b.Trust, key+"trust", false)
+		add(b.Certificate, key+"certificate", false)
+		add(b.Key, key+"key", true)
 	}
-	secret(f.Keys.PassphraseFile, "keys.passphrase_file")
-	public(f.Server.ECDSA.Certificate, "server_certificate.ecdsa.certificate")
-	secret(f.Server.ECDSA.Key, "server_certificate.ecdsa.key")
-	public(f.Server.RSA.Certificate, "server_certificate.rsa.certificate")
-	secret(f.Server.RSA.Key, "server_certificate.rsa.key")
+	add(f.Keys.PassphraseFile, "keys.passphrase_file", true)
+	add(f.Server.ECDSA.Certificate, "server_certificate.ecdsa.certificate", false)
+	add(f.Server.ECDSA.Key, "server_certificate.ecdsa.key", true)
+	add(f.Server.RSA.Certificate, "server_certificate.rsa.certificate", false)
+	add(f.Server.RSA.Key, "server_certificate.rsa.key", true)
+	return list
+}
+
+// files judges the files that f names, relative to dir.
+func (c *checker) files(f *File, dir string) {
+	for _, file := range f.NamedFiles() {
+		c.readable(dir, file.Name, file.Key, file.Secret)
+	}
 }
 
 func (c *checker) readable(dir, name, key string, secret bool) {
-	if name == "" {
-		return
-	}
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(dir, name)
 	}
