@@ -15,3 +15,6 @@ func SocketHandler(r *Registry, uid uint32) http.Handler {
 
 // NamelessHandler is the handler for a peer the kernel said nothing of.
 func NamelessHandler(r *Registry) http.Handler { return socketHandler(r) }
+
+// ShownOrder is an order as `station show` tells it.
+var ShownOrder = shownOrder

@@ -233,11 +233,8 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 		return StationDetail{}, err
 	}
 	out := StationDetail{Station: o.station(s), Orders: make([]Order, len(orders))}
-	for i, order := range orders {
-		out.Orders[i] = Order{
-			ID: order.ID, State: string(order.State), Serial: order.Serial, Reason: order.Reason,
-			CreatedAt: order.CreatedAt, UpdatedAt: order.UpdatedAt,
-		}
+	for n, order := range orders {
+		out.Orders[n] = shownOrder(&s, &order, records)
 	}
 	plan, err := o.cfg.Fleet.Plan(ctx, in.Identity)
 	if err != nil {
@@ -259,6 +256,31 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 		}
 	}
 	return out, nil
+}
+
+// shownOrder is an order with what became of its certificate since.
+func shownOrder(s *fleet.Station, order *fleet.Order, records []ca.Record) Order {
+	out := Order{
+		ID: order.ID, State: string(order.State), Serial: order.Serial, Reason: order.Reason,
+		CreatedAt: order.CreatedAt, UpdatedAt: order.UpdatedAt,
+	}
+	revoked := func(r ca.Record) bool { return r.Serial == order.Serial && r.State == ca.StateRevoked }
+	if order.Serial != "" && slices.ContainsFunc(records, revoked) {
+		out.State, out.Reason = string(ca.StateRevoked), ""
+		if !slices.ContainsFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued }) {
+			out.Reason = wayBack(s)
+		}
+	}
+	return out
+}
+
+// wayBack says how a station whose certificate was revoked gets another.
+func wayBack(s *fleet.Station) string {
+	if s.FloorProfile < 3 {
+		return "station comes back with its password; `bollard station renew " + s.Identity + "` then asks it for a new certificate"
+	}
+	return "certificate no longer lets the station in: `bollard station enrol-secret " + s.Identity + "` gives it a new one over EST, " +
+		"or remove it and add it anew with a password"
 }
 
 func (o *operations) stationRemove(ctx context.Context, in StationRef) (None, error) {
