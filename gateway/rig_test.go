@@ -24,6 +24,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"golang.org/x/sys/unix"
+
 	"bollard/e2e/rawws"
 	"bollard/fleet"
 	"bollard/gateway"
@@ -190,8 +192,8 @@ type csms struct {
 
 	mu       sync.Mutex
 	accepted int
-	open     int
-	most     int
+	open     map[*countedConn]bool
+	most     int // connections whose gateway's end was open, at any accept
 	bytes    int
 }
 
@@ -207,7 +209,7 @@ func newCSMS(t *testing.T) *csms {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &csms{Listener: l, links: make(chan *link, 2048)}
+	c := &csms{Listener: l, links: make(chan *link, 2048), open: map[*countedConn]bool{}}
 	c.choose = func(r *http.Request) (string, int) {
 		first, _, _ := strings.Cut(r.Header.Get("Sec-WebSocket-Protocol"), ",")
 		return strings.TrimSpace(first), http.StatusSwitchingProtocols
@@ -223,8 +225,8 @@ func newCSMS(t *testing.T) *csms {
 			counted := &countedConn{Conn: conn, c: c}
 			c.mu.Lock()
 			c.accepted++
-			c.open++
-			c.most = max(c.most, c.open)
+			c.open[counted] = true
+			c.most = max(c.most, c.established())
 			c.mu.Unlock()
 			context.AfterFunc(ctx, func() { conn.Close() })
 			all.Go(func() {
@@ -244,10 +246,28 @@ func newCSMS(t *testing.T) *csms {
 	return c
 }
 
+// established counts the connections the gateway hasn't ended, whether this side
+// has noticed or not. The caller holds mu.
+func (c *csms) established() int {
+	n := 0
+	for conn := range c.open {
+		raw, err := conn.Conn.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			continue
+		}
+		_ = raw.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			if err == nil && info.State == 1 { // TCP_ESTABLISHED
+				n++
+			}
+		})
+	}
+	return n
+}
+
 type countedConn struct {
 	net.Conn
-	c    *csms
-	once sync.Once
+	c *csms
 }
 
 func (c *countedConn) Read(p []byte) (int, error) {
@@ -262,7 +282,9 @@ func (c *countedConn) Read(p []byte) (int, error) {
 }
 
 func (c *countedConn) Close() error {
-	c.once.Do(func() { c.c.mu.Lock(); c.c.open--; c.c.mu.Unlock() })
+	c.c.mu.Lock()
+	delete(c.c.open, c)
+	c.c.mu.Unlock()
 	return c.Conn.Close()
 }
 
