@@ -17,7 +17,7 @@ demo: build ## the main job on embedded defaults: three stations, a CSMS and an 
 	@bin/bollard demo --once
 
 test: tools peers lint ## the whole suite: lint, race detector, real peers, short fuzzing
-	@set -o pipefail; go test -race -json -timeout 600s ./... | go run ./internal/testreport
+	@set -o pipefail; go test -race -json -p 1 -timeout 900s ./... | go run ./internal/testreport
 	@$(MAKE) --no-print-directory fuzz
 
 lint: tools
@@ -29,6 +29,7 @@ fuzz: ## every fuzz target for FUZZTIME (default 8s)
 bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance beside nginx and haproxy
 	@scripts/need nginx:nginx-light haproxy:haproxy
 	@go run ./bench quick
+	@go run ./bench ca
 
 tools:
 	@scripts/need openssl:openssl sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm
