@@ -44,7 +44,7 @@ type Public struct {
 // Listen names every address; an empty one is not opened.
 type Listen struct {
 	OCPP     []OCPPListener `yaml:"ocpp" show:"always" doc:"doors for stations"`
-	PKI      string         `yaml:"pki" show:"always" doc:"EST and ACME over TLS"`
+	PKI      string         `yaml:"pki" show:"always" doc:"EST over TLS"`
 	Status   string         `yaml:"status" show:"always" doc:"OCSP and CRL, plain HTTP"`
 	Firmware string         `yaml:"firmware" show:"always" doc:"firmware downloads over TLS"`
 	Admin    string         `yaml:"admin" show:"always" doc:"API, console, /healthz, /readyz, /metrics"`
