@@ -27,7 +27,9 @@ func TestAddIsAllOrNothing(t *testing.T) {
 	}{
 		{"no identity", func(e *fleet.Enrolment) { e.Identity = "" }, "identity"},
 		{"a colon and a password, RFC 7617", func(e *fleet.Enrolment) { e.Identity = "CS:1" }, "colon"},
-		{"a colon and a given password", func(e *fleet.Enrolment) { e.Identity, e.Profile, e.Password = "CS:1", 3, []byte("secret-secret-secret") }, "colon"},
+		{"a colon and a given password", func(e *fleet.Enrolment) {
+			e.Identity, e.Profile, e.Password = "CS:1", 3, []byte("secret-secret-secret")
+		}, "colon"},
 		{"identity with slash", func(e *fleet.Enrolment) { e.Identity = "a/b" }, "identity"},
 		{"identity twice without case", func(e *fleet.Enrolment) { e.Identity = "cs-1" }, "without case"},
 		{"serial twice", func(e *fleet.Enrolment) { e.Serial = "SN-1" }, "belongs to"},

@@ -247,7 +247,7 @@ func TestShowTellsOfTheBackend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+r.at.OCPP[0]+"/ocpp/CS-1", nil)
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.at.OCPP[0]+"/ocpp/CS-1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestShowTellsOfTheBackend(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	if resp.StatusCode != 503 {
+	if resp.StatusCode != http.StatusServiceUnavailable {
 		t.Fatalf("answered %d", resp.StatusCode)
 	}
 	detail, err := admin.Call[admin.StationRef, admin.StationDetail](t.Context(), client, "station.show", admin.StationRef{Identity: "CS-1"})
