@@ -353,6 +353,8 @@ func TestA04OutboxRetriesInOrder(t *testing.T) {
 		t.Errorf("delivered %v", got)
 	}
 
+	s.wg.Wait() // no delivery is under way that would take the next event along
+
 	// After a failure there is a pause, growing.
 	s.answerAbove(func(string, json.RawMessage) (json.RawMessage, error) { return nil, fail })
 	s.event("E3")

@@ -353,8 +353,8 @@ func TestRootNotInstalled(t *testing.T) { // M05.FR.03, .04, .06, .07, TC_M_05, 
 			}
 			for range 12 * 60 {
 				r.advance(time.Minute)
+				s.wg.Wait()
 			}
-			s.wg.Wait()
 			switch n := len(s.sent("InstallCertificate")); {
 			case !tt.sent && n != 0, tt.stop && n > 1, tt.sent && !tt.stop && (n < 2 || n > 6):
 				t.Errorf("%d InstallCertificate in half a day", n)
