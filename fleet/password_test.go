@@ -160,8 +160,8 @@ func TestPasswordNotChanged(t *testing.T) { // A01.FR.04, TC_A_10
 			}
 			for range 12 * 60 {
 				r.advance(time.Minute)
+				s.wg.Wait()
 			}
-			s.wg.Wait()
 			switch _, n, _ := k.state(); {
 			case tt.again && (n < 2 || n > 6):
 				t.Errorf("%d tries in half a day", n)
