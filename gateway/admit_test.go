@@ -575,7 +575,7 @@ func TestLastFailure(t *testing.T) {
 		stations.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			if _, err := r.dial(t, r.tlsConfig(), request(fmt.Sprintf("/ocpp/CS-%d", i), nil)); status(err) != 503 {
+			if _, err := r.dial(t, r.tlsConfig(), request(fmt.Sprintf("/ocpp/CS-%d", 100*i+1), nil)); status(err) != 503 {
 				t.Errorf("got %v, want 503", err)
 			}
 		})
