@@ -151,7 +151,7 @@ func TestFleetRenewsAtItsPace(t *testing.T) { // A02, A03
 		}
 		c.advance(time.Minute)
 		// A few turns are repetitions of what the crash cut off.
-		eventually(t, "the turns after the crash", func() bool { return c.stations() >= min(c.n, reached+(k+1)*pace-pace/20) })
+		eventually(t, "the turns after the crash", func() bool { return c.stations() >= min(c.n, reached+(k+1)*pace-pace/20-10) })
 		c.rest()
 		eventually(t, "certificates of those asked", func() bool { return c.unanswered() == 0 || k < 2 })
 	}

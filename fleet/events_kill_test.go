@@ -57,7 +57,7 @@ func TestOutboxChild(t *testing.T) {
 	first, _ := strconv.Atoi(os.Getenv(outboxFirst))
 	after, point, _ := strings.Cut(os.Getenv(outboxPoint), " ")
 	arm, _ := strconv.Atoi(after)
-	s := r.connected(ocpp.V201, fleet.SecurityBollard)
+	s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
 	s.answerAbove(func(_ string, payload json.RawMessage) (json.RawMessage, error) {
 		var e ocpp.SecurityEventRequest
 		if err := json.Unmarshal(payload, &e); err != nil {
@@ -66,6 +66,7 @@ func TestOutboxChild(t *testing.T) {
 		fmt.Println("delivered", e.Type)
 		return json.RawMessage("{}"), nil
 	})
+	s.booted("Accepted") // what the last child left goes out from here on
 	for i := range 1000 { // far more than the parent waits for
 		if i == arm && point != "" {
 			if err := os.Setenv(failpoint.Env, point); err != nil {
