@@ -35,6 +35,9 @@ type Conn struct {
 	sock   *socket
 	limits Limits
 
+	client     bool // our frames are masked
+	compressed bool // permessage-deflate may be in use
+
 	writing sync.Mutex // one data frame at a time
 
 	reading sync.Mutex // held by Read and, at the end, by Close
@@ -68,6 +71,20 @@ func newConn(w *websocket.Conn, sock *socket, limits Limits) *Conn {
 		c.state.Unlock()
 	}
 	return c
+}
+
+// release stops everything that uses the connection, for a Stream to take it
+// over. It reports false if it is closed.
+func (c *Conn) release() bool {
+	c.state.Lock()
+	closed := c.closed
+	c.closed = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.state.Unlock()
+	c.pinging.Wait()
+	return !closed
 }
 
 // Subprotocol negotiated, or "".

@@ -63,7 +63,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 			return nil, err
 		}
 		stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
-		return conn, nil
+		return NewLine(conn), nil
 	}
 	d := websocket.Dialer{
 		Subprotocols:      cfg.Subprotocols,
@@ -77,7 +77,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 				return nil, err
 			}
 			sock = newSocket(conn)
-			sock.budget = handshakeBytes
+			sock.budget, sock.hold = handshakeBytes, true
 			return sock, nil
 		},
 		NetDialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -91,7 +91,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 				return nil, fmt.Errorf("TLS handshake: %w", err)
 			}
 			sock = newSocket(secure)
-			sock.budget = handshakeBytes
+			sock.budget, sock.hold = handshakeBytes, true
 			return sock, nil
 		},
 	}
@@ -119,7 +119,10 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 		}
 		return nil, e
 	}
-	return newConn(conn, sock, limits), nil
+	c := newConn(conn, sock, limits)
+	c.client = true
+	c.compressed = limits.Compression && deflates(resp.Header)
+	return c, nil
 }
 
 // tlsConfig names the server unless the caller has.
@@ -135,5 +138,6 @@ func tlsConfig(cfg *tls.Config, addr string) *tls.Config {
 		}
 		cfg.ServerName = host
 	}
+	cfg.DynamicRecordSizingDisabled = true // one record a message
 	return cfg
 }

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -17,6 +18,11 @@ type socket struct {
 	heard atomic.Int64 // bytes read so far
 
 	early []byte // bytes that came before the upgrade; owned by the reader
+
+	// hold is set while a server's answer is awaited: what comes behind its head
+	// is kept in early, where it can be found if a Stream takes over.
+	hold bool
+	tail [3]byte // of what was read so far
 
 	// budget is how many bytes may still be read; negative: any number.
 	budget int
@@ -54,10 +60,28 @@ func (s *socket) Read(b []byte) (int, error) {
 		if s.budget > 0 {
 			s.budget -= n
 		}
+		if s.hold {
+			n = s.keepRest(b[:n])
+		}
 		s.heard.Add(int64(n))
 		s.wake()
 	}
 	return n, err
+}
+
+// keepRest looks for the end of the head and returns how many bytes reach up to it.
+func (s *socket) keepRest(b []byte) int {
+	seen := append(s.tail[:len(s.tail):len(s.tail)], b...)
+	if i := bytes.Index(seen, []byte("\r\n\r\n")); i >= 0 {
+		s.hold = false
+		n := i + 4 - len(s.tail)
+		if n < len(b) {
+			s.early = bytes.Clone(b[n:])
+		}
+		return n
+	}
+	s.tail = [3]byte(seen[len(seen)-len(s.tail):])
+	return len(b)
 }
 
 // extend moves the read deadline, unless Close has set the last one.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/gorilla/websocket"
@@ -49,7 +50,20 @@ func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, limits 
 	if err != nil {
 		return nil, fmt.Errorf("couldn't upgrade to WebSocket: %w", err)
 	}
-	return newConn(conn, h.sock, limits), nil
+	c := newConn(conn, h.sock, limits)
+	c.compressed = limits.Compression && deflates(r.Header)
+	return c, nil
+}
+
+// deflates reports whether a handshake names permessage-deflate. gorilla takes
+// every offer, in any form; one it did not take costs no more than the loop.
+func deflates(h http.Header) bool {
+	for _, line := range h.Values("Sec-Websocket-Extensions") {
+		if strings.Contains(strings.ToLower(line), "permessage-deflate") {
+			return true
+		}
+	}
+	return false
 }
 
 // hijacker gives gorilla a socket of ours and keeps what an eager client sent

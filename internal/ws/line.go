@@ -1,0 +1,111 @@
+package ws
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"io"
+	"net"
+	"time"
+)
+
+// Line is a TCP connection that can change hands once: from the runtime's
+// poller, where reads and writes block, to a Stream. crypto/tls above it doesn't
+// notice. Until then it is its Conn.
+type Line struct {
+	net.Conn
+
+	// Owned by the stream's reader.
+	stream *Stream
+	in     []byte // bytes the loop has read, for the layer above
+	record int    // bytes still to come of the TLS record under way
+	head   [recordHeader]byte
+	heads  int // bytes of head seen
+	eof    bool
+}
+
+const recordHeader = 5 // RFC 8446 §5.1
+
+// NewLine wraps a fresh connection.
+func NewLine(c net.Conn) *Line { return &Line{Conn: c} }
+
+// Line returns the line itself. Wrappers of a line offer this method, so that
+// the line below can be found.
+func (l *Line) Line() *Line { return l }
+
+// errAgain says that more must come first. It is temporary, so crypto/tls keeps
+// its state and can be asked again.
+var errAgain net.Error = again{}
+
+type again struct{}
+
+func (again) Error() string   { return "no more bytes for now" }
+func (again) Timeout() bool   { return true }
+func (again) Temporary() bool { return true }
+
+// Read serves crypto/tls what the loop has read, one record at a time: its
+// buffer grows with what it is given and never shrinks.
+func (l *Line) Read(p []byte) (int, error) {
+	if l.stream == nil {
+		return l.Conn.Read(p)
+	}
+	if len(l.in) == 0 {
+		if l.eof {
+			return 0, io.EOF
+		}
+		return 0, errAgain
+	}
+	if l.record == 0 {
+		n := copy(p[:min(len(p), recordHeader-l.heads)], l.in)
+		copy(l.head[l.heads:], l.in[:n])
+		l.in = l.in[n:]
+		if l.heads += n; l.heads == recordHeader {
+			l.heads = 0
+			l.record = int(binary.BigEndian.Uint16(l.head[3:]))
+		}
+		return n, nil
+	}
+	n := copy(p[:min(len(p), l.record)], l.in)
+	l.in = l.in[n:]
+	l.record -= n
+	return n, nil
+}
+
+// Write sends at once or queues; it never waits for the peer.
+func (l *Line) Write(p []byte) (int, error) {
+	if l.stream == nil {
+		return l.Conn.Write(p)
+	}
+	return l.stream.put(p)
+}
+
+// CloseWrite ends the sending half.
+func (l *Line) CloseWrite() error {
+	if half, ok := l.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// handed is the Conn of a line that a stream has.
+type handed struct{}
+
+func (handed) Read([]byte) (int, error)         { return 0, net.ErrClosed }
+func (handed) Write([]byte) (int, error)        { return 0, net.ErrClosed }
+func (handed) Close() error                     { return nil }
+func (handed) LocalAddr() net.Addr              { return nil }
+func (handed) RemoteAddr() net.Addr             { return nil }
+func (handed) SetDeadline(time.Time) error      { return nil }
+func (handed) SetReadDeadline(time.Time) error  { return nil }
+func (handed) SetWriteDeadline(time.Time) error { return nil }
+
+// lineOf finds the line below a connection, and the TLS above it if any.
+func lineOf(c net.Conn) (*Line, *tls.Conn) {
+	secure, ok := c.(*tls.Conn)
+	if ok {
+		c = secure.NetConn()
+	}
+	if w, ok := c.(interface{ Line() *Line }); ok {
+		return w.Line(), secure
+	}
+	return nil, secure
+}

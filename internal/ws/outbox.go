@@ -1,0 +1,363 @@
+package ws
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+)
+
+// errSlow ends a stream whose peer takes nothing.
+var errSlow = errors.New("the peer takes too few of the bytes sent to it")
+
+// outbox is the sending half of a stream.
+type outbox struct {
+	mu    sync.Mutex
+	fd    int      // also the reader's; -1 once closed
+	queue [][]byte // what the peer didn't take yet; the first may be sent in part
+	since int64    // UnixNano from which the first one's time runs
+	err   error    // sticky
+	half  bool     // end the sending half once the queue is empty
+	empty chan struct{}
+	timer *time.Timer // nil until something is to be watched
+	size  atomic.Int64
+}
+
+// waiting is how many bytes are queued.
+func (o *outbox) waiting() int { return int(o.size.Load()) }
+
+// put sends p, or queues what the socket doesn't take.
+func (s *Stream) put(p []byte) (int, error) {
+	o := &s.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return 0, o.err
+	}
+	rest := p
+	if len(o.queue) == 0 {
+		n, err := transmit(o.fd, p)
+		if err != nil {
+			o.err = err
+			return 0, err
+		}
+		if rest = p[n:]; len(rest) == 0 {
+			return len(p), nil
+		}
+		o.since = time.Now().UnixNano()
+		s.wakeIn(s.limits.WriteTimeout)
+	}
+	if o.waiting()+len(rest) > 2*s.limits.MaxMessage+4*highWater {
+		o.err = errSlow
+		return 0, o.err
+	}
+	o.queue = append(o.queue, append([]byte(nil), rest...))
+	o.size.Add(int64(len(rest)))
+	return len(p), nil
+}
+
+// flush sends what is queued, as far as it goes, on the loop.
+func (s *Stream) flush(now int64) {
+	o := &s.out
+	o.mu.Lock()
+	for len(o.queue) > 0 && o.err == nil {
+		n, err := transmit(o.fd, o.queue[0])
+		if err != nil {
+			o.err = err
+			break
+		}
+		o.size.Add(-int64(n))
+		if n < len(o.queue[0]) {
+			o.queue[0] = o.queue[0][n:]
+			break
+		}
+		o.queue[0] = nil
+		o.queue = o.queue[1:]
+		o.since = now
+	}
+	if len(o.queue) == 0 {
+		o.settle()
+	}
+	o.mu.Unlock()
+	if o.waiting() <= highWater/2 {
+		for _, one := range []*Stream{s, s.other} {
+			if one.full.CompareAndSwap(true, false) {
+				s.loop.again(one)
+			}
+		}
+	}
+}
+
+// settle is called, with the lock held, when nothing is queued.
+func (o *outbox) settle() {
+	o.queue = nil
+	if o.empty != nil {
+		close(o.empty)
+		o.empty = nil
+	}
+	if o.half {
+		halfClose(o.fd)
+	}
+}
+
+// drained returns a channel that is closed when nothing is queued.
+func (o *outbox) drained(half bool) <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.half = half
+	ch := make(chan struct{})
+	if len(o.queue) == 0 || o.err != nil {
+		o.settle()
+		close(ch)
+		return ch
+	}
+	if o.empty == nil {
+		o.empty = ch
+	}
+	return o.empty
+}
+
+// send sends one frame.
+func (s *Stream) send(op byte, payload []byte) error {
+	buf := takeBuffer()
+	var mask *[4]byte
+	if s.client {
+		mask = new([4]byte)
+		_, _ = rand.Read(mask[:]) // never fails (crypto/rand)
+	}
+	buf = appendFrame(buf, op, payload, mask)
+	err := s.ship(op, buf)
+	giveBuffer(buf)
+	return err
+}
+
+// ship sends a frame as it is.
+func (s *Stream) ship(op byte, frame []byte) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	if s.closeSent {
+		return ErrClosed
+	}
+	s.closeSent = op == opClose
+	var err error
+	if s.secure != nil {
+		_, err = s.secure.Write(frame)
+	} else {
+		_, err = s.line.Write(frame)
+	}
+	if err != nil {
+		return fmt.Errorf("couldn't write to the WebSocket: %w", err)
+	}
+	return nil
+}
+
+// Write sends one text message, or queues it. After an error the connection is
+// useless.
+func (s *Stream) Write(msg []byte) error { return s.send(opText, msg) }
+
+// Pass sends on a message another stream has read: its frame as it came, if
+// there is one. The mask toward a back end is then the station's: it is as
+// unknown to the back end as one of ours would be.
+func (s *Stream) Pass(msg, raw []byte) error {
+	if raw == nil || s.client != s.other.frames.masked {
+		return s.send(opText, msg)
+	}
+	return s.ship(opText, raw)
+}
+
+// Pass sends on a message another connection has read.
+func (c *Conn) Pass(msg, _ []byte) error { return c.Write(msg) }
+
+// sendClose sends a close frame, once; code 0 means one without a code.
+func (s *Stream) sendClose(code int, reason string) {
+	const maxReason = 123 // RFC 6455 §5.5: 125 bytes with the code
+	reason = strings.ToValidUTF8(reason, "")
+	for len(reason) > maxReason {
+		_, size := utf8.DecodeLastRuneInString(reason)
+		reason = reason[:len(reason)-size]
+	}
+	var payload []byte
+	if code != 0 {
+		payload = websocket.FormatCloseMessage(code, reason)
+	}
+	_ = s.send(opClose, payload) // the connection is closed next
+}
+
+// begin starts the clocks.
+func (s *Stream) begin() {
+	now := time.Now().UnixNano()
+	s.heard.Store(now)
+	s.pinged.Store(now)
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	s.plan(now)
+}
+
+// wakeIn lets tick run in d or earlier. The caller holds out.mu.
+func (s *Stream) wakeIn(d time.Duration) {
+	if s.out.timer == nil {
+		s.out.timer = time.AfterFunc(d, s.tick)
+		return
+	}
+	// Others may have asked for an earlier tick; tick plans anew whatever is due.
+	s.out.timer.Reset(min(d, s.shortest()))
+}
+
+// shortest is the shortest of the periods tick watches.
+func (s *Stream) shortest() time.Duration {
+	d := s.limits.WriteTimeout
+	if p := s.limits.PingInterval; p > 0 {
+		d = min(d, p)
+	}
+	if p := s.limits.PongTimeout; p > 0 {
+		d = min(d, p)
+	}
+	return d
+}
+
+// plan sets the timer to what is due next. Bytes that come in move what is due
+// without touching the timer: it finds out when it fires. The caller holds out.mu.
+func (s *Stream) plan(now int64) {
+	if s.closing.Load() {
+		return
+	}
+	due := int64(0)
+	sooner := func(from int64, after time.Duration) {
+		if at := from + int64(after); after > 0 && (due == 0 || at < due) {
+			due = at
+		}
+	}
+	sooner(s.pinged.Load(), s.limits.PingInterval)
+	sooner(s.heard.Load(), s.limits.PongTimeout)
+	if len(s.out.queue) > 0 {
+		sooner(s.out.since, s.limits.WriteTimeout)
+	}
+	if due == 0 {
+		return
+	}
+	d := max(time.Duration(due-now), time.Millisecond)
+	if s.out.timer == nil {
+		s.out.timer = time.AfterFunc(d, s.tick)
+		return
+	}
+	s.out.timer.Reset(d)
+}
+
+// tick does what is due, on a goroutine of the timer's.
+func (s *Stream) tick() {
+	if s.closing.Load() {
+		return
+	}
+	now := time.Now().UnixNano()
+	past := func(from int64, d time.Duration) bool { return d > 0 && now-from >= int64(d) }
+	s.out.mu.Lock()
+	stuck := len(s.out.queue) > 0 && past(s.out.since, s.limits.WriteTimeout)
+	if stuck && s.out.err == nil {
+		s.out.err = fmt.Errorf("couldn't write to the WebSocket: %w", os.ErrDeadlineExceeded)
+	}
+	err := s.out.err
+	s.out.mu.Unlock()
+	if err != nil {
+		s.give(err)
+		return
+	}
+	if past(s.heard.Load(), s.limits.PongTimeout) {
+		s.reading.Lock()
+		if s.stopped || s.full.Load() {
+			s.heard.Store(now) // it is we who don't listen
+		}
+		s.reading.Unlock()
+		if past(s.heard.Load(), s.limits.PongTimeout) {
+			s.give(fmt.Errorf("no byte from the peer for %s: %w", s.limits.PongTimeout, os.ErrDeadlineExceeded))
+			return
+		}
+	}
+	if past(s.pinged.Load(), s.limits.PingInterval) {
+		s.pinged.Store(now)
+		if err := s.send(opPing, nil); err != nil {
+			s.give(err)
+			return
+		}
+	}
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	s.plan(now)
+}
+
+// give ends the stream from outside the loop.
+func (s *Stream) give(err error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if !s.closed {
+		s.lose(err)
+	}
+}
+
+// Close sends a close frame, waits shortly for the peer's and closes. Safe to
+// call from any goroutine but the loop's, more than once; the first call's code
+// wins. It returns when the connection is closed, after little more than a
+// second at the latest. No method of the handler runs afterwards.
+func (s *Stream) Close(code int, reason string) {
+	if !s.closing.CompareAndSwap(false, true) {
+		<-s.done
+		return
+	}
+	deadline := time.NewTimer(closeWait)
+	defer deadline.Stop()
+	s.sendClose(code, reason)
+	s.loop.again(s) // whatever stopped the reader, now it looks for the peer's close frame
+	late := false
+	wait := func(ch <-chan struct{}) {
+		if late {
+			return
+		}
+		select {
+		case <-ch:
+		case <-deadline.C:
+			late = true
+		}
+	}
+	wait(s.peer)
+	if s.secure != nil {
+		_ = s.secure.CloseWrite() // close_notify
+	}
+	s.reading.Lock()
+	polite := s.over && s.polite
+	s.reading.Unlock()
+	wait(s.out.drained(!polite))
+	if !polite {
+		wait(s.ended)
+	}
+	s.shut()
+	close(s.done)
+}
+
+// shut closes the descriptor.
+func (s *Stream) shut() {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.loop.leave(s)
+	s.closed, s.over, s.held = true, true, nil
+	s.frames.idle()
+	giveBuffer(s.frames.part)
+	giveBuffer(s.frames.text)
+	s.frames.part, s.frames.text = nil, nil
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if s.out.timer != nil {
+		s.out.timer.Stop()
+	}
+	closeFD(s.out.fd)
+	s.out.fd, s.out.queue = -1, nil
+	s.out.size.Store(0)
+	if s.out.err == nil {
+		s.out.err = ErrClosed
+	}
+}

@@ -1,0 +1,387 @@
+package ws
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// Handler takes what a Stream reads. Its methods run on the loop that carries
+// thousands of other streams: they must not wait for anything.
+type Handler interface {
+	// Message takes one text message. raw is the frame it came in, if that may
+	// be sent on as it is, else nil. Both are valid until Message returns. If it
+	// returns true, nothing more is read until Resume.
+	Message(msg, raw []byte) (stop bool)
+	// Lost is told once that the peer will say no more, with an error as Conn.Read
+	// returns it; not after Close.
+	Lost(err error)
+}
+
+// highWater is how many unsent bytes of a stream stop the reading of its pair.
+const highWater = 64 << 10
+
+// Stream is a WebSocket without compression whose reading is done by a Loop.
+// Writes come from any goroutine and don't wait: what the peer doesn't take is
+// queued, and while much is queued neither side of the pair is read.
+//
+// An idle stream holds no buffer and no goroutine but crypto/tls's state. Whoever
+// has a Stream must Close it.
+type Stream struct {
+	loop    *Loop
+	line    *Line
+	secure  *tls.Conn // nil without TLS
+	client  bool      // our frames are masked
+	limits  Limits
+	handler Handler
+	other   *Stream // the pair's other side
+
+	reading  sync.Mutex // guards the reader's state, and the descriptor against Close
+	frames   frameReader
+	held     []byte // decrypted bytes that wait behind a stopped message
+	fresh    bool   // crypto/tls may hold bytes of its own
+	stopped  bool   // until Resume
+	readable bool   // the socket may have more
+	hangup   bool   // its end was signalled
+	over     bool   // the reader looks at nothing any more
+	linger   int    // bytes dropped since
+	closed   bool   // the descriptor is gone
+
+	full    atomic.Bool // back-pressure stopped the reader
+	closing atomic.Bool // Close was called
+	peer    chan struct{}
+	polite  bool          // the peer's close frame or end was seen; before peer is closed
+	ended   chan struct{} // the connection's end was read
+	done    chan struct{} // the first Close has finished
+
+	heard   atomic.Int64 // UnixNano of the last bytes
+	pinged  atomic.Int64 // UnixNano of the last own ping
+	earMu   sync.Mutex
+	ears    []chan struct{} // Pings that wait
+	anyEars atomic.Bool
+
+	sending   sync.Mutex // one frame at a time
+	closeSent bool       // under sending
+
+	out outbox
+}
+
+// Pair moves two connections, of which nobody has read or written anything since
+// their handshakes, to one of the loops. It reports false, and leaves both as
+// they are, if one of them can't be moved: it is compressed, or no TCP socket of
+// this process, or there is no descriptor left. Nothing is read before Resume.
+func (l *Loops) Pair(a *Conn, ha Handler, b *Conn, hb Handler) (sa, sb *Stream, ok bool) {
+	if l == nil || len(l.loops) == 0 || a.compressed || b.compressed {
+		return nil, nil, false
+	}
+	loop := l.loops[int(l.next.Add(1))%len(l.loops)]
+	fa, okA := duplicate(a)
+	fb, okB := duplicate(b)
+	if !okA || !okB || !a.release() || !b.release() {
+		closeFD(fa)
+		closeFD(fb)
+		return nil, nil, false
+	}
+	sa, sb = newStream(loop, a, fa, ha), newStream(loop, b, fb, hb)
+	sa.other, sb.other = sb, sa
+	loop.enter(sa)
+	loop.enter(sb)
+	return sa, sb, true
+}
+
+func newStream(loop *Loop, c *Conn, fd int, h Handler) *Stream {
+	line, secure := lineOf(c.sock.Conn)
+	s := &Stream{loop: loop, line: line, secure: secure, client: c.client, limits: c.limits, handler: h,
+		stopped: true, readable: true, fresh: secure != nil, held: c.sock.early,
+		peer: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{})}
+	s.frames = frameReader{masked: !c.client, max: c.limits.MaxMessage}
+	s.out.fd = fd
+	_ = line.Conn.Close() // the duplicate lives on; the runtime's poller forgets the connection
+	line.Conn, line.stream = handed{}, s
+	if secure != nil && !c.client {
+		// The connection state shares its elements with crypto/tls, which would
+		// keep the parsed certificates for nothing: 4 KB a station.
+		clear(secure.ConnectionState().PeerCertificates)
+	}
+	s.begin()
+	return s
+}
+
+// Resume lets the loop read on.
+func (s *Stream) Resume() {
+	s.heard.Store(time.Now().UnixNano())
+	s.reading.Lock()
+	s.stopped = false
+	s.reading.Unlock()
+	s.loop.again(s)
+}
+
+// serve handles one event of the socket on the loop.
+func (s *Stream) serve(ev uint32, now int64) {
+	defer s.survive()
+	if ev&(evOut|evErr|evHup) != 0 && s.out.waiting() > 0 {
+		s.flush(now)
+	}
+	if ev&(evIn|evEnd|evErr|evHup) == 0 {
+		return
+	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.readable = true
+	if ev&(evEnd|evErr|evHup) != 0 {
+		s.hangup = true
+	}
+	s.read(now)
+}
+
+// run goes on with what was left, on the loop.
+func (s *Stream) run(now int64) {
+	defer s.survive()
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.read(now)
+}
+
+// survive keeps a panic from taking all other streams with it.
+func (s *Stream) survive() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.lose(fmt.Errorf("internal error: panic: %v\n%s", p, debug.Stack()))
+}
+
+// blocked reports whether the reader must leave everything where it is.
+func (s *Stream) blocked() bool {
+	if s.closing.Load() {
+		return false
+	}
+	if s.stopped {
+		return true
+	}
+	if s.out.waiting() <= highWater && s.other.out.waiting() <= highWater {
+		return false
+	}
+	s.full.Store(true)
+	// It may have been sent meanwhile, by the loop itself: then nobody would call.
+	if s.out.waiting() <= highWater && s.other.out.waiting() <= highWater {
+		s.full.Store(false)
+		return false
+	}
+	return true
+}
+
+// read takes what the socket has, one buffer at a time. The caller holds reading.
+func (s *Stream) read(now int64) {
+	defer s.frames.idle()
+	if s.closed || s.blocked() && !s.over {
+		return
+	}
+	s.full.Store(false)
+	if len(s.held) > 0 && !s.over {
+		held := s.held
+		s.held = nil
+		s.consume(held)
+		if s.blocked() && !s.over {
+			return
+		}
+	}
+	if s.fresh && !s.over {
+		s.fresh = false
+		s.decrypt() // what crypto/tls holds since the handshake
+	}
+	for s.readable && !s.over && !s.blocked() {
+		n, err := recv(s.out.fd, s.loop.buf)
+		if n > 0 {
+			s.hear(now)
+			s.line.in = s.loop.buf[:n]
+			if s.secure != nil {
+				s.decrypt()
+			} else {
+				s.consume(s.line.in)
+			}
+			s.line.in = nil
+			if n < len(s.loop.buf) && !s.hangup {
+				s.readable = false // edge-triggered: the next byte is a new event
+			} else if !s.hangup {
+				s.loop.again(s) // others first
+				return
+			}
+			continue
+		}
+		if errors.Is(err, syscall.EAGAIN) {
+			s.readable = false
+			break
+		}
+		s.line.eof = true
+		close(s.ended)
+		switch {
+		case s.over:
+		case err != nil:
+			s.lose(fmt.Errorf("couldn't read from the WebSocket: %w", err))
+		case s.secure != nil:
+			s.decrypt()
+		}
+		if !s.over {
+			s.broke()
+		}
+		return
+	}
+	if s.over {
+		s.drop()
+	}
+}
+
+// drop reads on behind the end, so that the connection isn't reset before the
+// peer has seen our close frame, but not for ever.
+func (s *Stream) drop() {
+	for s.readable && !s.line.eof {
+		n, err := recv(s.out.fd, s.loop.buf)
+		switch {
+		case n > 0:
+			if s.linger += n; s.linger > lingerBytes {
+				err = syscall.EMSGSIZE
+			}
+		case errors.Is(err, syscall.EAGAIN):
+			s.readable = false
+			return
+		}
+		if n <= 0 || err != nil {
+			s.line.eof = true
+			close(s.ended)
+		}
+	}
+}
+
+// broke ends the reader where the peer said nothing about it.
+func (s *Stream) broke() {
+	s.polite = true // there is nobody to wait for
+	s.lose(fmt.Errorf("the connection broke off: %w", &websocket.CloseError{Code: websocket.CloseAbnormalClosure, Text: "unexpected EOF"}))
+}
+
+// decrypt takes what crypto/tls can give.
+func (s *Stream) decrypt() {
+	for !s.over {
+		n, err := s.secure.Read(s.loop.plain)
+		if n > 0 {
+			s.consume(s.loop.plain[:n])
+		}
+		var more again
+		switch {
+		case err == nil:
+			continue
+		case errors.As(err, &more):
+			return
+		case s.over:
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			s.broke()
+		default:
+			s.lose(fmt.Errorf("couldn't read from the WebSocket: %w", err))
+		}
+		return
+	}
+}
+
+// consume follows decrypted bytes. What comes behind a message that stops the
+// reader is held.
+func (s *Stream) consume(b []byte) {
+	for len(b) > 0 && !s.over {
+		if len(s.held) > 0 || s.blocked() {
+			s.held = append(s.held, b...)
+			return
+		}
+		used, ev, err := s.frames.next(b)
+		b = b[used:]
+		if err != nil {
+			var violation *ViolationError
+			errors.As(err, &violation)
+			s.sendClose(violation.Code, violation.Reason)
+			s.lose(err)
+			return
+		}
+		switch ev.op {
+		case opText:
+			if s.closing.Load() {
+				continue
+			}
+			if s.handler.Message(ev.payload, ev.raw) {
+				s.stopped = true
+			}
+		case opPing:
+			if err := s.send(opPong, ev.payload); err != nil && !errors.Is(err, ErrClosed) {
+				s.lose(fmt.Errorf("couldn't answer a ping: %w", err))
+			}
+		case opClose:
+			code := ev.code
+			if code == 1005 {
+				s.sendClose(0, "")
+			} else {
+				s.sendClose(code, "")
+			}
+			s.polite = true
+			s.lose(fmt.Errorf("the peer closed the WebSocket: %w", &websocket.CloseError{Code: code}))
+		}
+	}
+}
+
+// lose ends the reader. The caller holds reading.
+func (s *Stream) lose(err error) {
+	if s.over {
+		return
+	}
+	s.over, s.held = true, nil
+	if s.line.eof {
+		s.polite = true
+	}
+	close(s.peer)
+	if !s.closing.Load() {
+		s.handler.Lost(err)
+	}
+	s.loop.again(s)
+}
+
+// hear notes that the peer lives.
+func (s *Stream) hear(now int64) {
+	s.heard.Store(now)
+	if !s.anyEars.Load() {
+		return
+	}
+	s.earMu.Lock()
+	defer s.earMu.Unlock()
+	for _, ch := range s.ears {
+		close(ch)
+	}
+	s.ears = nil
+	s.anyEars.Store(false)
+}
+
+// Ping sends a ping and waits for any byte of the peer that proves it alive.
+func (s *Stream) Ping(ctx context.Context) error {
+	heard := make(chan struct{})
+	s.earMu.Lock()
+	s.ears = append(s.ears, heard)
+	s.anyEars.Store(true)
+	s.earMu.Unlock()
+	if err := s.send(opPing, nil); err != nil {
+		return err
+	}
+	select {
+	case <-heard:
+		return nil
+	case <-s.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("no answer to a ping: %w", ctx.Err())
+	}
+}
