@@ -111,7 +111,10 @@ type Config struct {
 	DefaultVersion  map[string]ocpp.Version // station key → version for stations that offer no subprotocol
 	Log             *slog.Logger
 	Metrics         prometheus.Registerer
-	Clock           func() time.Time
+	// Pumps moves the frames of every session by two goroutines, as those with
+	// compression always are, instead of by event loops.
+	Pumps bool
+	Clock func() time.Time
 }
 
 func (cfg *Config) complete() error {
@@ -156,7 +159,8 @@ type Gateway struct {
 	proven    *complaints // log lines about those that did, apart: no stranger mutes them
 	failures  failures
 
-	running  sync.WaitGroup // sessions, until their last goroutine
+	loops    atomic.Pointer[ws.Loops] // nil before Serve, and with Pumps
+	running  sync.WaitGroup           // sessions, until their last goroutine
 	work     context.Context
 	stopWork context.CancelFunc
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"bollard/internal/ws"
 )
 
 // Listener is one front door.
@@ -138,7 +140,7 @@ func (d *door) accept(ctx context.Context) error {
 		pause = 0
 		d.gateway.metrics.accepted.Inc()
 		limits := d.gateway.settings.Load().limits
-		guest, out := d.lobby.enter(conn, limits.PerSource)
+		guest, out := d.lobby.enter(ws.NewLine(conn), limits.PerSource)
 		if out != nil {
 			d.failed(classCrowd, out.RemoteAddr())
 			_ = out.Conn.Close() // its own goroutine, or net/http, sees the end

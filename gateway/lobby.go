@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+
+	"bollard/internal/ws"
 )
 
 // maxLobby bounds the half-open connections of all sources together: each costs
@@ -102,8 +104,16 @@ type guest struct {
 func (g *guest) begin(ctx context.Context) { g.shaking, g.deadline = true, ctx.Done() }
 
 func (g *guest) finish() {
-	g.shaking = false
+	g.shaking, g.deadline = false, nil
 	g.rise()
+}
+
+// Line returns the connection below.
+func (g *guest) Line() *ws.Line {
+	if l, ok := g.Conn.(*ws.Line); ok {
+		return l
+	}
+	return nil
 }
 
 func (g *guest) rise() {

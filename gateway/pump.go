@@ -21,9 +21,13 @@ var errEnded = errors.New("the session has ended")
 // pump moves whole frames one way until its side is lost or the session ends.
 func (s *session) pump(d ocpp.Direction) {
 	defer s.recovered("pump " + d.String())
-	from := s.station
+	side := s.station
 	if d == ocpp.FromCSMS {
-		from = s.upstream
+		side = s.upstream
+	}
+	from, ok := side.(*ws.Conn)
+	if !ok { // cannot be: a loop reads the others
+		return
 	}
 	var buf []byte
 	for n := 0; ; n++ {
@@ -79,7 +83,7 @@ func (s *session) lost(d ocpp.Direction, err error) cause {
 func (s *session) carryOut(d ocpp.Direction, frame []byte, st step) error {
 	switch st.act {
 	case actPass:
-		return s.handOn(d, frame, st)
+		return s.handOn(d, frame, nil, st)
 	case actConsult:
 		return s.consult(d, frame)
 	case actAnswered:
@@ -90,12 +94,12 @@ func (s *session) carryOut(d ocpp.Direction, frame []byte, st step) error {
 		if s.ending.Load() {
 			return errEnded
 		}
-		return s.handOn(d, frame, st)
+		return s.handOn(d, frame, nil, st)
 	case actStall:
 		if err := s.stall(st.entry); err != nil {
 			return err
 		}
-		return s.handOn(d, frame, st)
+		return s.handOn(d, frame, nil, st)
 	case actReply:
 		s.note(d, st)
 		return s.reply(d, st.reply)
@@ -117,13 +121,14 @@ func (s *session) carryOut(d ocpp.Direction, frame []byte, st step) error {
 	return nil
 }
 
-// handOn writes the frame, byte for byte, to the other side.
-func (s *session) handOn(d ocpp.Direction, frame []byte, st step) error {
+// handOn writes the frame, byte for byte, to the other side. raw may be the
+// WebSocket frame it came in.
+func (s *session) handOn(d ocpp.Direction, frame, raw []byte, st step) error {
 	to, class := s.upstream, "backend-lost"
 	if d == ocpp.FromCSMS {
 		to, class = s.station, "station-lost"
 	}
-	if err := to.Write(frame); err != nil {
+	if err := to.Pass(frame, raw); err != nil {
 		s.end(cause{class: class, reason: err.Error()})
 		return errEnded
 	}

@@ -331,6 +331,7 @@ func newRig(t *testing.T, change func(*gateway.Config, *rig)) *rig {
 		Door:      r.door, Guard: r.guard, Metrics: r.reg, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Backends: []gateway.Backend{{Name: "main", URL: "ws://" + r.csms.Addr().String() + "/base"}},
 		Limits:   gateway.Limits{RetryAfter: 7 * time.Second, DrainTimeout: 5 * time.Second},
+		Pumps:    onPumps(),
 	}
 	if change != nil {
 		change(&cfg, r)

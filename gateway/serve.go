@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"log/slog"
 	"sync"
@@ -17,6 +18,14 @@ import (
 func (g *Gateway) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if !g.cfg.Pumps {
+		loops, err := ws.NewLoops()
+		if err != nil {
+			return fmt.Errorf("couldn't start the event loops: %w", err)
+		}
+		defer loops.Close()
+		g.loops.Store(loops)
+	}
 	lobby := newLobby(g.settings.Load().limits.HandshakesAtOnce)
 	var doors sync.WaitGroup
 	failures := make(chan error, len(g.cfg.Listeners))

@@ -17,7 +17,7 @@ import (
 
 // session is one proven station with its upstream. It is a fleet.Session.
 //
-// Two pumps move the frames. Whatever ends first calls end, which starts the
+// A loop moves the frames, or two pumps. Whatever ends first calls end, which starts the
 // one goroutine that closes both sockets and waits for all the others.
 type session struct {
 	id        string
@@ -29,8 +29,9 @@ type session struct {
 	opened    time.Time
 
 	gateway  *Gateway
-	station  *ws.Conn
-	upstream *ws.Conn
+	station  side
+	upstream side
+	legs     *[2]leg // nil with pumps
 	mediator *mediator
 	log      *slog.Logger
 

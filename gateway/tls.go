@@ -57,6 +57,8 @@ func newTLSSettings(l *Listener, d Door, log *slog.Logger) *tlsSettings {
 		CipherSuites:   suites(),
 		GetCertificate: l.Certificate,
 		NextProtos:     []string{"http/1.1"},
+		// One record a message, one system call a record.
+		DynamicRecordSizingDisabled: true,
 	}
 	if t.legacy {
 		t.base.MinVersion = tls.VersionTLS10

@@ -174,7 +174,7 @@ func (l *Loop) enter(s *Stream) {
 	err := syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_ADD, s.out.fd,
 		&syscall.EpollEvent{Events: evIn | evOut | evEnd | evEdge, Fd: int32(s.out.fd)})
 	if err != nil { // no memory: the peer never gets a word, and so goes
-		s.give(fmt.Errorf("couldn't watch a connection: %w", err))
+		s.out.spoil(fmt.Errorf("couldn't watch a connection: %w", err))
 	}
 }
 

@@ -191,13 +191,22 @@ func (s *Stream) sendClose(code int, reason string) {
 }
 
 // begin starts the clocks.
-func (s *Stream) begin() {
-	now := time.Now().UnixNano()
-	s.heard.Store(now)
+func (s *Stream) begin(now int64) {
 	s.pinged.Store(now)
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
+	if s.out.err != nil {
+		s.wakeIn(time.Millisecond) // to say so, from a goroutine of its own
+		return
+	}
 	s.plan(now)
+}
+
+// spoil makes the stream useless before it began.
+func (o *outbox) spoil(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = err
 }
 
 // wakeIn lets tick run in d or earlier. The caller holds out.mu.

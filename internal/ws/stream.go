@@ -50,6 +50,7 @@ type Stream struct {
 	held     []byte // decrypted bytes that wait behind a stopped message
 	fresh    bool   // crypto/tls may hold bytes of its own
 	stopped  bool   // until Resume
+	begun    bool   // Resume was called once
 	readable bool   // the socket may have more
 	hangup   bool   // its end was signalled
 	over     bool   // the reader looks at nothing any more
@@ -112,16 +113,21 @@ func newStream(loop *Loop, c *Conn, fd int, h Handler) *Stream {
 		// keep the parsed certificates for nothing: 4 KB a station.
 		clear(secure.ConnectionState().PeerCertificates)
 	}
-	s.begin()
 	return s
 }
 
-// Resume lets the loop read on.
+// Resume lets the loop read on. The first call starts the clocks.
 func (s *Stream) Resume() {
-	s.heard.Store(time.Now().UnixNano())
+	now := time.Now().UnixNano()
+	s.heard.Store(now)
 	s.reading.Lock()
 	s.stopped = false
+	first := !s.begun
+	s.begun = true
 	s.reading.Unlock()
+	if first {
+		s.begin(now)
+	}
 	s.loop.again(s)
 }
 

@@ -1,0 +1,92 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"bollard/internal/ws"
+	"bollard/ocpp"
+)
+
+// side is one of a session's two WebSockets: a *ws.Stream on a loop, or a
+// *ws.Conn with a pump.
+type side interface {
+	// Write sends a message of the gateway's own.
+	Write(msg []byte) error
+	// Pass sends on a message of the other side; raw may be its frame as it came.
+	Pass(msg, raw []byte) error
+	Ping(ctx context.Context) error
+	Close(code int, reason string)
+}
+
+// leg takes what a loop reads from one side of a session. It does on the loop
+// what can't wait; all else leaves it, and the side isn't read meanwhile, just as
+// a pump wouldn't.
+type leg struct {
+	s      *session
+	stream *ws.Stream
+	d      ocpp.Direction
+	n      uint8
+}
+
+// Message judges one whole frame.
+func (l *leg) Message(msg, raw []byte) bool {
+	s := l.s
+	defer s.recovered("loop")
+	if s.ending.Load() { // nothing may pass a session that was ended
+		return true
+	}
+	start := time.Now()
+	st := s.mediator.judge(l.d, msg, start)
+	switch {
+	case st.act == actPass:
+		if s.handOn(l.d, msg, raw, st) != nil {
+			return true
+		}
+		if l.n++; l.n%16 == 1 {
+			s.gateway.metrics.took(start)
+		}
+		return false
+	case st.act == actHeld:
+		return false
+	}
+	frame := bytes.Clone(msg) // the loop's buffer is needed for others
+	st.head.Payload, st.head.RawID = nil, nil
+	s.pumps.Add(1) // Close of the stream waits for Message, and shut for Close before it waits for pumps
+	go func() {
+		defer s.pumps.Done()
+		defer s.recovered("pump " + l.d.String())
+		if s.carryOut(l.d, frame, st) == nil {
+			l.stream.Resume()
+		}
+	}()
+	return true
+}
+
+// Lost ends the session with the side.
+func (l *leg) Lost(err error) { l.s.end(l.s.lost(l.d, err)) }
+
+// carry hands the session's sides to a loop, or else keeps them for the pumps.
+func (s *session) carry(station, upstream *ws.Conn) {
+	s.station, s.upstream = station, upstream
+	legs := &[2]leg{{s: s, d: ocpp.FromStation}, {s: s, d: ocpp.FromCSMS}}
+	a, b, ok := s.gateway.loops.Load().Pair(station, &legs[0], upstream, &legs[1])
+	if !ok {
+		return
+	}
+	legs[0].stream, legs[1].stream = a, b
+	s.station, s.upstream, s.legs = a, b, legs
+}
+
+// move begins to read.
+func (s *session) move() {
+	if s.legs != nil {
+		s.legs[0].stream.Resume()
+		s.legs[1].stream.Resume()
+		s.pumps.Add(-2)
+		return
+	}
+	go func() { defer s.pumps.Done(); s.pump(ocpp.FromStation) }()
+	go func() { defer s.pumps.Done(); s.pump(ocpp.FromCSMS) }()
+}
