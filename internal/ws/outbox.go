@@ -14,6 +14,10 @@ import (
 	"github.com/gorilla/websocket"
 )
 
+// serverEnds is how long a server may take to end the TCP connection after both
+// close frames.
+const serverEnds = 200 * time.Millisecond
+
 // errSlow ends a stream whose peer takes nothing.
 var errSlow = errors.New("the peer takes too few of the bytes sent to it")
 
@@ -342,6 +346,11 @@ func (s *Stream) Close(code int, reason string) {
 	s.reading.Unlock()
 	wait(s.out.drained(!polite))
 	if !polite {
+		wait(s.ended)
+	} else if s.client && !late {
+		// The server ends the connection first (RFC 6455 §7.1.1). A back end that
+		// does has then forgotten the station, before its next connection comes.
+		deadline.Reset(serverEnds)
 		wait(s.ended)
 	}
 	s.shut()
