@@ -1,0 +1,9 @@
+package gateway
+
+import "bollard/fleet"
+
+// OnLoop tells that a loop moves a session's frames, not two pumps.
+func OnLoop(s fleet.Session) bool {
+	own, ok := s.(*session)
+	return ok && own.legs != nil
+}
