@@ -229,7 +229,7 @@ func (g *Gateway) EndIf(why func(fleet.Admission) (reason string, end bool)) int
 	g.registry.haunt(why)
 	n := 0
 	for _, s := range g.registry.all() {
-		if reason, end := why(s.admission); end {
+		if reason, end := why(s.Admission()); end {
 			s.End(reason)
 			n++
 		}

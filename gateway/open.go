@@ -176,12 +176,12 @@ func (a *admission) replace(ctx context.Context, key string) *refusal {
 func (a *admission) start(b *backend, v ocpp.Version, station, upstream *ws.Conn) {
 	g := a.g
 	s := &session{
-		id: randomID(), key: a.claim.Identity.Key(), admission: a.proven, version: v, backend: b,
+		id: randomID(), key: a.claim.Identity.Key(), name: a.claim.Identity.Name, admission: a.proven, version: v, backend: b,
 		limits: a.settings.limits, opened: time.Now(), gateway: g,
 		mediator: newMediator(v, g.interests.of(v), a.settings.limits), work: g.work,
 		room: make(chan struct{}, 1), cut: make(chan struct{}), done: make(chan struct{}),
 	}
-	s.log = g.log.With("station", a.claim.Identity.Name, "session", s.id)
+	s.keepLeaf()
 	s.ctx, s.cancel = context.WithCancel(g.work)
 	s.carry(station, upstream)
 	s.pumps.Add(2) // before anybody can end the session
@@ -196,13 +196,13 @@ func (a *admission) start(b *backend, v ocpp.Version, station, upstream *ws.Conn
 			code = ws.CloseGoingAway
 		}
 		g.metrics.refusals.WithLabelValues("ended-early").Inc()
-		s.log.Warn("session ended before it began", "reason", err)
+		s.log().Warn("session ended before it began", "reason", err)
 		s.upstream.Close(ws.CloseGoingAway, "")
 		s.station.Close(code, "")
 		return
 	}
 	g.failures.forget(s.key)
-	s.log.Info("session opened", "version", v.String(), "profile", s.admission.Profile, "backend", b.Name,
+	s.log().Info("session opened", "version", v.String(), "profile", s.admission.Profile, "backend", b.Name,
 		"listener", a.l.Name, "source", a.claim.Source.String(), "notes", slices.Clone(s.admission.Notes))
 	s.guarded("opened", func() { g.cfg.Guard.Opened(s) })
 	s.move()

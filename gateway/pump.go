@@ -231,7 +231,7 @@ func (s *session) note(d ocpp.Direction, st step) {
 	}
 	s.gateway.metrics.dropped.WithLabelValues(d.String(), st.reason).Inc()
 	if n := s.noisy.Add(1); n <= maxNoise {
-		s.log.Warn("frame not handed on", "direction", d.String(), "reason", st.reason, "detail", capped(st.detail),
+		s.log().Warn("frame not handed on", "direction", d.String(), "reason", st.reason, "detail", capped(st.detail),
 			"last_notice", n == maxNoise)
 	}
 }

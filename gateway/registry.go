@@ -180,7 +180,7 @@ func (r *registry) enlist(p *pending, s *session, count func()) error {
 		return errDraining
 	}
 	for _, why := range p.questions {
-		if reason, end := why(s.admission); end {
+		if reason, end := why(s.Admission()); end {
 			return errors.New(reason)
 		}
 	}

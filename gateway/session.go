@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -9,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"bollard/fleet"
 	"bollard/internal/ws"
@@ -22,7 +25,11 @@ import (
 type session struct {
 	id        string
 	key       string
-	admission fleet.Admission
+	name      string          // as the station spells it, for the log
+	admission fleet.Admission // without its Leaf
+	leafDER   []byte          // nil without one
+	leafMu    sync.Mutex
+	leaf      weak.Pointer[x509.Certificate] // under leafMu
 	version   ocpp.Version
 	backend   *backend
 	limits    Limits
@@ -33,7 +40,6 @@ type session struct {
 	upstream side
 	legs     *[2]leg // nil with pumps
 	mediator *mediator
-	log      *slog.Logger
 
 	ctx    context.Context // ends with the session; for Go and After
 	cancel context.CancelFunc
@@ -58,14 +64,41 @@ type session struct {
 
 var _ fleet.Session = (*session)(nil)
 
+// log is made when it is needed: it would be a good part of an idle session.
+func (s *session) log() *slog.Logger { return s.gateway.log.With("station", s.name, "session", s.id) }
+
 // maxNoise is how many log lines one session may cause with bad frames; the
 // metrics count all.
 const maxNoise = 20
 
 func (s *session) ID() string                   { return s.id }
-func (s *session) Admission() fleet.Admission   { return s.admission }
 func (s *session) Version() ocpp.Version        { return s.version }
 func (s *session) Security() fleet.SecurityMode { return s.backend.Security }
+
+// Admission is the proof. A parsed certificate takes five times the room of its
+// bytes, so an idle session keeps these alone.
+func (s *session) Admission() fleet.Admission {
+	a := s.admission
+	if s.leafDER == nil {
+		return a
+	}
+	s.leafMu.Lock()
+	defer s.leafMu.Unlock()
+	if a.Leaf = s.leaf.Value(); a.Leaf == nil {
+		if leaf, err := x509.ParseCertificate(s.leafDER); err == nil { // it was parsed before
+			a.Leaf, s.leaf = leaf, weak.Make(leaf)
+		}
+	}
+	return a
+}
+
+// keepLeaf lets go of the parsed certificate.
+func (s *session) keepLeaf() {
+	if leaf := s.admission.Leaf; leaf != nil {
+		s.leafDER, s.leaf = bytes.Clone(leaf.Raw), weak.Make(leaf)
+		s.admission.Leaf = nil
+	}
+}
 
 // Call sends a CALL of Bollard's own and waits for the answer. It must not be
 // called from Message or Answered: the answer is read by their pump.
@@ -156,7 +189,7 @@ func (s *session) shut(c cause) {
 	s.tasksMu.Unlock()
 	s.tasks.Wait()
 	s.guarded("closed", func() { s.gateway.cfg.Guard.Closed(s) })
-	s.log.Info("session ended", "cause", c.class, "reason", c.reason, "lasted", time.Since(s.opened).Round(time.Millisecond))
+	s.log().Info("session ended", "cause", c.class, "reason", c.reason, "lasted", time.Since(s.opened).Round(time.Millisecond))
 }
 
 // recovered keeps a panic from taking the process, and every other session, with it.
@@ -166,7 +199,7 @@ func (s *session) recovered(where string) {
 		return
 	}
 	s.gateway.metrics.panics.Inc()
-	s.log.Error("panic in a session", "where", where, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+	s.log().Error("panic in a session", "where", where, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
 	s.end(cause{class: "panic", reason: "internal error", down: ws.CloseInternalError, up: ws.CloseGoingAway})
 }
 
@@ -207,7 +240,7 @@ func (s *session) slotDue() {
 	s.Go(func(context.Context) {
 		if s.mediator.expire(time.Now()) {
 			s.gateway.metrics.callTimeouts.Inc()
-			s.log.Warn("the station did not answer a CALL in time", "timeout", s.limits.CallTimeout)
+			s.log().Warn("the station did not answer a CALL in time", "timeout", s.limits.CallTimeout)
 			s.advance()
 			return
 		}

@@ -59,10 +59,10 @@ type Stream struct {
 
 	full    atomic.Bool // back-pressure stopped the reader
 	closing atomic.Bool // Close was called
-	peer    chan struct{}
-	polite  bool          // the peer's close frame or end was seen; before peer is closed
-	ended   chan struct{} // the connection's end was read
-	done    chan struct{} // the first Close has finished
+	polite  bool        // the peer's close frame or end was seen; under reading
+	peer    signal      // the peer will say no more
+	ended   signal      // the connection's end was read
+	done    signal      // the first Close has finished
 
 	heard   atomic.Int64 // UnixNano of the last bytes
 	pinged  atomic.Int64 // UnixNano of the last own ping
@@ -102,8 +102,7 @@ func (l *Loops) Pair(a *Conn, ha Handler, b *Conn, hb Handler) (sa, sb *Stream, 
 func newStream(loop *Loop, c *Conn, fd int, h Handler) *Stream {
 	line, secure := lineOf(c.sock.Conn)
 	s := &Stream{loop: loop, line: line, secure: secure, client: c.client, limits: c.limits, handler: h,
-		stopped: true, readable: true, fresh: secure != nil, held: c.sock.early,
-		peer: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{})}
+		stopped: true, readable: true, fresh: secure != nil, held: c.sock.early}
 	s.frames = frameReader{masked: !c.client, max: c.limits.MaxMessage}
 	s.out.fd = fd
 	_ = line.Conn.Close() // the duplicate lives on; the runtime's poller forgets the connection
@@ -231,7 +230,7 @@ func (s *Stream) read(now int64) {
 			break
 		}
 		s.line.eof = true
-		close(s.ended)
+		s.ended.give()
 		switch {
 		case s.over:
 		case err != nil:
@@ -265,7 +264,7 @@ func (s *Stream) drop() {
 		}
 		if n <= 0 || err != nil {
 			s.line.eof = true
-			close(s.ended)
+			s.ended.give()
 		}
 	}
 }
@@ -350,7 +349,7 @@ func (s *Stream) lose(err error) {
 	if s.line.eof {
 		s.polite = true
 	}
-	close(s.peer)
+	s.peer.give()
 	if !s.closing.Load() {
 		s.handler.Lost(err)
 	}
@@ -385,7 +384,7 @@ func (s *Stream) Ping(ctx context.Context) error {
 	select {
 	case <-heard:
 		return nil
-	case <-s.done:
+	case <-s.done.wait():
 		return ErrClosed
 	case <-ctx.Done():
 		return fmt.Errorf("no answer to a ping: %w", ctx.Err())
