@@ -50,6 +50,8 @@ func (l *leg) Message(msg, raw []byte) bool {
 		return false
 	case st.act == actHeld:
 		return false
+	case s.quick(st):
+		return s.carryOut(l.d, msg, st) != nil
 	}
 	frame := bytes.Clone(msg) // the loop's buffer is needed for others
 	st.head.Payload, st.head.RawID = nil, nil
@@ -62,6 +64,16 @@ func (l *leg) Message(msg, raw []byte) bool {
 		}
 	}()
 	return true
+}
+
+// quick says that a step takes no service, no waiting and no line in the log,
+// whose writing might wait for a disk.
+func (s *session) quick(st step) bool {
+	switch st.act {
+	case actDrop, actReply:
+		return st.reason == "own-answer" || s.noisy.Load() >= maxNoise
+	}
+	return false
 }
 
 // Lost ends the session with the side.

@@ -12,13 +12,12 @@ const pumpsVar = "BOLLARD_TEST_PUMPS"
 func onPumps() bool { return os.Getenv(pumpsVar) != "" }
 
 // Both ways of moving frames keep the same promises: all tests of this package,
-// once more with pumps.
+// once more with pumps, alone because many have clocks.
 func TestTheSameOnPumps(t *testing.T) {
-	t.Parallel()
 	if onPumps() {
 		return
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.timeout=5m", "-test.short="+map[bool]string{true: "true", false: "false"}[testing.Short()])
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.timeout=5m", "-test.skip=^TestSoak")
 	cmd.Env = append(os.Environ(), pumpsVar+"=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out[max(0, len(out)-8<<10):])
