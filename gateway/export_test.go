@@ -7,3 +7,6 @@ func OnLoop(s fleet.Session) bool {
 	own, ok := s.(*session)
 	return ok && own.legs != nil
 }
+
+// Tidy is tidy with its clock and effect from outside.
+var Tidy = tidy

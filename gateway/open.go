@@ -204,6 +204,7 @@ func (a *admission) start(b *backend, v ocpp.Version, station, upstream *ws.Conn
 	g.failures.forget(s.key)
 	s.log().Info("session opened", "version", v.String(), "profile", s.admission.Profile, "backend", b.Name,
 		"listener", a.l.Name, "source", a.claim.Source.String(), "notes", slices.Clone(s.admission.Notes))
+	g.admitted.Add(1)
 	s.guarded("opened", func() { g.cfg.Guard.Opened(s) })
 	s.move()
 }

@@ -36,6 +36,7 @@ func (g *Gateway) Serve(ctx context.Context) error {
 			failures <- d.run(ctx)
 		})
 	}
+	doors.Go(func() { g.tidyUp(ctx) })
 	<-ctx.Done()
 	g.registry.drain()
 	doors.Wait()
