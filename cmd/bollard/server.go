@@ -73,6 +73,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		DefaultVersion:  versions,
 		Log:             a.log,
 		Metrics:         s.metrics,
+		Pumps:           !a.cfg.EventLoop,
 		Clock:           time.Now,
 	})
 	if err != nil {

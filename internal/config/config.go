@@ -24,8 +24,12 @@ type File struct {
 	Keys            Keys       `yaml:"keys" doc:"where private keys are made"`
 	Server          ServerCert `yaml:"server_certificate" doc:"server certificates from files; what is missing comes from the own CA"`
 	Compression     bool       `yaml:"compression" doc:"permessage-deflate (RFC 7692) with stations and back ends"`
-	Limits          Limits     `yaml:"limits" doc:"of one station and of all"`
-	Renewal         Renewal    `yaml:"renewal" doc:"of station certificates"`
+	// EventLoop moves the frames of sessions without compression on event loops
+	// instead of two goroutines a station: a third of the memory. Off until its
+	// latency under full load is understood (docs/adr/0013-event-loop.md).
+	EventLoop bool    `yaml:"event_loop" doc:"event loops instead of two goroutines a station: less memory; new"`
+	Limits    Limits  `yaml:"limits" doc:"of one station and of all"`
+	Renewal   Renewal `yaml:"renewal" doc:"of station certificates"`
 	// OCSPHosts are the names of safehttp: exact, or *.example.com.
 	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question may lead to; none: only own certificates are answered for"`
 	// Stations are per-station options that are no part of the station's record.

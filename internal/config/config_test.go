@@ -190,6 +190,7 @@ func full() *config.File {
 		Keys:            config.Keys{URI: "softkms:elsewhere", PassphraseFile: "x"},
 		Server:          config.ServerCert{ECDSA: config.CertFiles{Certificate: "a", Key: "b"}, RSA: config.CertFiles{Certificate: "c", Key: "d"}},
 		Compression:     true,
+		EventLoop:       true,
 		OCSPHosts:       []string{"ocsp.example", "*.v2g.example"},
 		Limits: config.Limits{
 			MessageBytes: 20000, CallTimeout: 1, Handshake: 2, Header: 3, HandshakesAtOnce: 4, PerSource: 5, Write: 6,
