@@ -3,7 +3,7 @@
 SHELL         := /bin/bash
 GOLANGCI      := 2.15.0
 TOOLS         := $(CURDIR)/.tools
-FUZZTIME      ?= 8s
+FUZZTIME      ?= 4s
 
 .PHONY: help build demo test lint fuzz bench tools peers clean
 
@@ -23,7 +23,7 @@ test: tools peers lint ## the whole suite: lint, race detector, real peers, shor
 lint: tools
 	@$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
 
-fuzz: ## every fuzz target for FUZZTIME (default 8s)
+fuzz: ## every fuzz target for FUZZTIME (default 4s)
 	@scripts/fuzz $(FUZZTIME)
 
 bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance beside nginx and haproxy

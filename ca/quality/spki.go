@@ -42,7 +42,9 @@ func CheckSPKI(der []byte, policy Policy) error {
 	algorithm := info.Algorithm.Algorithm
 	switch {
 	case algorithm.Equal(oidRSA):
-		return checkRSABits(info.Key.Bytes, policy)
+		if err := checkRSABits(info.Key.Bytes, policy); err != nil {
+			return err
+		}
 	case algorithm.Equal(oidEC):
 		if err := checkECBits(info.Algorithm.Parameters.FullBytes, info.Key.Bytes, policy); err != nil {
 			return err
