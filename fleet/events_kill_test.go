@@ -66,7 +66,7 @@ func TestOutboxChild(t *testing.T) {
 		fmt.Println("delivered", e.Type)
 		return json.RawMessage("{}"), nil
 	})
-	s.booted("Accepted") // what the last child left goes out from here on
+	s.booted("Accepted")  // what the last child left goes out from here on
 	for i := range 1000 { // far more than the parent waits for
 		if i == arm && point != "" {
 			if err := os.Setenv(failpoint.Env, point); err != nil {
