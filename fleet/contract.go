@@ -124,6 +124,9 @@ type Verdict struct {
 	Reason  string         // for the operator; a CALLERROR's description stays general
 	// Watch asks, with Pass, for Answered to be called with the CALL's answer.
 	Watch bool
+	// Rewrite, if set with Pass, is the payload handed on in place of the
+	// message's. A signed message has none.
+	Rewrite json.RawMessage
 	// Later, if set, works the verdict out beside the frames that follow, within
 	// Limits.CallTimeout; the other fields count for nothing then. It may answer,
 	// refuse, drop or end, not pass.

@@ -41,7 +41,8 @@ type Door interface {
 // Guard acts on the messages that concern security. *fleet.Service is one.
 type Guard interface {
 	// Interest says whether Message wants to see this base action. It is asked
-	// once per action and version and must not depend on anything else.
+	// once per action and version, until Reconsider, and must not depend on
+	// anything else.
 	Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 	// Opened is called when both sides are up, before any frame is handed on.
 	Opened(s fleet.Session)
@@ -205,6 +206,10 @@ func (g *Gateway) Reload(backends []Backend, limits Limits) error {
 	g.settings.Store(&settings{backends: compiled, limits: limits.withDefaults()})
 	return nil
 }
+
+// Reconsider has the Guard asked anew which actions it wants to see: live
+// sessions follow with their next frame.
+func (g *Gateway) Reconsider() { g.interests.forget() }
 
 // Session returns the live session of a station key.
 func (g *Gateway) Session(key string) (fleet.Session, bool) {

@@ -14,7 +14,8 @@ const maxInterests = 1024
 // no lock; the map behind it is replaced, never changed.
 type interests struct {
 	guard Guard
-	mu    sync.Mutex // serialises writers
+	mu    sync.Mutex // serialises writers; guards turn
+	turn  int        // how often the Guard was said to have changed its mind
 	known atomic.Pointer[map[interest]bool]
 }
 
@@ -41,11 +42,14 @@ func (t *interests) of(v ocpp.Version) func(ocpp.Direction, string) bool {
 }
 
 func (t *interests) ask(v ocpp.Version, d ocpp.Direction, action string) bool {
+	t.mu.Lock()
+	turn := t.turn
+	t.mu.Unlock()
 	wanted := t.guard.Interest(v, d, action)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := *t.known.Load()
-	if len(old) >= maxInterests {
+	if len(old) >= maxInterests || t.turn != turn {
 		return wanted
 	}
 	grown := make(map[interest]bool, len(old)+1)
@@ -55,4 +59,12 @@ func (t *interests) ask(v ocpp.Version, d ocpp.Direction, action string) bool {
 	grown[interest{v, d, string([]byte(action))}] = wanted // the name may point into a frame
 	t.known.Store(&grown)
 	return wanted
+}
+
+// forget has the Guard asked anew about every action.
+func (t *interests) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.turn++ // what is being asked at this moment isn't remembered
+	t.known.Store(&map[interest]bool{})
 }

@@ -42,3 +42,45 @@ func TestMadeUpActionsAreNotRemembered(t *testing.T) {
 		t.Error("directions or versions are mixed up")
 	}
 }
+
+// A guard that changed its mind is asked again, also about what was being asked
+// meanwhile.
+func TestReconsiderAsksAgain(t *testing.T) {
+	t.Parallel()
+	guard := &fickleGuard{}
+	table := newInterests(guard)
+	wanted := table.of(ocpp.V16)
+	if wanted(ocpp.FromCSMS, "Reset") {
+		t.Fatal("interest before there is any")
+	}
+	guard.wants = true
+	if wanted(ocpp.FromCSMS, "Reset") {
+		t.Error("the answer wasn't remembered")
+	}
+	table.forget()
+	if !wanted(ocpp.FromCSMS, "Reset") {
+		t.Error("the guard wasn't asked again")
+	}
+	guard.meanwhile = table.forget // the old answer arrives after the change
+	if !wanted(ocpp.FromCSMS, "ClearCache") {
+		t.Error("the old answer is the one given")
+	}
+	guard.meanwhile, guard.wants = nil, false
+	if wanted(ocpp.FromCSMS, "ClearCache") {
+		t.Error("the old answer was remembered over the change")
+	}
+}
+
+// fickleGuard changes its mind.
+type fickleGuard struct {
+	Guard
+	wants     bool
+	meanwhile func()
+}
+
+func (g *fickleGuard) Interest(ocpp.Version, ocpp.Direction, string) bool {
+	if g.meanwhile != nil {
+		g.meanwhile()
+	}
+	return g.wants
+}

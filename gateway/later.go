@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"time"
 
 	"bollard/fleet"
@@ -45,9 +47,24 @@ func (s *session) conclude(d ocpp.Direction, frame []byte, msg fleet.Message, ve
 	if s.ending.Load() && verdict.Act == fleet.Pass {
 		return errEnded
 	}
+	if verdict.Act == fleet.Pass && verdict.Rewrite != nil {
+		var err error
+		if frame, err = rewritten(&msg, verdict.Rewrite); err != nil {
+			verdict = fleet.Verdict{Act: fleet.Refuse, Code: ocpp.InternalError, Reason: err.Error()}
+		}
+	}
 	err := s.carryOut(d, frame, s.mediator.decide(&msg, frame, verdict, time.Now()))
 	if err == nil && verdict.After != nil {
 		s.Go(verdict.After)
 	}
 	return err
+}
+
+// rewritten is the frame with another payload: encoded anew, never patched. What
+// its sender signed can't be.
+func rewritten(msg *fleet.Message, payload json.RawMessage) ([]byte, error) {
+	if _, signed := msg.Head.BaseAction(); signed {
+		return nil, errors.New("internal error: a signed message can't be rewritten")
+	}
+	return ocpp.AppendRequest(nil, msg.Head, payload)
 }

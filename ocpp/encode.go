@@ -36,6 +36,24 @@ func appendRequest(dst []byte, t MessageType, id, action string, payload any) ([
 	return append(dst, ']'), nil
 }
 
+// AppendRequest appends the frame of the CALL or SEND with this head, and
+// another payload.
+func AppendRequest(dst []byte, h Head, payload any) ([]byte, error) {
+	start := len(dst)
+	dst = append(dst, '[')
+	dst = strconv.AppendUint(dst, uint64(h.Type), 10)
+	dst = append(dst, ',')
+	dst = appendID(dst, h.RawID)
+	dst = append(dst, ',')
+	dst = appendString(dst, h.Action)
+	dst = append(dst, ',')
+	dst, err := appendPayload(dst, payload)
+	if err != nil {
+		return dst[:start], fmt.Errorf("couldn't encode the payload of a request: %w", err)
+	}
+	return append(dst, ']'), nil
+}
+
 // AppendResult appends the frame of a CALLRESULT. rawID is JSON as it came
 // (Head.RawID).
 func AppendResult(dst, rawID []byte, payload any) ([]byte, error) {
