@@ -119,34 +119,49 @@ func signs(t *testing.T, s keys.Signer) {
 	}
 }
 
+// One Keeper makes all keys, as in a server: see [keys.New].
 func TestHSMKeyMadeOnceOpensAgain(t *testing.T) {
 	t.Parallel()
 	pin := pinFile(t, userPIN)
-	for _, alg := range []keys.Algorithm{keys.P256, keys.P384, keys.P521, keys.RSA2048, keys.RSA3072} {
-		t.Run(string(alg), func(t *testing.T) {
+	algorithms := []keys.Algorithm{keys.P256, keys.P384, keys.P521, keys.RSA2048, keys.RSA3072}
+	uris, made := make([]string, len(algorithms)), make([]keys.Signer, len(algorithms))
+	makes := hsmKeeper(t, keys.Config{})
+	t.Run("made once", func(t *testing.T) {
+		for i, alg := range algorithms {
+			t.Run(string(alg), func(t *testing.T) {
+				t.Parallel()
+				uri := hsmURI("plain", "key-"+string(alg), pin)
+				if _, err := makes.Open(t.Context(), uri, keys.RoleCA); !errors.Is(err, keys.ErrNotFound) {
+					t.Fatalf("before it was made: %v", err)
+				}
+				key, err := makes.Create(t.Context(), uri, keys.RoleCA, alg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				signs(t, key)
+				if _, err := makes.Create(t.Context(), uri, keys.RoleCA, alg); !errors.Is(err, keys.ErrExists) {
+					t.Errorf("a second time: %v", err)
+				}
+				uris[i], made[i] = uri, key
+			})
+		}
+	})
+	opens := hsmKeeper(t, keys.Config{})
+	for i, alg := range algorithms {
+		t.Run(string(alg)+" opens again", func(t *testing.T) {
 			t.Parallel()
-			uri := hsmURI("plain", "key-"+string(alg), pin)
-			k := hsmKeeper(t, keys.Config{})
-			if _, err := k.Open(t.Context(), uri, keys.RoleCA); !errors.Is(err, keys.ErrNotFound) {
-				t.Fatalf("before it was made: %v", err)
+			if made[i] == nil {
+				t.Fatal("it wasn't made")
 			}
-			made, err := k.Create(t.Context(), uri, keys.RoleCA, alg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			signs(t, made)
-			if _, err := k.Create(t.Context(), uri, keys.RoleCA, alg); !errors.Is(err, keys.ErrExists) {
-				t.Errorf("a second time: %v", err)
-			}
-			opened, err := hsmKeeper(t, keys.Config{}).Open(t.Context(), uri, keys.RoleCA)
+			opened, err := opens.Open(t.Context(), uris[i], keys.RoleCA)
 			if err != nil {
 				t.Fatal(err)
 			}
 			signs(t, opened)
-			if !made.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(opened.Public()) {
+			if !made[i].Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(opened.Public()) {
 				t.Error("another key")
 			}
-			if opened.Role() != keys.RoleCA || opened.URI() != uri {
+			if opened.Role() != keys.RoleCA || opened.URI() != uris[i] {
 				t.Errorf("role %q, URI %q", opened.Role(), opened.URI())
 			}
 		})

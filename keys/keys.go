@@ -86,6 +86,11 @@ type Keeper struct {
 
 // New returns a Keeper for one key directory. The directory is made when the
 // first key is.
+//
+// Make no key in a token while another Keeper of the process uses the token.
+// A Keeper lets nobody else use a module that makes a key, but knows only its
+// own calls, and SoftHSM fails with CKR_TEMPLATE_INCONSISTENT when one thread
+// looks through a token while another adds to it (softhsm/SoftHSMv2#573).
 func New(cfg Config) (*Keeper, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("couldn't open the key store: no directory given")
