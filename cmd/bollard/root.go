@@ -75,6 +75,7 @@ func (c *cli) root() *cobra.Command {
 		c.certCommand(),
 		c.backendCommand(),
 		c.ledgerCommand(),
+		c.exiCommand(),
 		c.backupCommand(),
 		c.restoreCommand(),
 		c.doctorCommand(),

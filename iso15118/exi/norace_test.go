@@ -1,0 +1,5 @@
+//go:build !race
+
+package exi_test
+
+const raceFactor = 1
