@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"time"
 
+	"bollard/alert"
 	"bollard/ca"
 	"bollard/fleet"
 	"bollard/ledger"
@@ -34,6 +35,7 @@ type Config struct {
 	Registrar *fleet.Registrar
 	Authority *ca.Authority
 	Store     Store
+	Alerts    *alert.Service
 	// Live is the directory of live sessions; nil when no server runs in this process.
 	Live fleet.Sessions
 	// Failed tells why a station that proved who it is got no session when it
@@ -61,6 +63,7 @@ func New(cfg Config) *Registry {
 	o.registerCertificates(r)
 	o.registerTrust(r)
 	o.registerStatus(r)
+	o.registerAlerts(r)
 	return r
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/detect"
 	"bollard/fleet"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -118,6 +119,8 @@ type StationDetail struct {
 	FailedAt *time.Time `json:"failed_at,omitempty"`
 	Steps    []PlanStep `json:"steps,omitempty"` // of what is still to come, as far as tried
 	Roots    []Root     `json:"roots,omitempty"` // as the station reported them
+	// Findings are the newest about the station, newest first.
+	Findings []detect.Finding `json:"findings,omitempty"`
 }
 
 // Stations is a list.
@@ -241,6 +244,9 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 		return StationDetail{}, err
 	}
 	out.Steps, out.Roots = planSteps(&plan), seenRoots(&plan)
+	if out.Findings, err = o.cfg.Alerts.Findings(ctx, key, findingsShown); err != nil {
+		return StationDetail{}, err
+	}
 	if i := slices.IndexFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued }); i >= 0 {
 		c := o.certificate(records[i], false)
 		out.Certificate = &c

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"bollard/detect"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -16,13 +17,14 @@ import (
 // session ends.
 func (s *Service) boot(ctx context.Context, sess Session, m Message) (Verdict, error) {
 	adm := sess.Admission()
-	serials, vendor, model, err := bootFacts(sess.Version(), m.Payload)
+	serials, vendor, model, firmware, err := bootFacts(sess.Version(), m.Payload)
 	if err != nil {
 		return Verdict{}, err
 	}
 	if reason := bootSerialReason(sess.Version(), &adm, serials); reason != "" {
 		st, err := s.store.Station(ctx, keyOf(&adm.Station))
 		if err != nil || !slices.Contains(st.Warn, CheckBootSerial) {
+			s.noticed(sess, detect.BootMismatch, "")
 			return Verdict{Act: End, Reason: reason}, nil //nolint:nilerr // unknown whether it is set to warn: the check holds
 		}
 		s.log.Warn("station check failed, set to warn", slog.String("station", keyOf(&st)), slog.String("session", sess.ID()),
@@ -35,30 +37,31 @@ func (s *Service) boot(ctx context.Context, sess Session, m Message) (Verdict, e
 	if adm.Station.Vendor == "" && printable(vendor, maxText) || adm.Station.Model == "" && printable(model, maxText) {
 		sess.Go(func(ctx context.Context) { s.learnModel(ctx, sess, vendor, model) })
 	}
+	sess.Go(func(ctx context.Context) { s.bootedWith(ctx, sess, firmware) })
 	return Verdict{Act: Pass, Watch: true}, nil
 }
 
-func bootFacts(v ocpp.Version, payload []byte) (serials []string, vendor, model string, err error) {
+func bootFacts(v ocpp.Version, payload []byte) (serials []string, vendor, model, firmware string, err error) {
 	if v == ocpp.V16 {
 		var boot ocpp.BootNotificationRequest16
 		if err := ocpp.DecodeStrict(payload, &boot); err != nil {
-			return nil, "", "", err
+			return nil, "", "", "", err
 		}
 		for _, serial := range []string{boot.ChargePointSerialNumber, boot.ChargeBoxSerialNumber} {
 			if serial != "" {
 				serials = append(serials, serial)
 			}
 		}
-		return serials, boot.ChargePointVendor, boot.ChargePointModel, nil
+		return serials, boot.ChargePointVendor, boot.ChargePointModel, boot.FirmwareVersion, nil
 	}
 	var boot ocpp.BootNotificationRequest
 	if err := ocpp.DecodeStrict(payload, &boot); err != nil {
-		return nil, "", "", err
+		return nil, "", "", "", err
 	}
 	if boot.ChargingStation.SerialNumber != "" {
 		serials = []string{boot.ChargingStation.SerialNumber}
 	}
-	return serials, boot.ChargingStation.VendorName, boot.ChargingStation.Model, nil
+	return serials, boot.ChargingStation.VendorName, boot.ChargingStation.Model, boot.ChargingStation.FirmwareVersion, nil
 }
 
 // bootSerialReason: the serial number is optional in every version's schema.

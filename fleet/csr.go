@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/detect"
 	"bollard/internal/failpoint"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -60,6 +61,9 @@ func (s *Service) certificateRequest(ctx context.Context, sess Session, payload 
 		}
 	}
 	if refused != nil {
+		if refused.code == ocpp.ReasonInvalidCSR {
+			s.noticed(sess, detect.CSRMismatch, "")
+		}
 		s.tellRefused(ctx, sess, refused.reason)
 		return Verdict{Act: Answer, Payload: answer(ocpp.StatusRejected, refused.code, refused.public), Reason: refused.reason}, nil
 	}

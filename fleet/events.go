@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"bollard/internal/failpoint"
@@ -115,6 +116,15 @@ func (s *Service) securityEvent(ctx context.Context, sess Session, m Message) (V
 		return Verdict{Act: Refuse, Code: ocpp.InternalError, Reason: "security event couldn't be stored"}, nil
 	}
 	failpoint.Hit("fleet.event-stored")
+	if err := s.eventSigns(ctx, &e); err != nil {
+		s.log.Error("couldn't record what a security event is a sign of", slog.String("station", e.Station), slog.String("session", sess.ID()), slog.Any("err", err))
+		if answers { // the station keeps it and tells it again
+			return Verdict{Act: Refuse, Code: ocpp.InternalError, Reason: "security event couldn't be looked at"}, nil
+		}
+	}
+	if e.Listed && strings.EqualFold(e.Type, ocpp.EventFirmwareUpdated) {
+		s.announced(ctx, e.Station)
+	}
 	s.notice(sess, &e)
 	if !answers {
 		return Verdict{Act: Pass}, nil

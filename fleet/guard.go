@@ -28,8 +28,10 @@ func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 	}
 	if d == ocpp.FromStation {
 		switch action {
-		case ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionSecurityEvent:
+		case ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionSecurityEvent, ocpp.ActionFirmwareStatus:
 			return true
+		case ocpp.ActionSignedFirmwareStatus:
+			return v == ocpp.V16
 		case ocpp.ActionGetCertificateStatus:
 			return v != ocpp.V16
 		case ocpp.ActionGetCertificateChainStatus:
@@ -53,6 +55,12 @@ func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 // Message judges one CALL of an action Interest named. What can't be read in
 // exactly one way is refused, never passed.
 func (s *Service) Message(ctx context.Context, sess Session, m Message) Verdict {
+	v := s.judge(ctx, sess, m)
+	s.watchVerdict(sess, m, v)
+	return v
+}
+
+func (s *Service) judge(ctx context.Context, sess Session, m Message) Verdict {
 	if m.Head.Type == ocpp.Send {
 		// SEND has one defined action, none of ours (OCPP 2.1 part 4 §4.1.3).
 		return Verdict{Act: Drop, Reason: "security action sent without wanting an answer"}
@@ -66,6 +74,8 @@ func (s *Service) Message(ctx context.Context, sess Session, m Message) Verdict 
 		v, err = s.signCertificate(ctx, sess, m)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionSecurityEvent:
 		v, err = s.securityEvent(ctx, sess, m)
+	case m.Direction == ocpp.FromStation && (m.Action == ocpp.ActionFirmwareStatus || m.Action == ocpp.ActionSignedFirmwareStatus):
+		v, err = s.firmwareStatus(sess, m)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionGetCertificateStatus:
 		v, err = s.certificateStatus(sess, m.Payload, plainStatus)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionGetCertificateChainStatus:

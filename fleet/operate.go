@@ -73,6 +73,7 @@ func (s *Service) Remove(ctx context.Context, actor, identity string) error {
 	s.endIf(func(adm Admission) (string, bool) { return "station was removed", keyOf(&adm.Station) == key })
 	s.secrets.forget(key)
 	s.refusals.forget(key)
+	s.watcher.Forget(key)
 	s.mu.Lock()
 	delete(s.noted, key)
 	s.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/detect"
 	"bollard/internal/failpoint"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -156,6 +157,9 @@ func (s *Service) advance(ctx context.Context, sess Session, order *Order) (outc
 	}
 	if err != nil {
 		if permanent(err) {
+			if badKey(err) {
+				s.noticed(sess, detect.CSRMismatch, "")
+			}
 			return s.close(ctx, &now, "couldn't issue: "+err.Error())
 		}
 		return retryIssue, fmt.Sprintf("couldn't issue the certificate, it is tried again: %v", err)
@@ -205,6 +209,12 @@ func permanent(err error) bool {
 	var csr *ca.CSRError
 	var lint *ca.LintError
 	return errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ErrUnknownStation) || errors.As(err, &csr) || errors.As(err, &lint)
+}
+
+// badKey says that what a station asked for is the fault.
+func badKey(err error) bool {
+	var csr *ca.CSRError
+	return errors.Is(err, ca.ErrKeyInUse) || errors.As(err, &csr)
 }
 
 func (s *Service) close(ctx context.Context, order *Order, reason string) (outcome, string) {

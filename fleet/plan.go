@@ -53,6 +53,10 @@ type Plan struct {
 	// Asked are the keys of CSRs that went to the back end, by certificate type:
 	// hex SHA-256 of the SubjectPublicKeyInfo.
 	Asked map[string]string `json:"asked,omitempty"`
+	// Firmware is the version of the last BootNotification, FirmwareTold when the
+	// station last told of an update.
+	Firmware     string    `json:"firmware,omitempty"`
+	FirmwareTold time.Time `json:"firmware_told,omitzero"`
 	// AdoptedAt is when the station's password was taken over from its back end.
 	AdoptedAt time.Time `json:"adopted_at,omitzero"`
 }

@@ -86,6 +86,7 @@ func (r *refusals) forget(key string) {
 // "" if the identity isn't enrolled.
 func (s *Service) refuse(claim Claim, key, class, reason string, status int) *Refusal {
 	s.count(class)
+	s.refusedSign(claim, key, class)
 	if log, count := s.refusals.add(key, reason, s.clock()); log {
 		s.log.Warn("station refused", slog.String("station", capped(claim.Identity.Name)), slog.String("listener", claim.Listener),
 			slog.String("source", claim.Source.String()), slog.String("reason", reason), slog.Int("refusals", count))

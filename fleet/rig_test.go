@@ -51,6 +51,7 @@ type rig struct {
 	rollover func(context.Context) (*fleet.Rollover, error)
 	renewals int  // a minute; 0: as by default
 	revoke   bool // superseded certificates
+	watcher  fleet.Watcher
 
 	mu     sync.Mutex
 	now    time.Time
@@ -111,7 +112,7 @@ func (r *rig) start() {
 	r.svc, err = fleet.New(r.t.Context(), fleet.Config{
 		Store: r.store, Authority: r.auth, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp",
 		Record:   func(ctx context.Context, e ledger.Event) error { return r.store.Record(ctx, e) },
-		Rollover: r.rollover, RenewalsPerMinute: r.renewals, RevokeSuperseded: r.revoke,
+		Rollover: r.rollover, RenewalsPerMinute: r.renewals, RevokeSuperseded: r.revoke, Watcher: r.watcher,
 		Clock: r.clock, UnknownIdentity: r.unk, Log: slog.New(slog.NewTextHandler(&lockedWriter{r: r}, nil)),
 		Refused: func(class string) { r.mu.Lock(); r.counts[class]++; r.mu.Unlock() },
 	})

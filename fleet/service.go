@@ -47,6 +47,8 @@ type Config struct {
 	// ServedRoots, if set, are the roots the server certificates lead to; nil:
 	// the own CSMS roots. A station's last way to check the server is never deleted.
 	ServedRoots func(ctx context.Context) ([]*x509.Certificate, error)
+	// Watcher, if set, looks for attacks in what is noticed.
+	Watcher Watcher
 	// Refused, if set, is called with the class of each refused claim, for
 	// metrics. The classes are few and fixed.
 	Refused func(class string)
@@ -69,6 +71,7 @@ type Service struct {
 	secrets   *verifier
 	budget    *budget
 	refusals  *refusals
+	watcher   Watcher
 	overruled *overruled
 	// after runs f once d has passed, unless stopped; tests replace it.
 	after func(d time.Duration, f func()) (stop func() bool)
@@ -98,12 +101,16 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Watcher == nil {
+		cfg.Watcher = unwatched{}
+	}
 	s := &Service{
 		cfg: cfg, store: cfg.Store, log: cfg.Log,
 		base:      context.WithoutCancel(ctx),
 		secrets:   newVerifier(),
 		budget:    newBudget(cfg.Clock),
 		refusals:  newRefusals(),
+		watcher:   cfg.Watcher,
 		overruled: newOverruled(),
 		after:     func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		lives:     make(map[string]*live),

@@ -21,6 +21,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bollard/detect"
 	"bollard/fleet"
 	"bollard/internal/ws"
 	"bollard/ocpp"
@@ -112,6 +113,8 @@ type Config struct {
 	DefaultVersion  map[string]ocpp.Version // station key → version for stations that offer no subprotocol
 	Log             *slog.Logger
 	Metrics         prometheus.Registerer
+	// Notice, if set, is told of signs of attacks; it must not block.
+	Notice func(detect.Sign)
 	// Pumps moves the frames of every session by two goroutines, as those with
 	// compression always are, instead of by event loops.
 	Pumps bool
@@ -139,6 +142,9 @@ func (cfg *Config) complete() error {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
+	}
+	if cfg.Notice == nil {
+		cfg.Notice = func(detect.Sign) {}
 	}
 	for i := range cfg.Listeners {
 		if err := cfg.Listeners[i].check(); err != nil {

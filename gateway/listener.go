@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"bollard/detect"
 	"bollard/internal/ws"
 )
 
@@ -182,6 +183,9 @@ func (d *door) failed(class string, from net.Addr) {
 	d.gateway.metrics.handshakes.WithLabelValues(d.Name, class).Inc()
 	switch class {
 	case classVersion, classSuite, classCertificate, classCrowd:
+		if class != classCrowd {
+			d.gateway.cfg.Notice(detect.Sign{Kind: detect.RefusedTLS, Source: shownSource(sourceOf(from)), Detail: class})
+		}
 		if ok, unlogged := d.gateway.strangers.allow(); ok {
 			d.gateway.log.Warn("TLS handshake failed", "event", securityEvent(class), "reason", class,
 				"listener", d.Name, "source", from.String(), "unlogged", unlogged)

@@ -76,7 +76,19 @@ func sourceOf(addr net.Addr) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	a := ap.Addr().Unmap().WithZone("")
+	return sourceOfAddr(ap.Addr())
+}
+
+// shownSource writes the address a peer is counted by.
+func shownSource(a netip.Addr) string {
+	if a.Is6() {
+		return a.String() + "/64"
+	}
+	return a.String()
+}
+
+func sourceOfAddr(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
 	if a.Is6() {
 		if p, err := a.Prefix(64); err == nil {
 			return p.Addr()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"bollard/detect"
 	"bollard/internal/ws"
 	"bollard/ocpp"
 )
@@ -146,14 +147,17 @@ func (a *admission) replace(ctx context.Context, key string) *refusal {
 				return a.later("gone", "the station went away while its older connection was asked", ctx.Err())
 			}
 			if err == nil {
+				a.notice(detect.RefusedLive)
 				return a.later("alive", "an older connection of this identity is alive, and profile 1 may not displace it", nil)
 			}
 		}
 		if !a.g.registry.takeover(key, a.settings.limits.TakeoversPerMin) {
 			a.g.metrics.flapping.Inc()
+			a.notice(detect.Flapped)
 			return a.later("flapping", "this identity replaced its session too often; are there two stations with it?", nil)
 		}
 		a.g.metrics.takeovers.Inc()
+		a.notice(detect.Displaced)
 		old.end(cause{class: "replaced", reason: "a newer proven connection of this identity from " + a.claim.Source.String(),
 			down: ws.ClosePolicyViolation})
 	}
@@ -170,6 +174,11 @@ func (a *admission) replace(ctx context.Context, key string) *refusal {
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// notice tells of a sign about the identity, which has a live session.
+func (a *admission) notice(kind detect.Kind) {
+	a.g.cfg.Notice(detect.Sign{Kind: kind, Station: a.claim.Identity.Key(), Source: shownSource(sourceOfAddr(a.claim.Source)), Live: true})
 }
 
 // start makes the session live and its pumps run.

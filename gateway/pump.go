@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"bollard/detect"
 	"bollard/fleet"
 	"bollard/internal/ws"
 	"bollard/ocpp"
@@ -60,6 +61,7 @@ func (s *session) lost(d ocpp.Direction, err error) cause {
 	code := ws.CloseStatus(err)
 	if violation, ok := errors.AsType[*ws.ViolationError](err); ok {
 		c.class = "station-violation"
+		s.notice(d, "bad-frame")
 		c.reason = violation.Error()
 		code = ws.CloseGoingAway
 	}
@@ -231,7 +233,22 @@ func (s *session) note(d ocpp.Direction, st step) {
 	}
 	s.gateway.metrics.dropped.WithLabelValues(d.String(), st.reason).Inc()
 	if n := s.noisy.Add(1); n <= maxNoise {
+		s.notice(d, st.reason)
 		s.log().Warn("frame not handed on", "direction", d.String(), "reason", st.reason, "detail", capped(st.detail),
 			"last_notice", n == maxNoise)
+	}
+}
+
+// notice tells of what a station's frame that goes nowhere is a sign of, as
+// often as of any the log is told.
+func (s *session) notice(d ocpp.Direction, reason string) {
+	if d != ocpp.FromStation {
+		return
+	}
+	switch reason {
+	case "bad-frame", "unknown-type", "bad-signed":
+		s.gateway.cfg.Notice(detect.Sign{Kind: detect.BadFrame, Station: s.key, Live: true})
+	case "unsolicited-answer", "reserved-id":
+		s.gateway.cfg.Notice(detect.Sign{Kind: detect.Replay, Station: s.key, Live: true})
 	}
 }

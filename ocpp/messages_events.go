@@ -9,6 +9,9 @@ import (
 const (
 	ActionSecurityEvent = "SecurityEventNotification"
 	ActionLogStatus     = "LogStatusNotification"
+
+	ActionFirmwareStatus       = "FirmwareStatusNotification"
+	ActionSignedFirmwareStatus = "SignedFirmwareStatusNotification" // 1.6
 )
 
 // SecurityEventRequest of all versions. The answer is an empty object. TechInfo
@@ -32,10 +35,18 @@ type LogStatusRequest struct {
 	StatusInfo *StatusInfo `json:"statusInfo,omitempty"` // 2.1
 }
 
+// FirmwareStatusRequest of all versions, also SignedFirmwareStatusNotification
+// of 1.6. The answer is an empty object.
+type FirmwareStatusRequest struct {
+	Status    string `json:"status"`
+	RequestID *int   `json:"requestId,omitempty"`
+}
+
 // Security events Bollard acts on, in the spelling of 2.x.
 const (
 	EventInvalidStationCertificate = "InvalidChargingStationCertificate"
 	EventDiscardedRenewed          = "DiscardedRenewedClientCertificate"
+	EventFirmwareUpdated           = "FirmwareUpdated"
 )
 
 // SecurityEvent is an entry of the lists of security events: the white paper's
@@ -58,7 +69,7 @@ func (e SecurityEvent) In(v Version) (name string, critical bool) {
 
 // securityEvents is constant.
 var securityEvents = [...]SecurityEvent{
-	{"FirmwareUpdated", "FirmwareUpdated", true, true},
+	{EventFirmwareUpdated, EventFirmwareUpdated, true, true},
 	{"FailedToAuthenticationAtCentralSystem", "FailedToAuthenticateAtCsms", false, false},
 	{"CentralSystemFailedToAuthentication", "CsmsFailedToAuthenticate", false, false},
 	{"SettingSystemTime", "SettingSystemTime", true, true},

@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"bollard/admin"
+	"bollard/alert"
 	"bollard/ca"
 	"bollard/ca/quality"
+	"bollard/detect"
 	"bollard/fleet"
 	"bollard/internal/config"
 	"bollard/keys"
@@ -33,12 +35,12 @@ type app struct {
 	authority *ca.Authority
 	fleet     *fleet.Service
 	registrar *fleet.Registrar
+	alerts    *alert.Service
 	seal      *sealer
 }
 
-// openApp opens a data directory whose lock the caller holds. refused, which
-// may be nil, hears the class of each refused claim.
-func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger, refused func(class string)) (*app, error) {
+// openApp opens a data directory whose lock the caller holds. m may be nil.
+func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger, m *metrics) (*app, error) {
 	if err := checkPrivate(dir); err != nil {
 		return nil, err
 	}
@@ -65,13 +67,13 @@ func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger
 		return nil, errors.Join(err, blocked.Close(), keeper.Close())
 	}
 	a := &app{dir: dir, cfg: cfg, log: log, store: db, keeper: keeper, blocked: blocked, seal: seal}
-	if err := a.openServices(ctx, refused); err != nil {
+	if err := a.openServices(ctx, m); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	return a, nil
 }
 
-func (a *app) openServices(ctx context.Context, refused func(class string)) error {
+func (a *app) openServices(ctx context.Context, m *metrics) error {
 	authority, err := ca.New(ctx, ca.Config{
 		Store:        a.store,
 		KeyBase:      a.cfg.Keys.URI,
@@ -86,6 +88,19 @@ func (a *app) openServices(ctx context.Context, refused func(class string)) erro
 	if err != nil {
 		return err
 	}
+	alerts := alert.Config{
+		Store: a.store, Minimum: detect.Criticality(a.cfg.Alerts.Minimum), Organisation: a.cfg.Organisation, Clock: time.Now, Log: a.log,
+	}
+	var refused func(class string)
+	if m != nil {
+		refused, alerts.Observer = m.refused, m
+	}
+	if alerts.Receivers, err = alertReceivers(a.dir, a.cfg); err != nil {
+		return err
+	}
+	if a.alerts, err = alert.New(alerts); err != nil {
+		return err
+	}
 	service, err := fleet.New(ctx, fleet.Config{
 		Store:           a.store,
 		Authority:       authority,
@@ -96,6 +111,7 @@ func (a *app) openServices(ctx context.Context, refused func(class string)) erro
 		Clock:           time.Now,
 		Log:             a.log,
 		Refused:         refused,
+		Watcher:         a.alerts,
 
 		RenewalsPerMinute: a.cfg.Renewal.PerMinute,
 		RevokeSuperseded:  a.cfg.Renewal.RevokeSuperseded,
@@ -125,7 +141,7 @@ func (a *app) operations() *admin.Registry {
 
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
-		Fleet: a.fleet, Registrar: a.registrar, Authority: a.authority, Store: a.store,
+		Fleet: a.fleet, Registrar: a.registrar, Authority: a.authority, Store: a.store, Alerts: a.alerts,
 		Seal: a.seal.Seal, Clock: time.Now, Log: a.log,
 	}
 }

@@ -207,6 +207,7 @@ func (d *doctor) records(ctx context.Context, v admin.Invoker) {
 		d.add("keys", verdictOK, "", "CA keys open and are those of their certificates")
 	}
 	d.restored(ctx, v)
+	d.alerts(ctx, v)
 	d.authority(ctx, v)
 	d.expiring(ctx, v)
 }
@@ -319,6 +320,27 @@ func (d *doctor) rollover(ctx context.Context, v admin.Invoker, kind string) {
 	if next != "" {
 		d.add("rollover", verdictWarn, "`bollard ca rollover "+kind+" "+next+"` is the next step, once the stations have the new root",
 			"the change to root %d of %s is %s since %s", state.Generation, kind, state.Phase, when(state.At))
+	}
+}
+
+// alerts looks at who is told of findings, and what still waits to be told.
+func (d *doctor) alerts(ctx context.Context, v admin.Invoker) {
+	list, err := admin.Call[admin.AlertFilter, admin.Alerts](ctx, v, "alert.list", admin.AlertFilter{Limit: 1})
+	switch {
+	case err != nil:
+		d.fail("alerts", err)
+	case len(list.Receivers) == 0:
+		d.add("alerts", verdictWarn, "give a webhook or a syslog receiver under alerts: in bollard.yaml; until then `bollard alert list` and the metrics show findings", "nobody is told of findings")
+	}
+	for _, r := range list.Receivers {
+		switch {
+		case r.Oldest != nil && time.Since(*r.Oldest) > time.Hour:
+			d.add("alerts", verdictFail, "`bollard alert test "+r.Name+"` says what is wrong", "%d alerts wait for %s, the oldest since %s", r.Waiting, r.Name, when(r.Oldest))
+		case r.Lost > 0:
+			d.add("alerts", verdictWarn, "`bollard alert list` has the findings", "%d alerts were given up: %s didn't take them", r.Lost, r.Name)
+		default:
+			d.add("alerts", verdictOK, "", "%s: %d wait", r.Name, r.Waiting)
+		}
 	}
 }
 

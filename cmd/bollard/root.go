@@ -76,6 +76,7 @@ func (c *cli) root() *cobra.Command {
 		c.backendCommand(),
 		c.ledgerCommand(),
 		c.exiCommand(),
+		c.alertCommand(),
 		c.backupCommand(),
 		c.restoreCommand(),
 		c.doctorCommand(),

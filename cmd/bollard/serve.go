@@ -76,7 +76,7 @@ func serve(ctx context.Context, o serveOptions) error {
 	defer doors.Close() // the servers close theirs; this is for errors on the way
 	doors.derivePublic(cfg)
 	metrics := newMetrics()
-	a, err := openApp(ctx, o.dataDir, cfg, log, metrics.refused)
+	a, err := openApp(ctx, o.dataDir, cfg, log, metrics)
 	if err != nil {
 		return err
 	}
@@ -107,6 +107,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 		return s.gateway.Serve(ctx)
 	})
 	g.Go(func() error { return s.fleet.Run(late) })
+	g.Go(func() error { return s.alerts.Run(late) })
 	g.Go(func() error { return admin.ServeSocket(late, s.doors.socket, s.registry, drain, s.log) })
 	if s.doors.admin != nil {
 		g.Go(func() error { return admin.ServeHTTP(late, s.doors.admin, s.monitor(ctx), drain, s.log) })

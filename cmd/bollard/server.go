@@ -47,6 +47,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		}
 		return 0
 	}))
+	s.metrics.MustRegister(newAlertQueues(s.alerts))
 	if err := a.attachStatus(s.status); err != nil {
 		return nil, err
 	}
@@ -73,6 +74,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		DefaultVersion:  versions,
 		Log:             a.log,
 		Metrics:         s.metrics,
+		Notice:          a.alerts.Notice,
 		Pumps:           !a.cfg.EventLoop,
 		Clock:           time.Now,
 	})

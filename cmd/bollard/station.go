@@ -196,6 +196,9 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	if cert := d.Certificate; cert != nil {
 		line("certificate", fmt.Sprintf("%s, expires %s", cert.Serial, when(&cert.NotAfter)))
 	}
+	for _, f := range d.Findings {
+		line("finding", fmt.Sprintf("%s %s, %s, %d times since %s: %s", when(&f.Last), f.Name, f.Criticality, f.Count, when(&f.First), f.Reason))
+	}
 	for _, o := range d.Orders {
 		text := fmt.Sprintf("%s %s %s", when(&o.CreatedAt), o.State, o.Serial)
 		if o.Reason != "" {

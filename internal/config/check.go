@@ -64,6 +64,7 @@ func (c *checker) file(f *File) {
 	c.pair(f.Server.RSA.Certificate, f.Server.RSA.Key, "server_certificate.rsa")
 	c.limits(f.Limits)
 	c.want(f.Renewal.PerMinute > 0 && f.Renewal.PerMinute <= 60_000, "renewal.per_minute", "must be from 1 to 60000")
+	c.alerts(&f.Alerts)
 	seen := map[string]bool{}
 	for i, s := range f.Stations {
 		key := fmt.Sprintf("stations[%d]", i)
@@ -147,6 +148,34 @@ func (c *checker) backends(list []Backend) {
 	}
 }
 
+func (c *checker) alerts(a *Alerts) {
+	c.oneOf(a.Minimum, "alerts.minimum", "info", "warning", "critical")
+	names := map[string]bool{}
+	name := func(name, key string) {
+		c.want(name != "", key+".name", "is missing")
+		c.want(!names[name], key+".name", "stands here a second time; give another")
+		names[name] = true
+	}
+	for i, w := range a.Webhooks {
+		key := fmt.Sprintf("alerts.webhooks[%d]", i)
+		name(w.Name, key)
+		c.want(w.URL != "", key+".url", "is missing")
+		u, err := url.Parse(w.URL)
+		c.want(err == nil && u.Hostname() != "", key+".url", "is no URL")
+		c.want(w.SecretFile != "", key+".secret_file", "is missing: the receiver must be able to tell who sends")
+		for n, network := range w.Networks {
+			_, err := netip.ParsePrefix(network)
+			c.want(err == nil, fmt.Sprintf("%s.networks[%d]", key, n), "must be a network, such as 10.0.0.0/8")
+		}
+	}
+	for i, s := range a.Syslog {
+		key := fmt.Sprintf("alerts.syslog[%d]", i)
+		name(s.Name, key)
+		c.want(s.URL != "", key+".url", "is missing")
+		c.pair(s.Certificate, s.Key, key)
+	}
+}
+
 // AdoptUntil is the end of the last day, in UTC, on which a back end's answer
 // adopts passwords.
 func AdoptUntil(text string) (time.Time, error) {
@@ -216,6 +245,17 @@ func (f *File) NamedFiles() []NamedFile {
 		add(b.Trust, key+"trust", false)
 		add(b.Certificate, key+"certificate", false)
 		add(b.Key, key+"key", true)
+	}
+	for i, w := range f.Alerts.Webhooks {
+		key := fmt.Sprintf("alerts.webhooks[%d].", i)
+		add(w.SecretFile, key+"secret_file", true)
+		add(w.Trust, key+"trust", false)
+	}
+	for i, s := range f.Alerts.Syslog {
+		key := fmt.Sprintf("alerts.syslog[%d].", i)
+		add(s.Trust, key+"trust", false)
+		add(s.Certificate, key+"certificate", false)
+		add(s.Key, key+"key", true)
 	}
 	add(f.Keys.PassphraseFile, "keys.passphrase_file", true)
 	add(f.Server.ECDSA.Certificate, "server_certificate.ecdsa.certificate", false)

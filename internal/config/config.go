@@ -30,6 +30,7 @@ type File struct {
 	EventLoop bool    `yaml:"event_loop" doc:"event loops instead of two goroutines a station: less memory; new"`
 	Limits    Limits  `yaml:"limits" doc:"of one station and of all"`
 	Renewal   Renewal `yaml:"renewal" doc:"of station certificates"`
+	Alerts    Alerts  `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`
 	// OCSPHosts are the names of safehttp: exact, or *.example.com.
 	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question may lead to; none: only own certificates are answered for"`
 	// Stations are per-station options that are no part of the station's record.
@@ -95,6 +96,32 @@ type Renewal struct {
 	PerMinute int `yaml:"per_minute" doc:"stations asked to renew in a minute because their certificates are due"`
 	// RevokeSuperseded: stations can't fall back to the older one then (A02.FR.28).
 	RevokeSuperseded bool `yaml:"revoke_superseded" doc:"revoke a certificate as superseded once the station was seen with its next one"`
+}
+
+// Alerts says who is told of findings.
+type Alerts struct {
+	Minimum  string    `yaml:"minimum" doc:"the least that receivers are told: info, warning or critical; all findings are kept"`
+	Webhooks []Webhook `yaml:"webhooks" doc:"HTTPS receivers; each alert is signed with a shared secret"`
+	Syslog   []Syslog  `yaml:"syslog" doc:"syslog receivers (RFC 5424)"`
+}
+
+// Webhook is one HTTPS receiver of alerts.
+type Webhook struct {
+	Name       string `yaml:"name" show:"always" doc:"for logs and metrics"`
+	URL        string `yaml:"url" show:"always" doc:"https://…; http:// only on this machine"`
+	SecretFile string `yaml:"secret_file" show:"always" doc:"file with the secret shared with the receiver, one line, mode 0600"`
+	Trust      string `yaml:"trust" doc:"PEM file of roots; none: the system's"`
+	// Networks: safehttp keeps to public addresses but for these.
+	Networks []string `yaml:"networks" doc:"private networks the receiver may be in, such as 10.0.0.0/8"`
+}
+
+// Syslog is one syslog receiver of alerts.
+type Syslog struct {
+	Name        string `yaml:"name" show:"always" doc:"for logs and metrics"`
+	URL         string `yaml:"url" show:"always" doc:"tls://HOST:6514 (RFC 5425); tcp:// and udp:// in networks that are trusted"`
+	Trust       string `yaml:"trust" doc:"PEM file of roots; none: the system's"`
+	Certificate string `yaml:"certificate" doc:"PEM chain Bollard shows, if the receiver asks for one"`
+	Key         string `yaml:"key" doc:"its PEM key, mode 0600"`
 }
 
 // Match selects stations; empty fields match all.

@@ -40,6 +40,7 @@ func TestParseCompletes(t *testing.T) {
 			Outstanding: 64, Takeovers: 6, RetryAfter: 10 * time.Second, Drain: 10 * time.Second,
 		},
 		Renewal: config.Renewal{PerMinute: 60},
+		Alerts:  config.Alerts{Minimum: "warning"},
 		Log:     config.Log{Level: "info", Format: "text"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -56,6 +57,9 @@ func TestParseRefuses(t *testing.T) {
 		line          int
 		key, text     string
 	}{
+		"alert level":             {add: "alerts: {minimum: high}\n", line: 7, key: "alerts.minimum", text: "info, warning, critical"},
+		"alert without secret":    {add: "alerts: {webhooks: [{name: a, url: \"https://a.example\"}]}\n", line: 7, key: "alerts.webhooks[0].secret_file", text: "is missing"},
+		"alert network":           {add: "alerts: {webhooks: [{name: a, url: \"https://a.example\", secret_file: s, networks: [\"10.0.0.1\"]}]}\n", line: 7, key: "alerts.webhooks[0].networks[0]", text: "10.0.0.0/8"},
 		"unknown key":             {add: "hosts: x\n", line: 7, key: "hosts", text: "did you mean host?"},
 		"unknown nested key":      {add: "log: {colour: red}\n", line: 7, key: "log.colour", text: "known are level, format"},
 		"unknown key in a list":   {old: "ws://127.0.0.1:9000/ocpp", new: "ws://h/x\n    secrity: observe", line: 7, key: "backends[0].secrity", text: "did you mean security?"},
@@ -185,7 +189,10 @@ func full() *config.File {
 			{URL: "ws://b.example", Security: "backend", Auth: "basic-shared", PasswordFile: "p"},
 			{URL: "ws://c.example", Security: "bollard", Auth: "basic-per-station", Adopt: config.Adopt{Until: "2027-01-31"}},
 		},
-		Renewal:         config.Renewal{PerMinute: 7, RevokeSuperseded: true},
+		Renewal: config.Renewal{PerMinute: 7, RevokeSuperseded: true},
+		Alerts: config.Alerts{Minimum: "critical",
+			Webhooks: []config.Webhook{{Name: "w", URL: "https://w.example:1/x?y", SecretFile: "s", Trust: "t", Networks: []string{"10.0.0.0/8", "fd00::/8"}}},
+			Syslog:   []config.Syslog{{Name: "l", URL: "tls://l.example", Trust: "t", Certificate: "c", Key: "k"}, {Name: "m", URL: "udp://m.example"}}},
 		UnknownIdentity: 404,
 		Keys:            config.Keys{URI: "softkms:elsewhere", PassphraseFile: "x"},
 		Server:          config.ServerCert{ECDSA: config.CertFiles{Certificate: "a", Key: "b"}, RSA: config.CertFiles{Certificate: "c", Key: "d"}},

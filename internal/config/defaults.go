@@ -37,6 +37,7 @@ func (f *File) complete() {
 	fill(&l.RetryAfter, d.RetryAfter)
 	fill(&l.Drain, d.Drain)
 	fill(&f.Renewal.PerMinute, 60)
+	fill(&f.Alerts.Minimum, "warning")
 	for i := range f.Backends {
 		fill(&f.Backends[i].Security, "bollard")
 		fill(&f.Backends[i].Auth, "none")

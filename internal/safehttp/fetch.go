@@ -25,22 +25,27 @@ type Response struct {
 
 // Get fetches a URL. The error is an *Error, or ctx's if that ended.
 func (c *Client) Get(ctx context.Context, rawURL string) (*Response, error) {
-	return c.fetch(ctx, http.MethodGet, rawURL, "", nil)
+	return c.fetch(ctx, http.MethodGet, rawURL, nil, nil)
 }
 
 // Post sends a body. Errors are Get's.
 func (c *Client) Post(ctx context.Context, rawURL, contentType string, body []byte) (*Response, error) {
-	return c.fetch(ctx, http.MethodPost, rawURL, contentType, body)
+	return c.PostWith(ctx, rawURL, http.Header{"Content-Type": {contentType}}, body)
 }
 
-func (c *Client) fetch(ctx context.Context, method, raw, contentType string, body []byte) (*Response, error) {
+// PostWith is Post with a header of the caller's, such as a signature.
+func (c *Client) PostWith(ctx context.Context, rawURL string, header http.Header, body []byte) (*Response, error) {
+	return c.fetch(ctx, http.MethodPost, rawURL, header, body)
+}
+
+func (c *Client) fetch(ctx context.Context, method, raw string, header http.Header, body []byte) (*Response, error) {
 	t, err := c.parse(raw)
 	if err != nil {
 		return nil, err
 	}
 	limited, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	response, err := c.hop(limited, t, method, contentType, body)
+	response, err := c.hop(limited, t, method, header, body)
 	switch {
 	case err == nil:
 		return response, nil
@@ -60,9 +65,9 @@ func expired(ctx context.Context) bool {
 
 // hop follows as many redirects as are allowed. Every further place is
 // checked, looked up and pinned as the first.
-func (c *Client) hop(ctx context.Context, t *target, method, contentType string, body []byte) (*Response, error) {
+func (c *Client) hop(ctx context.Context, t *target, method string, header http.Header, body []byte) (*Response, error) {
 	for hops := 0; ; hops++ {
-		response, location, err := c.once(ctx, t, method, contentType, body)
+		response, location, err := c.once(ctx, t, method, header, body)
 		switch {
 		case err != nil:
 			return nil, err
@@ -97,7 +102,7 @@ func (c *Client) follow(from *target, location string) (*target, error) {
 
 // once makes one request over a connection of its own to an address that was
 // checked. For a redirect it returns the location only.
-func (c *Client) once(ctx context.Context, t *target, method, contentType string, body []byte) (*Response, string, error) {
+func (c *Client) once(ctx context.Context, t *target, method string, header http.Header, body []byte) (*Response, string, error) {
 	pinned, err := c.resolve(ctx, t)
 	if err != nil {
 		return nil, "", err
@@ -106,10 +111,11 @@ func (c *Client) once(ctx context.Context, t *target, method, contentType string
 	if err != nil {
 		return nil, "", refuse(RuleForm, t.where(), "it isn't a readable URL")
 	}
-	request.Header.Set("User-Agent", "bollard")
-	if method == http.MethodPost {
-		request.Header.Set("Content-Type", contentType)
+	request.Header = header.Clone()
+	if request.Header == nil {
+		request.Header = http.Header{}
 	}
+	request.Header.Set("User-Agent", "bollard")
 	// A RoundTripper alone: no cookies, no redirects, no URL in its errors.
 	transport := &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) {
