@@ -74,8 +74,12 @@ func ParseCSR(raw []byte) (CSR, error) {
 	if err := req.CheckSignature(); err != nil {
 		return CSR{}, &CSRError{CSRSignature, "its signature doesn't verify: the sender hasn't shown to have the private key"}
 	}
+	key, err := proven(req.PublicKey)
+	if err != nil {
+		return CSR{}, &CSRError{CSRKey, "its key can't be encoded"}
+	}
 	return CSR{
-		Key:          ProvenKey{public: req.PublicKey},
+		Key:          key,
 		CommonName:   req.Subject.CommonName,
 		Organisation: req.Subject.Organization,
 		DER:          der,

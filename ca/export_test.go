@@ -1,9 +1,7 @@
 package ca
 
 import (
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 )
 
@@ -15,11 +13,15 @@ func (s *ServerCertificates) Current() []*tls.Certificate {
 	return []*tls.Certificate{s.current[0].Load(), s.current[1].Load()}
 }
 
-// Alter changes the certificate between its record and its signature.
-func (p *Prepared) Alter(f func(*x509.Certificate)) { f(p.template) }
+// Alter changes what will be signed after it was recorded.
+func (p *Prepared) Alter(f func(tbs []byte)) { f(p.tbs) }
 
 // Signed signs what was prepared once more, as a crash after the signature
 // leaves it: somebody has the certificate, the store doesn't.
 func (p *Prepared) Signed() ([]byte, error) {
-	return sign(rand.Reader, p.issuer, p.template, p.key, p.issuer.signer)
+	signature, err := p.issuer.sign(p.tbs)
+	if err != nil {
+		return nil, err
+	}
+	return withSignature(p.tbs, signature)
 }

@@ -109,7 +109,6 @@ type issuer struct {
 	cert      *x509.Certificate   // nil: about to be self-signed
 	chain     []*x509.Certificate // itself and CAs above it, without the root
 	signer    crypto.Signer
-	throwaway crypto.Signer // same algorithm, never trusted: what lint looks at is signed with it
 	algorithm x509.SignatureAlgorithm
 	keyURI    string // of a CA about to get a further certificate
 }
@@ -139,11 +138,7 @@ func newIssuer(name, profile string, cert *x509.Certificate, signer crypto.Signe
 	if err != nil {
 		return nil, err
 	}
-	throwaway, err := similarKey(signer.Public())
-	if err != nil {
-		return nil, err
-	}
-	i := &issuer{name: name, profile: profile, cert: cert, signer: signer, throwaway: throwaway, algorithm: algorithm}
+	i := &issuer{name: name, profile: profile, cert: cert, signer: signer, algorithm: algorithm}
 	if cert != nil && profile != ProfileRoot {
 		i.chain = []*x509.Certificate{cert}
 	}

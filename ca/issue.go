@@ -2,8 +2,6 @@ package ca
 
 import (
 	"context"
-	"crypto"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -27,8 +25,7 @@ const recordTimeout = 30 * time.Second
 type Prepared struct {
 	authority *Authority
 	issuer    *issuer
-	template  *x509.Certificate
-	key       crypto.PublicKey
+	tbs       []byte // to-be-signed
 	intent    Intent
 	subject   []byte // DER
 	used      atomic.Bool
@@ -85,31 +82,35 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if err != nil {
 		return nil, err
 	}
-	// 2. The same bytes under a key nobody trusts, for lint.
-	der, err := sign(rand.Reader, by, template, order.Key.public, by.throwaway)
+	// 2. Exactly the bytes that will be signed, readable for lint.
+	tbs, err := by.outline(template, order.Key.public)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't build a %s certificate: %w", profile.Name, err)
 	}
-	draft, err := x509.ParseCertificate(der)
+	draft, err := withSignature(tbs, placeholder())
+	if err != nil {
+		return nil, fmt.Errorf("couldn't build a %s certificate: %w", profile.Name, err)
+	}
+	cert, err := x509.ParseCertificate(draft)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read back a %s certificate: %w", profile.Name, err)
 	}
-	if err := lint(draft, plan); err != nil {
+	if err := lint(cert, plan); err != nil {
 		return nil, err
 	}
 	// 3. The intent, on disk, before anything is signed with the CA's key.
-	p := &Prepared{authority: a, issuer: by, template: template, key: order.Key.public, subject: draft.RawSubject, intent: Intent{
+	p := &Prepared{authority: a, issuer: by, tbs: tbs, subject: cert.RawSubject, intent: Intent{
 		Serial:    plan.serial.Text(16),
 		Issuer:    by.name,
 		Profile:   profile.Name,
 		Station:   order.Station,
 		Requester: order.Requester,
 		Reference: order.Reference,
-		TBSHash:   hashHex(draft.RawTBSCertificate),
+		TBSHash:   hashHex(tbs),
 		KeyHash:   order.Key.Hash(),
-		Subject:   draft.Subject.String(),
-		NotBefore: draft.NotBefore,
-		NotAfter:  draft.NotAfter,
+		Subject:   cert.Subject.String(),
+		NotBefore: cert.NotBefore,
+		NotAfter:  cert.NotAfter,
 		CreatedAt: now,
 	}}
 	if err := a.cfg.Store.PutIntent(ctx, p.intent, p.event("certificate.intent")); err != nil {
@@ -132,19 +133,24 @@ func (a *Authority) Issue(ctx context.Context, p *Prepared) (*Issued, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// 1. Sign. From here on a certificate may exist; its intent does.
-	der, err := sign(rand.Reader, p.issuer, p.template, p.key, p.issuer.signer)
+	// 1. What was linted and recorded is what is signed.
+	if hashHex(p.tbs) != p.intent.TBSHash {
+		return nil, fmt.Errorf("internal error: certificate %s isn't the one that was recorded; nothing was signed", p.intent.Serial)
+	}
+	// 2. Sign. From here on a certificate may exist; its intent does.
+	signature, err := p.issuer.sign(p.tbs)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't sign certificate %s: %w", p.intent.Serial, err)
+	}
+	der, err := withSignature(p.tbs, signature)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't put together certificate %s: %w", p.intent.Serial, err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read back certificate %s: %w", p.intent.Serial, err)
 	}
-	// 2. What was linted and recorded is what was signed, by the right key.
-	if hashHex(cert.RawTBSCertificate) != p.intent.TBSHash {
-		return nil, fmt.Errorf("internal error: certificate %s isn't the one that was recorded; it is not given out", p.intent.Serial)
-	}
+	// It was signed by the right key, whatever the key's keeper did.
 	verifier := p.issuer.cert
 	if verifier == nil {
 		verifier = cert
@@ -178,17 +184,6 @@ func (p *Prepared) event(kind string) ledger.Event {
 		data["reference"] = p.intent.Reference
 	}
 	return ledger.Event{Kind: kind, Subject: p.intent.Serial, Actor: p.intent.Requester, Data: data}
-}
-
-// sign makes the certificate: the same to-be-signed bytes whichever key signs.
-func sign(random io.Reader, by *issuer, template *x509.Certificate, key crypto.PublicKey, signer crypto.Signer) ([]byte, error) {
-	parent := *template
-	if by.cert != nil {
-		parent = *by.cert
-	}
-	// crypto/x509 insists that parent and signer agree, unless it doesn't know.
-	parent.PublicKey = nil
-	return x509.CreateCertificate(random, template, &parent, key, signer)
 }
 
 // newSerial draws 128 random bits (RFC 5280 §4.1.2.2: positive, at most 20

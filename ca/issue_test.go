@@ -294,13 +294,14 @@ func TestTokenWorksOnce(t *testing.T) {
 func TestOnlyWhatWasRecordedIsGivenOut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+	c := r.counted(t)
 	p, err := r.Prepare(t.Context(), order(t, newKey(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Alter(func(template *x509.Certificate) { template.NotAfter = template.NotAfter.Add(time.Hour) })
-	if issued, err := r.Issue(t.Context(), p); err == nil {
-		t.Errorf("issued until %s", issued.Certificate.NotAfter)
+	p.Alter(func(tbs []byte) { tbs[len(tbs)-1] ^= 1 })
+	if _, err := r.Issue(t.Context(), p); err == nil || c.signed.Load() != 0 {
+		t.Errorf("%v, %d signatures of what wasn't recorded", err, c.signed.Load())
 	}
 	if rec, err := r.store.Certificate(t.Context(), p.Intent().Serial); err != nil || rec.State != ca.StateIntended {
 		t.Errorf("recorded as %s, %v", rec.State, err)

@@ -16,20 +16,22 @@ import (
 
 // ProvenKey is a public key whose private half its holder has shown to have.
 // Only ParseCSR and GeneratedKey make one.
-type ProvenKey struct{ public crypto.PublicKey }
+type ProvenKey struct {
+	public crypto.PublicKey
+	hash   string
+}
+
+func proven(public crypto.PublicKey) (ProvenKey, error) {
+	hash, err := keyHash(public)
+	return ProvenKey{public: public, hash: hash}, err
+}
 
 // Public returns the key, nil for the zero value.
 func (k ProvenKey) Public() crypto.PublicKey { return k.public }
 
 // Hash is the lower-case hex SHA-256 of the SubjectPublicKeyInfo, "" for the
 // zero value.
-func (k ProvenKey) Hash() string {
-	hash, err := keyHash(k.public)
-	if err != nil {
-		return ""
-	}
-	return hash
-}
+func (k ProvenKey) Hash() string { return k.hash }
 
 // GeneratedKey proves a key Bollard made itself by a signature over a nonce.
 func GeneratedKey(signer crypto.Signer) (ProvenKey, error) {
@@ -54,7 +56,7 @@ func GeneratedKey(signer crypto.Signer) (ProvenKey, error) {
 	if err := checkKey(signer.Public()); err != nil {
 		return ProvenKey{}, err
 	}
-	return ProvenKey{public: signer.Public()}, nil
+	return proven(signer.Public())
 }
 
 func keyHash(public crypto.PublicKey) (string, error) {

@@ -3,9 +3,6 @@ package ca
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -126,15 +123,4 @@ func template(p plan) (*x509.Certificate, error) {
 		t.IPAddresses = p.ips
 	}
 	return t, nil
-}
-
-// similarKey makes a throw-away key that signs with the same algorithm.
-func similarKey(public crypto.PublicKey) (crypto.Signer, error) {
-	switch key := public.(type) {
-	case *ecdsa.PublicKey:
-		return ecdsa.GenerateKey(key.Curve, rand.Reader)
-	case *rsa.PublicKey:
-		return rsa.GenerateKey(rand.Reader, 2048)
-	}
-	return nil, fmt.Errorf("internal error: no throw-away key for %T", public)
 }

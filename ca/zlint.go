@@ -24,7 +24,7 @@ var exclusions = []exclusion{
 	{
 		lint: "e_ext_authority_key_identifier_no_key_identifier", profiles: []string{ProfileRoot, ProfileAnchor},
 		clause: "RFC 5280 §4.2.1.1",
-		why:    "a self-signed certificate may omit it; zlint takes the root for another CA's because the throw-away key signed it",
+		why:    "a self-signed certificate may omit it; zlint takes the root for another CA's because a draft's signature doesn't verify",
 	},
 }
 

@@ -1,0 +1,86 @@
+package ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// outline is a signer that only listens: crypto/x509 works out what is to be
+// signed and gets no signature for it.
+type outline struct {
+	public crypto.PublicKey
+	tbs    []byte
+}
+
+var errOutlined = errors.New("nothing is signed with an outline")
+
+// Public is the key of the CA whose algorithm the certificate names.
+func (o *outline) Public() crypto.PublicKey { return o.public }
+
+// Sign makes it a crypto.Signer.
+func (o *outline) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errOutlined
+}
+
+// SignMessage makes it a crypto.MessageSigner, which is shown the message.
+func (o *outline) SignMessage(_ io.Reader, message []byte, _ crypto.SignerOpts) ([]byte, error) {
+	o.tbs = bytes.Clone(message)
+	return nil, errOutlined
+}
+
+// outline returns the to-be-signed bytes of a certificate.
+func (by *issuer) outline(template *x509.Certificate, key crypto.PublicKey) ([]byte, error) {
+	parent := *template
+	if by.cert != nil {
+		parent = *by.cert
+	}
+	// crypto/x509 insists that parent and signer agree, unless it doesn't know.
+	parent.PublicKey = nil
+	listener := &outline{public: by.signer.Public()}
+	_, err := x509.CreateCertificate(rand.Reader, template, &parent, key, listener)
+	if listener.tbs == nil {
+		return nil, err
+	}
+	return listener.tbs, nil
+}
+
+// sign signs to-be-signed bytes with the CA's key.
+func (by *issuer) sign(tbs []byte) ([]byte, error) {
+	hash, ok := signatureHashes[by.algorithm]
+	if !ok {
+		return nil, fmt.Errorf("internal error: %s isn't a signature algorithm of ours", by.algorithm)
+	}
+	return crypto.SignMessage(by.signer, rand.Reader, tbs, hash)
+}
+
+// signatureHashes are those of the algorithms signatureAlgorithm picks from.
+var signatureHashes = map[x509.SignatureAlgorithm]crypto.Hash{
+	x509.ECDSAWithSHA256: crypto.SHA256, x509.ECDSAWithSHA384: crypto.SHA384, x509.ECDSAWithSHA512: crypto.SHA512,
+	x509.SHA256WithRSA: crypto.SHA256,
+}
+
+// placeholder is what a draft has for a signature.
+func placeholder() []byte { return make([]byte, 64) }
+
+// withSignature is the certificate of to-be-signed bytes (RFC 5280 §4.1). Its
+// outer algorithm is the inner one, as §4.1.1.2 demands.
+func withSignature(tbs, signature []byte) ([]byte, error) {
+	var inner struct {
+		Version   asn1.RawValue `asn1:"optional,explicit,tag:0"`
+		Serial    asn1.RawValue
+		Algorithm asn1.RawValue
+	}
+	if _, err := asn1.Unmarshal(tbs, &inner); err != nil {
+		return nil, fmt.Errorf("couldn't read to-be-signed bytes: %w", err)
+	}
+	return asn1.Marshal(struct {
+		TBS, Algorithm asn1.RawValue
+		Signature      asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, inner.Algorithm, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
+}
