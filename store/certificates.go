@@ -258,15 +258,11 @@ func (s *Store) NextCRLNumber(ctx context.Context, issuer string, events ...ledg
 
 // NewestTime is the latest time any own certificate record or ledger entry
 // carries; zero for an empty database.
-func (s *Store) NewestTime(ctx context.Context) (time.Time, error) {
-	db, err := s.reader()
-	if err != nil {
+func (s *Store) NewestTime(context.Context) (time.Time, error) {
+	if _, err := s.reader(); err != nil {
 		return time.Time{}, err
 	}
-	var newest int64
-	if err := db.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = 'newest'").Scan(&newest); err != nil {
-		return time.Time{}, fmt.Errorf("couldn't read the newest time: %w", explain(s.path, err))
-	}
+	newest := s.newest.Load()
 	if newest == 0 {
 		return time.Time{}, nil
 	}

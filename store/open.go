@@ -127,15 +127,20 @@ func inspectWith(ctx context.Context, db *sql.DB, path string) error {
 	return nil
 }
 
+// statements is how many prepared statements a connection keeps: more than the
+// store has of any frequent kind. Preparing costs as much as running.
+const statements = "64"
+
 // openWriter opens the one connection that writes. FULL syncs the log at every
 // commit: what was acknowledged survives a power cut.
 func openWriter(ctx context.Context, path string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite3", dsn(path, url.Values{
-		"_journal_mode": {"WAL"},
-		"_synchronous":  {"FULL"},
-		"_busy_timeout": {"5000"},
-		"_foreign_keys": {"on"},
-		"_txlock":       {"immediate"},
+		"_journal_mode":    {"WAL"},
+		"_synchronous":     {"FULL"},
+		"_busy_timeout":    {"5000"},
+		"_foreign_keys":    {"on"},
+		"_txlock":          {"immediate"},
+		"_stmt_cache_size": {statements},
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open database %s: %w", path, err)
@@ -154,9 +159,10 @@ func openWriter(ctx context.Context, path string) (*sql.DB, error) {
 // openReaders opens the pool for reading, which can't write.
 func openReaders(ctx context.Context, path string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite3", dsn(path, url.Values{
-		"mode":          {"ro"},
-		"_query_only":   {"on"},
-		"_busy_timeout": {"5000"},
+		"mode":             {"ro"},
+		"_query_only":      {"on"},
+		"_busy_timeout":    {"5000"},
+		"_stmt_cache_size": {statements},
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open database %s: %w", path, err)

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bollard/ca"
@@ -58,6 +59,8 @@ type Store struct {
 	clock func() time.Time
 	read  *sql.DB
 
+	newest *atomic.Int64 // see NewestTime; the writer's
+
 	ops     chan *op      // to the writer goroutine
 	closing chan struct{} // closed by Close: no new writes
 	done    chan struct{} // closed by the writer goroutine when it has ended
@@ -99,6 +102,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		path:    path,
 		clock:   w.clock,
 		read:    read,
+		newest:  &w.newest,
 		ops:     w.ops,
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),

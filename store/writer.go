@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -58,8 +59,8 @@ func (s *Store) write(ctx context.Context, run func(*tx) error) error {
 	}
 }
 
-// writer owns the one connection that writes. All fields belong to the writer
-// goroutine.
+// writer owns the one connection that writes. All fields but newest belong to
+// the writer goroutine.
 type writer struct {
 	path  string
 	clock func() time.Time
@@ -70,6 +71,9 @@ type writer struct {
 	// tail is the newest ledger entry; nil: read it. It is forgotten after
 	// every rollback, whole or partial.
 	tail *ledger.Entry
+
+	// newest is the latest time on disk, in milliseconds: anybody may read it.
+	newest atomic.Int64
 
 	log    *slog.Logger
 	fullAt time.Time // when the log was last told that the disk is full; zero: it isn't
@@ -86,7 +90,13 @@ func newWriter(ctx context.Context, db *sql.DB, path string, clock func() time.T
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	return &writer{path: path, clock: clock, db: db, conn: conn, ops: make(chan *op), log: log}, nil
+	w := &writer{path: path, clock: clock, db: db, conn: conn, ops: make(chan *op), log: log}
+	var newest int64
+	if err := conn.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = 'newest'").Scan(&newest); err != nil {
+		return nil, fmt.Errorf("couldn't read the newest time: %w", errors.Join(explain(path, err), conn.Close()))
+	}
+	w.newest.Store(newest)
+	return w, nil
 }
 
 func (w *writer) close() error {
@@ -114,15 +124,12 @@ func (w *writer) run(closing <-chan struct{}) {
 
 // serve runs first and all writes that wait behind it in one transaction.
 func (w *writer) serve(first *op) {
-	batch := []*op{first}
-gather:
-	for len(batch) < maxBatch {
-		select {
-		case o := <-w.ops:
-			batch = append(batch, o)
-		default:
-			break gather
-		}
+	batch := w.gather([]*op{first})
+	if len(batch) < maxBatch {
+		// Whoever the last transaction answered is about to write again: what can
+		// run now comes along, instead of making a transaction of its own.
+		runtime.Gosched()
+		batch = w.gather(batch)
 	}
 	errs, err := w.commit(batch)
 	for i, o := range batch {
@@ -132,6 +139,19 @@ gather:
 		o.answer <- errs[i]
 	}
 	w.watchDisk(errs)
+}
+
+// gather adds the writes that wait.
+func (w *writer) gather(batch []*op) []*op {
+	for len(batch) < maxBatch {
+		select {
+		case o := <-w.ops:
+			batch = append(batch, o)
+		default:
+			return batch
+		}
+	}
+	return batch
 }
 
 // fullPause is the shortest time between two log lines about a full disk,
@@ -234,6 +254,7 @@ func (w *writer) finish(ctx context.Context, newest int64) error {
 	if err := w.exec(ctx, "COMMIT"); err != nil {
 		return fmt.Errorf("couldn't commit: %w", err)
 	}
+	w.newest.Store(max(newest, w.newest.Load()))
 	return nil
 }
 
