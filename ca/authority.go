@@ -82,6 +82,7 @@ type Authority struct {
 	cfg      Config
 	random   io.Reader
 	template func(plan) (*x509.Certificate, error)
+	shapes   *shapes
 	building sync.Mutex // held while a hierarchy is made or its root changed
 
 	hierarchies sync.RWMutex
@@ -97,7 +98,7 @@ type Authority struct {
 
 func newAuthority(cfg Config) *Authority {
 	return &Authority{
-		cfg: cfg, random: rand.Reader, template: template,
+		cfg: cfg, random: rand.Reader, template: template, shapes: newShapes(),
 		loaded: map[Kind]*loadedHierarchy{}, claimed: map[string]*claim{}, servers: map[string]bool{},
 		signers: map[string]*ocspKeeper{},
 	}

@@ -95,7 +95,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read back a %s certificate: %w", profile.Name, err)
 	}
-	if err := lint(cert, plan); err != nil {
+	if err := lint(cert, plan, a.shapes); err != nil {
 		return nil, err
 	}
 	// 3. The intent, on disk, before anything is signed with the CA's key.

@@ -88,7 +88,7 @@ func (l *linter) demand(ok bool, format string, args ...any) {
 }
 
 // lint holds a certificate against its plan, its profile's limits and RFC 5280.
-func lint(cert *x509.Certificate, p plan) error {
+func lint(cert *x509.Certificate, p plan, alike *shapes) error {
 	known, ok := limits[p.profile.Name]
 	l := &linter{cert: cert, plan: p, limit: known}
 	l.demand(ok, "profile %q has no limits", p.profile.Name)
@@ -97,7 +97,7 @@ func lint(cert *x509.Certificate, p plan) error {
 	l.validity()
 	l.key()
 	l.extensions()
-	faults, err := lintRFC5280(cert.Raw, p.profile.Name)
+	faults, err := alike.lint(cert.Raw, cert.RawTBSCertificate, p.profile.Name)
 	l.demand(err == nil, "%v", err)
 	l.faults = append(l.faults, faults...)
 	if len(l.faults) > 0 {

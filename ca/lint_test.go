@@ -235,7 +235,7 @@ func TestMutatedProfileStopsIssuing(t *testing.T) {
 				continue
 			}
 			var fault *LintError
-			if err := lint(cert, plan); !errors.As(err, &fault) {
+			if err := lint(cert, plan, newShapes()); !errors.As(err, &fault) {
 				t.Errorf("%s, %s: got %v, want a LintError", name, what, err)
 			}
 		}
