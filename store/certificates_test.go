@@ -222,7 +222,8 @@ func TestCRLNumberIsTakenWithItsEvent(t *testing.T) {
 
 func TestNewestTime(t *testing.T) {
 	t.Parallel()
-	s := open(t) // its clock, and so the ledger's, stands at noon
+	path := filepath.Join(t.TempDir(), "bollard.db")
+	s := reopen(t, path) // its clock, and so the ledger's, stands at noon
 	ctx := context.WithoutCancel(t.Context())
 	far := intent("x1")
 	far.CreatedAt = at(9999)
@@ -251,5 +252,9 @@ func TestNewestTime(t *testing.T) {
 		if err != nil || !got.Equal(step.want) {
 			t.Errorf("%s: %v, %v, want %v", step.name, got, err, step.want)
 		}
+	}
+	must(t, s.Close())
+	if got, err := reopen(t, path).NewestTime(ctx); err != nil || !got.Equal(at(30)) {
+		t.Errorf("after a restart: %v, %v", got, err)
 	}
 }
