@@ -4,8 +4,9 @@ SHELL         := /bin/bash
 GOLANGCI      := 2.15.0
 TOOLS         := $(CURDIR)/.tools
 FUZZTIME      ?= 4s
+SOAK          ?= 60s
 
-.PHONY: help build demo test lint fuzz bench tools peers clean
+.PHONY: help build demo test lint fuzz bench soak torture tools peers clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -16,9 +17,9 @@ build: ## build bin/bollard
 demo: build ## the main job on embedded defaults: three stations, a CSMS and an impostor
 	@bin/bollard demo --once
 
-test: tools peers lint ## the whole suite: lint, race detector, real peers, short fuzzing
+test: tools peers lint ## the whole suite: lint, race detector, real peers, short fuzzing, a minute of soak
 	@set -o pipefail; go test -race -json -p 1 -timeout 900s ./... | go run ./internal/testreport
-	@$(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory fuzz soak
 
 lint: tools
 	@$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
@@ -30,6 +31,12 @@ bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance b
 	@scripts/need nginx:nginx-light haproxy:haproxy
 	@go run ./bench quick
 	@go run ./bench ca
+
+soak: ## a fleet whose lines break, for SOAK (default 60s): nothing lost, out of order or left over
+	@go run ./bench -long $(SOAK) soak
+
+torture: ## the same for half an hour
+	@$(MAKE) --no-print-directory soak SOAK=30m
 
 tools:
 	@scripts/need openssl:openssl sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm

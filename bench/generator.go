@@ -17,7 +17,7 @@ import (
 
 // order is one line of the generator's input.
 type order struct {
-	Do       string  `json:"do"` // load, enrol, connect, rate, flood, check, close, save
+	Do       string  `json:"do"` // load, enrol, connect, rate, flood, check, soak, close, save
 	File     string  `json:"file,omitempty"`
 	Roots    string  `json:"roots,omitempty"`
 	Address  string  `json:"address,omitempty"`
@@ -26,6 +26,7 @@ type order struct {
 	Parallel int     `json:"parallel,omitempty"`
 	Rate     int     `json:"rate,omitempty"`
 	Seconds  float64 `json:"seconds,omitempty"`
+	manner
 }
 
 // outcome is one line of its output.
@@ -40,6 +41,8 @@ type outcome struct {
 	P99   float64 `json:"p99_us,omitempty"`
 	Late  int     `json:"late,omitempty"`  // messages sent over 20 ms after their time
 	Extra int     `json:"extra,omitempty"` // CALLs the proxy sent of its own
+
+	Broken int `json:"broken,omitempty"` // lines that broke in a soak
 }
 
 // maxStations bounds what one generator holds.
@@ -50,6 +53,8 @@ type generator struct {
 	known []credentials
 	roots *x509.CertPool
 	live  []*station
+
+	reached []int // next message of each station in a soak
 }
 
 func generate(stdin io.Reader, stdout io.Writer) error {
@@ -101,6 +106,8 @@ func (g *generator) carryOut(o order) (outcome, error) {
 		return g.flood(o)
 	case "check":
 		return g.check(o)
+	case "soak":
+		return g.soak(o)
 	case "close":
 		for _, s := range g.live {
 			s.close()
@@ -174,7 +181,7 @@ func (g *generator) connect(o order) (outcome, error) {
 	}
 	opened := make([]*station, o.Count)
 	err = each(o.From, o.Count, o.Parallel, func(ctx context.Context, i int) error {
-		s, err := dial(ctx, i, g.known[i], o.Address, g.roots)
+		s, err := dial(ctx, i, &g.known[i], o.manner, o.Address, g.roots)
 		if err != nil {
 			return err
 		}

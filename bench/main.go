@@ -5,6 +5,7 @@
 //	go run ./bench ca               certificates: step-ca, nginx, and SQLite up to 100,000; under five
 //	go run ./bench ca-full          the same, SQLite up to a million certificates
 //	go run ./bench -rounds 5 quick  more paired rounds than three
+//	go run ./bench -long 30m soak   Bollard alone, with lines that break; fails on any loss
 //
 // quick starts a plain back end and a load generator in processes of their own,
 // gives every station a certificate of its own (issued by Bollard over the
@@ -46,6 +47,8 @@ func main() {
 			exit(generate(os.Stdin, os.Stdout))
 		case "backend":
 			exit(serveBackend(os.Stdin, os.Stdout))
+		case "unsteady":
+			exit(serveUnsteady(os.Stdin, os.Stdout))
 		case "size":
 			exit(serveSize(os.Stdin, os.Stdout))
 		}
@@ -56,21 +59,24 @@ func main() {
 	binary := flag.String("bollard", "", "a bollard binary; built from ./cmd/bollard if empty")
 	tools := flag.String("tools", ".tools", "directory step-ca is built into")
 	parts := flag.String("parts", strings.Join(caParts, ","), "what ca measures")
+	long := flag.Duration("long", time.Minute, "how long a soak lasts")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|ca|ca-full")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|ca|ca-full|soak")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	// The whole run is bounded, whatever hangs.
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(*rounds)*8*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, *long+time.Duration(*rounds)*8*time.Minute)
 	defer cancel()
 	switch set := flag.Arg(0); {
 	case flag.NArg() == 1 && set == "quick":
 		plan := quickPlan()
 		plan.Rounds, plan.Bollard, plan.Proxies = *rounds, *binary, strings.Split(*proxies, ",")
 		exit(measure(ctx, plan, *out, os.Stdout))
+	case flag.NArg() == 1 && set == "soak":
+		exit(soak(ctx, soakPlan{Bollard: *binary, Stations: 300, Rate: 3000, Long: *long}, os.Stdout))
 	case flag.NArg() == 1 && (set == "ca" || set == "ca-full"):
 		plan := newCAPlan(set == "ca-full")
 		plan.Rounds, plan.Bollard, plan.Tools, plan.Parts = *rounds, *binary, *tools, strings.Split(*parts, ",")

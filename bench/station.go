@@ -26,10 +26,15 @@ type credentials struct {
 	Password string `json:"password,omitempty"`
 	Cert     string `json:"cert,omitempty"` // PEM, leaf and issuing CA
 	Key      string `json:"key,omitempty"`  // PEM
+
+	pair  *tls.Certificate       // of Cert and Key, parsed once
+	cache tls.ClientSessionCache // its own: what it was given at its last visit
 }
 
 // ioTimeout bounds every handshake and every wait for an answer.
 const ioTimeout = 20 * time.Second
+
+var errWrongBytes = errors.New("wrong bytes")
 
 // station is one connection of the generator. One goroutine uses it at a time.
 type station struct {
@@ -41,16 +46,45 @@ type station struct {
 	want   []byte
 }
 
+// manner is how stations connect.
+type manner struct {
+	TLS    string `json:"tls,omitempty"`    // "1.2" or "1.3"; else both, taking turns, and both lengths of AES with 1.2
+	Resume bool   `json:"resume,omitempty"` // go on with the TLS session of the last visit; a full handshake is an error
+}
+
+// config of one station's TLS. Stations' crypto is P-256 and AES-GCM, whoever
+// they connect to.
+func (m manner) config(number int, c *credentials, roots *x509.CertPool) *tls.Config {
+	conf := &tls.Config{
+		RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.CurveP256},
+		ClientSessionCache: c.cache,
+	}
+	if m.TLS == "1.2" || m.TLS == "" && number%2 == 1 {
+		conf.MinVersion, conf.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+		conf.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}
+		if number/2%2 == 1 {
+			conf.CipherSuites[0] = tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+		}
+	}
+	return conf
+}
+
 // dial connects a station with its certificate, or its password if it has none.
-func dial(ctx context.Context, number int, c credentials, address string, roots *x509.CertPool) (*station, error) {
-	conf := &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS13}
+func dial(ctx context.Context, number int, c *credentials, m manner, address string, roots *x509.CertPool) (*station, error) {
+	if c.cache == nil || !m.Resume {
+		c.cache = tls.NewLRUClientSessionCache(1)
+	}
+	conf := m.config(number, c, roots)
 	req := rawws.Request{Host: "localhost", Target: "/ocpp/" + c.Identity, Subprotocols: []string{"ocpp1.6"}}
 	if c.Cert != "" {
-		pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
-		if err != nil {
-			return nil, fmt.Errorf("couldn't load a station's certificate: %w", err)
+		if c.pair == nil {
+			pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
+			if err != nil {
+				return nil, fmt.Errorf("couldn't load a station's certificate: %w", err)
+			}
+			c.pair = &pair
 		}
-		conf.Certificates = []tls.Certificate{pair}
+		conf.Certificates = []tls.Certificate{*c.pair}
 	} else {
 		req.User, req.Password = c.Identity, []byte(c.Password)
 	}
@@ -58,6 +92,10 @@ func dial(ctx context.Context, number int, c credentials, address string, roots 
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't connect station %s: %w", c.Identity, err)
+	}
+	if secure, ok := conn.(*tls.Conn); ok && m.Resume && !secure.ConnectionState().DidResume {
+		_ = conn.Close()
+		return nil, fmt.Errorf("the TLS session of station %s was not resumed", c.Identity)
 	}
 	_ = conn.SetDeadline(time.Now().Add(ioTimeout))
 	ws, err := rawws.Client(conn, req)
@@ -89,7 +127,7 @@ func (s *station) roundTrip() (time.Duration, error) {
 	}
 	took := time.Since(start)
 	if !bytes.Equal(got, s.want) {
-		return 0, fmt.Errorf("wrong bytes: got %.200q, want %q", got, s.want)
+		return 0, fmt.Errorf("%w: got %.200q, want %q", errWrongBytes, got, s.want)
 	}
 	return took, nil
 }
