@@ -57,12 +57,8 @@ func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate,
 	if l.expired {
 		at = cert.NotAfter
 	}
-	switch {
-	case chains(cert, presented[1:], pools.Own, pools.Intermediates, at, trust, true):
-		l.own = true
-	case chains(cert, presented[1:], pools.Outside, nil, at, trust, false):
-	default:
-		return nil, errNoTrustPath.Error(), nil
+	if l.own, err = s.trusted(pools, presented, trust, at); err != nil {
+		return nil, err.Error(), nil
 	}
 	l.record, l.recorded, err = s.cfg.Authority.Status(ctx, cert)
 	if err != nil {
@@ -76,12 +72,29 @@ func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate,
 	return l, "", nil
 }
 
+// trusted reports whether the chain leads to a root of our own, or else to an
+// outside one. The error is errNoTrustPath.
+func (s *Service) trusted(pools ca.Pools, presented []*x509.Certificate, trust []string, at time.Time) (own bool, err error) {
+	key := chainKey(presented, trust)
+	if own, ok := s.verified.lookup(pools, key, at); ok {
+		return own, nil
+	}
+	found, ok := chains(presented[0], presented[1:], pools.Own, pools.Intermediates, at, trust, true)
+	if !ok {
+		if found, ok = chains(presented[0], presented[1:], pools.Outside, nil, at, trust, false); !ok {
+			return false, errNoTrustPath
+		}
+	}
+	s.verified.remember(pools, key, found)
+	return found.own, nil
+}
+
 // chains verifies one chain with any key usage: purpose is judged on its own,
 // because stations' certificates come with and without an extended key usage
-// (A00.FR.514).
-func chains(cert *x509.Certificate, presented []*x509.Certificate, roots, known *x509.CertPool, at time.Time, trust []string, own bool) bool {
+// (A00.FR.514). It returns how long the chain found holds.
+func chains(cert *x509.Certificate, presented []*x509.Certificate, roots, known *x509.CertPool, at time.Time, trust []string, own bool) (period, bool) {
 	if roots == nil {
-		return false
+		return period{}, false
 	}
 	between := x509.NewCertPool()
 	if known != nil {
@@ -94,15 +107,27 @@ func chains(cert *x509.Certificate, presented []*x509.Certificate, roots, known 
 		Roots: roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
-		return false
+		return period{}, false
 	}
-	if len(trust) == 0 || own && slices.Contains(trust, "own") {
-		return true
+	for _, chain := range found {
+		if len(trust) > 0 && (!own || !slices.Contains(trust, "own")) {
+			sum := sha256.Sum256(chain[len(chain)-1].Raw)
+			if !slices.Contains(trust, hex.EncodeToString(sum[:])) {
+				continue
+			}
+		}
+		p := period{own: own, from: chain[0].NotBefore, until: chain[0].NotAfter}
+		for _, c := range chain[1:] {
+			if c.NotBefore.After(p.from) {
+				p.from = c.NotBefore
+			}
+			if c.NotAfter.Before(p.until) {
+				p.until = c.NotAfter
+			}
+		}
+		return p, true
 	}
-	return slices.ContainsFunc(found, func(chain []*x509.Certificate) bool {
-		sum := sha256.Sum256(chain[len(chain)-1].Raw)
-		return slices.Contains(trust, hex.EncodeToString(sum[:]))
-	})
+	return period{}, false
 }
 
 // certificateVerdict is the outcome of comparing a leaf with a station.

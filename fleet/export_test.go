@@ -64,3 +64,13 @@ func Poke(s *Service) {
 
 // Canonical is the form in which secrets are compared.
 func Canonical(b []byte) []byte { return canonical(b) }
+
+// FlushSightings writes when stations were seen, as Run does now and then.
+func FlushSightings(ctx context.Context, s *Service) { s.flushSightings(ctx, s.clock()) }
+
+// Remembered returns how many verified chains are.
+func Remembered(s *Service) int {
+	s.verified.mu.Lock()
+	defer s.verified.mu.Unlock()
+	return len(s.verified.chains)
+}

@@ -25,6 +25,7 @@ func (s *Service) Station(ctx context.Context, identity string) (Station, error)
 		return Station{}, fmt.Errorf("couldn't look up station %q: %w", identity, err)
 	}
 	s.refusals.latest(&st)
+	s.sightings.latest(&st)
 	return st, nil
 }
 
@@ -36,6 +37,7 @@ func (s *Service) Stations(ctx context.Context) ([]Station, error) {
 	}
 	for i := range list {
 		s.refusals.latest(&list[i])
+		s.sightings.latest(&list[i])
 	}
 	return list, nil
 }
@@ -237,6 +239,7 @@ func (s *Service) update(ctx context.Context, key string, change func(*Station) 
 		return Station{}, fmt.Errorf("couldn't change station %q: %w", key, err)
 	}
 	s.refusals.latest(&st)
+	s.sightings.latest(&st)
 	return st, nil
 }
 

@@ -14,11 +14,7 @@ import (
 	"bollard/ledger"
 )
 
-const (
-	seenTimeout = 10 * time.Second
-	// A reconnect that changes nothing is written down this often at most.
-	seenPause = 5 * time.Minute
-)
+const seenTimeout = 10 * time.Second
 
 // staleError is why a session that was just admitted may not stay: something
 // changed between its proof and its opening.
@@ -94,7 +90,7 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 	if events, err := change(&st); err != nil {
 		return err
 	} else if len(events) > 0 || before.SeenProfile != st.SeenProfile || before.Version != st.Version ||
-		before.RenewWanted != st.RenewWanted || before.PlanNote != st.PlanNote || !before.AllowExpired.Equal(st.AllowExpired) || now.Sub(before.SeenAt) >= seenPause {
+		before.RenewWanted != st.RenewWanted || before.PlanNote != st.PlanNote || !before.AllowExpired.Equal(st.AllowExpired) {
 		after, err := s.store.UpdateStation(ctx, key, change)
 		if err != nil {
 			return err
@@ -106,8 +102,14 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 			}
 		}
 		s.mu.Lock()
-		s.noted[key] = strings.Join(adm.Notes, "; ")
+		if notes := strings.Join(adm.Notes, "; "); notes != "" {
+			s.noted[key] = notes
+		} else {
+			delete(s.noted, key)
+		}
 		s.mu.Unlock()
+	} else {
+		s.sightings.add(key, now)
 	}
 	if serial == "" {
 		return nil

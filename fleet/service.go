@@ -73,6 +73,8 @@ type Service struct {
 	refusals  *refusals
 	watcher   Watcher
 	overruled *overruled
+	verified  verified
+	sightings sightings
 	// after runs f once d has passed, unless stopped; tests replace it.
 	after func(d time.Duration, f func()) (stop func() bool)
 
@@ -157,10 +159,12 @@ func (s *Service) Run(ctx context.Context) error {
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
 			s.flushRefusals(last, true)
+			s.flushSightings(last, time.Time{})
 			s.flushOverruled(last, true)
 			return nil
 		case <-tick.C:
 			s.flushRefusals(ctx, false)
+			s.flushSightings(ctx, s.clock())
 			s.flushOverruled(ctx, false)
 			s.retrySeen(ctx)
 		case <-sweep.C:

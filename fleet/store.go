@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"time"
 
 	"bollard/ledger"
 )
@@ -27,6 +28,9 @@ type Store interface {
 	// UpdateStation reads, changes and writes one record in one transaction.
 	// An error of change leaves everything as it was.
 	UpdateStation(ctx context.Context, key string, change func(*Station) ([]ledger.Event, error)) (Station, error)
+	// Sighted moves SeenAt of the named stations forward, all in one transaction;
+	// unknown ones are left out.
+	Sighted(ctx context.Context, at map[string]time.Time) error
 	// RemoveStation deletes the record and its open orders; certificates stay.
 	RemoveStation(ctx context.Context, key string, events ...ledger.Event) error
 

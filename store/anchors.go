@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"bollard/ca"
 	"bollard/ledger"
@@ -40,21 +41,18 @@ func (s *Store) RemoveAnchor(ctx context.Context, use, hash string, events ...le
 
 // Anchors returns the outside roots of one use, or all for "", by use and hash.
 func (s *Store) Anchors(ctx context.Context, use string) ([]ca.TrustAnchor, error) {
-	db, err := s.reader()
-	if err != nil {
-		return nil, err
-	}
-	rows, err := db.QueryContext(ctx, `SELECT purpose, hash, subject, der, added_at FROM anchors
-		WHERE ? = '' OR purpose = ? ORDER BY purpose, hash`, use, use)
-	list, err := collect(rows, err, func(row scanner) (ca.TrustAnchor, error) {
-		var a ca.TrustAnchor
-		err := row.Scan(&a.Use, &a.Hash, &a.Subject, &a.DER, instant{&a.AddedAt})
-		return a, err
+	return remembered(ctx, s, &s.recentAnchors, use, slices.Clone[[]ca.TrustAnchor], func() ([]ca.TrustAnchor, error) {
+		rows, err := s.byKey.anchors.Query(use, use)
+		list, err := collect(rows, err, func(row scanner) (ca.TrustAnchor, error) {
+			var a ca.TrustAnchor
+			err := row.Scan(&a.Use, &a.Hash, &a.Subject, &a.DER, instant{&a.AddedAt})
+			return a, err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("couldn't read trust anchors: %w", explain(s.path, err))
+		}
+		return list, nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read trust anchors: %w", explain(s.path, err))
-	}
-	return list, nil
 }
 
 // nonNil keeps a missing value from becoming NULL where the schema forbids it.

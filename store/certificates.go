@@ -142,14 +142,17 @@ func (s *Store) OrphanIntents(ctx context.Context, before time.Time) ([]ca.Inten
 
 // Certificate returns the record of a serial number or ca.ErrUnknownSerial.
 func (s *Store) Certificate(ctx context.Context, serial string) (ca.Record, error) {
-	list, err := s.certificates(ctx, "WHERE serial = ?", serial)
-	if err != nil {
-		return ca.Record{}, err
-	}
-	if len(list) == 0 {
-		return ca.Record{}, fmt.Errorf("certificate %q: %w", serial, ca.ErrUnknownSerial)
-	}
-	return list[0], nil
+	same := func(r ca.Record) ca.Record { return r } // its DER is only read
+	return remembered(ctx, s, &s.recentCertificates, serial, same, func() (ca.Record, error) {
+		record, err := scanCertificate(s.byKey.certificate.QueryRow(serial))
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return ca.Record{}, fmt.Errorf("certificate %q: %w", serial, ca.ErrUnknownSerial)
+		case err != nil:
+			return ca.Record{}, fmt.Errorf("couldn't read certificates: %w", explain(s.path, err))
+		}
+		return record, nil
+	})
 }
 
 // Certificates returns the records a filter selects, newest first.

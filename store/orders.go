@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"bollard/fleet"
 	"bollard/ledger"
@@ -46,10 +47,17 @@ func (s *Store) OrderByCSR(ctx context.Context, station, csrHash string) (fleet.
 
 // Orders returns the station's orders, newest first, at most limit; all for 0.
 func (s *Store) Orders(ctx context.Context, station string, limit int) ([]fleet.Order, error) {
-	if limit > 0 {
-		return s.orders(ctx, "WHERE station = ? ORDER BY position DESC LIMIT ?", station, limit)
+	if limit <= 0 {
+		limit = -1 // SQLite's word for all
 	}
-	return s.orders(ctx, "WHERE station = ? ORDER BY position DESC", station)
+	return remembered(ctx, s, &s.recentOrders, fmt.Sprintf("%d %s", limit, station), slices.Clone[[]fleet.Order], func() ([]fleet.Order, error) {
+		rows, err := s.byKey.orders.Query(station, limit)
+		list, err := collect(rows, err, scanOrder)
+		if err != nil {
+			return nil, fmt.Errorf("couldn't read orders: %w", explain(s.path, err))
+		}
+		return list, nil
+	})
 }
 
 // UpdateOrder reads, changes and writes one order in one transaction;

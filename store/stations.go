@@ -95,15 +95,27 @@ func (t *tx) addSerials(station fleet.Station, key string) error {
 
 // Station returns the record of a key, or fleet.ErrUnknownStation.
 func (s *Store) Station(ctx context.Context, key string) (fleet.Station, error) {
-	db, err := s.reader()
-	if err != nil {
-		return fleet.Station{}, err
+	return remembered(ctx, s, &s.recentStations, key, cloneStation, func() (fleet.Station, error) {
+		station, err := scanStation(s.byKey.station.QueryRow(key))
+		if err != nil {
+			return fleet.Station{}, unknownStation(key, explain(s.path, err))
+		}
+		return station, nil
+	})
+}
+
+// cloneStation lets the caller change what it gets.
+func cloneStation(st fleet.Station) fleet.Station {
+	st.Aliases, st.Warn = slices.Clone(st.Aliases), slices.Clone(st.Warn)
+	if st.Password != nil {
+		password := *st.Password
+		st.Password = &password
 	}
-	station, err := scanStation(db.QueryRowContext(ctx, "SELECT "+stationColumns+" FROM stations WHERE station = ?", key))
-	if err != nil {
-		return fleet.Station{}, unknownStation(key, explain(s.path, err))
+	if st.Pending != nil {
+		pending := *st.Pending
+		st.Pending = &pending
 	}
-	return station, nil
+	return st
 }
 
 func unknownStation(key string, err error) error {
@@ -172,6 +184,18 @@ func (s *Store) UpdateStation(ctx context.Context, key string, change func(*flee
 		return fleet.Station{}, err
 	}
 	return stored(updated), nil
+}
+
+// Sighted moves SeenAt of the named stations forward.
+func (s *Store) Sighted(ctx context.Context, at map[string]time.Time) error {
+	return s.write(ctx, func(t *tx) error {
+		for key, seen := range at {
+			if _, err := t.exec("UPDATE stations SET seen_at = ? WHERE station = ? AND COALESCE(seen_at, 0) < ?", millis(seen), key, millis(seen)); err != nil {
+				return fmt.Errorf("couldn't store when station %q was seen: %w", key, err)
+			}
+		}
+		return nil
+	})
 }
 
 // stored is a station as Station would return it: times in whole milliseconds.

@@ -58,6 +58,13 @@ type Store struct {
 	path  string
 	clock func() time.Time
 	read  *sql.DB
+	byKey keyed // statements of read
+
+	// What was read lately, by key.
+	recentStations     recent[fleet.Station]
+	recentCertificates recent[ca.Record]
+	recentOrders       recent[[]fleet.Order]
+	recentAnchors      recent[[]ca.TrustAnchor]
 
 	newest *atomic.Int64 // see NewestTime; the writer's
 
@@ -98,14 +105,22 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
+	byKey, err := prepareKeyed(ctx, read)
+	if err != nil {
+		return nil, errors.Join(explain(path, err), read.Close(), w.close())
+	}
 	s := &Store{
 		path:    path,
 		clock:   w.clock,
 		read:    read,
 		newest:  &w.newest,
+		byKey:   byKey,
 		ops:     w.ops,
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
+	}
+	w.recents = map[string]forgetter{
+		"stations": &s.recentStations, "certificates": &s.recentCertificates, "orders": &s.recentOrders, "anchors": &s.recentAnchors,
 	}
 	go func() {
 		defer close(s.done)

@@ -21,6 +21,7 @@ type tx struct {
 
 // exec runs a statement and returns how many rows it changed.
 func (t *tx) exec(query string, args ...any) (int64, error) {
+	t.touch(query)
 	res, err := t.w.conn.ExecContext(t.ctx, query, args...)
 	if err != nil {
 		return 0, err
@@ -28,11 +29,20 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	return res.RowsAffected()
 }
 
+// touch notes that the readers must forget what they remember of a table.
+func (t *tx) touch(query string) {
+	if table := tableOf(query); t.w.recents[table] != nil {
+		t.w.touched[table] = true
+	}
+}
+
 func (t *tx) row(query string, args ...any) *sql.Row {
+	t.touch(query) // UPDATE … RETURNING
 	return t.w.conn.QueryRowContext(t.ctx, query, args...)
 }
 
 func (t *tx) rows(query string, args ...any) (*sql.Rows, error) {
+	t.touch(query)
 	return t.w.conn.QueryContext(t.ctx, query, args...)
 }
 

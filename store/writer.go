@@ -75,6 +75,9 @@ type writer struct {
 	// newest is the latest time on disk, in milliseconds: anybody may read it.
 	newest atomic.Int64
 
+	recents map[string]forgetter // by table: what readers remember
+	touched map[string]bool      // of those, by the transaction under way
+
 	log    *slog.Logger
 	fullAt time.Time // when the log was last told that the disk is full; zero: it isn't
 }
@@ -90,7 +93,7 @@ func newWriter(ctx context.Context, db *sql.DB, path string, clock func() time.T
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	w := &writer{path: path, clock: clock, db: db, conn: conn, ops: make(chan *op), log: log}
+	w := &writer{path: path, clock: clock, db: db, conn: conn, ops: make(chan *op), log: log, touched: map[string]bool{}}
 	var newest int64
 	if err := conn.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = 'newest'").Scan(&newest); err != nil {
 		return nil, fmt.Errorf("couldn't read the newest time: %w", errors.Join(explain(path, err), conn.Close()))
@@ -132,6 +135,10 @@ func (w *writer) serve(first *op) {
 		batch = w.gather(batch)
 	}
 	errs, err := w.commit(batch)
+	for table := range w.touched { // committed or not: nobody must remember what may be old
+		w.recents[table].forget()
+	}
+	clear(w.touched)
 	for i, o := range batch {
 		if err != nil && errs[i] == nil {
 			errs[i] = err

@@ -57,8 +57,12 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	// gorilla looks at ctx only while it dials; afterwards the connection
 	// itself must be told.
 	stop := func() bool { return true }
+	var dialer net.Dialer
+	if limits.PingInterval > 0 {
+		dialer.KeepAlive = -1 // pings find a dead peer; TCP's own would cost four system calls
+	}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		conn, err := dialer.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}

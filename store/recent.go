@@ -1,0 +1,65 @@
+package store
+
+import (
+	"strings"
+	"sync"
+)
+
+// maxRecent bounds each table's rows in memory: as many as are admitted at once.
+const maxRecent = 256
+
+// recent keeps what was read lately of one table: a station's visit looks at the
+// same few rows several times.
+//
+// One process has the database, and its writer goroutine has all writes. What a
+// transaction touched is forgotten before its writes return, so a reader sees
+// what it would see without.
+type recent[V any] struct {
+	mu   sync.Mutex
+	age  int // transactions that touched the table
+	rows map[string]V
+}
+
+// get returns a row, or else the age to give to put.
+func (r *recent[V]) get(key string) (row V, age int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	row, ok = r.rows[key]
+	return row, r.age, ok
+}
+
+// put keeps a row that was read after get, unless the table was touched meanwhile.
+func (r *recent[V]) put(key string, row V, age int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if age != r.age {
+		return
+	}
+	if r.rows == nil || len(r.rows) >= maxRecent {
+		r.rows = make(map[string]V)
+	}
+	r.rows[key] = row
+}
+
+func (r *recent[V]) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.age++
+	r.rows = nil
+}
+
+// forgetter is a recent of any kind.
+type forgetter interface{ forget() }
+
+// tableOf returns the table a statement changes, "" if it changes none. It knows
+// the spellings this package uses.
+func tableOf(query string) string {
+	words := strings.Fields(query[:min(len(query), 64)])
+	switch {
+	case len(words) > 1 && words[0] == "UPDATE":
+		return words[1]
+	case len(words) > 2 && (words[0] == "INSERT" || words[0] == "DELETE"): // INTO, FROM
+		return words[2]
+	}
+	return ""
+}

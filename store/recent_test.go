@@ -1,0 +1,117 @@
+package store_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"bollard/ca"
+	"bollard/fleet"
+	"bollard/ledger"
+)
+
+// What is remembered of a row ends with every write that touches it.
+func TestReadersSeeEveryWriteThatReturned(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1")}))
+	must(t, s.PutIntent(ctx, intent("01")))
+	must(t, s.PutIssued(ctx, "01", []byte("der"), at(1)))
+	model := func(want string) {
+		t.Helper()
+		st, err := s.Station(ctx, "cs-1")
+		if err != nil || st.Model != want {
+			t.Fatalf("model %q, %v; want %q", st.Model, err, want)
+		}
+	}
+	state := func(want ca.State) {
+		t.Helper()
+		record, err := s.Certificate(ctx, "01")
+		if err != nil || record.State != want {
+			t.Fatalf("state %q, %v; want %q", record.State, err, want)
+		}
+	}
+	model("")
+	state(ca.StateIssued)
+	for _, name := range []string{"A", "B"} {
+		_, err := s.UpdateStation(ctx, "cs-1", func(st *fleet.Station) ([]ledger.Event, error) { st.Model = name; return nil, nil })
+		must(t, err)
+		model(name)
+	}
+	must(t, s.SetRevoked(ctx, "01", "keyCompromise", at(2)))
+	state(ca.StateRevoked)
+	must(t, s.RemoveStation(ctx, "cs-1"))
+	if _, err := s.Station(ctx, "cs-1"); !errors.Is(err, fleet.ErrUnknownStation) {
+		t.Errorf("a removed station: %v", err)
+	}
+}
+
+// A reader that was overtaken by a write must not leave the old row behind.
+func TestReadersBesideAWriter(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1")}))
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := s.Station(ctx, "cs-1"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for n := range 50 {
+		_, err := s.UpdateStation(ctx, "cs-1", func(st *fleet.Station) ([]ledger.Event, error) { st.SeenProfile = n; return nil, nil })
+		must(t, err)
+		st, err := s.Station(ctx, "cs-1")
+		if err != nil || st.SeenProfile != n {
+			t.Fatalf("after write %d a reader saw %d, %v", n, st.SeenProfile, err)
+		}
+	}
+	close(stop)
+	readers.Wait()
+}
+
+// What a caller does to a row is its own affair.
+func TestRowsAreTheCallers(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	st := station("CS-1", "SN-1")
+	st.Aliases, st.Password = []string{"SN-2"}, &fleet.Credential{Kind: "generated", Salt: []byte("s"), Hash: []byte("h")}
+	must(t, s.AddStations(ctx, []fleet.Station{st}))
+	for range 2 {
+		got, err := s.Station(ctx, "cs-1")
+		must(t, err)
+		if got.Aliases[0] != "SN-2" || got.Password.Kind != "generated" {
+			t.Fatalf("got %+v", got)
+		}
+		got.Aliases[0], got.Password.Kind = "other", "other"
+	}
+}
+
+func TestSighted(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1"), station("CS-2", "SN-2")}))
+	must(t, s.Sighted(ctx, map[string]time.Time{"cs-1": at(5), "gone": at(5)}))
+	must(t, s.Sighted(ctx, map[string]time.Time{"cs-1": at(3)})) // never back
+	for key, want := range map[string]time.Time{"cs-1": at(5), "cs-2": {}} {
+		st, err := s.Station(ctx, key)
+		if err != nil || !st.SeenAt.Equal(want) {
+			t.Errorf("%s was seen at %v, %v; want %v", key, st.SeenAt, err, want)
+		}
+	}
+}
