@@ -7,7 +7,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,10 +15,11 @@ import (
 )
 
 var (
-	oidCommonName  = asn1.ObjectIdentifier{2, 5, 4, 3}
-	oidKeyUsage    = asn1.ObjectIdentifier{2, 5, 29, 15}
-	errNoTrustPath = errors.New("certificate chains to no root trusted for stations")
+	oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}
+	oidKeyUsage   = asn1.ObjectIdentifier{2, 5, 29, 15}
 )
+
+const noTrustPath = "certificate chains to no root trusted for stations"
 
 // maxPresented bounds the chain a stranger can make us look at.
 const maxPresented = 8
@@ -57,9 +57,11 @@ func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate,
 	if l.expired {
 		at = cert.NotAfter
 	}
-	if l.own, err = s.trusted(pools, presented, trust, at); err != nil {
-		return nil, err.Error(), nil
+	own, ok := s.trusted(pools, presented, trust, at)
+	if !ok {
+		return nil, noTrustPath, nil
 	}
+	l.own = own
 	l.record, l.recorded, err = s.cfg.Authority.Status(ctx, cert)
 	if err != nil {
 		return nil, "", fmt.Errorf("couldn't look up the presented certificate: %w", err)
@@ -72,21 +74,21 @@ func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate,
 	return l, "", nil
 }
 
-// trusted reports whether the chain leads to a root of our own, or else to an
-// outside one. The error is errNoTrustPath.
-func (s *Service) trusted(pools ca.Pools, presented []*x509.Certificate, trust []string, at time.Time) (own bool, err error) {
+// trusted reports whether the chain leads to a trusted root, and whether to one of
+// our own.
+func (s *Service) trusted(pools ca.Pools, presented []*x509.Certificate, trust []string, at time.Time) (own, ok bool) {
 	key := chainKey(presented, trust)
 	if own, ok := s.verified.lookup(pools, key, at); ok {
-		return own, nil
+		return own, true
 	}
 	found, ok := chains(presented[0], presented[1:], pools.Own, pools.Intermediates, at, trust, true)
 	if !ok {
 		if found, ok = chains(presented[0], presented[1:], pools.Outside, nil, at, trust, false); !ok {
-			return false, errNoTrustPath
+			return false, false
 		}
 	}
 	s.verified.remember(pools, key, found)
-	return found.own, nil
+	return found.own, true
 }
 
 // chains verifies one chain with any key usage: purpose is judged on its own,

@@ -41,8 +41,8 @@ func (s *Store) RemoveAnchor(ctx context.Context, use, hash string, events ...le
 
 // Anchors returns the outside roots of one use, or all for "", by use and hash.
 func (s *Store) Anchors(ctx context.Context, use string) ([]ca.TrustAnchor, error) {
-	return remembered(ctx, s, &s.recentAnchors, use, slices.Clone[[]ca.TrustAnchor], func() ([]ca.TrustAnchor, error) {
-		rows, err := s.byKey.anchors.Query(use, use)
+	return remembered(ctx, s, &s.recentAnchors, use, slices.Clone[[]ca.TrustAnchor], func(ctx context.Context) ([]ca.TrustAnchor, error) {
+		rows, err := s.byKey.anchors.QueryContext(ctx, use, use)
 		list, err := collect(rows, err, func(row scanner) (ca.TrustAnchor, error) {
 			var a ca.TrustAnchor
 			err := row.Scan(&a.Use, &a.Hash, &a.Subject, &a.DER, instant{&a.AddedAt})

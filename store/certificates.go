@@ -143,8 +143,8 @@ func (s *Store) OrphanIntents(ctx context.Context, before time.Time) ([]ca.Inten
 // Certificate returns the record of a serial number or ca.ErrUnknownSerial.
 func (s *Store) Certificate(ctx context.Context, serial string) (ca.Record, error) {
 	same := func(r ca.Record) ca.Record { return r } // its DER is only read
-	return remembered(ctx, s, &s.recentCertificates, serial, same, func() (ca.Record, error) {
-		record, err := scanCertificate(s.byKey.certificate.QueryRow(serial))
+	return remembered(ctx, s, &s.recentCertificates, serial, same, func(ctx context.Context) (ca.Record, error) {
+		record, err := scanCertificate(s.byKey.certificate.QueryRowContext(ctx, serial))
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return ca.Record{}, fmt.Errorf("certificate %q: %w", serial, ca.ErrUnknownSerial)

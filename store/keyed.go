@@ -6,8 +6,8 @@ import (
 )
 
 // keyed are the reads every admission makes, prepared once. They run without a
-// context: a few rows by key take microseconds, and the driver would start a
-// goroutine for each to wait for a cancellation.
+// cancellation: a few rows by key take microseconds, and the driver would start a
+// goroutine for each to wait for it.
 type keyed struct {
 	station, certificate, orders, anchors *sql.Stmt
 }
@@ -25,7 +25,7 @@ func prepareKeyed(ctx context.Context, db *sql.DB) (keyed, error) {
 		{&k.anchors, "SELECT purpose, hash, subject, der, added_at FROM anchors WHERE ? = '' OR purpose = ? ORDER BY purpose, hash"},
 	} {
 		var err error
-		if *p.into, err = db.PrepareContext(ctx, p.query); err != nil {
+		if *p.into, err = db.PrepareContext(ctx, p.query); err != nil { //nolint:sqlclosecheck // closed with the pool
 			return keyed{}, err
 		}
 	}
@@ -34,7 +34,7 @@ func prepareKeyed(ctx context.Context, db *sql.DB) (keyed, error) {
 
 // remembered returns a row of recent, or reads it. clone makes what the caller
 // gets independent of what is kept.
-func remembered[V any](ctx context.Context, s *Store, r *recent[V], key string, clone func(V) V, read func() (V, error)) (V, error) {
+func remembered[V any](ctx context.Context, s *Store, r *recent[V], key string, clone func(V) V, read func(context.Context) (V, error)) (V, error) {
 	var none V
 	if err := ctx.Err(); err != nil {
 		return none, err
@@ -46,7 +46,7 @@ func remembered[V any](ctx context.Context, s *Store, r *recent[V], key string, 
 	if ok {
 		return clone(row), nil
 	}
-	row, err := read()
+	row, err := read(context.WithoutCancel(ctx))
 	if err != nil {
 		return none, err
 	}

@@ -50,8 +50,8 @@ func (s *Store) Orders(ctx context.Context, station string, limit int) ([]fleet.
 	if limit <= 0 {
 		limit = -1 // SQLite's word for all
 	}
-	return remembered(ctx, s, &s.recentOrders, fmt.Sprintf("%d %s", limit, station), slices.Clone[[]fleet.Order], func() ([]fleet.Order, error) {
-		rows, err := s.byKey.orders.Query(station, limit)
+	return remembered(ctx, s, &s.recentOrders, fmt.Sprintf("%d %s", limit, station), slices.Clone[[]fleet.Order], func(ctx context.Context) ([]fleet.Order, error) {
+		rows, err := s.byKey.orders.QueryContext(ctx, station, limit)
 		list, err := collect(rows, err, scanOrder)
 		if err != nil {
 			return nil, fmt.Errorf("couldn't read orders: %w", explain(s.path, err))

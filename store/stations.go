@@ -95,8 +95,8 @@ func (t *tx) addSerials(station fleet.Station, key string) error {
 
 // Station returns the record of a key, or fleet.ErrUnknownStation.
 func (s *Store) Station(ctx context.Context, key string) (fleet.Station, error) {
-	return remembered(ctx, s, &s.recentStations, key, cloneStation, func() (fleet.Station, error) {
-		station, err := scanStation(s.byKey.station.QueryRow(key))
+	return remembered(ctx, s, &s.recentStations, key, cloneStation, func(ctx context.Context) (fleet.Station, error) {
+		station, err := scanStation(s.byKey.station.QueryRowContext(ctx, key))
 		if err != nil {
 			return fleet.Station{}, unknownStation(key, explain(s.path, err))
 		}
