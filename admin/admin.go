@@ -64,6 +64,7 @@ func New(cfg Config) *Registry {
 	o.registerTrust(r)
 	o.registerStatus(r)
 	o.registerAlerts(r)
+	o.registerLogs(r)
 	return r
 }
 

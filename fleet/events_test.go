@@ -498,14 +498,11 @@ func TestA04EffectsAndRemoval(t *testing.T) {
 	}
 }
 
-// LogStatusNotification is nobody's interest: it passes untouched.
-func TestN01LogStatusPasses(t *testing.T) {
+// SecurityEventNotification is a station's, in every version.
+func TestSecurityEventInterest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for _, v := range []ocpp.Version{ocpp.V16, ocpp.V201, ocpp.V21} {
-		if r.svc.Interest(v, ocpp.FromStation, ocpp.ActionLogStatus) {
-			t.Errorf("%v: LogStatusNotification is looked at", v)
-		}
 		if !r.svc.Interest(v, ocpp.FromStation, ocpp.ActionSecurityEvent) || r.svc.Interest(v, ocpp.FromCSMS, ocpp.ActionSecurityEvent) {
 			t.Errorf("%v: interest in SecurityEventNotification", v)
 		}

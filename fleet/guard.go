@@ -28,7 +28,7 @@ func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 	}
 	if d == ocpp.FromStation {
 		switch action {
-		case ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionSecurityEvent, ocpp.ActionFirmwareStatus:
+		case ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionSecurityEvent, ocpp.ActionFirmwareStatus, ocpp.ActionLogStatus:
 			return true
 		case ocpp.ActionSignedFirmwareStatus:
 			return v == ocpp.V16
@@ -42,7 +42,7 @@ func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 		return false
 	}
 	switch action {
-	case ocpp.ActionCertificateSigned, ocpp.ActionInstallCertificate, ocpp.ActionDeleteCertificate:
+	case ocpp.ActionCertificateSigned, ocpp.ActionInstallCertificate, ocpp.ActionDeleteCertificate, ocpp.ActionGetLog:
 		return true
 	case ocpp.ActionChangeConfiguration, ocpp.ActionDataTransfer:
 		return v == ocpp.V16
@@ -76,6 +76,10 @@ func (s *Service) judge(ctx context.Context, sess Session, m Message) Verdict {
 		v, err = s.securityEvent(ctx, sess, m)
 	case m.Direction == ocpp.FromStation && (m.Action == ocpp.ActionFirmwareStatus || m.Action == ocpp.ActionSignedFirmwareStatus):
 		v, err = s.firmwareStatus(sess, m)
+	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionLogStatus:
+		v, err = s.logStatus(ctx, sess, m)
+	case m.Direction == ocpp.FromCSMS && m.Action == ocpp.ActionGetLog:
+		v = s.backendLog(sess)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionGetCertificateStatus:
 		v, err = s.certificateStatus(sess, m.Payload, plainStatus)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionGetCertificateChainStatus:

@@ -27,6 +27,9 @@ type live struct {
 	renewAt time.Time // its turn to renew; zero: none taken
 	stop    []func() bool
 
+	logAt      time.Time // when its security log is due, as far as known
+	backendLog time.Time // when the back end last asked it for a log
+
 	post postbox // copies for the back end
 }
 

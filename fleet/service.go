@@ -85,6 +85,7 @@ type Service struct {
 	csrs     *buckets          // SignCertificate budget by station key
 	noted    map[string]string // by station key: warnings recorded last
 	statuses *statuses         // nil before AttachStatus
+	logs     *Logs             // nil before AttachLogs
 	// renewNext is the first turn to renew nobody has.
 	renewNext time.Time
 }
@@ -153,6 +154,9 @@ func (s *Service) Run(ctx context.Context) error {
 	defer sweep.Stop()
 	plan := time.NewTicker(planEvery)
 	defer plan.Stop()
+	logs := time.NewTicker(logLook)
+	defer logs.Stop()
+	s.sweepLogs(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -169,7 +173,10 @@ func (s *Service) Run(ctx context.Context) error {
 			s.retrySeen(ctx)
 		case <-sweep.C:
 			s.sweep(ctx)
+		case <-logs.C:
+			s.lookLogs(ctx)
 		case <-plan.C:
+			s.sweepLogs(ctx)
 			s.sweepOutbox(ctx)
 			for _, l := range s.allLive() {
 				l.poke(s)

@@ -19,6 +19,7 @@ var (
 // Methods are safe for concurrent use.
 type Store interface {
 	EventStore
+	LogStore
 
 	// AddStations adds all or none; ErrStationExists names the first clash of
 	// identity key or serial.

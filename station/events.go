@@ -17,6 +17,7 @@ type securityEvent struct {
 func (s *Station) queueEvent(kind string) {
 	at := s.stamp()
 	s.mu.Lock()
+	s.logged(kind, at)
 	for _, e := range s.events {
 		if e.kind == kind {
 			s.mu.Unlock()

@@ -105,6 +105,8 @@ func handlerBoth(action string) handler {
 		return (*link).dataTransfer
 	case "Reset":
 		return (*link).resetMessage
+	case ocpp.ActionGetLog:
+		return (*link).getLog
 	}
 	return nil
 }

@@ -90,21 +90,23 @@ type Station struct {
 	charging   sync.Mutex // one charging session at a time (one EVSE)
 	flushing   sync.Mutex // security events leave in order
 
-	mu      sync.Mutex // guards everything below
-	changed chan struct{}
-	dev     Deviations
-	link    *link
-	state   State
-	set     settings
-	net     network
-	events  []securityEvent
-	orders  []*csrOrder
-	nextID  int     // requestId of OCPP 2.1 and number ids
-	busy    *charge // nil without a transaction
-	reset   bool    // a Reset waits for the end of the transaction
-	reboot  bool    // the next connection starts with the first slot
-	boot    string  // reason of the BootNotification still to be accepted, or ""
-	why     string  // why the station itself closed the last link, or ""
+	mu        sync.Mutex // guards everything below
+	changed   chan struct{}
+	dev       Deviations
+	link      *link
+	state     State
+	set       settings
+	net       network
+	events    []securityEvent
+	orders    []*csrOrder
+	nextID    int     // requestId of OCPP 2.1 and number ids
+	busy      *charge // nil without a transaction
+	log       []string
+	uploading *upload // nil without one
+	reset     bool    // a Reset waits for the end of the transaction
+	reboot    bool    // the next connection starts with the first slot
+	boot      string  // reason of the BootNotification still to be accepted, or ""
+	why       string  // why the station itself closed the last link, or ""
 }
 
 // State is what can be seen of a station from outside.

@@ -19,6 +19,7 @@ type doors struct {
 	pki    net.Listener // nil: not configured, as the following
 	status net.Listener
 	admin  net.Listener
+	files  net.Listener // listen.firmware
 	socket net.Listener
 }
 
@@ -46,7 +47,7 @@ func (d *doors) open(ctx context.Context, dir string, cfg *config.File) error {
 	for _, one := range []struct {
 		key, address string
 		into         *net.Listener
-	}{{"listen.pki", cfg.Listen.PKI, &d.pki}, {"listen.status", cfg.Listen.Status, &d.status}, {"listen.admin", cfg.Listen.Admin, &d.admin}} {
+	}{{"listen.pki", cfg.Listen.PKI, &d.pki}, {"listen.status", cfg.Listen.Status, &d.status}, {"listen.admin", cfg.Listen.Admin, &d.admin}, {"listen.firmware", cfg.Listen.Firmware, &d.files}} {
 		if one.address == "" {
 			continue
 		}
@@ -73,7 +74,7 @@ func bind(ctx context.Context, key, address string) (net.Listener, error) {
 
 // Close closes what is still open; servers that ran have closed theirs.
 func (d *doors) Close() {
-	for _, l := range append(d.ocpp, d.pki, d.status, d.admin, d.socket) {
+	for _, l := range append(d.ocpp, d.pki, d.status, d.admin, d.files, d.socket) {
 		if l == nil {
 			continue
 		}
@@ -97,6 +98,9 @@ func (d *doors) addresses() addresses {
 	if d.admin != nil {
 		a.Admin = d.admin.Addr().String()
 	}
+	if d.files != nil {
+		a.Firmware = d.files.Addr().String()
+	}
 	return a
 }
 
@@ -106,6 +110,11 @@ func (d *doors) derivePublic(cfg *config.File) {
 	if d.status != nil {
 		if bound, ok := d.status.Addr().(*net.TCPAddr); ok && cfg.Public.Status == "http://"+net.JoinHostPort(cfg.Host, "0") {
 			cfg.Public.Status = "http://" + net.JoinHostPort(cfg.Host, strconv.Itoa(bound.Port))
+		}
+	}
+	if d.files != nil {
+		if bound, ok := d.files.Addr().(*net.TCPAddr); ok && cfg.Public.Firmware == "https://"+net.JoinHostPort(cfg.Host, "0") {
+			cfg.Public.Firmware = "https://" + net.JoinHostPort(cfg.Host, strconv.Itoa(bound.Port))
 		}
 	}
 	for i, l := range cfg.Listen.OCPP {

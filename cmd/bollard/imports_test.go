@@ -20,7 +20,7 @@ import (
 // only, and nobody imports a neighbour of its own level.
 var levels = [][]string{
 	{"ocpp", "iso15118", "keys", "ledger", "detect"},
-	{"ca"},
+	{"ca", "uploads"},
 	{"fleet", "alert"},
 	{"gateway", "admin", "station", "backup"},
 	{"store"},

@@ -104,7 +104,10 @@ func stationPassword(text []byte) ([]byte, error) {
 // sealer encrypts secrets that must be had again, such as upstream passwords,
 // before they go to the database. Its key lies beside the database, so that a
 // copy of the database alone tells nothing.
-type sealer struct{ aead cipher.AEAD }
+type sealer struct {
+	aead cipher.AEAD
+	key  []byte
+}
 
 const sealKeySize = 32 // AES-256
 
@@ -140,7 +143,7 @@ func openSealer(path string) (*sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't use the seal key: %w", err)
 	}
-	return &sealer{aead}, nil
+	return &sealer{aead, key}, nil
 }
 
 // Seal encrypts a secret. The name is bound to it: a value moved to another

@@ -29,6 +29,8 @@ type addresses struct {
 	PKI    string
 	Status string
 	Admin  string
+
+	Firmware string
 }
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -121,6 +123,9 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	if s.doors.status != nil {
 		g.Go(func() error { return s.status.Run(ctx) })
 	}
+	if s.uploads != nil {
+		g.Go(func() error { return s.serveFiles(late) })
+	}
 	for _, own := range s.maintained {
 		g.Go(func() error { return own.Maintain(ctx) })
 	}
@@ -148,8 +153,8 @@ func (s *server) announce() {
 	if at.Admin != "" {
 		s.log.Info("listening for monitoring", "address", at.Admin)
 	}
-	if s.cfg.Listen.Firmware != "" {
-		s.log.Info("listen.firmware is not opened: this version has nothing to serve there")
+	if at.Firmware != "" {
+		s.log.Info("listening for uploads", "address", at.Firmware)
 	}
 	s.log.Info("ready", "data", s.dir, "version", version())
 }

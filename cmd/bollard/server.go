@@ -15,6 +15,7 @@ import (
 	"bollard/gateway"
 	"bollard/internal/config"
 	"bollard/ocpp"
+	"bollard/uploads"
 )
 
 // server is an app with its listeners and everything that runs.
@@ -28,6 +29,7 @@ type server struct {
 	metrics      *prometheus.Registry
 	registry     *admin.Registry
 	status       *status.Server
+	uploads      *uploads.Uploads                 // nil without listen.firmware
 	backends     atomic.Pointer[[]config.Backend] // in force, for the readiness probe
 	started      time.Time
 }
@@ -82,6 +84,9 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		return nil, err
 	}
 	a.fleet.Attach(s.gateway)
+	if err := s.openUploads(); err != nil {
+		return nil, err
+	}
 	operations := a.adminConfig()
 	operations.Live = s.gateway
 	operations.Failed = s.gateway.LastFailure

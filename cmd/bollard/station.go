@@ -18,7 +18,7 @@ import (
 func (c *cli) stationCommand() *cobra.Command {
 	return c.group("station", "Enrol, look at and change charging stations",
 		c.stationAdd(), c.stationImport(), c.stationExport(), c.stationList(), c.stationShow(), c.stationRemove(),
-		c.stationPassword(), c.stationRoots(), c.stationProfile(), c.stationRenew(), c.stationCheck(), c.stationEvents(), c.stationEnrolSecret())
+		c.stationPassword(), c.stationRoots(), c.stationProfile(), c.stationRenew(), c.stationCheck(), c.stationEvents(), c.stationLog(), c.stationEnrolSecret())
 }
 
 func (c *cli) stationAdd() *cobra.Command {

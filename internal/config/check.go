@@ -65,6 +65,11 @@ func (c *checker) file(f *File) {
 	c.limits(f.Limits)
 	c.want(f.Renewal.PerMinute > 0 && f.Renewal.PerMinute <= 60_000, "renewal.per_minute", "must be from 1 to 60000")
 	c.alerts(&f.Alerts)
+	l := f.SecurityLog
+	c.want(l.Every >= time.Hour && l.Every <= 366*24*time.Hour, "security_log.every", "must be from 1h to 8784h; off: true asks no station")
+	c.want(l.Keep >= time.Hour && l.Keep <= 10*366*24*time.Hour, "security_log.keep", "must be from 1h to 87840h")
+	c.want(l.MaxBytes >= 4<<10 && l.MaxBytes <= 1<<30, "security_log.max_bytes", "must be from 4096 to 1073741824")
+	c.want(l.TotalBytes >= l.MaxBytes, "security_log.total_bytes", "must be at least security_log.max_bytes")
 	seen := map[string]bool{}
 	for i, s := range f.Stations {
 		key := fmt.Sprintf("stations[%d]", i)

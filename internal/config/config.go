@@ -30,7 +30,9 @@ type File struct {
 	EventLoop bool    `yaml:"event_loop" doc:"event loops instead of two goroutines a station: less memory; new"`
 	Limits    Limits  `yaml:"limits" doc:"of one station and of all"`
 	Renewal   Renewal `yaml:"renewal" doc:"of station certificates"`
-	Alerts    Alerts  `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`
+	// SecurityLog is only asked for where listen.firmware has a place for it.
+	SecurityLog SecurityLog `yaml:"security_log" doc:"the security logs stations are asked to upload to listen.firmware (GetLog)"`
+	Alerts      Alerts      `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`
 	// OCSPHosts are the names of safehttp: exact, or *.example.com.
 	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question may lead to; none: only own certificates are answered for"`
 	// Stations are per-station options that are no part of the station's record.
@@ -51,7 +53,7 @@ type Listen struct {
 	OCPP     []OCPPListener `yaml:"ocpp" show:"always" doc:"doors for stations"`
 	PKI      string         `yaml:"pki" show:"always" doc:"EST over TLS"`
 	Status   string         `yaml:"status" show:"always" doc:"OCSP and CRL, plain HTTP"`
-	Firmware string         `yaml:"firmware" show:"always" doc:"firmware downloads over TLS"`
+	Firmware string         `yaml:"firmware" show:"always" doc:"files for and from stations over TLS: security logs"`
 	Admin    string         `yaml:"admin" show:"always" doc:"API, console, /healthz, /readyz, /metrics"`
 }
 
@@ -96,6 +98,15 @@ type Renewal struct {
 	PerMinute int `yaml:"per_minute" doc:"stations asked to renew in a minute because their certificates are due"`
 	// RevokeSuperseded: stations can't fall back to the older one then (A02.FR.28).
 	RevokeSuperseded bool `yaml:"revoke_superseded" doc:"revoke a certificate as superseded once the station was seen with its next one"`
+}
+
+// SecurityLog is the schedule of security logs.
+type SecurityLog struct {
+	Off        bool          `yaml:"off" doc:"ask no station by itself; station log --fetch asks one"`
+	Every      time.Duration `yaml:"every" doc:"between two logs of one station"`
+	Keep       time.Duration `yaml:"keep" doc:"how long a log is kept; of one station the newest ten"`
+	MaxBytes   int           `yaml:"max_bytes" doc:"longest log"`
+	TotalBytes int           `yaml:"total_bytes" doc:"all logs together"`
 }
 
 // Alerts says who is told of findings.

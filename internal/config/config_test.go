@@ -39,9 +39,10 @@ func TestParseCompletes(t *testing.T) {
 			HandshakesAtOnce: 64, PerSource: 256, Write: 10 * time.Second, Ping: 45 * time.Second, QueuedCalls: 16,
 			Outstanding: 64, Takeovers: 6, RetryAfter: 10 * time.Second, Drain: 10 * time.Second,
 		},
-		Renewal: config.Renewal{PerMinute: 60},
-		Alerts:  config.Alerts{Minimum: "warning"},
-		Log:     config.Log{Level: "info", Format: "text"},
+		Renewal:     config.Renewal{PerMinute: 60},
+		Alerts:      config.Alerts{Minimum: "warning"},
+		SecurityLog: config.SecurityLog{Every: 168 * time.Hour, Keep: 2160 * time.Hour, MaxBytes: 8388608, TotalBytes: 2147483648},
+		Log:         config.Log{Level: "info", Format: "text"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -57,6 +58,8 @@ func TestParseRefuses(t *testing.T) {
 		line          int
 		key, text     string
 	}{
+		"log too often":           {add: "security_log: {every: 1m}\n", line: 7, key: "security_log.every", text: "from 1h"},
+		"no room for a log":       {add: "security_log: {max_bytes: 10000, total_bytes: 9999}\n", line: 7, key: "security_log.total_bytes", text: "at least security_log.max_bytes"},
 		"alert level":             {add: "alerts: {minimum: high}\n", line: 7, key: "alerts.minimum", text: "info, warning, critical"},
 		"alert without secret":    {add: "alerts: {webhooks: [{name: a, url: \"https://a.example\"}]}\n", line: 7, key: "alerts.webhooks[0].secret_file", text: "is missing"},
 		"alert network":           {add: "alerts: {webhooks: [{name: a, url: \"https://a.example\", secret_file: s, networks: [\"10.0.0.1\"]}]}\n", line: 7, key: "alerts.webhooks[0].networks[0]", text: "10.0.0.0/8"},
@@ -189,7 +192,8 @@ func full() *config.File {
 			{URL: "ws://b.example", Security: "backend", Auth: "basic-shared", PasswordFile: "p"},
 			{URL: "ws://c.example", Security: "bollard", Auth: "basic-per-station", Adopt: config.Adopt{Until: "2027-01-31"}},
 		},
-		Renewal: config.Renewal{PerMinute: 7, RevokeSuperseded: true},
+		Renewal:     config.Renewal{PerMinute: 7, RevokeSuperseded: true},
+		SecurityLog: config.SecurityLog{Off: true, Every: time.Hour, Keep: 2 * time.Hour, MaxBytes: 5000, TotalBytes: 6000},
 		Alerts: config.Alerts{Minimum: "critical",
 			Webhooks: []config.Webhook{{Name: "w", URL: "https://w.example:1/x?y", SecretFile: "s", Trust: "t", Networks: []string{"10.0.0.0/8", "fd00::/8"}}},
 			Syslog:   []config.Syslog{{Name: "l", URL: "tls://l.example", Trust: "t", Certificate: "c", Key: "k"}, {Name: "m", URL: "udp://m.example"}}},

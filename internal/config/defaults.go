@@ -38,6 +38,10 @@ func (f *File) complete() {
 	fill(&l.Drain, d.Drain)
 	fill(&f.Renewal.PerMinute, 60)
 	fill(&f.Alerts.Minimum, "warning")
+	fill(&f.SecurityLog.Every, 7*24*time.Hour)
+	fill(&f.SecurityLog.Keep, 90*24*time.Hour)
+	fill(&f.SecurityLog.MaxBytes, 8<<20)
+	fill(&f.SecurityLog.TotalBytes, 2<<30)
 	for i := range f.Backends {
 		fill(&f.Backends[i].Security, "bollard")
 		fill(&f.Backends[i].Auth, "none")

@@ -1,0 +1,51 @@
+package admin
+
+import (
+	"context"
+	"time"
+
+	"bollard/fleet"
+)
+
+// StationLog is one security log of a station.
+type StationLog struct {
+	Request   int        `json:"request"`
+	State     string     `json:"state"`
+	AskedAt   time.Time  `json:"asked_at"`
+	Note      string     `json:"note,omitempty"` // why it failed
+	File      string     `json:"file,omitempty"` // below uploads/ in the data directory
+	Size      int64      `json:"size,omitempty"`
+	SHA256    string     `json:"sha256,omitempty"`
+	ArrivedAt *time.Time `json:"arrived_at,omitempty"`
+}
+
+// StationLogs are a station's, newest first.
+type StationLogs struct {
+	Logs []StationLog `json:"logs"`
+}
+
+func (o *operations) registerLogs(r *Registry) {
+	Register(r, "station.logs", o.stationLogs)
+	Register(r, "station.fetch-log", o.stationFetchLog)
+}
+
+func (o *operations) stationLogs(ctx context.Context, in StationRef) (StationLogs, error) {
+	list, err := o.cfg.Fleet.StationLogs(ctx, in.Identity)
+	if err != nil {
+		return StationLogs{}, err
+	}
+	out := StationLogs{Logs: make([]StationLog, len(list))}
+	for i, l := range list {
+		out.Logs[i] = stationLog(l)
+	}
+	return out, nil
+}
+
+func (o *operations) stationFetchLog(ctx context.Context, in StationRef) (StationLog, error) {
+	l, err := o.cfg.Fleet.FetchLog(ctx, in.Identity)
+	return stationLog(l), err
+}
+
+func stationLog(l fleet.StationLog) StationLog {
+	return StationLog{Request: l.Request, State: string(l.State), AskedAt: l.AskedAt, Note: l.Note, File: l.File, Size: l.Size, SHA256: l.SHA256, ArrivedAt: instant(l.ArrivedAt)}
+}

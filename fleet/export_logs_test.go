@@ -1,0 +1,7 @@
+package fleet
+
+import "context"
+
+// LookLogs and SweepLogs do what Run does by the clock.
+func LookLogs(ctx context.Context, s *Service)  { s.lookLogs(ctx) }
+func SweepLogs(ctx context.Context, s *Service) { s.sweepLogs(ctx) }

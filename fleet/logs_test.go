@@ -1,0 +1,246 @@
+package fleet_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"bollard/fleet"
+	"bollard/ocpp"
+)
+
+// logSink is where the rig's stations are sent.
+type logSink struct {
+	mu    sync.Mutex
+	swept map[string]bool
+}
+
+func (k *logSink) schedule(every time.Duration) fleet.Logs {
+	return fleet.Logs{Every: every, Keep: 90 * 24 * time.Hour,
+		URL: func(station string, request int64, expires time.Time) (string, error) {
+			return fmt.Sprintf("https://sink/%s/%d/%d", station, request, expires.Unix()), nil
+		},
+		Sweep: func(known map[string]bool) error {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.swept = known
+			return nil
+		}}
+}
+
+func (r *rig) logs() []fleet.StationLog {
+	r.t.Helper()
+	list, err := r.svc.StationLogs(r.t.Context(), "CS-1")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return list
+}
+
+// look has the schedule looked at, and waits for what it asked.
+func (r *rig) look(s *fakeSession) {
+	fleet.LookLogs(r.t.Context(), r.svc)
+	s.wg.Wait()
+}
+
+func (s *fakeSession) requests() []ocpp.GetLogRequest {
+	s.r.t.Helper()
+	var list []ocpp.GetLogRequest
+	for _, raw := range s.sent(ocpp.ActionGetLog) {
+		var q ocpp.GetLogRequest
+		if err := json.Unmarshal(raw, &q); err != nil {
+			s.r.t.Fatal(err)
+		}
+		list = append(list, q)
+	}
+	return list
+}
+
+func (s *fakeSession) logStatus(request int, status string) fleet.Verdict {
+	s.r.t.Helper()
+	return s.message(ocpp.FromStation, ocpp.ActionLogStatus, fmt.Sprintf(`{"status":%q,"requestId":%d}`, status, request))
+}
+
+// N01: each station is asked for its security log within the schedule, with a
+// URL of its own, and what arrives is recorded with its hash.
+func TestN01SecurityLogOnSchedule(t *testing.T) {
+	t.Parallel()
+	for _, v := range []ocpp.Version{ocpp.V16, ocpp.V201, ocpp.V21} {
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.add(fleet.Enrolment{})
+			sink := &logSink{}
+			r.svc.AttachLogs(sink.schedule(7 * 24 * time.Hour))
+			s := r.connected(v, fleet.SecurityBollard)
+			r.advance(time.Hour) // the first within an hour
+			r.look(s)
+			asked := s.requests()
+			if len(asked) != 1 || asked[0].LogType != "SecurityLog" || asked[0].RequestID < 1<<30 || *asked[0].Retries != 2 ||
+				asked[0].Log.RemoteLocation != fmt.Sprintf("https://sink/cs-1/%d/%d", asked[0].RequestID, r.clock().Add(2*time.Hour).Unix()) {
+				t.Fatalf("asked %+v", asked)
+			}
+			id := asked[0].RequestID
+			if l := r.logs(); len(l) != 1 || l[0].State != fleet.LogComing {
+				t.Errorf("records %+v", l)
+			}
+			r.look(s)
+			if v := s.logStatus(id, "Uploading"); v.Act != fleet.Answer {
+				t.Errorf("Uploading: %+v", v)
+			}
+			if err := r.svc.LogArrived(t.Context(), "cs-1", int64(id), "file-1", 42, "ab12"); err != nil {
+				t.Fatal(err)
+			}
+			if v := s.logStatus(id, "Uploaded"); v.Act != fleet.Answer {
+				t.Errorf("Uploaded: %+v", v)
+			}
+			if l := r.logs(); len(l) != 1 || l[0].State != fleet.LogHere || l[0].File != "file-1" || l[0].Size != 42 || l[0].SHA256 != "ab12" || !l[0].ArrivedAt.Equal(r.clock()) {
+				t.Errorf("records %+v", l)
+			}
+			if e := r.events("log.received"); len(e) != 1 || e[0].Data["sha256"] != "ab12" {
+				t.Errorf("ledger %+v", e)
+			}
+			r.advance(5 * 24 * time.Hour)
+			r.look(s)
+			if n := len(s.requests()); n != 1 {
+				t.Errorf("asked %d times within five days", n)
+			}
+			r.advance(2 * 24 * time.Hour)
+			r.look(s)
+			if n := len(s.requests()); n != 2 {
+				t.Errorf("asked %d times within a week", n)
+			}
+		})
+	}
+}
+
+// What comes of it is told, and asked again at a slowing pace; a station that
+// has no such message is left alone.
+func TestN01SecurityLogFailures(t *testing.T) {
+	t.Parallel()
+	unsupported := func(string, json.RawMessage) (any, error) {
+		return nil, &ocpp.CallFailure{Code: ocpp.NotImplemented}
+	}
+	rejects := func(string, json.RawMessage) (any, error) { return map[string]string{"status": "Rejected"}, nil }
+	accepts := func(string, json.RawMessage) (any, error) { return map[string]string{"status": "Accepted"}, nil }
+	for name, test := range map[string]struct {
+		answer func(string, json.RawMessage) (any, error)
+		status string
+		note   string
+		again  time.Duration // by then it is asked again
+		not    time.Duration // by then it isn't
+	}{
+		"not implemented": {unsupported, "", "the station has no such message", 31 * 24 * time.Hour, 20 * 24 * time.Hour},
+		"rejected":        {rejects, "", "station answered Rejected", time.Hour, 30 * time.Minute},
+		"upload fails":    {accepts, "UploadFailure", "the station reports UploadFailure", time.Hour, 30 * time.Minute},
+		"nothing came":    {accepts, "Uploaded", "the station says it has uploaded, but nothing came", time.Hour, 30 * time.Minute},
+		"says no more":    {accepts, "", "", 2 * time.Hour, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.add(fleet.Enrolment{})
+			sink := &logSink{}
+			r.svc.AttachLogs(sink.schedule(7 * 24 * time.Hour))
+			s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityObserve, test.answer)
+			s.booted("Accepted")
+			r.advance(time.Hour)
+			r.look(s)
+			if len(s.requests()) != 1 {
+				t.Fatalf("asked %d times", len(s.requests()))
+			}
+			if test.status != "" {
+				s.logStatus(s.requests()[0].RequestID, test.status)
+			}
+			if l := r.logs(); l[0].Note != test.note || test.note != "" && l[0].State != fleet.LogFailed {
+				t.Errorf("record %+v", l[0])
+			}
+			r.advance(test.not)
+			r.look(s)
+			if n := len(s.requests()); n != 1 {
+				t.Errorf("asked %d times after %s", n, test.not)
+			}
+			r.advance(test.again - test.not)
+			r.look(s)
+			if n := len(s.requests()); n != 2 {
+				t.Errorf("asked %d times after %s", n, test.again)
+			}
+		})
+	}
+}
+
+// Bollard's requests stay its own, the back end's pass and aren't disturbed; a
+// station that isn't accepted is asked nothing.
+func TestSecurityLogBesidesTheBackEnds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{})
+	sink := &logSink{}
+	r.svc.AttachLogs(sink.schedule(24 * time.Hour))
+	s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
+	s.message(ocpp.FromStation, ocpp.ActionBootNotification, `{"reason":"PowerUp","chargingStation":{"model":"m","vendorName":"v","serialNumber":"SN-CS-1"}}`)
+	r.advance(time.Hour)
+	r.look(s)
+	if len(s.requests()) > 0 {
+		t.Fatal("asked before it was accepted")
+	}
+	s.booted("Accepted")
+	if v := s.message(ocpp.FromCSMS, ocpp.ActionGetLog, `{"logType":"DiagnosticsLog","requestId":7,"log":{"remoteLocation":"ftp://x"}}`); v.Act != fleet.Pass {
+		t.Errorf("the back end's GetLog: %+v", v)
+	}
+	r.look(s)
+	if len(s.requests()) > 0 {
+		t.Error("asked while the back end's upload may run")
+	}
+	for _, id := range []int{7, 1<<30 + 5} { // the second is nobody's
+		if v := s.logStatus(id, "Uploaded"); v.Act != fleet.Pass {
+			t.Errorf("status of request %d: %+v", id, v)
+		}
+	}
+	r.advance(time.Hour)
+	r.look(s)
+	if len(s.requests()) != 1 {
+		t.Errorf("asked %d times", len(s.requests()))
+	}
+	if err := r.svc.LogArrived(t.Context(), "cs-1", 7, "f", 1, "x"); err == nil {
+		t.Error("an upload nobody asked for was recorded")
+	}
+}
+
+// Logs go after their time, and when there are newer ones; the files of the
+// others are named to the sweep.
+func TestSecurityLogsAreDropped(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{})
+	sink := &logSink{}
+	r.svc.AttachLogs(sink.schedule(0))
+	s := r.connected(ocpp.V201, fleet.SecurityBollard)
+	for n := range fleet.LogsKept + 2 {
+		l, err := r.svc.FetchLog(t.Context(), "CS-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.svc.LogArrived(t.Context(), "cs-1", int64(l.Request), fmt.Sprint("file-", n), 1, "x"); err != nil {
+			t.Fatal(err)
+		}
+		r.advance(24 * time.Hour)
+	}
+	r.look(s)
+	if n := len(s.requests()); n != fleet.LogsKept+2 {
+		t.Errorf("asked %d times without a schedule", n)
+	}
+	if n := len(r.logs()); n != fleet.LogsKept {
+		t.Errorf("%d logs are kept", n)
+	}
+	r.advance(82 * 24 * time.Hour)
+	fleet.SweepLogs(context.Background(), r.svc)
+	sink.mu.Lock()
+	defer sink.mu.Unlock()
+	if len(r.logs()) != 8 || len(sink.swept) != 8 || sink.swept["file-3"] || !sink.swept["file-11"] {
+		t.Errorf("%d logs, files %v", len(r.logs()), sink.swept)
+	}
+}
