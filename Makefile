@@ -6,10 +6,10 @@ TOOLS         := $(CURDIR)/.tools
 FUZZTIME      ?= 4s
 SOAK          ?= 60s
 
-.PHONY: help build demo test lint fuzz bench soak torture tools peers clean
+.PHONY: help build demo test lint fuzz bench bench-full soak torture tools peers clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 build: ## build bin/bollard
 	@go build -trimpath -o bin/bollard ./cmd/bollard
@@ -31,6 +31,12 @@ bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance b
 	@scripts/need nginx:nginx-light haproxy:haproxy
 	@go run ./bench quick
 	@go run ./bench ca
+
+bench-full: tools build ## hours: every measure, kept in docs/performance, and docs/performance.md
+	@scripts/need nginx:nginx-light haproxy:haproxy
+	@go run ./bench -out docs/performance full
+	@go run ./bench -out docs/performance ca-full
+	@go run ./bench -out docs/performance report
 
 soak: ## a fleet whose lines break, for SOAK (default 60s): nothing lost, out of order or left over
 	@go run ./bench -long $(SOAK) soak

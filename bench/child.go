@@ -34,7 +34,7 @@ func spawn(ctx context.Context, role string) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = cmd.Start()
+	err = onOthers(cmd.Start)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't start the %s: %w", role, err)
 	}

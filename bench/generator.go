@@ -27,6 +27,7 @@ type order struct {
 	Rate     int     `json:"rate,omitempty"`
 	Seconds  float64 `json:"seconds,omitempty"`
 	manner
+	mix
 }
 
 // outcome is one line of its output.
@@ -66,6 +67,9 @@ func generate(stdin io.Reader, stdout io.Writer) error {
 		err := json.Unmarshal(lines.Bytes(), &o)
 		if err != nil {
 			return fmt.Errorf("couldn't read an order: %w", err)
+		}
+		for _, s := range g.live {
+			s.mix = o.mix
 		}
 		start, cpu := time.Now(), ownCPU()
 		res, err := g.carryOut(o)

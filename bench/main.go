@@ -4,6 +4,8 @@
 //	go run ./bench quick            front ends: nginx and HAProxy; under ten minutes
 //	go run ./bench ca               certificates: step-ca, nginx, and SQLite up to 100,000; under five
 //	go run ./bench ca-full          the same, SQLite up to a million certificates
+//	go run ./bench full             front ends in every respect; about two hours, or less with -parts
+//	go run ./bench report           docs/performance.md out of the reports in -out
 //	go run ./bench -rounds 5 quick  more paired rounds than three
 //	go run ./bench -long 30m soak   Bollard alone, with lines that break; fails on any loss
 //
@@ -19,8 +21,8 @@
 // and, as files, from nginx. Then databases of rising size are filled and read.
 // step-ca is built from the module proxy into .tools, once.
 //
-// Every server has one worker (GOMAXPROCS=1, nbthread 1, worker_processes 1)
-// and listens on loopback only. Rates are per second of the server's own CPU
+// Every server has one worker (GOMAXPROCS=1, nbthread 1, worker_processes 1),
+// pinned to one processor, generator and back end to the others, and listens on loopback only. Rates are per second of the server's own CPU
 // (user and system, its child processes included), because the generator shares
 // the machine. A round in which one byte is lost or wrong, a certificate doesn't
 // verify or an OCSP answer isn't good is reported and doesn't count.
@@ -53,37 +55,54 @@ func main() {
 			exit(serveSize(os.Stdin, os.Stdout))
 		}
 	}
-	proxies := flag.String("proxies", "bollard,nginx,haproxy", "what quick measures, in order")
+	if len(os.Args) == 5 && os.Args[1] == "direct" {
+		exit(serveDirect(os.Args[2], os.Args[3], os.Args[4]))
+	}
+	proxies := flag.String("proxies", "bollard,nginx,haproxy", "what quick and full measure, in order")
 	out := flag.String("out", "bench/results", "directory of the JSON report")
 	rounds := flag.Int("rounds", leastRounds, "paired rounds; medians need at least three")
 	binary := flag.String("bollard", "", "a bollard binary; built from ./cmd/bollard if empty")
 	tools := flag.String("tools", ".tools", "directory step-ca is built into")
-	parts := flag.String("parts", strings.Join(caParts, ","), "what ca measures")
+	parts := flag.String("parts", "", "what ca ("+strings.Join(caParts, ", ")+") and full ("+strings.Join(fullParts, ", ")+") measure; all if empty")
+	page := flag.String("page", "docs/performance.md", "what report writes, its charts to -out")
 	long := flag.Duration("long", time.Minute, "how long a soak lasts")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|ca|ca-full|soak")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|full|ca|ca-full|report|soak")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	// The whole run is bounded, whatever hangs.
-	ctx, cancel := context.WithTimeout(ctx, *long+time.Duration(*rounds)*8*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, *long+time.Duration(*rounds)*40*time.Minute)
 	defer cancel()
 	switch set := flag.Arg(0); {
 	case flag.NArg() == 1 && set == "quick":
 		plan := quickPlan()
 		plan.Rounds, plan.Bollard, plan.Proxies = *rounds, *binary, strings.Split(*proxies, ",")
 		exit(measure(ctx, plan, *out, os.Stdout))
+	case flag.NArg() == 1 && set == "full":
+		plan := plan{Rounds: *rounds, Bollard: *binary, Proxies: strings.Split(*proxies, ",")}
+		exit(measureFull(ctx, plan, newFullPlan(), chosen(*parts, fullParts), *out, os.Stdout))
+	case flag.NArg() == 1 && set == "report":
+		exit(performance(*out, *page))
 	case flag.NArg() == 1 && set == "soak":
 		exit(soak(ctx, soakPlan{Bollard: *binary, Stations: 300, Rate: 3000, Long: *long}, os.Stdout))
 	case flag.NArg() == 1 && (set == "ca" || set == "ca-full"):
 		plan := newCAPlan(set == "ca-full")
-		plan.Rounds, plan.Bollard, plan.Tools, plan.Parts = *rounds, *binary, *tools, strings.Split(*parts, ",")
+		plan.Rounds, plan.Bollard, plan.Tools, plan.Parts = *rounds, *binary, *tools, chosen(*parts, caParts)
 		exit(measureCA(ctx, plan, *out, os.Stdout))
 	}
 	flag.Usage()
 	os.Exit(2)
+}
+
+// chosen is a list of names, or all there are.
+func chosen(names string, all []string) []string {
+	if names == "" {
+		return all
+	}
+	return strings.Split(names, ",")
 }
 
 func exit(err error) {

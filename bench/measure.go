@@ -62,6 +62,7 @@ type bench struct {
 	gen     *child
 	samples []sample
 	stats   backendStats // of the whole run
+	silent  bool         // no issuance is measured on the way
 	out     io.Writer
 }
 
@@ -72,6 +73,7 @@ func measure(ctx context.Context, p plan, out string, stdout io.Writer) error {
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{plan: p, dir: dir, out: stdout}
+	defer b.end()
 	err = b.prepare(ctx)
 	if err == nil {
 		err = b.rounds(ctx)
@@ -79,16 +81,19 @@ func measure(ctx context.Context, p plan, out string, stdout io.Writer) error {
 	if err == nil {
 		err = b.backend.ask("", &b.stats)
 	}
-	if b.gen != nil {
-		b.gen.end()
-	}
-	if b.backend != nil {
-		b.backend.end()
-	}
 	if err != nil {
 		return err
 	}
 	return b.report(ctx, out)
+}
+
+// end ends the helpers.
+func (b *bench) end() {
+	for _, c := range []*child{b.gen, b.backend} {
+		if c != nil {
+			c.end()
+		}
+	}
 }
 
 // prepare starts the helpers, makes the proxies and gives every station its
@@ -144,6 +149,14 @@ func (b *bench) prepare(ctx context.Context) error {
 
 func (b *bench) most() int { return max(slices.Max(b.plan.Idle), b.plan.Stations) }
 
+// issued is how many certificates are issued to be counted.
+func (b *bench) issued() int {
+	if b.silent {
+		return 0
+	}
+	return b.plan.Rounds * b.plan.Enrol
+}
+
 // load hands the stations' credentials to the generator.
 func (b *bench) load(list []credentials) error {
 	raw, err := json.Marshal(list)
@@ -175,7 +188,7 @@ func (b *bench) issueOwn(own *authority) error {
 // enlist lets every station get its certificate from Bollard over the wire,
 // in as many rounds of issuance as there are rounds, and the rest unmeasured.
 func (b *bench) enlist(ctx context.Context) error {
-	list, err := b.bollard.enlist(ctx, max(b.most(), b.plan.Rounds*b.plan.Enrol), b.dir)
+	list, err := b.bollard.enlist(ctx, max(b.most(), b.issued()), b.dir)
 	if err != nil {
 		return err
 	}
@@ -208,7 +221,7 @@ func (b *bench) enlist(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if round <= b.plan.Rounds && part.Count == b.plan.Enrol {
+		if !b.silent && round <= b.plan.Rounds && part.Count == b.plan.Enrol {
 			b.add(sample{Round: round, Proxy: "bollard", Measure: issuance, Value: float64(res.Count) / (after - before).Seconds(), GeneratorCPU: res.CPU})
 			b.add(sample{Round: round, Proxy: "bollard", Measure: issuanceWall, Value: float64(res.Count) / res.Seconds, GeneratorCPU: res.CPU})
 		}

@@ -29,6 +29,37 @@ func request(dst []byte, station, n int) []byte {
 	return append(dst, `]}]}]`...)
 }
 
+// mix is what stations send instead; the zero value is the fleet above.
+type mix struct {
+	Bytes     int `json:"bytes,omitempty"`     // of every message
+	Inspected int `json:"inspected,omitempty"` // of a hundred: the gateway reads their payload
+}
+
+// smallest is the size below which a message is a Heartbeat.
+const smallest = 100
+
+// request is message n of a station.
+func (m mix) request(dst []byte, station, n int) []byte {
+	if m == (mix{}) {
+		return request(dst, station, n)
+	}
+	pad, end := byte('x'), `"}]`
+	dst = fmt.Appendf(dst[:0], `[2,"%d-%d","`, station, n)
+	switch {
+	case m.Bytes < smallest:
+		dst = append(dst, `Heartbeat",{`...)
+		pad, end = ' ', `}]`
+	case n*37%100 < m.Inspected: // spread over the hundred
+		dst = append(dst, `DataTransfer",{"vendorId":"bench","data":"`...)
+	default:
+		dst = append(dst, `MeterValues",{"vendorId":"bench","data":"`...)
+	}
+	for len(dst)+len(end) < m.Bytes {
+		dst = append(dst, pad)
+	}
+	return append(dst, end...)
+}
+
 // response is the answer the back end must give to exactly this request: it
 // holds length and checksum of what arrived, so that a wrong byte on either way
 // is seen by the station.

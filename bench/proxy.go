@@ -123,7 +123,7 @@ func start(ctx context.Context, p proxy, backend string) (*running, error) {
 	cmd.Stdout, cmd.Stderr = r.stderr, r.stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
-	err = cmd.Start()
+	err = onFirst(cmd.Start)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't start %s: %w", p.name(), err)
 	}

@@ -35,16 +35,10 @@ func soak(ctx context.Context, p soakPlan, stdout io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{dir: dir, out: io.Discard, plan: plan{
+	b := &bench{dir: dir, out: io.Discard, silent: true, plan: plan{
 		Proxies: []string{"bollard"}, Bollard: p.Bollard, Stations: p.Stations, Idle: []int{p.Stations}, Enrol: p.Stations, Parallel: 16, EnrolAhead: 16,
 	}}
-	defer func() {
-		for _, c := range []*child{b.gen, b.backend} {
-			if c != nil {
-				c.end()
-			}
-		}
-	}()
+	defer b.end()
 	err = b.prepare(ctx)
 	if err != nil {
 		return err

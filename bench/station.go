@@ -41,6 +41,7 @@ type station struct {
 	number int
 	conn   *rawws.Conn
 	sent   int
+	mix    mix
 	extra  int // CALLs that were none of the back end's
 	out    []byte
 	want   []byte
@@ -108,7 +109,7 @@ func dial(ctx context.Context, number int, c *credentials, m manner, address str
 
 // roundTrip sends the next message and checks every byte of its answer.
 func (s *station) roundTrip() (time.Duration, error) {
-	s.out = request(s.out, s.number, s.sent)
+	s.out = s.mix.request(s.out, s.number, s.sent)
 	s.sent++
 	var err error
 	s.want, err = response(s.want, s.out)

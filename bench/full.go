@@ -1,0 +1,342 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Names of the measures of the full set, beside those of the quick one.
+const (
+	fullHandshakes = "full mTLS handshakes per CPU-s, TLS %s"
+	resumed        = "resumed handshakes per CPU-s, TLS %s"
+	idleStation    = "KB per idle station, %d stations, TLS %s"
+	afterRecord    = "KB per idle station after one 12 KB record, %d stations, TLS %s"
+	stormWall      = "reconnect storm of %d: s until all were answered"
+	stormCPU       = "reconnect storm of %d: CPU s"
+)
+
+// fullParts are what the full set is made of. Each can run alone, so that a
+// shared machine is never taken for long.
+var fullParts = []string{"traffic", "handshakes", "idle", "record", "storm", "cost"}
+
+// fullPlan is the size of the full set.
+type fullPlan struct {
+	Stations int       `json:"stations"`
+	Rates    []int     `json:"rates"`
+	Seconds  float64   `json:"seconds"`
+	Full     int       `json:"handshakes"`
+	Idle     []int     `json:"idle"`
+	Versions []string  `json:"versions"` // of TLS
+	Record   int       `json:"record"`   // stations that send one large record
+	Settle   float64   `json:"settle"`
+	Storm    int       `json:"storm"`
+	Cost     costSizes `json:"cost"`
+}
+
+// largeRecord is the message after which memory is looked at again.
+const largeRecord = 12_000
+
+func newFullPlan() fullPlan {
+	return fullPlan{
+		Stations: 500, Rates: []int{500, 5000}, Seconds: 4, Full: 1000, Idle: []int{5000, 9000}, Versions: []string{"1.2", "1.3"},
+		Record: 5000, Settle: 60, Storm: 6000, Cost: newCostSizes(),
+	}
+}
+
+// most is how many stations the parts need.
+func (f fullPlan) most(parts []string) int {
+	need := map[string]int{
+		"traffic": f.Stations, "handshakes": f.Full, "idle": slices.Max(f.Idle), "record": f.Record, "storm": f.Storm, "cost": slices.Max(f.Cost.Stations),
+	}
+	n := 0
+	for _, part := range parts {
+		n = max(n, need[part])
+	}
+	return n
+}
+
+func measureFull(ctx context.Context, p plan, f fullPlan, parts []string, out string, stdout io.Writer) error {
+	for _, part := range parts {
+		if !slices.Contains(fullParts, part) {
+			return fmt.Errorf("no such part: %q; there are %s", part, strings.Join(fullParts, ", "))
+		}
+	}
+	dir, err := os.MkdirTemp("", "bollard-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	p.Stations, p.Idle, p.Enrol, p.Parallel, p.EnrolAhead = f.most(parts), []int{1}, 1000, 16, 32
+	b := &bench{plan: p, dir: dir, out: stdout, silent: true}
+	defer b.end()
+	err = b.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(parts, "traffic") {
+		b.proxies = append(b.proxies, direct{b.files}) // what is added is what it hasn't
+	}
+	for _, part := range parts {
+		err = b.part(ctx, f, part)
+		if err != nil {
+			return err
+		}
+	}
+	err = b.backend.ask("", &b.stats)
+	if err == nil && b.stats.Wrong != "" {
+		err = fmt.Errorf("the back end got wrong bytes: %s", b.stats.Wrong)
+	}
+	versions, e := b.versions(ctx)
+	return errors.Join(err, e, writeReport(stdout, out, "full-"+strings.Join(parts, "-"), map[string]any{
+		"plan": f, "versions": versions, "samples": b.samples, "backend": b.stats,
+	}))
+}
+
+func (b *bench) versions(ctx context.Context) (map[string]string, error) {
+	versions := map[string]string{}
+	var errs error
+	for _, p := range b.proxies {
+		v, err := p.version(ctx)
+		errs = errors.Join(errs, err)
+		versions[p.name()] = v
+	}
+	return versions, errs
+}
+
+// part measures one part for every proxy, in turning order.
+func (b *bench) part(ctx context.Context, f fullPlan, name string) error {
+	for round := 1; round <= b.plan.Rounds; round++ {
+		for i := range b.proxies {
+			p := b.proxies[(i+round-1)%len(b.proxies)]
+			if p.name() == directName && name != "traffic" || p.name() != "bollard" && name == "cost" {
+				continue
+			}
+			run := run{b, f, p, round}
+			err := map[string]func(context.Context) error{
+				"traffic": run.traffic, "handshakes": run.handshakes, "idle": run.idle, "record": run.record, "storm": run.storm, "cost": run.cost,
+			}[name](ctx)
+			_, closing := b.gen.order(order{Do: "close"})
+			if ctx.Err() != nil || closing != nil {
+				return errors.Join(err, closing, context.Cause(ctx))
+			}
+			if err != nil {
+				b.add(sample{Round: round, Proxy: p.name(), Measure: name, Invalid: err.Error()})
+			}
+		}
+	}
+	return nil
+}
+
+// run is one proxy in one round.
+type run struct {
+	b     *bench
+	f     fullPlan
+	p     proxy
+	round int
+}
+
+func (r run) add(res outcome, value float64, name string, args ...any) {
+	s := sample{Round: r.round, Proxy: r.p.name(), Measure: fmt.Sprintf(name, args...), Value: value, GeneratorCPU: res.CPU, Late: res.Late, Extra: res.Extra}
+	if res.P99 > 0 && res.CPU > 0.8 {
+		s.Invalid = fmt.Sprintf("the generator took %.0f %% of its core", 100*res.CPU)
+	}
+	r.b.add(s)
+}
+
+func (r run) started(ctx context.Context, do func(*running) error) error {
+	up, err := start(ctx, r.p, r.b.address)
+	if err != nil {
+		return err
+	}
+	defer up.stop()
+	return do(up)
+}
+
+// orders carries out one after the other and returns the last outcome with the
+// proxy's CPU time of that one.
+func (r run) orders(up *running, list ...order) (outcome, time.Duration, error) {
+	var res outcome
+	var cpu time.Duration
+	for _, o := range list {
+		if o.Do == "connect" {
+			o.Address = up.listen
+		}
+		o.Parallel = max(o.Parallel, r.b.plan.Parallel)
+		var err error
+		res, cpu, err = r.b.watched(up, o)
+		if err != nil {
+			return res, cpu, err
+		}
+	}
+	return res, cpu, nil
+}
+
+// traffic: latencies and CPU at fixed rates, then as much as goes.
+func (r run) traffic(ctx context.Context) error {
+	return r.started(ctx, func(up *running) error {
+		_, _, err := r.orders(up, order{Do: "connect", Count: r.f.Stations}, order{Do: "check"})
+		if err != nil {
+			return err
+		}
+		for _, rate := range r.f.Rates {
+			res, cpu, err := r.orders(up, order{Do: "rate", Rate: rate, Seconds: r.f.Seconds})
+			if err != nil {
+				return err
+			}
+			r.add(res, res.P50, "p50 µs at %d msg/s", rate)
+			r.add(res, res.P99, "p99 µs at %d msg/s", rate)
+			r.add(res, cpu.Seconds()*1e6/float64(res.Count), "CPU µs per round trip at %d msg/s", rate)
+		}
+		res, cpu, err := r.orders(up, order{Do: "flood", Seconds: r.f.Seconds})
+		if err != nil {
+			return err
+		}
+		r.add(res, float64(res.Count)/cpu.Seconds(), "%s", roundTrips)
+		return nil
+	})
+}
+
+// handshakes: each station's first visit, and its second with what it got.
+func (r run) handshakes(ctx context.Context) error {
+	for _, version := range r.f.Versions {
+		err := r.started(ctx, func(up *running) error {
+			first := order{Do: "connect", Count: r.f.Full, manner: manner{TLS: version}}
+			res, cpu, err := r.orders(up, first)
+			if err != nil {
+				return err
+			}
+			r.add(res, float64(res.Count)/cpu.Seconds(), fullHandshakes, version)
+			again := first
+			again.Resume = true
+			// A round trip lets TLS 1.3 tickets arrive.
+			res, cpu, err = r.orders(up, order{Do: "check"}, order{Do: "close"}, again)
+			if err != nil {
+				return err
+			}
+			r.add(res, float64(res.Count)/cpu.Seconds(), resumed, version)
+			return nil
+		})
+		_, closing := r.b.gen.order(order{Do: "close"})
+		if err != nil || closing != nil {
+			return errors.Join(err, closing)
+		}
+	}
+	return nil
+}
+
+// idle: growth since before the first station, each woken once, after a pause.
+func (r run) idle(ctx context.Context) error {
+	return r.memory(ctx, r.f.Idle, order{Do: "check"}, idleStation)
+}
+
+func (r run) record(ctx context.Context) error {
+	return r.memory(ctx, []int{r.f.Record}, order{Do: "check", mix: mix{Bytes: largeRecord}}, afterRecord)
+}
+
+func (r run) memory(ctx context.Context, counts []int, wake order, name string) error {
+	for _, version := range r.f.Versions {
+		err := r.started(ctx, func(up *running) error {
+			empty, err := resident(up.pid())
+			if err != nil {
+				return err
+			}
+			connected := 0
+			for _, n := range counts {
+				res, _, err := r.orders(up, order{Do: "connect", From: connected, Count: n - connected, manner: manner{TLS: version}}, wake)
+				if err != nil {
+					return err
+				}
+				connected = n
+				select {
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				case <-time.After(time.Duration(r.f.Settle * float64(time.Second))):
+				}
+				full, err := resident(up.pid())
+				if err != nil {
+					return err
+				}
+				// Idle stations must be alive, or their memory says nothing.
+				_, _, err = r.orders(up, order{Do: "check"})
+				if err != nil {
+					return fmt.Errorf("idle stations: %w", err)
+				}
+				r.add(res, float64(full-empty)/float64(n), name, n, version)
+			}
+			return nil
+		})
+		_, closing := r.b.gen.order(order{Do: "close"})
+		if err != nil || closing != nil {
+			return errors.Join(err, closing)
+		}
+	}
+	return nil
+}
+
+// resident is resident memory and, of the whole machine, what the kernel keeps in
+// TCP buffers, in KB.
+func resident(pid int) (int, error) {
+	resident, err := residentKB(pid)
+	if err != nil {
+		return 0, err
+	}
+	raw, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		var use, orphan, waiting, alloc, pages int
+		_, err = fmt.Sscanf(line, "TCP: inuse %d orphan %d tw %d alloc %d mem %d", &use, &orphan, &waiting, &alloc, &pages)
+		if err == nil {
+			return resident + pages*os.Getpagesize()/1024, nil
+		}
+	}
+	return 0, errors.New("no TCP line in /proc/net/sockstat")
+}
+
+// storm: the proxy dies, and every station wants back in.
+func (r run) storm(ctx context.Context) error {
+	err := r.started(ctx, func(up *running) error {
+		_, _, err := r.orders(up, order{Do: "connect", Count: r.f.Storm, Parallel: 64}, order{Do: "check"})
+		if err != nil {
+			return err
+		}
+		return up.cmd.Process.Kill()
+	})
+	_, closing := r.b.gen.order(order{Do: "close"})
+	if err != nil || closing != nil {
+		return errors.Join(err, closing)
+	}
+	began := time.Now() // the dead stations' close isn't the proxy's time
+	return r.started(ctx, func(up *running) error {
+		res, _, err := r.orders(up, order{Do: "connect", Count: r.f.Storm, Parallel: 64}, order{Do: "check", Parallel: 64})
+		if err != nil {
+			return err
+		}
+		wall := time.Since(began)
+		cpu, err := cpuTime(up.pid())
+		if err != nil {
+			return err
+		}
+		r.add(res, wall.Seconds(), stormWall, r.f.Storm)
+		r.add(res, cpu.Seconds(), stormCPU, r.f.Storm)
+		return nil
+	})
+}
+
+// directName is the back end with TLS and no proxy in front.
+const directName = "no proxy"
+
+// resultFiles are the reports of a directory, oldest first.
+func resultFiles(dir string) ([]string, error) {
+	list, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	slices.Sort(list)
+	return list, err
+}
