@@ -9,7 +9,6 @@ package admin
 
 import (
 	"context"
-	"iter"
 	"log/slog"
 	"time"
 
@@ -25,7 +24,6 @@ type Store interface {
 	Certificate(ctx context.Context, serial string) (ca.Record, error)
 	Certificates(ctx context.Context, f ca.Filter) ([]ca.Record, error)
 	NewestTime(ctx context.Context) (time.Time, error)
-	Entries(ctx context.Context, from uint64) iter.Seq2[ledger.Entry, error]
 	SetSecret(ctx context.Context, name string, ciphertext []byte, events ...ledger.Event) error
 }
 
@@ -36,6 +34,8 @@ type Config struct {
 	Authority *ca.Authority
 	Store     Store
 	Alerts    *alert.Service
+	Ledger    LedgerStore
+	Notary    Notary
 	// Live is the directory of live sessions; nil when no server runs in this process.
 	Live fleet.Sessions
 	// Failed tells why a station that proved who it is got no session when it
@@ -65,6 +65,7 @@ func New(cfg Config) *Registry {
 	o.registerStatus(r)
 	o.registerAlerts(r)
 	o.registerLogs(r)
+	o.registerLedger(r)
 	return r
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // Format is the version of the archive's layout.
-const Format = 1
+const Format = 2
 
 // manifestName is the last entry; no file of a data directory has its name.
 const manifestName = "backup-manifest.json"
@@ -40,7 +40,7 @@ type Manifest struct {
 	MadeAt       time.Time `json:"made_at"`
 	Version      string    `json:"version"` // of the bollard that made it
 	Organisation string    `json:"organisation"`
-	// Checkpoint is the newest ledger entry in it, SEQ:HASH.
+	// Checkpoint is the ledger's in it, not signed (c2sp.org/tlog-checkpoint).
 	Checkpoint string `json:"checkpoint"`
 	Files      []File `json:"files"`
 	// Missing are things that belong to the data directory but lie outside it

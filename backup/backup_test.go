@@ -263,7 +263,7 @@ func TestHostileArchiveIsRefused(t *testing.T) {
 	}
 	fine := backup.Manifest{Format: backup.Format, Files: []backup.File{{Path: "a", Size: 1, SHA256: "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"}}}
 	later := fine
-	later.Format, later.Version = 2, "v9"
+	later.Format, later.Version = 3, "v9"
 	for name, tt := range map[string]struct {
 		entries []func(*tar.Writer)
 		want    string

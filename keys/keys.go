@@ -11,6 +11,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -51,6 +52,7 @@ const (
 	P521    Algorithm = "p521"
 	RSA2048 Algorithm = "rsa2048"
 	RSA3072 Algorithm = "rsa3072"
+	Ed25519 Algorithm = "ed25519" // in files only; for signed notes
 )
 
 // Errors callers branch on.
@@ -189,6 +191,9 @@ func generate(alg Algorithm) (crypto.Signer, error) {
 		return rsa.GenerateKey(rand.Reader, 2048)
 	case RSA3072:
 		return rsa.GenerateKey(rand.Reader, 3072)
+	case Ed25519:
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
 	}
-	return nil, fmt.Errorf("unknown algorithm %q (known: p256, p384, p521, rsa2048, rsa3072)", alg)
+	return nil, fmt.Errorf("unknown algorithm %q (known: p256, p384, p521, rsa2048, rsa3072, ed25519)", alg)
 }

@@ -1,17 +1,25 @@
-// Package ledger is the append-only, hash-chained evidence of every decision.
+// Package ledger is the append-only evidence of every decision: the leaves of a
+// Merkle tree (RFC 6962 §2) whose root, signed, is a checkpoint.
 //
 // It promises that any entry flipped, dropped, reordered or inserted is found,
-// and named, by Verify. What it can't see by itself is a cut tail, or a chain
-// forged anew from some entry on: both show only against a checkpoint (Seq and
-// Hash of an entry) kept elsewhere. It is pure: the store appends entries in
-// the same transaction as the effect they record.
+// and named, by Verify, and that a tail cut off or written anew is found against
+// any checkpoint kept elsewhere, and only against one. The tree is the one of
+// golang.org/x/mod/sumdb/tlog; checkpoints, proofs and cosignatures have the
+// forms of c2sp.org, so that others' programs judge them too.
+//
+// It is pure: the store appends entries in the same transaction as the effect
+// they record, and keeps the tree's hashes beside them.
 package ledger
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
 
 // Event is what a service wants recorded. Data holds no secret and no personal
 // datum: keys and values are chosen by the caller from identities, serials,
-// reasons and counts.
+// reasons and counts; what stands for a person is a Pseudonym.
 type Event struct {
 	Kind    string            // dotted noun and verb, such as "certificate.intent"
 	Subject string            // what it is about: a station key, a certificate serial
@@ -19,11 +27,12 @@ type Event struct {
 	Data    map[string]string // small facts, such as "reason"
 }
 
-// Entry is an event with its place in the chain.
+// Entry is an event with its place in the tree: leaf Seq-1.
 type Entry struct {
 	Seq  uint64
 	Time time.Time // UTC, whole milliseconds
 	Event
-	Prev [32]byte // Hash of entry Seq-1; zero for the first
-	Hash [32]byte
+	// Hashes are what the tree gains by the entry: its leaf's hash, then the
+	// hash of each subtree that is complete with it, from the smallest up.
+	Hashes []tlog.Hash
 }

@@ -2,69 +2,37 @@ package ledger_test
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"time"
 
 	"bollard/ledger"
 
+	"golang.org/x/mod/sumdb/tlog"
 	"pgregory.net/rapid"
 )
 
-func TestVerifyAcceptsEveryChain(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		list := chain(t, 0)
-		sum, err := ledger.Verify(sequence(list))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if sum.Count != uint64(len(list)) {
-			t.Fatalf("%d entries counted, want %d", sum.Count, len(list))
-		}
-		if len(list) == 0 {
-			return
-		}
-		first, last := list[0], list[len(list)-1]
-		want := ledger.Summary{
-			Count: uint64(len(list)), FirstSeq: 1, FirstTime: first.Time,
-			LastSeq: last.Seq, LastTime: last.Time, LastHash: last.Hash,
-		}
-		if sum != want {
-			t.Fatalf("summary %+v, want %+v", sum, want)
-		}
-		cut := rapid.IntRange(0, len(list)-1).Draw(t, "checkpoint")
-		if _, err := ledger.VerifyAfter(list[cut], sequence(list[cut+1:])); err != nil {
-			t.Fatalf("after checkpoint %d: %v", cut+1, err)
-		}
-	})
-}
-
-// Promise 15: any single change but a cut tail is found.
+// Promise 15: any single change is found and its place named; a cut tail, and
+// an entry forged together with its hashes, against the checkpoint.
 func TestVerifyFindsEverySingleMutation(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		list := chain(t, 3)
+		b := newBook(t).random(t, 3)
+		list, kept := slices.Clone(b.entries), b.checkpoint(t)
 		at := rapid.IntRange(0, len(list)-1).Draw(t, "at")
-		mutation := rapid.SampledFrom([]string{"flip", "forge", "drop", "swap", "repeat", "insert"}).Draw(t, "mutation")
+		mutation := rapid.SampledFrom([]string{"flip", "forge", "drop", "swap", "repeat", "insert", "cut"}).Draw(t, "mutation")
 		firstBad := at
 		switch mutation {
 		case "flip":
 			flip(t, &list[at])
-		case "forge": // with a hash that fits: the next entry shows it
-			if at == len(list)-1 {
-				at--
-			}
-			firstBad = at + 1
+		case "forge": // with hashes that fit: a later entry shows it, or the checkpoint
 			forged := list[at]
 			forged.Actor += "x"
-			forged.Hash = forged.Digest()
+			forged.Hashes = slices.Clone(forged.Hashes)
+			forged.Hashes[0] = forged.LeafHash()
 			list[at] = forged
 		case "drop":
-			if at == len(list)-1 {
-				at-- // else it were a cut tail
-			}
-			firstBad = at
 			list = slices.Delete(list, at, at+1)
 		case "swap":
 			other := (at + 1) % len(list)
@@ -74,30 +42,43 @@ func TestVerifyFindsEverySingleMutation(t *testing.T) {
 			firstBad = at + 1
 			list = slices.Insert(list, at, list[at])
 		case "insert": // somebody else's entry, sound in itself
-			alien := ledger.Next(list[at], noon, ledger.Event{Kind: "alien.entry", Actor: "alien"})
-			alien.Seq = list[at].Seq
-			alien.Hash = alien.Digest()
-			list = slices.Insert(list, at, alien)
+			var alien ledger.Tree
+			for range list[at].Seq {
+				alien.Append(noon, ledger.Event{Kind: "alien.entry", Actor: "alien"})
+			}
+			list = slices.Insert(list, at, alien.Append(noon, ledger.Event{Kind: "alien.entry", Actor: "alien"}))
+			list[at].Seq--
+		case "cut":
+			list = list[:at]
 		}
-		sum, err := ledger.Verify(sequence(list))
-		var broken *ledger.BrokenError
-		if !errors.As(err, &broken) {
+		sum, err := ledger.Verify(sequence(list), kept)
+		var (
+			broken *ledger.BrokenError
+			lost   *ledger.CheckpointError
+		)
+		switch {
+		case errors.As(err, &broken) && broken.Problem == ledger.Replaced:
+			if from, to := int(broken.From)-1, int(broken.Seq)-1; at < from || at > to {
+				t.Fatalf("%s at %d: named %d to %d: %v", mutation, at, from, to, err)
+			}
+		case errors.As(err, &broken):
+			if broken.Want != uint64(firstBad+1) || sum.Count != uint64(firstBad) {
+				t.Fatalf("%s at %d: first bad place %d after %d sound entries, want %d: %v", mutation, at, broken.Want, sum.Count, firstBad+1, err)
+			}
+		case errors.As(err, &lost):
+			if ok := mutation == "cut" || mutation == "forge" || mutation == "drop" && at == len(list); !ok {
+				t.Fatalf("%s at %d was found by the checkpoint only: %v", mutation, at, err)
+			}
+		default:
 			t.Fatalf("%s at %d: %v", mutation, at, err)
-		}
-		if broken.Want != uint64(firstBad+1) || sum.Count != uint64(firstBad) {
-			t.Fatalf("%s at %d: first bad place %d after %d sound entries, want %d: %v", mutation, at, broken.Want, sum.Count, firstBad+1, err)
 		}
 	})
 }
 
-// flip changes one fact of an entry and leaves its hash, or flips the hash.
+// flip changes one fact of an entry and leaves its hashes, or flips one of those.
 func flip(t *rapid.T, e *ledger.Entry) {
 	bit := rapid.IntRange(0, 255).Draw(t, "bit")
-	data := map[string]string{"added": "x"}
-	for k, v := range e.Data {
-		data[k] = v
-	}
-	switch rapid.IntRange(0, 7).Draw(t, "field") {
+	switch rapid.IntRange(0, 6).Draw(t, "field") {
 	case 0:
 		e.Seq ^= 1 << (bit % 64)
 	case 1:
@@ -109,27 +90,27 @@ func flip(t *rapid.T, e *ledger.Entry) {
 	case 4:
 		e.Actor += "x"
 	case 5:
-		e.Data = data
+		e.Data = maps.Clone(e.Data)
+		if e.Data == nil {
+			e.Data = map[string]string{}
+		}
+		e.Data["added"] = "x"
 	case 6:
-		e.Prev[bit/8] ^= 1 << (bit % 8)
-	case 7:
-		e.Hash[bit/8] ^= 1 << (bit % 8)
+		e.Hashes = slices.Clone(e.Hashes)
+		e.Hashes[bit%len(e.Hashes)][bit/8] ^= 1 << (bit % 8)
 	}
 }
 
 func TestVerifyNamesTheProblem(t *testing.T) {
 	t.Parallel()
-	list := []ledger.Entry{}
-	prev := ledger.Entry{}
-	for range 4 {
-		prev = ledger.Next(prev, noon, ledger.Event{Kind: "a.b", Actor: "x"})
-		list = append(list, prev)
-	}
+	list := newBook(t).grow(5).entries
 	altered := slices.Clone(list)
 	altered[1].Actor = "y"
 	replaced := slices.Clone(list)
-	replaced[1].Actor = "y"
-	replaced[1].Hash = replaced[1].Digest()
+	replaced[2].Actor = "y"
+	replaced[2].Hashes = []tlog.Hash{replaced[2].LeafHash()}
+	bare := slices.Clone(list)
+	bare[3].Hashes = bare[3].Hashes[:1]
 	for _, test := range []struct {
 		name string
 		list []ledger.Entry
@@ -137,10 +118,11 @@ func TestVerifyNamesTheProblem(t *testing.T) {
 		text string
 	}{
 		{"altered", altered, ledger.BrokenError{Seq: 2, Want: 2, Problem: ledger.Altered}, "ledger entry 2 was altered: its hash isn't that of its content"},
+		{"hash missing", bare, ledger.BrokenError{Seq: 4, Want: 4, Problem: ledger.Altered}, "ledger entry 4 was altered: its hash isn't that of its content"},
 		{"gap", slices.Delete(slices.Clone(list), 1, 3), ledger.BrokenError{Seq: 4, Want: 2, Problem: ledger.Gap}, "ledger entry 4 stands where entry 2 belongs: entries are missing"},
 		{"first missing", list[1:], ledger.BrokenError{Seq: 2, Want: 1, Problem: ledger.Gap}, "ledger entry 2 stands where entry 1 belongs: entries are missing"},
 		{"repeated", slices.Insert(slices.Clone(list), 2, list[0]), ledger.BrokenError{Seq: 1, Want: 3, Problem: ledger.Reordered}, "ledger entry 1 stands where entry 3 belongs: entries were reordered or repeated"},
-		{"replaced", replaced, ledger.BrokenError{Seq: 3, Want: 3, Problem: ledger.Unlinked}, "ledger entry 3 doesn't continue entry 2: an entry was replaced"},
+		{"replaced", replaced, ledger.BrokenError{Seq: 4, Want: 4, From: 3, Problem: ledger.Replaced}, "the tree's hashes kept with ledger entry 4 don't fit: one of the entries 3 to 4 was replaced"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -156,17 +138,115 @@ func TestVerifyNamesTheProblem(t *testing.T) {
 	}
 }
 
+// rewritten is the same ledger with another third entry, sound in itself.
+func rewritten(t *testing.T, size int) *book {
+	b := newBook(t).grow(2)
+	b.add(ledger.Event{Kind: "a.b", Actor: "forger"})
+	return b.grow(size)
+}
+
 // What only a checkpoint kept elsewhere shows.
-func TestCutTailNeedsACheckpoint(t *testing.T) {
+func TestCheckpointKeptElsewhere(t *testing.T) {
 	t.Parallel()
-	first := ledger.Next(ledger.Entry{}, noon, ledger.Event{Kind: "a.b", Actor: "x"})
-	second := ledger.Next(first, noon, ledger.Event{Kind: "a.b", Actor: "x"})
-	sum, err := ledger.Verify(sequence([]ledger.Entry{first}))
-	if err != nil {
-		t.Fatal(err)
+	b := newBook(t).grow(2)
+	two := b.checkpoint(t)
+	four := b.grow(4).checkpoint(t)
+	six := b.grow(6).checkpoint(t)
+	foreign, forged := six, six
+	foreign.Origin = "other.example/ledger"
+	other := newBook(t)
+	forged.Signed = other.checkpoint(t).Signed
+	for _, test := range []struct {
+		name string
+		list []ledger.Entry
+		kept []ledger.Note
+		want ledger.Problem
+		text string
+	}{
+		{"whole", b.entries, []ledger.Note{six, two, four}, "", ""},
+		{"gone on since", b.grow(9).entries, []ledger.Note{six}, "", ""},
+		{"no checkpoint", b.entries[:4], nil, "", ""},
+		{"cut", b.entries[:5], []ledger.Note{two, six}, ledger.Cut, "the ledger ends at entry 5, before the checkpoint of 6: its tail was cut off"},
+		{"cut with the checkpoint beside it", b.entries[:4], []ledger.Note{two, four, six}, ledger.Cut, "the ledger ends at entry 4, before the checkpoint of 6: its tail was cut off"},
+		{"all cut", nil, []ledger.Note{two}, ledger.Cut, "the ledger ends at entry 0, before the checkpoint of 2: its tail was cut off"},
+		{"rewritten", rewritten(t, 9).entries, []ledger.Note{two, six}, ledger.Rewritten, "the ledger was written anew: of the entries 3 to 6 one isn't what the checkpoint of 6 was made of"},
+		{"foreign", b.entries, []ledger.Note{foreign}, ledger.Foreign, "the checkpoint is of another ledger, other.example/ledger"},
+		{"foreign and larger", b.entries[:5], []ledger.Note{foreign}, ledger.Foreign, "the checkpoint is of another ledger, other.example/ledger"},
+		{"forged", b.entries, []ledger.Note{forged}, ledger.Forged, "the checkpoint of 6 entries isn't signed by the ledger's key"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := ledger.Verify(sequence(test.list), test.kept...)
+			if test.want == "" {
+				must(t, err)
+				return
+			}
+			var lost *ledger.CheckpointError
+			if !errors.As(err, &lost) || lost.Problem != test.want || err.Error() != test.text {
+				t.Fatalf("got %v, want %s: %s", err, test.want, test.text)
+			}
+		})
 	}
-	if sum.LastSeq == second.Seq || sum.LastHash == second.Hash {
-		t.Error("the summary doesn't tell the cut chain from the whole one")
+}
+
+// A restored backup goes on as another epoch: what its old checkpoints said
+// beyond the backup is lost, not rewritten, and what they said before stays so.
+func TestRestoredLedgerOpensAnEpoch(t *testing.T) {
+	t.Parallel()
+	old := newBook(t).grow(4)
+	four := old.checkpoint(t)
+	backup := slices.Clone(old.entries)
+	seven := old.grow(7).checkpoint(t)
+
+	next, err := old.epoch.Next(4)
+	must(t, err)
+	if next.Origin != origin+"/epoch-2" || next.Number != 2 {
+		t.Errorf("%+v", next)
+	}
+	if third, err := next.Next(9); err != nil || third.Origin != origin+"/epoch-3" {
+		t.Errorf("%+v, %v", third, err)
+	}
+	b := newBook(t).grow(4)
+	b.add(next.Event("operator"))
+	b.grow(9)
+	if !slices.EqualFunc(b.entries[:4], backup, func(a, b ledger.Entry) bool { return a.LeafHash() == b.LeafHash() }) {
+		t.Fatal("the rig's ledgers differ")
+	}
+	sum, err := ledger.Verify(sequence(b.entries), four)
+	must(t, err)
+	if len(sum.Epochs) != 2 || sum.Epochs[1] != next {
+		t.Errorf("epochs %+v", sum.Epochs)
+	}
+	for _, list := range [][]ledger.Entry{b.entries, b.entries[:5]} { // grown past the lost size, or not yet
+		_, err = ledger.Verify(sequence(list), seven)
+		if want := "the entries 5 to 7 of the checkpoint were lost when a backup was restored, as entry 5 records"; err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+func TestJudgeAgreesWithVerify(t *testing.T) {
+	t.Parallel()
+	b := newBook(t).grow(6)
+	six := b.checkpoint(t)
+	for name, list := range map[string][]ledger.Entry{
+		"whole": b.entries, "gone on": newBook(t).grow(11).entries, "cut": b.entries[:5], "rewritten": rewritten(t, 7).entries,
+	} {
+		sum, want := ledger.Verify(sequence(list), six)
+		if want != nil {
+			sum, _ = ledger.Verify(sequence(list))
+		}
+		got := six.Judge(sum.Count, tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+			var hashes []tlog.Hash
+			for _, i := range indexes {
+				seq, at := ledger.Place(i)
+				hashes = append(hashes, list[seq-1].Hashes[at])
+			}
+			return hashes, nil
+		}), sum.Epochs)
+		if (got == nil) != (want == nil) || got != nil && got.Error() != want.Error() {
+			t.Errorf("%s: judged %v, verified %v", name, got, want)
+		}
 	}
 }
 

@@ -22,45 +22,47 @@ const (
 )
 
 // Snapshot writes a consistent copy of the database, whole and on disk, to a
-// path that must not exist, and returns the newest ledger entry in it. Reading
-// and writing go on meanwhile.
-func (s *Store) Snapshot(ctx context.Context, path string) (ledger.Entry, error) {
+// path that must not exist, and returns the ledger's tree in it. Reading and
+// writing go on meanwhile.
+func (s *Store) Snapshot(ctx context.Context, path string) (*ledger.Tree, error) {
 	if _, err := s.reader(); err != nil {
-		return ledger.Entry{}, err
+		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return ledger.Entry{}, fmt.Errorf("couldn't make the copy of the database: %w", err)
+		return nil, fmt.Errorf("couldn't make the copy of the database: %w", err)
 	}
 	// SQLite fills an empty file and keeps its mode.
-	head, err := s.snapshot(ctx, path)
+	tree, err := s.snapshot(ctx, path)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return ledger.Entry{}, fmt.Errorf("couldn't copy the database: %w", errors.Join(err, os.Remove(path)))
+		return nil, fmt.Errorf("couldn't copy the database: %w", errors.Join(err, os.Remove(path)))
 	}
-	return head, nil
+	return tree, nil
 }
 
-func (s *Store) snapshot(ctx context.Context, path string) (ledger.Entry, error) {
+func (s *Store) snapshot(ctx context.Context, path string) (*ledger.Tree, error) {
 	db, err := sql.Open("sqlite3", dsn(s.path, url.Values{"mode": {"ro"}, "_busy_timeout": {"5000"}}))
 	if err != nil {
-		return ledger.Entry{}, err
+		return nil, err
 	}
 	_, err = db.ExecContext(ctx, "VACUUM INTO ?", path)
 	if err = errors.Join(explain(s.path, err), db.Close()); err != nil {
-		return ledger.Entry{}, err
+		return nil, err
 	}
 	copied, err := sql.Open("sqlite3", dsn(path, url.Values{"mode": {"ro"}, "immutable": {"1"}}))
 	if err != nil {
-		return ledger.Entry{}, err
+		return nil, err
 	}
-	head, err := scanEntry(copied.QueryRowContext(ctx, "SELECT "+entryColumns+" FROM ledger ORDER BY seq DESC LIMIT 1"))
-	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
+	// What the copy has is a state of the ledger, whatever came since.
+	var size int64
+	err = copied.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM ledger").Scan(&size)
+	if err = errors.Join(explain(path, err), copied.Close()); err != nil {
+		return nil, err
 	}
-	return head, errors.Join(explain(path, err), copied.Close())
+	return ledger.LoadTree(uint64(size), s.TreeHashes(ctx))
 }
 
 // CheckIntegrity reads the whole database and compares every index with its

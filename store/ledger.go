@@ -2,9 +2,13 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"bollard/ledger"
 )
@@ -13,7 +17,7 @@ import (
 // connection and keeps no old version of the database alive.
 const page = 1000
 
-const entryColumns = "seq, at, kind, subject, actor, data, prev, hash"
+const entryColumns = "seq, at, kind, subject, actor, data, hashes"
 
 // Record appends events that accompany no other write, all or none.
 func (s *Store) Record(ctx context.Context, events ...ledger.Event) error {
@@ -77,26 +81,168 @@ func (s *Store) entries(ctx context.Context, from, to uint64) ([]ledger.Entry, e
 	return list, nil
 }
 
+// EntryAbout returns the entry a subject is best known by: that of its issuing,
+// else its newest; false if there is none. It reads the whole ledger.
+func (s *Store) EntryAbout(ctx context.Context, subject string) (ledger.Entry, bool, error) {
+	db, err := s.reader()
+	if err != nil {
+		return ledger.Entry{}, false, err
+	}
+	e, err := scanEntry(db.QueryRowContext(ctx, "SELECT "+entryColumns+" FROM ledger WHERE subject = ? ORDER BY kind = 'certificate.issued' DESC, seq DESC LIMIT 1", subject))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return ledger.Entry{}, false, nil
+	case err != nil:
+		return ledger.Entry{}, false, fmt.Errorf("couldn't read the ledger: %w", explain(s.path, err))
+	}
+	return e, true, nil
+}
+
+// Epochs returns the ledger's epochs in order; none before the first checkpoint.
+func (s *Store) Epochs(ctx context.Context) ([]ledger.Epoch, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	// The condition is the partial index's: nothing else is read.
+	rows, err := db.QueryContext(ctx, "SELECT "+entryColumns+" FROM ledger WHERE kind = 'ledger.epoch' ORDER BY seq")
+	list, err := collect(rows, err, scanEntry)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the ledger's epochs: %w", explain(s.path, err))
+	}
+	var epochs []ledger.Epoch
+	for _, e := range list {
+		if epoch, ok := ledger.EpochOf(e); ok {
+			epochs = append(epochs, epoch)
+		}
+	}
+	return epochs, nil
+}
+
+// Tree is the ledger's tree as it stands.
+func (s *Store) Tree(ctx context.Context) (*ledger.Tree, error) {
+	size, err := s.newestSeq(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ledger.LoadTree(size, s.TreeHashes(ctx))
+}
+
+// TreeHashes reads hashes of the ledger's tree, for proofs.
+func (s *Store) TreeHashes(ctx context.Context) tlog.HashReader {
+	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		db, err := s.reader()
+		if err != nil {
+			return nil, err
+		}
+		return readHashes(indexes, func(query string, args ...any) scanner { return db.QueryRowContext(ctx, query, args...) })
+	})
+}
+
+func readHashes(indexes []int64, row func(query string, args ...any) scanner) ([]tlog.Hash, error) {
+	list := make([]tlog.Hash, len(indexes))
+	for i, index := range indexes {
+		seq, at := ledger.Place(index)
+		var hash []byte
+		if err := row("SELECT substr(hashes, ?, ?) FROM ledger WHERE seq = ?", at*tlog.HashSize+1, tlog.HashSize, int64(seq)).Scan(&hash); err != nil {
+			return nil, fmt.Errorf("couldn't read a tree hash of ledger entry %d: %w", seq, err)
+		}
+		if copy(list[i][:], hash) != tlog.HashSize {
+			return nil, fmt.Errorf("ledger entry %d lacks a hash of the tree", seq)
+		}
+	}
+	return list, nil
+}
+
+// PutCheckpoint keeps a signed checkpoint, in place of one of the same size.
+func (s *Store) PutCheckpoint(ctx context.Context, n ledger.Note) error {
+	return s.write(ctx, func(t *tx) error {
+		if _, err := t.exec(`INSERT INTO ledger_checkpoints (origin, size, note, at) VALUES (?, ?, ?, ?)
+			ON CONFLICT (origin, size) DO UPDATE SET note = excluded.note, at = excluded.at`,
+			n.Origin, int64(n.Size), n.Signed, t.w.clock().UnixMilli()); err != nil {
+			return fmt.Errorf("couldn't keep the checkpoint of %d entries: %w", n.Size, err)
+		}
+		return nil
+	})
+}
+
+// Checkpoints returns the signed checkpoints that are kept here, oldest first.
+func (s *Store) Checkpoints(ctx context.Context) ([]ledger.Note, error) {
+	return s.checkpoints(ctx, "ORDER BY size")
+}
+
+// NewestCheckpoint returns the one of the most entries under an origin; false
+// without one.
+func (s *Store) NewestCheckpoint(ctx context.Context, origin string) (ledger.Note, bool, error) {
+	list, err := s.checkpoints(ctx, "WHERE origin = ? ORDER BY size DESC LIMIT 1", origin)
+	if err != nil || len(list) == 0 {
+		return ledger.Note{}, false, err
+	}
+	return list[0], true, nil
+}
+
+func (s *Store) checkpoints(ctx context.Context, clause string, args ...any) ([]ledger.Note, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT note FROM ledger_checkpoints "+clause, args...)
+	list, err := collect(rows, err, func(row scanner) (ledger.Note, error) {
+		var text string
+		if err := row.Scan(&text); err != nil {
+			return ledger.Note{}, err
+		}
+		return ledger.ParseNote(text)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the kept checkpoints: %w", explain(s.path, err))
+	}
+	return list, nil
+}
+
 func scanEntry(row scanner) (ledger.Entry, error) {
 	var (
-		e          ledger.Entry
-		seq        int64
-		data       string
-		prev, hash []byte
+		e      ledger.Entry
+		seq    int64
+		data   string
+		hashes []byte
 	)
-	if err := row.Scan(&seq, instant{&e.Time}, &e.Kind, &e.Subject, &e.Actor, &data, &prev, &hash); err != nil {
+	if err := row.Scan(&seq, instant{&e.Time}, &e.Kind, &e.Subject, &e.Actor, &data, &hashes); err != nil {
 		return ledger.Entry{}, err
 	}
-	if len(prev) != len(e.Prev) || len(hash) != len(e.Hash) {
-		return ledger.Entry{}, fmt.Errorf("ledger entry %d has a hash of the wrong length", seq)
+	if len(hashes)%tlog.HashSize != 0 {
+		return ledger.Entry{}, fmt.Errorf("ledger entry %d was altered: its hashes have the wrong length", seq)
 	}
 	if data != "" {
 		if err := json.Unmarshal([]byte(data), &e.Data); err != nil {
-			return ledger.Entry{}, fmt.Errorf("ledger entry %d has unreadable data: %w", seq, err)
+			return ledger.Entry{}, fmt.Errorf("ledger entry %d was altered: its data is unreadable: %w", seq, err)
+		}
+		// Another spelling of the same data would be a change nobody sees.
+		if again, err := encodeData(e.Data); err != nil || again != data {
+			return ledger.Entry{}, fmt.Errorf("ledger entry %d was altered: its data isn't spelled as it was written", seq)
 		}
 	}
 	e.Seq = uint64(seq)
-	copy(e.Prev[:], prev)
-	copy(e.Hash[:], hash)
+	e.Hashes = make([]tlog.Hash, len(hashes)/tlog.HashSize)
+	for i := range e.Hashes {
+		copy(e.Hashes[i][:], hashes[i*tlog.HashSize:])
+	}
 	return e, nil
+}
+
+// insertEntry writes what Tree.Append made.
+func insertEntry(t *tx, e ledger.Entry) error {
+	data, err := encodeData(e.Data)
+	if err != nil {
+		return fmt.Errorf("couldn't encode a ledger entry's data: %w", err)
+	}
+	hashes := make([]byte, 0, len(e.Hashes)*tlog.HashSize)
+	for _, h := range e.Hashes {
+		hashes = append(hashes, h[:]...)
+	}
+	if _, err := t.exec("INSERT INTO ledger ("+entryColumns+") VALUES (?, ?, ?, ?, ?, ?, ?)",
+		int64(e.Seq), e.Time.UnixMilli(), e.Kind, e.Subject, e.Actor, data, hashes); err != nil {
+		return fmt.Errorf("couldn't append to the ledger: %w", err)
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/pressly/goose/v3"
 )
@@ -16,7 +17,7 @@ var migrations embed.FS
 // migrate brings the schema up to what this binary knows, each step in a
 // transaction of its own. A newer schema is refused: an old binary would not
 // keep what the new one promised.
-func migrate(ctx context.Context, db *sql.DB, path string) error {
+func migrate(ctx context.Context, db *sql.DB, path string, clock func() time.Time) error {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return fmt.Errorf("couldn't read the embedded schema: %w", err)
@@ -37,6 +38,9 @@ func migrate(ctx context.Context, db *sql.DB, path string) error {
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("couldn't migrate the database from schema version %d to %d: %w", have, know, explain(path, err))
+	}
+	if err := plantTree(ctx, db, clock); err != nil {
+		return fmt.Errorf("couldn't migrate the ledger of database %s: %w", path, explain(path, err))
 	}
 	return nil
 }

@@ -94,7 +94,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, db, path); err != nil {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if err := migrate(ctx, db, path, cfg.Clock); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	w, err := newWriter(ctx, db, path, cfg.Clock, cfg.Log)

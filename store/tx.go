@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"bollard/ledger"
 )
 
@@ -61,35 +63,31 @@ func (t *tx) record(events ...ledger.Event) error {
 		if err := event.Validate(); err != nil {
 			return err
 		}
-		if t.w.tail == nil {
-			tail, err := newestEntry(t)
+		if t.w.tree == nil {
+			tree, err := t.loadTree()
 			if err != nil {
-				return fmt.Errorf("couldn't read the newest ledger entry: %w", err)
+				return err
 			}
-			t.w.tail = &tail
+			t.w.tree = tree
 		}
-		entry := ledger.Next(*t.w.tail, t.w.clock(), event)
-		data, err := encodeData(entry.Data)
-		if err != nil {
-			return fmt.Errorf("couldn't encode a ledger entry's data: %w", err)
-		}
-		if _, err := t.exec(`INSERT INTO ledger (seq, at, kind, subject, actor, data, prev, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			int64(entry.Seq), entry.Time.UnixMilli(), entry.Kind, entry.Subject, entry.Actor, data, entry.Prev[:], entry.Hash[:]); err != nil {
-			return fmt.Errorf("couldn't append to the ledger: %w", err)
+		// A failure from here on undoes the write, and the writer forgets the tree.
+		entry := t.w.tree.Append(t.w.clock(), event)
+		if err := insertEntry(t, entry); err != nil {
+			return err
 		}
 		t.saw(entry.Time)
-		t.w.tail = &entry
 	}
 	return nil
 }
 
-// newestEntry is the zero Entry for an empty ledger.
-func newestEntry(t *tx) (ledger.Entry, error) {
-	entry, err := scanEntry(t.row("SELECT " + entryColumns + " FROM ledger ORDER BY seq DESC LIMIT 1"))
-	if errors.Is(err, sql.ErrNoRows) {
-		return ledger.Entry{}, nil
+func (t *tx) loadTree() (*ledger.Tree, error) {
+	var size int64
+	if err := t.row("SELECT COALESCE(MAX(seq), 0) FROM ledger").Scan(&size); err != nil {
+		return nil, fmt.Errorf("couldn't read the ledger's size: %w", err)
 	}
-	return entry, err
+	return ledger.LoadTree(uint64(size), tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		return readHashes(indexes, func(query string, args ...any) scanner { return t.row(query, args...) })
+	}))
 }
 
 func encodeData(data map[string]string) (string, error) {

@@ -68,9 +68,9 @@ type writer struct {
 	conn  *sql.Conn
 	ops   chan *op // unbuffered: what was received is always answered
 
-	// tail is the newest ledger entry; nil: read it. It is forgotten after
+	// tree is where the ledger goes on; nil: read it. It is forgotten after
 	// every rollback, whole or partial.
-	tail *ledger.Entry
+	tree *ledger.Tree
 
 	// newest is the latest time on disk, in milliseconds: anybody may read it.
 	newest atomic.Int64
@@ -83,9 +83,6 @@ type writer struct {
 }
 
 func newWriter(ctx context.Context, db *sql.DB, path string, clock func() time.Time, log *slog.Logger) (*writer, error) {
-	if clock == nil {
-		clock = time.Now
-	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -230,7 +227,7 @@ func (w *writer) attempt(t *tx, o *op) (error, error) {
 	}
 	if failed := o.run(t); failed != nil {
 		failed = explain(w.path, failed)
-		w.tail = nil
+		w.tree = nil
 		// On a full disk or a failing one SQLite may already have rolled
 		// everything back; then there is no savepoint to return to.
 		if err := w.exec(t.ctx, "ROLLBACK TO op"); err != nil {
@@ -268,7 +265,7 @@ func (w *writer) finish(ctx context.Context, newest int64) error {
 // rollback ends a failed transaction. A connection that can't even do that is
 // thrown away: its memory may differ from the disk.
 func (w *writer) rollback(ctx context.Context) {
-	w.tail = nil
+	w.tree = nil
 	var autocommit bool
 	err := w.conn.Raw(func(c any) error {
 		autocommit = c.(interface{ AutoCommit() bool }).AutoCommit()

@@ -37,6 +37,7 @@ type app struct {
 	registrar *fleet.Registrar
 	alerts    *alert.Service
 	seal      *sealer
+	notary    *notary
 }
 
 // openApp opens a data directory whose lock the caller holds. m may be nil.
@@ -67,6 +68,7 @@ func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger
 		return nil, errors.Join(err, blocked.Close(), keeper.Close())
 	}
 	a := &app{dir: dir, cfg: cfg, log: log, store: db, keeper: keeper, blocked: blocked, seal: seal}
+	a.notary = newNotary(db, keeper, cfg)
 	if err := a.openServices(ctx, m); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -141,7 +143,7 @@ func (a *app) operations() *admin.Registry {
 
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
-		Fleet: a.fleet, Registrar: a.registrar, Authority: a.authority, Store: a.store, Alerts: a.alerts,
+		Fleet: a.fleet, Registrar: a.registrar, Authority: a.authority, Store: a.store, Alerts: a.alerts, Ledger: a.store, Notary: a.notary,
 		Seal: a.seal.Seal, Clock: time.Now, Log: a.log,
 	}
 }

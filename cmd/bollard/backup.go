@@ -25,7 +25,8 @@ const backupEnv = "BOLLARD_BACKUP_PASSPHRASE"
 type madeBackup struct {
 	File       string   `json:"file"`
 	Files      int      `json:"files"`
-	Checkpoint string   `json:"checkpoint"`
+	Checkpoint string   `json:"checkpoint,omitempty"` // signed
+	Unsigned   string   `json:"unsigned,omitempty"`   // why there is none
 	Missing    []string `json:"missing"`
 }
 
@@ -51,9 +52,13 @@ file isn't. Keys in a hardware security module are not in a backup.`,
 			}
 			return c.print(out, func(w io.Writer) {
 				fmt.Fprintf(w, "%s holds %d files; it was read back and is whole\n", out.File, out.Files)
-				fmt.Fprintf(w, "checkpoint to keep elsewhere: %s\n", out.Checkpoint)
 				for _, missing := range out.Missing {
 					fmt.Fprintf(w, "NOT in the backup: %s\n", missing)
+				}
+				if out.Unsigned != "" {
+					fmt.Fprintf(w, "no checkpoint to keep: %s\n", out.Unsigned)
+				} else {
+					fmt.Fprintf(w, "checkpoint to keep elsewhere:\n\n%s", out.Checkpoint)
 				}
 			})
 		}),
@@ -100,7 +105,7 @@ func (c *cli) backup(ctx context.Context, file, passphraseFile string) (madeBack
 				Checkpoint: copied.Checkpoint, Missing: outside(places, cfg, c.data),
 			},
 		})
-		out.Files, out.Checkpoint = len(m.Files), m.Checkpoint
+		out.Files, out.Checkpoint, out.Unsigned = len(m.Files), copied.Signed, copied.Unsigned
 		out.Missing = append(out.Missing, m.Missing...)
 		return errors.Join(err, os.Remove(path))
 	})

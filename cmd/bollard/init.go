@@ -144,6 +144,9 @@ func createContents(ctx context.Context, dir string, cfg *config.File) error {
 		Organisation: cfg.Organisation, Country: cfg.Country,
 		Actor: admin.OperatorName(os.Geteuid()), Clock: time.Now,
 	})
+	if err == nil {
+		_, err = newNotary(db, keeper, cfg).Checkpoint(ctx)
+	}
 	return errors.Join(err, db.Close(), keeper.Close())
 }
 

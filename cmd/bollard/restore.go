@@ -10,7 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -42,7 +42,7 @@ type restoredBackup struct {
 }
 
 func (c *cli) restoreCommand() *cobra.Command {
-	passphrase, checkpoint := "", ""
+	passphrase, checkpoint := "", []string(nil)
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put a backup in place as a new data directory",
@@ -63,7 +63,7 @@ security module the token.`,
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			kept, err := readCheckpoint(checkpoint)
+			kept, err := readCheckpoints(checkpoint)
 			if err != nil {
 				return err
 			}
@@ -80,7 +80,7 @@ security module the token.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&passphrase, "passphrase-file", "", "file with the passphrase in one line, mode 0600")
-	f.StringVar(&checkpoint, "checkpoint", "", "file with the newest checkpoint kept elsewhere: says how much the backup lacks")
+	f.StringArrayVar(&checkpoint, "checkpoint", nil, "file with the newest checkpoint kept elsewhere: says how much the backup lacks")
 	return cmd
 }
 
@@ -95,12 +95,12 @@ func (r restoredBackup) write(w io.Writer) {
 	fmt.Fprintf(w, "\nBefore `bollard serve --data %s`:\n", r.Data)
 	fmt.Fprintf(w, "  revoke again what was revoked since then, and add the stations added since then\n")
 	fmt.Fprintf(w, "  make sure that the old server never runs again: two would issue beside each other\n")
-	fmt.Fprintf(w, "checkpoint to keep elsewhere: %s\n", r.Checkpoint)
+	fmt.Fprintf(w, "checkpoint to keep elsewhere:\n\n%s", r.Checkpoint)
 }
 
 // restore unpacks beside the target, judges everything there, and renames: the
 // target is absent or whole at every moment.
-func restore(ctx context.Context, file, target string, secret []byte, kept admin.Checkpoint) (restoredBackup, error) {
+func restore(ctx context.Context, file, target string, secret []byte, kept []ledger.Note) (restoredBackup, error) {
 	dir, err := filepath.Abs(target)
 	if err != nil {
 		return restoredBackup{}, err
@@ -172,7 +172,7 @@ func stage(staging string) (*dirLock, error) {
 	return lock, nil
 }
 
-func fillAndJudge(ctx context.Context, file, staging string, secret []byte, kept admin.Checkpoint) (restoredBackup, error) {
+func fillAndJudge(ctx context.Context, file, staging string, secret []byte, kept []ledger.Note) (restoredBackup, error) {
 	m, err := backup.Unpack(ctx, file, secret, staging)
 	if err != nil {
 		return restoredBackup{}, err
@@ -200,26 +200,38 @@ func fillAndJudge(ctx context.Context, file, staging string, secret []byte, kept
 }
 
 // judge checks a restored directory and marks it as one.
-func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m backup.Manifest, kept admin.Checkpoint) (restoredBackup, error) {
+func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m backup.Manifest, kept []ledger.Note) (restoredBackup, error) {
 	out := restoredBackup{MadeAt: m.MadeAt, Version: m.Version, Missing: append([]string{}, m.Missing...)}
 	if err := db.CheckIntegrity(ctx); err != nil {
 		return out, err
 	}
-	// 1. The ledger is whole, ends where the backup says, and is the one of the
-	// checkpoint kept elsewhere.
-	head, err := admin.ParseCheckpoint(m.Checkpoint)
+	// 1. The ledger is whole, ends where the backup says, and continues the
+	// checkpoints kept elsewhere, but for what the backup lacks.
+	head, err := ledger.ParseCheckpoint(m.Checkpoint)
+	if err != nil {
+		return out, fmt.Errorf("%w: its manifest: %w", backup.ErrDamaged, err)
+	}
+	epochs, err := db.Epochs(ctx)
 	if err != nil {
 		return out, err
 	}
-	against := kept
-	if kept.Seq > head.Seq {
-		out.Lost, against = kept.Seq-head.Seq, head
+	against := admin.VerifyLedger{}
+	for _, n := range kept {
+		if n.Size <= head.Size {
+			against.Checkpoints = append(against.Checkpoints, n.Signed)
+			continue
+		}
+		var lost *ledger.CheckpointError
+		if err := n.Judge(head.Size, db.TreeHashes(ctx), epochs); errors.As(err, &lost) && lost.Problem == ledger.Foreign {
+			return out, admin.Refusedf("give the checkpoint of the ledger that was backed up", "%w", err)
+		}
+		out.Lost = max(out.Lost, n.Size-head.Size)
 	}
-	state, err := admin.VerifyEntries(db.Entries(ctx, 1), against)
+	state, err := admin.VerifyStored(ctx, db, against)
 	if err != nil {
 		return out, err
 	}
-	if state.Checkpoint != m.Checkpoint {
+	if state.Entries != head.Size || state.Root != head.Root {
 		return out, fmt.Errorf("%w: its ledger doesn't end at the checkpoint of its manifest", backup.ErrDamaged)
 	}
 	// 2. The clock is right: CRL numbers and validity depend on it.
@@ -236,19 +248,38 @@ func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m
 	if err == nil {
 		err = authority.CheckKeys(ctx)
 	}
-	if err = errors.Join(err, keeper.Close()); err != nil {
-		return out, err
+	if err == nil {
+		err = breakOff(ctx, db, ca.Restoration{BackedUp: m.MadeAt, Restored: now}, head)
 	}
-	// 4. From here on it knows that it has a gap.
-	event := ledger.Event{Kind: "backup.restored", Subject: "database", Actor: admin.OperatorName(os.Geteuid()), Data: map[string]string{
-		"made_at": m.MadeAt.UTC().Format(time.RFC3339), "checkpoint": m.Checkpoint,
-	}}
-	if err := db.MarkRestored(ctx, ca.Restoration{BackedUp: m.MadeAt, Restored: now}, event); err != nil {
-		return out, err
+	if err == nil {
+		var signed ledger.Note
+		signed, err = newNotary(db, keeper, cfg).Checkpoint(ctx)
+		out.Entries, out.Checkpoint = signed.Size, signed.Signed
 	}
-	after, err := admin.VerifyEntries(db.Entries(ctx, 1), head)
-	out.Entries, out.Checkpoint = after.Entries, after.Checkpoint
-	return out, err
+	return out, errors.Join(err, keeper.Close())
+}
+
+// breakOff records that the ledger has a gap here. What it told others since
+// the backup can't be told again: it goes on under another origin, so that the
+// checkpoints of the old one stay what they were.
+func breakOff(ctx context.Context, db *store.Store, r ca.Restoration, head ledger.Checkpoint) error {
+	actor := admin.OperatorName(os.Geteuid())
+	epochs, err := db.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	var events []ledger.Event
+	if n := len(epochs); n > 0 {
+		next, err := epochs[n-1].Next(head.Size)
+		if err != nil {
+			return err
+		}
+		events = append(events, next.Event(actor))
+	}
+	events = append(events, ledger.Event{Kind: "backup.restored", Subject: "database", Actor: actor, Data: map[string]string{
+		"made_at": r.BackedUp.UTC().Format(time.RFC3339), "entries": strconv.FormatUint(head.Size, 10), "root": head.Root.String(),
+	}})
+	return db.MarkRestored(ctx, r, events...)
 }
 
 // appear renames the judged directory. rename(2) replaces an empty directory
@@ -263,38 +294,43 @@ func appear(staging, dir string) error {
 	return syncDir(filepath.Dir(dir))
 }
 
-// readCheckpoint reads SEQ:HASH, the last word of a file, so that the output of
-// `ledger verify` or `backup` serves as it is.
-func readCheckpoint(file string) (admin.Checkpoint, error) {
-	if file == "" {
-		return admin.Checkpoint{}, nil
+// readCheckpoints reads signed checkpoints, each the last thing in a file, so
+// that the output of `ledger checkpoint` or `backup` serves as it is.
+func readCheckpoints(files []string) ([]ledger.Note, error) {
+	var list []ledger.Note
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, admin.Usagef("", "couldn't read the checkpoint: %w", err)
+		}
+		n, err := ledger.ParseNote(string(text))
+		if err != nil {
+			return nil, admin.Usagef("give what `bollard ledger checkpoint` or `bollard backup` printed", "couldn't read the checkpoint in %s: %w", file, err)
+		}
+		list = append(list, n)
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return admin.Checkpoint{}, admin.Usagef("", "couldn't read the checkpoint: %w", err)
-	}
-	words := strings.Fields(string(text))
-	if len(words) == 0 {
-		return admin.Checkpoint{}, admin.Usagef("give what an earlier `bollard ledger verify` printed", "%s is empty", file)
-	}
-	return admin.ParseCheckpoint(words[len(words)-1])
+	return list, nil
 }
 
-// holds refuses a database that doesn't contain the checkpoint: it was set back
-// to an older state, as by a copy of a disk, or is another one.
-func (a *app) holds(ctx context.Context, kept admin.Checkpoint) error {
-	if kept.Seq == 0 {
+// holds refuses a database that doesn't continue the checkpoints: it was set
+// back to an older state, as by a copy of a disk, or is another one.
+func (a *app) holds(ctx context.Context, kept []ledger.Note) error {
+	const hint = "a directory set back without `bollard restore` would use serial and CRL numbers again: restore the newest backup with it, then keep a new checkpoint"
+	if len(kept) == 0 {
 		return nil
 	}
-	const hint = "a directory set back without `bollard restore` would use serial and CRL numbers again: restore the newest backup with it, then keep a new checkpoint"
-	for e, err := range a.store.Entries(ctx, kept.Seq) {
-		if err != nil {
-			return err
-		}
-		if e.Seq == kept.Seq && e.Hash == kept.Hash && e.Digest() == e.Hash {
-			return nil
-		}
-		return admin.Refusedf(hint, "ledger entry %d isn't the one of the checkpoint", kept.Seq)
+	tree, err := a.store.Tree(ctx)
+	if err != nil {
+		return err
 	}
-	return admin.Refusedf(hint, "the ledger ends before the checkpoint %d: this is an older state of the data directory", kept.Seq)
+	epochs, err := a.store.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range kept {
+		if err := n.Judge(tree.Size(), a.store.TreeHashes(ctx), epochs); err != nil {
+			return admin.Refusedf(hint, "the data directory isn't, or is an older state of, what was last seen elsewhere: %w", err)
+		}
+	}
+	return nil
 }

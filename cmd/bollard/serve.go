@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bollard/admin"
+	"bollard/ledger"
 )
 
 // serveOptions of one server.
 type serveOptions struct {
 	dataDir string
-	kept    admin.Checkpoint  // the ledger must contain it; zero: any will do
+	kept    []ledger.Note     // the ledger must continue them
 	log     io.Writer         // where the log goes
 	reload  <-chan os.Signal  // each receive re-reads the configuration; may be nil
 	ready   func(a addresses) // called once everything listens; may be nil
@@ -34,7 +35,7 @@ type addresses struct {
 }
 
 func (c *cli) serveCommand() *cobra.Command {
-	checkpoint := ""
+	var checkpoints []string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the front end until SIGTERM",
@@ -48,14 +49,14 @@ SIGHUP re-reads bollard.yaml: back ends, limits, certificate files, log level.`,
 			reload := make(chan os.Signal, 1)
 			signal.Notify(reload, syscall.SIGHUP)
 			defer signal.Stop(reload)
-			kept, err := readCheckpoint(checkpoint)
+			kept, err := readCheckpoints(checkpoints)
 			if err != nil {
 				return err
 			}
 			return serve(ctx, serveOptions{dataDir: c.data, kept: kept, log: c.stderr, reload: reload})
 		}),
 	}
-	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "file with a checkpoint kept elsewhere (ledger verify prints it): refuse a data directory\nthat was set back to an older state")
+	cmd.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "file with a checkpoint kept elsewhere (ledger checkpoint prints it): refuse a data directory\nthat was set back to an older state")
 	return cmd
 }
 

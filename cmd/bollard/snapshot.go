@@ -24,7 +24,9 @@ import (
 type snapshot struct {
 	File       string    `json:"file"` // its name in the data directory
 	MadeAt     time.Time `json:"made_at"`
-	Checkpoint string    `json:"checkpoint"` // of its newest ledger entry
+	Checkpoint string    `json:"checkpoint"` // of the ledger in it, not signed
+	Signed     string    `json:"signed,omitempty"`
+	Unsigned   string    `json:"unsigned,omitempty"` // why the key couldn't sign it
 }
 
 // keyPlaces says where the CA keys are.
@@ -68,15 +70,24 @@ func (a *app) snapshot(ctx context.Context, _ admin.None) (snapshot, error) {
 			}
 		}
 	}
+	// The copy has to have the epoch its checkpoint belongs to.
+	if _, err := a.notary.Checkpoint(ctx); err != nil {
+		a.log.Warn("the backup gets no signed checkpoint", "err", err)
+	}
 	out := snapshot{File: backup.SnapshotPrefix + rand.Text(), MadeAt: time.Now().UTC()}
 	if err := a.store.Record(ctx, ledger.Event{Kind: "backup.snapshot", Subject: "database", Actor: admin.Actor(ctx)}); err != nil {
 		return snapshot{}, err
 	}
-	head, err := a.store.Snapshot(ctx, filepath.Join(a.dir, out.File))
+	tree, err := a.store.Snapshot(ctx, filepath.Join(a.dir, out.File))
 	if err != nil {
 		return snapshot{}, err
 	}
-	out.Checkpoint = admin.Checkpoint{Seq: head.Seq, Hash: head.Hash}.String()
+	out.Checkpoint = ledger.Checkpoint{Origin: "backup", Size: tree.Size(), Root: tree.Root()}.Text()
+	signed, err := a.notary.CheckpointOf(ctx, tree)
+	if err != nil {
+		out.Unsigned = err.Error()
+	}
+	out.Signed = signed.Signed
 	return out, nil
 }
 
