@@ -127,6 +127,9 @@ type Verdict struct {
 	// Rewrite, if set with Pass, is the payload handed on in place of the
 	// message's. A signed message has none.
 	Rewrite json.RawMessage
+	// Merge, if set with Pass, makes the payload that the CALL's sender is answered
+	// with from the CALLRESULT's. An error leaves the answer as it came.
+	Merge func(result json.RawMessage) (any, error)
 	// Later, if set, works the verdict out beside the frames that follow, within
 	// Limits.CallTimeout; the other fields count for nothing then. It may answer,
 	// refuse, drop or end, not pass.

@@ -13,41 +13,47 @@ import (
 // (OCA application note "Using ISO 15118 Plug & Charge with OCPP 1.6").
 const pncVendor = "org.openchargealliance.iso15118pnc"
 
+// writingActions are the messages with which a back end could lower a station's
+// security, lead it elsewhere or lock it out.
+var writingActions = []string{
+	ocpp.ActionChangeConfiguration, ocpp.ActionSetVariables, ocpp.ActionSetNetworkProfile, ocpp.ActionCertificateSigned,
+	ocpp.ActionInstallCertificate, ocpp.ActionDeleteCertificate, ocpp.ActionDataTransfer, ocpp.ActionReset,
+}
+
+// writing is the action of writingActions that a name spells, signed or not.
+func writing(name string) string {
+	name = bare(name)
+	for _, a := range writingActions {
+		if known := bare(a); name == known || name == known+"signed" {
+			return a
+		}
+	}
+	return ""
+}
+
 // Interest says whether Message wants to see this base action. Everything else
-// goes on as it came. A spelling that differs only by case or white space is of
-// interest too: there is no such action, but peers exist that would obey it.
+// goes on as it came. What a back end sends is looked at whatever the version
+// and the spelling: there is no such action, but peers exist that would obey it.
 func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool {
-	for _, known := range []string{
-		ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionDataTransfer, ocpp.ActionCertificateSigned,
-		ocpp.ActionChangeConfiguration, ocpp.ActionSetVariables, ocpp.ActionSetNetworkProfile,
-		ocpp.ActionInstallCertificate, ocpp.ActionDeleteCertificate,
-	} {
+	if d == ocpp.FromCSMS {
+		return writing(action) != "" || action == ocpp.ActionGetLog
+	}
+	for _, known := range []string{ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionDataTransfer} {
 		if strings.EqualFold(strings.TrimSpace(action), known) {
 			action = known
 		}
 	}
-	if d == ocpp.FromStation {
-		switch action {
-		case ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionSecurityEvent, ocpp.ActionFirmwareStatus, ocpp.ActionLogStatus:
-			return true
-		case ocpp.ActionSignedFirmwareStatus:
-			return v == ocpp.V16
-		case ocpp.ActionGetCertificateStatus:
-			return v != ocpp.V16
-		case ocpp.ActionGetCertificateChainStatus:
-			return v == ocpp.V21
-		case ocpp.ActionDataTransfer:
-			return v == ocpp.V16
-		}
-		return false
-	}
 	switch action {
-	case ocpp.ActionCertificateSigned, ocpp.ActionInstallCertificate, ocpp.ActionDeleteCertificate, ocpp.ActionGetLog:
+	case ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionSecurityEvent, ocpp.ActionFirmwareStatus, ocpp.ActionLogStatus:
 		return true
-	case ocpp.ActionChangeConfiguration, ocpp.ActionDataTransfer:
+	case ocpp.ActionSignedFirmwareStatus:
 		return v == ocpp.V16
-	case ocpp.ActionSetVariables, ocpp.ActionSetNetworkProfile:
+	case ocpp.ActionGetCertificateStatus:
 		return v != ocpp.V16
+	case ocpp.ActionGetCertificateChainStatus:
+		return v == ocpp.V21
+	case ocpp.ActionDataTransfer:
+		return v == ocpp.V16
 	}
 	return false
 }
@@ -89,13 +95,15 @@ func (s *Service) judge(ctx context.Context, sess Session, m Message) Verdict {
 	case m.Action == ocpp.ActionCertificateSigned:
 		v, err = s.certificateSigned(ctx, sess, m.Payload, plainAnswer(sess))
 	case m.Action == ocpp.ActionChangeConfiguration:
-		v, err = s.changeConfiguration(sess, m)
+		v, err = s.changeConfiguration(ctx, sess, m.Payload)
+	case m.Action == ocpp.ActionReset:
+		v, err = s.reset(sess, m.Payload)
 	case m.Action == ocpp.ActionSetVariables:
-		v, err = s.setVariables(sess, m)
+		v, err = s.setVariables(ctx, sess, m)
 	case m.Action == ocpp.ActionSetNetworkProfile:
 		v, err = s.setNetworkProfile(sess, m)
 	case m.Action == ocpp.ActionInstallCertificate:
-		v, err = s.installCertificate(sess, m.Payload, plainAnswer(sess))
+		v, err = s.installCertificate(ctx, sess, m.Payload, plainAnswer(sess))
 	case m.Action == ocpp.ActionDeleteCertificate:
 		v, err = s.deleteCertificate(ctx, m.Payload, plainAnswer(sess))
 	default: // a guarded action, misspelt
@@ -109,7 +117,7 @@ func (s *Service) judge(ctx context.Context, sess Session, m Message) Verdict {
 		}
 		return Verdict{Act: Refuse, Code: code, Reason: err.Error()}
 	}
-	if m.Direction == ocpp.FromCSMS && v.Act == Answer {
+	if m.Direction == ocpp.FromCSMS && v.Reason != "" {
 		s.recordVerdict(ctx, sess, m.Action, v.Reason)
 	}
 	return v
@@ -130,6 +138,8 @@ func (s *Service) Answered(ctx context.Context, sess Session, call Message, answ
 		l.bootAnswered(s, response.Status)
 	case ocpp.ActionCertificateSigned, ocpp.ActionDataTransfer:
 		s.externalAnswered(ctx, sess, call, answer)
+	case ocpp.ActionSetNetworkProfile:
+		s.slotFilled(ctx, sess, call, answer)
 	}
 }
 
@@ -166,42 +176,6 @@ func wrap(payload any) json.RawMessage {
 		panic("internal error: couldn't encode an own payload: " + err.Error())
 	}
 	return outer
-}
-
-// dataTransfer looks into the plug & charge form; other transfers pass.
-func (s *Service) dataTransfer(ctx context.Context, sess Session, m Message) (Verdict, error) {
-	var transfer ocpp.DataTransferRequest
-	if err := ocpp.DecodeStrict(m.Payload, &transfer); err != nil {
-		return Verdict{}, err
-	}
-	if !strings.EqualFold(strings.TrimSpace(transfer.VendorID), pncVendor) {
-		return Verdict{Act: Pass}, nil
-	}
-	name, known := strings.TrimSpace(transfer.MessageID), false
-	for _, action := range wrappedActions(m.Direction) {
-		if strings.EqualFold(name, action) {
-			name, known = action, true
-		}
-	}
-	if !known {
-		return Verdict{Act: Pass}, nil
-	}
-	var text string
-	if err := json.Unmarshal(transfer.Data, &text); err != nil {
-		return Verdict{}, &ocpp.FrameError{Code: ocpp.TypeConstraintViolation, Reason: "data of a plug & charge transfer is not a string"}
-	}
-	payload := json.RawMessage(text)
-	switch name {
-	case ocpp.ActionSignCertificate:
-		return s.certificateRequest(ctx, sess, payload, WireDataTransfer, wrappedAnswer)
-	case ocpp.ActionGetCertificateStatus:
-		return s.certificateStatus(sess, payload, wrappedStatus)
-	case ocpp.ActionInstallCertificate:
-		return s.installCertificate(sess, payload, wrappedAnswer)
-	case ocpp.ActionDeleteCertificate:
-		return s.deleteCertificate(ctx, payload, wrappedAnswer)
-	}
-	return s.certificateSigned(ctx, sess, payload, wrappedAnswer)
 }
 
 // wrappedActions are the plug & charge messages Bollard looks into.

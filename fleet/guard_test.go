@@ -17,12 +17,11 @@ import (
 func TestInterest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	v2 := []ocpp.Version{ocpp.V201, ocpp.V21}
 	all := []ocpp.Version{ocpp.V16, ocpp.V201, ocpp.V21}
 	want := map[ocpp.Direction]map[string][]ocpp.Version{
 		ocpp.FromStation: {"BootNotification": all, "SignCertificate": all, "DataTransfer": {ocpp.V16}},
-		ocpp.FromCSMS: {"CertificateSigned": all, "ChangeConfiguration": {ocpp.V16}, "DataTransfer": {ocpp.V16},
-			"SetVariables": v2, "SetNetworkProfile": v2, "InstallCertificate": all, "DeleteCertificate": all},
+		ocpp.FromCSMS: {"CertificateSigned": all, "ChangeConfiguration": all, "DataTransfer": all, "Reset": all,
+			"SetVariables": all, "SetNetworkProfile": all, "InstallCertificate": all, "DeleteCertificate": all},
 	}
 	actions := []string{"BootNotification", "SignCertificate", "DataTransfer", "CertificateSigned", "ChangeConfiguration", "SetVariables",
 		"SetNetworkProfile", "Heartbeat", "MeterValues", "Reset", "InstallCertificate", "DeleteCertificate", "GetInstalledCertificateIds", ""}
@@ -108,7 +107,7 @@ func TestBackEndCannotLockOut(t *testing.T) { // promise 4, threat A6
 	entry := func(component, variable, value string) string {
 		return `{"attributeValue":"` + value + `","component":{"name":"` + component + `"},"variable":{"name":"` + variable + `"}}`
 	}
-	harmless := entry("ClockCtrlr", "TimeZone", "UTC")
+	harmless := entry("ClockCtrlr", "NtpServerUri", "ntp.example")
 	const profile = `{"configurationSlot":3,"connectionData":{"ocppVersion":"OCPP20","ocppTransport":"JSON","ocppCsmsUrl":"wss://elsewhere","messageTimeout":30,"securityProfile":3,"ocppInterface":"Wired0"}}`
 	for _, tt := range []struct {
 		name, action, payload string
@@ -119,7 +118,11 @@ func TestBackEndCannotLockOut(t *testing.T) { // promise 4, threat A6
 		{"password in another case", "ChangeConfiguration", `{"key":"aUTHORIZATIONkEY","value":"00"}`, []ocpp.Version{ocpp.V16}, b | o},
 		{"password with spaces", "ChangeConfiguration", `{"key":" AuthorizationKey ","value":"00"}`, []ocpp.Version{ocpp.V16}, b | o},
 		{"password escaped", "ChangeConfiguration", `{"key":"\u0041uthorizationKey","value":"00"}`, []ocpp.Version{ocpp.V16}, b | o},
-		{"profile", "ChangeConfiguration", `{"key":"securityprofile","value":"1"}`, []ocpp.Version{ocpp.V16}, b},
+		{"profile", "ChangeConfiguration", `{"key":"securityprofile","value":"1"}`, []ocpp.Version{ocpp.V16}, b | o},
+		{"higher profile", "ChangeConfiguration", `{"key":"SecurityProfile","value":"3"}`, []ocpp.Version{ocpp.V16}, b},
+		{"URL in a vendor's key", "ChangeConfiguration", `{"key":"X-Broker","value":" WSS:\\/\\/elsewhere"}`, []ocpp.Version{ocpp.V16}, b | o},
+		{"vendor's key of a URL", "ChangeConfiguration", `{"key":"Cst_BackendUrl","value":"elsewhere"}`, []ocpp.Version{ocpp.V16}, b | o},
+		{"wait without end", "ChangeConfiguration", `{"key":"RetryBackOffWaitMinimum","value":"86401"}`, []ocpp.Version{ocpp.V16}, b | o},
 		{"other organisation", "ChangeConfiguration", `{"key":"CpoName","value":"Other"}`, []ocpp.Version{ocpp.V16}, b},
 		{"own organisation", "ChangeConfiguration", `{"key":"CpoName","value":"Example CPO"}`, []ocpp.Version{ocpp.V16}, 0},
 		{"harmless key", "ChangeConfiguration", `{"key":"HeartbeatInterval","value":"60"}`, []ocpp.Version{ocpp.V16}, 0},
@@ -127,13 +130,20 @@ func TestBackEndCannotLockOut(t *testing.T) { // promise 4, threat A6
 		{"password in another case", "SetVariables", set(entry("securityctrlr", "BASICAUTHPASSWORD", "x")), []ocpp.Version{ocpp.V201, ocpp.V21}, b | o},
 		{"identity", "SetVariables", set(entry("SecurityCtrlr", "Identity", "x")), []ocpp.Version{ocpp.V201, ocpp.V21}, b | o},
 		{"password of a network", "SetVariables", set(entry("NetworkConfiguration", "BasicAuthPassword", "x")), []ocpp.Version{ocpp.V21}, b | o},
-		{"URL of a network", "SetVariables", set(entry("NetworkConfiguration", "OcppCsmsUrl", "x")), []ocpp.Version{ocpp.V21}, b},
-		{"profile", "SetVariables", set(entry("SecurityCtrlr", "SecurityProfile", "1")), []ocpp.Version{ocpp.V201, ocpp.V21}, b},
-		{"downgrade permission", "SetVariables", set(entry("SecurityCtrlr", "AllowSecurityProfileDowngrade", "true")), []ocpp.Version{ocpp.V21}, b},
-		{"priority", "SetVariables", set(harmless, entry("OCPPCommCtrlr", "NetworkConfigurationPriority", "3,1"), harmless), []ocpp.Version{ocpp.V201, ocpp.V21}, b},
+		{"URL of a network", "SetVariables", set(entry("NetworkConfiguration", "OcppCsmsUrl", "x")), []ocpp.Version{ocpp.V21}, b | o},
+		{"own URL of a network", "SetVariables", set(entry("NetworkConfiguration", "OcppCsmsUrl", "wss://bollard.example:8443/ocpp/")), []ocpp.Version{ocpp.V21}, b},
+		{"lower profile of a network", "SetVariables", set(entry("NetworkConfiguration", "SecurityProfile", "1")), []ocpp.Version{ocpp.V21}, b | o},
+		{"wildcards", "SetVariables", set(entry("SecurityCtrlr", "AllowCSMSTLSWildcards", "true")), []ocpp.Version{ocpp.V201, ocpp.V21}, b | o},
+		{"wait without end", "SetVariables", set(entry("OCPPCommCtrlr", "RetryBackOffWaitMinimum", "86401")), []ocpp.Version{ocpp.V201, ocpp.V21}, b | o},
+		{"short wait", "SetVariables", set(entry("OCPPCommCtrlr", "RetryBackOffWaitMinimum", "60")), []ocpp.Version{ocpp.V201, ocpp.V21}, 0},
+		{"profile", "SetVariables", set(entry("SecurityCtrlr", "SecurityProfile", "1")), []ocpp.Version{ocpp.V201, ocpp.V21}, b | o},
+		{"downgrade permission", "SetVariables", set(entry("SecurityCtrlr", "AllowSecurityProfileDowngrade", "true")), []ocpp.Version{ocpp.V21}, b | o},
+		{"priority", "SetVariables", set(entry("OCPPCommCtrlr", "NetworkConfigurationPriority", "3,1")), []ocpp.Version{ocpp.V201, ocpp.V21}, b | o},
 		{"other organisation", "SetVariables", set(entry("SecurityCtrlr", "OrganizationName", "Other")), []ocpp.Version{ocpp.V201, ocpp.V21}, b},
 		{"harmless variable", "SetVariables", set(harmless), []ocpp.Version{ocpp.V201, ocpp.V21}, 0},
-		{"network profile", "SetNetworkProfile", profile, []ocpp.Version{ocpp.V201, ocpp.V21}, b},
+		{"network profile", "SetNetworkProfile", profile, []ocpp.Version{ocpp.V201, ocpp.V21}, b | o},
+		{"own network profile", "SetNetworkProfile", strings.Replace(profile, "wss://elsewhere", "wss://bollard.example:8443/ocpp", 1), []ocpp.Version{ocpp.V201, ocpp.V21}, b},
+		{"lower network profile", "SetNetworkProfile", strings.NewReplacer("wss://elsewhere", "wss://bollard.example:8443/ocpp", `"securityProfile":3`, `"securityProfile":1`).Replace(profile), []ocpp.Version{ocpp.V201, ocpp.V21}, b | o},
 		{"password in a network profile", "SetNetworkProfile", strings.Replace(profile, `"ocppTransport"`, `"basicAuthPassword":"x","ocppTransport"`, 1), []ocpp.Version{ocpp.V21}, b | o},
 		{"identity in a network profile", "SetNetworkProfile", strings.Replace(profile, `"ocppTransport"`, `"identity":"x","ocppTransport"`, 1), []ocpp.Version{ocpp.V21}, b | o},
 	} {
@@ -338,7 +348,7 @@ func TestWrappedMessagesAreFoundInEverySpelling(t *testing.T) { // promises 5 an
 	if got := s.judge(ocpp.FromCSMS, "DataTransfer", wrapped(vendor+"\x00", "CertificateSigned", `{}`)); got.Act != fleet.Refuse {
 		t.Errorf("vendor with U+0000: %+v", got)
 	}
-	if got := s.judge(ocpp.FromCSMS, "DataTransfer", wrapped("another", "CertificateSigned", `{}`)); got.Act != fleet.Pass {
+	if got := s.judge(ocpp.FromCSMS, "DataTransfer", wrapped("another", "CertificateSigned", `{}`)); got.Act != fleet.Answer {
 		t.Errorf("another vendor's: %+v", got)
 	}
 }

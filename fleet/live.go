@@ -24,6 +24,7 @@ type live struct {
 	running bool      // a plan is running
 	again   bool      // and is to run once more
 	unseen  bool      // what the session proved couldn't be recorded yet
+	steps   int       // steps and orders that are changing the station at this moment
 	renewAt time.Time // its turn to renew; zero: none taken
 	stop    []func() bool
 
@@ -135,6 +136,26 @@ func (l *live) isReady() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.ready && !l.ended
+}
+
+// begin counts a change of the station's security that is being made, until
+// done is called.
+func (l *live) begin() (done func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.steps++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.steps--
+	}
+}
+
+// changing says whether one is being made.
+func (l *live) changing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.steps > 0
 }
 
 // poke runs the session's plan, or once more if it is running: one at a time.

@@ -1,12 +1,13 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"slices"
-	"strings"
 
 	"bollard/ca"
 	"bollard/ocpp"
@@ -17,113 +18,76 @@ import (
 // (promise 4, threat A6). The password is checked at Bollard's door whoever
 // answers certificate messages, so it is kept in every security mode; profile,
 // network and organisation belong to Bollard only where it runs the upgrade.
+// Which settings are meant stands in guarded.go.
 
 const lockoutReason = "is managed by the gateway"
 
-// owned says whether a configuration key (1.6) or variable (2.x) is Bollard's
-// in this session, and why. Names are compared without case: stations do so.
-func (s *Service) owned(sess Session, component, variable, value string) string {
-	is := func(text string, names ...string) bool {
-		text = strings.TrimSpace(text)
-		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, text) })
-	}
-	bollard := sess.Security() == SecurityBollard
-	switch {
-	case component == "" && is(variable, "AuthorizationKey"),
-		is(component, "SecurityCtrlr") && is(variable, "BasicAuthPassword", "Identity"),
-		is(component, "NetworkConfiguration") && is(variable, "BasicAuthPassword", "Identity"):
-		return "a new credential would lock the station out: `bollard station password` changes it"
-	case !bollard:
-		return ""
-	case component == "" && is(variable, "SecurityProfile"),
-		is(component, "SecurityCtrlr") && is(variable, "SecurityProfile", "AllowSecurityProfileDowngrade"):
-		return "the security profile is raised with `bollard station profile` and never lowered"
-	case is(component, "OCPPCommCtrlr") && is(variable, "NetworkConfigurationPriority"),
-		is(component, "NetworkConfiguration"):
-		return "another network profile could lead the station past the gateway"
-	case component == "" && is(variable, "CpoName"),
-		is(component, "SecurityCtrlr") && is(variable, "OrganizationName"):
-		if value != s.cfg.Organisation {
-			return "another organisation in the CSR would stop the station's renewals (A00.FR.404)"
-		}
-	}
-	return ""
-}
-
-func (s *Service) changeConfiguration(sess Session, m Message) (Verdict, error) {
+func (s *Service) changeConfiguration(ctx context.Context, sess Session, payload json.RawMessage) (Verdict, error) {
 	var change ocpp.ChangeConfigurationRequest16
-	if err := ocpp.DecodeStrict(m.Payload, &change); err != nil {
+	if err := ocpp.DecodeStrict(payload, &change); err != nil {
 		return Verdict{}, err
 	}
-	if reason := s.owned(sess, "", change.Key, change.Value); reason != "" {
+	p := place{name: change.Key, value: change.Value}
+	if isPassword(p) {
+		if kept := s.upstreamPassword(ctx, sess, change.Value); kept.ok {
+			return Verdict{Act: Answer, Payload: ocpp.GenericStatus{Status: ocpp.StatusAccepted}, After: kept.after}, nil
+		}
+	}
+	if reason := s.guarded(sess, p); reason != "" {
 		return Verdict{Act: Answer, Payload: ocpp.GenericStatus{Status: ocpp.StatusRejected}, Reason: "ChangeConfiguration: " + reason}, nil
 	}
 	return Verdict{Act: Pass}, nil
 }
 
-// setVariables answers all of a mixed request itself: it can't be split without
-// making up what the station would have said to the rest.
-func (s *Service) setVariables(sess Session, m Message) (Verdict, error) {
-	var set ocpp.SetVariablesRequest
-	if err := ocpp.DecodeStrict(m.Payload, &set); err != nil {
+// reset is refused while Bollard is changing what the station stands on: an
+// answer would be lost, or the change left half done.
+func (s *Service) reset(sess Session, payload json.RawMessage) (Verdict, error) {
+	var reset ocpp.ResetRequest
+	if err := ocpp.DecodeStrict(payload, &reset); err != nil {
 		return Verdict{}, err
 	}
-	reason := ""
-	owned := make([]bool, len(set.SetVariableData))
-	for i, v := range set.SetVariableData {
-		if why := s.owned(sess, v.Component.Name, v.Variable.Name, v.AttributeValue); why != "" {
-			owned[i], reason = true, why
-		}
-	}
-	if reason == "" {
+	l := s.liveOf(sess)
+	if l == nil || !l.changing() {
 		return Verdict{Act: Pass}, nil
 	}
-	out := ocpp.SetVariablesResponse{}
-	for i, v := range set.SetVariableData {
-		info := "set together with a variable that " + lockoutReason
-		if owned[i] {
-			info = lockoutReason
-		}
-		out.SetVariableResult = append(out.SetVariableResult, ocpp.SetVariableResult{
-			AttributeType: v.AttributeType, AttributeStatus: ocpp.StatusRejected,
-			AttributeStatusInfo: &ocpp.StatusInfo{ReasonCode: ocpp.ReasonUnsupportedRequest, AdditionalInfo: info},
-			Component:           v.Component, Variable: v.Variable,
-		})
-	}
-	return Verdict{Act: Answer, Payload: out, Reason: "SetVariables: " + reason}, nil
-}
-
-func (s *Service) setNetworkProfile(sess Session, m Message) (Verdict, error) {
-	var set ocpp.SetNetworkProfileRequest
-	if err := ocpp.DecodeStrict(m.Payload, &set); err != nil {
-		return Verdict{}, err
-	}
-	reason := "another network profile could lead the station past the gateway"
-	if sess.Security() != SecurityBollard {
-		if set.ConnectionData.BasicAuthPassword == "" && set.ConnectionData.Identity == "" {
-			return Verdict{Act: Pass}, nil
-		}
-		reason = "a new credential would lock the station out: `bollard station password` changes it"
-	}
-	return Verdict{Act: Answer, Reason: "SetNetworkProfile: " + reason,
-		Payload: ocpp.GenericStatus{Status: ocpp.StatusRejected,
-			StatusInfo: &ocpp.StatusInfo{ReasonCode: ocpp.ReasonUnsupportedRequest, AdditionalInfo: "network profile " + lockoutReason}}}, nil
+	return Verdict{Act: Answer, Reason: "Reset: Bollard is changing the station's security at this moment",
+		Payload: plainAnswer(sess)(ocpp.StatusRejected, ocpp.ReasonUnsupportedRequest, "gateway is changing the station's security, try again in a minute")}, nil
 }
 
 // installCertificate keeps the root a station checks Bollard's server
-// certificate against in Bollard's hand, where it is the authority of that
-// root: a station with room for one would lose the right one (threat C6).
-func (s *Service) installCertificate(sess Session, payload json.RawMessage, answer answerShape) (Verdict, error) {
+// certificate against in Bollard's hand: a station with room for one would lose
+// the right one (threat C6). Where the back end answers certificate messages it
+// may send the right one again.
+func (s *Service) installCertificate(ctx context.Context, sess Session, payload json.RawMessage, answer answerShape) (Verdict, error) {
 	var install ocpp.InstallCertificateRequest
 	if err := ocpp.DecodeStrict(payload, &install); err != nil {
 		return Verdict{}, err
 	}
-	use := strings.TrimSpace(install.CertificateType)
-	if sess.Security() != SecurityBollard || !strings.EqualFold(use, ocpp.CSMSRoot) && !strings.EqualFold(use, ocpp.CentralSystemRoot) {
+	if use := bare(install.CertificateType); use != bare(ocpp.CSMSRoot) && use != bare(ocpp.CentralSystemRoot) {
+		return Verdict{Act: Pass}, nil
+	}
+	if sess.Security() != SecurityBollard && s.isServed(ctx, install.Certificate) {
 		return Verdict{Act: Pass}, nil
 	}
 	return Verdict{Act: Answer, Reason: "InstallCertificate: the roots of the server certificate are Bollard's to install: `bollard station roots`",
 		Payload: answer(ocpp.StatusRejected, ocpp.ReasonUnsupportedRequest, "CSMS root "+lockoutReason)}, nil
+}
+
+// isServed says whether a PEM text is one root that the server certificate
+// leads to, or is about to.
+func (s *Service) isServed(ctx context.Context, text string) bool {
+	block, rest := pem.Decode([]byte(text))
+	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
+		return false
+	}
+	roots, err := s.served(ctx)
+	if err != nil {
+		return false
+	}
+	if next, err := s.rollover(ctx); err == nil && next != nil {
+		roots = append(slices.Clone(roots), next.New, next.Cross)
+	}
+	return slices.ContainsFunc(roots, func(root *x509.Certificate) bool { return bytes.Equal(root.Raw, block.Bytes) })
 }
 
 // deleteCertificate keeps the root on the station that its connection stands

@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"context"
 	"crypto/x509"
+	"encoding/pem"
 	"strconv"
 	"strings"
 	"testing"
@@ -98,8 +99,8 @@ func (r *rig) crossed(next *maker) *x509.Certificate {
 	return &cross
 }
 
-// Where Bollard is the authority of the server certificate, its root comes from
-// Bollard alone; other uses pass.
+// The root a station checks Bollard's server certificate against comes from
+// Bollard alone, in every security mode; other uses pass.
 func TestBackEndCannotInstallTheCSMSRoot(t *testing.T) { // threat C6, M05
 	t.Parallel()
 	r := newRig(t)
@@ -113,13 +114,47 @@ func TestBackEndCannotInstallTheCSMSRoot(t *testing.T) { // threat C6, M05
 				s := r.openWith(adm, v, mode, nil)
 				for action, payload := range asSent(t, v, ocpp.ActionInstallCertificate, marshal(t, ocpp.InstallCertificateRequest{CertificateType: use, Certificate: "x"})) {
 					got := s.judge(ocpp.FromCSMS, action, payload)
-					refused := ours && mode == fleet.SecurityBollard
+					refused := ours
 					if refused && (got.Act != fleet.Answer || !strings.Contains(status(got), "Rejected")) || !refused && got.Act != fleet.Pass {
 						t.Errorf("%s %s %s %q: %+v", v, mode, action, use, got)
 					}
 				}
 				s.close()
 			}
+		}
+	}
+}
+
+// A back end that answers certificate messages may send the served root again,
+// by itself, and the one that is about to follow.
+func TestBackEndMayInstallTheServedRoot(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	adm := r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"})))
+	next := newMaker(t, r.clock())
+	cross := r.crossed(next)
+	text := func(certs ...*x509.Certificate) string {
+		out := ""
+		for _, c := range certs {
+			out += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+		}
+		return out
+	}
+	served := r.auth.Roots(ca.KindCSMS)[0]
+	for name, tt := range map[string]struct {
+		text   string
+		passes bool
+	}{
+		"served": {text(served), true}, "next": {text(next.cert), true}, "cross-signed": {text(cross), true},
+		"two": {text(served, newMaker(t, r.clock()).cert), false}, "other": {text(newMaker(t, r.clock()).cert), false},
+	} {
+		for mode, may := range map[fleet.SecurityMode]bool{fleet.SecurityBackend: true, fleet.SecurityBollard: false} {
+			s := r.openWith(adm, ocpp.V21, mode, nil)
+			got := s.judge(ocpp.FromCSMS, ocpp.ActionInstallCertificate, marshal(t, ocpp.InstallCertificateRequest{CertificateType: "CSMSRootCertificate", Certificate: tt.text}))
+			if (got.Act == fleet.Pass) != (may && tt.passes) {
+				t.Errorf("%s %s: %+v", mode, name, got)
+			}
+			s.close()
 		}
 	}
 }

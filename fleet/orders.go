@@ -98,7 +98,12 @@ func (s *Service) work(ctx context.Context, sess Session, order *Order) {
 		if err != nil {
 			return
 		}
+		changed := func() {}
+		if l := s.liveOf(sess); l != nil {
+			changed = l.begin()
+		}
 		next, reason := s.advance(ctx, sess, order)
+		changed()
 		release()
 		if ctx.Err() != nil {
 			return

@@ -57,6 +57,9 @@ type Plan struct {
 	// station last told of an update.
 	Firmware     string    `json:"firmware,omitempty"`
 	FirmwareTold time.Time `json:"firmware_told,omitzero"`
+	// Vouched are network profile slots that lead to Bollard on no lower profile:
+	// those the back end was let fill, and the one in use.
+	Vouched []string `json:"vouched,omitempty"`
 	// AdoptedAt is when the station's password was taken over from its back end.
 	AdoptedAt time.Time `json:"adopted_at,omitzero"`
 }
@@ -197,7 +200,9 @@ func (s *Service) take1(ctx context.Context, sit *situation, step planStep) (wai
 	}
 	sit.plan = plan
 	failpoint.Hit("fleet.plan-begun")
+	changed := sit.l.begin()
 	note, done, err := step.do(ctx, sit)
+	changed()
 	failpoint.Hit("fleet.plan-done")
 	if ctx.Err() != nil {
 		return 0, false

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +50,12 @@ type Config struct {
 	ServedRoots func(ctx context.Context) ([]*x509.Certificate, error)
 	// Watcher, if set, looks for attacks in what is noticed.
 	Watcher Watcher
+	// Guard changes, model by model, what back ends may not write.
+	Guard []GuardRule
+	// KeepUpstream, if set, keeps a password that a back end sets for a station
+	// (A01) as Bollard's secret toward that back end, together with the event. ok
+	// is false where Bollard doesn't log in there as each station.
+	KeepUpstream func(ctx context.Context, backend, station string, password []byte, e ledger.Event) (ok bool, err error)
 	// Refused, if set, is called with the class of each refused claim, for
 	// metrics. The classes are few and fixed.
 	Refused func(class string)
@@ -121,6 +128,8 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		csrs:      newBuckets(csrBurst, csrRefill),
 		noted:     make(map[string]string),
 	}
+	// The operator's own come first: what they allow is let through.
+	s.cfg.Guard = append(slices.Clone(cfg.Guard), DefaultGuard()...)
 	if err := s.learnSecrets(ctx); err != nil {
 		return nil, err
 	}

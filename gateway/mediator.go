@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/base32"
+	"encoding/json"
 	"errors"
 	"strings"
 	"sync"
@@ -26,10 +27,13 @@ const (
 	actHeld                // nothing now; the slot has a copy
 	actReply               // write step.reply to the frame's sender
 	actConsult             // ask the Guard, then go on with decide
-	actAnswered            // show step.call's answer to the Guard, then pass
+	actAnswered            // show step.call's answer to the Guard and merge it, then pass
 	actStall               // wait until enter takes step.entry, then pass
 	actEnd                 // close the session
 )
+
+// merge is fleet.Verdict.Merge.
+type merge = func(result json.RawMessage) (any, error)
 
 // step is the judgement on one frame.
 type step struct {
@@ -38,7 +42,8 @@ type step struct {
 	detail string // for the operator
 	reply  []byte
 	head   ocpp.Head
-	call   *fleet.Message // actAnswered: the CALL
+	call   *fleet.Message // actAnswered: the CALL, if the Guard is to see its answer
+	merge  merge          // actAnswered: makes another answer of it; nil: as it came
 	entry  asked          // actStall
 	freed  bool           // the slot became free: go on with next
 	gap    bool           // an errand ended: a stalled CALL of the station may go on
@@ -115,11 +120,7 @@ func (m *mediator) decide(msg *fleet.Message, frame []byte, v fleet.Verdict, now
 	head := msg.Head
 	switch v.Act {
 	case fleet.Pass:
-		var watch *fleet.Message
-		if v.Watch && head.Type == ocpp.Call {
-			watch = msg
-		}
-		return m.pass(msg.Direction, head, frame, watch, now)
+		return m.pass(msg.Direction, head, frame, watching(msg, v), now)
 	case fleet.Answer:
 		if head.Type == ocpp.Send { // a SEND has no answer of any kind (OCPP 2.1 part 4 §4.1.3)
 			return step{act: actDrop, head: head, reason: "answered-send", detail: v.Reason}
@@ -141,15 +142,32 @@ func (m *mediator) decide(msg *fleet.Message, frame []byte, v fleet.Verdict, now
 	return step{act: actDrop, head: head, reason: "dropped", detail: v.Reason}
 }
 
+// watch is what is to happen with the answer of a CALL that was handed on.
+type watch struct {
+	call  *fleet.Message // shown to the Guard with its answer; nil: not
+	merge merge
+}
+
+func watching(msg *fleet.Message, v fleet.Verdict) *watch {
+	if msg.Head.Type != ocpp.Call || !v.Watch && v.Merge == nil {
+		return nil
+	}
+	w := &watch{merge: v.Merge}
+	if v.Watch {
+		w.call = msg
+	}
+	return w
+}
+
 // pass books a CALL and lets it go on.
-func (m *mediator) pass(d ocpp.Direction, head ocpp.Head, frame []byte, watch *fleet.Message, now time.Time) step {
+func (m *mediator) pass(d ocpp.Direction, head ocpp.Head, frame []byte, w *watch, now time.Time) step {
 	if head.Type == ocpp.Send {
 		return step{act: actPass, head: head}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if d == ocpp.FromStation {
-		entry := asked{id: head.ID, at: now, watch: watch}
+		entry := asked{id: head.ID, at: now, watch: w}
 		if m.errands.out != nil || !m.asked.add(entry) {
 			m.stalled = true
 			return step{act: actStall, head: head, reason: "outstanding-full", entry: entry}
@@ -159,7 +177,7 @@ func (m *mediator) pass(d ocpp.Direction, head ocpp.Head, frame []byte, watch *f
 	if m.over {
 		return step{act: actDrop, head: head, reason: "session-over"}
 	}
-	c := &call{id: head.ID, frame: frame, watch: watch}
+	c := &call{id: head.ID, frame: frame, watch: w}
 	switch m.slot.offer(c, now) {
 	case offerSend:
 		c.frame = nil // the caller writes it
@@ -205,7 +223,7 @@ func (m *mediator) stationAnswer(head ocpp.Head, frame []byte) step {
 		m.toBackend.add(head.ID)
 	}
 	if c.watch != nil {
-		return step{act: actAnswered, head: head, call: c.watch, freed: true}
+		return step{act: actAnswered, head: head, call: c.watch.call, merge: c.watch.merge, freed: true}
 	}
 	return step{act: actPass, head: head, freed: true}
 }
@@ -234,7 +252,7 @@ func (m *mediator) backendAnswer(head ocpp.Head, now time.Time) step {
 		m.toStation.add(head.ID)
 	}
 	if a.watch != nil {
-		return step{act: actAnswered, head: head, call: a.watch}
+		return step{act: actAnswered, head: head, call: a.watch.call, merge: a.watch.merge}
 	}
 	return step{act: actPass, head: head}
 }

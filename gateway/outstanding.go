@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"time"
-
-	"bollard/fleet"
 )
 
 // outstanding are the station's CALLs that the back end has not answered yet.
@@ -24,14 +22,14 @@ const maxKept = 256 << 10
 type asked struct {
 	id    string
 	at    time.Time
-	watch *fleet.Message
+	watch *watch
 }
 
 func (a *asked) size() int {
-	if a.watch == nil {
+	if a.watch == nil || a.watch.call == nil {
 		return 0
 	}
-	return len(a.watch.Head.Payload)
+	return len(a.watch.call.Head.Payload)
 }
 
 func (o *outstanding) full(size int) bool {

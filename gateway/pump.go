@@ -89,14 +89,16 @@ func (s *session) carryOut(d ocpp.Direction, frame []byte, st step) error {
 	case actConsult:
 		return s.consult(d, frame)
 	case actAnswered:
-		answer := ownAnswer(frame, st)
-		ctx, cancel := context.WithTimeout(s.work, s.limits.CallTimeout)
-		s.gateway.cfg.Guard.Answered(ctx, s, *st.call, answer)
-		cancel()
-		if s.ending.Load() {
-			return errEnded
+		if st.call != nil {
+			answer := ownAnswer(frame, st)
+			ctx, cancel := context.WithTimeout(s.work, s.limits.CallTimeout)
+			s.gateway.cfg.Guard.Answered(ctx, s, *st.call, answer)
+			cancel()
+			if s.ending.Load() {
+				return errEnded
+			}
 		}
-		return s.handOn(d, frame, nil, st)
+		return s.handOn(d, s.merged(d, frame, st), nil, st)
 	case actStall:
 		if err := s.stall(st.entry); err != nil {
 			return err
@@ -121,6 +123,26 @@ func (s *session) carryOut(d ocpp.Direction, frame []byte, st step) error {
 		s.madeRoom()
 	}
 	return nil
+}
+
+// merged is the answer to a rewritten CALL for the one who sent it.
+func (s *session) merged(d ocpp.Direction, frame []byte, st step) []byte {
+	if st.merge == nil || st.head.Type != ocpp.CallResult {
+		return frame
+	}
+	head, err := ocpp.ParseHead(bytes.Clone(frame))
+	if err != nil { // cannot be: the same bytes were judged a moment ago
+		return frame
+	}
+	payload, err := st.merge(head.Payload)
+	if err == nil {
+		var out []byte
+		if out, err = ocpp.AppendResult(nil, head.RawID, payload); err == nil {
+			return out
+		}
+	}
+	s.note(d, step{reason: "unmerged-answer", detail: err.Error()})
+	return frame
 }
 
 // handOn writes the frame, byte for byte, to the other side. raw may be the

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
-
-	"bollard/fleet"
 )
 
 // Errors Session.Call returns beside *ocpp.CallFailure and the context's.
@@ -35,9 +33,9 @@ type call struct {
 	rawID   []byte // as spelled, for a CALLERROR to the back end
 	frame   []byte // what to write; owned by the call once it waits
 	waiter  chan<- reply
-	watch   *fleet.Message // answer is shown to the Guard
-	expires time.Time      // of the wait, then of the flight
-	gone    bool           // the waiter gave up; the station may still answer
+	watch   *watch
+	expires time.Time // of the wait, then of the flight
+	gone    bool      // the waiter gave up; the station may still answer
 }
 
 // reply is what a waiter gets.

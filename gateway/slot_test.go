@@ -206,7 +206,7 @@ func TestOutstandingKeepsFewBytes(t *testing.T) {
 	t.Parallel()
 	start := time.Unix(0, 0)
 	watched := func(id string, size int) asked {
-		return asked{id: id, at: start, watch: &fleet.Message{Head: ocpp.Head{Payload: make([]byte, size)}}}
+		return asked{id: id, at: start, watch: &watch{call: &fleet.Message{Head: ocpp.Head{Payload: make([]byte, size)}}}}
 	}
 	o := outstanding{bound: 64, timeout: time.Minute}
 	if !o.add(watched("huge", 2*maxKept)) {

@@ -37,6 +37,9 @@ const (
 	ReasonTooLargeElement    = "TooLargeElement"
 	ReasonUnsupportedRequest = "UnsupportedRequest"
 	ReasonInternalError      = "InternalError"
+	// Of SetNetworkProfile (errata 2025-09, B09.FR.31, .32).
+	ReasonNoSecurityDowngrade = "NoSecurityDowngrade"
+	ReasonInvalidNetworkConf  = "InvalidNetworkConf"
 )
 
 // Certificate types of SignCertificate and CertificateSigned. No type means

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"bollard/admin"
@@ -38,6 +39,7 @@ type app struct {
 	alerts    *alert.Service
 	seal      *sealer
 	notary    *notary
+	backends  atomic.Pointer[[]config.Backend] // in force: a server may read them anew
 }
 
 // openApp opens a data directory whose lock the caller holds. m may be nil.
@@ -69,6 +71,7 @@ func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger
 	}
 	a := &app{dir: dir, cfg: cfg, log: log, store: db, keeper: keeper, blocked: blocked, seal: seal}
 	a.notary = newNotary(db, keeper, cfg)
+	a.backends.Store(&cfg.Backends)
 	if err := a.openServices(ctx, m); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -114,6 +117,9 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		Log:             a.log,
 		Refused:         refused,
 		Watcher:         a.alerts,
+
+		Guard:        guardRules(a.cfg.Guard),
+		KeepUpstream: a.keepUpstream,
 
 		RenewalsPerMinute: a.cfg.Renewal.PerMinute,
 		RevokeSuperseded:  a.cfg.Renewal.RevokeSuperseded,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -78,13 +79,36 @@ func gatewayBackend(dir string, b config.Backend) (gateway.Backend, error) {
 // sessions.
 func keepUpstreamPassword(db *store.Store, seal *sealer) func(context.Context, string, []byte) error {
 	return func(ctx context.Context, station string, password []byte) error {
-		name := admin.UpstreamSecret(station)
-		sealed, err := seal.Seal(name, password)
-		if err != nil {
-			return err
-		}
-		return db.SetSecret(ctx, name, sealed, ledger.Event{Kind: "backend.password", Subject: station, Actor: "backend"})
+		return storeUpstreamPassword(ctx, db, seal, station, password, ledger.Event{Kind: "backend.password", Subject: station, Actor: "backend"})
 	}
+}
+
+func storeUpstreamPassword(ctx context.Context, db *store.Store, seal *sealer, station string, password []byte, e ledger.Event) error {
+	name := admin.UpstreamSecret(station)
+	sealed, err := seal.Seal(name, password)
+	if err != nil {
+		return err
+	}
+	return db.SetSecret(ctx, name, sealed, e)
+}
+
+// keepUpstream stores what a back end sets as a station's password, if that back
+// end is one Bollard logs in to as each station.
+func (a *app) keepUpstream(ctx context.Context, backend, station string, password []byte, e ledger.Event) (bool, error) {
+	for i, b := range *a.backends.Load() {
+		if b.Auth == "basic-per-station" && cmp.Or(b.Name, fmt.Sprintf("backends[%d]", i)) == backend {
+			return true, storeUpstreamPassword(ctx, a.store, a.seal, station, password, e)
+		}
+	}
+	return false, nil
+}
+
+func guardRules(list []config.Guard) []fleet.GuardRule {
+	rules := make([]fleet.GuardRule, len(list))
+	for i, g := range list {
+		rules[i] = fleet.GuardRule{Vendor: g.Vendor, Model: g.Model, Keys: g.Keys, Transfers: g.Transfers, Allow: g.Allow}
+	}
+	return rules
 }
 
 // upstreamPassword finds what `bollard backend password` stored for a station.

@@ -9,6 +9,7 @@ import (
 
 	"bollard/admin"
 	"bollard/internal/config"
+	"bollard/ledger"
 	"bollard/store"
 )
 
@@ -87,5 +88,17 @@ func TestUpstreamPassword(t *testing.T) {
 	sealed, ok, err := db.Secret(t.Context(), admin.UpstreamSecret("cs-1"))
 	if err != nil || !ok || bytes.Contains(sealed, []byte("canary")) {
 		t.Errorf("stored as %q, %t, %v", sealed, ok, err)
+	}
+	// What a back end sets itself takes its place, where Bollard logs in per station.
+	a := &app{store: db, seal: seal}
+	a.backends.Store(&[]config.Backend{{Name: "shared", Auth: "basic-shared"}, {Auth: "basic-per-station"}})
+	for backend, kept := range map[string]bool{"shared": false, "backends[1]": true, "gone": false} {
+		event := ledger.Event{Kind: "backend.password", Subject: "cs-1", Actor: "backend"}
+		if ok, err := a.keepUpstream(t.Context(), backend, "cs-1", []byte("canary-"+backend), event); err != nil || ok != kept {
+			t.Errorf("%s: %t, %v", backend, ok, err)
+		}
+	}
+	if got, err := password(t.Context(), "cs-1"); err != nil || string(got) != "canary-backends[1]" {
+		t.Errorf("got %q, %v", got, err)
 	}
 }

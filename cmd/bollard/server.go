@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,14 +28,12 @@ type server struct {
 	metrics      *prometheus.Registry
 	registry     *admin.Registry
 	status       *status.Server
-	uploads      *uploads.Uploads                 // nil without listen.firmware
-	backends     atomic.Pointer[[]config.Backend] // in force, for the readiness probe
+	uploads      *uploads.Uploads // nil without listen.firmware
 	started      time.Time
 }
 
 func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metrics *prometheus.Registry) (*server, error) {
 	s := &server{app: a, doors: d, level: level, metrics: metrics, started: time.Now()}
-	s.backends.Store(&a.cfg.Backends)
 	var err error
 	if s.status, err = status.New(status.Config{Authority: a.authority, Clock: time.Now, Log: a.log}); err != nil {
 		return nil, err

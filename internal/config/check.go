@@ -70,6 +70,15 @@ func (c *checker) file(f *File) {
 	c.want(l.Keep >= time.Hour && l.Keep <= 10*366*24*time.Hour, "security_log.keep", "must be from 1h to 87840h")
 	c.want(l.MaxBytes >= 4<<10 && l.MaxBytes <= 1<<30, "security_log.max_bytes", "must be from 4096 to 1073741824")
 	c.want(l.TotalBytes >= l.MaxBytes, "security_log.total_bytes", "must be at least security_log.max_bytes")
+	for i, g := range f.Guard {
+		key := fmt.Sprintf("guard[%d]", i)
+		c.want(len(g.Keys)+len(g.Transfers)+len(g.Allow) > 0, key, "says nothing: give keys, transfers or allow")
+		for name, list := range map[string][]string{"keys": g.Keys, "transfers": g.Transfers, "allow": g.Allow} {
+			for j, pattern := range list {
+				c.want(strings.Trim(pattern, " *?./") != "", fmt.Sprintf("%s.%s[%d]", key, name, j), "would fit everything: name what is meant")
+			}
+		}
+	}
 	seen := map[string]bool{}
 	for i, s := range f.Stations {
 		key := fmt.Sprintf("stations[%d]", i)

@@ -35,6 +35,9 @@ type File struct {
 	Alerts      Alerts      `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`
 	// OCSPHosts are the names of safehttp: exact, or *.example.com.
 	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question may lead to; none: only own certificates are answered for"`
+	// Guard changes, model by model, what back ends may not write to stations
+	// beside what the standard names: those settings are guarded in any case.
+	Guard []Guard `yaml:"guard" doc:"settings and transfers of station models that a back end may not send, or may"`
 	// Stations are per-station options that are no part of the station's record.
 	Stations []StationHint `yaml:"stations" doc:"options of single stations"`
 	Log      Log           `yaml:"log" doc:"of the server"`
@@ -91,6 +94,15 @@ type Backend struct {
 // took what it presented; that becomes its password. Time-limited and recorded.
 type Adopt struct {
 	Until string `yaml:"until" number:"ok" doc:"last day, such as 2027-01-31, in UTC"`
+}
+
+// Guard is about the stations of one model, or of all.
+type Guard struct {
+	Vendor    string   `yaml:"vendor" doc:"as in the station's record, with * and ?; none: all"`
+	Model     string   `yaml:"model" number:"ok" doc:"as in the station's record, with * and ?; none: all"`
+	Keys      []string `yaml:"keys" doc:"1.6 keys and 2.x variables (or COMPONENT.VARIABLE) kept from the back end, with * and ?"`
+	Transfers []string `yaml:"transfers" doc:"DataTransfer kept from the station: VENDOR or VENDOR/MESSAGE, with * and ?"`
+	Allow     []string `yaml:"allow" doc:"keys and transfers let through although the defaults keep them back"`
 }
 
 // Renewal paces the renewals of the fleet.

@@ -203,6 +203,7 @@ func full() *config.File {
 		Compression:     true,
 		EventLoop:       true,
 		OCSPHosts:       []string{"ocsp.example", "*.v2g.example"},
+		Guard:           []config.Guard{{Vendor: "V*", Model: "1", Keys: []string{"X*"}, Transfers: []string{"v/m"}, Allow: []string{"y"}}},
 		Limits: config.Limits{
 			MessageBytes: 20000, CallTimeout: 1, Handshake: 2, Header: 3, HandshakesAtOnce: 4, PerSource: 5, Write: 6,
 			Ping: 90 * time.Second, QueuedCalls: 7, Outstanding: 8, Takeovers: 9, RetryAfter: 10, Drain: time.Hour,
