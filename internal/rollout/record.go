@@ -1,0 +1,15 @@
+package rollout
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Record is a rollout as it is stored, beside its members.
+type Record struct {
+	ID     string
+	Kind   string          // whose it is, such as "fleet"
+	At     time.Time       // of its beginning
+	Detail json.RawMessage // what it is about; its owner's
+	Header Header
+}

@@ -1,0 +1,303 @@
+package rollout
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// Run is a rollout in memory. It is not safe for concurrent use.
+type Run struct {
+	header  Header
+	members map[string]*Member
+	queue   []*Member      // by wave and slot; those that waited when it was made
+	sizes   []int          // of the waves
+	sites   map[string]int // at work
+	begun   map[string]*Member
+	recent  []time.Time // beginnings of the last minute
+	changed map[string]bool
+	touched bool // the header
+}
+
+// Candidate is a member to be.
+type Candidate struct{ ID, Site string }
+
+// New begins a rollout. Waves and places follow from seed and names alone.
+func New(rules Rules, seed string, list []Candidate, now time.Time) (*Run, error) {
+	if err := rules.Validate(); err != nil {
+		return nil, err
+	}
+	members := make([]Member, len(list))
+	for i, c := range list {
+		members[i] = Member{ID: c.ID, Site: c.Site, State: Waiting, At: now, Slot: place(seed, c.ID)}
+	}
+	slices.SortFunc(members, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.ID, b.ID)) })
+	from := 0
+	for wave, share := range rules.Waves {
+		// A first wave of 1 % of ten is one, not none.
+		to := min(max(int(math.Round(share*float64(len(members)))), from+1), len(members))
+		for i := from; i < to; i++ {
+			members[i].Wave = wave
+			members[i].Slot = float64(i-from) / float64(to-from)
+		}
+		from = max(from, to)
+	}
+	r := Load(Header{Rules: rules, Phase: Running, WaveAt: now}, members)
+	r.touched = true
+	for _, m := range members {
+		r.changed[m.ID] = true
+	}
+	return r, nil
+}
+
+// Load takes up a rollout from what Changes returned before.
+func Load(header Header, members []Member) *Run {
+	r := &Run{header: header, members: make(map[string]*Member, len(members)), sizes: make([]int, len(header.Rules.Waves)),
+		sites: map[string]int{}, begun: map[string]*Member{}, changed: map[string]bool{}}
+	for i := range members {
+		m := members[i]
+		r.members[m.ID] = &m
+		r.sizes[m.Wave]++
+		switch m.State {
+		case Waiting:
+			r.queue = append(r.queue, &m)
+		case Begun:
+			r.begun[m.ID] = &m
+			r.sites[m.Site]++
+		}
+		if !m.Began.IsZero() {
+			r.recent = append(r.recent, m.Began)
+		}
+	}
+	slices.SortFunc(r.queue, func(a, b *Member) int {
+		return cmp.Or(cmp.Compare(a.Wave, b.Wave), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.ID, b.ID))
+	})
+	return r
+}
+
+// place is a number from 0 to 1 that doesn't change between tries.
+func place(seed, id string) float64 {
+	sum := sha256.Sum256([]byte(seed + "\x00" + id))
+	return float64(binary.BigEndian.Uint64(sum[:8])>>11) / (1 << 53)
+}
+
+// Header returns how far the rollout is.
+func (r *Run) Header() Header { return r.header }
+
+// AtWork returns the members that began and aren't settled, by name.
+func (r *Run) AtWork() []Member {
+	list := make([]Member, 0, len(r.begun))
+	for _, m := range r.begun {
+		list = append(list, *m)
+	}
+	slices.SortFunc(list, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+// Members returns all members, in no order.
+func (r *Run) Members() []Member {
+	list := make([]Member, 0, len(r.members))
+	for _, m := range r.members {
+		list = append(list, *m)
+	}
+	return list
+}
+
+// Has says whether a member of this name isn't settled yet.
+func (r *Run) Has(id string) bool {
+	m := r.members[id]
+	return m != nil && (m.State == Waiting || m.State == Begun)
+}
+
+// Count returns how many members are in each state.
+func (r *Run) Count() map[State]int {
+	n := map[State]int{}
+	for _, m := range r.members {
+		n[m.State]++
+	}
+	return n
+}
+
+// Changes returns what is to be stored since the last call, members by name;
+// false if nothing is. If it can't be stored, the Run is void: Load what is.
+func (r *Run) Changes() (Header, []Member, bool) {
+	if !r.touched && len(r.changed) == 0 {
+		return r.header, nil, false
+	}
+	list := make([]Member, 0, len(r.changed))
+	for id := range r.changed {
+		list = append(list, *r.members[id])
+	}
+	slices.SortFunc(list, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	clear(r.changed)
+	r.touched = false
+	return r.header, list, true
+}
+
+// callsPerMinute: Begin gives out a minute's share in so many parts, so that
+// those of one look don't begin all at once.
+const callsPerMinute = 12
+
+// Begin returns the members whose turn it is, which are at work from now on.
+// Absent ones keep their turn until they are there.
+func (r *Run) Begin(now time.Time, present func(id string) bool) []Member {
+	if r.header.Phase != Running || !r.header.Settled.IsZero() || now.Before(r.header.WaveAt) {
+		return nil
+	}
+	rules := &r.header.Rules
+	r.recent = slices.DeleteFunc(r.recent, func(at time.Time) bool { return now.Sub(at) >= time.Minute })
+	most := min(rules.PerMinute-len(r.recent), max(1, rules.PerMinute/callsPerMinute))
+	var list []Member
+	for _, m := range r.queue {
+		if len(list) >= most || m.Wave > r.header.Wave {
+			break
+		}
+		if m.State != Waiting || now.Before(r.turn(m)) || rules.PerSite > 0 && m.Site != "" && r.sites[m.Site] >= rules.PerSite || !present(m.ID) {
+			continue
+		}
+		m.Began = now
+		r.set(m, Begun, "", now)
+		r.begun[m.ID] = m
+		r.sites[m.Site]++
+		r.recent = append(r.recent, now)
+		list = append(list, *m)
+	}
+	r.queue = slices.DeleteFunc(r.queue, func(m *Member) bool { return m.State != Waiting })
+	return list
+}
+
+// turn is when a member may begin at the earliest.
+func (r *Run) turn(m *Member) time.Time {
+	if m.Wave < r.header.Wave {
+		return r.header.WaveAt // it was absent in its own
+	}
+	return r.header.WaveAt.Add(time.Duration(m.Slot * float64(r.waveTime())))
+}
+
+// waveTime is the present wave's part of Spread.
+func (r *Run) waveTime() time.Duration {
+	return time.Duration(float64(r.header.Rules.Spread) * float64(r.sizes[r.header.Wave]) / float64(max(len(r.members), 1)))
+}
+
+// Settle says what came of a member at work. Of another it says nothing new.
+func (r *Run) Settle(id string, state State, note string, now time.Time) {
+	m := r.begun[id]
+	if m == nil || state != Done && state != Failed {
+		return
+	}
+	delete(r.begun, id)
+	if r.sites[m.Site]--; r.sites[m.Site] == 0 {
+		delete(r.sites, m.Site)
+	}
+	r.set(m, state, note, now)
+	if state == Failed {
+		r.header.Failed++
+		r.touched = true
+	}
+}
+
+// Look takes time into account: members that took too long fail, even when
+// nobody may begin any more; too many failures halt, a wave at its end is followed by the next. It returns the
+// members that took too long.
+func (r *Run) Look(now time.Time, present func(id string) bool) (late []Member) {
+	for _, m := range r.AtWork() {
+		if now.Sub(m.Began) >= r.header.Rules.Patience {
+			r.Settle(m.ID, Failed, fmt.Sprintf("not done after %s", r.header.Rules.Patience), now)
+			late = append(late, *r.members[m.ID])
+		}
+	}
+	if r.header.Phase != Running {
+		return late
+	}
+	size := r.sizes[r.header.Wave]
+	if allowed := int(math.Floor(r.header.Rules.FailLimit * float64(size))); r.header.Failed-r.header.Accepted > allowed {
+		r.halt(fmt.Sprintf("%d of the %d in wave %d failed, %d are allowed", r.header.Failed-r.header.Accepted, size, r.header.Wave+1, allowed))
+		return late
+	}
+	r.follow(now, present)
+	return late
+}
+
+func (r *Run) halt(why string) {
+	r.header.Phase, r.header.Why, r.touched = Halted, why, true
+}
+
+// follow ends the present wave once nobody of it is at work or waited for, and
+// begins the next after Soak.
+func (r *Run) follow(now time.Time, present func(id string) bool) {
+	h := &r.header
+	if h.Settled.IsZero() {
+		if len(r.begun) > 0 || now.Before(h.WaveAt) || r.expects(now, present) {
+			return
+		}
+		h.Settled, r.touched = now, true
+	}
+	last := h.Wave == len(h.Rules.Waves)-1
+	switch {
+	case last:
+		h.Phase = Finished
+		r.leave("not there while the rollout ran", now)
+	case now.Sub(h.Settled) >= h.Rules.Soak:
+		h.Wave, h.WaveAt, h.Settled, h.Failed, h.Accepted = h.Wave+1, now, time.Time{}, 0, 0
+	default:
+		return
+	}
+	r.touched = true
+}
+
+// expects says whether the present wave still has members to begin: all that
+// are there, and for a time those that aren't.
+func (r *Run) expects(now time.Time, present func(id string) bool) bool {
+	waited := now.Sub(r.header.WaveAt) >= r.waveTime()+r.header.Rules.Patience
+	return slices.ContainsFunc(r.queue, func(m *Member) bool {
+		return m.State == Waiting && m.Wave <= r.header.Wave && (!waited || present(m.ID))
+	})
+}
+
+func (r *Run) leave(why string, now time.Time) {
+	for _, m := range r.queue {
+		if m.State == Waiting {
+			r.set(m, Left, why, now)
+		}
+	}
+	r.queue = nil
+}
+
+func (r *Run) set(m *Member, state State, note string, now time.Time) {
+	m.State, m.At, m.Note = state, now, note
+	r.changed[m.ID] = true
+}
+
+// Pause lets nobody begin; those at work go on.
+func (r *Run) Pause(why string) error {
+	if r.header.Phase != Running {
+		return fmt.Errorf("it is %s, not running", r.header.Phase)
+	}
+	r.header.Phase, r.header.Why, r.touched = Paused, why, true
+	return nil
+}
+
+// Resume goes on. The failures that halted it are accepted: as many more halt
+// it again.
+func (r *Run) Resume() error {
+	if r.header.Phase != Paused && r.header.Phase != Halted {
+		return fmt.Errorf("it is %s, neither paused nor halted", r.header.Phase)
+	}
+	r.header.Accepted = r.header.Failed
+	r.header.Phase, r.header.Why, r.touched = Running, "", true
+	return nil
+}
+
+// Cancel ends it for good: who didn't begin is left as it was.
+func (r *Run) Cancel(why string, now time.Time) error {
+	if r.header.Phase.Over() {
+		return fmt.Errorf("it is %s", r.header.Phase)
+	}
+	r.header.Phase, r.header.Why, r.touched = Cancelled, why, true
+	r.leave("cancelled before its turn", now)
+	return nil
+}
