@@ -36,6 +36,8 @@ type Config struct {
 	Alerts    *alert.Service
 	Ledger    LedgerStore
 	Notary    Notary
+	// Controller brings groups of stations to what is wanted of them.
+	Controller *fleet.Controller
 	// Live is the directory of live sessions; nil when no server runs in this process.
 	Live fleet.Sessions
 	// Failed tells why a station that proved who it is got no session when it
@@ -60,6 +62,7 @@ func New(cfg Config) *Registry {
 	r := &Registry{operations: map[string]operation{}}
 	o.registerStations(r)
 	o.registerRegistration(r)
+	o.registerFleet(r)
 	o.registerCertificates(r)
 	o.registerTrust(r)
 	o.registerStatus(r)

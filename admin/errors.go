@@ -60,6 +60,11 @@ func explanations() []explanation {
 	return []explanation{
 		{fleet.ErrUnknownStation, KindRefused, "`bollard station list` shows the enrolled stations"},
 		{fleet.ErrStationExists, KindRefused, "identity and serial must both be new; `bollard station list` shows who has them"},
+		{fleet.ErrRetired, KindRefused, "take another identity; --reuse enrols it all the same, which is recorded"},
+		{fleet.ErrUnknownGroup, KindRefused, "`bollard fleet groups` lists the groups, `bollard fleet want --group NAME …` makes one"},
+		{fleet.ErrUnknownRollout, KindRefused, "`bollard fleet list` shows the rollouts"},
+		{fleet.ErrRolloutState, KindRefused, "`bollard fleet status` shows how far it is"},
+		{fleet.ErrNothingToDo, KindRefused, "`bollard fleet plan` shows what differs from what is wanted"},
 		{ca.ErrUnknownSerial, KindRefused, "`bollard cert list` shows the serials, in lower-case hex"},
 		{ca.ErrUnknownAnchor, KindRefused, "`bollard ca trust list` shows the hashes"},
 		{keys.ErrUnavailable, KindFailed, "see that the token is there and its module answers, then repeat: no restart is needed, and traffic goes on meanwhile"},

@@ -30,9 +30,14 @@ type Enrolment struct {
 	Vendor      string `json:"vendor,omitempty"`
 	Model       string `json:"model,omitempty"`
 	Alias       string `json:"alias,omitempty"`
+	Group       string `json:"group,omitempty"`
+	Site        string `json:"site,omitempty"`
 	FactoryHash string `json:"cert_sha256,omitempty"` // pinned factory certificate
+	FactoryKey  string `json:"key_sha256,omitempty"`  // pinned key of the factory certificate
 	Password    Secret `json:"password,omitempty"`    // empty: generated for profiles 1 and 2
 	NoPassword  bool   `json:"no_password,omitempty"` // left to adoption by the back end
+	OneTime     bool   `json:"one_time,omitempty"`    // replaced by another at first contact
+	Reuse       bool   `json:"reuse,omitempty"`       // of a decommissioned identity
 	Line        int    `json:"line,omitempty"`        // of the import file
 }
 
@@ -67,11 +72,18 @@ type Station struct {
 	Aliases       []string      `json:"aliases,omitempty"`
 	Vendor        string        `json:"vendor,omitempty"`
 	Model         string        `json:"model,omitempty"`
+	Group         string        `json:"group,omitempty"`
+	Site          string        `json:"site,omitempty"`
+	Backend       string        `json:"backend,omitempty"` // wanted by name
+	SeenBackend   string        `json:"seen_backend,omitempty"`
 	WantedProfile int           `json:"wanted_profile"`
 	FloorProfile  int           `json:"floor_profile"`
 	SeenProfile   int           `json:"seen_profile"`
 	PasswordSet   bool          `json:"password_set"`
 	FactoryHash   string        `json:"cert_sha256,omitempty"`
+	FactoryKey    string        `json:"key_sha256,omitempty"`
+	LostAt        *time.Time    `json:"lost_at,omitempty"`
+	LostReason    string        `json:"lost_reason,omitempty"`
 	Warn          []fleet.Check `json:"warn,omitempty"`
 	AllowExpired  *time.Time    `json:"allow_expired_until,omitempty"`
 	RenewWanted   bool          `json:"renew_wanted,omitempty"`
@@ -176,6 +188,9 @@ func (o *operations) registerStations(r *Registry) {
 	Register(r, "station.renew", o.stationRenew)
 	Register(r, "station.check", o.stationCheck)
 	Register(r, "station.events", o.stationEvents)
+	Register(r, "station.lost", o.stationLost)
+	Register(r, "station.replace", o.stationReplace)
+	Register(r, "station.decommission", o.stationDecommission)
 	Register(r, "backend.password", o.backendPassword)
 }
 
@@ -194,8 +209,9 @@ func (o *operations) stationImport(ctx context.Context, in Import) (Imported, er
 	list := make([]fleet.Enrolment, len(in.Stations))
 	for i, s := range in.Stations {
 		list[i] = fleet.Enrolment{
-			Identity: s.Identity, Serial: s.Serial, Profile: s.Profile, Vendor: s.Vendor, Model: s.Model,
-			Alias: s.Alias, FactoryHash: s.FactoryHash, Password: s.Password, NoPassword: s.NoPassword, Line: s.Line,
+			Identity: s.Identity, Serial: s.Serial, Profile: s.Profile, Vendor: s.Vendor, Model: s.Model, Group: s.Group, Site: s.Site,
+			Alias: s.Alias, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, Password: s.Password, NoPassword: s.NoPassword,
+			OneTime: s.OneTime, Reuse: s.Reuse, Line: s.Line,
 		}
 	}
 	added, err := o.cfg.Fleet.Add(ctx, Actor(ctx), list)
@@ -356,8 +372,9 @@ func stationKey(identity string) string { return ocpp.Identity{Name: identity}.K
 func (o *operations) station(s fleet.Station) Station {
 	view := Station{
 		Identity: s.Identity, Serial: s.Serial, Aliases: s.Aliases, Vendor: s.Vendor, Model: s.Model,
+		Group: s.Group, Site: s.Site, Backend: s.Backend, SeenBackend: s.SeenBackend,
 		WantedProfile: s.WantedProfile, FloorProfile: s.FloorProfile, SeenProfile: s.SeenProfile,
-		PasswordSet: s.Password != nil, FactoryHash: s.FactoryHash, Warn: s.Warn,
+		PasswordSet: s.Password != nil, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, LostAt: instant(s.LostAt), LostReason: s.LostReason, Warn: s.Warn,
 		AllowExpired: instant(s.AllowExpired), RenewWanted: s.RenewWanted, RotateWanted: s.RotateWanted, Pending: s.Pending != nil, PlanNote: s.PlanNote, Version: s.Version,
 		CreatedAt: s.CreatedAt, SeenAt: instant(s.SeenAt), LastRefusal: s.LastRefusal, RefusedAt: instant(s.RefusedAt),
 	}

@@ -35,6 +35,8 @@ type Order struct {
 	Station   string // station key, or "" if the certificate is not a station's
 	Requester string // who asked, for the ledger: "station:<key>", "operator", "bollard"
 	Reference string // the requester's own id of the matter, such as a fleet order; may be ""
+	// Life shortens the profile's validity; 0, or one longer than it: the profile's.
+	Life time.Duration
 
 	name *pkix.Name // of a CA that gets a further certificate; replaces Subject
 }

@@ -56,6 +56,9 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 		key: order.Key.public, keyID: keyID,
 		notBefore: second.Add(-profile.Backdate), notAfter: profile.end(second),
 	}
+	if end := second.Add(order.Life); order.Life > 0 && end.Before(p.notAfter) {
+		p.notAfter = end
+	}
 	if base := a.cfg.StatusURL; base != "" {
 		p.crl = urls(profile.CRL, base+"/"+by.name+".crl")
 		p.ocsp = urls(profile.OCSP, base+OCSPPath)

@@ -120,6 +120,9 @@ func (s *Service) claimed(ctx context.Context, claim Claim) (st Station, unknown
 	case err != nil:
 		return Station{}, "", fmt.Errorf("couldn't look up the station: %w", err)
 	}
+	if !st.LostAt.IsZero() {
+		return Station{}, st.lost(), nil
+	}
 	// An escaped spelling is an identity of its own: only a station enrolled with
 	// exactly this one may use it, and may use no other.
 	enrolled := st.Escaped

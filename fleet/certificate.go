@@ -149,6 +149,9 @@ func (s *Service) proves(l *leaf, st *Station, now time.Time) certificateVerdict
 			v.refused = reason
 		}
 	}
+	if !st.LostAt.IsZero() {
+		return certificateVerdict{refused: st.lost()}
+	}
 	// What can't be set to warn: without it nothing is proven.
 	if refused := s.onRecord(l, st); refused != "" {
 		return certificateVerdict{refused: refused}
@@ -166,6 +169,10 @@ func (s *Service) proves(l *leaf, st *Station, now time.Time) certificateVerdict
 	if unrecorded && st.FactoryHash != "" {
 		if sum := sha256.Sum256(l.cert.Raw); hex.EncodeToString(sum[:]) != st.FactoryHash {
 			return certificateVerdict{refused: "factory certificate is not the pinned one"}
+		}
+	} else if unrecorded && st.FactoryKey != "" {
+		if spkiHash(l.cert) != st.FactoryKey {
+			return certificateVerdict{refused: "factory certificate's key is not the pinned one"}
 		}
 	} else if reason := commonNameReason(l.cert, st); reason != "" {
 		fail(CheckCommonName, reason)

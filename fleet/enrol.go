@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -18,13 +19,20 @@ import (
 
 // Enrolment is a station as an operator adds it.
 type Enrolment struct {
-	Identity, Serial, Vendor, Model, Alias, FactoryHash string
-	Profile                                             int
-	Password                                            []byte // nil: generate for profiles 1 and 2
+	Identity, Serial, Vendor, Model, Alias string
+	// FactoryHash pins the maker's certificate, FactoryKey its public key alone.
+	FactoryHash, FactoryKey string
+	Group, Site             string
+	Profile                 int
+	Password                []byte // nil: generate for profiles 1 and 2
 	// NoPassword leaves the station without one, for its back end to tell by
 	// adoption.
 	NoPassword bool
-	Line       int // of an import file, for errors
+	// OneTime has the password replaced at the first contact, by one nobody is
+	// told (A01): what lay on paper until then is worth nothing after it.
+	OneTime bool
+	Reuse   bool // the identity may be one that was decommissioned
+	Line    int  // of an import file, for errors
 }
 
 // Enrolled tells the password Bollard generated, once.
@@ -68,7 +76,7 @@ func (s *Service) Add(ctx context.Context, actor string, list []Enrolment) ([]En
 		out = append(out, added)
 		stations = append(stations, added.Station)
 		events = append(events, ledger.Event{Kind: "station.added", Subject: keyOf(&added.Station), Actor: actor, Data: map[string]string{
-			"serial": added.Station.Serial, "profile": strconv.Itoa(added.Station.WantedProfile),
+			"serial": added.Station.Serial, "profile": strconv.Itoa(added.Station.WantedProfile), "reuse": strconv.FormatBool(e.Reuse),
 		}})
 	}
 	if err := s.store.AddStations(ctx, stations, events...); err != nil {
@@ -81,14 +89,21 @@ func (s *Service) Add(ctx context.Context, actor string, list []Enrolment) ([]En
 }
 
 // takenNames are the identities and serial numbers in use, with who uses them.
-type takenNames struct{ keys, serials map[string]string }
+type takenNames struct {
+	keys, serials map[string]string
+	retired       map[string]time.Time
+}
 
 func (s *Service) taken(ctx context.Context) (takenNames, error) {
 	stations, err := s.store.Stations(ctx)
 	if err != nil {
 		return takenNames{}, fmt.Errorf("couldn't read the stations: %w", err)
 	}
-	t := takenNames{keys: make(map[string]string), serials: make(map[string]string)}
+	retired, err := s.store.Retired(ctx)
+	if err != nil {
+		return takenNames{}, err
+	}
+	t := takenNames{keys: make(map[string]string), serials: make(map[string]string), retired: retired}
 	for i := range stations {
 		t.add(&stations[i])
 	}
@@ -121,8 +136,8 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 		return Enrolled{}, fmt.Errorf("identity %q: %w", capped(e.Identity), err)
 	}
 	st := Station{
-		Identity: id.Name, Serial: e.Serial, Vendor: e.Vendor, Model: e.Model,
-		WantedProfile: e.Profile, FloorProfile: e.Profile, FactoryHash: strings.ToLower(e.FactoryHash), CreatedAt: s.clock(),
+		Identity: id.Name, Serial: e.Serial, Vendor: e.Vendor, Model: e.Model, Group: e.Group, Site: e.Site,
+		WantedProfile: e.Profile, FloorProfile: e.Profile, FactoryHash: strings.ToLower(e.FactoryHash), FactoryKey: strings.ToLower(e.FactoryKey), CreatedAt: s.clock(),
 	}
 	if id.NeedsEnrolment() {
 		st.Escaped = id.Escaped
@@ -139,6 +154,9 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 	if err := taken.check(&st); err != nil {
 		return Enrolled{}, err
 	}
+	if at, was := taken.retired[keyOf(&st)]; was && !e.Reuse {
+		return Enrolled{}, fmt.Errorf("identity %q: %w on %s", st.Identity, ErrRetired, at.UTC().Format(time.DateOnly))
+	}
 	taken.add(&st)
 	added := Enrolled{}
 	switch {
@@ -153,6 +171,7 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 			return Enrolled{}, err
 		}
 	}
+	st.RotateWanted = e.OneTime && st.Password != nil
 	added.Station = st
 	return added, nil
 }
@@ -176,12 +195,22 @@ func checkFacts(st *Station) error {
 	if !printable(st.Model, maxText) {
 		return fmt.Errorf("model of %q: give at most %d printable characters", st.Identity, maxText)
 	}
-	if st.FactoryHash != "" {
-		if b, err := hex.DecodeString(st.FactoryHash); err != nil || len(b) != 32 {
-			return fmt.Errorf("cert_sha256 of %q: give the SHA-256 of the certificate's DER as 64 hex digits", st.Identity)
-		}
+	if err := checkLabels(st); err != nil {
+		return err
+	}
+	if !hexDigest(st.FactoryHash) {
+		return fmt.Errorf("cert_sha256 of %q: give the SHA-256 of the certificate's DER as 64 hex digits", st.Identity)
+	}
+	if !hexDigest(st.FactoryKey) {
+		return fmt.Errorf("key_sha256 of %q: give the SHA-256 of the public key's SubjectPublicKeyInfo as 64 hex digits", st.Identity)
 	}
 	return nil
+}
+
+// hexDigest: the hex of a SHA-256, or nothing.
+func hexDigest(text string) bool {
+	b, err := hex.DecodeString(text)
+	return text == "" || err == nil && len(b) == 32
 }
 
 // checkSerial: a serial number becomes the CN of a certificate and must not look

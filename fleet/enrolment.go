@@ -109,6 +109,8 @@ func (r *Registrar) proveSecret(ctx context.Context, claim est.Claim, presented 
 		reason, class, key = "identity is not enrolled", refusedUnknown, ""
 	case !stored:
 		reason = fmt.Sprintf("no one-time secret is set: `bollard station enrol-secret %s` makes one", st.Identity)
+	case !st.LostAt.IsZero():
+		reason = st.lost()
 	case !right:
 		reason = "wrong one-time secret"
 	case !now.Before(reg.ExpiresAt):
@@ -173,7 +175,11 @@ func (r *Registrar) holder(ctx context.Context, l *leaf) (Station, error) {
 		return st, err
 	}
 	sum := sha256.Sum256(l.cert.Raw)
-	return r.store.StationByFactory(ctx, hex.EncodeToString(sum[:]))
+	st, err = r.store.StationByFactory(ctx, hex.EncodeToString(sum[:]))
+	if err == nil || !errors.Is(err, ErrUnknownStation) {
+		return st, err
+	}
+	return r.store.StationByFactoryKey(ctx, spkiHash(l.cert))
 }
 
 func (r *Registrar) refuse(claim est.Claim, key, class, reason string, status int, public string) *est.Refusal {
@@ -365,9 +371,13 @@ func (a *applicant) unissued(err error) error {
 
 // certify runs both phases for a station.
 func (s *Service) certify(ctx context.Context, st *Station, key ca.ProvenKey, reference string) (*ca.Issued, error) {
+	plan, err := s.store.Plan(ctx, keyOf(st))
+	if err != nil {
+		return nil, err
+	}
 	prepared, err := s.cfg.Authority.Prepare(ctx, ca.Order{
 		Profile: ca.ProfileStation, Key: key, Subject: ca.Subject{CommonName: st.Serial},
-		Station: keyOf(st), Requester: "station:" + keyOf(st), Reference: reference,
+		Station: keyOf(st), Requester: "station:" + keyOf(st), Reference: reference, Life: plan.CertificateLife,
 	})
 	if err != nil {
 		return nil, err

@@ -64,36 +64,26 @@ func (s *Service) Remove(ctx context.Context, actor, identity string) error {
 		return err
 	}
 	key := keyOf(&st)
-	if err := s.revokeAll(ctx, actor, &st); err != nil {
-		return err
+	if err := s.revokeAs(ctx, actor, &st, "cessationOfOperation"); err != nil {
+		return fmt.Errorf("%w; the station is kept", err)
 	}
 	err = s.store.RemoveStation(ctx, key, ledger.Event{Kind: "station.removed", Subject: key, Actor: actor,
 		Data: map[string]string{"serial": st.Serial}})
 	if err != nil {
 		return fmt.Errorf("couldn't remove station %q: %w", identity, err)
 	}
-	s.endIf(func(adm Admission) (string, bool) { return "station was removed", keyOf(&adm.Station) == key })
-	s.secrets.forget(key)
-	s.refusals.forget(key)
-	s.watcher.Forget(key)
-	s.mu.Lock()
-	delete(s.noted, key)
-	s.mu.Unlock()
-	// What was issued between the two is revoked too.
-	if err := s.revokeAll(ctx, actor, &st); err != nil {
-		return err
-	}
-	return s.learnSecrets(ctx)
+	return s.gone(ctx, actor, &st, "station was removed")
 }
 
-func (s *Service) revokeAll(ctx context.Context, actor string, st *Station) error {
+// revokeAs revokes all certificates of a station.
+func (s *Service) revokeAs(ctx context.Context, actor string, st *Station, reason string) error {
 	serials, err := s.certificatesOf(ctx, st)
 	if err != nil {
 		return err
 	}
 	for _, serial := range serials {
-		if _, err := s.cfg.Authority.Revoke(ctx, serial, "cessationOfOperation", actor); err != nil && !errors.Is(err, ca.ErrUnknownSerial) {
-			return fmt.Errorf("couldn't revoke certificate %s of %q, the station is kept: %w", serial, st.Identity, err)
+		if _, err := s.cfg.Authority.Revoke(ctx, serial, reason, actor); err != nil && !errors.Is(err, ca.ErrUnknownSerial) {
+			return fmt.Errorf("couldn't revoke certificate %s of %q: %w", serial, st.Identity, err)
 		}
 	}
 	return nil

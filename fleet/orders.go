@@ -199,14 +199,7 @@ func (s *Service) issue(ctx context.Context, order *Order) (*ca.Issued, error) {
 	if err != nil {
 		return nil, err
 	}
-	prepared, err := s.cfg.Authority.Prepare(ctx, ca.Order{
-		Profile: ca.ProfileStation, Key: csr.Key, Subject: ca.Subject{CommonName: st.Serial},
-		Station: order.Station, Requester: "station:" + order.Station, Reference: order.ID,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return s.cfg.Authority.Issue(ctx, prepared)
+	return s.certify(ctx, &st, csr.Key, order.ID)
 }
 
 // permanent errors don't go away by trying again.
@@ -359,30 +352,20 @@ func signedMessage(order *Order, issued *ca.Issued) (action string, payload any,
 	return ocpp.ActionCertificateSigned, signed, nil
 }
 
-// certificatesOf lists the serials of a station's own certificates.
+// certificatesOf lists the serials of a station's own certificates that are
+// good, whichever way they were asked for, and of the one it was seen with.
 func (s *Service) certificatesOf(ctx context.Context, st *Station) ([]string, error) {
-	orders, err := s.store.Orders(ctx, keyOf(st), 0)
+	records, err := s.cfg.Authority.IssuedTo(ctx, keyOf(st))
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read the orders of %q: %w", st.Identity, err)
+		return nil, err
 	}
-	seen := map[string]bool{}
 	var serials []string
-	add := func(serial string) {
-		if serial != "" && !seen[serial] {
-			seen[serial] = true
-			serials = append(serials, serial)
-		}
+	if st.LeafSerial != "" {
+		serials = append(serials, st.LeafSerial)
 	}
-	add(st.LeafSerial)
-	for _, o := range orders {
-		add(o.Serial)
-		// A crash may have come between certificate and order.
-		issued, err := s.cfg.Authority.LookupReference(ctx, o.ID)
-		if err != nil {
-			return nil, fmt.Errorf("couldn't look up the certificate of order %s: %w", o.ID, err)
-		}
-		if issued != nil {
-			add(issued.Serial)
+	for _, r := range records {
+		if !r.External && r.Serial != st.LeafSerial {
+			serials = append(serials, r.Serial)
 		}
 	}
 	return serials, nil

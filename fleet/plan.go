@@ -33,6 +33,7 @@ const (
 	StepCertificate StepName = "certificate" // A02, A03
 	StepRoots       StepName = "roots"       // M03, M04, M05
 	StepProfile     StepName = "profile"     // A05, B09, B10
+	StepTime        StepName = "time"        // ClockCtrlr.TimeSource
 )
 
 // Plan is what is recorded of bringing a station from what was seen of it to
@@ -62,6 +63,13 @@ type Plan struct {
 	Vouched []string `json:"vouched,omitempty"`
 	// AdoptedAt is when the station's password was taken over from its back end.
 	AdoptedAt time.Time `json:"adopted_at,omitzero"`
+	// Rollout is the one that last released the station to change.
+	Rollout string `json:"rollout,omitempty"`
+	// What its next certificates are to be: their type and longest validity.
+	CertificateType string        `json:"certificate_type,omitempty"`
+	CertificateLife time.Duration `json:"certificate_life,omitempty"`
+	TimeWanted      string        `json:"time_wanted,omitempty"`
+	TimeSource      string        `json:"time_source,omitempty"` // as the station reported it
 }
 
 // Try is how often a step was tried and what came of it.
@@ -115,6 +123,7 @@ func (s *Service) steps() []planStep {
 		{StepPassword, s.needsPassword, s.rotate},
 		{StepCertificate, s.needsCertificate, s.trigger},
 		{StepRoots, s.needsRoots, s.syncRoots},
+		{StepTime, s.needsTime, s.setTime},
 		{StepProfile, s.needsProfile, s.switchProfile},
 	}
 }

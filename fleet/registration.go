@@ -44,9 +44,11 @@ type EnrolmentStore interface {
 	// same key changes nothing and records nothing. Else ErrRegistrationUsed.
 	UseRegistration(ctx context.Context, station string, hash []byte, keyHash string, events ...ledger.Event) error
 	// StationBySerial and StationByFactory find a station by one of its serial
-	// numbers, and by the pinned factory certificate's hash. ErrUnknownStation.
+	// numbers, and by the hash of the pinned factory certificate or of its key.
+	// ErrUnknownStation.
 	StationBySerial(ctx context.Context, serial string) (Station, error)
 	StationByFactory(ctx context.Context, hash string) (Station, error)
+	StationByFactoryKey(ctx context.Context, hash string) (Station, error)
 }
 
 // Registrar lets stations enrol without an OCPP session: it is est.Registrar.

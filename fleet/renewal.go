@@ -120,6 +120,9 @@ func (s *Service) trigger(ctx context.Context, sit *situation) (string, bool, er
 	if err != nil && !answered(err) {
 		return "couldn't set the organisation for the certificate request", false, err
 	}
+	if sess.Version() != ocpp.V16 && sit.plan.CertificateType == CertificateCombined {
+		payload.RequestedMessage = ocpp.TriggerSignCombined
+	}
 	_, err = call(ctx, sess, action, payload, ocpp.StatusAccepted)
 	if lacks := errors.Is(pointless(err), errPointless); lacks && s.combined(sit) {
 		// A station with one certificate for both uses may know only this trigger.

@@ -219,20 +219,12 @@ func (s *Service) targets(ctx context.Context, sit *situation) ([]target, error)
 			list = append(list, target{use: use, root: root})
 		}
 	}
-	for _, w := range sit.plan.Wanted {
-		switch {
-		case w.Drop != "":
-		case w.Own:
-			for _, root := range s.cfg.Authority.Roots(ca.Kind(w.Use)) {
-				add(w.Use, root)
-			}
-		default:
-			root, err := x509.ParseCertificate(w.DER)
-			if err != nil {
-				return nil, fmt.Errorf("couldn't read a wanted root: %w", err)
-			}
-			add(w.Use, root)
-		}
+	wanted, err := s.wantedTargets(sit.plan.Wanted)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range wanted {
+		add(t.use, t.root)
 	}
 	if sit.adm.Profile == 1 && sit.st.WantedProfile > 1 {
 		roots, err := s.served(ctx)
@@ -251,6 +243,27 @@ func (s *Service) targets(ctx context.Context, sit *situation) ([]target, error)
 		if next != nil {
 			list = slices.DeleteFunc(list, func(t target) bool { return t.use == RootCSMS && t.root.Equal(next.New) })
 			list = append(list, target{use: RootCSMS, root: next.New, cross: next.Cross, old: next.Old})
+		}
+	}
+	return list, nil
+}
+
+// wantedTargets are the roots that are to be on a station by somebody's wish.
+func (s *Service) wantedTargets(wanted []WantedRoot) ([]target, error) {
+	var list []target
+	for _, w := range wanted {
+		switch {
+		case w.Drop != "":
+		case w.Own:
+			for _, root := range s.cfg.Authority.Roots(ca.Kind(w.Use)) {
+				list = append(list, target{use: w.Use, root: root})
+			}
+		default:
+			root, err := x509.ParseCertificate(w.DER)
+			if err != nil {
+				return nil, fmt.Errorf("couldn't read a wanted root: %w", err)
+			}
+			list = append(list, target{use: w.Use, root: root})
 		}
 	}
 	return list, nil

@@ -89,7 +89,7 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 	before := st
 	if events, err := change(&st); err != nil {
 		return err
-	} else if len(events) > 0 || before.SeenProfile != st.SeenProfile || before.Version != st.Version ||
+	} else if len(events) > 0 || before.SeenProfile != st.SeenProfile || before.Version != st.Version || before.SeenBackend != st.SeenBackend ||
 		before.RenewWanted != st.RenewWanted || before.PlanNote != st.PlanNote || !before.AllowExpired.Equal(st.AllowExpired) {
 		after, err := s.store.UpdateStation(ctx, key, change)
 		if err != nil {
@@ -133,6 +133,9 @@ func (s *Service) applySeen(st *Station, sess Session, serial string, now time.T
 	event := func(kind string, data map[string]string) {
 		events = append(events, ledger.Event{Kind: kind, Subject: key, Actor: "station:" + key, Data: data})
 	}
+	if !st.LostAt.IsZero() {
+		return nil, staleError(st.lost())
+	}
 	if adm.Profile < st.FloorProfile {
 		return nil, staleError("security profile was raised while the station connected")
 	}
@@ -162,7 +165,7 @@ func (s *Service) applySeen(st *Station, sess Session, serial string, now time.T
 		event("certificate.seen", data)
 		st.LeafSerial = serial
 	}
-	st.SeenProfile, st.SeenAt, st.Version = adm.Profile, now, sess.Version().String()
+	st.SeenProfile, st.SeenAt, st.Version, st.SeenBackend = adm.Profile, now, sess.Version().String(), sess.Backend()
 	expired := adm.Leaf != nil && now.After(adm.Leaf.NotAfter)
 	switch {
 	case adm.Factory || expired: // A00.FR.406, .429

@@ -21,6 +21,13 @@ type Station struct {
 	Aliases  []string // further CNs accepted as this station, such as a replaced board's
 	Vendor   string
 	Model    string
+	Group    string // label whose group's wants hold for it, or ""
+	Site     string // where it stands, for limits per site, or ""
+
+	// Backend is the name of the back end it is to have whatever else matches it;
+	// SeenBackend is the one of its newest session.
+	Backend     string
+	SeenBackend string
 
 	WantedProfile int // security profile the operator asked for, 1 to 3
 	FloorProfile  int // lowest profile still accepted; rises only (A05.FR.09)
@@ -29,12 +36,18 @@ type Station struct {
 	Password    *Credential      // nil: no password set
 	Pending     *PendingPassword // sent to the station, not yet seen in use; nil: none
 	FactoryHash string           // lower-case hex SHA-256 of the pinned factory certificate, or ""
+	FactoryKey  string           // lower-case hex SHA-256 of the factory certificate's public key, or ""
 	LeafSerial  string           // serial of the newest own certificate seen in a handshake, or ""
 
 	Warn         []Check   // checks that only warn for this station
 	AllowExpired time.Time // until then an expired certificate is let in to renew (A00.FR.429)
 	RenewWanted  bool      // the operator or a policy asked for a new certificate
 	RotateWanted bool      // the operator asked for a new password (A01)
+
+	// LostAt is when the station was reported lost or stolen: nobody is let in as
+	// it until it is found. Zero: it wasn't.
+	LostAt     time.Time
+	LostReason string
 
 	Version     string // OCPP version of the newest session
 	CreatedAt   time.Time

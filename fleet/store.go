@@ -20,6 +20,7 @@ var (
 type Store interface {
 	EventStore
 	LogStore
+	RetirementStore
 
 	// AddStations adds all or none; ErrStationExists names the first clash of
 	// identity key or serial.

@@ -129,8 +129,14 @@ func compileBackend(b Backend) (*backend, error) {
 	return &backend{Backend: b, base: strings.TrimRight(b.URL, "/"), tls: backendTLS(b, u.Hostname())}, nil
 }
 
-// choose returns the first back end that fits, nil without one.
+// choose returns the back end the station's record names, else the first that
+// fits, nil without one. A name nobody has any more counts for nothing.
 func (s *settings) choose(a fleet.Admission, id ocpp.Identity) *backend {
+	for _, b := range s.backends {
+		if a.Station.Backend != "" && b.Name == a.Station.Backend {
+			return b
+		}
+	}
 	for _, b := range s.backends {
 		if b.Match.fits(a, id) {
 			return b

@@ -24,6 +24,38 @@ func (s *Store) Plan(ctx context.Context, station string) (fleet.Plan, error) {
 	return plan, nil
 }
 
+// Plans returns what is recorded of all stations' plans, by station.
+func (s *Store) Plans(ctx context.Context) (map[string]fleet.Plan, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	type row struct {
+		station string
+		plan    fleet.Plan
+	}
+	rows, err := db.QueryContext(ctx, "SELECT station, plan FROM plans")
+	list, err := collect(rows, err, func(from scanner) (row, error) {
+		var r row
+		var text []byte
+		if err := from.Scan(&r.station, &text); err != nil {
+			return r, err
+		}
+		if err := json.Unmarshal(text, &r.plan); err != nil {
+			return r, fmt.Errorf("unreadable plan of station %q: %w", r.station, err)
+		}
+		return r, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the plans: %w", explain(s.path, err))
+	}
+	plans := make(map[string]fleet.Plan, len(list))
+	for _, r := range list {
+		plans[r.station] = r.plan
+	}
+	return plans, nil
+}
+
 // UpdatePlan reads, changes and writes a plan in one transaction, under the
 // conditions of UpdateStation.
 func (s *Store) UpdatePlan(ctx context.Context, station string, change func(*fleet.Plan) ([]ledger.Event, error)) (fleet.Plan, error) {

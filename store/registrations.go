@@ -84,6 +84,12 @@ func (s *Store) StationByFactory(ctx context.Context, hash string) (fleet.Statio
 	return s.stationWhere(ctx, "factory_hash = ? AND factory_hash <> '' ORDER BY station LIMIT 1", hash)
 }
 
+// StationByFactoryKey returns the station whose maker's certificate must have
+// this public key, by the SHA-256 of its SubjectPublicKeyInfo.
+func (s *Store) StationByFactoryKey(ctx context.Context, hash string) (fleet.Station, error) {
+	return s.stationWhere(ctx, "factory_key = ? AND factory_key <> '' ORDER BY station LIMIT 1", hash)
+}
+
 func (s *Store) stationWhere(ctx context.Context, clause, value string) (fleet.Station, error) {
 	db, err := s.reader()
 	if err != nil {

@@ -40,6 +40,8 @@ type app struct {
 	seal      *sealer
 	notary    *notary
 	backends  atomic.Pointer[[]config.Backend] // in force: a server may read them anew
+	// controller brings groups of stations to what is wanted of them.
+	controller *fleet.Controller
 }
 
 // openApp opens a data directory whose lock the caller holds. m may be nil.
@@ -129,6 +131,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	}
 	a.authority, a.fleet = authority, service
 	a.registrar = fleet.NewRegistrar(service, a.store)
+	a.controller = fleet.NewController(service, a.store)
 	return nil
 }
 
@@ -149,7 +152,7 @@ func (a *app) operations() *admin.Registry {
 
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
-		Fleet: a.fleet, Registrar: a.registrar, Authority: a.authority, Store: a.store, Alerts: a.alerts, Ledger: a.store, Notary: a.notary,
+		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Ledger: a.store, Notary: a.notary,
 		Seal: a.seal.Seal, Clock: time.Now, Log: a.log,
 	}
 }

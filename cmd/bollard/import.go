@@ -19,30 +19,37 @@ import (
 
 // Limits of an import file.
 const (
-	maxImport       = 32 << 20 // bytes: some 300,000 stations
+	maxImport       = 32 << 20 // bytes
+	maxStations     = 100_000  // their request fits the socket's
 	maxImportErrors = 20
 )
 
 func (c *cli) stationImport() *cobra.Command {
-	passwordsOut := ""
+	passwordsOut, oneTime, reuse := "", false, false
 	cmd := &cobra.Command{
 		Use:   "import FILE.csv",
 		Short: "Enrol many stations, all or none",
 		Long: `Enrol many stations, all or none. The first line names the columns, in any
 order: identity, serial, profile, vendor, model and, where wanted, password
-(hex:… for raw bytes), cert_sha256, alias. An empty password is generated for
-profiles 1 and 2 and told once: in --passwords-out FILE, else on standard
-output.`,
+(hex:… for raw bytes), cert_sha256, key_sha256 (of a maker's
+certificate and its public key), alias, group, site. An empty password is
+generated for profiles 1 and 2 and told once: in --passwords-out FILE, else on
+standard output.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			stations, err := readImport(args[0])
 			if err != nil {
 				return err
 			}
+			for i := range stations {
+				stations[i].OneTime, stations[i].Reuse = oneTime, reuse
+			}
 			return c.importStations(ctx, stations, passwordsOut)
 		}),
 	}
 	cmd.Flags().StringVar(&passwordsOut, "passwords-out", "", "new file for the generated passwords (CSV, 0600)")
+	cmd.Flags().BoolVar(&oneTime, "one-time", false, "have each station replace its password at first contact by one nobody is told (A01)")
+	cmd.Flags().BoolVar(&reuse, "reuse", false, "identities may be ones that were decommissioned")
 	return cmd
 }
 
@@ -114,7 +121,7 @@ func readImport(path string) ([]admin.Enrolment, error) {
 func importColumns() map[string]bool {
 	return map[string]bool{
 		"identity": true, "serial": true, "profile": true, "vendor": true, "model": true,
-		"password": false, "cert_sha256": false, "alias": false,
+		"password": false, "cert_sha256": false, "alias": false, "key_sha256": false, "group": false, "site": false,
 	}
 }
 
@@ -140,7 +147,7 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 	}
 	var stations []admin.Enrolment
 	var faults importFaults
-	seen := map[string]int{}
+	seen, serials := map[string]int{}, map[string]int{}
 	for {
 		cells, err := rows.Read()
 		if errors.Is(err, io.EOF) {
@@ -163,11 +170,23 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 		if first, twice := seen[strings.ToLower(s.Identity)]; twice && fault == "" {
 			fault = fmt.Sprintf("identity %q is in line %d already", s.Identity, first)
 		}
+		for _, serial := range []string{s.Serial, s.Alias} {
+			if first, twice := serials[serial]; twice && serial != "" && fault == "" {
+				fault = fmt.Sprintf("serial number %q is in line %d already", serial, first)
+			}
+		}
+		if fault == "" && len(stations) == maxStations {
+			faults.add(line, fmt.Sprintf("more than %d stations: split the file", maxStations))
+			break
+		}
 		if fault != "" {
 			faults.add(line, fault)
 			continue
 		}
-		seen[strings.ToLower(s.Identity)] = line
+		seen[strings.ToLower(s.Identity)], serials[s.Serial] = line, line
+		if s.Alias != "" {
+			serials[s.Alias] = line
+		}
 		s.Line = line
 		stations = append(stations, s)
 	}
@@ -182,7 +201,7 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 
 func checkColumns(name string, head []string) error {
 	columns := importColumns()
-	const hint = "columns are identity,serial,profile,vendor,model[,password][,cert_sha256][,alias]"
+	const hint = "columns are identity,serial,profile,vendor,model[,password][,cert_sha256][,key_sha256][,alias][,group][,site]"
 	for i, column := range head {
 		if _, known := columns[column]; !known {
 			return admin.Usagef(hint, "%s:1: unknown column %q", name, column)
@@ -221,6 +240,12 @@ func parseRow(head, cells []string) (admin.Enrolment, string) {
 			s.Model = cell
 		case "alias":
 			s.Alias = cell
+		case "key_sha256":
+			s.FactoryKey = strings.ToLower(cell)
+		case "group":
+			s.Group = cell
+		case "site":
+			s.Site = cell
 		case "cert_sha256":
 			s.FactoryHash = strings.ToLower(cell)
 		case "profile":

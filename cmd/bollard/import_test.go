@@ -71,6 +71,52 @@ func TestParseImportOfManyStations(t *testing.T) {
 	}
 }
 
+// endlessFile makes an endless import file and counts what was read of it.
+type endlessFile struct {
+	n, read int
+	rest    []byte
+}
+
+func (l *endlessFile) Read(p []byte) (int, error) {
+	for len(l.rest) == 0 {
+		l.rest = fmt.Appendf(nil, "CS-%d,SN-%d,2,V,M\n", l.n, l.n)
+		if l.n == 0 {
+			l.rest = []byte("identity,serial,profile,vendor,model\n")
+		}
+		l.n++
+	}
+	n := copy(p, l.rest)
+	l.rest = l.rest[n:]
+	l.read += n
+	return n, nil
+}
+
+// A file of a million lines is refused where it gets too long, and not read on.
+func TestParseImportEnds(t *testing.T) {
+	t.Parallel()
+	endless := &endlessFile{}
+	_, err := parseImport("in.csv", endless)
+	if err == nil || !strings.Contains(err.Error(), "line 100002: more than 100000 stations: split the file") {
+		t.Errorf("%v", err)
+	}
+	if endless.n > 101_000 {
+		t.Errorf("%d lines were read", endless.n)
+	}
+}
+
+func TestParseImportNamesDuplicates(t *testing.T) {
+	t.Parallel()
+	_, err := parseImport("in.csv", strings.NewReader("identity,serial,profile,vendor,model,alias\nA,1,2,V,M,9\nB,1,2,V,M,\na,2,2,V,M,\nC,3,2,V,M,1\nD,9,2,V,M,\n"))
+	for _, want := range []string{
+		`line 3: serial number "1" is in line 2 already`, `line 4: identity "a" is in line 2 already`,
+		`line 5: serial number "1" is in line 2 already`, `line 6: serial number "9" is in line 2 already`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in: %v", want, err)
+		}
+	}
+}
+
 func FuzzParseImport(f *testing.F) {
 	for _, seed := range []string{
 		"identity,serial,profile,vendor,model\nCS-1,SN-1,2,V,M\n",

@@ -71,6 +71,7 @@ func (c *cli) root() *cobra.Command {
 		c.serveCommand(),
 		c.demoCommand(),
 		c.stationCommand(),
+		c.fleetCommand(),
 		c.caCommand(),
 		c.certCommand(),
 		c.backendCommand(),

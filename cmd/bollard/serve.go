@@ -111,6 +111,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	})
 	g.Go(func() error { return s.fleet.Run(late) })
 	g.Go(func() error { return s.alerts.Run(late) })
+	g.Go(func() error { return s.controller.Run(ctx) })
 	g.Go(func() error { return admin.ServeSocket(late, s.doors.socket, s.registry, drain, s.log) })
 	if s.doors.admin != nil {
 		g.Go(func() error { return admin.ServeHTTP(late, s.doors.admin, s.monitor(ctx), drain, s.log) })

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,7 +19,8 @@ import (
 func (c *cli) stationCommand() *cobra.Command {
 	return c.group("station", "Enrol, look at and change charging stations",
 		c.stationAdd(), c.stationImport(), c.stationExport(), c.stationList(), c.stationShow(), c.stationRemove(),
-		c.stationPassword(), c.stationRoots(), c.stationProfile(), c.stationRenew(), c.stationCheck(), c.stationEvents(), c.stationLog(), c.stationEnrolSecret())
+		c.stationPassword(), c.stationRoots(), c.stationProfile(), c.stationRenew(), c.stationCheck(), c.stationEvents(), c.stationLog(), c.stationEnrolSecret(), c.stationGroup(),
+		c.stationLost(), c.stationReplace(), c.stationDecommission())
 }
 
 func (c *cli) stationAdd() *cobra.Command {
@@ -59,7 +61,12 @@ func (c *cli) stationAdd() *cobra.Command {
 	f.StringVar(&in.Vendor, "vendor", "", "vendor")
 	f.StringVar(&in.Model, "model", "", "model")
 	f.StringVar(&in.Alias, "alias", "", "further serial number accepted as this station's CN")
+	f.StringVar(&in.Group, "group", "", "group whose wants hold for it (bollard fleet)")
+	f.StringVar(&in.Site, "site", "", "where it stands, for limits per site")
 	f.StringVar(&in.FactoryHash, "cert-sha256", "", "SHA-256 of the maker's certificate the station comes with")
+	f.StringVar(&in.FactoryKey, "key-sha256", "", "SHA-256 of that certificate's public key, where it may be renewed by its maker")
+	f.BoolVar(&in.OneTime, "one-time", false, "have the station replace the password at first contact by one nobody is told (A01)")
+	f.BoolVar(&in.Reuse, "reuse", false, "the identity may be one that was decommissioned")
 	f.BoolVar(&stdin, "password-stdin", false, "read the password from standard input (hex:… for raw bytes) instead of generating one")
 	f.BoolVar(&in.NoPassword, "no-password", false, "set none: the back end tells it by adoption (backends[].adopt in bollard.yaml)")
 	return cmd
@@ -149,9 +156,18 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	line("aliases", strings.Join(s.Aliases, ", "))
 	line("vendor", s.Vendor)
 	line("model", s.Model)
+	line("group", s.Group)
+	line("site", s.Site)
+	if s.Backend != "" {
+		line("back end", s.Backend+" wanted, "+cmp.Or(s.SeenBackend, "none")+" seen")
+	}
 	line("profile", fmt.Sprintf("wanted %d, seen %d, never below %d", s.WantedProfile, s.SeenProfile, s.FloorProfile))
 	line("password", map[bool]string{true: "set", false: "none"}[s.PasswordSet])
 	line("factory cert", s.FactoryHash)
+	line("factory key", s.FactoryKey)
+	if s.LostAt != nil {
+		line("lost", when(s.LostAt)+": "+s.LostReason)
+	}
 	for _, check := range s.Warn {
 		line("only warns", string(check))
 	}

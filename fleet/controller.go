@@ -1,0 +1,297 @@
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"bollard/internal/failpoint"
+	"bollard/internal/rollout"
+	"bollard/ledger"
+)
+
+// Errors of the controller that callers branch on.
+var (
+	ErrUnknownGroup   = errors.New("no such group")
+	ErrUnknownRollout = errors.New("no such rollout")
+	ErrRolloutState   = errors.New("the rollout is in another state")
+	ErrNothingToDo    = errors.New("nothing is to be changed")
+)
+
+// RolloutStore keeps rollouts. Its methods are bound as Store's are.
+type RolloutStore interface {
+	// Rollouts returns those of one kind, newest first.
+	Rollouts(ctx context.Context, kind string) ([]rollout.Record, error)
+	// RolloutMembers returns the members, by ID.
+	RolloutMembers(ctx context.Context, id string) ([]rollout.Member, error)
+	// PutRollout stores a rollout, new or known, and those of its members that
+	// changed, all in one transaction.
+	PutRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, events ...ledger.Event) error
+}
+
+// ControllerStore is what the Controller keeps.
+type ControllerStore interface {
+	RolloutStore
+	Groups(ctx context.Context) ([]Group, error) // by name
+	PutGroup(ctx context.Context, g Group, events ...ledger.Event) error
+	// RemoveGroup: ErrUnknownGroup if there is none.
+	RemoveGroup(ctx context.Context, name string, events ...ledger.Event) error
+	// Plans returns what is recorded of all stations' plans, by station key.
+	Plans(ctx context.Context) (map[string]Plan, error)
+}
+
+// kindFleet marks the Controller's rollouts.
+const kindFleet = "fleet"
+
+// lookEvery is how often rollouts are looked at while a server runs.
+const lookEvery = 5 * time.Second
+
+// detail is what a rollout of the fleet is about.
+type detail struct {
+	Group  string   `json:"group,omitempty"`
+	Groups []Group  `json:"groups"` // as they were when it was decided
+	Only   []Change `json:"only,omitempty"`
+	Renew  bool     `json:"renew,omitempty"`
+	By     string   `json:"by"`
+}
+
+// Controller brings groups of stations to what is wanted of them, by rollouts.
+// It keeps no state of its own that isn't stored: a kill loses nothing.
+type Controller struct {
+	service *Service
+	store   ControllerStore
+
+	mu     sync.Mutex
+	active map[string]*activeRollout // nil: to be read
+}
+
+type activeRollout struct {
+	record rollout.Record
+	detail detail
+	run    *rollout.Run
+}
+
+// NewController returns the controller of a service's stations.
+func NewController(s *Service, store ControllerStore) *Controller {
+	return &Controller{service: s, store: store}
+}
+
+// Run looks at the rollouts until ctx ends.
+func (c *Controller) Run(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		if err := c.Look(ctx); err != nil && ctx.Err() == nil {
+			c.service.log.Error("couldn't go on with a rollout; it is tried again", slog.Any("err", err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Look takes every rollout one step further: what began is judged, what is due
+// begins.
+func (c *Controller) Look(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.load(ctx); err != nil {
+		return err
+	}
+	present := c.present()
+	for _, r := range c.active {
+		if err := c.step(ctx, r, present); err != nil {
+			c.active = nil // what memory says may differ from the disk
+			return fmt.Errorf("rollout %s: %w", r.record.ID, err)
+		}
+	}
+	return nil
+}
+
+// present tells which stations can be asked for something now.
+func (c *Controller) present() func(id string) bool {
+	ready := map[string]bool{}
+	for _, l := range c.service.allLive() {
+		if l.isReady() {
+			ready[l.key] = true
+		}
+	}
+	return func(id string) bool { return ready[id] }
+}
+
+// step is one look at one rollout. A station's wants are withdrawn before its
+// failure is on disk, and released after its beginning is: a kill anywhere
+// repeats a step and skips none.
+func (c *Controller) step(ctx context.Context, r *activeRollout, present func(string) bool) error {
+	now := c.service.clock()
+	var failed []rollout.Member
+	// 1. What became of those at work.
+	for _, m := range r.run.AtWork() {
+		state, note, err := c.judge(ctx, r, m.ID)
+		if err != nil {
+			return err
+		}
+		r.run.Settle(m.ID, state, note, now)
+		if state == rollout.Failed {
+			m.Note = note
+			failed = append(failed, m)
+		}
+	}
+	// 2. Time, limits, waves.
+	failed = append(failed, r.run.Look(now, present)...)
+	for _, m := range failed {
+		if err := c.withdraw(ctx, r, m); err != nil {
+			return err
+		}
+	}
+	failpoint.Hit("fleet.rollout-withdrawn")
+	// 3. Those whose turn it is.
+	begun := r.run.Begin(now, present)
+	if err := c.keep(ctx, r, "bollard", failed); err != nil {
+		return err
+	}
+	failpoint.Hit("fleet.rollout-begun")
+	for _, m := range begun {
+		if err := c.release(ctx, r, m.ID); err != nil {
+			return err
+		}
+		failpoint.Hit("fleet.rollout-released")
+	}
+	if r.run.Header().Phase.Over() && len(r.run.AtWork()) == 0 {
+		delete(c.active, r.record.ID)
+	}
+	return nil
+}
+
+// aimOf is what a rollout wants of a station, by the groups as they were when
+// it was decided.
+func (r *activeRollout) aimOf(st *Station) aim {
+	a := aim{only: r.detail.Only}
+	if g := groupOf(r.detail.Groups, st); g != nil {
+		a.wants = g.Wants
+	}
+	if r.detail.Renew {
+		a.since = r.record.At
+	}
+	return a
+}
+
+func (c *Controller) judge(ctx context.Context, r *activeRollout, key string) (rollout.State, string, error) {
+	st, plan, err := c.service.recordOf(ctx, key)
+	if errors.Is(err, ErrUnknownStation) {
+		return rollout.Failed, "station was removed", nil
+	}
+	if err != nil {
+		return "", "", err
+	}
+	a := r.aimOf(&st)
+	if plan.Rollout != r.record.ID { // a kill came between its beginning and its release
+		return rollout.Begun, "", c.service.release(ctx, r.record.ID, key, &a)
+	}
+	return c.service.reached(ctx, &st, &plan, &a)
+}
+
+func (c *Controller) release(ctx context.Context, r *activeRollout, key string) error {
+	st, err := c.service.store.Station(ctx, key)
+	if err == nil {
+		a := r.aimOf(&st)
+		err = c.service.release(ctx, r.record.ID, key, &a)
+	}
+	if errors.Is(err, ErrUnknownStation) {
+		return nil // judged next time
+	}
+	return err
+}
+
+func (c *Controller) withdraw(ctx context.Context, r *activeRollout, m rollout.Member) error {
+	st, err := c.service.store.Station(ctx, m.ID)
+	if err == nil {
+		a := r.aimOf(&st)
+		err = c.service.withdraw(ctx, r.record.ID, m.ID, m.Note, &a)
+	}
+	if errors.Is(err, ErrUnknownStation) {
+		return nil
+	}
+	return err
+}
+
+// keep stores what changed of a rollout, with what of it is evidence.
+func (c *Controller) keep(ctx context.Context, r *activeRollout, actor string, failed []rollout.Member, events ...ledger.Event) error {
+	before := r.record.Header
+	header, members, changed := r.run.Changes()
+	if !changed {
+		return nil
+	}
+	for _, m := range failed {
+		events = append(events, ledger.Event{Kind: "fleet.failed", Subject: m.ID, Actor: actor,
+			Data: map[string]string{"rollout": r.record.ID, "reason": fact(m.Note)}})
+	}
+	if header.Phase != before.Phase || header.Wave != before.Wave {
+		data := map[string]string{"phase": string(header.Phase), "wave": strconv.Itoa(header.Wave + 1)}
+		if header.Why != "" {
+			data["reason"] = fact(header.Why)
+		}
+		events = append(events, ledger.Event{Kind: "fleet.rollout", Subject: r.record.ID, Actor: actor, Data: data})
+	}
+	if header.Phase == rollout.Halted && before.Phase != rollout.Halted {
+		c.service.log.Warn("rollout halted", slog.String("rollout", r.record.ID), slog.String("reason", header.Why))
+	}
+	r.record.Header = header
+	return c.store.PutRollout(ctx, r.record, members, events...)
+}
+
+// load reads the rollouts that aren't over, and those with stations still at work.
+func (c *Controller) load(ctx context.Context) error {
+	if c.active != nil {
+		return nil
+	}
+	records, err := c.store.Rollouts(ctx, kindFleet)
+	if err != nil {
+		return err
+	}
+	active := map[string]*activeRollout{}
+	for _, record := range records {
+		// What ended long ago has nobody at work any more.
+		if record.Header.Phase.Over() && c.service.clock().Sub(record.Header.WaveAt) > 2*record.Header.Rules.Patience+record.Header.Rules.Spread {
+			continue
+		}
+		r, err := c.read(ctx, record)
+		if err != nil {
+			return err
+		}
+		if !record.Header.Phase.Over() || len(r.run.AtWork()) > 0 {
+			active[record.ID] = r
+		}
+	}
+	c.active = active
+	return nil
+}
+
+func (c *Controller) read(ctx context.Context, record rollout.Record) (*activeRollout, error) {
+	r := &activeRollout{record: record}
+	if err := json.Unmarshal(record.Detail, &r.detail); err != nil {
+		return nil, fmt.Errorf("rollout %s is unreadable; restore the database from the backup: %w", record.ID, err)
+	}
+	members, err := c.store.RolloutMembers(ctx, record.ID)
+	if err != nil {
+		return nil, err
+	}
+	r.run = rollout.Load(record.Header, members)
+	return r, nil
+}
+
+// newRolloutID is short enough to be typed.
+func newRolloutID() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,152 @@
+package fleet
+
+import (
+	"cmp"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"bollard/ca"
+)
+
+// DefaultGroup is whose wants hold for stations of no other group.
+const DefaultGroup = "default"
+
+// Group is a set of stations of which the same is wanted: those with its name
+// as their label, and those without a label that it matches.
+type Group struct {
+	Name      string     `json:"name"`
+	Match     GroupMatch `json:"match,omitzero"`
+	Wants     Wants      `json:"wants"`
+	ChangedAt time.Time  `json:"changed_at"`
+}
+
+// GroupMatch selects stations without a label. Patterns have * and ? and are
+// compared without case; the zero value matches none.
+type GroupMatch struct {
+	Vendor  string `json:"vendor,omitempty"`
+	Model   string `json:"model,omitempty"`
+	Backend string `json:"backend,omitempty"` // the one of the newest session
+}
+
+// Certificate types that can be wanted.
+const (
+	CertificateStation  = "station"  // for the CSMS connection alone
+	CertificateCombined = "combined" // one for both uses (A00.FR.428 [2.x])
+)
+
+// Wants is what is wanted of each station of a group; what is zero stays as it is.
+type Wants struct {
+	Profile         int           `json:"profile,omitempty"`
+	PasswordAge     time.Duration `json:"password_age,omitempty"` // older ones are changed
+	CertificateType string        `json:"certificate_type,omitempty"`
+	CertificateLife time.Duration `json:"certificate_life,omitempty"` // longest validity
+	Roots           []WantedRoot  `json:"roots,omitempty"`
+	Backend         string        `json:"backend,omitempty"`     // by its name in the configuration
+	TimeSource      string        `json:"time_source,omitempty"` // ClockCtrlr.TimeSource (2.x)
+}
+
+const (
+	minCertificateLife = 7 * 24 * time.Hour
+	minPasswordAge     = 24 * time.Hour
+	maxGroupName       = 64
+)
+
+// validate names what makes no sense.
+func (g *Group) validate() error {
+	w := &g.Wants
+	switch {
+	case g.Name == "" || !printable(g.Name, maxGroupName):
+		return fmt.Errorf("group %q: give a name of 1 to %d printable characters", capped(g.Name), maxGroupName)
+	case g.Name == DefaultGroup && g.Match != GroupMatch{}:
+		return fmt.Errorf("group %q takes whoever is left and has no match", DefaultGroup)
+	case w.Profile < 0 || w.Profile > 3:
+		return fmt.Errorf("profile %d: give 1, 2 or 3", w.Profile)
+	case w.PasswordAge != 0 && w.PasswordAge < minPasswordAge:
+		return fmt.Errorf("password age %s: give at least %s", w.PasswordAge, minPasswordAge)
+	case w.CertificateLife != 0 && w.CertificateLife < minCertificateLife:
+		return fmt.Errorf("certificate life %s: give at least %s", w.CertificateLife, minCertificateLife)
+	case w.CertificateType != "" && w.CertificateType != CertificateStation && w.CertificateType != CertificateCombined:
+		return fmt.Errorf("certificate type %q: give %s or %s", capped(w.CertificateType), CertificateStation, CertificateCombined)
+	case !printable(w.Backend, maxText):
+		return errors.New("back end: give its name in the configuration")
+	}
+	for _, pattern := range []string{g.Match.Vendor, g.Match.Model, g.Match.Backend} {
+		if _, err := path.Match(pattern, ""); err != nil || !printable(pattern, maxText) {
+			return fmt.Errorf("pattern %q: give text with * and ?", capped(pattern))
+		}
+	}
+	for _, source := range splitList(w.TimeSource) {
+		if !slices.Contains(timeSources(), source) {
+			return fmt.Errorf("time source %q: give of %s, the preferred one first", capped(source), strings.Join(timeSources(), ", "))
+		}
+	}
+	return nil
+}
+
+// timeSources are the values of ClockCtrlr.TimeSource (OCPP 2.0.1 part 2
+// appendix 3).
+func timeSources() []string {
+	return []string{"Heartbeat", "NTP", "GPS", "RealTimeClock", "MobileNetwork", "RadioTimeTransmitter"}
+}
+
+func (m GroupMatch) fits(st *Station) bool {
+	if m == (GroupMatch{}) {
+		return false
+	}
+	fits := func(pattern, text string) bool {
+		ok, err := path.Match(strings.ToLower(pattern), strings.ToLower(text))
+		return pattern == "" || err == nil && ok
+	}
+	return fits(m.Vendor, st.Vendor) && fits(m.Model, st.Model) && fits(m.Backend, st.SeenBackend)
+}
+
+// groupOf is the group whose wants hold for a station: its label's, else the
+// first by name that matches, else the default one; nil if there is none.
+func groupOf(groups []Group, st *Station) *Group {
+	byName := func(name string) *Group {
+		if i := slices.IndexFunc(groups, func(g Group) bool { return g.Name == name }); i >= 0 {
+			return &groups[i]
+		}
+		return nil
+	}
+	if st.Group != "" {
+		return byName(st.Group)
+	}
+	var found *Group
+	for i := range groups {
+		if groups[i].Match.fits(st) && (found == nil || groups[i].Name < found.Name) {
+			found = &groups[i]
+		}
+	}
+	return cmp.Or(found, byName(DefaultGroup))
+}
+
+// checkRoots judges roots that are wanted of a group.
+func (s *Service) checkRoots(roots []WantedRoot) error {
+	for _, w := range roots {
+		switch {
+		case !slices.Contains(RootUses(), w.Use):
+			return fmt.Errorf("no use %q of a root: there are %s", capped(w.Use), strings.Join(RootUses(), ", "))
+		case w.Drop != "":
+			return errors.New("a root is dropped station by station: `bollard station roots`")
+		case w.Own:
+			if len(s.cfg.Authority.Roots(ca.Kind(w.Use))) == 0 {
+				return fmt.Errorf("there is no own hierarchy of kind %q: give a file", w.Use)
+			}
+		default:
+			root, err := x509.ParseCertificate(w.DER)
+			if err != nil {
+				return fmt.Errorf("couldn't read a root: %w", err)
+			}
+			if err := ca.CheckRoot(root, s.clock()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

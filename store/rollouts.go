@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"bollard/fleet"
+	"bollard/internal/rollout"
+	"bollard/ledger"
+)
+
+var _ fleet.ControllerStore = (*Store)(nil)
+
+// Rollouts returns those of one kind, newest first.
+func (s *Store) Rollouts(ctx context.Context, kind string) ([]rollout.Record, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT id, kind, at, detail, header FROM rollouts WHERE kind = ? ORDER BY position DESC", kind)
+	list, err := collect(rows, err, func(row scanner) (rollout.Record, error) {
+		var (
+			r      rollout.Record
+			header []byte
+			detail []byte
+		)
+		if err := row.Scan(&r.ID, &r.Kind, instant{&r.At}, &detail, &header); err != nil {
+			return r, err
+		}
+		r.Detail = detail
+		if err := json.Unmarshal(header, &r.Header); err != nil {
+			return r, fmt.Errorf("rollout %s is unreadable: %w", r.ID, err)
+		}
+		return r, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the rollouts: %w", explain(s.path, err))
+	}
+	return list, nil
+}
+
+// RolloutMembers returns the members of a rollout, by ID.
+func (s *Store) RolloutMembers(ctx context.Context, id string) ([]rollout.Member, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT member, site, wave, slot, state, began, at, note FROM rollout_members WHERE rollout = ? ORDER BY member", id)
+	list, err := collect(rows, err, func(row scanner) (rollout.Member, error) {
+		var m rollout.Member
+		err := row.Scan(&m.ID, &m.Site, &m.Wave, &m.Slot, &m.State, instant{&m.Began}, instant{&m.At}, &m.Note)
+		return m, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the members of rollout %s: %w", id, explain(s.path, err))
+	}
+	return list, nil
+}
+
+// PutRollout stores a rollout, new or known, and those of its members that
+// changed, in one transaction.
+func (s *Store) PutRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, events ...ledger.Event) error {
+	header, err := json.Marshal(r.Header)
+	if err != nil {
+		return fmt.Errorf("couldn't encode rollout %s: %w", r.ID, err)
+	}
+	return s.write(ctx, func(t *tx) error {
+		_, err := t.exec(`INSERT INTO rollouts (id, position, kind, at, detail, header)
+			VALUES (?, (SELECT COALESCE(MAX(position), 0) + 1 FROM rollouts), ?, ?, ?, ?)
+			ON CONFLICT (id) DO UPDATE SET header = excluded.header`, r.ID, r.Kind, millis(r.At), string(r.Detail), string(header))
+		if err != nil {
+			return fmt.Errorf("couldn't store rollout %s: %w", r.ID, err)
+		}
+		for _, m := range changed {
+			_, err := t.exec(`INSERT INTO rollout_members (rollout, member, site, wave, slot, state, began, at, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+				ON CONFLICT (rollout, member) DO UPDATE SET state = excluded.state, began = excluded.began, at = excluded.at, note = excluded.note`,
+				r.ID, m.ID, m.Site, m.Wave, m.Slot, string(m.State), millis(m.Began), millis(m.At), m.Note)
+			if err != nil {
+				return fmt.Errorf("couldn't store member %q of rollout %s: %w", m.ID, r.ID, err)
+			}
+		}
+		return t.record(events...)
+	})
+}
