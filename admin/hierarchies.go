@@ -8,13 +8,16 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/fleet"
 )
 
 // Rollover asks for a step of a root change.
 type Rollover struct {
 	Kind string `json:"kind"`
-	Step string `json:"step"` // show, start, switch, finish
-	// Force finishes though stations are left that don't have the new root.
+	Step string `json:"step"` // show, start, switch, back, finish
+	// Share of the stations that must be ready for a switch of the csms root.
+	Share float64 `json:"share,omitempty"`
+	// Force takes the step though stations are left that it could lock out.
 	Force bool `json:"force,omitempty"`
 }
 
@@ -30,10 +33,15 @@ type RolloverState struct {
 	// identities of those that haven't.
 	Moved   int      `json:"moved,omitempty"`
 	Waiting []string `json:"waiting,omitempty"`
+	// Stations that check a server certificate, those of them that reported the
+	// new root and connected under it, and the others with the reason.
+	Stations int             `json:"stations,omitempty"`
+	Ready    int             `json:"ready,omitempty"`
+	Unready  []fleet.Unready `json:"unready,omitempty"`
 }
 
 // RolloverSteps are what Rollover.Step may be.
-func RolloverSteps() []string { return []string{"start", "switch", "finish", "show"} }
+func RolloverSteps() []string { return []string{"start", "switch", "back", "finish", "show"} }
 
 // caCreate makes a further hierarchy.
 func (o *operations) caCreate(ctx context.Context, in KindRef) (PEM, error) {
@@ -64,7 +72,13 @@ func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState
 	case "start":
 		_, err = o.cfg.Authority.Rollover(ctx, kind, Actor(ctx))
 	case "switch":
-		_, err = o.cfg.Authority.SwitchRollover(ctx, kind, Actor(ctx))
+		if err = o.maySwitch(ctx, kind, in.Share, in.Force); err == nil {
+			_, err = o.cfg.Authority.SwitchRollover(ctx, kind, Actor(ctx))
+		}
+	case "back":
+		if err = o.mayGoBack(ctx, kind, in.Force); err == nil {
+			_, err = o.cfg.Authority.SwitchBack(ctx, kind, Actor(ctx))
+		}
 	case "finish":
 		if err = o.mayFinish(ctx, kind, in.Force); err == nil {
 			_, err = o.cfg.Authority.FinishRollover(ctx, kind, Actor(ctx))
@@ -88,8 +102,42 @@ func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState
 	}
 	if kind == ca.KindCSMS {
 		out.Moved, out.Waiting, err = o.cfg.Fleet.RolloverMoved(ctx)
+		if err != nil {
+			return out, err
+		}
+		var r fleet.Readiness
+		r, err = o.cfg.Fleet.RolloverReadiness(ctx)
+		out.Stations, out.Ready, out.Unready = r.Stations, r.Ready, r.Unready
 	}
 	return out, err
+}
+
+// maySwitch refuses to serve the new chain while fewer stations than decided
+// have shown that they can follow it.
+func (o *operations) maySwitch(ctx context.Context, kind ca.Kind, share float64, force bool) error {
+	if kind != ca.KindCSMS || force || o.cfg.Authority.RolloverState(kind).Phase != ca.PhaseStarted {
+		return nil
+	}
+	r, err := o.cfg.Fleet.RolloverReadiness(ctx)
+	if err != nil || float64(r.Ready) >= share*float64(r.Stations) {
+		return err
+	}
+	return Refusedf("`bollard ca rollover csms show` names the others, `bollard fleet run --only chain` moves those that can be moved; --force switches all the same",
+		"%d of %d stations are ready, %.4g %% are wanted", r.Ready, r.Stations, 100*share)
+}
+
+// mayGoBack refuses to serve the old chain again to stations that gave the old
+// root up for the new one.
+func (o *operations) mayGoBack(ctx context.Context, kind ca.Kind, force bool) error {
+	if kind != ca.KindCSMS || force || o.cfg.Authority.RolloverState(kind).Phase != ca.PhaseSwitched {
+		return nil
+	}
+	r, err := o.cfg.Fleet.RolloverReadiness(ctx)
+	if err != nil || len(r.Stranded) == 0 {
+		return err
+	}
+	return Refusedf("`bollard station roots ID --refresh` asks one which roots it has; give them the URL of the rollover listener first, or --force",
+		"%d stations gave the old root up when they followed the new one and couldn't connect any more, such as %q", len(r.Stranded), r.Stranded[0])
 }
 
 // mayFinish refuses the end of a CSMS root that stations still need: those

@@ -181,6 +181,17 @@ func (a *Authority) Installable(kind Kind) []*x509.Certificate {
 	return a.Roots(kind)
 }
 
+// RetiredRoots returns the hierarchy's roots from before its last change.
+func (a *Authority) RetiredRoots(kind Kind) []*x509.Certificate {
+	var certs []*x509.Certificate
+	for _, ca := range a.hierarchy(kind).cas {
+		if ca.retired {
+			certs = append(certs, ca.cert)
+		}
+	}
+	return certs
+}
+
 func (a *Authority) certificates(kind Kind, profile string) []*x509.Certificate {
 	var certs []*x509.Certificate
 	for _, ca := range a.hierarchy(kind).cas {

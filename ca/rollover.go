@@ -11,7 +11,8 @@ import (
 	"bollard/ledger"
 )
 
-// Phase of a root change. It only moves forward.
+// Phase of a root change. It moves forward, but for the way back from the
+// switch to what was served before it.
 type Phase string
 
 // The phases of a root change.
@@ -36,10 +37,10 @@ type Rollover struct {
 }
 
 // Follows tells whether this may be recorded after prev: the next phase of the
-// same change, or the first of the next one.
+// same change, the way back from the switch, or the first of the next one.
 func (r Rollover) Follows(prev Rollover) bool {
 	if r.Generation == prev.Generation {
-		return r.Phase.rank() == prev.Phase.rank()+1 && prev.Phase != ""
+		return r.Phase.rank() == prev.Phase.rank()+1 && prev.Phase != "" || r.Phase == PhaseStarted && prev.Phase == PhaseSwitched
 	}
 	return (prev.Phase == "" || prev.Phase == PhaseFinished) &&
 		r.Generation == prev.present()+1 && r.Phase == PhasePreparing
@@ -138,6 +139,15 @@ func (a *Authority) SwitchRollover(ctx context.Context, kind Kind, actor string)
 	return a.advance(ctx, kind, PhaseSwitched, actor)
 }
 
+// SwitchBack serves the old chain again. Both roots stay trusted, and listeners
+// that serve the new chain go on doing so.
+func (a *Authority) SwitchBack(ctx context.Context, kind Kind, actor string) (Rollover, error) {
+	if a.RolloverState(kind).Phase != PhaseSwitched {
+		return a.RolloverState(kind), fmt.Errorf("%w: %s isn't switched", ErrRollover, kind)
+	}
+	return a.advance(ctx, kind, PhaseStarted, actor)
+}
+
 // FinishRollover ends the trust in the old root. Stations that only have the
 // old one can't connect any more.
 func (a *Authority) FinishRollover(ctx context.Context, kind Kind, actor string) (Rollover, error) {
@@ -166,7 +176,7 @@ func (a *Authority) advance(ctx context.Context, kind Kind, to Phase, actor stri
 func (a *Authority) step(ctx context.Context, h hierarchy, next Rollover, actor string) (Rollover, error) {
 	present := a.hierarchy(h.kind).rollover
 	if !next.Follows(present) {
-		return present, fmt.Errorf("%w: %s can't be %s, it is %q (steps: start, switch, finish)", ErrRollover, h.kind, next.Phase, present.Phase)
+		return present, fmt.Errorf("%w: %s can't be %s, it is %q (steps: start, switch, back, finish)", ErrRollover, h.kind, next.Phase, present.Phase)
 	}
 	next.At = a.cfg.Clock().UTC()
 	event := ledger.Event{Kind: "ca.rollover", Subject: string(h.kind), Actor: actor, Data: map[string]string{

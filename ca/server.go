@@ -54,6 +54,7 @@ type ServerCertificates struct {
 	pairing   sync.Mutex // what is in current changes under it
 	dir       string
 	current   [2]atomic.Pointer[tls.Certificate] // as serverKeys
+	following [2]atomic.Pointer[tls.Certificate] // the same under the root that follows, while one does
 }
 
 // ServerCertificates loads the server certificates for these names, or issues
@@ -184,6 +185,12 @@ func (s *ServerCertificates) Changed() {
 			next.Certificate = append(next.Certificate, cert.Raw)
 		}
 		s.current[i].Store(next)
+		// Without the bridge from the old root: who follows this trusts the new one.
+		under := &tls.Certificate{PrivateKey: present.PrivateKey, Leaf: present.Leaf, Certificate: [][]byte{present.Leaf.Raw}}
+		for _, cert := range s.authority.Chain(KindCSMS, UnderNew) {
+			under.Certificate = append(under.Certificate, cert.Raw)
+		}
+		s.following[i].Store(under)
 	}
 }
 
@@ -311,9 +318,19 @@ func (s *ServerCertificates) Maintain(ctx context.Context) error {
 // GetCertificate picks ECDSA or RSA by what the client can verify; for
 // tls.Config.
 func (s *ServerCertificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	candidates := make([]*tls.Certificate, len(s.current))
-	for i := range s.current {
-		candidates[i] = s.current[i].Load()
+	return pick(hello, &s.current)
+}
+
+// GetFollowing is GetCertificate with the chain under the root that follows,
+// while the CSMS root is changed; else they are the same.
+func (s *ServerCertificates) GetFollowing(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return pick(hello, &s.following)
+}
+
+func pick(hello *tls.ClientHelloInfo, from *[2]atomic.Pointer[tls.Certificate]) (*tls.Certificate, error) {
+	candidates := make([]*tls.Certificate, len(from))
+	for i := range from {
+		candidates[i] = from[i].Load()
 	}
 	return PickCertificate(hello, candidates...)
 }

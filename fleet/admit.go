@@ -42,6 +42,12 @@ func (s *Service) Subjects(ctx context.Context) (*x509.CertPool, error) {
 // certificate and without a password is refused with 403, every other with 401,
 // whether the identity is enrolled or not.
 func (s *Service) Admit(ctx context.Context, claim Claim) (Admission, error) {
+	adm, err := s.admit(ctx, claim)
+	adm.NewChain = err == nil && claim.TLS && claim.NewChain
+	return adm, err
+}
+
+func (s *Service) admit(ctx context.Context, claim Claim) (Admission, error) {
 	now := s.clock()
 	// 1. The work that doesn't depend on who is claimed comes first.
 	var presented *leaf

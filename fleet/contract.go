@@ -25,6 +25,9 @@ type Claim struct {
 	// Trust limits the roots a chain may end in on this listener: SHA-256 hashes
 	// of anchors and "own". Empty: own and all anchors of use "station".
 	Trust []string
+	// NewChain says that the listener's certificate leads to the CSMS root that
+	// follows (M05): who connects there trusts it.
+	NewChain bool
 	// Adopts says whether the station's back end, at this time, is trusted to
 	// tell by its own 101 that a password is the station's; nil: it isn't.
 	Adopts func(Admission) bool
@@ -46,6 +49,8 @@ type Admission struct {
 	// station is let in to renew it (A00.FR.406).
 	Factory bool
 	Notes   []string // checks that failed but are set to warn
+	// NewChain is the claim's: the station followed the chain of the next CSMS root.
+	NewChain bool
 	// NewPassword is set when the proof was the pending password of Station (A01).
 	NewPassword bool
 	// Adopting is set when nothing is proven yet: the back end's own answer to

@@ -24,11 +24,14 @@ const (
 	ChangeRoots       Change = "roots"
 	ChangeBackend     Change = "backend"
 	ChangeTime        Change = "time"
+	// ChangeChain is nothing a group wants: it moves stations once to the listener
+	// of the next CSMS root, while that is changed, and only where it is asked for.
+	ChangeChain Change = "chain"
 )
 
 // Changes lists them.
 func Changes() []Change {
-	return []Change{ChangeProfile, ChangePassword, ChangeCertificate, ChangeRoots, ChangeBackend, ChangeTime}
+	return []Change{ChangeProfile, ChangePassword, ChangeCertificate, ChangeRoots, ChangeBackend, ChangeTime, ChangeChain}
 }
 
 // Drift is one difference between what is wanted of a station and what was
@@ -102,6 +105,15 @@ func (s *Service) drift(ctx context.Context, st *Station, plan *Plan, a *aim) ([
 	}
 	if a.has(ChangeBackend) && w.Backend != "" && (st.Backend != w.Backend || st.SeenBackend != w.Backend) {
 		add(ChangeBackend, w.Backend, st.SeenBackend, unseen)
+	}
+	if slices.Contains(a.only, ChangeChain) {
+		d, err := s.chainDrift(ctx, st, plan)
+		if err != nil {
+			return nil, err
+		}
+		if d != nil {
+			list = append(list, *d)
+		}
 	}
 	if a.has(ChangeTime) && w.TimeSource != "" && plan.TimeSource != w.TimeSource {
 		unable := unseen

@@ -68,44 +68,69 @@ const (
 // switch2 fills a free slot, puts it before those in use and resets when idle.
 // The slots in use stay behind it, so that the station can fall back (A05, B10).
 func (s *Service) switch2(ctx context.Context, sit *situation, profile int) error {
-	component := ocpp.Component{Name: "OCPPCommCtrlr"}
-	vars, err := getVariables(ctx, sit.sess, component, "NetworkConfigurationPriority", "ActiveNetworkProfile")
+	priority, active, err := networkProfiles(ctx, sit.sess)
 	if err != nil {
 		return err
-	}
-	priority := splitList(vars["NetworkConfigurationPriority"])
-	active := strings.TrimSpace(vars["ActiveNetworkProfile"])
-	if len(priority) == 0 {
-		if active == "" {
-			return errors.New("station tells neither NetworkConfigurationPriority nor ActiveNetworkProfile: set the network profile on the station")
-		}
-		priority = []string{active}
 	}
 	// The slot of an earlier try that came to nothing after this point is first
 	// already: the station only has to restart.
 	if mine := sit.plan.Slot; mine == "" || sit.plan.SlotProfile != profile || priority[0] != mine || mine == active {
-		slot, err := s.fillSlot(ctx, sit, profile, priority, active)
+		slot, err := s.fillSlot(ctx, sit, slotPlan{profile, s.cfg.PublicURL, sit.plan.Slot, func(p *Plan, slot string) {
+			p.Slot, p.SlotProfile = slot, profile
+		}}, priority, active)
 		if err != nil {
 			return err
 		}
 		failpoint.Hit("fleet.plan-slot-filled")
 		order := append([]string{slot}, priority...)
-		if _, err := setVariable(ctx, sit.sess, component, "NetworkConfigurationPriority", strings.Join(order, ",")); err != nil {
-			return fmt.Errorf("couldn't put network profile %s first: %w", slot, err)
+		if err := setPriority(ctx, sit.sess, order); err != nil {
+			return err
 		}
 		failpoint.Hit("fleet.plan-slot-first")
 	}
 	return s.restart(ctx, sit.sess)
 }
 
+// networkProfiles asks for the order of slots and the one in use.
+func networkProfiles(ctx context.Context, sess Session) (priority []string, active string, err error) {
+	vars, err := getVariables(ctx, sess, ocpp.Component{Name: "OCPPCommCtrlr"}, "NetworkConfigurationPriority", "ActiveNetworkProfile")
+	if err != nil {
+		return nil, "", err
+	}
+	priority = splitList(vars["NetworkConfigurationPriority"])
+	active = strings.TrimSpace(vars["ActiveNetworkProfile"])
+	if len(priority) == 0 {
+		if active == "" {
+			return nil, "", errors.New("station tells neither NetworkConfigurationPriority nor ActiveNetworkProfile: set the network profile on the station")
+		}
+		priority = []string{active}
+	}
+	return priority, active, nil
+}
+
+func setPriority(ctx context.Context, sess Session, order []string) error {
+	if _, err := setVariable(ctx, sess, ocpp.Component{Name: "OCPPCommCtrlr"}, "NetworkConfigurationPriority", strings.Join(order, ",")); err != nil {
+		return fmt.Errorf("couldn't put network profile %s first: %w", order[0], err)
+	}
+	return nil
+}
+
+// slotPlan is what a network profile slot is filled with.
+type slotPlan struct {
+	profile int
+	url     string
+	mine    string // slot of an earlier try, or ""
+	note    func(p *Plan, slot string)
+}
+
 // fillSlot writes the new network profile into a slot that isn't in use
 // (B09.FR.21) and returns it. The slot is recorded before it is written: a try
 // that was cut off is repeated on the same one.
-func (s *Service) fillSlot(ctx context.Context, sit *situation, profile int, used []string, active string) (string, error) {
+func (s *Service) fillSlot(ctx context.Context, sit *situation, want slotPlan, used []string, active string) (string, error) {
 	sess := sit.sess
 	data := ocpp.NetworkProfile{
-		OCPPVersion: "OCPP20", OCPPTransport: "JSON", OCPPCSMSURL: s.cfg.PublicURL,
-		MessageTimeout: profileTimeout, SecurityProfile: profile, OCPPInterface: "Wired0",
+		OCPPVersion: "OCPP20", OCPPTransport: "JSON", OCPPCSMSURL: want.url,
+		MessageTimeout: profileTimeout, SecurityProfile: want.profile, OCPPInterface: "Wired0",
 	}
 	if sess.Version() == ocpp.V21 {
 		data.OCPPVersion, data.OCPPInterface = "OCPP21", "Any"
@@ -121,9 +146,9 @@ func (s *Service) fillSlot(ctx context.Context, sit *situation, profile int, use
 		}
 	}
 	refused := errors.New("station has no slot that isn't in use")
-	for _, slot := range freeSlots(sit.plan.Slot, used, active) {
+	for _, slot := range freeSlots(want.mine, used, active) {
 		plan, err := s.store.UpdatePlan(ctx, sit.l.key, func(p *Plan) ([]ledger.Event, error) {
-			p.Slot, p.SlotProfile = slot, profile
+			want.note(p, slot)
 			return nil, nil
 		})
 		if err != nil {

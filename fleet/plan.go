@@ -34,6 +34,7 @@ const (
 	StepRoots       StepName = "roots"       // M03, M04, M05
 	StepProfile     StepName = "profile"     // A05, B09, B10
 	StepTime        StepName = "time"        // ClockCtrlr.TimeSource
+	StepChain       StepName = "chain"       // M05, B09: once to the listener of the next root, and back
 )
 
 // Plan is what is recorded of bringing a station from what was seen of it to
@@ -68,8 +69,15 @@ type Plan struct {
 	// What its next certificates are to be: their type and longest validity.
 	CertificateType string        `json:"certificate_type,omitempty"`
 	CertificateLife time.Duration `json:"certificate_life,omitempty"`
-	TimeWanted      string        `json:"time_wanted,omitempty"`
-	TimeSource      string        `json:"time_source,omitempty"` // as the station reported it
+	// The change of the CSMS root, by the serial of the new one: the station is
+	// to connect once under it; it did; its newest session is under it; and the
+	// network profile slot that leads there.
+	ChainWanted string `json:"chain_wanted,omitempty"`
+	ChainProven string `json:"chain_proven,omitempty"`
+	OnNewChain  bool   `json:"on_new_chain,omitempty"`
+	ChainSlot   string `json:"chain_slot,omitempty"`
+	TimeWanted  string `json:"time_wanted,omitempty"`
+	TimeSource  string `json:"time_source,omitempty"` // as the station reported it
 }
 
 // Try is how often a step was tried and what came of it.
@@ -124,6 +132,7 @@ func (s *Service) steps() []planStep {
 		{StepCertificate, s.needsCertificate, s.trigger},
 		{StepRoots, s.needsRoots, s.syncRoots},
 		{StepTime, s.needsTime, s.setTime},
+		{StepChain, s.needsChain, s.moveChain},
 		{StepProfile, s.needsProfile, s.switchProfile},
 	}
 }

@@ -24,6 +24,10 @@ func (s *Service) release(ctx context.Context, id, key string, a *aim) error {
 	}
 	list = slices.DeleteFunc(list, func(d Drift) bool { return d.Unable != "" })
 	is := func(c Change) bool { return slices.ContainsFunc(list, func(d Drift) bool { return d.Change == c }) }
+	chain, err := s.nextRoot(ctx)
+	if err != nil {
+		return err
+	}
 	_, err = s.store.UpdateStation(ctx, key, func(st *Station) ([]ledger.Event, error) {
 		if is(ChangeProfile) {
 			st.WantedProfile = max(st.WantedProfile, a.wants.Profile)
@@ -48,6 +52,9 @@ func (s *Service) release(ctx context.Context, id, key string, a *aim) error {
 				}
 			}
 			p.Look = true
+		}
+		if is(ChangeChain) {
+			p.ChainWanted = chain
 		}
 		// Whatever makes the next certificate, it is as wanted.
 		p.CertificateType, p.CertificateLife = a.wants.CertificateType, a.wants.CertificateLife
@@ -89,7 +96,7 @@ func (s *Service) reached(ctx context.Context, st *Station, plan *Plan, a *aim) 
 // serves says whether a step stands between a station and a change: a profile
 // needs its certificate first.
 func (n StepName) serves(c Change) bool {
-	return string(n) == string(c) || n == StepCertificate && c == ChangeProfile
+	return string(n) == string(c) || n == StepCertificate && c == ChangeProfile || n == StepRoots && c == ChangeChain
 }
 
 // withdraw takes back what a station that failed was released for and hasn't
@@ -117,6 +124,9 @@ func (s *Service) withdraw(ctx context.Context, id, key, why string, a *aim) err
 	}
 	_, err = s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
 		p.TimeWanted = p.TimeSource
+		if slices.Contains(a.only, ChangeChain) {
+			p.ChainWanted = ""
+		}
 		p.Wanted = slices.DeleteFunc(p.Wanted, func(x WantedRoot) bool {
 			return a.has(ChangeRoots) && slices.ContainsFunc(a.wants.Roots, x.same)
 		})

@@ -135,7 +135,7 @@ func (c *Controller) Plan(ctx context.Context, scope Scope) (list []Planned, gro
 	for i := range stations {
 		st := &stations[i]
 		g := groupOf(groups, st)
-		if scope.Group != "" && (g == nil || g.Name != scope.Group) || g == nil && !scope.Renew {
+		if scope.Group != "" && (g == nil || g.Name != scope.Group) || g == nil && !scope.Renew && !slices.Contains(scope.Only, ChangeChain) {
 			continue
 		}
 		a := aim{only: scope.Only}

@@ -273,6 +273,10 @@ func (s *Service) needsRoots(ctx context.Context, sit *situation) bool {
 	if sit.plan.Look || slices.ContainsFunc(sit.plan.Wanted, func(w WantedRoot) bool { return w.Drop != "" }) {
 		return true
 	}
+	// What the change of the root left behind goes (M04), if it may.
+	if slices.ContainsFunc(sit.plan.Seen[RootCSMS], s.retired) && len(sit.plan.Seen[RootCSMS]) > 1 {
+		return true
+	}
 	targets, err := s.targets(ctx, sit)
 	if err != nil {
 		return true // the step says why

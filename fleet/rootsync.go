@@ -71,6 +71,16 @@ func (s *Service) syncRoots(ctx context.Context, sit *situation) (string, bool, 
 		}
 		failures, changed = append(failures, err), changed || err == nil
 	}
+	for _, r := range slices.Clone(sit.plan.Seen[RootCSMS]) {
+		if len(failures) > 0 && errors.Join(failures...) != nil || !s.retired(r) || len(sit.plan.Seen[RootCSMS]) < 2 {
+			continue
+		}
+		err := s.drop(ctx, sit, WantedRoot{Use: RootCSMS, Drop: r.ID()}, targets)
+		if err != nil && !answered(err) && !errors.Is(err, errPointless) {
+			return what, false, err
+		}
+		failures, changed = append(failures, err), changed || err == nil
+	}
 	if changed {
 		if err := s.report(ctx, sit, uses, limits); err != nil {
 			return what, false, err

@@ -81,6 +81,9 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 			serial = rec.Serial
 		}
 	}
+	if err := s.seenChain(ctx, key, adm.NewChain); err != nil {
+		return err
+	}
 	st, err := s.store.Station(ctx, key)
 	if err != nil {
 		return err

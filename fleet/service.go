@@ -31,7 +31,10 @@ type Config struct {
 	Organisation string
 	// PublicURL is the OCPP endpoint without the identity, such as
 	// wss://HOST:8443/ocpp: what SetNetworkProfile tells stations.
-	PublicURL       string
+	PublicURL string
+	// RolloverURL is that of the listener that serves the chain of the next CSMS
+	// root while it is changed; "": there is none.
+	RolloverURL     string
 	UnknownIdentity int // 401, or 404 where configured
 	Clock           func() time.Time
 	Log             *slog.Logger

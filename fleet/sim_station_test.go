@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
@@ -18,9 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
-	"bollard/ca"
 	"bollard/fleet"
 	"bollard/ocpp"
 )
@@ -153,7 +150,7 @@ func (s *simStation) claim(slot simSlot) (fleet.Claim, bool) {
 	if err != nil {
 		panic(err)
 	}
-	c := fleet.Claim{Identity: id, Source: source, Listener: "main", Profiles: []int{2, 3}, TLS: true}
+	c := fleet.Claim{Identity: id, Source: source, Listener: "main", Profiles: []int{2, 3}, TLS: true, NewChain: slot.URL == rolloverURL}
 	if slot.Profile == 2 {
 		c.Basic = &fleet.Basic{User: s.Identity, Password: []byte(s.Password)}
 		return c, true
@@ -171,41 +168,18 @@ func (s *simStation) claim(slot simSlot) (fleet.Claim, bool) {
 	return c, true
 }
 
-// trusts says whether the station's roots lead to what a listener serves.
-func (s *simStation) trusts(string) bool {
-	f := s.f
-	served := f.auth.Intermediates(ca.KindCSMS)
-	sum := sha256.New()
-	for _, c := range served {
-		sum.Write(c.Raw)
+// trusts says whether the station's roots lead to what a listener serves. One
+// that checks new roots by the old one gives that up once it came under the new
+// one alone (M05.FR.12 [2.x]).
+func (s *simStation) trusts(url string) bool {
+	served := s.f.served(url)
+	if !s.f.verify(served[0], served[1:], s.Roots) {
+		return false
 	}
-	for _, r := range s.Roots {
-		sum.Write(r)
+	if n := len(s.Roots); s.CrossCheck && n > 1 && s.f.verify(served[0], served[1:], s.Roots[n-1:]) {
+		s.Fallback, s.Roots = s.Roots[0], s.Roots[n-1:]
 	}
-	key := hex.EncodeToString(sum.Sum(nil))
-	f.mu.Lock()
-	known, ok := f.verified[key], false
-	if _, ok = f.verified[key]; ok {
-		f.mu.Unlock()
-		return known
-	}
-	f.mu.Unlock()
-	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: time.Now()}
-	for _, c := range served {
-		opts.Intermediates.AddCert(c)
-	}
-	for _, der := range s.Roots {
-		root, err := x509.ParseCertificate(der)
-		if err != nil {
-			panic(err)
-		}
-		opts.Roots.AddCert(root)
-	}
-	_, err := f.server.Verify(opts)
-	f.mu.Lock()
-	f.verified[key] = err == nil
-	f.mu.Unlock()
-	return err == nil
+	return true
 }
 
 // handle answers one frame with another, or not at all.

@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -25,8 +26,9 @@ import (
 )
 
 const (
-	mainURL = "wss://bollard.example:8443/ocpp"
-	simLook = 5 * time.Second
+	mainURL     = "wss://bollard.example:8443/ocpp"
+	rolloverURL = "wss://bollard.example:8453/ocpp"
+	simLook     = 5 * time.Second
 )
 
 // sim is a fleet of simulated stations in a bubble of its own time: messages go
@@ -40,8 +42,10 @@ type sim struct {
 	auth    *ca.Authority
 	svc     *fleet.Service
 	ctl     *fleet.Controller
-	server  *x509.Certificate // leaf of the server certificate
+	servers *ca.ServerCertificates
 	journal *os.File
+	// lookEvery is how often rollouts are looked at and stations come back.
+	lookEvery time.Duration
 
 	mu       sync.Mutex
 	stations map[string]*simStation // by key
@@ -54,7 +58,7 @@ type sim struct {
 // newSim makes a sim in a bubble, or takes up what another process left in dir.
 func newSim(t testing.TB, dir string) *sim {
 	t.Helper()
-	f := &sim{t: t, dir: dir, stations: map[string]*simStation{}, live: map[string]*simSession{}, verified: map[string]bool{}}
+	f := &sim{t: t, dir: dir, stations: map[string]*simStation{}, live: map[string]*simSession{}, verified: map[string]bool{}, lookEvery: simLook}
 	if now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC); time.Now().Before(now) {
 		time.Sleep(time.Until(now)) // bubbles begin in 2000
 	}
@@ -103,7 +107,7 @@ func (f *sim) begin() {
 		f.t.Fatal(err)
 	}
 	f.svc, err = fleet.New(f.t.Context(), fleet.Config{
-		Store: f.store, Authority: f.auth, Organisation: organisation, PublicURL: mainURL,
+		Store: f.store, Authority: f.auth, Organisation: organisation, PublicURL: mainURL, RolloverURL: rolloverURL,
 		Record: func(ctx context.Context, e ledger.Event) error { return f.store.Record(ctx, e) },
 		Clock:  time.Now, UnknownIdentity: 401,
 	})
@@ -112,16 +116,72 @@ func (f *sim) begin() {
 	}
 	f.svc.Attach(f)
 	f.ctl = fleet.NewController(f.svc, f.store)
-	servers, err := f.auth.ServerCertificates(f.t.Context(), ca.ServerNames{DNS: []string{"bollard.example"}}, filepath.Join(f.dir, "server"))
+	f.servers, err = f.auth.ServerCertificates(f.t.Context(), ca.ServerNames{DNS: []string{"bollard.example"}}, filepath.Join(f.dir, "server"))
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	pair, err := servers.GetCertificate(&tls.ClientHelloInfo{SupportedVersions: []uint16{tls.VersionTLS13},
-		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}})
-	if err != nil {
-		f.t.Fatal(err)
+}
+
+// served is what a listener shows: leaf and chain.
+func (f *sim) served(url string) []*x509.Certificate {
+	get := f.servers.GetCertificate
+	if url == rolloverURL {
+		get = f.servers.GetFollowing
 	}
-	f.server = pair.Leaf
+	pair, err := get(&tls.ClientHelloInfo{SupportedVersions: []uint16{tls.VersionTLS13}, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}})
+	if err != nil {
+		panic(err)
+	}
+	var list []*x509.Certificate
+	for _, der := range pair.Certificate {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			panic(err)
+		}
+		list = append(list, cert)
+	}
+	return list
+}
+
+// follows says whether a station's roots lead to the server's certificate over
+// these certificates.
+func (f *sim) follows(s *simStation, chain []*x509.Certificate) bool {
+	return f.verify(f.served(mainURL)[0], chain, s.Roots)
+}
+
+// verify is worked out once for each chain and set of roots.
+func (f *sim) verify(leaf *x509.Certificate, chain []*x509.Certificate, roots [][]byte) bool {
+	sum := sha256.New()
+	sum.Write(leaf.Raw)
+	for _, c := range chain {
+		sum.Write(c.Raw)
+	}
+	for _, r := range roots {
+		sum.Write(r)
+	}
+	key := string(sum.Sum(nil))
+	f.mu.Lock()
+	known, ok := f.verified[key]
+	f.mu.Unlock()
+	if ok {
+		return known
+	}
+	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: time.Now()}
+	for _, c := range chain {
+		opts.Intermediates.AddCert(c)
+	}
+	for _, der := range roots {
+		root, err := x509.ParseCertificate(der)
+		if err != nil {
+			panic(err)
+		}
+		opts.Roots.AddCert(root)
+	}
+	_, err := leaf.Verify(opts)
+	f.mu.Lock()
+	f.verified[key] = err == nil
+	f.mu.Unlock()
+	return err == nil
 }
 
 // restart takes the process away and begins another.
@@ -225,7 +285,7 @@ func (f *sim) pass(d time.Duration) {
 
 func (f *sim) tick() {
 	f.t.Helper()
-	time.Sleep(simLook)
+	time.Sleep(f.lookEvery)
 	if err := f.ctl.Look(f.t.Context()); err != nil {
 		f.t.Fatal(err)
 	}

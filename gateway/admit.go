@@ -106,6 +106,7 @@ func (a *admission) read() *refusal {
 	a.claim.Source = addr.Addr().Unmap()
 	a.claim.Listener, a.claim.Profiles = a.l.Name, a.l.Profiles
 	a.claim.Allow, a.claim.Trust = a.l.Allow, a.l.Trust
+	a.claim.NewChain = a.l.NewChain
 	a.claim.Offered = offered(a.r.Header)
 	a.claim.Adopts = a.adopts
 	if a.r.TLS != nil {

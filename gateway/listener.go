@@ -25,6 +25,8 @@ type Listener struct {
 	Trust []string
 	// Certificate picks the server certificate; nil on a profile 1 listener.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// NewChain says that its certificates lead to the CSMS root that follows.
+	NewChain bool
 	// Legacy allows TLS 1.0/1.1 and TLS_RSA_WITH_AES_128_CBC_SHA (A00.FR.324 [1.6]).
 	Legacy       bool
 	RefuseOrigin bool // refuse handshakes that carry an Origin header

@@ -114,6 +114,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		Record:          func(ctx context.Context, e ledger.Event) error { return a.store.Record(ctx, e) },
 		Organisation:    a.cfg.Organisation,
 		PublicURL:       a.cfg.Public.OCPP,
+		RolloverURL:     a.cfg.Public.Rollover,
 		UnknownIdentity: a.cfg.UnknownIdentity,
 		Clock:           time.Now,
 		Log:             a.log,

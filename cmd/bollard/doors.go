@@ -122,6 +122,12 @@ func (d *doors) derivePublic(cfg *config.File) {
 			continue
 		}
 		bound, ok := d.ocpp[i].Addr().(*net.TCPAddr)
+		if l.Rollover {
+			if ok && cfg.Public.Rollover == "wss://"+net.JoinHostPort(cfg.Host, "0")+"/ocpp" {
+				cfg.Public.Rollover = "wss://" + net.JoinHostPort(cfg.Host, strconv.Itoa(bound.Port)) + "/ocpp"
+			}
+			continue
+		}
 		if ok && cfg.Public.OCPP == "wss://"+net.JoinHostPort(cfg.Host, "0")+"/ocpp" {
 			cfg.Public.OCPP = "wss://" + net.JoinHostPort(cfg.Host, strconv.Itoa(bound.Port)) + "/ocpp"
 		}

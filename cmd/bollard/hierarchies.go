@@ -24,14 +24,17 @@ func (c *cli) caCreate() *cobra.Command {
 }
 
 func (c *cli) caRollover() *cobra.Command {
-	force := false
+	force, share := false, "95%"
 	cmd := &cobra.Command{
-		Use:   "rollover KIND start|switch|finish|show",
+		Use:   "rollover KIND start|switch|back|finish|show",
 		Short: "Change a hierarchy's root in steps (M05)",
-		Long: `Change a hierarchy's root in steps (M05); none can be taken back.
+		Long: `Change a hierarchy's root in steps (M05).
 
 start   makes the new root, and its key certified by the old one; both roots are trusted, the old chain is served
-switch  serves the new chain, with a bridge for stations that only have the old root
+switch  serves the new chain, with a bridge for stations that only have the old root; refused while fewer
+        than --share of the stations have reported the new root and connected once to a listener with
+        rollover: true, which serves the new chain alone
+back    serves the old chain again
 finish  ends the trust in the old root: stations that only have that one can't connect any more, so it
         is refused while one hasn't reported the new root
 show    tells how far it is, which stations haven't reported the new root, and prints the roots`,
@@ -41,7 +44,11 @@ show    tells how far it is, which stations haven't reported the new root, and p
 			if !slices.Contains(admin.RolloverSteps(), args[1]) {
 				return admin.Usagef("steps are "+strings.Join(admin.RolloverSteps(), ", "), "a root change has no step %q", args[1])
 			}
-			out, err := call[admin.Rollover, admin.RolloverState](ctx, c, "ca.rollover", admin.Rollover{Kind: args[0], Step: args[1], Force: force})
+			ready, err := percent(share)
+			if err != nil {
+				return admin.Usagef("", "--share: %w", err)
+			}
+			out, err := call[admin.Rollover, admin.RolloverState](ctx, c, "ca.rollover", admin.Rollover{Kind: args[0], Step: args[1], Share: ready, Force: force})
 			if err != nil {
 				return err
 			}
@@ -57,6 +64,12 @@ show    tells how far it is, which stations haven't reported the new root, and p
 				for _, identity := range out.Waiting {
 					fmt.Fprintf(w, "# without it: %s\n", identity)
 				}
+				if out.Stations > 0 {
+					fmt.Fprintf(w, "# %d of %d stations are ready for the switch\n", out.Ready, out.Stations)
+				}
+				for _, u := range out.Unready {
+					fmt.Fprintf(w, "# not ready: %s: %s\n", u.Identity, u.Why)
+				}
 				fmt.Fprint(w, out.Roots)
 				if out.Cross != "" {
 					fmt.Fprintf(w, "# the new root, certified by the old one\n%s", out.Cross)
@@ -64,6 +77,7 @@ show    tells how far it is, which stations haven't reported the new root, and p
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "finish though stations haven't reported the new root")
+	cmd.Flags().BoolVar(&force, "force", false, "take the step though stations aren't ready for it")
+	cmd.Flags().StringVar(&share, "share", share, "of the stations that must be ready for switch")
 	return cmd
 }

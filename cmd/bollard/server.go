@@ -109,7 +109,7 @@ func (s *server) listeners(ctx context.Context) ([]gateway.Listener, error) {
 	for i, l := range s.cfg.Listen.OCPP {
 		list[i] = gateway.Listener{
 			Name: fmt.Sprintf("ocpp[%d]", i), Net: s.doors.ocpp[i], Profiles: l.Profiles, Allow: l.Allow,
-			Trust: l.Trust, Legacy: l.LegacyTLS, RefuseOrigin: l.RefuseOrigin,
+			Trust: l.Trust, Legacy: l.LegacyTLS, RefuseOrigin: l.RefuseOrigin, NewChain: l.Rollover,
 		}
 		switch {
 		case len(l.Profiles) == 1 && l.Profiles[0] == 1: // plain ws
@@ -121,6 +121,8 @@ func (s *server) listeners(ctx context.Context) ([]gateway.Listener, error) {
 				s.maintained = append(s.maintained, cnOnly)
 			}
 			list[i].Certificate = cnOnly.GetCertificate
+		case l.Rollover: // the own root is what changes: files have no part in it
+			list[i].Certificate = own.GetFollowing
 		default:
 			list[i].Certificate = s.certificates.get
 		}

@@ -114,6 +114,8 @@ func (c *checker) listen(l *Listen) {
 		c.want(len(o.Allow) > 0 || !o.CNOnly, key+".allow", "is missing: cn_only is only for stations named here")
 		plain := slices.Contains(o.Profiles, 1)
 		c.want(!plain || !o.LegacyTLS, key+".legacy_tls", "makes no sense with profile 1, which has no TLS")
+		c.want(!plain || !o.Rollover, key+".rollover", "makes no sense with profile 1, which has no TLS")
+		c.want(!o.CNOnly || !o.Rollover, key+".rollover", "goes with a certificate that has names, not with cn_only")
 		c.want(!plain || !o.CNOnly, key+".cn_only", "makes no sense with profile 1, which has no TLS")
 	}
 	for _, other := range []struct{ key, addr string }{

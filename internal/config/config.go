@@ -49,6 +49,7 @@ type Public struct {
 	OCPP     string `yaml:"ocpp" doc:"such as wss://HOST:8443/ocpp, without the identity"`
 	Status   string `yaml:"status" doc:"such as http://HOST:8080"`
 	Firmware string `yaml:"firmware" doc:"such as https://HOST:8445"`
+	Rollover string `yaml:"rollover" doc:"of the rollover listener, such as wss://HOST:8453/ocpp"`
 }
 
 // Listen names every address; an empty one is not opened.
@@ -69,6 +70,9 @@ type OCPPListener struct {
 	LegacyTLS    bool `yaml:"legacy_tls" doc:"TLS 1.0 and 1.1, for old 1.6 stations"`
 	CNOnly       bool `yaml:"cn_only" doc:"server certificate without SAN"`
 	RefuseOrigin bool `yaml:"refuse_origin" doc:"refuse handshakes with an Origin header"`
+	// Rollover serves the chain under the next CSMS root while it is changed: who
+	// connects here has shown that it trusts the new root (docs/rollover.md).
+	Rollover bool `yaml:"rollover" doc:"serve the chain of the next CSMS root, for stations that are to prove they have it"`
 	// Trust limits the station roots of this listener: hashes of anchors
 	// (`ca trust list`) and "own". Empty: own and all of use "station".
 	Trust []string `yaml:"trust" doc:"station roots: own, and hashes that ca trust list shows; none: all of them"`

@@ -63,6 +63,7 @@ func TestParseRefuses(t *testing.T) {
 		"alert level":             {add: "alerts: {minimum: high}\n", line: 7, key: "alerts.minimum", text: "info, warning, critical"},
 		"alert without secret":    {add: "alerts: {webhooks: [{name: a, url: \"https://a.example\"}]}\n", line: 7, key: "alerts.webhooks[0].secret_file", text: "is missing"},
 		"alert network":           {add: "alerts: {webhooks: [{name: a, url: \"https://a.example\", secret_file: s, networks: [\"10.0.0.1\"]}]}\n", line: 7, key: "alerts.webhooks[0].networks[0]", text: "10.0.0.0/8"},
+		"plain rollover":          {old: "profiles: [2, 3]", new: "profiles: [1], rollover: true", line: 4, key: "listen.ocpp[0].rollover", text: "has no TLS"},
 		"unknown key":             {add: "hosts: x\n", line: 7, key: "hosts", text: "did you mean host?"},
 		"unknown nested key":      {add: "log: {colour: red}\n", line: 7, key: "log.colour", text: "known are level, format"},
 		"unknown key in a list":   {old: "ws://127.0.0.1:9000/ocpp", new: "ws://h/x\n    secrity: observe", line: 7, key: "backends[0].secrity", text: "did you mean security?"},
@@ -327,13 +328,17 @@ func TestURLs(t *testing.T) {
 	if got := []string{f.OCPPURL(), f.StatusURL(), f.FirmwareURL()}; !cmp.Equal(got, []string{"wss://h.example:2/ocpp", "http://h.example:3", "https://h.example:4"}) {
 		t.Error(got)
 	}
-	f.Listen.OCPP = f.Listen.OCPP[:1]
+	f.Listen.OCPP = append([]config.OCPPListener{{Address: ":5", Profiles: []int{2, 3}, Rollover: true}}, f.Listen.OCPP...)
+	if got := []string{f.OCPPURL(), f.RolloverURL()}; !cmp.Equal(got, []string{"wss://h.example:2/ocpp", "wss://h.example:5/ocpp"}) {
+		t.Error(got)
+	}
+	f.Listen.OCPP = f.Listen.OCPP[1:2]
 	f.Host = "::1"
 	if got := f.OCPPURL(); got != "ws://[::1]:1/ocpp" {
 		t.Error(got)
 	}
-	f.Public = config.Public{OCPP: "a", Status: "b", Firmware: "c"}
-	if got := f.OCPPURL() + f.StatusURL() + f.FirmwareURL(); got != "abc" {
+	f.Public = config.Public{OCPP: "a", Status: "b", Firmware: "c", Rollover: "d"}
+	if got := f.OCPPURL() + f.StatusURL() + f.FirmwareURL() + f.RolloverURL(); got != "abcd" {
 		t.Error(got)
 	}
 }

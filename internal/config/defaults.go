@@ -51,7 +51,7 @@ func (f *File) complete() {
 			f.Listen.OCPP[i].Profiles = []int{2, 3}
 		}
 	}
-	f.Public = Public{OCPP: f.OCPPURL(), Status: f.StatusURL(), Firmware: f.FirmwareURL()}
+	f.Public = Public{OCPP: f.OCPPURL(), Status: f.StatusURL(), Firmware: f.FirmwareURL(), Rollover: f.RolloverURL()}
 }
 
 func fill[T comparable](field *T, value T) {
@@ -69,12 +69,26 @@ func (f *File) OCPPURL() string {
 		return f.Public.OCPP
 	}
 	for _, l := range f.Listen.OCPP {
-		if len(l.Profiles) == 0 || l.Profiles[0] != 1 {
+		if !l.Rollover && (len(l.Profiles) == 0 || l.Profiles[0] != 1) {
 			return f.url("wss", l.Address, "/ocpp")
 		}
 	}
 	for _, l := range f.Listen.OCPP {
 		return f.url("ws", l.Address, "/ocpp")
+	}
+	return ""
+}
+
+// RolloverURL is where stations connect to prove that they have the next CSMS
+// root: public.rollover, or host with the port of that listener; "" without one.
+func (f *File) RolloverURL() string {
+	if f.Public.Rollover != "" {
+		return f.Public.Rollover
+	}
+	for _, l := range f.Listen.OCPP {
+		if l.Rollover {
+			return f.url("wss", l.Address, "/ocpp")
+		}
 	}
 	return ""
 }
