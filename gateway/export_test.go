@@ -10,3 +10,6 @@ func OnLoop(s fleet.Session) bool {
 
 // Tidy is tidy with its clock and effect from outside.
 var Tidy = tidy
+
+// ProxyHeader reads one PROXY header.
+var ProxyHeader = proxyHeader

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +31,9 @@ type Listener struct {
 	// Legacy allows TLS 1.0/1.1 and TLS_RSA_WITH_AES_128_CBC_SHA (A00.FR.324 [1.6]).
 	Legacy       bool
 	RefuseOrigin bool // refuse handshakes that carry an Origin header
+	// Proxies are balancers that say by PROXY protocol v2, and must say, whom a
+	// connection comes from. Whoever else connects is taken for a station.
+	Proxies []netip.Prefix
 }
 
 // plain says that the listener speaks ws, not wss.
@@ -143,12 +147,44 @@ func (d *door) accept(ctx context.Context) error {
 		pause = 0
 		d.gateway.metrics.accepted.Inc()
 		limits := d.gateway.settings.Load().limits
-		guest, out := d.lobby.enter(ws.NewLine(conn), limits.PerSource)
-		if out != nil {
-			d.failed(classCrowd, out.RemoteAddr())
-			_ = out.Conn.Close() // its own goroutine, or net/http, sees the end
+		if d.behind(conn) {
+			d.handshakes.Go(func() { d.introduce(ctx, conn, limits) })
+			continue
 		}
+		guest := d.enter(conn, limits.PerSource)
 		d.handshakes.Go(func() { d.receive(ctx, guest, limits.Handshake) })
+	}
+}
+
+// enter takes a connection into the lobby.
+func (d *door) enter(conn net.Conn, perSource int) *guest {
+	guest, out := d.lobby.enter(ws.NewLine(conn), perSource)
+	if out != nil {
+		d.failed(classCrowd, out.RemoteAddr())
+		_ = out.Conn.Close() // its own goroutine, or net/http, sees the end
+	}
+	return guest
+}
+
+// introduce takes in a connection through a balancer, once it said from whom.
+func (d *door) introduce(ctx context.Context, conn net.Conn, limits Limits) {
+	station, err := introduced(ctx, conn, limits.Handshake)
+	if err != nil {
+		if ctx.Err() == nil {
+			d.misled(err, conn.RemoteAddr())
+		}
+		_ = conn.Close()
+		return
+	}
+	d.receive(ctx, d.enter(station, limits.PerSource), limits.Handshake)
+}
+
+// misled tells the operator of a balancer that doesn't say whom it brings.
+func (d *door) misled(err error, from net.Addr) {
+	d.gateway.metrics.handshakes.WithLabelValues(d.Name, classProxy).Inc()
+	if ok, unlogged := d.gateway.strangers.allow(); ok {
+		d.gateway.log.Warn("connection from a proxy refused; have it send PROXY protocol v2, or take it out of proxy_protocol",
+			"listener", d.Name, "source", from.String(), "err", err, "unlogged", unlogged)
 	}
 }
 

@@ -389,6 +389,11 @@ func (r *rig) dial(t *testing.T, cfg *tls.Config, req rawws.Request) (*link, err
 	}
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
+	return r.over(conn, cfg, req)
+}
+
+// over opens a station on a connection.
+func (r *rig) over(conn net.Conn, cfg *tls.Config, req rawws.Request) (*link, error) {
 	if cfg != nil {
 		secure := tls.Client(conn, cfg)
 		if err := secure.Handshake(); err != nil {

@@ -156,6 +156,7 @@ const (
 	classClosed      = "closed"        // the peer went away
 	classProtocol    = "protocol"      // anything else
 	classCrowd       = "too-many-open" // pushed out, half-open, by newer ones
+	classProxy       = "proxy-header"  // a balancer didn't say whom it brings
 )
 
 // securityEvent is the OCPP name of what a failure means (OCPP 2.0.1 part 2

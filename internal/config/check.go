@@ -112,6 +112,8 @@ func (c *checker) listen(l *Listen) {
 			key+".profiles", "must be [2, 3], [2], [3], or [1] alone: profile 1 is plain ws and shares no listener")
 		c.want(len(o.Allow) > 0 || !o.LegacyTLS, key+".allow", "is missing: legacy_tls is only for stations named here")
 		c.want(len(o.Allow) > 0 || !o.CNOnly, key+".allow", "is missing: cn_only is only for stations named here")
+		_, readable := o.Proxies()
+		c.want(readable, key+".proxy_protocol", "must list addresses or networks, such as [10.0.0.5, 10.1.0.0/24]")
 		plain := slices.Contains(o.Profiles, 1)
 		c.want(!plain || !o.LegacyTLS, key+".legacy_tls", "makes no sense with profile 1, which has no TLS")
 		c.want(!plain || !o.Rollover, key+".rollover", "makes no sense with profile 1, which has no TLS")

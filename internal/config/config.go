@@ -5,7 +5,10 @@
 // each key.
 package config
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // File is bollard.yaml. No secret stands in it, only names of files.
 type File struct {
@@ -73,9 +76,27 @@ type OCPPListener struct {
 	// Rollover serves the chain under the next CSMS root while it is changed: who
 	// connects here has shown that it trusts the new root (docs/rollover.md).
 	Rollover bool `yaml:"rollover" doc:"serve the chain of the next CSMS root, for stations that are to prove they have it"`
+	// ProxyProtocol names the only peers whose PROXY header (version 2) counts;
+	// they must send one with each connection.
+	ProxyProtocol []string `yaml:"proxy_protocol" doc:"load balancers that send PROXY protocol v2: addresses or networks such as 10.0.0.0/24; others are taken for stations"`
 	// Trust limits the station roots of this listener: hashes of anchors
 	// (`ca trust list`) and "own". Empty: own and all of use "station".
 	Trust []string `yaml:"trust" doc:"station roots: own, and hashes that ca trust list shows; none: all of them"`
+}
+
+// Proxies are the networks of ProxyProtocol; ok is false if one can't be read.
+func (o *OCPPListener) Proxies() (list []netip.Prefix, ok bool) {
+	for _, text := range o.ProxyProtocol {
+		p, err := netip.ParsePrefix(text)
+		if a, failed := netip.ParseAddr(text); failed == nil {
+			p, err = a.Prefix(a.BitLen())
+		}
+		if err != nil || p != p.Masked() || p.Addr().Is4In6() {
+			return nil, false
+		}
+		list = append(list, p)
+	}
+	return list, true
 }
 
 // Backend is one CSMS.

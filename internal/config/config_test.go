@@ -109,6 +109,8 @@ func TestParseRefuses(t *testing.T) {
 		"profile 0":               {old: "[2, 3]", new: "[0]", line: 4, key: "listen.ocpp[0].profiles", text: "[1] alone"},
 		"profiles 1 and 2":        {old: "[2, 3]", new: "[1, 2]", line: 4, key: "listen.ocpp[0].profiles", text: "[1] alone"},
 		"profile twice":           {old: "[2, 3]", new: "[3, 3]", line: 4, key: "listen.ocpp[0].profiles", text: "[1] alone"},
+		"proxy without address":   {old: "[2, 3]}", new: "[2, 3], proxy_protocol: [lb.example]}", line: 4, key: "listen.ocpp[0].proxy_protocol", text: "10.0.0.5"},
+		"network with host bits":  {old: "[2, 3]}", new: "[2, 3], proxy_protocol: [10.0.0.5/24]}", line: 4, key: "listen.ocpp[0].proxy_protocol", text: "networks"},
 		"legacy without allow":    {old: "[2, 3]}", new: "[2, 3], legacy_tls: true}", line: 4, key: "listen.ocpp[0].allow", text: "legacy_tls"},
 		"cn_only without allow":   {old: "[2, 3]}", new: "[2, 3], cn_only: true}", line: 4, key: "listen.ocpp[0].allow", text: "cn_only"},
 		"legacy without TLS":      {old: "[2, 3]}", new: "[1], legacy_tls: true, allow: [a]}", line: 4, key: "listen.ocpp[0].legacy_tls", text: "no TLS"},
@@ -182,7 +184,7 @@ func full() *config.File {
 		Public: config.Public{OCPP: "wss://lb.example/ocpp", Status: "http://lb.example", Firmware: "https://lb.example:1"},
 		Listen: config.Listen{
 			OCPP: []config.OCPPListener{
-				{Address: "[::1]:8443", Profiles: []int{3}, Trust: []string{"own", "ab"}, RefuseOrigin: true},
+				{Address: "[::1]:8443", Profiles: []int{3}, Trust: []string{"own", "ab"}, RefuseOrigin: true, ProxyProtocol: []string{"10.0.0.5", "2001:db8::/48"}},
 				{Address: "127.0.0.1:8442", Profiles: []int{2}, Allow: []string{"a,b", "007", "x: y"}, LegacyTLS: true, CNOnly: true},
 				{Address: "127.0.0.1:8440", Profiles: []int{1}},
 			},
