@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"crypto"
 	_ "crypto/sha256" // SHA256
 	_ "crypto/sha512" // SHA384, SHA512
@@ -18,16 +19,9 @@ import (
 // hashes of its issuer's name and key bits (RFC 6960 §4.1.1) and its serial
 // number in hex without leading zeros. A self-signed root is its own issuer.
 func CertificateHashData(algorithm string, cert, issuer *x509.Certificate) (ocpp.CertificateHashData, error) {
-	var h crypto.Hash
-	switch strings.ToUpper(algorithm) {
-	case ocpp.HashSHA256:
-		h = crypto.SHA256
-	case ocpp.HashSHA384:
-		h = crypto.SHA384
-	case ocpp.HashSHA512:
-		h = crypto.SHA512
-	default:
-		return ocpp.CertificateHashData{}, fmt.Errorf("hash algorithm %q: OCPP has SHA256, SHA384 and SHA512", capped(algorithm))
+	h, err := hashOf(algorithm)
+	if err != nil {
+		return ocpp.CertificateHashData{}, err
 	}
 	var key struct {
 		Algorithm asn1.RawValue
@@ -36,15 +30,38 @@ func CertificateHashData(algorithm string, cert, issuer *x509.Certificate) (ocpp
 	if rest, err := asn1.Unmarshal(issuer.RawSubjectPublicKeyInfo, &key); err != nil || len(rest) > 0 {
 		return ocpp.CertificateHashData{}, fmt.Errorf("couldn't read the issuer's public key of certificate %s", ca.SerialOf(cert))
 	}
-	sum := func(b []byte) string {
-		w := h.New()
-		w.Write(b)
-		return hex.EncodeToString(w.Sum(nil))
-	}
+	sum := func(b []byte) string { return hexSum(h, b) }
 	return ocpp.CertificateHashData{
 		HashAlgorithm: strings.ToUpper(algorithm), IssuerNameHash: sum(cert.RawIssuer), IssuerKeyHash: sum(key.Bits.Bytes),
 		SerialNumber: ca.SerialOf(cert),
 	}, nil
+}
+
+func hashOf(algorithm string) (crypto.Hash, error) {
+	switch strings.ToUpper(strings.TrimSpace(algorithm)) {
+	case ocpp.HashSHA256:
+		return crypto.SHA256, nil
+	case ocpp.HashSHA384:
+		return crypto.SHA384, nil
+	case ocpp.HashSHA512:
+		return crypto.SHA512, nil
+	}
+	return 0, fmt.Errorf("hash algorithm %q: OCPP has SHA256, SHA384 and SHA512", capped(algorithm))
+}
+
+func hexSum(h crypto.Hash, b []byte) string {
+	w := h.New()
+	w.Write(b)
+	return hex.EncodeToString(w.Sum(nil))
+}
+
+func selfIssued(cert *x509.Certificate) bool { return bytes.Equal(cert.RawIssuer, cert.RawSubject) }
+
+// namesIssuer says whether a root may be the one that signed cert and isn't at
+// hand itself: only its name is known.
+func namesIssuer(d ocpp.CertificateHashData, cert *x509.Certificate) bool {
+	h, err := hashOf(d.HashAlgorithm)
+	return err == nil && !selfIssued(cert) && plainHash(d).IssuerNameHash == hexSum(h, cert.RawIssuer)
 }
 
 // plainHash folds the spellings stations make of one value: upper and lower

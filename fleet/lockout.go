@@ -106,8 +106,8 @@ func (s *Service) deleteCertificate(ctx context.Context, payload json.RawMessage
 		return refuse(err.Error())
 	}
 	for _, root := range served {
-		if mayName(remove.CertificateHashData, root, root) {
-			return refuse(fmt.Sprintf("without root %s the station couldn't check the server certificate any more", ca.SerialOf(root)))
+		if mayName(remove.CertificateHashData, root, root) || namesIssuer(remove.CertificateHashData, root) {
+			return refuse(fmt.Sprintf("without root %q the station couldn't check the server certificate any more", root.Issuer.String()))
 		}
 	}
 	next, err := s.rollover(ctx)

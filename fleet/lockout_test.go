@@ -3,7 +3,9 @@ package fleet_test
 import (
 	"context"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -83,6 +85,48 @@ func TestBackEndCannotDeleteTheRootInUse(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The root of a server certificate from a file is kept as the own one is, and
+// where only the certificate below it is at hand, by its name.
+func TestRootOfServedFileIsKept(t *testing.T) { // M04 warning
+	t.Parallel()
+	r := newRig(t)
+	outside, other := newMaker(t, r.clock()), newMaker(t, r.clock())
+	other.cert = nil // for a root of another name
+	other.cert = other.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "Other Root"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(20, 0, 0),
+		IsCA: true, BasicConstraintsValid: true}, other.key)
+	below := outside.leaf(r.clock(), "Sub CA", func(c *x509.Certificate) { c.IsCA = true })
+	adm := r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"})))
+	for name, shown := range map[string]*x509.Certificate{"the root": outside.cert, "what it signed": below} {
+		r.served = func(context.Context) ([]*x509.Certificate, error) { return []*x509.Certificate{shown}, nil }
+		r.start()
+		s := r.openWith(adm, ocpp.V201, fleet.SecurityBackend, nil)
+		for root, kept := range map[*x509.Certificate]bool{outside.cert: true, other.cert: false, r.auth.Roots(ca.KindCSMS)[0]: false} {
+			for _, algorithm := range []string{"SHA256", "SHA384", "SHA512"} {
+				d, err := fleet.CertificateHashData(algorithm, root, root)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.IssuerNameHash = strings.ToUpper(d.IssuerNameHash)
+				got := s.judge(ocpp.FromCSMS, "DeleteCertificate", marshal(t, ocpp.DeleteCertificateRequest{CertificateHashData: d}))
+				if kept != (got.Act == fleet.Answer) {
+					t.Errorf("%s is served, %s of %s is deleted: %+v", name, algorithm, root.Subject, got)
+				}
+			}
+		}
+		s.close()
+	}
+	r.served = func(context.Context) ([]*x509.Certificate, error) { return nil, errors.New("the file can't be read") }
+	r.start()
+	s := r.openWith(adm, ocpp.V201, fleet.SecurityBackend, nil)
+	d, err := fleet.CertificateHashData("SHA256", other.cert, other.cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.judge(ocpp.FromCSMS, "DeleteCertificate", marshal(t, ocpp.DeleteCertificateRequest{CertificateHashData: d})); got.Act != fleet.Answer {
+		t.Errorf("nobody knows what is served, and a root is deleted: %+v", got)
 	}
 }
 

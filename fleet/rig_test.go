@@ -49,6 +49,7 @@ type rig struct {
 	org   string // of the service
 
 	rollover func(context.Context) (*fleet.Rollover, error)
+	served   func(context.Context) ([]*x509.Certificate, error)
 	keep     func(ctx context.Context, backend, station string, password []byte, e ledger.Event) (bool, error)
 	guard    []fleet.GuardRule
 	renewals int  // a minute; 0: as by default
@@ -115,7 +116,7 @@ func (r *rig) start() {
 		Store: r.store, Authority: r.auth, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp",
 		Record:       func(ctx context.Context, e ledger.Event) error { return r.store.Record(ctx, e) },
 		KeepUpstream: r.keep, Guard: r.guard,
-		Rollover: r.rollover, RenewalsPerMinute: r.renewals, RevokeSuperseded: r.revoke, Watcher: r.watcher,
+		Rollover: r.rollover, ServedRoots: r.served, RenewalsPerMinute: r.renewals, RevokeSuperseded: r.revoke, Watcher: r.watcher,
 		Clock: r.clock, UnknownIdentity: r.unk, Log: slog.New(slog.NewTextHandler(&lockedWriter{r: r}, nil)),
 		Refused: func(class string) { r.mu.Lock(); r.counts[class]++; r.mu.Unlock() },
 	})

@@ -232,7 +232,9 @@ func (s *Service) targets(ctx context.Context, sit *situation) ([]target, error)
 			return nil, err
 		}
 		for _, root := range roots {
-			add(RootCSMS, root)
+			if selfIssued(root) {
+				add(RootCSMS, root)
+			}
 		}
 	}
 	if max(sit.adm.Profile, sit.st.WantedProfile) > 1 {

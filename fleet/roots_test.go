@@ -428,6 +428,33 @@ func TestNoRootIsDroppedThatTheServerNeeds(t *testing.T) { // M04 warning: the s
 	}
 }
 
+func TestRootOfServedFileIsNotDropped(t *testing.T) { // M04 warning
+	t.Parallel()
+	r := newRig(t)
+	outside, other := newMaker(t, r.clock()), newMaker(t, r.clock())
+	other.cert = other.sign(other.cert, other.key) // under a serial number of its own
+	below := outside.leaf(r.clock(), "Sub CA", func(c *x509.Certificate) { c.IsCA = true })
+	r.served = func(context.Context) ([]*x509.Certificate, error) { return []*x509.Certificate{below}, nil }
+	r.start()
+	h := newShelf(t, ocpp.V201)
+	h.roots["CSMSRootCertificate"] = []*x509.Certificate{outside.cert, other.cert}
+	r.shelved(h)
+	if _, err := r.svc.LookRoots(t.Context(), "CS-1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "report", func() bool { return len(r.plan("CS-1").Seen["csms"]) == 2 })
+	id := fleet.SeenRoot{CertificateHashData: h.hash(outside.cert)}.ID()
+	for short, ok := range map[string]bool{id[:3]: false, id[:4]: true} { // three characters could mean a root to come
+		if _, err := r.svc.DropRoot(t.Context(), "operator", "CS-1", short); (err == nil) != ok {
+			t.Errorf("root %q: %v", short, err)
+		}
+	}
+	eventually(t, "refusal", func() bool { return strings.Contains(r.station("CS-1").PlanNote, "the server certificate leads to it") })
+	if got := h.done(); len(got) != 0 {
+		t.Errorf("sent %v", got)
+	}
+}
+
 func TestRootChange(t *testing.T) { // M05.FR.09-.11 [2.x], M05.FR.08-.10 [1.6]: one fallback
 	t.Parallel()
 	for _, check := range []string{"true", "false"} {

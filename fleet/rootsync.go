@@ -335,7 +335,9 @@ func (s *Service) needed(ctx context.Context, sit *situation, use string, seen S
 		return "", err
 	}
 	is := func(r SeenRoot) bool {
-		return slices.ContainsFunc(served, func(c *x509.Certificate) bool { return names(r.CertificateHashData, c, c) })
+		return slices.ContainsFunc(served, func(c *x509.Certificate) bool {
+			return names(r.CertificateHashData, c, c) || namesIssuer(r.CertificateHashData, c)
+		})
 	}
 	if is(seen) {
 		return "the server certificate leads to it", nil

@@ -49,7 +49,8 @@ type Config struct {
 	// it is being brought to the stations (M05), or nil. Not set: the authority's.
 	Rollover func(ctx context.Context) (*Rollover, error)
 	// ServedRoots, if set, are the roots the server certificates lead to; nil:
-	// the own CSMS roots. A station's last way to check the server is never deleted.
+	// the own CSMS roots. Where a root isn't at hand, the certificate it signed
+	// stands for it. A station's last way to check the server is never deleted.
 	ServedRoots func(ctx context.Context) ([]*x509.Certificate, error)
 	// Watcher, if set, looks for attacks in what is noticed.
 	Watcher Watcher

@@ -42,6 +42,8 @@ type app struct {
 	backends  atomic.Pointer[[]config.Backend] // in force: a server may read them anew
 	// controller brings groups of stations to what is wanted of them.
 	controller *fleet.Controller
+	// certificates are the server's; nil in a command.
+	certificates *serverCertificates
 }
 
 // openApp opens a data directory whose lock the caller holds. m may be nil.
@@ -121,6 +123,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		Refused:         refused,
 		Watcher:         a.alerts,
 
+		ServedRoots:  a.servedRoots,
 		Guard:        guardRules(a.cfg.Guard),
 		KeepUpstream: a.keepUpstream,
 

@@ -20,16 +20,15 @@ import (
 // server is an app with its listeners and everything that runs.
 type server struct {
 	*app
-	doors        *doors
-	level        *slog.LevelVar
-	gateway      *gateway.Gateway
-	certificates *serverCertificates
-	maintained   []*ca.ServerCertificates // of the own CA: they renew themselves
-	metrics      *prometheus.Registry
-	registry     *admin.Registry
-	status       *status.Server
-	uploads      *uploads.Uploads // nil without listen.firmware
-	started      time.Time
+	doors      *doors
+	level      *slog.LevelVar
+	gateway    *gateway.Gateway
+	maintained []*ca.ServerCertificates // of the own CA: they renew themselves
+	metrics    *prometheus.Registry
+	registry   *admin.Registry
+	status     *status.Server
+	uploads    *uploads.Uploads // nil without listen.firmware
+	started    time.Time
 }
 
 func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metrics *prometheus.Registry) (*server, error) {
@@ -107,9 +106,10 @@ func (s *server) listeners(ctx context.Context) ([]gateway.Listener, error) {
 	var cnOnly *ca.ServerCertificates
 	list := make([]gateway.Listener, len(s.cfg.Listen.OCPP))
 	for i, l := range s.cfg.Listen.OCPP {
+		proxies, _ := l.Proxies() // checked when the file was read
 		list[i] = gateway.Listener{
 			Name: fmt.Sprintf("ocpp[%d]", i), Net: s.doors.ocpp[i], Profiles: l.Profiles, Allow: l.Allow,
-			Trust: l.Trust, Legacy: l.LegacyTLS, RefuseOrigin: l.RefuseOrigin, NewChain: l.Rollover,
+			Trust: l.Trust, Legacy: l.LegacyTLS, RefuseOrigin: l.RefuseOrigin, NewChain: l.Rollover, Proxies: proxies,
 		}
 		switch {
 		case len(l.Profiles) == 1 && l.Profiles[0] == 1: // plain ws
