@@ -125,7 +125,7 @@ func TestHSMKeyMadeOnceOpensAgain(t *testing.T) {
 	pin := pinFile(t, userPIN)
 	algorithms := []keys.Algorithm{keys.P256, keys.P384, keys.P521, keys.RSA2048, keys.RSA3072}
 	uris, made := make([]string, len(algorithms)), make([]keys.Signer, len(algorithms))
-	makes := hsmKeeper(t, keys.Config{})
+	makes := hsmKeeper(t, keys.Config{HSMTimeout: time.Minute}) // each waits for all before it
 	t.Run("made once", func(t *testing.T) {
 		for i, alg := range algorithms {
 			t.Run(string(alg), func(t *testing.T) {
