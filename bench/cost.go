@@ -51,7 +51,7 @@ func (r run) cost(ctx context.Context) error {
 		r.add(res, cpu.Seconds()*1e6/float64(res.Count), "%s%d", name, value)
 		return nil
 	}
-	err := r.started(ctx, func(up *running) error {
+	grown := r.started(ctx, func(up *running) error {
 		connected := 0
 		for _, n := range c.Stations {
 			_, _, err := r.orders(up, order{Do: "connect", From: connected, Count: n - connected}, order{Do: "check"})
@@ -68,10 +68,10 @@ func (r run) cost(ctx context.Context) error {
 		return nil
 	})
 	_, closing := r.b.gen.order(order{Do: "close"})
-	if err != nil || closing != nil {
-		return errors.Join(err, closing)
+	if closing != nil {
+		return errors.Join(grown, closing)
 	}
-	return r.started(ctx, func(up *running) error {
+	return errors.Join(grown, r.started(ctx, func(up *running) error {
 		_, _, err := r.orders(up, order{Do: "connect", Count: min(c.Fleet, slices.Max(c.Stations))}, order{Do: "check"})
 		if err != nil {
 			return err
@@ -89,5 +89,5 @@ func (r run) cost(ctx context.Context) error {
 			}
 		}
 		return nil
-	})
+	}))
 }

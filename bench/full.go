@@ -50,6 +50,20 @@ func newFullPlan() fullPlan {
 	}
 }
 
+// bounded leaves out fleets larger than this, for a small machine.
+func (f fullPlan) bounded(stations int) fullPlan {
+	smaller := func(list []int) []int {
+		return slices.DeleteFunc(slices.Clone(list), func(n int) bool { return n > stations })
+	}
+	f.Stations, f.Full, f.Record, f.Storm = min(f.Stations, stations), min(f.Full, stations), min(f.Record, stations), min(f.Storm, stations)
+	f.Idle, f.Cost.Stations = append(smaller(f.Idle), stations), append(smaller(f.Cost.Stations), stations)
+	for _, list := range []*[]int{&f.Idle, &f.Cost.Stations} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	return f
+}
+
 // most is how many stations the parts need.
 func (f fullPlan) most(parts []string) int {
 	need := map[string]int{

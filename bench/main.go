@@ -37,6 +37,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -64,6 +65,7 @@ func main() {
 	binary := flag.String("bollard", "", "a bollard binary; built from ./cmd/bollard if empty")
 	tools := flag.String("tools", ".tools", "directory step-ca is built into")
 	parts := flag.String("parts", "", "what ca ("+strings.Join(caParts, ", ")+") and full ("+strings.Join(fullParts, ", ")+") measure; all if empty")
+	most := flag.Int("stations", slices.Max(newFullPlan().Idle), "full leaves out larger fleets")
 	page := flag.String("page", "docs/performance.md", "what report writes, its charts to -out")
 	long := flag.Duration("long", time.Minute, "how long a soak lasts")
 	flag.Usage = func() {
@@ -83,7 +85,7 @@ func main() {
 		exit(measure(ctx, plan, *out, os.Stdout))
 	case flag.NArg() == 1 && set == "full":
 		plan := plan{Rounds: *rounds, Bollard: *binary, Proxies: strings.Split(*proxies, ",")}
-		exit(measureFull(ctx, plan, newFullPlan(), chosen(*parts, fullParts), *out, os.Stdout))
+		exit(measureFull(ctx, plan, newFullPlan().bounded(*most), chosen(*parts, fullParts), *out, os.Stdout))
 	case flag.NArg() == 1 && set == "report":
 		exit(performance(*out, *page))
 	case flag.NArg() == 1 && set == "soak":

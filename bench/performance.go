@@ -85,6 +85,9 @@ func merge(all []result) ([]sample, []size) {
 	for i, r := range all {
 		for _, s := range r.Samples {
 			s.Round += i * apart
+			if (strings.HasPrefix(s.Measure, "p50 ") || strings.HasPrefix(s.Measure, "p99 ")) && s.Late > 0 && s.Invalid == "" {
+				s.Invalid = fmt.Sprintf("%d messages were sent late: the machine was too busy to tell a latency", s.Late)
+			}
 			out = append(out, s)
 		}
 		if len(r.Sizes) > 0 {
@@ -168,6 +171,7 @@ func pageOf(all []result, files []string, samples []sample, sizes []size, drawn 
 Written by ` + "`make bench-full`" + ` from the rounds kept in [performance/](performance). Ratios are Bollard's value over the peer's in the same round, medians
 over rounds; rates are per second of the server's own CPU. Every server has one worker, every station its own certificate, and half of them TLS 1.2 with AES-128
 or -256 where a line doesn't name a version. A round with one lost, late or wrong byte doesn't count. What the peers are configured with is in bench/*.tmpl.
+What made Bollard faster, and what didn't: [performance-notes.md](performance-notes.md).
 
 `)
 	seen := map[string]bool{}
@@ -179,8 +183,12 @@ or -256 where a line doesn't name a version. A round with one lost, late or wron
 			}
 		}
 	}
-	last := all[len(all)-1]
-	fmt.Fprintf(&b, "- machine: %v, %v CPUs, %v/%v; peers share it with the load generator and the back end\n\n", last.Machine["cpu"], last.Machine["cpus"], last.Machine["os"], last.Machine["arch"])
+	last := slices.MaxFunc(all, func(a, b result) int { return cmp.Compare(a.Time, b.Time) })
+	fmt.Fprintf(&b, "- machine: %v, %v CPUs, %v/%v; servers share it with the load generator and the back end\n- load averages at the end of each report:", last.Machine["cpu"], last.Machine["cpus"], last.Machine["os"], last.Machine["arch"])
+	for _, r := range all {
+		fmt.Fprintf(&b, " %v;", r.Machine["load"])
+	}
+	b.WriteString(" with other work beside, rates and latencies wander, and only ratios within a round say something\n\n")
 	table(&b, samples)
 	if len(sizes) > 0 {
 		b.WriteString("\n## Certificates on record\n\n| certificates | file MB | open ms | one by serial µs | newest 100 ms | CRL ms | OCSP signed ahead s |\n| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -37,6 +38,17 @@ func TestMix(t *testing.T) {
 	}
 }
 
+func TestBounded(t *testing.T) {
+	t.Parallel()
+	f := newFullPlan().bounded(3000)
+	if f.most(fullParts) != 3000 || !slices.Equal(f.Idle, []int{3000}) || !slices.Equal(f.Cost.Stations, []int{100, 300, 1000, 3000}) {
+		t.Errorf("%+v", f)
+	}
+	if whole := newFullPlan(); whole.bounded(9000).most(fullParts) != 9000 || !slices.Equal(whole.bounded(9000).Idle, whole.Idle) {
+		t.Errorf("%+v", whole.bounded(9000))
+	}
+}
+
 // The page says what the rounds say: medians of ratios in one round, whether a
 // goal is reached, what a proxy adds, and which rounds don't count.
 func TestPerformancePage(t *testing.T) {
@@ -58,7 +70,8 @@ func TestPerformancePage(t *testing.T) {
 	}
 	const p50 = "p50 µs at 5000 msg/s"
 	second = append(second, sample{Proxy: directName, Measure: p50, Value: 100}, sample{Proxy: "bollard", Measure: p50, Value: 190}, sample{Proxy: "haproxy", Measure: p50, Value: 160},
-		sample{Proxy: "nginx", Measure: p50, Value: 1, Invalid: "wrong bytes\nlog"})
+		sample{Proxy: "nginx", Measure: p50, Value: 1, Invalid: "wrong bytes\nlog"},
+		sample{Round: 1, Proxy: "haproxy", Measure: p50, Value: 9000, Late: 3})
 	for i, v := range []float64{5, 7, 40} {
 		second = append(second, sample{Round: i, Proxy: "bollard", Measure: costByBytes + "40", Value: v}, sample{Round: i, Proxy: "bollard", Measure: costByBytes + "1000", Value: 9})
 	}
@@ -76,7 +89,7 @@ func TestPerformancePage(t *testing.T) {
 	for _, want := range []string{
 		"| round trips per CPU-s | bollard 20, haproxy 10 | 2.00 × haproxy | ≥ 1.4 × haproxy: reached | 3 |",
 		"| added p50 µs at 5000 msg/s | bollard 90, haproxy 60 | 1.50 × haproxy | ≤ 1 × haproxy: **missed** | 1 |",
-		"- nginx, " + p50 + ": wrong bytes\n", "- haproxy: HAProxy 9", "Z80", "| 10000 | 0 | 0 | 30 |", "(performance/bytes.svg)", "(performance/certificates.svg)",
+		"- nginx, " + p50 + ": wrong bytes\n", "- haproxy, " + p50 + ": 3 messages were sent late", "- haproxy: HAProxy 9", "Z80", "| 10000 | 0 | 0 | 30 |", "(performance/bytes.svg)", "(performance/certificates.svg)",
 	} {
 		if !strings.Contains(string(raw), want) {
 			t.Errorf("%q is missing in\n%s", want, raw)
