@@ -19,7 +19,7 @@ import (
 // levels are the packages of the house from the bottom up: imports go downward
 // only, and nobody imports a neighbour of its own level.
 var levels = [][]string{
-	{"ocpp", "iso15118", "keys", "ledger", "detect"},
+	{"ocpp", "iso15118", "keys", "ledger", "detect", "approval"},
 	{"ca", "uploads"},
 	{"fleet", "alert"},
 	{"gateway", "admin", "station", "backup"},
@@ -40,7 +40,7 @@ var owners = map[string]string{
 }
 
 // pure packages take time and randomness as arguments and touch nothing.
-var pure = []string{"ocpp", "ledger", "iso15118/exi", "detect", "internal/rollout"}
+var pure = []string{"ocpp", "ledger", "iso15118/exi", "detect", "approval", "internal/rollout"}
 
 var impure = []string{"net", "net/http", "os", "os/exec", "io/ioutil", "database/sql", "syscall", "crypto/rand", "math/rand", "math/rand/v2", "log", "log/slog"}
 
