@@ -52,5 +52,10 @@ tools:
 peers:
 	@scripts/npm-ci e2e/peers/ocpprpc
 
+.PHONY: attacks torture
+torture: attacks
+attacks: tools peers ## brute force, shadowing, replay and slowloris at full size: minutes, on a machine of its own
+	@set -o pipefail; TORTURE=1 go test -count 1 -timeout 1800s -v -run 'TestBruteForce|TestShadowing|TestReplay|TestSlowloris' ./e2e | grep -v level=
+
 clean: ## remove what the build made
 	@rm -rf bin .tools e2e/peers/ocpprpc/node_modules

@@ -50,7 +50,7 @@ func (o *operations) stationEvents(ctx context.Context, in StationEvents) (Secur
 	out := SecurityEvents{Events: make([]SecurityEvent, len(list)), DroppedEvents: losses.Events, DroppedCopies: losses.Copies}
 	for i, e := range list {
 		out.Events[i] = SecurityEvent{Type: e.Type, SentAs: e.SentAs, Listed: e.Listed, Critical: e.Critical,
-			Timestamp: e.Timestamp, ReceivedAt: e.ReceivedAt, Version: e.Version, TechInfo: e.TechInfo}
+			Timestamp: e.Timestamp, ReceivedAt: e.ReceivedAt, Version: e.Version, TechInfo: string(e.TechInfo)}
 	}
 	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 	"bollard/ca"
 	"bollard/detect"
 	"bollard/fleet"
+	"bollard/internal/redact"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -210,7 +211,7 @@ func (o *operations) stationImport(ctx context.Context, in Import) (Imported, er
 	for i, s := range in.Stations {
 		list[i] = fleet.Enrolment{
 			Identity: s.Identity, Serial: s.Serial, Profile: s.Profile, Vendor: s.Vendor, Model: s.Model, Group: s.Group, Site: s.Site,
-			Alias: s.Alias, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, Password: s.Password, NoPassword: s.NoPassword,
+			Alias: s.Alias, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, Password: redact.Secret(s.Password), NoPassword: s.NoPassword,
 			OneTime: s.OneTime, Reuse: s.Reuse, Line: s.Line,
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"bollard/internal/redact"
 	"bollard/internal/safehttp"
 )
 
@@ -30,7 +31,7 @@ const minSecret = 16
 type WebhookConfig struct {
 	Name   string
 	URL    string
-	Secret []byte // shared with the receiver
+	Secret redact.Secret // shared with the receiver
 	// Networks are the private ones the receiver may be in, by the operator's
 	// word; public addresses need none.
 	Networks []netip.Prefix

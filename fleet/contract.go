@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"bollard/internal/redact"
 	"bollard/ocpp"
 )
 
@@ -37,7 +38,7 @@ type Claim struct {
 // allows any value (OCPP-J 1.6 §6.2.2).
 type Basic struct {
 	User     string
-	Password []byte
+	Password redact.Secret
 }
 
 // Admission says who a station was proven to be.
@@ -150,3 +151,9 @@ type Message struct {
 	Action    string          // base action, "-Signed" taken off
 	Payload   json.RawMessage // what Head.Payload says; for -Signed, the decoded JWS payload
 }
+
+// String names the message: what it says may be a secret or about a person.
+func (m Message) String() string { return "[" + m.Direction.String() + " " + m.Head.String() + "]" }
+
+// GoString is String, for %#v.
+func (m Message) GoString() string { return m.String() }

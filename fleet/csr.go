@@ -104,7 +104,7 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 	case "", ocpp.ChargingStationCertificate:
 	default:
 		return Order{}, &refusedRequest{ocpp.ReasonUnsupportedRequest, "no hierarchy for this certificate type",
-			fmt.Sprintf("no hierarchy issues certificates of type %.64q", request.CertificateType)}
+			"no hierarchy issues certificates of type " + shownType(request.CertificateType)}
 	}
 	csr, err := ca.ParseCSR([]byte(request.CSR))
 	if err != nil {
@@ -142,6 +142,15 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 	}
 	failpoint.Hit("fleet.order-accepted")
 	return order, nil
+}
+
+// shownType names a certificate type of the standard's; another is the peer's text.
+func shownType(name string) string {
+	switch name {
+	case ocpp.V2GCertificate, ocpp.V2G20Certificate:
+		return name
+	}
+	return "the standard doesn't know"
 }
 
 // takeAgain answers a CSR that is an order already. What was issued for it is

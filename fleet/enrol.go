@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"bollard/internal/redact"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -24,7 +25,7 @@ type Enrolment struct {
 	FactoryHash, FactoryKey string
 	Group, Site             string
 	Profile                 int
-	Password                []byte // nil: generate for profiles 1 and 2
+	Password                redact.Secret // nil: generate for profiles 1 and 2
 	// NoPassword leaves the station without one, for its back end to tell by
 	// adoption.
 	NoPassword bool

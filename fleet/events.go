@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bollard/internal/failpoint"
+	"bollard/internal/redact"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -43,7 +44,7 @@ type SecurityEvent struct {
 	Version    string
 	Timestamp  string // as sent
 	ReceivedAt time.Time
-	TechInfo   string
+	TechInfo   redact.Personal
 }
 
 // Parcel is a copy of a message for the back end, in the outbox.
@@ -149,7 +150,7 @@ func (s *Service) readEvent(sess Session, m Message) (SecurityEvent, error) {
 	adm := sess.Admission()
 	e := SecurityEvent{
 		Station: keyOf(&adm.Station), Type: cutText(request.Type, ocpp.MaxEventType), Version: sess.Version().String(),
-		Timestamp: cutText(request.Timestamp, maxStamp), ReceivedAt: s.clock(), TechInfo: cutText(request.TechInfo, ocpp.MaxEventTechInfo),
+		Timestamp: cutText(request.Timestamp, maxStamp), ReceivedAt: s.clock(), TechInfo: redact.Personal(cutText(request.TechInfo, ocpp.MaxEventTechInfo)),
 	}
 	if listed, ok := ocpp.FindSecurityEvent(request.Type); ok {
 		name, critical := listed.In(sess.Version())
@@ -173,7 +174,7 @@ func (s *Service) parcelOf(ctx context.Context, sess Session, m Message, e *Secu
 			sent = e.SentAs
 		}
 		p.Action = m.Action
-		plain, err := json.Marshal(ocpp.SecurityEventRequest{Type: sent, Timestamp: e.Timestamp, TechInfo: e.TechInfo})
+		plain, err := json.Marshal(ocpp.SecurityEventRequest{Type: sent, Timestamp: e.Timestamp, TechInfo: string(e.TechInfo)})
 		if err != nil {
 			panic("internal error: couldn't encode an own payload: " + err.Error())
 		}

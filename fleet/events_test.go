@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bollard/fleet"
+	"bollard/internal/redact"
 	"bollard/ocpp"
 )
 
@@ -102,7 +103,7 @@ func TestA04FR03EventIsAnsweredOnceDurable(t *testing.T) {
 			}
 			want := test.want
 			want.ID, want.Station, want.Version, want.Timestamp, want.ReceivedAt = 1, "cs-1", test.version.String(), "2026-06-01T11:59:58Z", r.clock()
-			want.TechInfo = "of " + test.sent
+			want.TechInfo = redact.Personal("of " + test.sent)
 			if diff := cmp.Diff([]fleet.SecurityEvent{want}, r.securityEvents()); diff != "" {
 				t.Error(diff)
 			}
@@ -258,7 +259,7 @@ func TestA04HostileText(t *testing.T) {
 	if len(got) != 31 {
 		t.Fatalf("%d events stored", len(got))
 	}
-	if e := got[30]; e.Type != kind[:50] || e.TechInfo != string([]rune(tech)[:255]) || len(e.Timestamp) != 64 || e.Listed || e.Critical {
+	if e := got[30]; e.Type != kind[:50] || string(e.TechInfo) != string([]rune(tech)[:255]) || len(e.Timestamp) != 64 || e.Listed || e.Critical {
 		t.Errorf("stored %+v", e)
 	}
 	eventually(t, "all delivered", func() bool { return len(s.delivered()) == 31 })

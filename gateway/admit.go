@@ -87,7 +87,7 @@ func (a *admission) read() *refusal {
 		return bad("body", "request has a body")
 	case err != nil:
 		return &refusal{status: http.StatusBadRequest, class: "path", reason: err.Error(),
-			err: fmt.Errorf("request target %s", strconv.QuoteToASCII(capped(a.r.RequestURI)))}
+			err: fmt.Errorf("request target %s", strconv.QuoteToASCII(shownTarget(a.r.RequestURI)))}
 	}
 	a.claim.Identity = id
 	switch {
@@ -121,6 +121,19 @@ func (a *admission) read() *refusal {
 		a.claim.Basic = &fleet.Basic{User: user, Password: []byte(password)}
 	}
 	return nil
+}
+
+// shownTarget is as much of a request target as tells what is wrong with it:
+// what follows the identity may be a token or a password.
+func shownTarget(target string) string {
+	if i := strings.IndexAny(target, "?#;"); i >= 0 {
+		target = target[:i] + "…"
+	}
+	if parts := strings.SplitN(target, "/", 4); len(parts) == 4 {
+		parts[3] = "…"
+		target = strings.Join(parts, "/")
+	}
+	return capped(target)
 }
 
 // prove asks the Door.

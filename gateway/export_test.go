@@ -13,3 +13,9 @@ var Tidy = tidy
 
 // ProxyHeader reads one PROXY header.
 var ProxyHeader = proxyHeader
+
+// What the log shows of a request.
+var (
+	ShownTarget = shownTarget
+	ShownOffer  = shownOffer
+)

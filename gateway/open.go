@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"bollard/detect"
@@ -122,12 +123,25 @@ func (a *admission) versions(key string) (names []string, silent bool) {
 func (a *admission) decline() {
 	a.g.metrics.refusals.WithLabelValues("subprotocol").Inc()
 	a.g.log.Warn("connection closed: no common OCPP version", "station", a.claim.Identity.Name,
-		"source", a.r.RemoteAddr, "offered", capped(fmt.Sprintf("%q", a.claim.Offered)))
+		"source", a.r.RemoteAddr, "offered", shownOffer(a.claim.Offered))
 	conn, err := ws.Upgrade(a.w, a.r, "", a.settings.limits.WS)
 	if err != nil {
 		return // answered by ws
 	}
 	conn.Close(ws.CloseProtocolError, "no common subprotocol")
+}
+
+// shownOffer lists subprotocols for the log, those of OCPP alone: clients put
+// tokens there, too.
+func shownOffer(offered []string) string {
+	var list []string
+	for _, name := range offered {
+		if len(name) > 12 || !strings.HasPrefix(strings.ToLower(name), "ocpp") {
+			name = "…"
+		}
+		list = append(list, name)
+	}
+	return fmt.Sprintf("%q", list)
 }
 
 // replace closes the live session of the identity, its upstream too, or says

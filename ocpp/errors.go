@@ -92,13 +92,9 @@ type CallFailure struct {
 	Description string // as the peer wrote it, at most 255 characters
 }
 
-// Error quotes the peer's words, shortened, so that it is safe to log.
-func (e *CallFailure) Error() string {
-	if e.Description == "" {
-		return fmt.Sprintf("the peer answered %s", e.Code)
-	}
-	return fmt.Sprintf("the peer answered %s: %q", e.Code, truncate(e.Description, 100))
-}
+// Error names the code alone: the words are the peer's, and may repeat a secret
+// it was sent.
+func (e *CallFailure) Error() string { return fmt.Sprintf("the peer answered %s", e.Code) }
 
 // truncate cuts s to at most n characters, never inside one.
 func truncate(s string, n int) string {
