@@ -49,7 +49,7 @@ var (
 )
 
 // checkAddress returns why an address must not be connected to, nil if it may.
-func (c *Client) checkAddress(addr netip.Addr) error {
+func (c *List) checkAddress(addr netip.Addr) error {
 	addr = addr.Unmap()
 	switch {
 	case !addr.IsValid():

@@ -58,16 +58,22 @@ type Config struct {
 	Resolver     Resolver         // nil: net.DefaultResolver
 	Clock        func() time.Time // what TLS certificates are judged by; nil: time.Now
 	RootCAs      *x509.CertPool   // nil: the system's
+	// Credentials lets a URL hold a user and a password. Only a List may: what
+	// a station is told to fetch by FTP can need them, Bollard's own fetching not.
+	Credentials bool
 }
 
+// stationSchemes are what stations transfer files by (OCPP 2.0.1 part 2 N01, L01).
+var stationSchemes = []string{"http", "https", "ftp", "ftps", "sftp"}
+
 // validate names the field that is wrong, and fills in defaults.
-func (c Config) validate() (Config, error) {
+func (c Config) validate(known ...string) (Config, error) {
 	if len(c.Schemes) == 0 {
-		c.Schemes = []string{"http", "https"}
+		c.Schemes = known
 	}
 	for _, s := range c.Schemes {
-		if s != "http" && s != "https" {
-			return c, fmt.Errorf("scheme %q isn't http or https", s)
+		if !slices.Contains(known, s) {
+			return c, fmt.Errorf("scheme %q isn't one of %s", s, strings.Join(known, ", "))
 		}
 	}
 	hosts := make([]string, 0, len(c.Hosts))
@@ -114,21 +120,44 @@ func (c Config) validate() (Config, error) {
 	return c, nil
 }
 
+// List judges URLs that somebody else will fetch, such as a station, by the
+// rules of a Client that need no look-up.
+type List struct{ cfg Config }
+
+// NewList checks the configuration, of which Schemes may hold those of file
+// transfers too; none means all. An address that Hosts names is good though it
+// may not be public.
+func NewList(cfg Config) (*List, error) {
+	cfg, err := cfg.validate(stationSchemes...)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't set up the list of URLs: %w", err)
+	}
+	for _, h := range cfg.Hosts {
+		if addr, err := netip.ParseAddr(h); err == nil {
+			cfg.AllowPrivate = append(cfg.AllowPrivate, netip.PrefixFrom(addr, addr.BitLen()))
+		}
+	}
+	return &List{cfg}, nil
+}
+
 // Client fetches. Its methods are safe for concurrent use; it keeps nothing
 // between requests, neither connections nor cookies, and takes no proxy from
 // the environment.
 type Client struct {
-	cfg  Config
+	List
 	dial func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 }
 
 // New checks the configuration.
 func New(cfg Config) (*Client, error) {
-	cfg, err := cfg.validate()
+	cfg, err := cfg.validate("http", "https")
+	if err == nil && cfg.Credentials {
+		err = errors.New("credentials in URLs are for stations only")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("couldn't set up the fetching of URLs: %w", err)
 	}
-	c := &Client{cfg: cfg}
+	c := &Client{List: List{cfg}}
 	// The address once more where the socket is made: whatever changes above,
 	// nothing but a checked address is connected to.
 	dialer := &net.Dialer{Timeout: dialTimeout, Control: func(_, address string, _ syscall.RawConn) error {

@@ -35,7 +35,7 @@ func (t *target) where() string {
 
 // Check applies every rule that needs no look-up, for a URL that is to be
 // stored and fetched later. The error is an *Error.
-func (c *Client) Check(raw string) error {
+func (c *List) Check(raw string) error {
 	t, err := c.parse(raw)
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (c *Client) Check(raw string) error {
 // parse reads a URL as strictly as it can be: where parsers differ about a
 // URL (backslashes, several @, percent signs in hosts, numbers as addresses,
 // letters outside ASCII that normalise to others), it is refused.
-func (c *Client) parse(raw string) (*target, error) {
+func (c *List) parse(raw string) (*target, error) {
 	switch {
 	case raw == "":
 		return nil, refuse(RuleForm, "", "the URL is empty")
@@ -81,6 +81,12 @@ func (c *Client) parse(raw string) (*target, error) {
 	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
 		authority = rest[:end]
 	}
+	if user, host, found := strings.Cut(authority, "@"); found && c.cfg.Credentials {
+		if !plainUser(user) {
+			return nil, refuse(RuleUser, "", "the URL holds credentials that parsers read differently")
+		}
+		authority = host
+	}
 	switch {
 	case strings.Contains(authority, "@"):
 		return nil, refuse(RuleUser, "", "the URL holds credentials")
@@ -95,14 +101,14 @@ func (c *Client) parse(raw string) (*target, error) {
 		}
 	}
 	parsed, err := url.Parse(raw)
-	if err != nil || parsed.Host != authority || parsed.Opaque != "" || parsed.User != nil {
+	if err != nil || parsed.Host != authority || parsed.Opaque != "" || parsed.User != nil && !c.cfg.Credentials {
 		return nil, refuse(RuleForm, "", "it isn't a readable URL")
 	}
 	return c.locate(parsed)
 }
 
 // locate reads host and port and holds them to the lists.
-func (c *Client) locate(u *url.URL) (*target, error) {
+func (c *List) locate(u *url.URL) (*target, error) {
 	t := &target{url: u}
 	host := strings.ToLower(u.Hostname())
 	literal, err := parseHost(host)
@@ -111,7 +117,7 @@ func (c *Client) locate(u *url.URL) (*target, error) {
 	}
 	t.name, t.literal = host, literal
 
-	t.port = map[string]uint16{"http": 80, "https": 443}[u.Scheme]
+	t.port = map[string]uint16{"http": 80, "https": 443, "ftp": 21, "ftps": 990, "sftp": 22}[u.Scheme]
 	own := t.port
 	if strings.HasSuffix(u.Host, ":") {
 		return nil, refuse(RulePort, "", "the port is empty")
@@ -140,7 +146,7 @@ func (c *Client) locate(u *url.URL) (*target, error) {
 	return t, nil
 }
 
-func (c *Client) allows(t *target) bool {
+func (c *List) allows(t *target) bool {
 	for _, rule := range c.cfg.Hosts {
 		switch {
 		case t.literal.IsValid():
@@ -198,4 +204,13 @@ func parseHost(host string) (netip.Addr, error) {
 		return addr, nil
 	}
 	return netip.Addr{}, nil
+}
+
+// plainUser says whether a URL's credentials are a user, or a user and a
+// password, in characters that need no judgement (RFC 3986 §3.2.1).
+func plainUser(text string) bool {
+	user, password, _ := strings.Cut(text, ":")
+	return user != "" && !strings.ContainsFunc(user+password, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._~!$'()*+,;=%", r)
+	})
 }

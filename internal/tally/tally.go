@@ -1,0 +1,71 @@
+// Package tally counts what repeats itself, so that it costs a record now and
+// then instead of one each time.
+//
+// It promises that the first of a kind is told at once, that none is lost from
+// the counts, and that records of one kind come ever less often while it goes on.
+package tally
+
+import (
+	"sync"
+	"time"
+)
+
+// Pauses between two records of one kind. The pause doubles while it goes on.
+const (
+	firstPause   = time.Minute
+	longestPause = time.Hour
+)
+
+// Tally counts by kind. It remembers a kind for as long as it repeats.
+type Tally[K comparable] struct {
+	mu    sync.Mutex
+	notes map[K]*note
+}
+
+type note struct {
+	text  string
+	count int // since the last record
+	at    time.Time
+	pause time.Duration
+}
+
+// Count is how often a kind came since its last record, with the newest text.
+type Count struct {
+	Text  string
+	Count int
+}
+
+// New has counted nothing.
+func New[K comparable]() *Tally[K] { return &Tally[K]{notes: make(map[K]*note)} }
+
+// Add counts one and says whether it is to be recorded at once.
+func (t *Tally[K]) Add(kind K, text string, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.notes[kind]
+	if n == nil || n.count == 0 && now.Sub(n.at) >= n.pause {
+		t.notes[kind] = &note{text: text, at: now, pause: firstPause}
+		return true
+	}
+	n.text = text
+	n.count++
+	return false
+}
+
+// Due takes the counts that may be recorded now, or all, and forgets who has stopped.
+func (t *Tally[K]) Due(now time.Time, all bool) map[K]Count {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make(map[K]Count)
+	for kind, n := range t.notes {
+		ripe := now.Sub(n.at) >= n.pause
+		switch {
+		case n.count > 0 && (all || ripe):
+			out[kind] = Count{n.text, n.count}
+			n.count, n.at, n.pause = 0, now, min(2*n.pause, longestPause)
+		case n.count == 0 && ripe:
+			delete(t.notes, kind)
+		}
+	}
+	return out
+}

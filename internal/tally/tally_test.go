@@ -1,0 +1,35 @@
+package tally_test
+
+import (
+	"testing"
+	"time"
+
+	"bollard/internal/tally"
+)
+
+// The first is told at once; the others are counted, ever less often, and none is lost.
+func TestTally(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	c := tally.New[string]()
+	if !c.Add("a", "1", now) || c.Add("a", "2", now) || !c.Add("b", "x", now) {
+		t.Fatal("what is told at once?")
+	}
+	c.Add("a", "3", now)
+	if got := c.Due(now.Add(59*time.Second), false); len(got) != 0 {
+		t.Errorf("too early: %v", got)
+	}
+	if got := c.Due(now.Add(time.Minute), false); len(got) != 1 || got["a"] != (tally.Count{Text: "3", Count: 2}) {
+		t.Errorf("after a minute: %v", got)
+	}
+	c.Add("a", "4", now.Add(61*time.Second))
+	if got := c.Due(now.Add(2*time.Minute), false); len(got) != 0 {
+		t.Errorf("the pause didn't grow: %v", got)
+	}
+	if got := c.Due(now.Add(2*time.Minute), true); got["a"].Count != 1 {
+		t.Errorf("all: %v", got)
+	}
+	if c.Due(now.Add(24*time.Hour), false); !c.Add("a", "5", now.Add(24*time.Hour)) {
+		t.Error("who has stopped isn't forgotten")
+	}
+}
