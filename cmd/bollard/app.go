@@ -151,7 +151,8 @@ func statusURL(cfg *config.File) string {
 
 // operations without a server: nothing is live.
 func (a *app) operations() *admin.Registry {
-	return a.withUpkeep(admin.New(a.adminConfig()))
+	rules := &policing{app: a}
+	return rules.register(a.withUpkeep(admin.New(a.adminConfig())))
 }
 
 func (a *app) adminConfig() admin.Config {

@@ -20,9 +20,9 @@ import (
 // only, and nobody imports a neighbour of its own level.
 var levels = [][]string{
 	{"ocpp", "iso15118", "keys", "ledger", "detect", "approval"},
-	{"ca", "uploads"},
+	{"ca", "policy", "uploads"},
 	{"fleet", "alert"},
-	{"gateway", "admin", "station", "backup"},
+	{"gateway", "admin", "station", "backup", "warden"},
 	{"store"},
 	{"cmd"},
 }
@@ -34,13 +34,14 @@ var owners = map[string]string{
 	"filippo.io/age":                "backup",
 	"github.com/pressly/goose/v3":   "store",
 	"go.yaml.in/yaml/v3":            "internal/config",
+	"cel.dev/cel-go/cel":            "policy",
 	"github.com/spf13/cobra":        "cmd/bollard",
 	"github.com/zmap/zlint/v3":      "ca",
 	"github.com/zmap/zlint/v3/lint": "ca",
 }
 
 // pure packages take time and randomness as arguments and touch nothing.
-var pure = []string{"ocpp", "ledger", "iso15118/exi", "detect", "approval", "internal/rollout"}
+var pure = []string{"ocpp", "ledger", "iso15118/exi", "detect", "approval", "policy", "internal/rollout"}
 
 var impure = []string{"net", "net/http", "os", "os/exec", "io/ioutil", "database/sql", "syscall", "crypto/rand", "math/rand", "math/rand/v2", "log", "log/slog"}
 

@@ -75,6 +75,7 @@ func (c *cli) root() *cobra.Command {
 		c.caCommand(),
 		c.certCommand(),
 		c.backendCommand(),
+		c.policyCommand(),
 		c.ledgerCommand(),
 		c.exiCommand(),
 		c.alertCommand(),

@@ -40,7 +40,8 @@ func (c *cli) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the front end until SIGTERM",
 		Long: `Run the front end until SIGTERM or SIGINT, then let sessions end in order.
-SIGHUP re-reads bollard.yaml: back ends, limits, certificate files, log level.`,
+SIGHUP re-reads bollard.yaml (back ends, limits, certificate files, log level)
+and the rules in DIR/policy.`,
 		Args: cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -112,6 +113,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	g.Go(func() error { return s.fleet.Run(late) })
 	g.Go(func() error { return s.alerts.Run(late) })
 	g.Go(func() error { return s.controller.Run(ctx) })
+	g.Go(func() error { return s.warden.Run(late) })
 	g.Go(func() error { return admin.ServeSocket(late, s.doors.socket, s.registry, drain, s.log) })
 	if s.doors.admin != nil {
 		g.Go(func() error { return admin.ServeHTTP(late, s.doors.admin, s.monitor(ctx), drain, s.log) })
@@ -137,6 +139,9 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 		ready(s.doors.addresses())
 	}
 	err := g.Wait()
+	if s.recorder != nil {
+		s.recorder.Close()
+	}
 	s.log.Info("stopped")
 	return err
 }
@@ -190,15 +195,21 @@ func (s *server) reload() error {
 	if err != nil {
 		return err
 	}
+	rules, err := loadPolicy(s.dir)
+	if err != nil {
+		return err
+	}
 	if err := s.gateway.Reload(backends, gatewayLimits(cfg)); err != nil {
 		return err
 	}
+	s.warden.Use(rules)
+	s.gateway.Reconsider()
 	s.certificates.files.Store(files)
 	s.level.Set(logLevel(cfg.Log.Level))
 	s.backends.Store(&cfg.Backends)
 	for _, key := range restartKeys(s.cfg, cfg) {
 		s.log.Warn("this change takes effect at the next start only", "key", key)
 	}
-	s.log.Info("configuration reloaded", "backends", len(backends))
+	s.log.Info("configuration reloaded", "backends", len(backends), "rules", len(rules.Rules()))
 	return nil
 }

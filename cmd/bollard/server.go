@@ -13,8 +13,10 @@ import (
 	"bollard/ca/status"
 	"bollard/gateway"
 	"bollard/internal/config"
+	"bollard/ledger"
 	"bollard/ocpp"
 	"bollard/uploads"
+	"bollard/warden"
 )
 
 // server is an app with its listeners and everything that runs.
@@ -26,6 +28,8 @@ type server struct {
 	maintained []*ca.ServerCertificates // of the own CA: they renew themselves
 	metrics    *prometheus.Registry
 	registry   *admin.Registry
+	warden     *warden.Warden
+	recorder   *recorder // nil: traffic isn't recorded
 	status     *status.Server
 	uploads    *uploads.Uploads // nil without listen.firmware
 	started    time.Time
@@ -61,12 +65,15 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	if err != nil {
 		return nil, err
 	}
+	if err := s.newWarden(); err != nil {
+		return nil, err
+	}
 	s.gateway, err = gateway.New(ctx, gateway.Config{
 		Listeners:       listeners,
 		Path:            "/ocpp/",
 		UnknownIdentity: a.cfg.UnknownIdentity,
 		Door:            a.fleet,
-		Guard:           a.fleet,
+		Guard:           s.warden,
 		Backends:        backends,
 		Limits:          gatewayLimits(a.cfg),
 		DefaultVersion:  versions,
@@ -87,8 +94,36 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	operations.Live = s.gateway
 	operations.Failed = s.gateway.LastFailure
 	operations.Server = s.describe
-	s.registry = a.withUpkeep(admin.New(operations))
+	rules := &policing{app: a, warden: s.warden, reconsider: s.gateway.Reconsider}
+	s.registry = rules.register(a.withUpkeep(admin.New(operations)))
 	return s, nil
+}
+
+// newWarden puts policy before the fleet's own judgement.
+func (s *server) newWarden() error {
+	rules, err := loadPolicy(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range rules.Findings() {
+		s.log.Warn("a policy rule does nothing", "rule", f.Rule, "file", f.File, "line", f.Line, "why", f.Text)
+	}
+	zone, err := time.LoadLocation(s.cfg.Policy.TimeZone) // "" is UTC; config has tried it
+	if err != nil {
+		return fmt.Errorf("policy.time_zone: %w", err)
+	}
+	cfg := warden.Config{
+		Next: s.fleet, Rules: rules, Anchors: s.anchors, Zone: zone, Clock: time.Now, Log: s.log, Metrics: s.metrics,
+		Record: func(ctx context.Context, e ledger.Event) error { return s.store.Record(ctx, e) },
+	}
+	if mb := s.cfg.Policy.RecordMB; mb > 0 {
+		if s.recorder, err = newRecorder(s.dir, mb, s.log); err != nil {
+			return err
+		}
+		cfg.Traffic = s.recorder.Take
+	}
+	s.warden, err = warden.New(cfg)
+	return err
 }
 
 func (s *server) listeners(ctx context.Context) ([]gateway.Listener, error) {

@@ -36,6 +36,7 @@ type File struct {
 	// SecurityLog is only asked for where listen.firmware has a place for it.
 	SecurityLog SecurityLog `yaml:"security_log" doc:"the security logs stations are asked to upload to listen.firmware (GetLog)"`
 	Alerts      Alerts      `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`
+	Policy      Policy      `yaml:"policy" doc:"rules about messages, which stand in DIR/policy/*.yaml"`
 	// OCSPHosts are the names of safehttp: exact, or *.example.com.
 	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question may lead to; none: only own certificates are answered for"`
 	// Guard changes, model by model, what back ends may not write to stations
@@ -170,6 +171,12 @@ type Syslog struct {
 	Trust       string `yaml:"trust" doc:"PEM file of roots; none: the system's"`
 	Certificate string `yaml:"certificate" doc:"PEM chain Bollard shows, if the receiver asks for one"`
 	Key         string `yaml:"key" doc:"its PEM key, mode 0600"`
+}
+
+// Policy says what rules about messages go by.
+type Policy struct {
+	TimeZone string `yaml:"time_zone" doc:"zone in which rules tell hours, such as Europe/Amsterdam; none: UTC"`
+	RecordMB int    `yaml:"record_mb" doc:"record traffic, without personal data, up to this many MB in DIR/policy for policy replay; none: don't"`
 }
 
 // Match selects stations; empty fields match all.

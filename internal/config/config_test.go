@@ -200,6 +200,7 @@ func full() *config.File {
 		Alerts: config.Alerts{Minimum: "critical",
 			Webhooks: []config.Webhook{{Name: "w", URL: "https://w.example:1/x?y", SecretFile: "s", Trust: "t", Networks: []string{"10.0.0.0/8", "fd00::/8"}}},
 			Syslog:   []config.Syslog{{Name: "l", URL: "tls://l.example", Trust: "t", Certificate: "c", Key: "k"}, {Name: "m", URL: "udp://m.example"}}},
+		Policy:          config.Policy{TimeZone: "Europe/Amsterdam", RecordMB: 3},
 		UnknownIdentity: 404,
 		Keys:            config.Keys{URI: "softkms:elsewhere", PassphraseFile: "x"},
 		Server:          config.ServerCert{ECDSA: config.CertFiles{Certificate: "a", Key: "b"}, RSA: config.CertFiles{Certificate: "c", Key: "d"}},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -15,8 +16,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A decoder fills a File from YAML nodes, so that each fault has its line. It
-// knows only what bollard.yaml needs: no anchors, tags, merges or second
+// Decode fills a struct from a YAML file as strictly as Load does a File from
+// bollard.yaml; path is for errors, which are *Error. It returns the line of
+// each key that was set, such as rules[2].name, also with an error. The struct's
+// tags: yaml is the key; number:"ok" lets a bare number be text; lines:"ok" lets
+// text have line breaks; one:"ok" lets a single value be a list of one.
+func Decode(path string, data []byte, into any) (lines map[string]int, err error) {
+	d := decoder{path: path, lines: map[string]int{}}
+	return d.lines, d.document(data, into)
+}
+
+// A decoder fills a struct from YAML nodes, so that each fault has its line. It
+// knows only what configuration needs: no anchors, tags, merges or second
 // documents, each key once and spelled as documented.
 type decoder struct {
 	path  string
@@ -27,7 +38,7 @@ func (d *decoder) fail(line int, key, format string, args ...any) error {
 	return &Error{Path: d.path, Line: line, Key: key, Text: fmt.Sprintf(format, args...)}
 }
 
-func (d *decoder) document(data []byte, into *File) error {
+func (d *decoder) document(data []byte, into any) error {
 	if len(data) > maxBytes {
 		return d.fail(0, "", "the file is longer than 1 MiB")
 	}
@@ -38,6 +49,9 @@ func (d *decoder) document(data []byte, into *File) error {
 	var doc yaml.Node
 	if err := dec.Decode(&doc); err != nil {
 		if errors.Is(err, io.EOF) {
+			if _, whole := into.(*File); !whole {
+				return nil // nothing but comments, perhaps
+			}
 			return d.fail(0, "", "the file is empty; `bollard init` writes one")
 		}
 		return d.syntax(err)
@@ -49,7 +63,7 @@ func (d *decoder) document(data []byte, into *File) error {
 	case !errors.Is(err, io.EOF):
 		return d.syntax(err)
 	}
-	return d.value(doc.Content[0], reflect.ValueOf(into).Elem(), "", false)
+	return d.value(doc.Content[0], reflect.ValueOf(into).Elem(), "", "")
 }
 
 // syntax takes the line out of a message such as "yaml: line 3: found …".
@@ -66,8 +80,8 @@ func (d *decoder) syntax(err error) error {
 	return d.fail(line, "", "no YAML: %s; indent with blanks, not tabs", text)
 }
 
-// value decodes one node. number says that a bare number is as good as text.
-func (d *decoder) value(n *yaml.Node, v reflect.Value, key string, number bool) error {
+// value decodes one node. The tag is that of the field it is for.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, key string, tag reflect.StructTag) error {
 	d.lines[key] = n.Line
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
@@ -84,17 +98,21 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string, number bool) 
 	case reflect.Struct:
 		return d.mapping(n, v, key)
 	case reflect.Slice:
-		return d.sequence(n, v, key, number)
+		return d.sequence(n, v, key, tag)
+	case reflect.Map:
+		return d.names(n, v, key, tag)
 	}
 	if n.Kind != yaml.ScalarNode {
 		return d.fail(n.Line, key, "wants a single value, not %s", kindName(n))
 	}
 	switch v.Kind() {
 	case reflect.String:
-		if tag := n.ShortTag(); tag != "!!str" && !(number && (tag == "!!int" || tag == "!!float" || tag == "!!timestamp")) {
-			return d.fail(n.Line, key, "wants text, not %s; put it in quotes", tagName(tag))
+		number := tag.Get("number") == "ok"
+		if kind := n.ShortTag(); kind != "!!str" && !(number && (kind == "!!int" || kind == "!!float" || kind == "!!timestamp")) {
+			return d.fail(n.Line, key, "wants text, not %s; put it in quotes", tagName(kind))
 		}
-		if strings.ContainsFunc(n.Value, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
+		broken := tag.Get("lines") == "ok"
+		if strings.ContainsFunc(n.Value, func(r rune) bool { return (r < 0x20 || r == 0x7f) && (r != '\n' || !broken) }) {
 			return d.fail(n.Line, key, "has a line break or another control character")
 		}
 		if n.Value == "" {
@@ -153,7 +171,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, key string) error {
 		seen[k.Value] = k.Line
 		field, ok := fieldOf(v.Type(), k.Value)
 		if !ok {
-			text := "is no key of bollard.yaml here"
+			text := "is no key of " + filepath.Base(d.path) + " here"
 			if near := nearest(v.Type(), k.Value); near != "" {
 				text += "; did you mean " + near + "?"
 			} else {
@@ -161,25 +179,64 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, key string) error {
 			}
 			return d.fail(k.Line, clip(name), "%s", text)
 		}
-		if err := d.value(value, v.FieldByIndex(field.Index), name, field.Tag.Get("number") == "ok"); err != nil {
+		if err := d.value(value, v.FieldByIndex(field.Index), name, field.Tag); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *decoder) sequence(n *yaml.Node, v reflect.Value, key string, number bool) error {
+func (d *decoder) sequence(n *yaml.Node, v reflect.Value, key string, tag reflect.StructTag) error {
+	if n.Kind == yaml.ScalarNode && tag.Get("one") == "ok" {
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		return d.value(n, v.Index(0), key+"[0]", tag)
+	}
 	if n.Kind != yaml.SequenceNode {
 		return d.fail(n.Line, key, "wants a list, not %s", kindName(n))
 	}
-	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+	// Also an empty one: that isn't the default. Set before it is filled, so that
+	// what stands before a fault can be told.
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	for i, element := range n.Content {
-		if err := d.value(element, list.Index(i), fmt.Sprintf("%s[%d]", key, i), number); err != nil {
+		if err := d.value(element, v.Index(i), fmt.Sprintf("%s[%d]", key, i), tag); err != nil {
 			return err
 		}
 	}
-	v.Set(list) // also an empty one: that isn't the default
 	return nil
+}
+
+// names decodes a mapping whose keys are the file's own words.
+func (d *decoder) names(n *yaml.Node, v reflect.Value, key string, tag reflect.StructTag) error {
+	if n.Kind != yaml.MappingNode {
+		return d.fail(n.Line, key, "wants keys with values, not %s", kindName(n))
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, value := n.Content[i], n.Content[i+1]
+		name := clip(join(key, k.Value))
+		if !plainName(k.Value) || k.Kind != yaml.ScalarNode || k.Anchor != "" || k.Style&yaml.TaggedStyle != 0 {
+			return d.fail(k.Line, name, "must be a name of lower-case letters, digits and _, at most 64, that begins with a letter")
+		}
+		if v.MapIndex(reflect.ValueOf(k.Value)).IsValid() {
+			return d.fail(k.Line, name, "stands here a second time, after line %d; delete one", d.lines[name])
+		}
+		element := reflect.New(v.Type().Elem()).Elem()
+		if err := d.value(value, element, name, tag); err != nil {
+			return err
+		}
+		d.lines[name] = k.Line
+		v.SetMapIndex(reflect.ValueOf(k.Value), element)
+	}
+	return nil
+}
+
+func plainName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (i == 0 || (c < '0' || c > '9') && c != '_') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
 }
 
 func join(parent, key string) string {

@@ -24,7 +24,7 @@ func Render(f *File) ([]byte, error) {
 	plain.Public = Public{}
 	plain.UnknownIdentity, plain.Keys, plain.Limits, plain.Renewal, plain.Log = 0, Keys{}, Limits{}, Renewal{}, Log{}
 	plain.Server, plain.Compression, plain.EventLoop, plain.Stations = ServerCert{}, false, false, nil
-	plain.OCSPHosts, plain.Alerts, plain.SecurityLog = nil, Alerts{}, SecurityLog{}
+	plain.OCSPHosts, plain.Alerts, plain.SecurityLog, plain.Policy = nil, Alerts{}, SecurityLog{}, Policy{}
 	plain.complete()
 
 	r := renderer{}
