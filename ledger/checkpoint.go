@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -116,31 +117,39 @@ func (n Note) SignedBy(v note.Verifier) bool {
 	return err == nil && len(opened.Sigs) > 0 && opened.Text == n.Text()
 }
 
-// Merge adds signature lines, such as a witness's answer, of the keys given.
-// Lines of other keys are left out; false if no line was of those keys.
+// Merge adds the signatures of the keys given that stand in signature lines,
+// such as a witness's answer; false if none does.
 func (n Note) Merge(lines string, by ...note.Verifier) (Note, bool) {
-	more := Note{n.Checkpoint, n.Text() + "\n" + lines}
-	added, err := more.open(by...)
+	added, err := Note{n.Checkpoint, n.Text() + "\n" + lines}.open(by...)
 	if err != nil || len(added.Sigs) == 0 {
 		return n, false
 	}
+	return n.join(added.Sigs), true
+}
+
+// With adds the signatures of another note of the same checkpoint, whose
+// signatures were judged when they came.
+func (n Note) With(other Note) Note {
+	opened, err := other.open()
+	if err != nil || opened.Text != n.Text() {
+		return n
+	}
+	return n.join(opened.UnverifiedSigs)
+}
+
+// join puts signatures behind those the note has. A newer one of the same key
+// takes the place of the older.
+func (n Note) join(added []note.Signature) Note {
 	have, err := n.open()
 	if err != nil {
-		return n, false
+		return n
 	}
-	// A newer signature of the same key takes the place of the older.
-	for _, old := range have.UnverifiedSigs {
-		fresh := false
-		for _, sig := range added.Sigs {
-			fresh = fresh || sig.Name == old.Name && sig.Hash == old.Hash
-		}
-		if !fresh {
-			added.Sigs = append([]note.Signature{old}, added.Sigs...)
-		}
-	}
-	raw, err := note.Sign(&note.Note{Text: n.Text(), Sigs: added.Sigs})
+	list := slices.DeleteFunc(have.UnverifiedSigs, func(old note.Signature) bool {
+		return slices.ContainsFunc(added, func(s note.Signature) bool { return s.Name == old.Name && s.Hash == old.Hash })
+	})
+	raw, err := note.Sign(&note.Note{Text: n.Text(), Sigs: append(list, added...)})
 	if err != nil {
-		return n, false
+		return n
 	}
-	return Note{n.Checkpoint, string(raw)}, true
+	return Note{n.Checkpoint, string(raw)}
 }

@@ -50,7 +50,7 @@ func (d *demo) downgrade(ctx context.Context) ([]string, error) {
 // refused connects as cfg says and expects the door to stay shut: nothing
 // reaches the CSMS and the station's real session notices nothing.
 func (d *demo) refused(ctx context.Context, victim *player, cfg station.Config) ([]string, error) {
-	before := d.witness(victim)
+	before := d.untouched(victim)
 	impostor, err := station.New(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (d *demo) refused(ctx context.Context, victim *player, cfg station.Config) 
 	if text := err.Error(); !strings.Contains(text, "answered 401") && !strings.Contains(text, "answered 403") && !strings.Contains(text, "remote error: tls") {
 		return nil, fmt.Errorf("it failed for another reason: %w", err)
 	}
-	if after := d.witness(victim); after != before {
+	if after := d.untouched(victim); after != before {
 		return nil, fmt.Errorf("it was noticed behind the door: before %+v, after %+v", before, after)
 	}
 	shown, err := call[admin.StationRef, admin.StationDetail](ctx, d.cli, "station.show", admin.StationRef{Identity: victim.identity})
@@ -83,16 +83,16 @@ func (d *demo) refused(ctx context.Context, victim *player, cfg station.Config) 
 	}, nil
 }
 
-// witness is what an attack must not change: what the CSMS has seen of
+// untouched is what an attack must not change: what the CSMS has seen of
 // everybody, and the victim's connection.
-type witness struct {
+type untouched struct {
 	frames, events, connections int
 	connected                   bool
 }
 
-func (d *demo) witness(p *player) witness {
+func (d *demo) untouched(p *player) untouched {
 	s := p.station.State()
-	return witness{len(d.back.Frames("")), len(d.back.Events("")), s.Connections, s.Connected}
+	return untouched{len(d.back.Frames("")), len(d.back.Events("")), s.Connections, s.Connected}
 }
 
 // otherName sends a CSR with another station's serial number as CN.

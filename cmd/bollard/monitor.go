@@ -57,6 +57,7 @@ func (s *server) probe(ctx context.Context) []admin.Condition {
 		condition("signer", true, s.authority.CheckKeys(ctx)),
 		condition("clock", true, s.authority.CheckClock(ctx)),
 		condition("status", true, s.status.Fault()),
+		condition("checkpoints", true, s.witness.Fault()),
 	}
 	backends := *s.backends.Load()
 	faults := make([]error, len(backends))

@@ -68,6 +68,13 @@ func (n *notary) CheckpointOf(ctx context.Context, tree *ledger.Tree) (ledger.No
 	return n.sign(ctx, signer, tree)
 }
 
+// Cosigned keeps a checkpoint with the signatures it gained.
+func (n *notary) Cosigned(ctx context.Context, note ledger.Note) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.store.PutCheckpoint(ctx, note)
+}
+
 func (n *notary) sign(ctx context.Context, signer *ledger.Signer, tree *ledger.Tree) (ledger.Note, error) {
 	kept, found, err := n.store.NewestCheckpoint(ctx, signer.Name())
 	if err != nil || found && kept.Size == tree.Size() && kept.Root == tree.Root() {

@@ -55,11 +55,19 @@ func webhook(dir string, w config.Webhook) (alert.Receiver, error) {
 }
 
 func syslogReceiver(dir string, s config.Syslog) (alert.Receiver, error) {
+	sender, err := syslogSender(dir, s, syslog.Auth)
+	if err != nil {
+		return nil, err
+	}
+	return alert.NewSyslog(s.Name, sender), nil
+}
+
+func syslogSender(dir string, s config.Syslog, facility syslog.Facility) (*syslog.Sender, error) {
 	roots, err := trusted(dir, s.Trust)
 	if err != nil {
 		return nil, err
 	}
-	out := syslog.Config{URL: s.URL, Facility: syslog.Auth, RootCAs: roots, Clock: time.Now}
+	out := syslog.Config{URL: s.URL, Facility: facility, RootCAs: roots, Clock: time.Now}
 	if s.Certificate != "" {
 		pair, err := readKeyPair(within(dir, s.Certificate), within(dir, s.Key))
 		if err != nil {
@@ -71,7 +79,7 @@ func syslogReceiver(dir string, s config.Syslog) (alert.Receiver, error) {
 	if err != nil {
 		return nil, &keyedError{"url", err}
 	}
-	return alert.NewSyslog(s.Name, sender), nil
+	return sender, nil
 }
 
 // trusted reads a file of roots; nil, the system's, without one.

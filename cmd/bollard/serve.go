@@ -84,7 +84,10 @@ func serve(ctx context.Context, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	err = a.holds(ctx, o.kept)
+	elsewhere, err := a.keptElsewhere(ctx, log)
+	if err == nil {
+		err = a.holds(ctx, append(elsewhere, o.kept...))
+	}
 	var s *server
 	if err == nil {
 		s, err = newServer(ctx, a, doors, level, metrics.registry)
@@ -114,6 +117,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	g.Go(func() error { return s.alerts.Run(late) })
 	g.Go(func() error { return s.controller.Run(ctx) })
 	g.Go(func() error { return s.warden.Run(late) })
+	g.Go(func() error { return s.witness.Run(late) })
 	g.Go(func() error { return admin.ServeSocket(late, s.doors.socket, s.registry, drain, s.log) })
 	if s.doors.admin != nil {
 		g.Go(func() error { return admin.ServeHTTP(late, s.doors.admin, s.monitor(ctx), drain, s.log) })

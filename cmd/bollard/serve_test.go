@@ -148,7 +148,7 @@ func TestServe(t *testing.T) {
 		Ready      bool
 		Conditions []admin.Condition
 	}
-	if err := json.Unmarshal(body, &ready); err != nil || status != 200 || !ready.Ready || len(ready.Conditions) != 7 {
+	if err := json.Unmarshal(body, &ready); err != nil || status != 200 || !ready.Ready || len(ready.Conditions) != 8 {
 		t.Errorf("readyz: %d %s, %v", status, body, err)
 	}
 	for _, c := range ready.Conditions {

@@ -14,6 +14,7 @@ import (
 	"bollard/gateway"
 	"bollard/internal/config"
 	"bollard/ledger"
+	"bollard/ledger/witness"
 	"bollard/ocpp"
 	"bollard/uploads"
 	"bollard/warden"
@@ -32,6 +33,7 @@ type server struct {
 	recorder   *recorder // nil: traffic isn't recorded
 	status     *status.Server
 	uploads    *uploads.Uploads // nil without listen.firmware
+	witness    *witness.Service
 	started    time.Time
 }
 
@@ -50,6 +52,12 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		return 0
 	}))
 	s.metrics.MustRegister(newAlertQueues(s.alerts))
+	places, err := ledgerPlaces(a.dir, a.cfg, a.store)
+	if err != nil {
+		return nil, err
+	}
+	s.witness = witness.New(witness.Config{Notary: a.notary, Places: places, Every: a.cfg.Ledger.Every, Log: a.log})
+	s.metrics.MustRegister(newKeptGauge(s.witness, places))
 	if err := a.attachStatus(s.status); err != nil {
 		return nil, err
 	}

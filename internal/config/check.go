@@ -82,6 +82,7 @@ func (c *checker) file(f *File) {
 	_, err := time.LoadLocation(f.Policy.TimeZone)
 	c.want(err == nil && f.Policy.TimeZone != "Local", "policy.time_zone", "is no zone this machine knows; give one such as Europe/Amsterdam")
 	c.want(f.Policy.RecordMB >= 0 && f.Policy.RecordMB <= 100_000, "policy.record_mb", "must be from 0 to 100000")
+	c.ledger(&f.Ledger)
 	seen := map[string]bool{}
 	for i, s := range f.Stations {
 		key := fmt.Sprintf("stations[%d]", i)
@@ -197,6 +198,34 @@ func (c *checker) alerts(a *Alerts) {
 	}
 }
 
+func (c *checker) ledger(l *Ledger) {
+	c.want(l.Every >= time.Minute && l.Every <= 24*time.Hour, "ledger.every", "must be from 1m to 24h")
+	names := map[string]bool{"file": true}
+	place := func(key, name, url string, networks []string) {
+		c.want(name != "", key+".name", "is missing")
+		c.want(!names[name], key+".name", "stands here a second time; give another")
+		names[name] = true
+		c.want(url != "", key+".url", "is missing")
+		for n, network := range networks {
+			_, err := netip.ParsePrefix(network)
+			c.want(err == nil, fmt.Sprintf("%s.networks[%d]", key, n), "must be a network, such as 10.0.0.0/8")
+		}
+	}
+	for i, s := range l.Syslog {
+		key := fmt.Sprintf("ledger.syslog[%d]", i)
+		place(key, s.Name, s.URL, nil)
+		c.pair(s.Certificate, s.Key, key)
+	}
+	for i, p := range l.Webhooks {
+		place(fmt.Sprintf("ledger.webhooks[%d]", i), p.Name, p.URL, p.Networks)
+	}
+	for i, w := range l.Witnesses {
+		key := fmt.Sprintf("ledger.witnesses[%d]", i)
+		place(key, w.Name, w.URL, w.Networks)
+		c.want(w.Key != "", key+".key", "is missing: a witness publishes it")
+	}
+}
+
 // AdoptUntil is the end of the last day, in UTC, on which a back end's answer
 // adopts passwords.
 func AdoptUntil(text string) (time.Time, error) {
@@ -277,6 +306,18 @@ func (f *File) NamedFiles() []NamedFile {
 		add(s.Trust, key+"trust", false)
 		add(s.Certificate, key+"certificate", false)
 		add(s.Key, key+"key", true)
+	}
+	for i, s := range f.Ledger.Syslog {
+		key := fmt.Sprintf("ledger.syslog[%d].", i)
+		add(s.Trust, key+"trust", false)
+		add(s.Certificate, key+"certificate", false)
+		add(s.Key, key+"key", true)
+	}
+	for i, p := range f.Ledger.Webhooks {
+		add(p.Trust, fmt.Sprintf("ledger.webhooks[%d].trust", i), false)
+	}
+	for i, w := range f.Ledger.Witnesses {
+		add(w.Trust, fmt.Sprintf("ledger.witnesses[%d].trust", i), false)
 	}
 	add(f.Keys.PassphraseFile, "keys.passphrase_file", true)
 	add(f.Server.ECDSA.Certificate, "server_certificate.ecdsa.certificate", false)

@@ -37,6 +37,7 @@ type File struct {
 	SecurityLog SecurityLog `yaml:"security_log" doc:"the security logs stations are asked to upload to listen.firmware (GetLog)"`
 	Alerts      Alerts      `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`
 	Policy      Policy      `yaml:"policy" doc:"rules about messages, which stand in DIR/policy/*.yaml"`
+	Ledger      Ledger      `yaml:"ledger" doc:"where checkpoints of the ledger are kept, so that a cut tail is seen: docs/ledger.md"`
 	// OCSPHosts are the names of safehttp: exact, or *.example.com.
 	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question may lead to; none: only own certificates are answered for"`
 	// Guard changes, model by model, what back ends may not write to stations
@@ -177,6 +178,33 @@ type Syslog struct {
 type Policy struct {
 	TimeZone string `yaml:"time_zone" doc:"zone in which rules tell hours, such as Europe/Amsterdam; none: UTC"`
 	RecordMB int    `yaml:"record_mb" doc:"record traffic, without personal data, up to this many MB in DIR/policy for policy replay; none: don't"`
+}
+
+// Ledger says where its checkpoints go: with none elsewhere, what is cut off
+// together with the ones beside it is never missed.
+type Ledger struct {
+	Every     time.Duration `yaml:"every" doc:"between checkpoints; one more at the stop"`
+	File      string        `yaml:"file" doc:"file for the newest checkpoint, on another machine's disk; start is refused if the ledger doesn't continue it"`
+	Syslog    []Syslog      `yaml:"syslog" doc:"syslog receivers (RFC 5424)"`
+	Webhooks  []Place       `yaml:"webhooks" doc:"HTTPS receivers; a checkpoint carries its own signature"`
+	Witnesses []Witness     `yaml:"witnesses" doc:"witnesses, which sign what they saw (c2sp.org/tlog-witness)"`
+}
+
+// Place is one HTTPS receiver of checkpoints.
+type Place struct {
+	Name     string   `yaml:"name" show:"always" doc:"for logs and metrics"`
+	URL      string   `yaml:"url" show:"always" doc:"https://…; http:// only on this machine"`
+	Trust    string   `yaml:"trust" doc:"PEM file of roots; none: the system's"`
+	Networks []string `yaml:"networks" doc:"private networks the receiver may be in, such as 10.0.0.0/8"`
+}
+
+// Witness is one witness.
+type Witness struct {
+	Name     string   `yaml:"name" show:"always" doc:"for logs and metrics"`
+	URL      string   `yaml:"url" show:"always" doc:"its submission prefix, https://…; /add-checkpoint is appended"`
+	Key      string   `yaml:"key" show:"always" number:"ok" doc:"its verifier key, NAME+HASH+KEY"`
+	Trust    string   `yaml:"trust" doc:"PEM file of roots; none: the system's"`
+	Networks []string `yaml:"networks" doc:"private networks the witness may be in, such as 10.0.0.0/8"`
 }
 
 // Match selects stations; empty fields match all.

@@ -43,6 +43,7 @@ func TestParseCompletes(t *testing.T) {
 		Alerts:      config.Alerts{Minimum: "warning"},
 		SecurityLog: config.SecurityLog{Every: 168 * time.Hour, Keep: 2160 * time.Hour, MaxBytes: 8388608, TotalBytes: 2147483648},
 		Log:         config.Log{Level: "info", Format: "text"},
+		Ledger:      config.Ledger{Every: time.Hour},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -60,6 +61,10 @@ func TestParseRefuses(t *testing.T) {
 	}{
 		"log too often":           {add: "security_log: {every: 1m}\n", line: 7, key: "security_log.every", text: "from 1h"},
 		"no room for a log":       {add: "security_log: {max_bytes: 10000, total_bytes: 9999}\n", line: 7, key: "security_log.total_bytes", text: "at least security_log.max_bytes"},
+		"ledger interval":         {add: "ledger: {every: 5s}\n", line: 7, key: "ledger.every", text: "from 1m to 24h"},
+		"ledger place twice":      {add: "ledger: {syslog: [{name: a, url: \"udp://a\"}], webhooks: [{name: a, url: \"https://a\"}]}\n", line: 7, key: "ledger.webhooks[0].name", text: "second time"},
+		"ledger witness's key":    {add: "ledger: {witnesses: [{name: a, url: \"https://a\"}]}\n", line: 7, key: "ledger.witnesses[0].key", text: "is missing"},
+		"ledger network":          {add: "ledger: {webhooks: [{name: a, url: \"https://a\", networks: [x]}]}\n", line: 7, key: "ledger.webhooks[0].networks[0]", text: "10.0.0.0/8"},
 		"alert level":             {add: "alerts: {minimum: high}\n", line: 7, key: "alerts.minimum", text: "info, warning, critical"},
 		"alert without secret":    {add: "alerts: {webhooks: [{name: a, url: \"https://a.example\"}]}\n", line: 7, key: "alerts.webhooks[0].secret_file", text: "is missing"},
 		"alert network":           {add: "alerts: {webhooks: [{name: a, url: \"https://a.example\", secret_file: s, networks: [\"10.0.0.1\"]}]}\n", line: 7, key: "alerts.webhooks[0].networks[0]", text: "10.0.0.0/8"},
@@ -200,7 +205,10 @@ func full() *config.File {
 		Alerts: config.Alerts{Minimum: "critical",
 			Webhooks: []config.Webhook{{Name: "w", URL: "https://w.example:1/x?y", SecretFile: "s", Trust: "t", Networks: []string{"10.0.0.0/8", "fd00::/8"}}},
 			Syslog:   []config.Syslog{{Name: "l", URL: "tls://l.example", Trust: "t", Certificate: "c", Key: "k"}, {Name: "m", URL: "udp://m.example"}}},
-		Policy:          config.Policy{TimeZone: "Europe/Amsterdam", RecordMB: 3},
+		Policy: config.Policy{TimeZone: "Europe/Amsterdam", RecordMB: 3},
+		Ledger: config.Ledger{Every: 2 * time.Hour, File: "/mnt/x/kept", Syslog: []config.Syslog{{Name: "l", URL: "tls://l.example"}},
+			Webhooks:  []config.Place{{Name: "w", URL: "https://w.example", Trust: "t", Networks: []string{"10.0.0.0/8"}}},
+			Witnesses: []config.Witness{{Name: "o", URL: "https://o.example/w", Key: "o.example+01234567+AAAA", Trust: "t", Networks: []string{"fd00::/8"}}}},
 		UnknownIdentity: 404,
 		Keys:            config.Keys{URI: "softkms:elsewhere", PassphraseFile: "x"},
 		Server:          config.ServerCert{ECDSA: config.CertFiles{Certificate: "a", Key: "b"}, RSA: config.CertFiles{Certificate: "c", Key: "d"}},

@@ -24,7 +24,7 @@ func Render(f *File) ([]byte, error) {
 	plain.Public = Public{}
 	plain.UnknownIdentity, plain.Keys, plain.Limits, plain.Renewal, plain.Log = 0, Keys{}, Limits{}, Renewal{}, Log{}
 	plain.Server, plain.Compression, plain.EventLoop, plain.Stations = ServerCert{}, false, false, nil
-	plain.OCSPHosts, plain.Alerts, plain.SecurityLog, plain.Policy = nil, Alerts{}, SecurityLog{}, Policy{}
+	plain.OCSPHosts, plain.Alerts, plain.SecurityLog, plain.Policy, plain.Ledger = nil, Alerts{}, SecurityLog{}, Policy{}, Ledger{}
 	plain.complete()
 
 	r := renderer{}
