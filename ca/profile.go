@@ -143,6 +143,9 @@ var profiles = map[string]Profile{
 		Names:    namesStation, Keys: everyKey, RenewAfter: 66, RenewJitter: 6,
 		CRL: true, OCSP: true, CAIssuers: true,
 	},
+	// Renewed before half its life is over, so that as much again is left to notice
+	// that it failed: every station depends on it.
+	//
 	// serverAuth, against A00.FR.514's recommendation: TLS stacks of today
 	// refuse a server without it or treat it as any purpose, and a server key
 	// must not pass as a station's. keyEncipherment is what the demanded
@@ -152,7 +155,7 @@ var profiles = map[string]Profile{
 		Days: 90, Backdate: time.Hour,
 		KeyUsage: x509.KeyUsageDigitalSignature, KeyUsageRSA: x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		Names:       namesServer, Keys: everyKey, RenewAfter: 66, RenewJitter: 2,
+		Names:       namesServer, Keys: everyKey, RenewAfter: 48, RenewJitter: 2,
 		CRL: true, OCSP: true, CAIssuers: true,
 	},
 	ProfileServerCNOnly: {
@@ -160,7 +163,7 @@ var profiles = map[string]Profile{
 		Days: 90, Backdate: time.Hour,
 		KeyUsage: x509.KeyUsageDigitalSignature, KeyUsageRSA: x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		Names:       namesCNOnly, Keys: everyKey, RenewAfter: 66, RenewJitter: 2,
+		Names:       namesCNOnly, Keys: everyKey, RenewAfter: 48, RenewJitter: 2,
 		CRL: true, OCSP: true, CAIssuers: true,
 	},
 }

@@ -205,7 +205,7 @@ func TestServerCertificatesSurviveARestart(t *testing.T) {
 	}
 }
 
-// Renewed at two thirds of their life by themselves, each time with a new key;
+// Renewed by themselves before half their life is over, each time with a new key;
 // a failure leaves the present one in use and is tried again.
 func TestServerCertificatesRenewThemselves(t *testing.T) {
 	t.Parallel()
@@ -231,12 +231,15 @@ func TestServerCertificatesRenewThemselves(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- s.Maintain(ctx) }()
 		first := s.Current()
-		time.Sleep(56 * 24 * time.Hour)
+		time.Sleep(41 * 24 * time.Hour)
 		synctest.Wait()
 		if !s.Current()[0].Leaf.Equal(first[0].Leaf) {
 			t.Error("renewed too early")
 		}
-		// Both fall due between day 57.6 and 59.4; when they do, the disk is full.
+		if half := first[0].Leaf.NotBefore.Add(first[0].Leaf.NotAfter.Sub(first[0].Leaf.NotBefore) / 2); !s.Due().Before(half) {
+			t.Errorf("due at %s, half its life is over at %s", s.Due(), half)
+		}
+		// Both fall due between day 41.4 and 43.2; when they do, the disk is full.
 		store.FailWith("PutIntent", errors.New("no space left on device"))
 		time.Sleep(time.Until(s.Due()) + 3*time.Hour)
 		synctest.Wait()
