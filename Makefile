@@ -3,7 +3,7 @@
 SHELL         := /bin/bash
 GOLANGCI      := 2.15.0
 TOOLS         := $(CURDIR)/.tools
-FUZZTIME      ?= 4s
+FUZZTIME      ?= 2s
 SOAK          ?= 60s
 
 .PHONY: help build demo test lint fuzz bench bench-full soak torture tools peers clean
@@ -24,7 +24,7 @@ test: tools peers lint ## the whole suite: lint, race detector, real peers, shor
 lint: tools
 	@$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
 
-fuzz: ## every fuzz target for FUZZTIME (default 4s)
+fuzz: ## every fuzz target for FUZZTIME (default 2s)
 	@scripts/fuzz $(FUZZTIME)
 
 bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance beside nginx and haproxy

@@ -171,6 +171,7 @@ func TestA04EventsBeforeBootAreAnswered(t *testing.T) {
 	}
 	s.booted("Accepted")
 	eventually(t, "all are delivered in order", func() bool { return cmp.Equal(s.delivered(), []string{"E0", "E1", "E2"}) })
+	eventually(t, "none waits", func() bool { return len(r.waiting()) == 0 }) // or the last comes twice
 
 	// A reconnect without BootNotification counts as accepted after a while.
 	s.close()
@@ -312,6 +313,7 @@ func TestA04BackEndThatCannot(t *testing.T) {
 		other := r.connected(ocpp.V201, fleet.SecurityBollard)
 		other.event("E4")
 		eventually(t, "another version is another matter", func() bool { return cmp.Equal(other.delivered(), []string{"E4"}) })
+		eventually(t, "none waits", func() bool { return len(r.waiting()) == 0 })
 		other.close()
 		r.advance(8 * 24 * time.Hour)
 		s = r.connected(ocpp.V16, fleet.SecurityBollard)
