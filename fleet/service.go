@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/internal/tally"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -83,7 +84,7 @@ type Service struct {
 	budget    *budget
 	refusals  *refusals
 	watcher   Watcher
-	overruled *overruled
+	overruled *tally.Tally[overruledKey] // what the back end was refused and isn't written down yet
 	verified  verified
 	sightings sightings
 	// after runs f once d has passed, unless stopped; tests replace it.
@@ -125,7 +126,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		budget:    newBudget(cfg.Clock),
 		refusals:  newRefusals(),
 		watcher:   cfg.Watcher,
-		overruled: newOverruled(),
+		overruled: tally.New[overruledKey](),
 		after:     func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		lives:     make(map[string]*live),
 		turns:     make(map[string]*turn),

@@ -92,12 +92,12 @@ func promoted(dir string) (names []string, others []policy.Source, err error) {
 	return names, others, nil
 }
 
-// setPromoted writes another list of promoted rules, if the rules as a whole can
-// be used with it.
-func setPromoted(dir string, change func([]string) []string) (*policy.Set, error) {
+// setPromoted makes another list of promoted rules, if the rules as a whole can
+// be used with it. Nothing is on disk before write is called.
+func setPromoted(dir string, change func([]string) []string) (set *policy.Set, write func() error, err error) {
 	names, others, err := promoted(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	names = change(slices.Clone(names))
 	var b bytes.Buffer
@@ -109,11 +109,11 @@ func setPromoted(dir string, change func([]string) []string) (*policy.Set, error
 	for _, name := range names {
 		fmt.Fprintf(&b, "  - %s\n", name)
 	}
-	set, err := policy.New(policy.Config{Files: append(others, policy.Source{Name: policyName + "/" + promotedName, Data: b.Bytes()})})
+	set, err = policy.New(policy.Config{Files: append(others, policy.Source{Name: policyName + "/" + promotedName, Data: b.Bytes()})})
 	if err != nil {
-		return nil, admin.Refusedf("`bollard policy check` tells all that is wrong", "nothing was changed: %w", err)
+		return nil, nil, admin.Refusedf("`bollard policy check` tells all that is wrong", "nothing was changed: %w", err)
 	}
-	return set, writeWhole(filepath.Join(dir, policyName), promotedName, b.Bytes())
+	return set, func() error { return writeWhole(filepath.Join(dir, policyName), promotedName, b.Bytes()) }, nil
 }
 
 // writeWhole puts a file in its place whole, or not at all.

@@ -110,10 +110,16 @@ func (p *policing) show(context.Context, admin.None) (policyState, error) {
 	return p.state(set), nil
 }
 
-// use puts a set in force and records that it is.
-func (p *policing) use(ctx context.Context, set *policy.Set, e ledger.Event) error {
+// use records a decision about the rules, then writes it down, then puts the set
+// in force: what a restart would find is never without its record.
+func (p *policing) use(ctx context.Context, set *policy.Set, e ledger.Event, write func() error) error {
 	if err := p.app.store.Record(ctx, e); err != nil {
 		return err
+	}
+	if write != nil {
+		if err := write(); err != nil {
+			return admin.Failedf("give the command again once the cause is mended", "%s is in the ledger, and isn't in force: %w", e.Kind, err)
+		}
 	}
 	if p.warden != nil {
 		p.warden.Use(set)
@@ -131,7 +137,7 @@ func (p *policing) reload(ctx context.Context, _ admin.None) (policyState, error
 		return policyState{}, err
 	}
 	err = p.use(ctx, set, ledger.Event{Kind: "policy.reloaded", Subject: "policy", Actor: admin.Actor(ctx),
-		Data: map[string]string{"rules": strconv.Itoa(len(set.Rules()))}})
+		Data: map[string]string{"rules": strconv.Itoa(len(set.Rules()))}}, nil)
 	return p.state(set), err
 }
 
@@ -149,7 +155,7 @@ func (p *policing) promote(ctx context.Context, in ruleRef) (promotion, error) {
 	case rule.Mode == "enforce":
 		return promotion{}, admin.Refusedf("", "rule %s is in force already", rule.Name)
 	}
-	set, err := setPromoted(p.app.dir, func(names []string) []string {
+	set, write, err := setPromoted(p.app.dir, func(names []string) []string {
 		if slices.Contains(names, in.Rule) {
 			return names
 		}
@@ -174,7 +180,7 @@ func (p *policing) promote(ctx context.Context, in ruleRef) (promotion, error) {
 		out.ShadowHits = p.warden.ShadowHits(in.Rule)
 		data["shadow_hits"] = strconv.Itoa(out.ShadowHits)
 	}
-	return out, p.use(ctx, set, ledger.Event{Kind: "policy.promoted", Subject: in.Rule, Actor: admin.Actor(ctx), Data: data})
+	return out, p.use(ctx, set, ledger.Event{Kind: "policy.promoted", Subject: in.Rule, Actor: admin.Actor(ctx), Data: data}, write)
 }
 
 // replayed runs the recorded traffic, if any, against a set.
@@ -210,7 +216,7 @@ func (p *policing) demote(ctx context.Context, in ruleRef) (promotion, error) {
 		return promotion{}, admin.Refusedf("only rules that were promoted can be; one of your own files has mode: to change, and a promise can't be taken back",
 			"rule %q was not promoted", in.Rule)
 	}
-	set, err := setPromoted(p.app.dir, func(names []string) []string {
+	set, write, err := setPromoted(p.app.dir, func(names []string) []string {
 		return slices.DeleteFunc(names, func(n string) bool { return n == in.Rule })
 	})
 	if err != nil {
@@ -218,7 +224,7 @@ func (p *policing) demote(ctx context.Context, in ruleRef) (promotion, error) {
 	}
 	out := promotion{}
 	out.Rule, _ = set.Rule(in.Rule)
-	return out, p.use(ctx, set, ledger.Event{Kind: "policy.demoted", Subject: in.Rule, Actor: admin.Actor(ctx)})
+	return out, p.use(ctx, set, ledger.Event{Kind: "policy.demoted", Subject: in.Rule, Actor: admin.Actor(ctx)}, write)
 }
 
 func (p *policing) held(context.Context, admin.None) (heldMessages, error) {
