@@ -27,8 +27,11 @@ func (r *rig) connected(v ocpp.Version, mode fleet.SecurityMode) *fakeSession {
 
 // booted is the back end's answer to a BootNotification.
 func (s *fakeSession) booted(status string) {
-	s.r.svc.Answered(context.Background(), s, fleet.Message{Direction: ocpp.FromStation, Action: ocpp.ActionBootNotification},
+	then := s.r.svc.Answered(context.Background(), s, fleet.Message{Direction: ocpp.FromStation, Action: ocpp.ActionBootNotification},
 		ocpp.Head{Type: ocpp.CallResult, Payload: fmt.Appendf(nil, `{"status":%q,"currentTime":"2026-06-01T12:00:00Z","interval":300}`, status)})
+	if then != nil {
+		then()
+	}
 }
 
 func (s *fakeSession) event(kind string) fleet.Verdict {

@@ -124,23 +124,24 @@ func (s *Service) judge(ctx context.Context, sess Session, m Message) Verdict {
 }
 
 // Answered sees the answer of a watched CALL.
-func (s *Service) Answered(ctx context.Context, sess Session, call Message, answer ocpp.Head) {
+func (s *Service) Answered(ctx context.Context, sess Session, call Message, answer ocpp.Head) (then func()) {
 	l := s.liveOf(sess)
 	if l == nil {
-		return
+		return nil
 	}
 	switch call.Action {
 	case ocpp.ActionBootNotification:
 		var response ocpp.BootNotificationResponse
 		if answer.Type != ocpp.CallResult || ocpp.DecodeStrict(answer.Payload, &response) != nil {
-			return // not accepted; the station will ask again
+			return nil // not accepted; the station will ask again
 		}
-		l.bootAnswered(s, response.Status)
+		return l.bootAnswered(s, response.Status)
 	case ocpp.ActionCertificateSigned, ocpp.ActionDataTransfer:
 		s.externalAnswered(ctx, sess, call, answer)
 	case ocpp.ActionSetNetworkProfile:
 		s.slotFilled(ctx, sess, call, answer)
 	}
+	return nil
 }
 
 // answerShape wraps a status the way the message came.

@@ -106,16 +106,24 @@ func (l *live) later(s *Service, d time.Duration, f func()) {
 
 // bootAnswered takes note of the back end's answer to a BootNotification. After
 // Rejected nothing may be sent until the next one (B03.FR.03); Pending allows
-// variables and certificates (B02.FR.01).
-func (l *live) bootAnswered(s *Service, status string) {
-	l.openPost(s, status == "Accepted")
-	if status == "Accepted" || status == "Pending" {
-		l.markReady(s)
-		return
+// variables and certificates (B02.FR.01), once the station has read the answer.
+func (l *live) bootAnswered(s *Service, status string) (then func()) {
+	accepted := status == "Accepted"
+	if !accepted {
+		l.openPost(s, false)
+	}
+	if accepted || status == "Pending" {
+		return func() {
+			if accepted {
+				l.openPost(s, true)
+			}
+			l.markReady(s)
+		}
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.ready = false
-	l.mu.Unlock()
+	return nil
 }
 
 func (l *live) bootSent() {

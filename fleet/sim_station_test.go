@@ -116,8 +116,11 @@ func (s *simStation) connect() {
 		s.mu.Unlock() // what follows may call the station
 		f.svc.Opened(sess)
 		sess.send("BootNotification", boot(s))
-		f.svc.Answered(ctx, sess, fleet.Message{Direction: ocpp.FromStation, Action: "BootNotification"},
+		then := f.svc.Answered(ctx, sess, fleet.Message{Direction: ocpp.FromStation, Action: "BootNotification"},
 			ocpp.Head{Type: ocpp.CallResult, Payload: []byte(`{"status":"Accepted","currentTime":"2026-06-01T12:00:00Z","interval":300}`)})
+		if then != nil { // nil: the session has ended
+			then()
+		}
 		s.mu.Lock()
 		return
 	}

@@ -57,8 +57,11 @@ func (s *fakeSession) bootAnswer(status string) {
 		payload = `{"chargePointVendor":"V","chargePointModel":"M"}`
 	}
 	s.message(ocpp.FromStation, "BootNotification", payload)
-	s.r.svc.Answered(s.ctx, s, fleet.Message{Direction: ocpp.FromStation, Action: "BootNotification", Payload: json.RawMessage(payload)},
+	then := s.r.svc.Answered(s.ctx, s, fleet.Message{Direction: ocpp.FromStation, Action: "BootNotification", Payload: json.RawMessage(payload)},
 		ocpp.Head{Type: ocpp.CallResult, Payload: fmt.Appendf(nil, `{"status":%q,"currentTime":"2026-06-01T12:00:00Z","interval":300}`, status)})
+	if then != nil {
+		then()
+	}
 }
 
 func (s *fakeSession) waitCalls(t *testing.T, want ...string) {

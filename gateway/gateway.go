@@ -52,8 +52,10 @@ type Guard interface {
 	// ctx ends after Limits.CallTimeout, not with the session.
 	Message(ctx context.Context, s fleet.Session, m fleet.Message) fleet.Verdict
 	// Answered sees the answer (CALLRESULT or CALLERROR) of a watched CALL
-	// before it is handed on, under the same conditions.
-	Answered(ctx context.Context, s fleet.Session, call fleet.Message, answer ocpp.Head)
+	// before it is handed on, under the same conditions. What it returns, if
+	// anything, runs once the answer is written: a CALL that the answer allows
+	// must not overtake it (OCPP 2.0.1 B01, B02).
+	Answered(ctx context.Context, s fleet.Session, call fleet.Message, answer ocpp.Head) (then func())
 	// Closed is called last: nothing of the session runs any more.
 	Closed(s fleet.Session)
 }

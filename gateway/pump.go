@@ -89,16 +89,21 @@ func (s *session) carryOut(d ocpp.Direction, frame []byte, st step) error {
 	case actConsult:
 		return s.consult(d, frame)
 	case actAnswered:
+		var then func()
 		if st.call != nil {
 			answer := ownAnswer(frame, st)
 			ctx, cancel := context.WithTimeout(s.work, s.limits.CallTimeout)
-			s.gateway.cfg.Guard.Answered(ctx, s, *st.call, answer)
+			then = s.gateway.cfg.Guard.Answered(ctx, s, *st.call, answer)
 			cancel()
 			if s.ending.Load() {
 				return errEnded
 			}
 		}
-		return s.handOn(d, s.merged(d, frame, st), nil, st)
+		if err := s.handOn(d, s.merged(d, frame, st), nil, st); err != nil || then == nil {
+			return err
+		}
+		then()
+		return nil
 	case actStall:
 		if err := s.stall(st.entry); err != nil {
 			return err

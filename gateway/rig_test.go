@@ -149,6 +149,7 @@ type guard struct {
 	interest func(ocpp.Direction, string) bool
 	message  func(context.Context, fleet.Session, fleet.Message) fleet.Verdict
 	answered func(fleet.Message, ocpp.Head)
+	then     func() // once an answer is written
 	opened   func(fleet.Session)
 
 	mu     sync.Mutex
@@ -167,10 +168,11 @@ func (g *guard) Opened(s fleet.Session) {
 func (g *guard) Message(ctx context.Context, s fleet.Session, m fleet.Message) fleet.Verdict {
 	return g.message(ctx, s, m)
 }
-func (g *guard) Answered(_ context.Context, _ fleet.Session, call fleet.Message, answer ocpp.Head) {
+func (g *guard) Answered(_ context.Context, _ fleet.Session, call fleet.Message, answer ocpp.Head) (then func()) {
 	if g.answered != nil {
 		g.answered(call, answer)
 	}
+	return g.then
 }
 func (g *guard) Closed(s fleet.Session) { g.record("closed " + s.Admission().Station.Identity) }
 func (g *guard) record(e string) {

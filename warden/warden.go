@@ -34,7 +34,7 @@ type Guard interface {
 	Interest(v ocpp.Version, d ocpp.Direction, action string) bool
 	Opened(s fleet.Session)
 	Message(ctx context.Context, s fleet.Session, m fleet.Message) fleet.Verdict
-	Answered(ctx context.Context, s fleet.Session, call fleet.Message, answer ocpp.Head)
+	Answered(ctx context.Context, s fleet.Session, call fleet.Message, answer ocpp.Head) (then func())
 	Closed(s fleet.Session)
 }
 
@@ -208,11 +208,11 @@ func (w *Warden) passed(s fleet.Session, set *policy.Set, m fleet.Message) (watc
 }
 
 // Answered learns from answers what later decisions need.
-func (w *Warden) Answered(ctx context.Context, s fleet.Session, call fleet.Message, answer ocpp.Head) {
+func (w *Warden) Answered(ctx context.Context, s fleet.Session, call fleet.Message, answer ocpp.Head) (then func()) {
 	switch call.Action {
 	case startTransaction, stopTransaction:
 		w.transactionAnswered(s, call, answer)
-		return // nobody else asked
+		return nil // nobody else asked
 	case ocpp.ActionBootNotification:
 		var response ocpp.BootNotificationResponse
 		if answer.Type == ocpp.CallResult && ocpp.DecodeStrict(answer.Payload, &response) == nil {
@@ -226,7 +226,7 @@ func (w *Warden) Answered(ctx context.Context, s fleet.Session, call fleet.Messa
 			}
 		}
 	}
-	w.cfg.Next.Answered(ctx, s, call, answer)
+	return w.cfg.Next.Answered(ctx, s, call, answer)
 }
 
 func (w *Warden) setBoot(s fleet.Session, b policy.Boot) {

@@ -37,10 +37,11 @@ func (n *next) Message(_ context.Context, _ fleet.Session, m fleet.Message) flee
 	n.seen = append(n.seen, m.Action+" "+string(m.Payload)+" "+string(m.Head.Payload))
 	return fleet.Verdict{Act: fleet.Pass}
 }
-func (n *next) Answered(_ context.Context, _ fleet.Session, call fleet.Message, _ ocpp.Head) {
+func (n *next) Answered(_ context.Context, _ fleet.Session, call fleet.Message, _ ocpp.Head) (then func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.seen = append(n.seen, "answer to "+call.Action)
+	return nil
 }
 
 // session is a live one of a station.
