@@ -3,7 +3,7 @@
 SHELL         := /bin/bash
 GOLANGCI      := 2.15.0
 TOOLS         := $(CURDIR)/.tools
-FUZZTIME      ?= 2s
+FUZZTIME      ?= 1s
 SOAK          ?= 60s
 
 .PHONY: help build demo test lint fuzz bench bench-full soak torture tools peers clean
@@ -18,13 +18,13 @@ demo: build ## the main job on embedded defaults: three stations, a CSMS and an 
 	@bin/bollard demo --once
 
 test: tools peers lint ## the whole suite: lint, race detector, real peers, short fuzzing, a minute of soak
-	@set -o pipefail; go test -race -json -p 1 -timeout 900s ./... | go run ./internal/testreport
+	@set -o pipefail; go test -race -json -p 2 -timeout 900s ./... | go run ./internal/testreport
 	@$(MAKE) --no-print-directory fuzz soak
 
 lint: tools
 	@$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
 
-fuzz: ## every fuzz target for FUZZTIME (default 2s)
+fuzz: ## every fuzz target for FUZZTIME (default 1s)
 	@scripts/fuzz $(FUZZTIME)
 
 bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance beside nginx and haproxy
