@@ -288,15 +288,21 @@ func (b *rawBackend) serve(conn net.Conn, subprotocols []string) {
 		return
 	}
 	c := &backendConn{identity: path.Base(req.URL.Path), conn: ws}
+	// A connection counts until its close frame is read, not until its goroutine
+	// is gone: the answer may let the next one in.
+	over := sync.OnceFunc(func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.live[c.identity]--
+	})
+	ws.Closing = over
 	b.mu.Lock()
 	b.connections = append(b.connections, c)
 	b.live[c.identity]++
 	b.most[c.identity] = max(b.most[c.identity], b.live[c.identity])
 	b.mu.Unlock()
 	defer func() {
-		b.mu.Lock()
-		b.live[c.identity]--
-		b.mu.Unlock()
+		over()
 		c.mu.Lock()
 		c.ended = true
 		c.mu.Unlock()

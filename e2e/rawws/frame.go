@@ -53,6 +53,7 @@ type Conn struct {
 	Subprotocol string
 	Extensions  string       // as the server chose them
 	Pings       atomic.Int64 // pings this side has answered
+	Closing     func()       // called with the peer's close frame, before it is answered; may be nil
 	client      bool
 	br          *bufio.Reader
 
@@ -193,6 +194,9 @@ func (c *Conn) ReadMessage() ([]byte, error) {
 			}
 		case Pong:
 		case Close:
+			if c.Closing != nil {
+				c.Closing()
+			}
 			_ = c.WriteFrame(Frame{Fin: true, Op: Close, Payload: f.Payload})
 			closed := &CloseError{Code: 1005}
 			if len(f.Payload) >= 2 {
