@@ -169,10 +169,27 @@ func openReaders(ctx context.Context, path string) (*sql.DB, error) {
 	}
 	db.SetMaxOpenConns(readers)
 	db.SetMaxIdleConns(readers)
-	if err := db.PingContext(ctx); err != nil {
+	if err := openAll(ctx, db); err != nil {
 		return nil, errors.Join(explain(path, err), db.Close())
 	}
 	return db, nil
+}
+
+// openAll fills the pool at once, the write-ahead log's descriptors too, which
+// SQLite opens with the first read: a flood of sockets may leave none later.
+func openAll(ctx context.Context, db *sql.DB) error {
+	for range readers {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }() // to the pool, once all are open
+		var tables int
+		if err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM sqlite_schema").Scan(&tables); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dsn is an SQLite URI, escaped so that a "?" or "#" in the path stays part of it.

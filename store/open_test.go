@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"bollard/store"
@@ -49,6 +50,45 @@ func TestReopenKeepsEverything(t *testing.T) {
 		}
 		must(t, s.Close())
 	}
+}
+
+// What sockets use up later can't keep anybody from reading: all descriptors are
+// taken at the start.
+func TestOpenTakesAllItsDescriptors(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "bollard.db")
+	s := reopen(t, path)
+	before := descriptors(t, path)
+	var crowd sync.WaitGroup
+	for range 32 {
+		crowd.Go(func() {
+			for range 20 {
+				if _, _, err := s.Secret(t.Context(), "none"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	crowd.Wait()
+	if after := descriptors(t, path); after != before {
+		t.Errorf("%d descriptors of the database before a crowd reads, %d after", before, after)
+	}
+}
+
+// descriptors counts those of this process which lead to the database and its
+// log. The shared memory's isn't one of a connection.
+func descriptors(t *testing.T, path string) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	must(t, err)
+	n := 0
+	for _, fd := range list {
+		to, _ := os.Readlink(filepath.Join("/proc/self/fd", fd.Name())) // gone meanwhile: not ours
+		if to == path || to == path+"-wal" {
+			n++
+		}
+	}
+	return n
 }
 
 // A copy of the file alone, taken after a stop, is a whole backup.
