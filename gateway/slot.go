@@ -18,7 +18,8 @@ var (
 // plain state machine; its user guards it and does the writing.
 //
 // Invariant: at most one CALL is in flight, and a CALL is in flight only
-// between the moment offer or a release returned it and its answer or expiry.
+// between the moment offer or next returned it and its answer or expiry. Who
+// ends a flight calls next; until then nobody overtakes those that wait.
 type slot struct {
 	timeout time.Duration // of a CALL in flight, and of one that waits
 	bound   int           // CALLs that may wait, the back end's and the gateway's each
@@ -66,7 +67,7 @@ const (
 // must own those bytes.
 func (s *slot) offer(c *call, now time.Time) offering {
 	c.expires = now.Add(s.timeout)
-	if s.flight == nil {
+	if s.flight == nil && len(s.queue) == 0 {
 		s.flight = c
 		return offerSend
 	}
