@@ -94,11 +94,12 @@ func (d *door) run(ctx context.Context) error {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			d.gateway.serveHTTP(d.Listener, w, r)
 		}),
-		ReadHeaderTimeout: limits.Header,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          quietLog(d.gateway.log),
-		ConnContext:       withLobby,
-		BaseContext:       func(net.Listener) context.Context { return d.gateway.work },
+		ReadHeaderTimeout:            limits.Header,
+		MaxHeaderBytes:               16 << 10,
+		ErrorLog:                     quietLog(d.gateway.log),
+		ConnContext:                  withLobby,
+		BaseContext:                  func(net.Listener) context.Context { return d.gateway.work },
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" is refused as all that is no handshake
 		// No HTTP/2: a WebSocket needs a connection of its own.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
