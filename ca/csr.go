@@ -19,6 +19,7 @@ type CSR struct {
 	Key          ProvenKey
 	CommonName   string   // as asked; never used for the certificate
 	Organisation []string // as asked; never used for the certificate
+	CA           bool     // asks to be a CA's; never used for the certificate
 	DER          []byte
 }
 
@@ -82,8 +83,26 @@ func ParseCSR(raw []byte) (CSR, error) {
 		Key:          key,
 		CommonName:   req.Subject.CommonName,
 		Organisation: req.Subject.Organization,
+		CA:           asksForCA(req.Extensions),
 		DER:          der,
 	}, nil
+}
+
+// asksForCA looks at basicConstraints (RFC 5280 §4.2.1.9). What can't be read
+// may say so to somebody else.
+func asksForCA(extensions []pkix.Extension) bool {
+	for _, e := range extensions {
+		if !e.Id.Equal(oidBasicConstraints) {
+			continue
+		}
+		var constraints struct {
+			CA         bool `asn1:"optional"`
+			PathLength int  `asn1:"optional,default:-1"`
+		}
+		rest, err := asn1.Unmarshal(e.Value, &constraints)
+		return err != nil || len(rest) > 0 || constraints.CA
+	}
+	return false
 }
 
 // unwrapCSR returns the DER of any of the three forms.

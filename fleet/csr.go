@@ -180,7 +180,7 @@ func (s *Service) takeAgain(ctx context.Context, sess Session, order Order, requ
 }
 
 // csrReason compares what a CSR asks for with what the certificate will say
-// whatever it asks for: a difference shows a station set up for somebody else
+// whatever it asks for: a difference shows a station set up for somebody else, or an attacker
 // (A02 notes; threat C1: an error, not silently mended).
 func (s *Service) csrReason(csr *ca.CSR, st *Station) string {
 	if csr.CommonName != st.Serial && !slices.Contains(st.Aliases, csr.CommonName) {
@@ -188,6 +188,9 @@ func (s *Service) csrReason(csr *ca.CSR, st *Station) string {
 	}
 	if len(csr.Organisation) != 1 || csr.Organisation[0] != s.cfg.Organisation {
 		return fmt.Sprintf("CSR's organisation is not %q: it comes from CpoName or SecurityCtrlr.OrganizationName (A02.FR.13)", s.cfg.Organisation)
+	}
+	if csr.CA {
+		return "CSR asks for a certificate that can issue others (CA:TRUE)"
 	}
 	return ""
 }

@@ -35,7 +35,7 @@ func open(o *Order) bool {
 	return o.Wire != WireEST && (o.State == OrderAccepted || o.State == OrderIssued)
 }
 
-// supersede closes the station's other open orders: their keys are stale.
+// supersede closes the station's other open orders: the newest request counts.
 func (s *Service) supersede(ctx context.Context, order *Order) error {
 	orders, err := s.store.Orders(ctx, order.Station, ordersKept)
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *Service) supersede(ctx context.Context, order *Order) error {
 			if !open(o) {
 				return nil, nil
 			}
-			return s.move(o, OrderSuperseded, "station asked again with another key", "station:"+o.Station), nil
+			return s.move(o, OrderSuperseded, "station asked again with another request", "station:"+o.Station), nil
 		})
 		if err != nil {
 			return err

@@ -67,7 +67,7 @@ const (
 	CheckOrganisation Check = "organisation" // O is the operator's (A00.FR.404)
 	CheckPurpose      Check = "purpose"      // key usage fits TLS client authentication
 	CheckBootSerial   Check = "boot-serial"  // BootNotification serial (B01.FR.11)
-	CheckCSRSubject   Check = "csr-subject"  // CN and O of the CSR
+	CheckCSRSubject   Check = "csr-subject"  // CN, O and CA:TRUE of the CSR
 )
 
 // Checks lists every check, for usage texts and validation.

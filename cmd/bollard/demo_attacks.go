@@ -98,20 +98,9 @@ func (d *demo) untouched(p *player) untouched {
 // otherName sends a CSR with another station's serial number as CN.
 func (d *demo) otherName(ctx context.Context) ([]string, error) {
 	p, other := d.stations[1], d.stations[2]
-	before := p.station.State()
-	p.station.Deviate(func(dev *station.Deviations) {
-		dev.CSR = func(q *x509.CertificateRequest) { q.Subject.CommonName = other.serial }
-	})
-	defer p.station.Deviate(func(dev *station.Deviations) { dev.CSR = nil })
-	err := p.station.RequestCertificate(ctx)
-	if err == nil {
-		return nil, fmt.Errorf("a CSR of %s for %s was accepted", p.identity, other.serial)
-	}
-	if !strings.Contains(err.Error(), "Rejected") {
-		return nil, fmt.Errorf("it failed for another reason: %w", err)
-	}
-	if after := p.station.State(); after.Certificate != before.Certificate {
-		return nil, fmt.Errorf("%s got certificate %s all the same", p.identity, after.Certificate)
+	err := p.refusedCSR(ctx, func(q *x509.CertificateRequest) { q.Subject.CommonName = other.serial })
+	if err != nil {
+		return nil, err
 	}
 	return []string{fmt.Sprintf("%s asked for CN=%s: SignCertificate Rejected, nothing issued", p.identity, other.serial)}, nil
 }
@@ -119,35 +108,33 @@ func (d *demo) otherName(ctx context.Context) ([]string, error) {
 // caTrue asks for a certificate that could issue others.
 func (d *demo) caTrue(ctx context.Context) ([]string, error) {
 	p := d.stations[2]
-	before := p.station.State()
-	p.station.Deviate(func(dev *station.Deviations) {
-		dev.CSR = func(q *x509.CertificateRequest) {
-			q.ExtraExtensions = append(q.ExtraExtensions, pkix.Extension{
-				Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Critical: true, Value: []byte{0x30, 0x03, 0x01, 0x01, 0xff}, // CA:TRUE (RFC 5280 §4.2.1.9)
-			})
-		}
-	})
-	defer p.station.Deviate(func(dev *station.Deviations) { dev.CSR = nil })
-	if err := p.station.RequestCertificate(ctx); err != nil {
-		if !strings.Contains(err.Error(), "Rejected") {
-			return nil, fmt.Errorf("it failed for another reason: %w", err)
-		}
-		if after := p.station.State(); after.Certificate != before.Certificate {
-			return nil, fmt.Errorf("%s got certificate %s all the same", p.identity, after.Certificate)
-		}
-		return []string{p.identity + ": SignCertificate Rejected, nothing issued"}, nil
-	}
-	err := p.station.Await(ctx, func(s station.State) bool {
-		return s.Installed > before.Installed && s.Connected && s.Presented == s.Certificate && s.Presented != before.Presented
+	err := p.refusedCSR(ctx, func(q *x509.CertificateRequest) {
+		q.ExtraExtensions = append(q.ExtraExtensions, pkix.Extension{
+			Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Critical: true, Value: []byte{0x30, 0x03, 0x01, 0x01, 0xff}, // CA:TRUE (RFC 5280 §4.2.1.9)
+		})
 	})
 	if err != nil {
-		return nil, withLast(p.station, err)
+		return nil, err
 	}
-	cert, ok := p.station.Certificate()
-	if !ok || cert.Leaf.IsCA || cert.Leaf.KeyUsage&x509.KeyUsageCertSign != 0 {
-		return nil, errors.New("the certificate is a CA's")
+	return []string{p.identity + " asked for CA:TRUE: SignCertificate Rejected, nothing issued"}, nil
+}
+
+// refusedCSR has the station send a changed CSR, which must be refused.
+func (p *player) refusedCSR(ctx context.Context, change func(*x509.CertificateRequest)) error {
+	before := p.station.State()
+	p.station.Deviate(func(dev *station.Deviations) { dev.CSR = change })
+	defer p.station.Deviate(func(dev *station.Deviations) { dev.CSR = nil })
+	err := p.station.RequestCertificate(ctx)
+	if err == nil {
+		return fmt.Errorf("the CSR of %s was accepted", p.identity)
 	}
-	return []string{fmt.Sprintf("%s got certificate %x without it: only the CSR's key was used", p.identity, cert.Leaf.SerialNumber)}, nil
+	if !strings.Contains(err.Error(), "Rejected") {
+		return fmt.Errorf("it failed for another reason: %w", err)
+	}
+	if after := p.station.State(); after.Certificate != before.Certificate {
+		return fmt.Errorf("%s got certificate %s all the same", p.identity, after.Certificate)
+	}
+	return nil
 }
 
 // ledger verifies the chain and finds, for every certificate there is, the

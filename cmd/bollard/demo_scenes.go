@@ -30,7 +30,7 @@ func (d *demo) scenes() []scene {
 		{"the CSMS's bytes are the stations', both ways, in order", d.compare},
 		{"an impostor with another station's certificate is refused", d.impostor},
 		{"a CSR for somebody else's name is refused", d.otherName},
-		{"CA:TRUE in a CSR does not come out", d.caTrue},
+		{"a CSR for a CA certificate (CA:TRUE) is refused", d.caTrue},
 		{"a return to the lower profile is refused", d.downgrade},
 		{"the ledger is unbroken and has a record before each signature", d.ledger},
 	}
