@@ -19,7 +19,7 @@ demo: build ## the main job on embedded defaults: three stations, a CSMS and an 
 
 test: tools peers lint ## the whole suite: lint, race detector, real peers, short fuzzing, a minute of soak
 	@set -o pipefail; go test -race -json -p 2 -timeout 900s ./... | go run ./internal/testreport
-	@$(MAKE) --no-print-directory fuzz soak
+	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 fuzz soak
 
 lint: tools
 	@$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
