@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bollard/alert"
+	"bollard/approval/docket"
 	"bollard/ca"
 	"bollard/fleet"
 	"bollard/ledger"
@@ -34,6 +35,7 @@ type Config struct {
 	Authority *ca.Authority
 	Store     Store
 	Alerts    *alert.Service
+	Docket    *docket.Docket
 	Ledger    LedgerStore
 	Notary    Notary
 	// Controller brings groups of stations to what is wanted of them.
@@ -69,6 +71,7 @@ func New(cfg Config) *Registry {
 	o.registerAlerts(r)
 	o.registerLogs(r)
 	o.registerLedger(r)
+	o.registerApprovals(r)
 	return r
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"bollard/approval/docket"
 	"bollard/ca"
 	"bollard/fleet"
 	"bollard/keys"
@@ -65,6 +66,9 @@ func explanations() []explanation {
 		{fleet.ErrUnknownRollout, KindRefused, "`bollard fleet list` shows the rollouts"},
 		{fleet.ErrRolloutState, KindRefused, "`bollard fleet status` shows how far it is"},
 		{fleet.ErrNothingToDo, KindRefused, "`bollard fleet plan` shows what differs from what is wanted"},
+		{docket.ErrUnknown, KindRefused, "`bollard approval list` shows them"},
+		{docket.ErrNotGranted, KindRefused, "`bollard approval request` asks people to approve it, `bollard approval list` shows who has"},
+		{docket.ErrUsed, KindRefused, "one approval is for one use: `bollard approval request` asks again"},
 		{ca.ErrUnknownSerial, KindRefused, "`bollard cert list` shows the serials, in lower-case hex"},
 		{ca.ErrUnknownAnchor, KindRefused, "`bollard ca trust list` shows the hashes"},
 		{keys.ErrUnavailable, KindFailed, "see that the token is there and its module answers, then repeat: no restart is needed, and traffic goes on meanwhile"},

@@ -80,6 +80,7 @@ type Station struct {
 	WantedProfile int           `json:"wanted_profile"`
 	FloorProfile  int           `json:"floor_profile"`
 	SeenProfile   int           `json:"seen_profile"`
+	LowerUntil    *time.Time    `json:"lower_until,omitempty"` // it may come down to the wanted profile, as approved
 	PasswordSet   bool          `json:"password_set"`
 	FactoryHash   string        `json:"cert_sha256,omitempty"`
 	FactoryKey    string        `json:"key_sha256,omitempty"`
@@ -374,7 +375,7 @@ func (o *operations) station(s fleet.Station) Station {
 	view := Station{
 		Identity: s.Identity, Serial: s.Serial, Aliases: s.Aliases, Vendor: s.Vendor, Model: s.Model,
 		Group: s.Group, Site: s.Site, Backend: s.Backend, SeenBackend: s.SeenBackend,
-		WantedProfile: s.WantedProfile, FloorProfile: s.FloorProfile, SeenProfile: s.SeenProfile,
+		WantedProfile: s.WantedProfile, FloorProfile: s.FloorProfile, SeenProfile: s.SeenProfile, LowerUntil: instant(s.LowerUntil),
 		PasswordSet: s.Password != nil, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, LostAt: instant(s.LostAt), LostReason: s.LostReason, Warn: s.Warn,
 		AllowExpired: instant(s.AllowExpired), RenewWanted: s.RenewWanted, RotateWanted: s.RotateWanted, Pending: s.Pending != nil, PlanNote: s.PlanNote, Version: s.Version,
 		CreatedAt: s.CreatedAt, SeenAt: instant(s.SeenAt), LastRefusal: s.LastRefusal, RefusedAt: instant(s.RefusedAt),

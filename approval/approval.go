@@ -23,12 +23,12 @@ const Namespace = "bollard-approval"
 
 // Request is what people are asked to approve.
 type Request struct {
-	Action  string    // such as station.downgrade
-	Scope   string    // what it is done to, such as station:cs-1
-	Digest  string    // SHA-256 of what is approved, 64 lower-case hex digits
-	Author  string    // who asks
-	Expires time.Time // nothing counts from then on
-	Nonce   string    // 128 random bits in lower-case hex, never used again
+	Action  string    `json:"action"`  // such as station.downgrade
+	Scope   string    `json:"scope"`   // what it is done to, such as station:cs-1
+	Digest  string    `json:"sha256"`  // of what is approved, 64 lower-case hex digits
+	Author  string    `json:"author"`  // who asks: an actor such as operator:root, behind it perhaps the person, operator:root:carol
+	Expires time.Time `json:"expires"` // nothing counts from then on
+	Nonce   string    `json:"nonce"`   // 128 random bits in lower-case hex, never used again
 }
 
 var (
@@ -76,9 +76,31 @@ func (r *Request) Statement() ([]byte, error) {
 // Approver is a person and their keys. Revoked is when they stopped counting,
 // which is looked at when a request is used; zero: they count.
 type Approver struct {
-	Name    string
-	Keys    []Key
-	Revoked time.Time
+	Name    string    `json:"name"`
+	Keys    []Key     `json:"keys"`
+	Revoked time.Time `json:"revoked,omitzero"`
+}
+
+// Distinct refuses people who could count as somebody else: a name or a key
+// stands for one person.
+func Distinct(people []Approver) error {
+	names, keys := map[string]bool{}, map[string]string{}
+	for _, p := range people {
+		if err := CheckName(p.Name); err != nil {
+			return err
+		}
+		if names[p.Name] {
+			return fmt.Errorf("%s stands there twice", p.Name)
+		}
+		names[p.Name] = true
+		for _, k := range p.Keys {
+			if owner, taken := keys[k.ID]; taken {
+				return fmt.Errorf("key %s is registered for %s and for %s", k.ID, owner, p.Name)
+			}
+			keys[k.ID] = p.Name
+		}
+	}
+	return nil
 }
 
 // Signer finds whose signature this is and checks it over the request. The
@@ -118,19 +140,20 @@ func Signer(r *Request, signature []byte, approvers []Approver, now time.Time) (
 	return Approver{}, reason
 }
 
-// samePerson compares names as they are registered with an actor's, such as
-// operator:alice.
+// samePerson compares a name as it is registered with an author's: the account
+// and the person behind it.
 func samePerson(name, author string) bool {
-	if i := strings.LastIndexByte(author, ':'); i >= 0 {
-		author = author[i+1:]
+	parts := strings.Split(author, ":")
+	if len(parts) > 1 {
+		parts = parts[1:] // operator: what kind of actor it is
 	}
-	return strings.EqualFold(name, author)
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.EqualFold(name, part) })
 }
 
 // Quorum is how many people an action takes, and whom.
 type Quorum struct {
-	Needed int
-	Of     []string // names that count; none: every approver
+	Needed int      `json:"needed"`
+	Of     []string `json:"of,omitempty"` // names that count; none: every approver
 }
 
 // Check says who of the people the quorum counts have signed the request, and

@@ -31,9 +31,9 @@ const minRSA = 3072
 
 // Key is a public key as it was registered.
 type Key struct {
-	Kind Kind
-	ID   string // SHA256:… as ssh-keygen prints it, or the certificate's SHA-256 in hex
-	Data []byte // SSH wire format, or the certificate's DER
+	Kind Kind   `json:"kind"`
+	ID   string `json:"id"`   // SHA256:… as ssh-keygen prints it, or the certificate's SHA-256 in hex
+	Data []byte `json:"data"` // SSH wire format, or the certificate's DER
 }
 
 // check judges whether a signature was made by a key; mine is false if it is

@@ -78,16 +78,16 @@ func (s *Service) admit(ctx context.Context, claim Claim) (Admission, error) {
 	}
 	// 3. How it is proven: one profile at a time (A00.FR.001). A password decides
 	// where one is presented and still accepted; a certificate where it is not.
-	basicProfile := 1
+	basicProfile, floor := 1, st.floor(now)
 	if claim.TLS {
 		basicProfile = 2
 	}
 	switch {
-	case claim.Basic != nil && st.Password != nil && basicProfile >= st.FloorProfile && slices.Contains(claim.Profiles, basicProfile):
+	case claim.Basic != nil && st.Password != nil && basicProfile >= floor && slices.Contains(claim.Profiles, basicProfile):
 		return s.admitBasic(ctx, claim, st, basicProfile, presented, now)
 	case claim.TLS && len(claim.Certificates) > 0 && slices.Contains(claim.Profiles, 3):
 		return s.admitCertificate(ctx, claim, st, presented, untrusted, status, now)
-	case claim.Basic != nil && st.Password == nil && basicProfile >= st.FloorProfile && slices.Contains(claim.Profiles, basicProfile):
+	case claim.Basic != nil && st.Password == nil && basicProfile >= floor && slices.Contains(claim.Profiles, basicProfile):
 		adm, refused := s.adopting(claim, &st, basicProfile)
 		if refused == "" {
 			return adm, nil
@@ -103,9 +103,9 @@ func (s *Service) admit(ctx context.Context, claim Claim) (Admission, error) {
 	}
 	class, reason := refusedPassword, "neither a password nor a certificate was presented"
 	switch {
-	case basicProfile < st.FloorProfile && (claim.Basic != nil || !claim.TLS):
+	case basicProfile < floor && (claim.Basic != nil || !claim.TLS):
 		// A05.FR.09 [1.6], A05.FR.07 [2.x], A00.FR.002, TC_A_19.
-		class, reason = refusedProfile, fmt.Sprintf("came with security profile %d; nothing below %d is accepted from it", basicProfile, st.FloorProfile)
+		class, reason = refusedProfile, fmt.Sprintf("came with security profile %d; nothing below %d is accepted from it", basicProfile, floor)
 	case claim.Basic != nil && !slices.Contains(claim.Profiles, basicProfile):
 		class, reason = refusedProfile, fmt.Sprintf("listener %q doesn't take security profile %d", claim.Listener, basicProfile)
 	case claim.Basic != nil:

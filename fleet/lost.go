@@ -45,6 +45,7 @@ func (s *Service) Lose(ctx context.Context, actor, identity, reason string) (Sta
 			st.LostAt = s.clock()
 		}
 		st.LostReason = capped(reason)
+		st.stayUp()
 		// Who has the station may have its secrets too.
 		st.Password, st.Pending, st.RotateWanted = nil, nil, false
 		return []ledger.Event{{Kind: "station.lost", Subject: key, Actor: actor, Data: map[string]string{"reason": fact(reason)}}}, nil
@@ -61,23 +62,43 @@ func (s *Service) Lose(ctx context.Context, actor, identity, reason string) (Sta
 }
 
 // Find lets a station that was lost come back. What it had stays revoked: it
-// needs a password, a one-time secret for EST or its factory certificate, and
-// profile is the lowest it may begin with.
+// needs a password, a one-time secret for EST or its factory certificate.
+// profile is the lowest it may begin with; one below its floor is a downgrade
+// and takes approvals.
 func (s *Service) Find(ctx context.Context, actor, identity string, profile int) (Station, error) {
 	key, err := s.key(identity)
 	if err != nil {
 		return Station{}, err
 	}
+	before, err := s.Station(ctx, identity)
+	if err != nil {
+		return Station{}, err
+	}
+	var used []ledger.Event
+	switch {
+	case profile == 0 || profile >= before.FloorProfile:
+	case profile == 2:
+		grant, err := s.approvedDowngrade(ctx, &before)
+		if err != nil {
+			return Station{}, err
+		}
+		used = append(used, grant.Used(actor))
+	default:
+		return Station{}, fmt.Errorf("station %q never goes below security profile %d again (A05.FR.09)", before.Identity, before.FloorProfile)
+	}
 	return s.update(ctx, key, func(st *Station) ([]ledger.Event, error) {
-		if st.LostAt.IsZero() {
+		switch {
+		case st.LostAt.IsZero():
 			return nil, fmt.Errorf("station %q isn't reported lost", st.Identity)
+		case downgradeText(st) != downgradeText(&before):
+			return nil, errors.New("the station was changed meanwhile")
 		}
 		st.LostAt, st.LostReason = time.Time{}, ""
 		from := st.FloorProfile
 		if err := st.beginAt(profile); err != nil {
 			return nil, err
 		}
-		return []ledger.Event{{Kind: "station.found", Subject: key, Actor: actor, Data: floorData(from, st.FloorProfile)}}, nil
+		return append(used, ledger.Event{Kind: "station.found", Subject: key, Actor: actor, Data: floorData(from, st.FloorProfile)}), nil
 	})
 }
 
@@ -135,6 +156,7 @@ func (s *Service) Replace(ctx context.Context, actor, identity string, r Replace
 			return nil, fmt.Errorf("serial number %q is the old board's: `bollard station renew` or `password` give a board new credentials", r.Serial)
 		}
 		from, floor := st.Serial, st.FloorProfile
+		st.stayUp()
 		st.Serial, st.Aliases, st.FactoryHash, st.FactoryKey = r.Serial, nil, strings.ToLower(r.FactoryHash), strings.ToLower(r.FactoryKey)
 		st.Pending, st.RotateWanted, st.LeafSerial, st.RenewWanted = nil, false, "", false
 		st.LostAt, st.LostReason, st.PlanNote = time.Time{}, "", ""

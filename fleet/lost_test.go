@@ -17,6 +17,7 @@ import (
 func TestLostStation(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+	people := newCouncil(t, "alice", "bob").of(r)
 	password := r.add(fleet.Enrolment{Identity: "CS-1"})
 	chain := r.issue("CS-1", "SN-CS-1")
 	byCertificate := r.open(r.admit(withCertificates(claim(t, "CS-1"), chain...)), ocpp.V201)
@@ -48,8 +49,15 @@ func TestLostStation(t *testing.T) {
 	if st := r.station("CS-1"); st.LostReason != "stolen in the night" || len(r.events("station.lost")) != 1 {
 		t.Errorf("%+v", st)
 	}
-	if _, err := r.svc.Find(t.Context(), "operator", "CS-1", 2); err != nil {
-		t.Fatal(err)
+	// Getting lost is no way round the approvals of a lower profile.
+	for _, lower := range []int{1, 2} {
+		if _, err := r.svc.Find(t.Context(), "operator", "CS-1", lower); err == nil {
+			t.Errorf("found on profile %d", lower)
+		}
+	}
+	people.signed(people.ask("CS-1", 0), "alice", "bob")
+	if st, err := r.svc.Find(t.Context(), "operator", "CS-1", 2); err != nil || st.FloorProfile != 2 {
+		t.Fatal(st, err)
 	}
 	r.refusal(withPassword(claim(t, "CS-1"), password))
 	r.refusal(withCertificates(claim(t, "CS-1"), chain...))

@@ -13,9 +13,12 @@ import (
 	"bollard/ocpp"
 )
 
-// needsProfile: a higher profile is wanted, and what it stands on is there as far
+// needsProfile: another profile is wanted, and what it stands on is there as far
 // as Bollard can tell.
 func (s *Service) needsProfile(ctx context.Context, sit *situation) bool {
+	if sit.st.lowering(sit.now) {
+		return s.needsLower(sit)
+	}
 	if sit.st.WantedProfile <= sit.adm.Profile || slices.ContainsFunc(sit.orders, func(o Order) bool { return open(&o) }) {
 		return false
 	}
@@ -26,12 +29,17 @@ func (s *Service) needsProfile(ctx context.Context, sit *situation) bool {
 	return sit.adm.Profile > 1 || tried.Count > 0 && tried.Begun.IsZero() || !s.needsRoots(ctx, sit)
 }
 
-// switchProfile asks the station to come back on a higher security profile
-// (A05). The lower one stays accepted until it was seen on the new one.
+// switchProfile asks the station to come back on another security profile
+// (A05). The one it has stays accepted until it was seen on the new one.
 func (s *Service) switchProfile(ctx context.Context, sit *situation) (string, bool, error) {
 	profile := sit.st.WantedProfile
-	const what = "couldn't raise the security profile"
+	const what = "couldn't change the security profile"
 	var err error
+	if profile < sit.adm.Profile {
+		if err := s.allowsLower(ctx, sit); err != nil {
+			return what, false, err
+		}
+	}
 	if sit.sess.Version() == ocpp.V16 {
 		err = s.switch16(ctx, sit.sess, profile)
 	} else {

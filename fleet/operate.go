@@ -124,7 +124,8 @@ func (s *Service) SetPassword(ctx context.Context, actor, identity string, passw
 	return generated, s.learnSecrets(ctx)
 }
 
-// SetProfile sets the wanted security profile; a lower one than the floor is refused.
+// SetProfile sets the wanted security profile; a lower one than the floor is
+// refused, but from 3 to 2 where people have approved that.
 func (s *Service) SetProfile(ctx context.Context, actor, identity string, profile int) (Station, error) {
 	if profile < 1 || profile > 3 {
 		return Station{}, fmt.Errorf("profile %d: give 1, 2 or 3", profile)
@@ -133,15 +134,21 @@ func (s *Service) SetProfile(ctx context.Context, actor, identity string, profil
 	if err != nil {
 		return Station{}, err
 	}
-	if err := s.askAnew(ctx, key, StepCertificate, StepRoots, StepProfile); err != nil {
+	if st, err := s.store.Station(ctx, key); err == nil && profile == 2 && st.FloorProfile == 3 && !st.lowering(s.clock()) {
+		return s.lower(ctx, actor, &st)
+	}
+	if err := s.askAnew(ctx, key, StepPassword, StepCertificate, StepRoots, StepProfile); err != nil {
 		return Station{}, err
 	}
 	return s.updateAndPoke(ctx, key, func(st *Station) ([]ledger.Event, error) {
-		if profile < st.FloorProfile {
+		from := st.WantedProfile
+		switch {
+		case profile >= st.FloorProfile:
+			st.stayUp()
+		case !st.lowering(s.clock()) || profile != st.WantedProfile:
 			return nil, fmt.Errorf("station %q was seen on security profile %d and never goes below it again (A05.FR.09): "+
 				"if it can't come back on it, remove it and add it anew", st.Identity, st.FloorProfile)
 		}
-		from := st.WantedProfile
 		st.WantedProfile, st.PlanNote = profile, ""
 		return []ledger.Event{{Kind: "station.profile", Subject: key, Actor: actor, Data: map[string]string{
 			"from": strconv.Itoa(from), "to": strconv.Itoa(profile),

@@ -45,6 +45,9 @@ func (s *Service) Rotate(ctx context.Context, actor, identity string) (Station, 
 }
 
 func (s *Service) needsPassword(_ context.Context, sit *situation) bool {
+	if sit.st.lowering(sit.now) {
+		return sit.adm.Profile >= 3 && sit.st.RotateWanted
+	}
 	return sit.adm.Profile < 3 && sit.st.FloorProfile < 3 && sit.st.Password != nil && (sit.st.RotateWanted || sit.st.Pending != nil)
 }
 
@@ -53,6 +56,9 @@ func (s *Service) needsPassword(_ context.Context, sit *situation) bool {
 // station may come with.
 func (s *Service) rotate(ctx context.Context, sit *situation) (string, bool, error) {
 	const what = "couldn't change the password"
+	if sit.adm.Profile >= 3 {
+		return s.lowerPassword(ctx, sit)
+	}
 	if sit.st.Pending != nil {
 		return s.decide(ctx, sit)
 	}

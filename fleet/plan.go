@@ -160,6 +160,12 @@ func (s *Service) plan(ctx context.Context, l *live) {
 			s.planFailed(ctx, l, "couldn't look up the station", err)
 			return
 		}
+		if sit.st.WantedProfile < sit.st.FloorProfile && !sit.st.lowering(sit.now) {
+			if sit.st, err = s.lapse(ctx, l.key); err != nil {
+				s.planFailed(ctx, l, "couldn't record that an approved change of the profile lapsed", err)
+				return
+			}
+		}
 		if !s.round(ctx, sit, issuing) {
 			return
 		}

@@ -139,7 +139,7 @@ func (s *Service) applySeen(st *Station, sess Session, serial string, now time.T
 	if !st.LostAt.IsZero() {
 		return nil, staleError(st.lost())
 	}
-	if adm.Profile < st.FloorProfile {
+	if adm.Profile < st.floor(now) {
 		return nil, staleError("security profile was raised while the station connected")
 	}
 	if adm.Profile < 3 {
@@ -148,6 +148,10 @@ func (s *Service) applySeen(st *Station, sess Session, serial string, now time.T
 			return nil, err
 		}
 		events = append(events, decided...)
+	}
+	if adm.Profile < st.FloorProfile { // it came down, as was approved
+		event("station.floor", map[string]string{"from": strconv.Itoa(st.FloorProfile), "to": strconv.Itoa(adm.Profile)})
+		st.FloorProfile, st.LowerUntil = adm.Profile, time.Time{}
 	}
 	// The maker's certificate proves who the station is, but not that it can
 	// live on ours; it raises the floor only where profile 3 is wanted anyway.

@@ -55,6 +55,8 @@ type Config struct {
 	ServedRoots func(ctx context.Context) ([]*x509.Certificate, error)
 	// Watcher, if set, looks for attacks in what is noticed.
 	Watcher Watcher
+	// Approved, if set, tells what people have agreed to; nil: to nothing.
+	Approved Approved
 	// Guard changes, model by model, what back ends may not write.
 	Guard []GuardRule
 	// KeepUpstream, if set, keeps a password that a back end sets for a station

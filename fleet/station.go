@@ -30,8 +30,11 @@ type Station struct {
 	SeenBackend string
 
 	WantedProfile int // security profile the operator asked for, 1 to 3
-	FloorProfile  int // lowest profile still accepted; rises only (A05.FR.09)
+	FloorProfile  int // lowest profile still accepted (A05.FR.09); falls by approvals only
 	SeenProfile   int // profile of the newest session; 0: never connected
+	// LowerUntil is until when the station may come down to a WantedProfile below
+	// FloorProfile, as people have approved; zero: not at all.
+	LowerUntil time.Time
 
 	Password    *Credential      // nil: no password set
 	Pending     *PendingPassword // sent to the station, not yet seen in use; nil: none

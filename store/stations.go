@@ -16,7 +16,7 @@ import (
 
 const stationColumns = `station, identity, escaped, serial, aliases, vendor, model, wanted_profile, floor_profile, seen_profile,
 	password_kind, password_salt, password_hash, password_set_at, factory_hash, leaf_serial, warn, allow_expired, renew_wanted,
-	version, created_at, seen_at, last_refusal, refused_at, plan_note, pending, rotate_wanted, grouping, site, backend, seen_backend, lost_at, lost_reason, factory_key`
+	version, created_at, seen_at, last_refusal, refused_at, plan_note, pending, rotate_wanted, grouping, site, backend, seen_backend, lost_at, lost_reason, factory_key, lower_until`
 
 // stationKey is a station's primary key: its identity in lower case.
 func stationKey(identity string) string { return strings.ToLower(identity) }
@@ -47,7 +47,7 @@ func (t *tx) addStation(station fleet.Station) error {
 		return err
 	}
 	added, err := t.exec("INSERT INTO stations ("+stationColumns+`)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
 	if err != nil {
 		return fmt.Errorf("couldn't add station %q: %w", station.Identity, err)
 	}
@@ -166,7 +166,7 @@ func (s *Store) UpdateStation(ctx context.Context, key string, change func(*flee
 			return err
 		}
 		if _, err := t.exec("UPDATE stations SET ("+stationColumns+`) =
-			(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
+			(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
 			return fmt.Errorf("couldn't store station %q: %w", key, err)
 		}
 		if serial != station.Serial || !slices.Equal(aliases, station.Aliases) {
@@ -200,7 +200,7 @@ func (s *Store) Sighted(ctx context.Context, at map[string]time.Time) error {
 
 // stored is a station as Station would return it: times in whole milliseconds.
 func stored(s fleet.Station) fleet.Station {
-	for _, at := range []*time.Time{&s.AllowExpired, &s.CreatedAt, &s.SeenAt, &s.RefusedAt, &s.LostAt} {
+	for _, at := range []*time.Time{&s.AllowExpired, &s.CreatedAt, &s.SeenAt, &s.RefusedAt, &s.LostAt, &s.LowerUntil} {
 		*at = cut(*at)
 	}
 	if s.Password != nil {
@@ -262,7 +262,7 @@ func stationArgs(s fleet.Station) ([]any, error) {
 		s.WantedProfile, s.FloorProfile, s.SeenProfile, kind, salt, hash, setAt, s.FactoryHash, s.LeafSerial,
 		string(warn), millis(s.AllowExpired), number(s.RenewWanted), s.Version, millis(s.CreatedAt), millis(s.SeenAt),
 		s.LastRefusal, millis(s.RefusedAt), s.PlanNote, string(pending), number(s.RotateWanted),
-		s.Group, s.Site, s.Backend, s.SeenBackend, millis(s.LostAt), s.LostReason, s.FactoryKey,
+		s.Group, s.Site, s.Backend, s.SeenBackend, millis(s.LostAt), s.LostReason, s.FactoryKey, millis(s.LowerUntil),
 	}, nil
 }
 
@@ -279,7 +279,7 @@ func scanStation(row scanner) (fleet.Station, error) {
 		&s.WantedProfile, &s.FloorProfile, &s.SeenProfile, &kind, &password.Salt, &password.Hash, instant{&password.SetAt},
 		&s.FactoryHash, &s.LeafSerial, &warn, instant{&s.AllowExpired}, &s.RenewWanted, &s.Version, instant{&s.CreatedAt},
 		instant{&s.SeenAt}, &s.LastRefusal, instant{&s.RefusedAt}, &s.PlanNote, &pending, &s.RotateWanted,
-		&s.Group, &s.Site, &s.Backend, &s.SeenBackend, instant{&s.LostAt}, &s.LostReason, &s.FactoryKey)
+		&s.Group, &s.Site, &s.Backend, &s.SeenBackend, instant{&s.LostAt}, &s.LostReason, &s.FactoryKey, instant{&s.LowerUntil})
 	if err != nil {
 		return fleet.Station{}, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"bollard/approval"
 	"bollard/ledger"
 )
 
@@ -57,11 +58,17 @@ func (t *tx) saw(times ...time.Time) {
 	}
 }
 
-// record appends events to the ledger, in the transaction of their effect.
+// record appends events to the ledger, in the transaction of their effect. One
+// that uses an approval up does so, or fails the transaction.
 func (t *tx) record(events ...ledger.Event) error {
 	for _, event := range events {
 		if err := event.Validate(); err != nil {
 			return err
+		}
+		if event.Kind == approval.KindUsed {
+			if err := t.spend(event.Subject); err != nil {
+				return err
+			}
 		}
 		if t.w.tree == nil {
 			tree, err := t.loadTree()

@@ -15,6 +15,7 @@ import (
 
 	"bollard/admin"
 	"bollard/alert"
+	"bollard/approval/docket"
 	"bollard/ca"
 	"bollard/ca/quality"
 	"bollard/detect"
@@ -37,6 +38,7 @@ type app struct {
 	fleet     *fleet.Service
 	registrar *fleet.Registrar
 	alerts    *alert.Service
+	docket    *docket.Docket
 	seal      *sealer
 	notary    *notary
 	backends  atomic.Pointer[[]config.Backend] // in force: a server may read them anew
@@ -110,6 +112,9 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	if a.alerts, err = alert.New(alerts); err != nil {
 		return err
 	}
+	if a.docket, err = a.openDocket(); err != nil {
+		return err
+	}
 	service, err := fleet.New(ctx, fleet.Config{
 		Store:           a.store,
 		Authority:       authority,
@@ -122,6 +127,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		Log:             a.log,
 		Refused:         refused,
 		Watcher:         a.alerts,
+		Approved:        a.docket.Grant,
 
 		ServedRoots:  a.servedRoots,
 		Guard:        guardRules(a.cfg.Guard),
@@ -157,7 +163,7 @@ func (a *app) operations() *admin.Registry {
 
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
-		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Ledger: a.store, Notary: a.notary,
+		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Ledger: a.store, Notary: a.notary,
 		Seal: a.seal.Seal, Clock: time.Now, Log: a.log,
 	}
 }

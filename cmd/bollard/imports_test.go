@@ -19,8 +19,8 @@ import (
 // levels are the packages of the house from the bottom up: imports go downward
 // only, and nobody imports a neighbour of its own level.
 var levels = [][]string{
-	{"ocpp", "iso15118", "keys", "ledger", "detect", "approval"},
-	{"ca", "policy", "uploads"},
+	{"ocpp", "iso15118", "keys", "ledger", "detect"},
+	{"ca", "policy", "uploads", "approval"},
 	{"fleet", "alert"},
 	{"gateway", "admin", "station", "backup", "warden"},
 	{"store"},

@@ -77,6 +77,8 @@ func (c *cli) root() *cobra.Command {
 		c.backendCommand(),
 		c.policyCommand(),
 		c.ledgerCommand(),
+		c.approvalCommand(),
+		c.approverCommand(),
 		c.exiCommand(),
 		c.alertCommand(),
 		c.backupCommand(),

@@ -65,6 +65,7 @@ func TestScripts(t *testing.T) {
 			"replace": scriptReplace,
 			"occupy":  scriptOccupy,
 			"newer":   scriptNewer,
+			"people":  scriptPeople,
 		},
 	})
 }
@@ -302,6 +303,20 @@ func scriptOccupy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { _ = l.Close() })
 	ts.Setenv(args[0], l.Addr().String())
+}
+
+// people ALICE BOB CAROL has them approve downgrades, two of them, each by the
+// keys given.
+func scriptPeople(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 3, "people ALICE BOB CAROL")
+	text := "approvals: [{action: station.downgrade, needed: 2}]\napprovers:\n"
+	for i, name := range []string{"alice", "bob", "carol"} {
+		text += fmt.Sprintf("  - {name: %s, %s}\n", name, os.Expand(args[i], ts.Getenv))
+	}
+	path := filepath.Join(ts.Getenv("BOLLARD_DATA"), configName)
+	before, err := os.ReadFile(path)
+	ts.Check(err)
+	ts.Check(os.WriteFile(path, append(before, text...), 0o600))
 }
 
 // newer FILE marks a database as one of a later version.

@@ -162,6 +162,9 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 		line("back end", s.Backend+" wanted, "+cmp.Or(s.SeenBackend, "none")+" seen")
 	}
 	line("profile", fmt.Sprintf("wanted %d, seen %d, never below %d", s.WantedProfile, s.SeenProfile, s.FloorProfile))
+	if s.LowerUntil != nil {
+		line("coming down", "approved until "+when(s.LowerUntil))
+	}
 	line("password", map[bool]string{true: "set", false: "none"}[s.PasswordSet])
 	line("factory cert", s.FactoryHash)
 	line("factory key", s.FactoryKey)
@@ -279,7 +282,10 @@ func (c *cli) stationProfile() *cobra.Command {
 	return &cobra.Command{
 		Use:   "profile ID N",
 		Short: "Set the security profile a station is to reach",
-		Args:  cobra.ExactArgs(2),
+		Long: `Set the security profile a station is to reach. Never below one it was seen on,
+with one exception: from 3 to 2, where the station has that way down (OCPP 2.x)
+and enough people have approved it (bollard approval request station.downgrade).`,
+		Args: cobra.ExactArgs(2),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			n, err := strconv.Atoi(args[1])
 			if err != nil {

@@ -83,6 +83,7 @@ func (c *checker) file(f *File) {
 	c.want(err == nil && f.Policy.TimeZone != "Local", "policy.time_zone", "is no zone this machine knows; give one such as Europe/Amsterdam")
 	c.want(f.Policy.RecordMB >= 0 && f.Policy.RecordMB <= 100_000, "policy.record_mb", "must be from 0 to 100000")
 	c.ledger(&f.Ledger)
+	c.approvals(f)
 	seen := map[string]bool{}
 	for i, s := range f.Stations {
 		key := fmt.Sprintf("stations[%d]", i)
@@ -226,6 +227,34 @@ func (c *checker) ledger(l *Ledger) {
 	}
 }
 
+func (c *checker) approvals(f *File) {
+	people := map[string]bool{}
+	for i, a := range f.Approvers {
+		key := fmt.Sprintf("approvers[%d]", i)
+		c.want(a.Name != "", key+".name", "is missing")
+		c.want(!people[a.Name], key+".name", "stands here a second time; delete one")
+		c.want(len(a.SSH)+len(a.Certificates) > 0, key, "has no key: give ssh or certificates")
+		people[a.Name] = true
+	}
+	actions := map[string]bool{}
+	for i, a := range f.Approvals {
+		key := fmt.Sprintf("approvals[%d]", i)
+		c.want(a.Action != "", key+".action", "is missing")
+		c.want(!actions[a.Action], key+".action", "stands here a second time; delete one")
+		actions[a.Action] = true
+		of := map[string]bool{}
+		for j, name := range a.Of {
+			c.want(people[name], fmt.Sprintf("%s.of[%d]", key, j), "is no name under approvers")
+			of[name] = true
+		}
+		able := len(of)
+		if len(a.Of) == 0 {
+			able = len(people)
+		}
+		c.want(a.Needed >= 1 && a.Needed <= able, key+".needed", "must be from 1 to %d, the people who can approve it", able)
+	}
+}
+
 // AdoptUntil is the end of the last day, in UTC, on which a back end's answer
 // adopts passwords.
 func AdoptUntil(text string) (time.Time, error) {
@@ -318,6 +347,11 @@ func (f *File) NamedFiles() []NamedFile {
 	}
 	for i, w := range f.Ledger.Witnesses {
 		add(w.Trust, fmt.Sprintf("ledger.witnesses[%d].trust", i), false)
+	}
+	for i, a := range f.Approvers {
+		for j, name := range a.Certificates {
+			add(name, fmt.Sprintf("approvers[%d].certificates[%d]", i, j), false)
+		}
 	}
 	add(f.Keys.PassphraseFile, "keys.passphrase_file", true)
 	add(f.Server.ECDSA.Certificate, "server_certificate.ecdsa.certificate", false)

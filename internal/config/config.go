@@ -43,6 +43,9 @@ type File struct {
 	// Guard changes, model by model, what back ends may not write to stations
 	// beside what the standard names: those settings are guarded in any case.
 	Guard []Guard `yaml:"guard" doc:"settings and transfers of station models that a back end may not send, or may"`
+	// Approvers are people; one key stands for one of them.
+	Approvers []Approver `yaml:"approvers" doc:"people who approve what takes several: docs/approvals.md"`
+	Approvals []Approval `yaml:"approvals" doc:"how many people an action takes; one that isn't here nobody can approve"`
 	// Stations are per-station options that are no part of the station's record.
 	Stations []StationHint `yaml:"stations" doc:"options of single stations"`
 	Log      Log           `yaml:"log" doc:"of the server"`
@@ -205,6 +208,20 @@ type Witness struct {
 	Key      string   `yaml:"key" show:"always" number:"ok" doc:"its verifier key, NAME+HASH+KEY"`
 	Trust    string   `yaml:"trust" doc:"PEM file of roots; none: the system's"`
 	Networks []string `yaml:"networks" doc:"private networks the witness may be in, such as 10.0.0.0/8"`
+}
+
+// Approver is a person with the public halves of their own keys.
+type Approver struct {
+	Name         string   `yaml:"name" number:"ok" show:"always" doc:"lower-case letters, digits and . _ @ -"`
+	SSH          []string `yaml:"ssh" doc:"SSH public keys, each the line of its .pub file"`
+	Certificates []string `yaml:"certificates" doc:"PEM files of certificates whose keys sign by CMS"`
+}
+
+// Approval is how many people an action takes, none of them who asked for it.
+type Approval struct {
+	Action string   `yaml:"action" show:"always" doc:"station.downgrade"`
+	Needed int      `yaml:"needed" show:"always" doc:"people whose signatures it takes"`
+	Of     []string `yaml:"of" number:"ok" doc:"names of approvers; none: all of them"`
 }
 
 // Match selects stations; empty fields match all.

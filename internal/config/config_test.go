@@ -59,6 +59,13 @@ func TestParseRefuses(t *testing.T) {
 		line          int
 		key, text     string
 	}{
+		"approver without a key":  {add: "approvers: [{name: alice}]\n", line: 7, key: "approvers[0]", text: "has no key"},
+		"approver twice":          {add: "approvers: [{name: a, ssh: [x]}, {name: a, ssh: [y]}]\n", line: 7, key: "approvers[1].name", text: "second time"},
+		"approval by nobody":      {add: "approvals: [{action: a.b, needed: 1}]\n", line: 7, key: "approvals[0].needed", text: "from 1 to 0"},
+		"approval by a stranger":  {add: "approvers: [{name: a, ssh: [x]}]\napprovals: [{action: a.b, needed: 1, of: [b]}]\n", line: 8, key: "approvals[0].of[0]", text: "no name under approvers"},
+		"approval by one twice":   {add: "approvers: [{name: a, ssh: [x]}]\napprovals: [{action: a.b, needed: 2, of: [a, a]}]\n", line: 8, key: "approvals[0].needed", text: "from 1 to 1"},
+		"approval needs nobody":   {add: "approvers: [{name: a, ssh: [x]}]\napprovals: [{action: a.b, needed: 0}]\n", line: 8, key: "approvals[0].needed", text: "from 1 to 1"},
+		"approval twice":          {add: "approvers: [{name: a, ssh: [x]}]\napprovals: [{action: a.b, needed: 1}, {action: a.b, needed: 1}]\n", line: 8, key: "approvals[1].action", text: "second time"},
 		"log too often":           {add: "security_log: {every: 1m}\n", line: 7, key: "security_log.every", text: "from 1h"},
 		"no room for a log":       {add: "security_log: {max_bytes: 10000, total_bytes: 9999}\n", line: 7, key: "security_log.total_bytes", text: "at least security_log.max_bytes"},
 		"ledger interval":         {add: "ledger: {every: 5s}\n", line: 7, key: "ledger.every", text: "from 1m to 24h"},
