@@ -20,6 +20,7 @@ import (
 	"bollard/e2e/rawws"
 	"bollard/fleet"
 	"bollard/gateway"
+	"bollard/internal/ws"
 	"bollard/ocpp"
 )
 
@@ -346,10 +347,10 @@ func matrix(t *testing.T, v ocpp.Version, rootHash any) []probe {
 func TestWritingPathsMatrix(t *testing.T) { // promise 4, threats A6, B4, C5, C6
 	t.Parallel()
 	for _, v := range []ocpp.Version{ocpp.V16, ocpp.V201, ocpp.V21} {
-		for path, pumps := range map[string]bool{"loop": false, "pumps": true} {
+		for path, compress := range map[string]bool{"loop": false, "pumps": true} {
 			t.Run(v.String()+"/"+path, func(t *testing.T) {
 				t.Parallel()
-				w := newWire(t, v, pumps)
+				w := newWire(t, v, compress)
 				root := w.r.auth.Roots("csms")[0]
 				hash, err := fleet.CertificateHashData("SHA256", root, root)
 				if err != nil {
@@ -373,7 +374,7 @@ type wire struct {
 	backend *rawws.Conn
 }
 
-func newWire(t *testing.T, v ocpp.Version, pumps bool) *wire {
+func newWire(t *testing.T, v ocpp.Version, compress bool) *wire {
 	t.Helper()
 	w := &wire{t: t, r: newRig(t)}
 	password := w.r.add(fleet.Enrolment{Identity: "CS-1", Profile: 1})
@@ -398,7 +399,8 @@ func newWire(t *testing.T, v ocpp.Version, pumps bool) *wire {
 	}()
 	g, err := gateway.New(t.Context(), gateway.Config{
 		Listeners: []gateway.Listener{{Name: "plain", Net: front, Profiles: []int{1}}}, Door: w.r.svc, Guard: w.r.svc,
-		Backends: []gateway.Backend{{Name: "main", URL: "ws://" + above.Addr().String()}}, Pumps: pumps,
+		Backends: []gateway.Backend{{Name: "main", URL: "ws://" + above.Addr().String()}},
+		Limits:   gateway.Limits{WS: ws.Limits{Compression: true}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -411,7 +413,7 @@ func newWire(t *testing.T, v ocpp.Version, pumps bool) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.station, err = rawws.Client(conn, rawws.Request{Host: "localhost", Target: "/ocpp/CS-1", Subprotocols: []string{v.Subprotocol()}, User: "CS-1", Password: []byte(password)}); err != nil {
+	if w.station, err = rawws.Client(conn, rawws.Request{Host: "localhost", Target: "/ocpp/CS-1", Subprotocols: []string{v.Subprotocol()}, User: "CS-1", Password: []byte(password), Compress: compress}); err != nil {
 		t.Fatal(err)
 	}
 	w.backend = <-accepted

@@ -117,10 +117,7 @@ type Config struct {
 	Metrics         prometheus.Registerer
 	// Notice, if set, is told of signs of attacks; it must not block.
 	Notice func(detect.Sign)
-	// Pumps moves the frames of every session by two goroutines, as those with
-	// compression always are, instead of by event loops.
-	Pumps bool
-	Clock func() time.Time
+	Clock  func() time.Time
 }
 
 func (cfg *Config) complete() error {
@@ -169,7 +166,7 @@ type Gateway struct {
 	failures  failures
 
 	admitted atomic.Int64             // sessions opened so far
-	loops    atomic.Pointer[ws.Loops] // nil before Serve, and with Pumps
+	loops    atomic.Pointer[ws.Loops] // nil before Serve
 	running  sync.WaitGroup           // sessions, until their last goroutine
 	work     context.Context
 	stopWork context.CancelFunc

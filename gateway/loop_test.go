@@ -35,7 +35,6 @@ func TestWhoMovesTheFrames(t *testing.T) {
 		"TLS":        {nil, true, false, true},
 		"plain":      {plain, false, false, true},
 		"compressed": {func(cfg *gateway.Config, _ *rig) { cfg.Limits.WS.Compression = true }, true, true, false},
-		"configured": {func(cfg *gateway.Config, _ *rig) { cfg.Pumps = true }, true, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,7 +46,7 @@ func TestWhoMovesTheFrames(t *testing.T) {
 			if _, err := r.dial(t, cfg, request("/ocpp/CS-1", func(q *rawws.Request) { q.Compress = tt.compress })); err != nil {
 				t.Fatal(err)
 			}
-			want := tt.loop && !onPumps() && runtime.GOOS == "linux"
+			want := tt.loop && runtime.GOOS == "linux"
 			if got := gateway.OnLoop(r.live(t, "cs-1")); got != want {
 				t.Errorf("on the loop: %t, want %t", got, want)
 			}

@@ -6,19 +6,20 @@ import (
 	"testing"
 )
 
-// pumpsVar makes every rig of the test binary move frames by pumps.
-const pumpsVar = "BOLLARD_TEST_PUMPS"
+// compressVar makes every rig of the test binary, and its stations, compress:
+// pumps move the frames of such sessions.
+const compressVar = "BOLLARD_TEST_COMPRESS"
 
-func onPumps() bool { return os.Getenv(pumpsVar) != "" }
+func compressed() bool { return os.Getenv(compressVar) != "" }
 
 // Both ways of moving frames keep the same promises: all tests of this package,
-// once more with pumps, alone because many have clocks.
+// once more with compression, alone because many have clocks.
 func TestTheSameOnPumps(t *testing.T) {
-	if onPumps() {
+	if compressed() {
 		return
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.timeout=5m", "-test.skip=^TestSoak")
-	cmd.Env = append(os.Environ(), pumpsVar+"=1")
+	cmd.Env = append(os.Environ(), compressVar+"=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out[max(0, len(out)-8<<10):])
 	}

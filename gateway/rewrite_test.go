@@ -41,12 +41,12 @@ func TestRewrittenMessages(t *testing.T) {
 // went on at once or waited; what can't be merged goes on as it came.
 func TestMergedAnswers(t *testing.T) {
 	t.Parallel()
-	for name, pumps := range map[string]bool{"loop": false, "pumps": true} {
+	for name, compress := range map[string]bool{"loop": false, "pumps": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			watched := make(chan string, 8)
 			r := newRig(t, func(cfg *gateway.Config, r *rig) {
-				cfg.Pumps = pumps
+				cfg.Limits.WS.Compression = true
 				r.guard.interest = func(_ ocpp.Direction, a string) bool { return strings.HasPrefix(a, "X") }
 				r.guard.message = func(_ context.Context, _ fleet.Session, m fleet.Message) fleet.Verdict {
 					return fleet.Verdict{Act: fleet.Pass, Rewrite: json.RawMessage(`{"good":1}`), Watch: m.Action == "XWatch",
@@ -59,7 +59,9 @@ func TestMergedAnswers(t *testing.T) {
 				}
 				r.guard.answered = func(c fleet.Message, a ocpp.Head) { watched <- string(c.Payload) + string(a.Payload) }
 			})
-			station, backend := r.station(t, "CS-1", func(q *rawws.Request) { q.Subprotocols = []string{"ocpp2.1"} })
+			station, backend := r.station(t, "CS-1", func(q *rawws.Request) {
+				q.Subprotocols, q.Compress = []string{"ocpp2.1"}, compress
+			})
 			for _, side := range []struct{ from, to *link }{{station, backend}, {backend, station}} {
 				for action, tt := range map[string][2]string{
 					"XMerge": {`[3,"1",{"a":"<"}]`, `[3,"1",{"merged":{"a":"<"}}]`}, "XError": {`[4,"1","InternalError","",{}]`, `[4,"1","InternalError","",{}]`},

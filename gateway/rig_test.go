@@ -333,8 +333,8 @@ func newRig(t *testing.T, change func(*gateway.Config, *rig)) *rig {
 		Door:      r.door, Guard: r.guard, Metrics: r.reg, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Backends: []gateway.Backend{{Name: "main", URL: "ws://" + r.csms.Addr().String() + "/base"}},
 		Limits:   gateway.Limits{RetryAfter: 7 * time.Second, DrainTimeout: 5 * time.Second},
-		Pumps:    onPumps(),
 	}
+	cfg.Limits.WS.Compression = compressed()
 	if change != nil {
 		change(&cfg, r)
 	}
@@ -374,7 +374,7 @@ func (r *rig) tlsConfig(certs ...tls.Certificate) *tls.Config {
 }
 
 func request(target string, change func(*rawws.Request)) rawws.Request {
-	req := rawws.Request{Host: "localhost", Target: target, Subprotocols: []string{"ocpp1.6"}, Password: []byte("secret")}
+	req := rawws.Request{Host: "localhost", Target: target, Subprotocols: []string{"ocpp1.6"}, Password: []byte("secret"), Compress: compressed()}
 	req.User = target[strings.LastIndexByte(target, '/')+1:]
 	if change != nil {
 		change(&req)

@@ -18,14 +18,12 @@ import (
 func (g *Gateway) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if !g.cfg.Pumps {
-		loops, err := ws.NewLoops()
-		if err != nil {
-			return fmt.Errorf("couldn't start the event loops: %w", err)
-		}
-		defer loops.Close()
-		g.loops.Store(loops)
+	loops, err := ws.NewLoops()
+	if err != nil {
+		return fmt.Errorf("couldn't start the event loops: %w", err)
 	}
+	defer loops.Close()
+	g.loops.Store(loops)
 	lobby := newLobby(g.settings.Load().limits.HandshakesAtOnce)
 	var doors sync.WaitGroup
 	failures := make(chan error, len(g.cfg.Listeners))
@@ -41,7 +39,6 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	g.registry.drain()
 	doors.Wait()
 	g.drain()
-	var err error
 	for range g.cfg.Listeners {
 		err = errors.Join(err, <-failures)
 	}

@@ -88,7 +88,6 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		Log:             a.log,
 		Metrics:         s.metrics,
 		Notice:          a.alerts.Notice,
-		Pumps:           !a.cfg.EventLoop,
 		Clock:           time.Now,
 	})
 	if err != nil {

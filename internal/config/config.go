@@ -27,12 +27,8 @@ type File struct {
 	Keys            Keys       `yaml:"keys" doc:"where private keys are made"`
 	Server          ServerCert `yaml:"server_certificate" doc:"server certificates from files; what is missing comes from the own CA"`
 	Compression     bool       `yaml:"compression" doc:"permessage-deflate (RFC 7692) with stations and back ends"`
-	// EventLoop moves the frames of sessions without compression on event loops
-	// instead of two goroutines a station: a third of the memory. Off until its
-	// latency under full load is understood (docs/adr/0013-event-loop.md).
-	EventLoop bool    `yaml:"event_loop" doc:"event loops instead of two goroutines a station: less memory; new"`
-	Limits    Limits  `yaml:"limits" doc:"of one station and of all"`
-	Renewal   Renewal `yaml:"renewal" doc:"of station certificates"`
+	Limits          Limits     `yaml:"limits" doc:"of one station and of all"`
+	Renewal         Renewal    `yaml:"renewal" doc:"of station certificates"`
 	// SecurityLog is only asked for where listen.firmware has a place for it.
 	SecurityLog SecurityLog `yaml:"security_log" doc:"the security logs stations are asked to upload to listen.firmware (GetLog)"`
 	Alerts      Alerts      `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`

@@ -220,7 +220,6 @@ func full() *config.File {
 		Keys:            config.Keys{URI: "softkms:elsewhere", PassphraseFile: "x"},
 		Server:          config.ServerCert{ECDSA: config.CertFiles{Certificate: "a", Key: "b"}, RSA: config.CertFiles{Certificate: "c", Key: "d"}},
 		Compression:     true,
-		EventLoop:       true,
 		OCSPHosts:       []string{"ocsp.example", "*.v2g.example"},
 		Guard:           []config.Guard{{Vendor: "V*", Model: "1", Keys: []string{"X*"}, Transfers: []string{"v/m"}, Allow: []string{"y"}}},
 		Limits: config.Limits{

@@ -23,7 +23,7 @@ func Render(f *File) ([]byte, error) {
 	plain := full
 	plain.Public = Public{}
 	plain.UnknownIdentity, plain.Keys, plain.Limits, plain.Renewal, plain.Log = 0, Keys{}, Limits{}, Renewal{}, Log{}
-	plain.Server, plain.Compression, plain.EventLoop, plain.Stations = ServerCert{}, false, false, nil
+	plain.Server, plain.Compression, plain.Stations = ServerCert{}, false, nil
 	plain.OCSPHosts, plain.Alerts, plain.SecurityLog, plain.Policy, plain.Ledger = nil, Alerts{}, SecurityLog{}, Policy{}, Ledger{}
 	plain.complete()
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -44,6 +45,7 @@ func newRig(t *testing.T, secure bool, limits ws.Limits, subprotocol string) *ri
 		r.conns <- c
 	})
 	srv := httptest.NewUnstartedServer(handler)
+	srv.Listener = lines{srv.Listener}
 	if secure {
 		srv.StartTLS()
 		pool := x509.NewCertPool()
@@ -56,6 +58,17 @@ func newRig(t *testing.T, secure bool, limits ws.Limits, subprotocol string) *ri
 	r.Addr = srv.Listener.Addr().String()
 	r.URL = "ws" + strings.TrimPrefix(srv.URL, "http")
 	return r
+}
+
+// lines is a listener whose connections can be moved to a loop.
+type lines struct{ net.Listener }
+
+func (l lines) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return ws.NewLine(c), nil
 }
 
 // accept waits for the server's side of a connection.
