@@ -112,8 +112,9 @@ func (k *Keeper) createInHSM(ctx context.Context, uri string, role Role, alg Alg
 	if err != nil {
 		return nil, fmt.Errorf("couldn't create key %s: %w", uri, err)
 	}
-	// Making and looking first are one step: all calls of the module wait.
-	public, err := use(ctx, t, hsmCalls, func(l *login) (crypto.PublicKey, error) {
+	// Making and looking first are one step: all calls of the module wait. An HSM
+	// takes seconds for an RSA key: the keys made before it aren't counted.
+	public, err := loggedIn(ctx, t, hsmCalls, func(l *login) (crypto.PublicKey, error) {
 		switch _, err := l.find(at.name, role); {
 		case err == nil || errors.Is(err, ErrRole):
 			return nil, ErrExists
@@ -137,7 +138,7 @@ func (k *Keeper) openInHSM(ctx context.Context, uri string, role Role) (Signer, 
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open a key: %w", err)
 	}
-	public, err := use(ctx, t, 1, func(l *login) (crypto.PublicKey, error) {
+	public, err := use(ctx, t, func(l *login) (crypto.PublicKey, error) {
 		found, err := l.find(at.name, role)
 		if err != nil {
 			return nil, err
@@ -166,7 +167,7 @@ func (k *Keeper) OpenLater(uri string, role Role, public crypto.PublicKey) (Sign
 // another key under the name.
 func (t *token) signer(at hsmLocation, role Role, uri string, public crypto.PublicKey) Signer {
 	return &signer{public: public, role: role, uri: uri, sign: func(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-		sig, err := use(context.Background(), t, 1, func(l *login) ([]byte, error) {
+		sig, err := use(context.Background(), t, func(l *login) ([]byte, error) {
 			key, err := l.find(at.name, role)
 			if errors.Is(err, ErrNotFound) {
 				err = errKeyGone // it was there: look again after a new login

@@ -125,7 +125,7 @@ func TestHSMKeyMadeOnceOpensAgain(t *testing.T) {
 	pin := pinFile(t, userPIN)
 	algorithms := []keys.Algorithm{keys.P256, keys.P384, keys.P521, keys.RSA2048, keys.RSA3072}
 	uris, made := make([]string, len(algorithms)), make([]keys.Signer, len(algorithms))
-	makes := hsmKeeper(t, keys.Config{HSMTimeout: time.Minute}) // each waits for all before it
+	makes := hsmKeeper(t, keys.Config{})
 	t.Run("made once", func(t *testing.T) {
 		for i, alg := range algorithms {
 			t.Run(string(alg), func(t *testing.T) {
@@ -399,12 +399,59 @@ func TestHSMThatHangsDelaysNobodyLonger(t *testing.T) {
 				}
 			})
 		}
+		wg.Go(func() {
+			began := time.Now()
+			_, err := k.Create(t.Context(), "pkcs11:module-path=/m.so;token=t;object=new", keys.RoleCA, keys.P256)
+			if took := time.Since(began); !errors.Is(err, keys.ErrUnavailable) || took != 3*time.Second {
+				t.Errorf("making a key, after %v: %v", took, err)
+			}
+		})
 		wg.Wait()
 		close(module.hang)
 		synctest.Wait()
 		signs(t, s)
 		if err := k.Close(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// slow is a module that takes its time to make a key.
+type slow struct{ standIn }
+
+func (s *slow) CreateKey(*apiv1.CreateKeyRequest) (*apiv1.CreateKeyResponse, error) {
+	time.Sleep(6 * time.Second)
+	return &apiv1.CreateKeyResponse{PublicKey: s.key.Public()}, nil
+}
+
+func (s *slow) CreateSigner(*apiv1.CreateSignerRequest) (crypto.Signer, error) {
+	return nil, apiv1.NotFoundError{}
+}
+
+// Keys are made one after the other, and each has the whole timeout from its
+// turn on: the fifth isn't refused because of those before it.
+func TestHSMKeysWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := hsmKeeper(t, keys.Config{PIN: func() ([]byte, error) { return []byte("1234"), nil }})
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		module := &slow{standIn{key: key}}
+		keys.SetHSM(k, func() (keys.HSM, error) { return module, nil })
+		began := time.Now()
+		var wg sync.WaitGroup
+		for i := range 5 {
+			wg.Go(func() {
+				if _, err := k.Create(t.Context(), fmt.Sprintf("pkcs11:module-path=/m.so;token=t;object=%d", i), keys.RoleCA, keys.P256); err != nil {
+					t.Errorf("after %v: %v", time.Since(began), err)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(began); took != 30*time.Second {
+			t.Errorf("five keys took %v, want one after the other", took)
 		}
 	})
 }

@@ -75,7 +75,8 @@ type Config struct {
 	Passphrase func() ([]byte, error) // nil: keys are not encrypted; called when one is opened or made
 	// PIN is asked for the PIN of a token whose URI has no pin-source; may be nil.
 	PIN func() ([]byte, error)
-	// HSMTimeout bounds each use of a hardware security module; 0: 10 s.
+	// HSMTimeout bounds each use of a hardware security module, for making a key
+	// from its turn on; 0: 10 s.
 	HSMTimeout time.Duration
 	Log        *slog.Logger // nil: discarded
 }

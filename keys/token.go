@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -21,7 +22,8 @@ import (
 const (
 	// hsmCalls is how many calls of one module run at a time.
 	hsmCalls = 4
-	// hsmTimeout bounds one use of a token, waiting and logging in included.
+	// hsmTimeout bounds one use of a token, waiting and logging in included; of
+	// making a key, the time from its turn on.
 	hsmTimeout = 10 * time.Second
 )
 
@@ -49,6 +51,7 @@ type module struct {
 	modules *modules
 	shares  *semaphore.Weighted
 	calls   sync.WaitGroup
+	ended   atomic.Int64 // calls that returned
 
 	mu     sync.Mutex
 	tokens map[string]*token
@@ -108,14 +111,44 @@ func (ms *modules) token(at hsmLocation, pin func() ([]byte, error)) *token {
 	return t
 }
 
+// turn waits for shares of the module as long as calls before it return: one
+// that hangs makes it give up after the timeout.
+func (m *module) turn(ctx context.Context, shares int64) error {
+	if m.shares.TryAcquire(shares) {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		look := time.NewTicker(m.modules.timeout)
+		defer look.Stop()
+		for last := m.ended.Load(); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+				now := m.ended.Load()
+				if now == last {
+					cancel()
+					return
+				}
+				last = now
+			}
+		}
+	}()
+	return m.shares.Acquire(ctx, shares)
+}
+
 // call runs f holding shares of the module and waits for it no longer than ctx
-// allows. A driver can't be interrupted: f then goes on alone, keeps its
-// shares, and what it returns is dropped.
+// and, from its turn on, the timeout allow. A driver can't be interrupted: f
+// then goes on alone, keeps its shares, and what it returns is dropped.
 func call[T any](ctx context.Context, m *module, shares int64, f func() (T, error)) (T, error) {
 	var none T
-	if err := m.shares.Acquire(ctx, shares); err != nil {
+	if err := m.turn(ctx, shares); err != nil {
 		return none, fmt.Errorf("%w: earlier calls of it haven't returned", ErrUnavailable)
 	}
+	ctx, cancel := context.WithTimeout(ctx, m.modules.timeout)
+	defer cancel()
 	type result struct {
 		out T
 		err error
@@ -124,6 +157,7 @@ func call[T any](ctx context.Context, m *module, shares int64, f func() (T, erro
 	m.calls.Go(func() {
 		defer m.shares.Release(shares)
 		out, err := f()
+		m.ended.Add(1)
 		done <- result{out, err}
 	})
 	select {
@@ -134,12 +168,17 @@ func call[T any](ctx context.Context, m *module, shares int64, f func() (T, erro
 	}
 }
 
-// use runs f with a logged-in token. If that fails for a reason of the token's,
-// it logs in again and tries once more, so that a token which was away is taken
-// up without a restart.
-func use[T any](ctx context.Context, t *token, shares int64, f func(*login) (T, error)) (T, error) {
+// use runs f with a logged-in token, within the timeout, waiting included.
+func use[T any](ctx context.Context, t *token, f func(*login) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.m.modules.timeout)
 	defer cancel()
+	return loggedIn(ctx, t, 1, f)
+}
+
+// loggedIn runs f with a logged-in token. If that fails for a reason of the
+// token's, it logs in again and tries once more, so that a token which was away
+// is taken up without a restart.
+func loggedIn[T any](ctx context.Context, t *token, shares int64, f func(*login) (T, error)) (T, error) {
 	for tries := 0; ; tries++ {
 		out, err := call(ctx, t.m, shares, func() (T, error) {
 			l := t.current()
