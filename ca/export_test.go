@@ -1,9 +1,19 @@
 package ca
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 )
+
+// PrepareBy prepares an order of any profile at an issuing CA, as its keepers do.
+func (a *Authority) PrepareBy(ctx context.Context, issuer string, o Order) (*Prepared, error) {
+	by, _, err := a.issuerNamed(issuer)
+	if err != nil {
+		return nil, err
+	}
+	return a.prepare(ctx, by, o)
+}
 
 // SetRandom replaces the source of serial numbers.
 func (a *Authority) SetRandom(r io.Reader) { a.random = r }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -480,6 +481,34 @@ func TestRefusedOrders(t *testing.T) {
 	for _, name := range []string{"SN-1", "2024.0117", "CS-1.4", "Lade säule", "DE*ABC*E1", "02:00:5e:10:00:01", "12/345"} {
 		if _, err := r.Prepare(t.Context(), cn(name)); err != nil {
 			t.Errorf("serial number %q: %v", name, err)
+		}
+	}
+}
+
+// A profile's kinds of keys are those of its row, whatever others allow.
+func TestKeyKindsOfAProfile(t *testing.T) { // A00.FR.502, .503
+	t.Parallel()
+	r := newRig(t)
+	for _, tt := range []struct {
+		name string
+		key  crypto.Signer
+		ok   bool
+	}{
+		{"P-256", newKey(t), true},
+		{"P-384", newCurveKey(t, elliptic.P384()), false},
+		{"P-521", newCurveKey(t, elliptic.P521()), false},
+		{"RSA-2048", newRSA(t, 2048), true},
+		{"RSA-3072", newRSA(t, 3072), false},
+	} {
+		o := order(t, tt.key)
+		o.Profile, o.Station, o.Subject = ca.ProfileOCSP, "", ca.Subject{CommonName: "Responder"}
+		_, err := r.PrepareBy(t.Context(), "csms-issuing", o)
+		if (err == nil) != tt.ok || err != nil && !strings.Contains(err.Error(), "profile ocsp doesn't allow "+tt.name+" keys") {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if _, err := r.Prepare(t.Context(), order(t, tt.key)); (err == nil) == tt.ok {
+			// Prepared for the responder, it is no station's any more; otherwise it may be.
+			t.Errorf("%s for a station: %v", tt.name, err)
 		}
 	}
 }

@@ -94,9 +94,11 @@ func (r *rig) issue(t *testing.T, o ca.Order) *ca.Issued {
 	return issued
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t *testing.T) *ecdsa.PrivateKey { return newCurveKey(t, elliptic.P256()) }
+
+func newCurveKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,6 +98,31 @@ func TestESTOneTimeSecretOnceInParallel(t *testing.T) {
 	}
 }
 
+// A renewal that is repeated before its answer came is the same one: one
+// request of a station at a time has its turn.
+func TestESTRenewalOnceInParallel(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1", Profile: 3})
+	shown := r.ownCertificate("CS-1", "SN-CS-1")
+	d := r.est()
+	csr := csrDER(t, newKey(t), "SN-CS-1", organisation)
+	answers := make([]estAnswer, 8)
+	var wait sync.WaitGroup
+	for i := range answers {
+		wait.Go(func() { answers[i] = d.ask("simplereenroll", csr, shown) })
+	}
+	wait.Wait()
+	for _, a := range answers {
+		if a != answers[0] || a.status != 200 {
+			t.Errorf("%d %s, another request got %d %s", a.status, a.body, answers[0].status, answers[0].body)
+		}
+	}
+	if n := len(r.records("CS-1")); n != 2 {
+		t.Errorf("%d certificates, want the one it had and one more", n)
+	}
+}
+
 // What doesn't prove a station is refused, alike for known and unknown ones.
 func TestESTUnproven(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"bollard/fleet"
 	"bollard/ocpp"
 )
@@ -44,6 +46,47 @@ func TestNetworkConfigurationInsteadOfSetNetworkProfile(t *testing.T) { // B09.F
 		if !slices.Contains(set, "SecurityProfile=3") || !slices.Contains(set, "OcppCsmsUrl=wss://bollard.example:8443/ocpp") {
 			t.Errorf("set %v", set)
 		}
+	}
+}
+
+// The slot in use is never written, even where the list of slots leaves it out,
+// nor one that is in the list; with none left, nothing is.
+func TestSlotInUseIsNotWritten(t *testing.T) { // B09.FR.21
+	t.Parallel()
+	for _, tt := range []struct {
+		name, priority, active string
+		slots                  []int // filled, in turn: the station rejects each
+	}{
+		{"in use and not in the list", "1", "0", []int{2, 3, 4, 5}},
+		{"in use and in the list", "0,1", "0", []int{2, 3, 4, 5}},
+		{"all in the list", "0,1,2,3,4,5,6,7,8", "9", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			h := newShelf(t, ocpp.V201)
+			h.values = map[string]string{"NetworkConfigurationPriority": tt.priority, "ActiveNetworkProfile": tt.active}
+			h.over = map[string]any{"SetNetworkProfile": ocpp.GenericStatus{Status: "Rejected"}}
+			s, _ := r.basic("CS-1", ocpp.V201, h.answer)
+			s.ready()
+			if _, err := r.svc.SetProfile(t.Context(), "operator", "CS-1", 3); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "a trigger", func() bool { return len(s.sent("TriggerMessage")) == 1 })
+			s.message(ocpp.FromStation, "SignCertificate", csrPayload(t, newKey(t), "SN-CS-1"))
+			eventually(t, "note", func() bool { return strings.Contains(r.station("CS-1").PlanNote, "couldn't set a network profile") })
+			var slots []int
+			for _, payload := range s.sent("SetNetworkProfile") {
+				var set ocpp.SetNetworkProfileRequest
+				if err := json.Unmarshal(payload, &set); err != nil {
+					t.Fatal(err)
+				}
+				slots = append(slots, set.ConfigurationSlot)
+			}
+			if diff := cmp.Diff(tt.slots, slots); diff != "" {
+				t.Errorf("slots written: %s", diff)
+			}
+		})
 	}
 }
 
