@@ -37,6 +37,8 @@ type Order struct {
 	Reference string // the requester's own id of the matter, such as a fleet order; may be ""
 	// Life shortens the profile's validity; 0, or one longer than it: the profile's.
 	Life time.Duration
+	// P224 says that the station's model may have a key on that curve.
+	P224 bool
 
 	name *pkix.Name // of a CA that gets a further certificate; replaces Subject
 }

@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+
+	"bollard/ca/quality"
 )
 
 // maxCSR bounds a request in any form. OCPP allows 5500 characters; stations
@@ -69,7 +71,8 @@ func ParseCSR(raw []byte) (CSR, error) {
 	default:
 		return CSR{}, &CSRError{CSRSignatureAlgorithm, fmt.Sprintf("its signature algorithm %s isn't allowed (SHA-256 or better, A00.FR.506)", outer.Signature.Algorithm)}
 	}
-	if err := checkKey(req.PublicKey); err != nil {
+	// P-224 is for Prepare to judge: it depends on whose request it is.
+	if err := checkKey(req.PublicKey, quality.Policy{P224: true}); err != nil {
 		return CSR{}, &CSRError{CSRKey, err.Error()}
 	}
 	if err := req.CheckSignature(); err != nil {
@@ -191,7 +194,8 @@ func peekCSR(der []byte) (csrOutline, error) {
 }
 
 func allowedCurve(oid asn1.ObjectIdentifier) bool {
-	return oid.Equal(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}) || // P-256
+	return oid.Equal(asn1.ObjectIdentifier{1, 3, 132, 0, 33}) || // P-224
+		oid.Equal(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}) || // P-256
 		oid.Equal(asn1.ObjectIdentifier{1, 3, 132, 0, 34}) || // P-384
 		oid.Equal(asn1.ObjectIdentifier{1, 3, 132, 0, 35}) // P-521
 }

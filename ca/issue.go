@@ -28,6 +28,7 @@ type Prepared struct {
 	tbs       []byte // to-be-signed
 	intent    Intent
 	subject   []byte // DER
+	class     KeyClass
 	used      atomic.Bool
 }
 
@@ -65,7 +66,10 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if err != nil {
 		return nil, err
 	}
-	if !profile.allows(class) {
+	if class == ClassP224 && !(profile.P224 && order.P224) {
+		return nil, &CSRError{CSRKey, "a key on P-224 is for stations whose model needs it (A00.FR.503): p224 in bollard.yaml names them"}
+	}
+	if class != ClassP224 && !profile.allows(class) {
 		return nil, fmt.Errorf("profile %s doesn't allow %s keys", profile.Name, class)
 	}
 	if err := a.claimKey(ctx, order, profile); err != nil {
@@ -112,7 +116,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 		NotBefore: cert.NotBefore,
 		NotAfter:  cert.NotAfter,
 		CreatedAt: now,
-	}}
+	}, class: class}
 	if err := a.cfg.Store.PutIntent(ctx, p.intent, p.event("certificate.intent")); err != nil {
 		return nil, fmt.Errorf("couldn't record the intent to issue; nothing was signed: %w", err)
 	}
@@ -179,6 +183,9 @@ func (p *Prepared) event(kind string) ledger.Event {
 	}
 	if p.intent.Station != "" {
 		data["station"] = p.intent.Station
+	}
+	if p.class == ClassP224 {
+		data["curve"] = string(ClassP224) // allowed by configuration, not to everybody
 	}
 	if p.intent.Reference != "" {
 		data["reference"] = p.intent.Reference

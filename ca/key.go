@@ -53,7 +53,7 @@ func GeneratedKey(signer crypto.Signer) (ProvenKey, error) {
 			return ProvenKey{}, errors.New("the new key's signature doesn't verify")
 		}
 	}
-	if err := checkKey(signer.Public()); err != nil {
+	if err := checkKey(signer.Public(), quality.Policy{}); err != nil {
 		return ProvenKey{}, err
 	}
 	return proven(signer.Public())
@@ -68,10 +68,19 @@ func keyHash(public crypto.PublicKey) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// Class is the key's kind and size, "" for the zero value.
+func (k ProvenKey) Class() KeyClass {
+	class, err := classOf(k.public)
+	if err != nil {
+		return ""
+	}
+	return class
+}
+
 // checkKey refuses keys no profile allows and keys known to be broken.
-func checkKey(public crypto.PublicKey) error {
+func checkKey(public crypto.PublicKey, policy quality.Policy) error {
 	if _, err := classOf(public); err != nil {
 		return err
 	}
-	return quality.Check(public, quality.Policy{})
+	return quality.Check(public, policy)
 }

@@ -18,7 +18,7 @@ func TestWeakRSAKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checkKey(key.Public()); err != nil {
+	if err := checkKey(key.Public(), quality.Policy{}); err != nil {
 		t.Errorf("a good key: %v", err)
 	}
 	square := new(big.Int).Mul(key.Primes[0], key.Primes[0])
@@ -32,7 +32,7 @@ func TestWeakRSAKeys(t *testing.T) {
 		{"exponent", rsa.PublicKey{N: key.N, E: 3}, quality.Exponent},
 	} {
 		var refused *quality.Error
-		if err := checkKey(&tt.key); !errors.As(err, &refused) || refused.Reason != tt.want {
+		if err := checkKey(&tt.key, quality.Policy{}); !errors.As(err, &refused) || refused.Reason != tt.want {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}
 	}

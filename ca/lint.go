@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"bollard/ca/quality"
 )
 
 // LintError says why a certificate isn't issued: it isn't what its profile
@@ -39,6 +41,7 @@ type limit struct {
 	// Where the certificate may point to, if there is a status listener.
 	crl, ocsp, issuers bool
 	noCheck            bool
+	p224               bool // that curve, where the plan has it
 }
 
 const (
@@ -60,7 +63,7 @@ var limits = map[string]limit{
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
 	},
 	ProfileStation: {
-		pathLength: -1, longest: year, crl: true, ocsp: true, issuers: true,
+		pathLength: -1, longest: year, p224: true, crl: true, ocsp: true, issuers: true,
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
 	},
 	ProfileServer: {
@@ -174,8 +177,10 @@ func (l *linter) validity() {
 func (l *linter) key() {
 	want, err := x509.MarshalPKIXPublicKey(l.plan.key)
 	l.demand(err == nil && bytes.Equal(l.cert.RawSubjectPublicKeyInfo, want), "another key than proven")
-	err = checkKey(l.cert.PublicKey)
+	err = checkKey(l.cert.PublicKey, quality.Policy{P224: true})
 	l.demand(err == nil, "%v", err)
+	class, err := classOf(l.cert.PublicKey)
+	l.demand(err != nil || class != ClassP224 || l.limit.p224 && l.plan.p224, "key on P-224, which only stations have whose model needs it (A00.FR.503)")
 	if by := l.plan.issuer; by.cert != nil {
 		l.demand(!bytes.Equal(l.cert.RawSubjectPublicKeyInfo, by.cert.RawSubjectPublicKeyInfo), "the issuer's own key")
 	}

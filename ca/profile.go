@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -34,9 +35,10 @@ const (
 // KeyClass is a kind and size of public key.
 type KeyClass string
 
-// The key classes any profile may allow. P-224, though A00.FR.503 has it, is
-// not among them: TLS 1.3 can't use it.
+// The key classes any profile may allow.
 const (
+	// ClassP224 is legal (A00.FR.503) and no use in TLS 1.3: see Profile.P224.
+	ClassP224    KeyClass = "P-224"
 	ClassP256    KeyClass = "P-256"
 	ClassP384    KeyClass = "P-384"
 	ClassP521    KeyClass = "P-521"
@@ -72,6 +74,8 @@ type Profile struct {
 	ExtKeyUsage []x509.ExtKeyUsage
 	Names       NameRule
 	Keys        []KeyClass
+	// P224 allows that curve too, to orders that say their station's model needs it.
+	P224 bool
 	// RenewAfter is the part of the validity, in percent, after which a
 	// certificate is renewed; up to RenewJitter percent earlier, by serial.
 	RenewAfter, RenewJitter int
@@ -140,7 +144,7 @@ var profiles = map[string]Profile{
 		Name: ProfileStation, Role: ProfileStation, Issuer: ProfileIssuing,
 		Years: 1, Backdate: time.Hour,
 		KeyUsage: x509.KeyUsageDigitalSignature,
-		Names:    namesStation, Keys: everyKey, RenewAfter: 66, RenewJitter: 6,
+		Names:    namesStation, Keys: everyKey, P224: true, RenewAfter: 66, RenewJitter: 6,
 		CRL: true, OCSP: true, CAIssuers: true,
 	},
 	// Renewed before half its life is over, so that as much again is left to notice
@@ -211,6 +215,8 @@ func signatureAlgorithm(issuer crypto.PublicKey) (x509.SignatureAlgorithm, error
 		return x509.ECDSAWithSHA384, nil
 	case ClassP521:
 		return x509.ECDSAWithSHA512, nil
+	case ClassP224:
+		return 0, errors.New("a CA key on P-224 isn't allowed (allowed: P-256, P-384, P-521)")
 	}
 	return x509.SHA256WithRSA, nil
 }
@@ -220,7 +226,7 @@ func classOf(key crypto.PublicKey) (KeyClass, error) {
 	switch key := key.(type) {
 	case *ecdsa.PublicKey:
 		switch name := key.Curve.Params().Name; name {
-		case "P-256", "P-384", "P-521":
+		case "P-224", "P-256", "P-384", "P-521":
 			return KeyClass(name), nil
 		default:
 			return "", fmt.Errorf("elliptic curve %s isn't allowed (allowed: P-256, P-384, P-521)", name)

@@ -24,6 +24,7 @@ type plan struct {
 	ips       []net.IP
 	key       crypto.PublicKey
 	keyID     []byte
+	p224      bool // the station's model may have a key on that curve
 	notBefore time.Time
 	notAfter  time.Time
 	// What relying parties are told; empty without a status listener.
@@ -53,7 +54,7 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 	p := plan{
 		profile: profile, issuer: by, serial: serial, subject: name,
 		dns: order.Subject.DNSNames, ips: order.Subject.IPAddresses,
-		key: order.Key.public, keyID: keyID,
+		key: order.Key.public, keyID: keyID, p224: order.P224,
 		notBefore: second.Add(-profile.Backdate), notAfter: profile.end(second),
 	}
 	if end := second.Add(order.Life); order.Life > 0 && end.Before(p.notAfter) {

@@ -44,6 +44,7 @@ func (s *Service) Subjects(ctx context.Context) (*x509.CertPool, error) {
 func (s *Service) Admit(ctx context.Context, claim Claim) (Admission, error) {
 	adm, err := s.admit(ctx, claim)
 	adm.NewChain = err == nil && claim.TLS && claim.NewChain
+	adm.TLS13 = err == nil && claim.TLS13
 	return adm, err
 }
 

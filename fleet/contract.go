@@ -20,6 +20,7 @@ type Claim struct {
 	Profiles     []int               // security profiles the listener accepts
 	Allow        []string            // identities a legacy listener is limited to; empty: all
 	TLS          bool                // the connection is encrypted
+	TLS13        bool                // by TLS 1.3
 	Certificates []*x509.Certificate // as presented, leaf first, chain not verified
 	Basic        *Basic              // nil without an Authorization header
 	Offered      []string            // subprotocols in the station's order
@@ -50,6 +51,7 @@ type Admission struct {
 	// station is let in to renew it (A00.FR.406).
 	Factory bool
 	Notes   []string // checks that failed but are set to warn
+	TLS13   bool     // the connection's TLS is 1.3
 	// NewChain is the claim's: the station followed the chain of the next CSMS root.
 	NewChain bool
 	// NewPassword is set when the proof was the pending password of Station (A01).

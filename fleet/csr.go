@@ -123,6 +123,10 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 		}
 		s.warned(ctx, key, CheckCSRSubject, reason)
 	}
+	adm := sess.Admission()
+	if reason := s.curveFault(csr.Key, &st, adm.TLS13); reason != "" {
+		return invalid(reason)
+	}
 	sum := sha256.Sum256(csr.DER)
 	hash := hex.EncodeToString(sum[:])
 	now := s.clock()

@@ -219,6 +219,9 @@ func (a *applicant) Certify(ctx context.Context, csr ca.CSR) (*ca.Issued, error)
 		}
 		s.warned(ctx, a.station, CheckCSRSubject, reason)
 	}
+	if reason := s.curveFault(csr.Key, &st, false); reason != "" {
+		return nil, &est.Refusal{Status: http.StatusBadRequest, Public: "a key on P-224 isn't taken: make one on P-256", Reason: reason}
+	}
 	issued, err := a.present(ctx, csr.Key)
 	if err != nil {
 		return nil, err
@@ -377,7 +380,7 @@ func (s *Service) certify(ctx context.Context, st *Station, key ca.ProvenKey, re
 	}
 	prepared, err := s.cfg.Authority.Prepare(ctx, ca.Order{
 		Profile: ca.ProfileStation, Key: key, Subject: ca.Subject{CommonName: st.Serial},
-		Station: keyOf(st), Requester: "station:" + keyOf(st), Reference: reference, Life: plan.CertificateLife,
+		Station: keyOf(st), Requester: "station:" + keyOf(st), Reference: reference, Life: plan.CertificateLife, P224: s.MayHaveP224(st),
 	})
 	if err != nil {
 		return nil, err

@@ -26,6 +26,10 @@ func (s *Service) rememberKey(ctx context.Context, sess Session, request *ocpp.S
 	if err != nil {
 		return nil //nolint:nilerr // what can't be read is the back end's to refuse
 	}
+	adm := sess.Admission()
+	if s.curveFault(csr.Key, &adm.Station, adm.TLS13) != "" {
+		return nil // its certificate is refused
+	}
 	key, kind, hash := keyOfSession(sess), request.CertificateType, csr.Key.Hash()
 	plan, err := s.store.Plan(ctx, key)
 	if err == nil && plan.Asked[kind] == hash {

@@ -19,7 +19,15 @@ type GuardRule struct {
 }
 
 func (g *GuardRule) fits(st *Station) bool {
-	return (g.Vendor == "" || fits(dotted(g.Vendor), dotted(st.Vendor))) && (g.Model == "" || fits(dotted(g.Model), dotted(st.Model)))
+	return Model{g.Vendor, g.Model}.fits(st)
+}
+
+// Model names station models: patterns with * and ?, as in the station's
+// record, without case; empty: all.
+type Model struct{ Vendor, Model string }
+
+func (m Model) fits(st *Station) bool {
+	return (m.Vendor == "" || fits(dotted(m.Vendor), dotted(st.Vendor))) && (m.Model == "" || fits(dotted(m.Model), dotted(st.Model)))
 }
 
 // DefaultGuard are the names under which stations keep where they connect to

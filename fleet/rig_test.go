@@ -53,6 +53,7 @@ type rig struct {
 	keep     func(ctx context.Context, backend, station string, password []byte, e ledger.Event) (bool, error)
 	guard    []fleet.GuardRule
 	approved fleet.Approved
+	p224     []fleet.Model
 	renewals int  // a minute; 0: as by default
 	revoke   bool // superseded certificates
 	watcher  fleet.Watcher
@@ -116,7 +117,7 @@ func (r *rig) start() {
 	r.svc, err = fleet.New(r.t.Context(), fleet.Config{
 		Store: r.store, Authority: r.auth, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp",
 		Record:       func(ctx context.Context, e ledger.Event) error { return r.store.Record(ctx, e) },
-		KeepUpstream: r.keep, Guard: r.guard, Approved: r.approved,
+		KeepUpstream: r.keep, Guard: r.guard, Approved: r.approved, P224: r.p224,
 		Rollover: r.rollover, ServedRoots: r.served, RenewalsPerMinute: r.renewals, RevokeSuperseded: r.revoke, Watcher: r.watcher,
 		Clock: r.clock, UnknownIdentity: r.unk, Log: slog.New(slog.NewTextHandler(&lockedWriter{r: r}, nil)),
 		Refused: func(class string) { r.mu.Lock(); r.counts[class]++; r.mu.Unlock() },

@@ -59,6 +59,8 @@ type Config struct {
 	Approved Approved
 	// Guard changes, model by model, what back ends may not write.
 	Guard []GuardRule
+	// P224 are the models whose stations may have keys on that curve (A00.FR.503).
+	P224 []Model
 	// KeepUpstream, if set, keeps a password that a back end sets for a station
 	// (A01) as Bollard's secret toward that back end, together with the event. ok
 	// is false where Bollard doesn't log in there as each station.

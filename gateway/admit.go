@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -110,7 +111,7 @@ func (a *admission) read() *refusal {
 	a.claim.Offered = offered(a.r.Header)
 	a.claim.Adopts = a.adopts
 	if a.r.TLS != nil {
-		a.claim.TLS = true
+		a.claim.TLS, a.claim.TLS13 = true, a.r.TLS.Version == tls.VersionTLS13
 		if slices.Contains(a.l.Profiles, 3) {
 			a.claim.Certificates = a.r.TLS.PeerCertificates
 		}

@@ -131,6 +131,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 
 		ServedRoots:  a.servedRoots,
 		Guard:        guardRules(a.cfg.Guard),
+		P224:         models(a.cfg.P224),
 		KeepUpstream: a.keepUpstream,
 
 		RenewalsPerMinute: a.cfg.Renewal.PerMinute,

@@ -111,6 +111,14 @@ func guardRules(list []config.Guard) []fleet.GuardRule {
 	return rules
 }
 
+func models(list []config.Model) []fleet.Model {
+	out := make([]fleet.Model, len(list))
+	for i, m := range list {
+		out[i] = fleet.Model(m)
+	}
+	return out
+}
+
 // upstreamPassword finds what `bollard backend password` stored for a station.
 func upstreamPassword(db *store.Store, seal *sealer) func(context.Context, string) ([]byte, error) {
 	return func(ctx context.Context, station string) ([]byte, error) {

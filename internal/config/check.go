@@ -79,6 +79,9 @@ func (c *checker) file(f *File) {
 			}
 		}
 	}
+	for i, m := range f.P224 {
+		c.want(strings.Trim(m.Vendor+m.Model, " *?") != "", fmt.Sprintf("p224[%d]", i), "would fit every station: name the vendor or model that needs it")
+	}
 	_, err := time.LoadLocation(f.Policy.TimeZone)
 	c.want(err == nil && f.Policy.TimeZone != "Local", "policy.time_zone", "is no zone this machine knows; give one such as Europe/Amsterdam")
 	c.want(f.Policy.RecordMB >= 0 && f.Policy.RecordMB <= 100_000, "policy.record_mb", "must be from 0 to 100000")

@@ -42,6 +42,9 @@ type File struct {
 	// Approvers are people; one key stands for one of them.
 	Approvers []Approver `yaml:"approvers" doc:"people who approve what takes several: docs/approvals.md"`
 	Approvals []Approval `yaml:"approvals" doc:"how many people an action takes; one that isn't here nobody can approve"`
+	// P224 lets models have keys on that curve (A00.FR.503), which TLS 1.3 can't
+	// use: their stations come over TLS 1.2.
+	P224 []Model `yaml:"p224" doc:"station models that may have keys on P-224, over TLS 1.2 only; none: refused"`
 	// Stations are per-station options that are no part of the station's record.
 	Stations []StationHint `yaml:"stations" doc:"options of single stations"`
 	Log      Log           `yaml:"log" doc:"of the server"`
@@ -129,6 +132,12 @@ type Guard struct {
 	Keys      []string `yaml:"keys" doc:"1.6 keys and 2.x variables (or COMPONENT.VARIABLE) kept from the back end, with * and ?"`
 	Transfers []string `yaml:"transfers" doc:"DataTransfer kept from the station: VENDOR or VENDOR/MESSAGE, with * and ?"`
 	Allow     []string `yaml:"allow" doc:"keys and transfers let through although the defaults keep them back"`
+}
+
+// Model names station models.
+type Model struct {
+	Vendor string `yaml:"vendor" doc:"as in the station's record, with * and ?; none: all"`
+	Model  string `yaml:"model" number:"ok" doc:"as in the station's record, with * and ?; none: all"`
 }
 
 // Renewal paces the renewals of the fleet.

@@ -68,6 +68,7 @@ func TestParseRefuses(t *testing.T) {
 		"approval twice":          {add: "approvers: [{name: a, ssh: [x]}]\napprovals: [{action: a.b, needed: 1}, {action: a.b, needed: 1}]\n", line: 8, key: "approvals[1].action", text: "second time"},
 		"log too often":           {add: "security_log: {every: 1m}\n", line: 7, key: "security_log.every", text: "from 1h"},
 		"no room for a log":       {add: "security_log: {max_bytes: 10000, total_bytes: 9999}\n", line: 7, key: "security_log.total_bytes", text: "at least security_log.max_bytes"},
+		"P-224 for everybody":     {add: "p224: [{model: \"*\"}]\n", line: 7, key: "p224[0]", text: "would fit every station"},
 		"ledger interval":         {add: "ledger: {every: 5s}\n", line: 7, key: "ledger.every", text: "from 1m to 24h"},
 		"ledger place twice":      {add: "ledger: {syslog: [{name: a, url: \"udp://a\"}], webhooks: [{name: a, url: \"https://a\"}]}\n", line: 7, key: "ledger.webhooks[0].name", text: "second time"},
 		"ledger witness's key":    {add: "ledger: {witnesses: [{name: a, url: \"https://a\"}]}\n", line: 7, key: "ledger.witnesses[0].key", text: "is missing"},
@@ -222,6 +223,7 @@ func full() *config.File {
 		Compression:     true,
 		OCSPHosts:       []string{"ocsp.example", "*.v2g.example"},
 		Guard:           []config.Guard{{Vendor: "V*", Model: "1", Keys: []string{"X*"}, Transfers: []string{"v/m"}, Allow: []string{"y"}}},
+		P224:            []config.Model{{Vendor: "V", Model: "2*"}},
 		Limits: config.Limits{
 			MessageBytes: 20000, CallTimeout: 1, Handshake: 2, Header: 3, HandshakesAtOnce: 4, PerSource: 5, Write: 6,
 			Ping: 90 * time.Second, QueuedCalls: 7, Outstanding: 8, Takeovers: 9, RetryAfter: 10, Drain: time.Hour,
