@@ -116,6 +116,8 @@ type situation struct {
 	plan   Plan
 	orders []Order
 	now    time.Time
+	// wrapped: the 1.6 station takes messages about roots inside DataTransfer only.
+	wrapped bool
 }
 
 // planStep is one kind of step. needed must have no effect; do may be repeated at

@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,8 @@ type shelf struct {
 	remove    string // status to DeleteCertificate; "": Accepted
 	values    map[string]string
 	over      map[string]any
+	inside    bool // 1.6: knows these messages inside DataTransfer only
+	unknown   bool // 1.6: nor there
 
 	mu    sync.Mutex
 	roots map[string][]*x509.Certificate // by wire use
@@ -54,6 +57,12 @@ func (h *shelf) hash(c *x509.Certificate) ocpp.CertificateHashData {
 }
 
 func (h *shelf) answer(action string, payload json.RawMessage) (any, error) {
+	if action == "DataTransfer" && h.inside {
+		return h.transfer(payload)
+	}
+	if h.inside && h.version == ocpp.V16 && strings.Contains(action, "Certificate") {
+		return nil, &ocpp.CallFailure{Code: ocpp.NotImplemented}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	read := func(into any) {
@@ -138,6 +147,32 @@ func (h *shelf) failure(action string) error {
 		return err
 	}
 	return nil
+}
+
+// transfer takes the 2.0.1 message out of a DataTransfer and puts its answer in.
+func (h *shelf) transfer(payload json.RawMessage) (any, error) {
+	var in ocpp.DataTransferRequest
+	var text string
+	if err := errors.Join(json.Unmarshal(payload, &in), json.Unmarshal(in.Data, &text)); err != nil {
+		return nil, err
+	}
+	if in.VendorID != "org.openchargealliance.iso15118pnc" || h.unknown {
+		return ocpp.DataTransferResponse{Status: "UnknownVendorId"}, nil
+	}
+	h.mu.Lock()
+	h.log = append(h.log, "inside "+in.MessageID)
+	v := h.version
+	h.version = ocpp.V201
+	h.mu.Unlock()
+	answer, err := h.answer(in.MessageID, json.RawMessage(text))
+	h.mu.Lock()
+	h.version = v
+	h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	quoted := marshal(h.t, marshal(h.t, answer))
+	return ocpp.DataTransferResponse{Status: "Accepted", Data: json.RawMessage(quoted)}, nil
 }
 
 func (h *shelf) list(payload json.RawMessage) any {
@@ -271,6 +306,60 @@ func TestRootsAreInstalled(t *testing.T) { // M03.FR.01-.04, M05.FR.01, .02, TC_
 	}
 }
 
+// A 1.6 station may know the messages about roots inside DataTransfer only; and
+// there alone 1.6 has roots of the V2G and MO hierarchies.
+func TestRootsInsideDataTransfer(t *testing.T) { // M03, M04, M05 by the 1.6 plug & charge note
+	t.Parallel()
+	for _, tt := range []struct {
+		name, use, wire string
+		inside          bool
+		want            []string
+	}{
+		// All four uses are asked about: it knows them.
+		{"only that form", "csms", "CSMSRootCertificate", true, slices.Concat(slices.Repeat([]string{"inside GetInstalledCertificateIds"}, 4),
+			[]string{"inside InstallCertificate", "install CSMSRootCertificate"}, slices.Repeat([]string{"inside GetInstalledCertificateIds"}, 4))},
+		{"both forms, a use 1.6 lacks", "v2g", "V2GRootCertificate", false, []string{"inside GetInstalledCertificateIds",
+			"inside InstallCertificate", "install V2GRootCertificate", "inside GetInstalledCertificateIds"}},
+		{"both forms, a use 1.6 has", "manufacturer", "ManufacturerRootCertificate", false, []string{"install ManufacturerRootCertificate"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			h := newShelf(t, ocpp.V16)
+			h.inside = tt.inside
+			s, _ := r.basic("CS-1", ocpp.V16, func(action string, payload json.RawMessage) (any, error) {
+				if action == "DataTransfer" {
+					return h.transfer(payload)
+				}
+				return h.answer(action, payload)
+			})
+			s.ready()
+			first, other := newMaker(t, r.clock()).cert, newMaker(t, r.clock())
+			second := other.sign(other.cert, other.key) // under a serial number of its own
+			h.mu.Lock()
+			h.roots[tt.wire] = []*x509.Certificate{first}
+			h.mu.Unlock()
+			if tt.use == "csms" {
+				second = r.auth.Roots(ca.KindCSMS)[0]
+			}
+			r.wantRoot(tt.use, pemOf(second))
+			eventually(t, "root on the station", func() bool { return len(r.plan("CS-1").Seen[tt.use]) == 2 })
+			s.wg.Wait()
+			if got := h.done(); !slices.Equal(got, tt.want) {
+				t.Errorf("done %v, want %v", got, tt.want)
+			}
+			// Deleted by the same way, and what is asked next is asked anew.
+			if _, err := r.svc.DropRoot(t.Context(), "operator", "CS-1", fleet.SeenRoot{CertificateHashData: h.hash(first)}.ID()); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "deletion", func() bool { return h.holds(tt.wire) == 1 && len(r.plan("CS-1").Wanted) == 1 })
+			if deleted := slices.Contains(h.done(), "inside DeleteCertificate"); deleted != (tt.use != "manufacturer") {
+				t.Errorf("done %v", h.done())
+			}
+		})
+	}
+}
+
 func TestOnlyRootsAreWanted(t *testing.T) { // 9.3: intermediates and leaves can be neither listed nor deleted
 	t.Parallel()
 	r := newRig(t)
@@ -303,6 +392,7 @@ func TestRootNotInstalled(t *testing.T) { // M05.FR.03, .04, .06, .07, TC_M_05, 
 			BasicConstraintsValid: true, ExtraExtensions: []pkix.Extension{{Id: []int{1, 2, 3}, Value: make([]byte, 4500)}}}, m.key)
 		return pemOf(m.cert)
 	}
+	outside := func(r *rig) []byte { return pemOf(newMaker(t, r.clock()).cert) }
 	for _, tt := range []struct {
 		name string
 		v    ocpp.Version
@@ -328,7 +418,9 @@ func TestRootNotInstalled(t *testing.T) { // M05.FR.03, .04, .06, .07, TC_M_05, 
 			h.values = map[string]string{"CertificateStoreMaxLength": "1"}
 			h.roots["CentralSystemRootCertificate"] = []*x509.Certificate{newMaker(t, time.Now()).cert}
 		}, nil, "csms", "room for 1", false, true},
-		{"1.6 has no v2g", ocpp.V16, nil, func(r *rig) []byte { return pemOf(newMaker(t, r.clock()).cert) }, "v2g", "no message for v2g", false, true},
+		{"1.6 without the wrapped form has no v2g", ocpp.V16, nil, outside, "v2g", "NotSupported", false, true},
+		{"1.6 has no oem", ocpp.V16, nil, outside, "oem", "no message for oem", false, true},
+		{"1.6 with neither form", ocpp.V16, func(h *shelf) { h.inside, h.unknown = true, true }, nil, "csms", "NotImplemented", false, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -46,8 +46,8 @@ func (s *Service) syncRoots(ctx context.Context, sit *situation) (string, bool, 
 	if err != nil {
 		return what, false, err
 	}
-	uses := s.rootUses(sit, targets)
-	if err := s.report(ctx, sit, uses, limits); err != nil {
+	asked := s.rootsAsked(sit, targets)
+	if err := s.report(ctx, sit, asked, limits); err != nil {
 		return what, false, pointless(err)
 	}
 	var failures []error
@@ -82,7 +82,7 @@ func (s *Service) syncRoots(ctx context.Context, sit *situation) (string, bool, 
 		failures, changed = append(failures, err), changed || err == nil
 	}
 	if changed {
-		if err := s.report(ctx, sit, uses, limits); err != nil {
+		if err := s.report(ctx, sit, asked, limits); err != nil {
 			return what, false, err
 		}
 	}
@@ -113,17 +113,26 @@ func oneLine(list []error) error {
 	return errors.New(strings.Join(texts, "; "))
 }
 
-// rootUses are the uses to ask the station about.
-func (s *Service) rootUses(sit *situation, targets []target) []string {
-	var uses []string
-	for _, use := range RootUses() {
+// rootsAsked says about which uses the station is asked.
+func (s *Service) rootsAsked(sit *situation, targets []target) func(use string) bool {
+	look, wants := sit.plan.Look, slices.Clone(sit.plan.Wanted)
+	return func(use string) bool {
 		wanted := slices.ContainsFunc(targets, func(t target) bool { return t.use == use }) ||
-			slices.ContainsFunc(sit.plan.Wanted, func(w WantedRoot) bool { return w.Use == use })
-		if (wanted || sit.plan.Look) && wireUse(sit.sess.Version(), use) != "" {
-			uses = append(uses, use)
-		}
+			slices.ContainsFunc(wants, func(w WantedRoot) bool { return w.Use == use })
+		// A 1.6 station isn't asked without need whether it knows the wrapped form.
+		known := wireUse(sit.sess.Version(), use) != "" || sit.wrapped
+		return (wanted || look && known) && wireUse(sit.rootSession(use).Version(), use) != ""
 	}
-	return uses
+}
+
+// rootSession is how messages about one use of roots go to the station: as its
+// version has them, or as 2.0.1 messages inside DataTransfer where 1.6 has none
+// for the use, or the station none of 1.6's.
+func (sit *situation) rootSession(use string) Session {
+	if sit.sess.Version() == ocpp.V16 && (sit.wrapped || wireUse(ocpp.V16, use) == "") {
+		return transferred{sit.sess}
+	}
+	return sit.sess
 }
 
 // readLimits asks for what bounds an installation. A station that can't tell
@@ -168,10 +177,21 @@ func unlessAnswered(err error) error {
 }
 
 // report asks for the installed roots and records the answer.
-func (s *Service) report(ctx context.Context, sit *situation, uses []string, limits StationLimits) error {
+func (s *Service) report(ctx context.Context, sit *situation, asked func(use string) bool, limits StationLimits) error {
 	seen := map[string][]SeenRoot{}
-	for _, use := range uses {
-		list, err := s.installed(ctx, sit.sess, use)
+	for _, use := range RootUses() {
+		if !asked(use) {
+			continue
+		}
+		list, err := s.installed(ctx, sit.rootSession(use), use)
+		if sit.sess.Version() == ocpp.V16 && !sit.wrapped && errors.Is(pointless(err), errPointless) {
+			if wireUse(ocpp.V16, use) == "" {
+				continue // its installation says why not
+			}
+			if inside, failed := s.installed(ctx, transferred{sit.sess}, use); failed == nil {
+				list, err, sit.wrapped = inside, nil, true
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("couldn't learn the station's %s roots: %w", use, err)
 		}
@@ -246,7 +266,8 @@ func bounded(d ocpp.CertificateHashData) ocpp.CertificateHashData {
 // install sends one root. Where the station wants a new CSMS root signed by the
 // old one, the cross-signed form is what is sent (M05, AdditionalRootCertificateCheck).
 func (s *Service) install(ctx context.Context, sit *situation, t *target) error {
-	v, limits := sit.sess.Version(), sit.plan.Limits
+	sess, limits := sit.rootSession(t.use), sit.plan.Limits
+	v := sess.Version()
 	name := wireUse(v, t.use)
 	if name == "" {
 		return fmt.Errorf("OCPP %s has no message for %s roots; %w", v, t.use, errPointless)
@@ -269,7 +290,7 @@ func (s *Service) install(ctx context.Context, sit *situation, t *target) error 
 		return fmt.Errorf("station holds %d CA certificates and has room for %d: drop one; %w", held, limits.Store, errPointless)
 	}
 	failpoint.Hit("fleet.plan-root-install")
-	_, err := call(ctx, sit.sess, ocpp.ActionInstallCertificate, ocpp.InstallCertificateRequest{CertificateType: name, Certificate: text}, ocpp.StatusAccepted)
+	_, err := call(ctx, sess, ocpp.ActionInstallCertificate, ocpp.InstallCertificateRequest{CertificateType: name, Certificate: text}, ocpp.StatusAccepted)
 	failpoint.Hit("fleet.plan-root-installed")
 	if err != nil {
 		return fmt.Errorf("couldn't install the %s root: %w", t.use, pointless(err))
@@ -297,7 +318,7 @@ func (s *Service) drop(ctx context.Context, sit *situation, w WantedRoot, target
 			return fmt.Errorf("root %s is not deleted: %s; %w", w.Drop, reason, errPointless)
 		}
 		failpoint.Hit("fleet.plan-root-delete")
-		_, err := call(ctx, sit.sess, ocpp.ActionDeleteCertificate, ocpp.DeleteCertificateRequest{CertificateHashData: seen.CertificateHashData},
+		_, err := call(ctx, sit.rootSession(w.Use), ocpp.ActionDeleteCertificate, ocpp.DeleteCertificateRequest{CertificateHashData: seen.CertificateHashData},
 			ocpp.StatusAccepted, ocpp.StatusNotFound)
 		failpoint.Hit("fleet.plan-root-deleted")
 		if err != nil {

@@ -62,6 +62,26 @@ func (s *Service) plugAndCharge(ctx context.Context, sess Session, name string, 
 	return s.certificateSigned(ctx, sess, payload, wrappedAnswer)
 }
 
+// transferred is a 1.6 session whose CALLs go as 2.0.1 messages inside DataTransfer.
+type transferred struct{ Session }
+
+func (t transferred) Version() ocpp.Version { return ocpp.V201 }
+
+// Call returns the 2.0.1 answer. A station that doesn't know the vendor or the
+// message is one that lacks it: a *ocpp.CallFailure.
+func (t transferred) Call(ctx context.Context, action string, payload any) (json.RawMessage, error) {
+	answer, err := t.Session.Call(ctx, ocpp.ActionDataTransfer, ocpp.DataTransferRequest{VendorID: pncVendor, MessageID: action, Data: wrap(payload)})
+	if err != nil {
+		return nil, err
+	}
+	var response ocpp.DataTransferResponse
+	if ocpp.DecodeStrict(answer, &response) == nil && len(response.Data) == 0 {
+		// Some accept whatever vendor's message comes.
+		return nil, &ocpp.CallFailure{Code: ocpp.NotSupported, Description: "DataTransfer answered " + capped(response.Status) + " and nothing else"}
+	}
+	return unwrapAnswer(answer)
+}
+
 // wrappedAction is the plug & charge message in a transfer, "" if it has none.
 func wrappedAction(d ocpp.Direction, transfer *ocpp.DataTransferRequest) string {
 	if !strings.EqualFold(strings.TrimSpace(transfer.VendorID), pncVendor) {

@@ -167,7 +167,7 @@ func TestClaimIsWhatTheStationSaid(t *testing.T) {
 		t.Errorf("certificates %v, source %v", got.Certificates, got.Source)
 	}
 	got.Certificates, got.Source = nil, fleet.Claim{}.Source
-	want := fleet.Claim{Identity: ocpp.Identity{Name: "CS|1", Escaped: "CS%7C1"}, Listener: "tls", Profiles: []int{2, 3}, TLS: true,
+	want := fleet.Claim{Identity: ocpp.Identity{Name: "CS|1", Escaped: "CS%7C1"}, Listener: "tls", Profiles: []int{2, 3}, TLS: true, TLS13: true,
 		Allow: []string{"CS-1"}, Trust: []string{"own"}, Basic: &fleet.Basic{User: "CS|1", Password: []byte("\x00\x01:\xff")},
 		Offered: []string{"ocpp2.1", "ocpp2.0.1", "ocpp1.6"}}
 	if d := cmp.Diff(want.Basic, got.Basic); d != "" {
