@@ -378,6 +378,9 @@ func TestRefusalsAreThrottled(t *testing.T) {
 	if n := strings.Count(r.logged(), "station refused"); n != 2 {
 		t.Errorf("%d log lines, want 2", n)
 	}
+	if !strings.Contains(r.logged(), "station=cs-1 ") {
+		t.Error("the log doesn't name the station by its key")
+	}
 	if st := r.station("CS-1"); st.LastRefusal != "wrong password" {
 		t.Errorf("last refusal = %q", st.LastRefusal)
 	}

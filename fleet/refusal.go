@@ -88,7 +88,7 @@ func (s *Service) refuse(claim Claim, key, class, reason string, status int) *Re
 	s.count(class)
 	s.refusedSign(claim, key, class)
 	if log, count := s.refusals.add(key, reason, s.clock()); log {
-		s.log.Warn("station refused", slog.String("station", capped(claim.Identity.Name)), slog.String("listener", claim.Listener),
+		s.log.Warn("station refused", slog.String("station", capped(claim.Identity.Key())), slog.String("listener", claim.Listener),
 			slog.String("source", claim.Source.String()), slog.String("reason", reason), slog.Int("refusals", count))
 	}
 	return &Refusal{Status: status, Reason: reason}

@@ -202,7 +202,7 @@ func (a *admission) complain(ref *refusal, proven bool) {
 	if !ok {
 		return
 	}
-	args := []any{"station", a.claim.Identity.Name, "listener", a.l.Name,
+	args := []any{"station", a.claim.Identity.Key(), "listener", a.l.Name,
 		"source", a.r.RemoteAddr, "status", ref.status, "class", ref.class, "reason", ref.reason, "unlogged", unlogged}
 	if ref.err != nil {
 		args = append(args, "err", ref.err)

@@ -440,6 +440,38 @@ func TestStrangersDontFillTheLog(t *testing.T) {
 	}
 }
 
+// Every line about a station names it alike, whichever spelling came and
+// whoever writes: the operator looks for one.
+func TestLogNamesStationsByKey(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var lines []string
+	r := newRig(t, func(cfg *gateway.Config, _ *rig) {
+		cfg.Log = slog.New(slog.NewTextHandler(writer(func(p []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			lines = append(lines, string(p))
+		}), nil))
+	})
+	station, backend := r.station(t, "CS-1", nil)
+	station.send(t, "no frame")
+	station.send(t, `[2,"1","Heartbeat",{}]`)
+	backend.want(t, `[2,"1","Heartbeat",{}]`)
+	_, _ = r.dial(t, r.tlsConfig(), request("/ocpp/CS-1", func(q *rawws.Request) { q.Subprotocols = []string{"mqtt"} }))
+	_ = r.raw(t, "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\n\r\n")
+	r.stop()
+	mu.Lock()
+	defer mu.Unlock()
+	if len(lines) != 5 { // opened, no frame, no subprotocol, no handshake, ended
+		t.Errorf("%d lines", len(lines))
+	}
+	for _, line := range lines {
+		if !strings.Contains(line, "station=cs-1 ") {
+			t.Error(line)
+		}
+	}
+}
+
 type writer func([]byte)
 
 func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }

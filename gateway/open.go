@@ -61,7 +61,7 @@ func (a *admission) open() *refusal {
 	if err != nil {
 		upstream.Close(ws.CloseGoingAway, "")
 		a.g.metrics.refusals.WithLabelValues("upgrade").Inc()
-		a.g.log.Warn("connection lost before its 101", "station", a.claim.Identity.Name, "err", err)
+		a.g.log.Warn("connection lost before its 101", "station", key, "err", err)
 		return nil
 	}
 	a.start(backend, version, station, upstream)
@@ -122,7 +122,7 @@ func (a *admission) versions(key string) (names []string, silent bool) {
 // the standard wants it if there is none in common (OCPP 2.0.1 part 4 §3.1.2).
 func (a *admission) decline() {
 	a.g.metrics.refusals.WithLabelValues("subprotocol").Inc()
-	a.g.log.Warn("connection closed: no common OCPP version", "station", a.claim.Identity.Name,
+	a.g.log.Warn("connection closed: no common OCPP version", "station", a.claim.Identity.Key(),
 		"source", a.r.RemoteAddr, "offered", shownOffer(a.claim.Offered))
 	conn, err := ws.Upgrade(a.w, a.r, "", a.settings.limits.WS)
 	if err != nil {
@@ -199,7 +199,7 @@ func (a *admission) notice(kind detect.Kind) {
 func (a *admission) start(b *backend, v ocpp.Version, station, upstream *ws.Conn) {
 	g := a.g
 	s := &session{
-		id: randomID(), key: a.claim.Identity.Key(), name: a.claim.Identity.Name, admission: a.proven, version: v, backend: b,
+		id: randomID(), key: a.claim.Identity.Key(), admission: a.proven, version: v, backend: b,
 		limits: a.settings.limits, opened: time.Now(), gateway: g,
 		mediator: newMediator(v, g.interests.of(v), a.settings.limits), work: g.work,
 		room: make(chan struct{}, 1), cut: make(chan struct{}), done: make(chan struct{}),

@@ -25,7 +25,6 @@ import (
 type session struct {
 	id        string
 	key       string
-	name      string          // as the station spells it, for the log
 	admission fleet.Admission // without its Leaf
 	leafDER   []byte          // nil without one
 	leafMu    sync.Mutex
@@ -64,8 +63,9 @@ type session struct {
 
 var _ fleet.Session = (*session)(nil)
 
-// log is made when it is needed: it would be a good part of an idle session.
-func (s *session) log() *slog.Logger { return s.gateway.log.With("station", s.name, "session", s.id) }
+// log is made when it is needed: it would be a good part of an idle session. It
+// names the station by its key, as every log does: one spelling finds all lines.
+func (s *session) log() *slog.Logger { return s.gateway.log.With("station", s.key, "session", s.id) }
 
 // maxNoise is how many log lines one session may cause with bad frames; the
 // metrics count all.
