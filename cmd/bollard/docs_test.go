@@ -38,6 +38,31 @@ func TestDocumentsNameRealTests(t *testing.T) {
 	}
 }
 
+// TestDecisionsHaveTheirOwnNumbers: two decisions written at the same time must
+// not go by one number.
+func TestDecisionsHaveTheirOwnNumbers(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../docs/adr/[0-9]*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no decisions", err)
+	}
+	taken := map[string]string{}
+	for _, file := range files {
+		number, _, _ := strings.Cut(filepath.Base(file), "-")
+		if other := taken[number]; other != "" {
+			t.Errorf("%s has the number of %s", file, other)
+		}
+		taken[number] = file
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "# " + strings.TrimLeft(number, "0") + ". "; !strings.HasPrefix(string(text), want) {
+			t.Errorf("%s doesn't begin with %q", file, want)
+		}
+	}
+}
+
 func missingTest(t *testing.T, pkg, test, subtest string) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("../..", pkg, "*_test.go"))
