@@ -74,6 +74,21 @@ type ProveLedger struct {
 	Since   string `json:"since,omitempty"`   // signed note
 }
 
+// SpanLedger asks for the entries of a time range: From <= t < To.
+type SpanLedger struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
+
+// LedgerSpan are the entries of a range with their neighbours, if any, and
+// what proves them in the tree of a checkpoint made for it (ledger.Span).
+type LedgerSpan struct {
+	First  uint64      `json:"first"`
+	Count  uint64      `json:"count"`
+	Hashes []tlog.Hash `json:"hashes"`
+	Note   string      `json:"note"`
+}
+
 // SignedNote is a text in one of c2sp.org's forms.
 type SignedNote struct {
 	Text string `json:"text"`
@@ -85,6 +100,7 @@ func (o *operations) registerLedger(r *Registry) {
 	Register(r, "ledger.page", o.ledgerPage)
 	Register(r, "ledger.checkpoint", o.ledgerCheckpoint)
 	Register(r, "ledger.prove", o.ledgerProve)
+	Register(r, "ledger.span", o.ledgerSpan)
 	Register(r, "ledger.epochs", func(ctx context.Context, _ None) ([]ledger.Epoch, error) { return o.cfg.Ledger.Epochs(ctx) })
 }
 
@@ -222,6 +238,35 @@ func (o *operations) entry(ctx context.Context, in ProveLedger) (ledger.Entry, e
 		return e, err
 	}
 	return ledger.Entry{}, Refusedf("`bollard ledger export` lists all", "there is no ledger entry %d", in.Seq)
+}
+
+// ledgerSpan finds the range by the time each entry has: from the first one not
+// before it to the last one before its end, whatever a clock did in between.
+func (o *operations) ledgerSpan(ctx context.Context, in SpanLedger) (LedgerSpan, error) {
+	n, err := o.cfg.Notary.Checkpoint(ctx)
+	if err != nil {
+		return LedgerSpan{}, err
+	}
+	before, last := uint64(0), uint64(0) // entries before the range; the last one before its end
+	for e, err := range o.cfg.Ledger.Entries(ctx, 1) {
+		if err != nil {
+			return LedgerSpan{}, err
+		}
+		if e.Seq > n.Size {
+			break
+		}
+		if before == e.Seq-1 && e.Time.Before(in.From) {
+			before = e.Seq
+		}
+		if e.Time.Before(in.To) {
+			last = e.Seq
+		}
+	}
+	first := max(before, 1)
+	out := LedgerSpan{First: first, Count: min(last+1, n.Size) - first + 1, Note: n.Signed}
+	s, err := ledger.ProveSpan(out.First, out.Count, n, o.cfg.Ledger.TreeHashes(ctx))
+	out.Hashes = s.Hashes
+	return out, err
 }
 
 func (o *operations) ledgerPage(ctx context.Context, in PageLedger) (LedgerPage, error) {

@@ -105,10 +105,8 @@ func (t *Tree) follow(e Entry) error {
 	// alteration, not a gap.
 	case len(e.Hashes) == 0 || e.Hashes[0] != leaf:
 		return broken(Altered)
-	case e.Seq > want:
-		return broken(Gap)
-	case e.Seq < want:
-		return broken(Reordered)
+	case e.Seq != want:
+		return broken(misplaced(e.Seq, want))
 	}
 	gained := t.add(leaf)
 	if len(gained) != len(e.Hashes) {

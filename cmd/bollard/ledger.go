@@ -43,7 +43,18 @@ one) shows that the ledger wasn't cut off or written anew since it was made.`,
 			if in.proof != "" {
 				return c.verifyProof(ctx, in)
 			}
-			out, err := c.verifyLedger(ctx, in)
+			var export *bufio.Reader
+			if in.export != "" {
+				f, err := c.openExport(in.export)
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				if export = bufio.NewReader(f); isReport(export) {
+					return c.verifyReport(ctx, export, in)
+				}
+			}
+			out, err := c.verifyLedger(ctx, in, export)
 			if err != nil {
 				return err
 			}
@@ -67,14 +78,15 @@ one) shows that the ledger wasn't cut off or written anew since it was made.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&in.checkpoints, "checkpoint", nil, "file with a checkpoint kept elsewhere; may be given several times")
 	f.StringArrayVar(&in.witnesses, "witness-key", nil, "verifier key of a witness that must have cosigned one of the checkpoints")
-	f.StringVar(&in.export, "file", "", "verify an export instead of the data directory; - is standard input")
+	f.StringVar(&in.export, "file", "", "verify an export, whole or of a time range, instead of the data directory; - is standard input")
 	f.StringVar(&in.proof, "proof", "", "verify what ledger prove printed instead")
-	f.StringVar(&in.key, "key", "", "with --proof: the ledger's verifier key, if the data directory isn't at hand")
+	f.StringVar(&in.key, "key", "", "with --proof, or --file of a time range: the ledger's verifier key, if the data directory isn't at hand")
 	cmd.MarkFlagsMutuallyExclusive("file", "proof")
 	return cmd
 }
 
-func (c *cli) verifyLedger(ctx context.Context, in ledgerCheck) (admin.LedgerState, error) {
+// verifyLedger verifies an export, or without one the data directory's ledger.
+func (c *cli) verifyLedger(ctx context.Context, in ledgerCheck, export *bufio.Reader) (admin.LedgerState, error) {
 	notes, err := readCheckpoints(in.checkpoints)
 	if err != nil {
 		return admin.LedgerState{}, err
@@ -83,23 +95,14 @@ func (c *cli) verifyLedger(ctx context.Context, in ledgerCheck) (admin.LedgerSta
 	for _, n := range notes {
 		check.Checkpoints = append(check.Checkpoints, n.Signed)
 	}
-	if in.export == "" {
+	if export == nil {
 		return withLedger(ctx, c, func(v admin.Invoker) (admin.LedgerState, error) {
 			return admin.Call[admin.VerifyLedger, admin.LedgerState](ctx, v, "ledger.verify", check)
 		}, func(s *store.Store) (admin.LedgerState, error) {
 			return admin.VerifyStored(ctx, s, check)
 		})
 	}
-	source := c.stdin
-	if in.export != "-" {
-		f, err := os.Open(in.export)
-		if err != nil {
-			return admin.LedgerState{}, admin.Usagef("", "couldn't read the export: %w", err)
-		}
-		defer f.Close()
-		source = f
-	}
-	return admin.VerifyExport(source, check)
+	return admin.VerifyExport(export, check)
 }
 
 // withLedger asks the running server, or reads the database: with neither
@@ -250,13 +253,27 @@ With --since it shows instead that the ledger continues an older checkpoint.`,
 }
 
 func (c *cli) ledgerExport() *cobra.Command {
-	return &cobra.Command{
+	f := reportFlags{}
+	cmd := &cobra.Command{
 		Use:   "export",
-		Short: "Print the entries as JSON, one a line, then a checkpoint",
-		Args:  cobra.NoArgs,
+		Short: "Print the ledger, or the evidence of a time range, as signed JSON or HTML",
+		Long: `Print all entries as JSON, one a line, then a signed checkpoint.
+
+With --from it prints the evidence of a time range instead: its entries, what
+they are evidence for, clause by clause, and a proof that they are all of the
+range and in the ledger as its checkpoint signs it. --format html is the same
+for reading. ledger verify --file checks either JSON, offline.`,
+		Args: cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
+			ranged, err := f.asked()
+			if err != nil {
+				return err
+			}
 			out := bufio.NewWriter(c.stdout)
-			err := c.withOperations(ctx, func(ctx context.Context, v admin.Invoker) error {
+			err = c.withOperations(ctx, func(ctx context.Context, v admin.Invoker) error {
+				if ranged {
+					return c.writeReport(ctx, v, f, out)
+				}
 				return exportLedger(ctx, v, out)
 			})
 			if err := errors.Join(err, out.Flush()); err != nil {
@@ -265,6 +282,12 @@ func (c *cli) ledgerExport() *cobra.Command {
 			return nil
 		}),
 	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.from, "from", "", "first day (2026-11-01, UTC) or moment (2026-11-01T12:00:00Z) of a time range")
+	fl.StringVar(&f.to, "to", "", "first day or moment after the range (default now)")
+	fl.StringArrayVar(&f.laws, "law", nil, "cra, nis2, en18031, uk-2021-1467 or ocpp; may be given several times (default all)")
+	fl.StringVar(&f.format, "format", "json", "of a time range: json or html")
+	return cmd
 }
 
 // exportLedger writes what the checkpoint covers, and ends with it.
@@ -277,25 +300,15 @@ func exportLedger(ctx context.Context, v admin.Invoker, out *bufio.Writer) error
 	if err != nil {
 		return err
 	}
-	for from := uint64(1); from <= end.Size; {
-		limit := int(min(end.Size-from+1, admin.MaxLedgerPage))
-		page, err := admin.Call[admin.PageLedger, admin.LedgerPage](ctx, v, "ledger.page", admin.PageLedger{From: from, Limit: limit})
-		if err != nil {
-			return err
+	err = eachEntry(ctx, v, 1, end.Size, func(e ledger.Entry) error {
+		line, err := e.MarshalJSON()
+		if err == nil {
+			_, err = out.Write(append(line, '\n'))
 		}
-		if len(page.Entries) == 0 {
-			return fmt.Errorf("the ledger has no entry %d: `bollard ledger verify` says more", from)
-		}
-		for _, e := range page.Entries {
-			line, err := e.MarshalJSON()
-			if err != nil {
-				return err
-			}
-			if _, err := out.Write(append(line, '\n')); err != nil {
-				return err
-			}
-			from = e.Seq + 1
-		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return ledger.WriteEnd(out, end)
 }
