@@ -134,6 +134,16 @@ func (a *Authority) Status(ctx context.Context, cert *x509.Certificate) (Record,
 	return Record{}, false, nil
 }
 
+// Epoch changes with every change in the records of certificates, before the
+// write returns that makes it. counted is false for a store that doesn't count.
+func (a *Authority) Epoch() (epoch uint64, counted bool) {
+	counting, counted := a.cfg.Store.(interface{ CertificatesEpoch() uint64 })
+	if !counted {
+		return 0, false
+	}
+	return counting.CertificatesEpoch(), true
+}
+
 func same(record Record, cert *x509.Certificate) bool {
 	if record.DER == nil {
 		return record.TBSHash == hashHex(cert.RawTBSCertificate)

@@ -62,7 +62,7 @@ func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate,
 		return nil, noTrustPath, nil
 	}
 	l.own = own
-	l.record, l.recorded, err = s.cfg.Authority.Status(ctx, cert)
+	l.record, l.recorded, err = s.standing(ctx, cert)
 	if err != nil {
 		return nil, "", fmt.Errorf("couldn't look up the presented certificate: %w", err)
 	}
@@ -72,6 +72,17 @@ func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate,
 		}
 	}
 	return l, "", nil
+}
+
+// Judge looks at a chain that nobody was claimed with yet. What it finds out is
+// remembered for Admit, which asks again; only a reason not to trust the chain
+// is a verdict. If it can't tell, Admit can't either, and says why.
+func (s *Service) Judge(ctx context.Context, chain []*x509.Certificate, trust []string) (untrusted string) {
+	_, untrusted, err := s.judgeChain(ctx, chain, trust, s.clock())
+	if err != nil {
+		return ""
+	}
+	return untrusted
 }
 
 // trusted reports whether the chain leads to a trusted root, and whether to one of

@@ -22,6 +22,7 @@ type Claim struct {
 	TLS          bool                // the connection is encrypted
 	TLS13        bool                // by TLS 1.3
 	Certificates []*x509.Certificate // as presented, leaf first, chain not verified
+	Untrusted    string              // why Judge didn't trust Certificates, if it was asked and didn't
 	Basic        *Basic              // nil without an Authorization header
 	Offered      []string            // subprotocols in the station's order
 	// Trust limits the roots a chain may end in on this listener: SHA-256 hashes

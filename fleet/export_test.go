@@ -68,6 +68,13 @@ func Canonical(b []byte) []byte { return canonical(b) }
 // FlushSightings writes when stations were seen, as Run does now and then.
 func FlushSightings(ctx context.Context, s *Service) { s.flushSightings(ctx, s.clock()) }
 
+// Standings returns how many certificates are remembered as issued.
+func Standings(s *Service) int {
+	s.standings.mu.Lock()
+	defer s.standings.mu.Unlock()
+	return len(s.standings.known)
+}
+
 // Remembered returns how many verified chains are.
 func Remembered(s *Service) int {
 	s.verified.mu.Lock()

@@ -69,7 +69,7 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 	key := keyOf(&adm.Station)
 	serial := ""
 	if adm.Leaf != nil && !adm.Factory {
-		rec, known, err := s.cfg.Authority.Status(ctx, adm.Leaf)
+		rec, known, err := s.standing(ctx, adm.Leaf)
 		if err != nil {
 			return fmt.Errorf("couldn't look up the session's certificate: %w", err)
 		}

@@ -90,6 +90,7 @@ type Service struct {
 	watcher   Watcher
 	overruled *tally.Tally[overruledKey] // what the back end was refused and isn't written down yet
 	verified  verified
+	standings standings
 	sightings sightings
 	// after runs f once d has passed, unless stopped; tests replace it.
 	after func(d time.Duration, f func()) (stop func() bool)

@@ -76,6 +76,66 @@ func TestRememberedChain(t *testing.T) {
 	}
 }
 
+// What the handshake finds out spares Admit the work and decides nothing but that
+// a chain isn't trusted.
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 3})
+	certs := r.issue("CS-1", "SN-1")
+	c := withCertificates(claim(t, "CS-1"), certs...)
+	if reason := r.svc.Judge(t.Context(), certs, nil); reason != "" {
+		t.Fatalf("not trusted: %s", reason)
+	}
+	if chains, standings := fleet.Remembered(r.svc), fleet.Standings(r.svc); chains != 1 || standings != 1 {
+		t.Errorf("%d chains and %d standings are remembered", chains, standings)
+	}
+	r.admit(c)
+	if _, err := r.svc.Revoke(t.Context(), "operator", serialOf(certs[0]), "keyCompromise"); err != nil {
+		t.Fatal(err)
+	}
+	r.refusal(c) // revoked between handshake and request
+	if reason := r.svc.Judge(t.Context(), certs, nil); reason != "" {
+		t.Errorf("a revoked certificate's chain isn't trusted: %s", reason)
+	}
+	if n := fleet.Standings(r.svc); n != 0 {
+		t.Errorf("%d standings of a revoked certificate", n)
+	}
+
+	stranger := []*x509.Certificate{newMaker(t, r.clock()).leaf(r.clock(), "SN-1", nil)}
+	c = withCertificates(claim(t, "CS-1"), stranger...)
+	if c.Untrusted = r.svc.Judge(t.Context(), stranger, nil); c.Untrusted == "" {
+		t.Fatal("a stranger's chain is trusted")
+	}
+	r.refusal(c)
+	// The reason stands, whatever the certificates: it is about this connection.
+	r.add(fleet.Enrolment{Identity: "CS-2", Serial: "SN-2", Profile: 3})
+	c.Certificates, c.Identity = r.issue("CS-2", "SN-2"), claim(t, "CS-2").Identity
+	r.refusal(c)
+}
+
+// An issued certificate's standing is remembered until any record changes.
+func TestStandingEndsWithItsEpoch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 3})
+	r.add(fleet.Enrolment{Identity: "CS-2", Serial: "SN-2", Profile: 3})
+	first := r.issue("CS-1", "SN-1")
+	r.admit(withCertificates(claim(t, "CS-1"), first...))
+	epoch, counted := r.auth.Epoch()
+	if n := fleet.Standings(r.svc); n != 1 || !counted {
+		t.Fatalf("%d standings, counted %t", n, counted)
+	}
+	second := r.issue("CS-2", "SN-2")
+	if now, _ := r.auth.Epoch(); now == epoch {
+		t.Error("the epoch is that from before the issue")
+	}
+	r.admit(withCertificates(claim(t, "CS-2"), second...))
+	if n := fleet.Standings(r.svc); n != 1 {
+		t.Errorf("%d standings, want that of the new epoch", n)
+	}
+}
+
 // A listener that trusts other roots is another question.
 func TestRememberedChainOfAnotherListener(t *testing.T) {
 	t.Parallel()

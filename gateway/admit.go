@@ -42,8 +42,7 @@ type admission struct {
 
 // serveHTTP is the only handler of a listener: no router sees the path.
 func (g *Gateway) serveHTTP(l *Listener, w http.ResponseWriter, r *http.Request) {
-	leaveLobby(r.Context())
-	a := &admission{g: g, l: l, w: w, r: r, settings: g.settings.Load(), pending: g.registry.expect()}
+	a := &admission{claim: fleet.Claim{Untrusted: leaveLobby(r.Context())}, g: g, l: l, w: w, r: r, settings: g.settings.Load(), pending: g.registry.expect()}
 	if a.pending == nil {
 		a.refuse(a.later("shutdown", "the gateway is shutting down", nil))
 		return

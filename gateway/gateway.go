@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,15 @@ type Door interface {
 	Adopted(ctx context.Context, claim fleet.Claim, a fleet.Admission, accepted bool) (fleet.Admission, error)
 	// Subjects are the CA names sent in TLS CertificateRequest.
 	Subjects(ctx context.Context) (*x509.CertPool, error)
+}
+
+// Judge is a Door that looks at a chain before anybody is claimed. It is asked
+// while the handshake still has its desk, so that what strangers have verified is
+// bounded like their handshakes; for what it finds the Door is asked again, by
+// Admit, with the claim. A reason not to trust the chain stands: it is
+// Claim.Untrusted. *fleet.Service is one.
+type Judge interface {
+	Judge(ctx context.Context, chain []*x509.Certificate, trust []string) (untrusted string)
 }
 
 // Guard acts on the messages that concern security. *fleet.Service is one.
@@ -66,7 +76,7 @@ type Limits struct {
 	WS               ws.Limits
 	Handshake        time.Duration // TLS; 10 s
 	Header           time.Duration // HTTP head; 5 s
-	HandshakesAtOnce int           // 64 that compute; one that waits for its peer doesn't count
+	HandshakesAtOnce int           // that compute, GOMAXPROCS; one that waits for its peer doesn't count
 	PerSource        int           // half-open connections of one source address (IPv6: /64); 256
 	CallTimeout      time.Duration // 30 s (OCPP 2.0.1 part 2 §3.2)
 	QueuedCalls      int           // back-end CALLs waiting for the station's slot; 16
@@ -94,7 +104,7 @@ func (l Limits) withDefaults() Limits {
 		have *int
 		want int
 	}{
-		{&l.HandshakesAtOnce, 64}, {&l.PerSource, 256}, {&l.QueuedCalls, 16}, {&l.Outstanding, 64}, {&l.TakeoversPerMin, 6},
+		{&l.HandshakesAtOnce, runtime.GOMAXPROCS(0)}, {&l.PerSource, 256}, {&l.QueuedCalls, 16}, {&l.Outstanding, 64}, {&l.TakeoversPerMin, 6},
 	} {
 		if *n.have <= 0 {
 			*n.have = n.want

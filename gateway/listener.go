@@ -197,6 +197,9 @@ func (d *door) receive(ctx context.Context, guest *guest, timeout time.Duration)
 		secure := tls.Server(guest, d.tls.base)
 		guest.begin(hctx)
 		err := secure.HandshakeContext(hctx)
+		if err == nil {
+			guest.untrusted = d.tls.judge(hctx, secure.ConnectionState(), d.Trust)
+		}
 		guest.finish()
 		timedOut := errors.Is(hctx.Err(), context.DeadlineExceeded)
 		cancel()

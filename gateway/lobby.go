@@ -111,6 +111,8 @@ type guest struct {
 	seated   bool
 	deadline <-chan struct{}
 	hello    helloFault
+
+	untrusted string // what the handshake's chain was found to lack; the handshake's, then its request's
 }
 
 func (g *guest) begin(ctx context.Context) { g.shaking, g.deadline = true, ctx.Done() }
@@ -179,9 +181,13 @@ func withLobby(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// leaveLobby notes that a connection has sent its request.
-func leaveLobby(ctx context.Context) {
-	if g, ok := ctx.Value(guestKey{}).(*guest); ok {
-		g.leave()
+// leaveLobby notes that a connection has sent its request, and tells what was
+// found wrong with its chain.
+func leaveLobby(ctx context.Context) (untrusted string) {
+	g, ok := ctx.Value(guestKey{}).(*guest)
+	if !ok {
+		return ""
 	}
+	g.leave()
+	return g.untrusted
 }

@@ -3,8 +3,64 @@ package gateway
 import (
 	"net"
 	"net/netip"
+	"runtime"
+	"slices"
 	"testing"
+	"testing/synctest"
 )
+
+// However many stations come back at once, no more of their handshakes compute
+// than there are desks, in the order they came, and whoever waits for its peer
+// gives its desk back: what runs beside them waits for so many steps at most.
+func TestHandshakesTakeTurnsAtTheDesks(t *testing.T) {
+	t.Parallel()
+	if n := (Limits{}).withDefaults().HandshakesAtOnce; n != runtime.GOMAXPROCS(0) {
+		t.Errorf("%d handshakes compute at once, want one a processor", n)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const desks, guests = 2, 7
+		l := newLobby(desks)
+		var served []int
+		at := 0
+		done := make([]chan struct{}, guests)
+		for i := range guests {
+			near, far := net.Pipe()
+			g, _ := l.enter(near, guests)
+			done[i] = make(chan struct{})
+			g.begin(t.Context())
+			go func() { _, _ = far.Write([]byte("hello")) }()
+			go func() {
+				defer near.Close()
+				buf := make([]byte, 8)
+				_, _ = g.Read(buf)
+				served = append(served, i)
+				at++
+				if at > desks {
+					t.Errorf("%d handshakes compute at once, %d may", at, desks)
+				}
+				<-done[i] // computes
+				at--
+				go func() { _ = far.Close() }()
+				_, _ = g.Read(buf) // the next flight: gone
+				g.finish()
+			}()
+			synctest.Wait() // one after the other at the door
+		}
+		for i := range guests {
+			if want := min(desks+i, guests); len(served) != want {
+				t.Errorf("%d guests had a desk once %d had computed, want %d", len(served), i, want)
+			}
+			close(done[i])
+			synctest.Wait()
+		}
+		if !slices.IsSorted(served) {
+			t.Errorf("served in the order %v", served)
+		}
+		if len(l.desks) != 0 {
+			t.Errorf("%d desks are still taken", len(l.desks))
+		}
+	})
+}
 
 // One host has a whole /64 of IPv6 and must not count as many (threat A8).
 func TestSourceOf(t *testing.T) {

@@ -94,7 +94,16 @@ type door struct {
 	adopt   bool   // passwords other than "secret" are for the back end to judge
 	adopted []bool // what the back end said
 	// enrolled spells identities, by key; others are as they came.
-	enrolled map[string]string
+	enrolled  map[string]string
+	judged    []string // CNs Judge was shown
+	untrusted string   // what it says
+}
+
+func (d *door) Judge(_ context.Context, chain []*x509.Certificate, _ []string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.judged = append(d.judged, chain[0].Subject.CommonName)
+	return d.untrusted
 }
 
 func (d *door) Admit(_ context.Context, c fleet.Claim) (fleet.Admission, error) {

@@ -46,8 +46,9 @@ type tlsSettings struct {
 	log     *slog.Logger
 	mu      sync.Mutex // guards the rest
 	fresh   time.Time
-	current *tls.Config // for TLS 1.2 and newer
-	old     *tls.Config // for TLS 1.0 and 1.1; nil unless legacy
+	above   map[*x509.Certificate]struct{} // CAs of resumed sessions; see judge
+	current *tls.Config                    // for TLS 1.2 and newer
+	old     *tls.Config                    // for TLS 1.0 and 1.1; nil unless legacy
 }
 
 func newTLSSettings(l *Listener, d Door, log *slog.Logger) *tlsSettings {
@@ -72,6 +73,41 @@ func newTLSSettings(l *Listener, d Door, log *slog.Logger) *tlsSettings {
 		return t.choose(hello.Context(), hello), nil
 	}
 	return t
+}
+
+// maxAbove is how many CAs of stations are kept parsed.
+const maxAbove = 64
+
+// judge has the Door look at the chain of a finished handshake, resumed or not.
+//
+// crypto/tls parses the certificates in a ticket unless somebody still holds them:
+// that pays for the few CAs all stations share.
+func (t *tlsSettings) judge(ctx context.Context, state tls.ConnectionState, trust []string) (untrusted string) {
+	chain := state.PeerCertificates
+	if !t.mutual || len(chain) == 0 {
+		return ""
+	}
+	if state.DidResume {
+		t.hold(chain[1:])
+	}
+	if door, ok := t.door.(Judge); ok {
+		return door.Judge(ctx, chain, trust)
+	}
+	return ""
+}
+
+func (t *tlsSettings) hold(above []*x509.Certificate) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range above {
+		if _, held := t.above[c]; held {
+			continue
+		}
+		if t.above == nil || len(t.above) >= maxAbove {
+			t.above = make(map[*x509.Certificate]struct{})
+		}
+		t.above[c] = struct{}{}
+	}
 }
 
 // choose looks at a ClientHello: it notes what is wrong with it, for the

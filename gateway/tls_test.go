@@ -162,6 +162,44 @@ func TestResumedSessionOfARevokedCertificateIsRefused(t *testing.T) {
 	}
 }
 
+// Chains are looked at while their handshake has its desk, resumed or not, before
+// anybody is claimed. What was found wrong comes with the claim.
+func TestChainIsJudgedInTheHandshake(t *testing.T) {
+	t.Parallel()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		r := newRig(t, nil)
+		cfg := r.tlsConfig(testPKI().client("CS-1"))
+		cfg.MaxVersion, cfg.ClientSessionCache = version, tls.NewLRUClientSessionCache(4)
+		for i := range 2 {
+			conn := must(tls.Dial("tcp", r.addr, cfg))
+			if resumed := conn.ConnectionState().DidResume; resumed != (i == 1) {
+				t.Fatalf("connection %d resumed: %t", i, resumed)
+			}
+			_ = conn.CloseWrite()
+			_, _ = io.Copy(io.Discard, conn) // takes the ticket
+			conn.Close()
+			r.door.mu.Lock()
+			if len(r.door.judged) != i+1 || r.door.judged[i] != "CS-1" || len(r.door.claims) != 0 {
+				t.Errorf("%s: after %d handshakes without a request %q were judged and %d claimed", tls.VersionName(version), i+1, r.door.judged, len(r.door.claims))
+			}
+			r.door.mu.Unlock()
+		}
+		r.door.mu.Lock()
+		r.door.untrusted = "no root"
+		r.door.mu.Unlock()
+		s, err := r.dial(t, cfg, request("/ocpp/CS-1", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.conn.Close()
+		r.door.mu.Lock()
+		if got := r.door.claims[0].Untrusted; got != "no root" {
+			t.Errorf("claimed with %q", got)
+		}
+		r.door.mu.Unlock()
+	}
+}
+
 func TestSlowStrangersDontHoldUpOthers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(cfg *gateway.Config, _ *rig) { cfg.Limits.HandshakesAtOnce, cfg.Limits.PerSource = 1, 21 })

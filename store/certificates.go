@@ -155,6 +155,10 @@ func (s *Store) Certificate(ctx context.Context, serial string) (ca.Record, erro
 	})
 }
 
+// CertificatesEpoch changes with every write to the records of certificates,
+// before it returns.
+func (s *Store) CertificatesEpoch() uint64 { return s.recentCertificates.epoch() }
+
 // Certificates returns the records a filter selects, newest first.
 func (s *Store) Certificates(ctx context.Context, f ca.Filter) ([]ca.Record, error) {
 	var (

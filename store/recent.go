@@ -16,12 +16,12 @@ const maxRecent = 256
 // what it would see without.
 type recent[V any] struct {
 	mu   sync.Mutex
-	age  int // transactions that touched the table
+	age  uint64 // transactions that touched the table
 	rows map[string]V
 }
 
 // get returns a row, or else the age to give to put.
-func (r *recent[V]) get(key string) (row V, age int, ok bool) {
+func (r *recent[V]) get(key string) (row V, age uint64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	row, ok = r.rows[key]
@@ -29,7 +29,7 @@ func (r *recent[V]) get(key string) (row V, age int, ok bool) {
 }
 
 // put keeps a row that was read after get, unless the table was touched meanwhile.
-func (r *recent[V]) put(key string, row V, age int) {
+func (r *recent[V]) put(key string, row V, age uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if age != r.age {
@@ -39,6 +39,13 @@ func (r *recent[V]) put(key string, row V, age int) {
 		r.rows = make(map[string]V)
 	}
 	r.rows[key] = row
+}
+
+// epoch is the table's age.
+func (r *recent[V]) epoch() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.age
 }
 
 func (r *recent[V]) forget() {

@@ -264,7 +264,7 @@ type Limits struct {
 	CallTimeout      time.Duration `yaml:"call_timeout" doc:"a CALL without answer is given up after this"`
 	Handshake        time.Duration `yaml:"handshake" doc:"TLS handshake of a station; dial of a back end"`
 	Header           time.Duration `yaml:"header" doc:"HTTP head of a station"`
-	HandshakesAtOnce int           `yaml:"handshakes" doc:"handshakes at the same time"`
+	HandshakesAtOnce int           `yaml:"handshakes" doc:"handshakes that compute at the same time; more than processors take time from live sessions"`
 	PerSource        int           `yaml:"per_source" doc:"unproven connections of one address"`
 	Write            time.Duration `yaml:"write" doc:"a peer that takes nothing for so long is cut off"`
 	Ping             time.Duration `yaml:"ping" doc:"between pings of a station"`

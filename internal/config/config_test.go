@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func TestParseCompletes(t *testing.T) {
 		Keys:     config.Keys{URI: "softkms:"},
 		Limits: config.Limits{
 			MessageBytes: 1048576, CallTimeout: 30 * time.Second, Handshake: 10 * time.Second, Header: 5 * time.Second,
-			HandshakesAtOnce: 64, PerSource: 256, Write: 10 * time.Second, Ping: 45 * time.Second, QueuedCalls: 16,
+			HandshakesAtOnce: runtime.GOMAXPROCS(0), PerSource: 256, Write: 10 * time.Second, Ping: 45 * time.Second, QueuedCalls: 16,
 			Outstanding: 64, Takeovers: 6, RetryAfter: 10 * time.Second, Drain: 10 * time.Second,
 		},
 		Renewal:     config.Renewal{PerMinute: 60},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"runtime"
 	"time"
 )
 
@@ -9,7 +10,7 @@ import (
 func defaultLimits() Limits {
 	return Limits{
 		MessageBytes: 1 << 20, CallTimeout: 30 * time.Second, Handshake: 10 * time.Second,
-		Header: 5 * time.Second, HandshakesAtOnce: 64, PerSource: 256, Write: 10 * time.Second,
+		Header: 5 * time.Second, HandshakesAtOnce: runtime.GOMAXPROCS(0), PerSource: 256, Write: 10 * time.Second,
 		Ping: 45 * time.Second, QueuedCalls: 16, Outstanding: 64, Takeovers: 6,
 		RetryAfter: 10 * time.Second, Drain: 10 * time.Second,
 	}
