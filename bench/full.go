@@ -16,6 +16,8 @@ import (
 const (
 	fullHandshakes = "full mTLS handshakes per CPU-s, TLS %s"
 	resumed        = "resumed handshakes per CPU-s, TLS %s"
+	opened         = "sessions opened per CPU-s, full handshake, TLS %s"
+	reopened       = "sessions opened per CPU-s, resumed, TLS %s"
 	idleStation    = "KB per idle station, %d stations, TLS %s"
 	afterRecord    = "KB per idle station after one 12 KB record, %d stations, TLS %s"
 	stormWall      = "reconnect storm of %d: s until all were answered"
@@ -179,7 +181,7 @@ func (r run) orders(up *running, list ...order) (outcome, time.Duration, error) 
 	var res outcome
 	var cpu time.Duration
 	for _, o := range list {
-		if o.Do == "connect" {
+		if o.Do == "connect" || o.Do == "shake" {
 			o.Address = up.listen
 		}
 		o.Parallel = max(o.Parallel, r.b.plan.Parallel)
@@ -217,24 +219,37 @@ func (r run) traffic(ctx context.Context) error {
 	})
 }
 
-// handshakes: each station's first visit, and its second with what it got.
+// handshakes: each station's TLS handshake alone, full and resumed, and then with
+// all that makes a session of it: upgrade, identity, back end. Every station was
+// there before: what a first visit writes down is no part of it.
 func (r run) handshakes(ctx context.Context) error {
 	for _, version := range r.f.Versions {
 		err := r.started(ctx, func(up *running) error {
-			first := order{Do: "connect", Count: r.f.Full, manner: manner{TLS: version}}
-			res, cpu, err := r.orders(up, first)
+			visit := order{Do: "connect", Count: r.f.Full, manner: manner{TLS: version}}
+			gone := order{Do: "close"}
+			_, _, err := r.orders(up, visit, gone)
 			if err != nil {
 				return err
 			}
-			r.add(res, float64(res.Count)/cpu.Seconds(), fullHandshakes, version)
-			again := first
-			again.Resume = true
-			// A round trip lets TLS 1.3 tickets arrive.
-			res, cpu, err = r.orders(up, order{Do: "check"}, order{Do: "close"}, again)
-			if err != nil {
-				return err
+			for _, one := range []struct {
+				do, name string
+				resume   bool
+			}{{"shake", fullHandshakes, false}, {"shake", resumed, true}, {"connect", opened, false}, {"connect", reopened, true}} {
+				o := visit
+				o.Do, o.Resume = one.do, one.resume
+				if one.do == "connect" && one.resume {
+					// A round trip lets TLS 1.3 tickets arrive.
+					_, _, err = r.orders(up, order{Do: "check"}, gone)
+					if err != nil {
+						return err
+					}
+				}
+				res, cpu, err := r.orders(up, o)
+				if err != nil {
+					return err
+				}
+				r.add(res, float64(res.Count)/cpu.Seconds(), one.name, version)
 			}
-			r.add(res, float64(res.Count)/cpu.Seconds(), resumed, version)
 			return nil
 		})
 		_, closing := r.b.gen.order(order{Do: "close"})

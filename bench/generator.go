@@ -17,7 +17,7 @@ import (
 
 // order is one line of the generator's input.
 type order struct {
-	Do       string  `json:"do"` // load, enrol, connect, rate, flood, check, soak, close, save
+	Do       string  `json:"do"` // load, enrol, shake, connect, rate, flood, check, soak, close, save
 	File     string  `json:"file,omitempty"`
 	Roots    string  `json:"roots,omitempty"`
 	Address  string  `json:"address,omitempty"`
@@ -102,6 +102,8 @@ func (g *generator) carryOut(o order) (outcome, error) {
 		return outcome{Count: len(g.known)}, os.WriteFile(o.File, raw, 0o600)
 	case "enrol":
 		return g.enrol(o)
+	case "shake":
+		return g.shake(o)
 	case "connect":
 		return g.connect(o)
 	case "rate":
@@ -198,6 +200,17 @@ func (g *generator) connect(o order) (outcome, error) {
 		}
 	}
 	return outcome{Count: len(g.live)}, err
+}
+
+// shake lets stations make a TLS handshake and no more.
+func (g *generator) shake(o order) (outcome, error) {
+	err := g.inRange(o)
+	if err != nil {
+		return outcome{}, err
+	}
+	return outcome{Count: o.Count}, each(o.From, o.Count, o.Parallel, func(ctx context.Context, i int) error {
+		return shake(ctx, i, &g.known[i], o.manner, o.Address, g.roots)
+	})
 }
 
 // enrol gets a certificate for each station. Only the time between CSR and

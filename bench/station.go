@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ type station struct {
 type manner struct {
 	TLS    string `json:"tls,omitempty"`    // "1.2" or "1.3"; else both, taking turns, and both lengths of AES with 1.2
 	Resume bool   `json:"resume,omitempty"` // go on with the TLS session of the last visit; a full handshake is an error
+	Offer  bool   `json:"offer,omitempty"`  // the same, and take a full handshake if the server wants one
 }
 
 // config of one station's TLS. Stations' crypto is P-256 and AES-GCM, whoever
@@ -70,13 +72,12 @@ func (m manner) config(number int, c *credentials, roots *x509.CertPool) *tls.Co
 	return conf
 }
 
-// dial connects a station with its certificate, or its password if it has none.
-func dial(ctx context.Context, number int, c *credentials, m manner, address string, roots *x509.CertPool) (*station, error) {
-	if c.cache == nil || !m.Resume {
+// secure connects a station by TLS, with its certificate if it has one.
+func secure(ctx context.Context, number int, c *credentials, m manner, address string, roots *x509.CertPool) (*tls.Conn, error) {
+	if c.cache == nil || !m.Resume && !m.Offer {
 		c.cache = tls.NewLRUClientSessionCache(1)
 	}
 	conf := m.config(number, c, roots)
-	req := rawws.Request{Host: "localhost", Target: "/ocpp/" + c.Identity, Subprotocols: []string{"ocpp1.6"}}
 	if c.Cert != "" {
 		if c.pair == nil {
 			pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
@@ -86,19 +87,55 @@ func dial(ctx context.Context, number int, c *credentials, m manner, address str
 			c.pair = &pair
 		}
 		conf.Certificates = []tls.Certificate{*c.pair}
-	} else {
-		req.User, req.Password = c.Identity, []byte(c.Password)
 	}
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: ioTimeout}, Config: conf}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	dialer := net.Dialer{Timeout: ioTimeout}
+	bare, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't connect station %s: %w", c.Identity, err)
 	}
-	if secure, ok := conn.(*tls.Conn); ok && m.Resume && !secure.ConnectionState().DidResume {
+	_ = bare.SetDeadline(time.Now().Add(ioTimeout))
+	conn := tls.Client(bare, conf)
+	err = conn.HandshakeContext(ctx)
+	if err != nil {
+		_ = bare.Close()
+		return nil, fmt.Errorf("couldn't connect station %s: %w", c.Identity, err)
+	}
+	if m.Resume && !conn.ConnectionState().DidResume {
 		_ = conn.Close()
 		return nil, fmt.Errorf("the TLS session of station %s was not resumed", c.Identity)
 	}
-	_ = conn.SetDeadline(time.Now().Add(ioTimeout))
+	return conn, nil
+}
+
+// shake makes a TLS handshake, takes the session tickets and goes. That the
+// server says goodbye, too, shows that it took the certificate: with TLS 1.3 the
+// handshake is over for a client before the server has seen that.
+func shake(ctx context.Context, number int, c *credentials, m manner, address string, roots *x509.CertPool) error {
+	conn, err := secure(ctx, number, c, m, address, roots)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	err = conn.CloseWrite()
+	if err == nil {
+		_, err = io.Copy(io.Discard, conn)
+	}
+	if err != nil {
+		return fmt.Errorf("couldn't end the handshake of station %s: %w", c.Identity, err)
+	}
+	return nil
+}
+
+// dial connects a station with its certificate, or its password if it has none.
+func dial(ctx context.Context, number int, c *credentials, m manner, address string, roots *x509.CertPool) (*station, error) {
+	req := rawws.Request{Host: "localhost", Target: "/ocpp/" + c.Identity, Subprotocols: []string{"ocpp1.6"}}
+	if c.Cert == "" {
+		req.User, req.Password = c.Identity, []byte(c.Password)
+	}
+	conn, err := secure(ctx, number, c, m, address, roots)
+	if err != nil {
+		return nil, err
+	}
 	ws, err := rawws.Client(conn, req)
 	if err != nil {
 		_ = conn.Close()
