@@ -31,6 +31,7 @@ bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance b
 	@scripts/need nginx:nginx-light haproxy:haproxy
 	@go run ./bench quick
 	@go run ./bench ca
+	@go run ./bench policy
 
 bench-full: tools build ## hours: every measure, kept in docs/performance, and docs/performance.md
 	@scripts/need nginx:nginx-light haproxy:haproxy

@@ -27,9 +27,10 @@ const (
 	ClockAhead     Kind = "clock-ahead"      // a timestamp of the station's is in the future
 	ClockUnset     Kind = "clock-unset"      // or long before the station can have sent it
 	BadMessage     Kind = "bad-message"      // of the station, refused by a rule
-	Overruled      Kind = "overruled"        // message of the back end, answered by Bollard against it
+	Overruled      Kind = "overruled"        // message of the back end, answered by Bollard against it or refused by a rule
 	BadFrame       Kind = "bad-frame"        // no OCPP message
 	Replay         Kind = "replay"           // an answer nobody waits for, or a reserved id
+	RolloutHalted  Kind = "rollout-halted"   // by the failure of this station, one too many
 )
 
 // rule makes a finding of signs: so many within a time, of which the pace is
@@ -93,7 +94,9 @@ var rules = [...]rule{
 	{name: "refused-messages", criticality: Warning, kinds: []Kind{BadMessage, BadFrame}, signs: 10, within: 10 * time.Minute,
 		reason: "the station sends messages that are refused or aren't OCPP"},
 	{name: "backend-overruled", criticality: Warning, kinds: []Kind{Overruled}, signs: 5, within: 10 * time.Minute,
-		reason: "the back end tries what would lower this station's security or lock it out"},
+		reason: "the back end tries what would lower this station's security, lock it out, or is against a rule"},
+	{name: "rollout-halted", criticality: Critical, kinds: []Kind{RolloutHalted}, signs: 1, within: time.Hour,
+		reason: "a rollout halted by itself when this station failed, one too many: `bollard fleet status` names all that did"},
 	{name: "replay", criticality: Warning, kinds: []Kind{Replay}, signs: 5, within: 10 * time.Minute,
 		reason: "answers come that nobody waits for, or with ids that are reserved"},
 }

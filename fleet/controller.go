@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"bollard/detect"
 	"bollard/internal/failpoint"
 	"bollard/internal/rollout"
 	"bollard/ledger"
@@ -68,6 +70,11 @@ type Controller struct {
 	service *Service
 	store   ControllerStore
 
+	groupsMu sync.Mutex
+	groups   []Group // as they are stored; nil: to be read
+
+	watched atomic.Pointer[Watch]
+
 	mu     sync.Mutex
 	active map[string]*activeRollout // nil: to be read
 }
@@ -114,7 +121,35 @@ func (c *Controller) Look(ctx context.Context) error {
 			return fmt.Errorf("rollout %s: %w", r.record.ID, err)
 		}
 	}
+	c.watch()
 	return nil
+}
+
+// Watch is how the rollouts that aren't over stand, for metrics.
+type Watch struct {
+	Rollouts map[rollout.Phase]int
+	Stations map[rollout.State]int
+}
+
+// Watch is as of the last look or decision; it waits for neither.
+func (c *Controller) Watch() Watch {
+	if w := c.watched.Load(); w != nil {
+		return *w
+	}
+	return Watch{}
+}
+
+func (c *Controller) watch() {
+	w := Watch{Rollouts: map[rollout.Phase]int{}, Stations: map[rollout.State]int{}}
+	for _, r := range c.active {
+		if phase := r.run.Header().Phase; !phase.Over() {
+			w.Rollouts[phase]++
+			for state, n := range r.run.Count() {
+				w.Stations[state] += n
+			}
+		}
+	}
+	c.watched.Store(&w)
 }
 
 // present tells which stations can be asked for something now.
@@ -153,13 +188,17 @@ func (c *Controller) step(ctx context.Context, r *activeRollout, present func(st
 			return err
 		}
 	}
-	failpoint.Hit("fleet.rollout-withdrawn")
+	if len(failed) > 0 {
+		failpoint.Hit("fleet.rollout-withdrawn")
+	}
 	// 3. Those whose turn it is.
 	begun := r.run.Begin(now, present)
 	if err := c.keep(ctx, r, "bollard", failed); err != nil {
 		return err
 	}
-	failpoint.Hit("fleet.rollout-begun")
+	if len(begun) > 0 {
+		failpoint.Hit("fleet.rollout-begun")
+	}
 	for _, m := range begun {
 		if err := c.release(ctx, r, m.ID); err != nil {
 			return err
@@ -244,6 +283,12 @@ func (c *Controller) keep(ctx context.Context, r *activeRollout, actor string, f
 	}
 	if header.Phase == rollout.Halted && before.Phase != rollout.Halted {
 		c.service.log.Warn("rollout halted", slog.String("rollout", r.record.ID), slog.String("reason", header.Why))
+		// Told before it is on disk: a kill in between tells it again.
+		if n := len(failed); n > 0 {
+			if err := c.service.watcher.Record(ctx, detect.Sign{Kind: detect.RolloutHalted, Station: failed[n-1].ID}); err != nil {
+				return fmt.Errorf("couldn't tell that it halted: %w", err)
+			}
+		}
 	}
 	r.record.Header = header
 	return c.store.PutRollout(ctx, r.record, members, events...)

@@ -120,6 +120,9 @@ func TestGroupIsBroughtToWhatIsWanted(t *testing.T) { // A02, A05
 // rollout where the limit says; nothing else begins until somebody decides.
 func TestRolloutHaltsAndFallsBack(t *testing.T) { // A05.FR.08
 	inBubble(t, func(t *testing.T, f *sim) {
+		noticed := &watcher{}
+		f.watcher = noticed
+		f.begin()
 		for _, fault := range []string{"mute", "refuse", "keyless", "fallback"} {
 			f.add(&simStation{Identity: "BAD-" + fault, Version: ocpp.V201, Fault: fault, Group: "bad"})
 		}
@@ -132,6 +135,12 @@ func TestRolloutHaltsAndFallsBack(t *testing.T) { // A05.FR.08
 		bad := f.start(fleet.Scope{Group: "bad"}, func(r *rollout.Rules) { r.FailLimit = 0.5 }) // 2 of 4 may
 		f.until("halt", 3*time.Hour, func() bool { return f.rollout(bad).Header.Phase == rollout.Halted })
 		f.pass(2 * time.Hour)
+		if told := noticed.seen(); strings.Count(told, "rollout-halted:bad-") != 1 || strings.Count(told, "rollout-halted") != 1 {
+			t.Errorf("told of the halt: %s", told)
+		}
+		if w := f.ctl.Watch(); w.Rollouts[rollout.Halted] != 1 || w.Rollouts[rollout.Running] != 0 || w.Stations[rollout.Failed] != 4 {
+			t.Errorf("metrics: %+v", w)
+		}
 		p := f.rollout(bad)
 		if p.Count[rollout.Failed] != 4 || !strings.Contains(p.Header.Why, "2 are allowed") {
 			t.Errorf("%+v", p)
@@ -157,6 +166,9 @@ func TestRolloutHaltsAndFallsBack(t *testing.T) { // A05.FR.08
 			t.Error(err)
 		}
 		f.until("end", time.Hour, f.over(bad))
+		if w := f.ctl.Watch(); len(w.Rollouts) != 0 {
+			t.Errorf("metrics of what is over: %+v", w)
+		}
 
 		// Paused, nobody begins; resumed after a crash, everybody has.
 		good := f.start(fleet.Scope{Group: "good"}, func(r *rollout.Rules) { r.PerMinute = 12 })
@@ -296,6 +308,23 @@ func TestWhoseGroup(t *testing.T) {
 	r.add(fleet.Enrolment{Identity: "second", Vendor: "Acme Corp", Model: "Y1"})
 	r.add(fleet.Enrolment{Identity: "left", Vendor: "Else"})
 	r.add(fleet.Enrolment{Identity: "misspelt", Vendor: "Acme", Group: "cc"})
+	for identity, want := range map[string]string{"labelled": "c", "first": "a", "second": "b", "left": "default", "misspelt": ""} {
+		if got, err := ctl.GroupOf(t.Context(), identity); err != nil || got != want {
+			t.Errorf("%s: group %q, %v", identity, got, err)
+		}
+	}
+	if err := ctl.RemoveGroup(t.Context(), "operator", "a"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ctl.GroupOf(t.Context(), "first"); err != nil || got != "b" {
+		t.Errorf("without its group: %q, %v", got, err)
+	}
+	if _, err := ctl.Want(t.Context(), "operator", fleet.Group{Name: "a", Match: fleet.GroupMatch{Vendor: "ACME*", Model: "x?"}, Wants: fleet.Wants{Profile: 3}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ctl.GroupOf(t.Context(), "first"); err != nil || got != "a" {
+		t.Errorf("with it again: %q, %v", got, err)
+	}
 	planned, _, err := ctl.Plan(t.Context(), fleet.Scope{})
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"bollard/approval"
-	"bollard/internal/failpoint"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -154,7 +153,6 @@ func (s *Service) lowerPassword(ctx context.Context, sit *situation) (string, bo
 	}); err != nil {
 		return what, false, err
 	}
-	failpoint.Hit("fleet.lower-password-stored")
 	if _, err := s.sendPassword(ctx, sit.sess, secret); err != nil {
 		return what, false, pointless(err)
 	}

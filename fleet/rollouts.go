@@ -34,6 +34,9 @@ func (c *Controller) Want(ctx context.Context, actor string, g Group) (Group, er
 		return Group{}, err
 	}
 	event := ledger.Event{Kind: "fleet.wanted", Subject: g.Name, Actor: actor, Data: map[string]string{"group": fact(string(wants))}}
+	c.groupsMu.Lock()
+	defer c.groupsMu.Unlock()
+	c.groups = nil
 	if err := c.store.PutGroup(ctx, g, event); err != nil {
 		return Group{}, fmt.Errorf("couldn't store the group: %w", err)
 	}
@@ -60,7 +63,30 @@ func (c *Controller) Groups(ctx context.Context) ([]Group, error) {
 
 // RemoveGroup forgets what is wanted of a group; its stations stay as they are.
 func (c *Controller) RemoveGroup(ctx context.Context, actor, name string) error {
+	c.groupsMu.Lock()
+	defer c.groupsMu.Unlock()
+	c.groups = nil
 	return c.store.RemoveGroup(ctx, name, ledger.Event{Kind: "fleet.group-removed", Subject: name, Actor: actor})
+}
+
+// GroupOf names the group whose wants hold for a station now, "" without one. It
+// is asked for single messages: groups are read once and after each change.
+func (c *Controller) GroupOf(ctx context.Context, key string) (string, error) {
+	st, err := c.service.store.Station(ctx, key)
+	if err != nil {
+		return "", fmt.Errorf("couldn't look up station %q: %w", key, err)
+	}
+	c.groupsMu.Lock()
+	defer c.groupsMu.Unlock()
+	if c.groups == nil {
+		if c.groups, err = c.Groups(ctx); err != nil {
+			return "", err
+		}
+	}
+	if g := groupOf(c.groups, &st); g != nil {
+		return g.Name, nil
+	}
+	return "", nil
 }
 
 // SetGroup labels a station with its group, "" for none, and says where it stands.
@@ -202,6 +228,7 @@ func (c *Controller) Start(ctx context.Context, actor string, scope Scope, rules
 		return Progress{}, fmt.Errorf("couldn't store the rollout: %w", err)
 	}
 	c.active[r.record.ID] = r
+	c.watch()
 	return r.progress(), nil
 }
 
@@ -313,5 +340,6 @@ func (c *Controller) change(ctx context.Context, actor, id, reason string, chang
 		c.active = nil
 		return Progress{}, fmt.Errorf("couldn't store the decision: %w", err)
 	}
+	c.watch()
 	return r.progress(), nil
 }

@@ -46,6 +46,7 @@ type sim struct {
 	journal *os.File
 	// lookEvery is how often rollouts are looked at and stations come back.
 	lookEvery time.Duration
+	watcher   fleet.Watcher // of begin
 
 	mu       sync.Mutex
 	stations map[string]*simStation // by key
@@ -107,7 +108,7 @@ func (f *sim) begin() {
 		f.t.Fatal(err)
 	}
 	f.svc, err = fleet.New(f.t.Context(), fleet.Config{
-		Store: f.store, Authority: f.auth, Organisation: organisation, PublicURL: mainURL, RolloverURL: rolloverURL,
+		Store: f.store, Authority: f.auth, Organisation: organisation, PublicURL: mainURL, RolloverURL: rolloverURL, Watcher: f.watcher,
 		Record: func(ctx context.Context, e ledger.Event) error { return f.store.Record(ctx, e) },
 		Clock:  time.Now, UnknownIdentity: 401,
 	})

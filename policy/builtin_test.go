@@ -20,7 +20,7 @@ lists:
   station_hosts: [files.example.com, "*.depot.example.com", 10.1.2.3, "depot.example.com:8445"]
   secondary_backends: [roaming]
   data_transfer_vendors: [org.openchargealliance.iso15118pnc, com.acme]
-numbers: {commands_per_minute: 3, backend_commands_per_minute: 5, authorizations_per_minute: 3, boots_per_hour: 2, storm_per_minute: 4}
+numbers: {commands_per_minute: 3, backend_commands_per_minute: 5, authorizations_per_minute: 3, boots_per_hour: 2, storm_per_minute: 4, meter_values_ownership: 1}
 promote:
 `
 	plain, err := policy.New(policy.Config{})
@@ -120,6 +120,9 @@ func TestBuiltInRules(t *testing.T) {
 		{"another station's transaction", "StopTransaction", `{"transactionId":7}`, "other-transaction", []ocpp.Version{ocpp.V16}, []change{up, owner(policy.OwnerOther)}, 0, "SecurityError"},
 		{"the own transaction", "StopTransaction", `{"transactionId":7}`, "", []ocpp.Version{ocpp.V16}, []change{up, owner(policy.OwnerThis)}, 0, ""},
 		{"an unknown transaction", "StopTransaction", `{"transactionId":7}`, "", []ocpp.Version{ocpp.V16}, []change{up, owner(policy.OwnerUnknown)}, 0, ""},
+		{"meter values of another's transaction", "MeterValues", `{"connectorId":1,"transactionId":7,"meterValue":[]}`, "other-meter-values", []ocpp.Version{ocpp.V16}, []change{up, owner(policy.OwnerOther)}, 0, "SecurityError"},
+		{"meter values of the own", "MeterValues", `{"connectorId":1,"transactionId":7,"meterValue":[]}`, "", []ocpp.Version{ocpp.V16}, []change{up, owner(policy.OwnerThis)}, 0, ""},
+		{"meter values of none", "MeterValues", `{"connectorId":1,"meterValue":[]}`, "", []ocpp.Version{ocpp.V16}, []change{up, owner(policy.OwnerOther)}, 0, ""},
 		{"vendor down", "DataTransfer", `{"vendorId":"com.evil"}`, "data-transfer-down", []ocpp.Version{ocpp.V16}, nil, 0, `"Rejected"`},
 		{"listed vendor down", "DataTransfer", `{"vendorId":"COM.acme"}`, "", []ocpp.Version{ocpp.V16}, nil, 0, ""},
 		{"vendor up", "DataTransfer", `{"vendorId":"com.evil"}`, "data-transfer-up", []ocpp.Version{ocpp.V16}, []change{up}, 0, ""},

@@ -91,7 +91,7 @@ func (b *builder) constants(files []*read) {
 		for _, name := range slices.Sorted(maps.Keys(r.Lists)) {
 			take(r, "lists", name)
 			b.lists[name] = r.Lists[name]
-			b.set.values["lists."+name] = types.NewStringList(types.DefaultTypeAdapter, r.Lists[name])
+			b.set.values["lists."+name] = newHosts(r.Lists[name])
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Numbers)) {
 			take(r, "numbers", name)

@@ -34,6 +34,7 @@ var variables = map[string]*cel.Type{
 	"station.vendor":    cel.StringType,
 	"station.model":     cel.StringType,
 	"station.profile":   cel.IntType,
+	"station.group":     cel.StringType, // whose wants hold for it, "" without one
 	"backend.name":      cel.StringType,
 	"backend.security":  cel.StringType,
 	"session.version":   cel.StringType,

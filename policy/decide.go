@@ -327,6 +327,11 @@ func (f *facts) ResolveName(name string) (any, bool) {
 		return types.String(in.Station.Model), true
 	case "station.profile":
 		return types.Int(in.Station.Profile), true
+	case "station.group":
+		if in.Group == nil {
+			return types.String(""), true
+		}
+		return types.String(in.Group()), true
 	case "backend.name":
 		return types.String(in.Backend), true
 	case "backend.security":

@@ -5,15 +5,19 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
 
 	"bollard/internal/safehttp"
 )
@@ -76,36 +80,63 @@ func texts(v ref.Val) ([]string, bool) {
 // the scheme's own port, or HOST:PORT.
 func urlAllowed(a, b ref.Val) ref.Val {
 	raw, ok := a.(types.String)
+	if known, is := b.(*hosts); ok && is {
+		judges, err := known.judges()
+		return allowed(judges, err, string(raw))
+	}
 	list, okay := texts(b)
 	if !ok || !okay {
 		return types.MaybeNoSuchOverloadErr(a)
 	}
+	judges, err := hostJudges(list)
+	return allowed(judges, err, string(raw))
+}
+
+// hosts is a list of a rule file. What url_allowed needs of it is made once, at
+// its first use as a list of hosts.
+type hosts struct {
+	traits.Lister
+	judges func() ([]*safehttp.List, error)
+}
+
+func newHosts(list []string) *hosts {
+	return &hosts{types.NewStringList(types.DefaultTypeAdapter, list), sync.OnceValues(func() ([]*safehttp.List, error) { return hostJudges(list) })}
+}
+
+func allowed(judges []*safehttp.List, err error, url string) ref.Val {
+	if err != nil {
+		return types.NewErr("list of hosts: %v", err)
+	}
+	return types.Bool(slices.ContainsFunc(judges, func(judge *safehttp.List) bool { return judge.Check(url) == nil }))
+}
+
+// hostJudges are those of a list, one for each port.
+func hostJudges(list []string) ([]*safehttp.List, error) {
 	ports := map[int][]string{}
 	for _, entry := range list {
 		host, port := entry, 0
 		if i := strings.LastIndexByte(entry, ':'); i > 0 && (strings.HasSuffix(entry[:i], "]") || strings.Count(entry, ":") == 1) {
 			n, err := strconv.Atoi(entry[i+1:])
 			if err != nil {
-				return types.NewErr("list of hosts: port isn't a number")
+				return nil, errors.New("port isn't a number")
 			}
 			host, port = strings.Trim(entry[:i], "[]"), n
 		}
 		ports[port] = append(ports[port], host)
 	}
-	for port, hosts := range ports {
-		cfg := safehttp.Config{Hosts: hosts, Credentials: true}
+	var judges []*safehttp.List
+	for _, port := range slices.Sorted(maps.Keys(ports)) {
+		cfg := safehttp.Config{Hosts: ports[port], Credentials: true}
 		if port != 0 {
 			cfg.Ports = []int{port}
 		}
 		judge, err := safehttp.NewList(cfg)
 		if err != nil {
-			return types.NewErr("list of hosts: %v", err)
+			return nil, err
 		}
-		if judge.Check(string(raw)) == nil {
-			return types.True
-		}
+		judges = append(judges, judge)
 	}
-	return types.False
+	return judges, nil
 }
 
 // maxAnchor bounds a certificate (2.1 allows 10,000 characters).

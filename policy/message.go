@@ -17,6 +17,7 @@ type Message struct {
 	Vendor    string `yaml:"vendor" json:"vendor,omitempty"`
 	Model     string `yaml:"model" json:"model,omitempty" number:"ok"`
 	Profile   int    `yaml:"profile" json:"profile,omitempty"`
+	Group     string `yaml:"group" json:"group,omitempty" number:"ok"`
 	Backend   string `yaml:"backend" json:"backend,omitempty"`
 	Security  string `yaml:"security" json:"security,omitempty"` // bollard if left out
 	Boot      string `yaml:"boot" json:"boot,omitempty"`         // none if left out
@@ -61,6 +62,7 @@ func (m *Message) Input() (Input, error) {
 		Station: Station{Identity: m.Station, Serial: m.Serial, Vendor: m.Vendor, Model: m.Model, Profile: m.Profile},
 		Backend: m.Backend, BackendSecurity: m.Security, Boot: Boot(m.Boot),
 		Owner: func(string) Owner { return Owner(m.Owner) },
+		Group: func() string { return m.Group },
 	}
 	if len(in.Payload) == 0 {
 		in.Payload = []byte("{}")

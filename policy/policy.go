@@ -76,6 +76,8 @@ type Input struct {
 	// Anchors are the key hashes (Anchor) of the roots that may be installed, by
 	// certificateType as a station is told.
 	Anchors func() map[string][]string
+	// Group is the one whose wants hold for the station, "" without one.
+	Group func() string
 	// Owner says whose transaction an id is.
 	Owner func(id string) Owner
 	// Released says whether the operator let this message past a rule that holds.

@@ -18,6 +18,9 @@ func (in *Input) Record(mask func(string) string) ([]byte, error) {
 		Profile: in.Station.Profile, Backend: in.Backend, Security: in.BackendSecurity, Boot: string(in.Boot),
 		Version: in.Version.String(), Direction: in.Direction.String(), Action: mask(in.Action), Signed: in.Signed,
 	}
+	if in.Group != nil {
+		m.Group = in.Group()
+	}
 	if plainWord(in.Action) {
 		m.Action = in.Action
 	}

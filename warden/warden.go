@@ -22,6 +22,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bollard/detect"
 	"bollard/fleet"
 	"bollard/internal/tally"
 	"bollard/ledger"
@@ -46,6 +47,11 @@ type Config struct {
 	Record func(ctx context.Context, e ledger.Event) error
 	// Anchors are the roots a back end may have installed, as policy.Input has them.
 	Anchors func(ctx context.Context) (map[string][]string, error)
+	// Group is the one whose wants hold for a station; nil: none has one.
+	Group func(ctx context.Context, s fleet.Session) string
+	// Notice takes a sign for whoever looks for attacks, and returns at once; nil:
+	// nobody does.
+	Notice func(detect.Sign)
 	// Traffic takes every message that is judged, for a recording; nil: nobody
 	// wants it. With it every message is judged.
 	Traffic func(in *policy.Input)
@@ -258,6 +264,12 @@ func (w *Warden) input(ctx context.Context, s fleet.Session, m fleet.Message) po
 			}
 			return known
 		},
+		Group: func() string {
+			if w.cfg.Group == nil {
+				return ""
+			}
+			return w.cfg.Group(ctx, s)
+		},
 		Owner:    func(id string) policy.Owner { return w.owner(s, id) },
 		Released: w.release,
 	}
@@ -282,6 +294,13 @@ func (w *Warden) note(ctx context.Context, s fleet.Session, in *policy.Input, d 
 	for _, rule := range d.Rewrites {
 		w.outcomes.WithLabelValues(rule, outcome).Inc()
 		w.record(ctx, s, in, "policy.rewritten", rule, "rewritten")
+	}
+	if d.Act != policy.Pass && w.cfg.Notice != nil {
+		kind := detect.Overruled
+		if in.Direction == ocpp.FromStation {
+			kind = detect.BadMessage
+		}
+		w.cfg.Notice(detect.Sign{Kind: kind, Station: keyOf(s), Live: true})
 	}
 	switch d.Act {
 	case policy.Refuse:

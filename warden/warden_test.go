@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bollard/detect"
 	"bollard/fleet"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -263,6 +264,66 @@ func TestTransactions(t *testing.T) {
 	}
 	if len(r.next.seen) > 0 {
 		t.Errorf("others were asked: %v", r.next.seen)
+	}
+}
+
+// Whoever looks for attacks hears of each message that isn't let through, whose
+// it was, and no more.
+func TestRefusalsAreNoticed(t *testing.T) {
+	t.Parallel()
+	var signs []detect.Sign
+	w, err := warden.New(warden.Config{
+		Next: &next{}, Rules: set(t, `
+rules:
+  - {name: theirs, reason: x, mode: enforce, direction: from-station, action: StopTransaction, when: transaction.owner == "other", then: refuse, error: SecurityError}
+  - {name: kept, reason: x, mode: enforce, direction: from-csms, action: GetLog, then: hold}
+  - {name: quiet, reason: x, mode: shadow, direction: from-csms, action: ClearCache, then: refuse}
+`), Record: func(context.Context, ledger.Event) error { return nil },
+		Notice: func(s detect.Sign) { signs = append(signs, s) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{id: "1", station: "CS-1", version: ocpp.V16}
+	w.Opened(s)
+	for _, m := range []fleet.Message{
+		message(ocpp.FromCSMS, "GetLog", `{"secret":"canary"}`), message(ocpp.FromCSMS, "ClearCache", `{}`), message(ocpp.FromStation, "Heartbeat", `{}`),
+		message(ocpp.FromStation, "StopTransaction", `{"transactionId":{}, "transactionId":1}`),
+	} {
+		w.Message(t.Context(), s, m)
+	}
+	want := []detect.Sign{{Kind: detect.Overruled, Station: "cs-1", Live: true}, {Kind: detect.BadMessage, Station: "cs-1", Live: true}}
+	if diff := cmp.Diff(want, signs); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A rule sees the group as it is when the message comes.
+func TestGroupOfTheMoment(t *testing.T) {
+	t.Parallel()
+	group := "street"
+	w, err := warden.New(warden.Config{
+		Next: &next{}, Rules: set(t, `
+rules:
+  - {name: depot, reason: x, mode: enforce, direction: from-csms, action: Reset, when: station.group == "depot", then: refuse}
+`), Record: func(context.Context, ledger.Event) error { return nil },
+		Group: func(_ context.Context, s fleet.Session) string {
+			return group + map[bool]string{false: " of another"}[s.ID() == "1"]
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{id: "1", station: "CS-1", version: ocpp.V201}
+	w.Opened(s)
+	for _, tt := range []struct {
+		group string
+		want  fleet.Act
+	}{{"street", fleet.Pass}, {"depot", fleet.Answer}, {"", fleet.Pass}} {
+		group = tt.group
+		if v := w.Message(t.Context(), s, message(ocpp.FromCSMS, "Reset", `{"type":"OnIdle"}`)); v.Act != tt.want {
+			t.Errorf("group %q: %+v", tt.group, v)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"bollard/admin"
 	"bollard/ca"
 	"bollard/internal/config"
+	"bollard/policy"
 )
 
 // verdict of one finding.
@@ -98,6 +99,7 @@ func (d *doctor) examine(ctx context.Context, c *cli) {
 	d.cfg = cfg
 	d.add("config", verdictOK, "", "%s is understood", filepath.Join(d.dir, configName))
 	d.permissions()
+	d.policy()
 	d.disk()
 	if err := c.withOperations(ctx, func(ctx context.Context, v admin.Invoker) error {
 		d.records(ctx, v)
@@ -148,6 +150,29 @@ func (d *doctor) permissions() {
 func private(path string) bool {
 	name := filepath.Base(path)
 	return strings.HasPrefix(name, databaseName) || filepath.Ext(name) == ".key" || filepath.Base(filepath.Dir(path)) == keysName
+}
+
+// policy looks at the rule files: a server doesn't start with faults in them, and
+// a rule that does nothing is seldom meant.
+func (d *doctor) policy() {
+	files, err := policySources(d.dir)
+	if err != nil {
+		d.fail("policy", err)
+		return
+	}
+	set, err := policy.New(policy.Config{Files: files})
+	if err != nil {
+		for _, f := range policy.Faults(err) {
+			d.add("policy", verdictFail, "mend it; a running server keeps the rules it has, and none starts", "%v", f)
+		}
+		return
+	}
+	for _, f := range set.Findings() {
+		d.add("policy", verdictWarn, "`bollard policy list` shows the rules in the order in which they judge", "%v", f)
+	}
+	if len(set.Findings()) == 0 {
+		d.add("policy", verdictOK, "", "%d rules, all good", len(set.Rules()))
+	}
 }
 
 // Free space below which the doctor warns and fails: with less than the latter

@@ -11,6 +11,7 @@ import (
 	"bollard/admin"
 	"bollard/ca"
 	"bollard/ca/status"
+	"bollard/fleet"
 	"bollard/gateway"
 	"bollard/internal/config"
 	"bollard/ledger"
@@ -51,7 +52,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		}
 		return 0
 	}))
-	s.metrics.MustRegister(newAlertQueues(s.alerts))
+	s.metrics.MustRegister(newAlertQueues(s.alerts), newRolloutGauges(s.controller))
 	places, err := ledgerPlaces(a.dir, a.cfg, a.store)
 	if err != nil {
 		return nil, err
@@ -120,7 +121,7 @@ func (s *server) newWarden() error {
 		return fmt.Errorf("policy.time_zone: %w", err)
 	}
 	cfg := warden.Config{
-		Next: s.fleet, Rules: rules, Anchors: s.anchors, Zone: zone, Clock: time.Now, Log: s.log, Metrics: s.metrics,
+		Next: s.fleet, Rules: rules, Anchors: s.anchors, Group: s.groupOf, Notice: s.alerts.Notice, Zone: zone, Clock: time.Now, Log: s.log, Metrics: s.metrics,
 		Record: func(ctx context.Context, e ledger.Event) error { return s.store.Record(ctx, e) },
 	}
 	if mb := s.cfg.Policy.RecordMB; mb > 0 {
@@ -131,6 +132,16 @@ func (s *server) newWarden() error {
 	}
 	s.warden, err = warden.New(cfg)
 	return err
+}
+
+// groupOf is station.group of rules.
+func (s *server) groupOf(ctx context.Context, sess fleet.Session) string {
+	adm := sess.Admission()
+	group, err := s.controller.GroupOf(ctx, ocpp.Identity{Name: adm.Station.Identity}.Key())
+	if err != nil {
+		s.log.Warn("couldn't tell a station's group; rules see none", "station", adm.Station.Identity, "err", err)
+	}
+	return group
 }
 
 func (s *server) listeners(ctx context.Context) ([]gateway.Listener, error) {

@@ -1,0 +1,41 @@
+package policy_test
+
+import (
+	"testing"
+
+	"bollard/ocpp"
+	"bollard/policy"
+)
+
+// A rule may be about a group of stations; who has none is of no group.
+func TestGroup(t *testing.T) {
+	t.Parallel()
+	set := rules(t, `
+rules:
+  - {name: depot, reason: x, mode: enforce, direction: from-csms, action: Reset, when: station.group == "depot", then: refuse}
+`)
+	for group, want := range map[string]policy.Act{"depot": policy.Refuse, "street": policy.Pass, "": policy.Pass} {
+		in := input(ocpp.V201, "Reset", `{"type":"Immediate"}`)
+		in.Group = func() string { return group }
+		if d := set.Decide(in); d.Act != want {
+			t.Errorf("group %q: %v", group, d.Act)
+		}
+	}
+	if d := set.Decide(input(ocpp.V201, "Reset", `{}`)); d.Act != policy.Pass {
+		t.Errorf("no groups at all: %v", d.Act)
+	}
+}
+
+// Meter values are the most frequent message: as shipped nobody reads them.
+func TestMeterValuesAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{"lists: {}\n": false, "numbers: {meter_values_ownership: 1}\n": true} {
+		set, err := policy.New(policy.Config{Files: []policy.Source{{Name: "r.yaml", Data: []byte(text)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := set.Interest(ocpp.V16, ocpp.FromStation, "MeterValues"); got != want {
+			t.Errorf("%q: interest %t", text, got)
+		}
+	}
+}
