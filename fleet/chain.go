@@ -94,7 +94,7 @@ func (s *Service) moveChain(ctx context.Context, sit *situation) (string, bool, 
 	}
 	if mine := sit.plan.ChainSlot; mine == "" || priority[0] != mine || mine == active {
 		used := slices.DeleteFunc(slices.Clone(priority), func(n string) bool { return n == mine && n != active })
-		slot, err := s.fillSlot(ctx, sit, slotPlan{sit.adm.Profile, s.cfg.RolloverURL, mine, func(p *Plan, slot string) { p.ChainSlot = slot }}, used, active)
+		slot, err := s.fillSlot(ctx, sit, slotPlan{profile: sit.adm.Profile, url: s.cfg.RolloverURL, mine: mine, note: func(p *Plan, slot string) { p.ChainSlot = slot }}, used, active)
 		if err != nil {
 			return what, false, pointless(err)
 		}

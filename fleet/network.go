@@ -83,7 +83,10 @@ func (s *Service) switch2(ctx context.Context, sit *situation, profile int) erro
 	// The slot of an earlier try that came to nothing after this point is first
 	// already: the station only has to restart.
 	if mine := sit.plan.Slot; mine == "" || sit.plan.SlotProfile != profile || priority[0] != mine || mine == active {
-		slot, err := s.fillSlot(ctx, sit, slotPlan{profile, s.cfg.PublicURL, sit.plan.Slot, func(p *Plan, slot string) {
+		if priority, err = withoutSlot(ctx, sit.sess, priority, staleSlot(&sit.plan, active)); err != nil {
+			return err
+		}
+		slot, err := s.fillSlot(ctx, sit, slotPlan{profile: profile, url: s.cfg.PublicURL, mine: sit.plan.Slot, note: func(p *Plan, slot string) {
 			p.Slot, p.SlotProfile = slot, profile
 		}}, priority, active)
 		if err != nil {
@@ -125,10 +128,11 @@ func setPriority(ctx context.Context, sess Session, order []string) error {
 
 // slotPlan is what a network profile slot is filled with.
 type slotPlan struct {
-	profile int
-	url     string
-	mine    string // slot of an earlier try, or ""
-	note    func(p *Plan, slot string)
+	profile  int
+	url      string
+	mine     string // slot of an earlier try, or ""
+	note     func(p *Plan, slot string)
+	password string // the slot's own (2.1), or ""
 }
 
 // fillSlot writes the new network profile into a slot that isn't in use
@@ -141,7 +145,7 @@ func (s *Service) fillSlot(ctx context.Context, sit *situation, want slotPlan, u
 		MessageTimeout: profileTimeout, SecurityProfile: want.profile, OCPPInterface: "Wired0",
 	}
 	if sess.Version() == ocpp.V21 {
-		data.OCPPVersion, data.OCPPInterface = "OCPP21", "Any"
+		data.OCPPVersion, data.OCPPInterface, data.BasicAuthPassword = "OCPP21", "Any", want.password
 	}
 	// Where the station tells which interface it uses, that one goes on.
 	if active != "" {
@@ -197,14 +201,21 @@ func (s *Service) setSlot(ctx context.Context, sess Session, slot string, data *
 		return fmt.Errorf("slot %.8q is no number", slot)
 	}
 	_, err = call(ctx, sess, ocpp.ActionSetNetworkProfile, ocpp.SetNetworkProfileRequest{ConfigurationSlot: n, ConnectionData: *data}, ocpp.StatusAccepted)
-	if err == nil || sess.Version() != ocpp.V21 || !answered(err) {
+	if err == nil {
+		return slotPassword(ctx, sess, slot, data)
+	}
+	if sess.Version() != ocpp.V21 || !answered(err) {
 		return err
 	}
 	component := ocpp.Component{Name: "NetworkConfiguration", Instance: slot}
-	for _, v := range [][2]string{
+	values := [][2]string{
 		{"OcppCsmsUrl", data.OCPPCSMSURL}, {"OcppInterface", data.OCPPInterface}, {"OcppTransport", data.OCPPTransport},
 		{"MessageTimeout", strconv.Itoa(data.MessageTimeout)}, {"SecurityProfile", strconv.Itoa(data.SecurityProfile)},
-	} {
+	}
+	if data.BasicAuthPassword != "" {
+		values = append(values, [2]string{"BasicAuthPassword", data.BasicAuthPassword})
+	}
+	for _, v := range values {
 		if _, failed := setVariable(ctx, sess, component, v[0], v[1]); failed != nil {
 			if !answered(failed) {
 				return failed

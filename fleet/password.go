@@ -81,6 +81,9 @@ func (s *Service) rotate(ctx context.Context, sit *situation) (string, bool, err
 	}
 	failpoint.Hit("fleet.plan-password-stored")
 	status, err := s.sendPassword(ctx, sit.sess, secret)
+	if sit.sess.Version() == ocpp.V21 && errors.Is(pointless(err), errPointless) {
+		status, err = s.passwordInSlot(ctx, sit, secret, err)
+	}
 	failpoint.Hit("fleet.plan-password-answered")
 	switch {
 	case err == nil && status == ocpp.StatusRebootRequired:

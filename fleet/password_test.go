@@ -146,7 +146,7 @@ func TestPasswordNotChanged(t *testing.T) { // A01.FR.04, TC_A_10
 		again bool // it is asked again later
 	}{
 		{"Rejected", ocpp.V16, true}, {"NotSupported", ocpp.V16, false}, {"Rejected", ocpp.V201, true},
-		{"UnknownVariable", ocpp.V201, false}, {"unknown", ocpp.V21, false}, {"unknown", ocpp.V16, false},
+		{"UnknownVariable", ocpp.V201, false}, {"unknown", ocpp.V201, false}, {"unknown", ocpp.V16, false},
 	} {
 		t.Run(tt.v.String()+" "+tt.how, func(t *testing.T) {
 			t.Parallel()

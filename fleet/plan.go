@@ -52,6 +52,10 @@ type Plan struct {
 	// Slot is the network profile slot being filled for SlotProfile (2.x); "": none.
 	Slot        string `json:"slot,omitempty"`
 	SlotProfile int    `json:"slot_profile,omitempty"`
+	// The slots between which a password was changed last: the one it was
+	// written into, and the one in use then (2.1).
+	PasswordSlot string `json:"password_slot,omitempty"`
+	PasswordLeft string `json:"password_left,omitempty"`
 	// Asked are the keys of CSRs that went to the back end, by certificate type:
 	// hex SHA-256 of the SubjectPublicKeyInfo.
 	Asked map[string]string `json:"asked,omitempty"`
