@@ -272,6 +272,10 @@ func (r run) record(ctx context.Context) error {
 func (r run) memory(ctx context.Context, counts []int, wake order, name string) error {
 	for _, version := range r.f.Versions {
 		err := r.started(ctx, func(up *running) error {
+			err := settled(ctx, startSettle)
+			if err != nil {
+				return err
+			}
 			empty, err := resident(up.pid())
 			if err != nil {
 				return err
@@ -283,10 +287,9 @@ func (r run) memory(ctx context.Context, counts []int, wake order, name string) 
 					return err
 				}
 				connected = n
-				select {
-				case <-ctx.Done():
-					return context.Cause(ctx)
-				case <-time.After(time.Duration(r.f.Settle * float64(time.Second))):
+				err = settled(ctx, time.Duration(r.f.Settle*float64(time.Second)))
+				if err != nil {
+					return err
 				}
 				full, err := resident(up.pid())
 				if err != nil {
@@ -307,6 +310,19 @@ func (r run) memory(ctx context.Context, counts []int, wake order, name string) 
 		}
 	}
 	return nil
+}
+
+// startSettle is how long a server has after its start to give back what that
+// took, which would be taken off the stations' memory otherwise.
+const startSettle = 10 * time.Second
+
+func settled(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // resident is resident memory and, of the whole machine, what the kernel keeps in

@@ -336,6 +336,10 @@ func (b *bench) memory(ctx context.Context, p proxy, round int) error {
 		return err
 	}
 	defer r.stop()
+	err = settled(ctx, startSettle)
+	if err != nil {
+		return err
+	}
 	empty, err := residentKB(r.pid())
 	if err != nil {
 		return err
@@ -351,10 +355,9 @@ func (b *bench) memory(ctx context.Context, p proxy, round int) error {
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, r.stderr)
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(time.Duration(b.plan.Settle * float64(time.Second))):
+		err = settled(ctx, time.Duration(b.plan.Settle*float64(time.Second)))
+		if err != nil {
+			return err
 		}
 		full, err := residentKB(r.pid())
 		if err != nil {

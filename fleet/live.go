@@ -26,7 +26,7 @@ type live struct {
 	unseen  bool      // what the session proved couldn't be recorded yet
 	steps   int       // steps and orders that are changing the station at this moment
 	renewAt time.Time // its turn to renew; zero: none taken
-	stop    []func() bool
+	alarms  []*alarm  // that are set
 
 	logAt      time.Time // when its security log is due, as far as known
 	backendLog time.Time // when the back end last asked it for a log
@@ -82,11 +82,11 @@ func (s *Service) Closed(sess Session) {
 	}
 	l.mu.Lock()
 	l.ended = true
-	stop := l.stop
-	l.stop = nil
+	alarms := l.alarms
+	l.alarms = nil
 	l.mu.Unlock()
-	for _, f := range stop {
-		f()
+	for _, a := range alarms {
+		a.stop()
 	}
 }
 
@@ -97,11 +97,25 @@ func (l *live) later(s *Service, d time.Duration, f func()) {
 	if l.ended {
 		return
 	}
-	// Timers that fired stay in the list; a session's plan sets few of them.
-	if len(l.stop) > 64 {
-		l.stop = slices.Delete(l.stop, 0, 32)
+	a := &alarm{}
+	a.stop = s.after(d, func() {
+		l.forget(a)
+		f()
+	})
+	l.alarms = append(l.alarms, a)
+}
+
+// alarm is a timer of a session.
+type alarm struct{ stop func() bool }
+
+// forget drops an alarm that went off: an idle session keeps none.
+func (l *live) forget(a *alarm) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.alarms = slices.DeleteFunc(l.alarms, func(other *alarm) bool { return other == a })
+	if len(l.alarms) == 0 {
+		l.alarms = nil
 	}
-	l.stop = append(l.stop, s.after(d, f))
 }
 
 // bootAnswered takes note of the back end's answer to a BootNotification. After

@@ -144,6 +144,7 @@ func (m *mediator) dropErrand(one *errand, now time.Time) {
 	defer m.mu.Unlock()
 	m.errands.drop(one)
 	m.errandLine(now)
+	m.madeRoom()
 }
 
 // errandAnswer matches an answer whose id has the gateway's prefix: whatever it
@@ -159,7 +160,8 @@ func (m *mediator) errandAnswer(head ocpp.Head, frame []byte, now time.Time) ste
 		return step{act: actDrop, head: head, reason: "unsolicited-answer"}
 	}
 	m.errandLine(now)
-	return step{act: actDrop, head: head, reason: "own-answer", gap: true}
+	m.madeRoom()
+	return step{act: actDrop, head: head, reason: "own-answer"}
 }
 
 // waiting reports whether a CALL is still to be answered. Those older than the

@@ -1,6 +1,10 @@
 package gateway
 
-import "bollard/fleet"
+import (
+	"context"
+
+	"bollard/fleet"
+)
 
 // OnLoop tells that a loop moves a session's frames, not two pumps.
 func OnLoop(s fleet.Session) bool {
@@ -8,8 +12,24 @@ func OnLoop(s fleet.Session) bool {
 	return ok && own.legs != nil
 }
 
-// Tidy is tidy with its clock and effect from outside.
+// TaskContext is the context of a session's tasks, nil without any.
+func TaskContext(s fleet.Session) context.Context {
+	own, ok := s.(*session)
+	if !ok {
+		return nil
+	}
+	own.tasksMu.Lock()
+	defer own.tasksMu.Unlock()
+	return own.ctx
+}
+
+// Tidy is tidy with its clock, its view of the heap and its effect from outside.
 var Tidy = tidy
+
+// Heap is what it looks at, and LookAtHeap how.
+type Heap = heap
+
+var LookAtHeap = lookAtHeap
 
 // ProxyHeader reads one PROXY header.
 var ProxyHeader = proxyHeader

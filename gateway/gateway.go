@@ -175,7 +175,6 @@ type Gateway struct {
 	proven    *complaints // log lines about those that did, apart: no stranger mutes them
 	failures  failures
 
-	admitted atomic.Int64             // sessions opened so far
 	loops    atomic.Pointer[ws.Loops] // nil before Serve
 	running  sync.WaitGroup           // sessions, until their last goroutine
 	work     context.Context

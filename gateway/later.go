@@ -32,7 +32,7 @@ func (s *session) settle(d ocpp.Direction, frame []byte, msg fleet.Message, late
 	}
 	if s.late.Add(1) > maxLater {
 		defer s.late.Add(-1)
-		return finish(s.work)
+		return finish(s.work())
 	}
 	s.Go(func(ctx context.Context) {
 		defer s.late.Add(-1)

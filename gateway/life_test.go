@@ -163,6 +163,32 @@ func TestTasksOfASession(t *testing.T) {
 	r.stop()
 }
 
+// The context of tasks is made for the first and given up with the last; the next
+// task gets another, and the session's end reaches it.
+func TestTasksHaveAContextOfTheirTime(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.station(t, "CS-1", nil)
+	s := r.live(t, "cs-1")
+	run := func(f func(context.Context)) (ended chan struct{}) {
+		ended = make(chan struct{})
+		s.Go(func(ctx context.Context) { defer close(ended); f(ctx) })
+		return ended
+	}
+	for range 3 {
+		<-run(func(ctx context.Context) {
+			if ctx.Err() != nil {
+				t.Error("a task began with a context that was over")
+			}
+		})
+		eventually(t, "no context without tasks", func() bool { return gateway.TaskContext(s) == nil })
+	}
+	last := run(func(ctx context.Context) { <-ctx.Done() })
+	s.End("enough")
+	<-last
+	eventually(t, "session gone", func() bool { return len(r.Sessions()) == 0 })
+}
+
 func TestReload(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)

@@ -46,7 +46,6 @@ type step struct {
 	merge  merge          // actAnswered: makes another answer of it; nil: as it came
 	entry  asked          // actStall
 	freed  bool           // the slot became free: go on with next
-	gap    bool           // an errand ended: a stalled CALL of the station may go on
 }
 
 // mediator is the state of one session's frames, without any I/O: every frame
@@ -58,14 +57,15 @@ type mediator struct {
 	mu        sync.Mutex // guards all below
 	slot      slot
 	asked     outstanding
-	stalled   bool // a CALL of the station waits to be booked
+	stalled   bool          // a CALL of the station waits to be booked
+	room      chan struct{} // wakes it; nil until the first that waits
 	errands   errands
 	toStation idRing // CALLRESULTs handed on lately, which 2.1 allows to complain about
 	toBackend idRing
 	over      bool
 }
 
-func newMediator(v ocpp.Version, interest func(ocpp.Direction, string) bool, l Limits) *mediator {
+func newMediator(v ocpp.Version, interest func(ocpp.Direction, string) bool, l *Limits) *mediator {
 	return &mediator{
 		version:  v,
 		interest: interest,
@@ -190,19 +190,34 @@ func (m *mediator) pass(d ocpp.Direction, head ocpp.Head, frame []byte, w *watch
 	return m.refuse(head, ocpp.GenericError, "too many requests wait for the station", "queue-full")
 }
 
-// enter takes the entry of an actStall, or tells how long room may be away.
-func (m *mediator) enter(entry asked, now time.Time) (wait time.Duration, ok bool) {
+// enter takes the entry of an actStall, or tells what wakes the one who waits
+// for room and how long that may take.
+func (m *mediator) enter(entry asked, now time.Time) (room <-chan struct{}, wait time.Duration, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.room == nil {
+		m.room = make(chan struct{}, 1)
+	}
+	if m.over {
+		m.madeRoom() // to see that
+	}
 	entry.at = now
-	if m.errands.out != nil { // its end wakes the station's pump
-		return m.asked.timeout, false
+	if m.errands.out != nil { // its end makes room
+		return m.room, m.asked.timeout, false
 	}
 	if m.asked.add(entry) {
 		m.stalled = false
-		return 0, true
+		return nil, 0, true
 	}
-	return m.asked.patience(entry, now), false
+	return m.room, m.asked.patience(entry, now), false
+}
+
+// madeRoom wakes the CALL of the station that waits. The caller holds m.mu.
+func (m *mediator) madeRoom() {
+	select {
+	case m.room <- struct{}{}:
+	default: // nobody waits, or is awake already
+	}
 }
 
 // stationAnswer matches an answer with the CALL in flight toward the station.
@@ -248,6 +263,7 @@ func (m *mediator) backendAnswer(head ocpp.Head, now time.Time) step {
 		return step{act: actDrop, head: head, reason: "unsolicited-answer"}
 	}
 	m.errandLine(now)
+	m.madeRoom()
 	if m.version == ocpp.V21 && head.Type == ocpp.CallResult {
 		m.toStation.add(head.ID)
 	}
@@ -399,6 +415,7 @@ func (m *mediator) close() {
 	m.over = true
 	m.slot.clear(errSessionOver)
 	m.errands.clear(errSessionOver)
+	m.madeRoom()
 }
 
 // randomID returns 128 random bits in 26 characters.

@@ -176,14 +176,14 @@ func (a *admission) replace(ctx context.Context, key string) *refusal {
 			down: ws.ClosePolicyViolation})
 	}
 	select {
-	case <-old.cut: // ws bounds this: every close ends in little more than a second
+	case <-old.cut.Opened(): // ws bounds this: every close ends in little more than a second
 	case <-ctx.Done():
 		return a.later("gone", "the station went away while its older connection was closed", ctx.Err())
 	}
 	patience := time.NewTimer(lastTasks)
 	defer patience.Stop()
 	select {
-	case <-old.done:
+	case <-old.done.Opened():
 	case <-patience.C: // its sockets are closed; what still runs can't reach anybody
 	case <-ctx.Done():
 	}
@@ -200,12 +200,10 @@ func (a *admission) start(b *backend, v ocpp.Version, station, upstream *ws.Conn
 	g := a.g
 	s := &session{
 		id: randomID(), key: a.claim.Identity.Key(), admission: a.proven, version: v, backend: b,
-		limits: a.settings.limits, opened: time.Now(), gateway: g,
-		mediator: newMediator(v, g.interests.of(v), a.settings.limits), work: g.work,
-		room: make(chan struct{}, 1), cut: make(chan struct{}), done: make(chan struct{}),
+		limits: &a.settings.limits, opened: time.Now(), gateway: g,
+		mediator: newMediator(v, g.interests.of(v), &a.settings.limits),
 	}
 	s.keepLeaf()
-	s.ctx, s.cancel = context.WithCancel(g.work)
 	s.carry(station, upstream)
 	s.pumps.Add(2) // before anybody can end the session
 	err := g.registry.enlist(a.pending, s, func() {
@@ -213,7 +211,6 @@ func (a *admission) start(b *backend, v ocpp.Version, station, upstream *ws.Conn
 		g.metrics.live(v, s.admission.Profile).Inc()
 	})
 	if err != nil {
-		s.cancel()
 		code := ws.ClosePolicyViolation
 		if errors.Is(err, errDraining) {
 			code = ws.CloseGoingAway
@@ -227,7 +224,6 @@ func (a *admission) start(b *backend, v ocpp.Version, station, upstream *ws.Conn
 	g.failures.forget(s.key)
 	s.log().Info("session opened", "version", v.String(), "profile", s.admission.Profile, "backend", b.Name,
 		"listener", a.l.Name, "source", a.claim.Source.String(), "notes", slices.Clone(s.admission.Notes))
-	g.admitted.Add(1)
 	s.guarded("opened", func() { g.cfg.Guard.Opened(s) })
 	s.move()
 }

@@ -92,7 +92,7 @@ func (s *session) carryOut(d ocpp.Direction, frame []byte, st step) error {
 		var then func()
 		if st.call != nil {
 			answer := ownAnswer(frame, st)
-			ctx, cancel := context.WithTimeout(s.work, s.limits.CallTimeout)
+			ctx, cancel := context.WithTimeout(s.work(), s.limits.CallTimeout)
 			then = s.gateway.cfg.Guard.Answered(ctx, s, *st.call, answer)
 			cancel()
 			if s.ending.Load() {
@@ -123,9 +123,6 @@ func (s *session) carryOut(d ocpp.Direction, frame []byte, st step) error {
 	}
 	if st.freed {
 		s.advance()
-	}
-	if st.gap {
-		s.madeRoom()
 	}
 	return nil
 }
@@ -165,8 +162,6 @@ func (s *session) handOn(d ocpp.Direction, frame, raw []byte, st step) error {
 	switch {
 	case d == ocpp.FromCSMS && st.head.Type == ocpp.Call:
 		s.watchSlot()
-	case d == ocpp.FromCSMS && st.head.Type != ocpp.Send:
-		s.madeRoom() // it was an answer
 	case st.freed:
 		s.advance()
 	}
@@ -190,17 +185,17 @@ func (s *session) reply(d ocpp.Direction, frame []byte) error {
 // read from the station: that is the back pressure.
 func (s *session) stall(entry asked) error {
 	for {
-		wait, ok := s.mediator.enter(entry, time.Now())
+		if s.ending.Load() {
+			return errEnded
+		}
+		room, wait, ok := s.mediator.enter(entry, time.Now())
 		if ok {
 			return nil
 		}
 		timer := time.NewTimer(max(wait, time.Millisecond))
 		select {
-		case <-s.room:
+		case <-room:
 		case <-timer.C:
-		case <-s.ctx.Done():
-			timer.Stop()
-			return errEnded
 		}
 		timer.Stop()
 	}
@@ -223,7 +218,7 @@ func (s *session) consult(d ocpp.Direction, frame []byte) error {
 			return s.carryOut(d, frame, refusal)
 		}
 	}
-	ctx, cancel := context.WithTimeout(s.work, s.limits.CallTimeout)
+	ctx, cancel := context.WithTimeout(s.work(), s.limits.CallTimeout)
 	verdict := s.gateway.cfg.Guard.Message(ctx, s, msg)
 	cancel()
 	if verdict.Later != nil {

@@ -31,7 +31,7 @@ type session struct {
 	leaf      weak.Pointer[x509.Certificate] // under leafMu
 	version   ocpp.Version
 	backend   *backend
-	limits    Limits
+	limits    *Limits // those of the settings it was opened with
 	opened    time.Time
 
 	gateway  *Gateway
@@ -40,25 +40,22 @@ type session struct {
 	legs     *[2]leg // nil with pumps
 	mediator *mediator
 
-	ctx    context.Context // ends with the session; for Go and After
-	cancel context.CancelFunc
-	// work is for Message and Answered: it outlasts the sockets, so that what a
-	// service has begun it can finish, until the gateway's drain is over.
-	work context.Context
-
 	ending  atomic.Bool
-	room    chan struct{} // a CALL of the station was answered
-	cut     chan struct{} // both sockets are closed
-	done    chan struct{} // nothing of the session runs any more
+	cut     ws.Latch // both sockets are closed
+	done    ws.Latch // nothing of the session runs any more
 	pumps   sync.WaitGroup
 	noisy   atomic.Int32 // log lines written about bad frames
 	late    atomic.Int32 // verdicts being worked out beside the pumps
 	timerMu sync.Mutex
 	timer   *time.Timer // expiry of the CALL in flight; nil until the first
 
-	tasksMu sync.Mutex // guards closed against tasks.Add
-	closed  bool
+	tasksMu sync.Mutex // guards what follows
+	closed  bool       // no further task may begin
+	running int        // tasks
 	tasks   sync.WaitGroup
+	// ctx ends with the session. It is there while there are tasks: an idle session has none.
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
 var _ fleet.Session = (*session)(nil)
@@ -120,25 +117,62 @@ func (s *session) Call(ctx context.Context, action string, payload any) (json.Ra
 	case <-ctx.Done():
 		s.mediator.abandon(c)
 		return nil, fmt.Errorf("couldn't wait for the station's answer: %w", context.Cause(ctx))
-	case <-s.ctx.Done():
-		return nil, errSessionOver
 	}
 }
 
+// work is the context of Message and Answered: it outlasts the sockets, so that
+// what a service has begun it can finish, until the gateway's drain is over.
+func (s *session) work() context.Context { return s.gateway.work }
+
 // Go runs f beside the session. After the session's end it does nothing.
 func (s *session) Go(f func(ctx context.Context)) {
-	s.tasksMu.Lock()
-	if s.closed {
-		s.tasksMu.Unlock()
+	ctx, ok := s.begin()
+	if !ok {
 		return
 	}
-	s.tasks.Add(1)
-	s.tasksMu.Unlock()
 	go func() {
-		defer s.tasks.Done()
+		defer s.finish()
 		defer s.recovered("task")
-		f(s.ctx)
+		f(ctx)
 	}()
+}
+
+// begin books a task.
+func (s *session) begin() (context.Context, bool) {
+	s.tasksMu.Lock()
+	defer s.tasksMu.Unlock()
+	if s.closed {
+		return nil, false
+	}
+	if s.running == 0 {
+		s.ctx, s.cancel = context.WithCancel(s.work())
+		if s.ending.Load() {
+			s.cancel()
+		}
+	}
+	s.running++
+	s.tasks.Add(1)
+	return s.ctx, true
+}
+
+// finish ends a task.
+func (s *session) finish() {
+	defer s.tasks.Done()
+	s.tasksMu.Lock()
+	defer s.tasksMu.Unlock()
+	if s.running--; s.running == 0 {
+		s.cancel()
+		s.ctx, s.cancel = nil, nil
+	}
+}
+
+// interrupt tells the tasks that the session ends.
+func (s *session) interrupt() {
+	s.tasksMu.Lock()
+	defer s.tasksMu.Unlock()
+	if s.cancel != nil {
+		s.cancel()
+	}
 }
 
 // End closes the session with a policy violation.
@@ -158,7 +192,7 @@ func (s *session) end(c cause) {
 	if !s.ending.CompareAndSwap(false, true) {
 		return
 	}
-	s.cancel()
+	s.interrupt()
 	s.mediator.close()
 	go s.shut(c) // owned by the gateway: counted in its sessions group since open
 }
@@ -166,7 +200,7 @@ func (s *session) end(c cause) {
 // shut closes both sides and waits for everything that belongs to the session.
 func (s *session) shut(c cause) {
 	defer s.gateway.running.Done()
-	defer close(s.done)
+	defer s.done.Open()
 	if c.down == 0 {
 		c.down = ws.CloseGoingAway
 	}
@@ -177,7 +211,7 @@ func (s *session) shut(c cause) {
 	sockets.Go(func() { s.station.Close(c.down, "") })
 	sockets.Go(func() { s.upstream.Close(c.up, "") })
 	sockets.Wait()
-	close(s.cut)
+	s.cut.Open()
 	s.stopTimer()
 	s.gateway.registry.remove(s)
 	s.gateway.metrics.live(s.version, s.admission.Profile).Dec()

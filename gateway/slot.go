@@ -153,13 +153,19 @@ func (s *slot) clear(err error) {
 	s.flight, s.queue = nil, nil
 }
 
+// remembered is how many ids an idRing holds.
+const remembered = 8
+
 // idRing remembers the last few ids.
 type idRing struct {
-	ids [8]string
+	ids []string // nil until the first
 	at  int
 }
 
 func (r *idRing) add(id string) {
+	if r.ids == nil {
+		r.ids = make([]string, remembered)
+	}
 	r.ids[r.at] = id
 	r.at = (r.at + 1) % len(r.ids)
 }

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -10,23 +11,34 @@ import (
 	"bollard/gateway"
 )
 
-func TestMemoryIsGivenBackOnceAfterAStorm(t *testing.T) {
+func TestMemoryIsGivenBackInQuietMoments(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		const mb = 1 << 20
 		ctx, cancel := context.WithCancel(t.Context())
 		tick, done := make(chan time.Time), make(chan struct{})
-		var admitted, freed atomic.Int64
+		var now atomic.Pointer[gateway.Heap]
+		now.Store(&gateway.Heap{})
+		var freed atomic.Int64
 		go func() {
 			defer close(done)
-			gateway.Tidy(ctx, tick, admitted.Load, func() { freed.Add(1) })
+			gateway.Tidy(ctx, tick, func() gateway.Heap { return *now.Load() }, func() { freed.Add(1) })
 		}()
-		for i, step := range []struct{ admitted, freed int64 }{
-			{10, 0}, {10, 0}, // too few
-			{150, 0}, {300, 0}, {400, 0}, {400, 1}, // when it is over
-			{400, 1}, {410, 1}, {410, 1}, // once
-			{700, 1}, {700, 2},
+		for i, step := range []struct {
+			allocated, live, spare uint64
+			freed                  int64
+		}{
+			{1 * mb, 10 * mb, 3 * mb, 0},       // too little
+			{100 * mb, 60 * mb, 50 * mb, 0},    // a storm
+			{200 * mb, 60 * mb, 60 * mb, 0},    //
+			{202 * mb, 60 * mb, 60 * mb, 1},    // is over
+			{203 * mb, 60 * mb, 7 * mb, 1},     // too little for so much that lives
+			{204 * mb, 60 * mb, 8 * mb, 2},     // one message after the other
+			{1000 * mb, 60 * mb, 30 * mb, 2},   // full load
+			{1001 * mb, 200 * mb, 30 * mb, 3},  //
+			{1001 * mb, 1000 * mb, 30 * mb, 3}, //
 		} {
-			admitted.Store(step.admitted)
+			now.Store(&gateway.Heap{Allocated: step.allocated, Live: step.live, Spare: step.spare})
 			tick <- time.Time{}
 			synctest.Wait()
 			if got := freed.Load(); got != step.freed {
@@ -36,4 +48,21 @@ func TestMemoryIsGivenBackOnceAfterAStorm(t *testing.T) {
 		cancel()
 		<-done
 	})
+}
+
+// Garbage is seen as spare.
+func TestHeapIsLookedAt(t *testing.T) {
+	look := gateway.LookAtHeap()
+	runtime.GC()
+	before := look()
+	garbage := make([]byte, 64<<20)
+	runtime.KeepAlive(garbage)
+	after := look()
+	if before.Live == 0 || after.Allocated-before.Allocated < 64<<20 {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+	runtime.GC() // finds it alive no more, and keeps its memory
+	if after = look(); after.Spare < before.Spare+32<<20 {
+		t.Errorf("before %+v, in the end %+v", before, after)
+	}
 }

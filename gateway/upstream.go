@@ -26,7 +26,7 @@ func (s *session) Upstream(ctx context.Context, action string, payload any) (jso
 		return nil, fmt.Errorf("couldn't call the back end: %w", err)
 	}
 	if err := s.awaitTurn(ctx, one); err != nil {
-		s.giveUp(one)
+		s.mediator.dropErrand(one, time.Now())
 		return nil, fmt.Errorf("couldn't call the back end: %w", err)
 	}
 	if err := s.upstream.Write(one.frame); err != nil {
@@ -42,10 +42,8 @@ func (s *session) Upstream(ctx context.Context, action string, payload any) (jso
 		err = errBackendTimeout
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-	case <-s.ctx.Done():
-		err = errSessionOver
 	}
-	s.giveUp(one)
+	s.mediator.dropErrand(one, time.Now())
 	return nil, fmt.Errorf("couldn't wait for the back end's answer: %w", err)
 }
 
@@ -68,22 +66,6 @@ func (s *session) awaitTurn(ctx context.Context, one *errand) error {
 			return errNoGap
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-s.ctx.Done():
-			return errSessionOver
 		}
-	}
-}
-
-// giveUp forgets an errand and lets a stalled CALL of the station go on.
-func (s *session) giveUp(one *errand) {
-	s.mediator.dropErrand(one, time.Now())
-	s.madeRoom()
-}
-
-// madeRoom wakes a CALL of the station that waits to be handed on.
-func (s *session) madeRoom() {
-	select {
-	case s.room <- struct{}{}:
-	default:
 	}
 }

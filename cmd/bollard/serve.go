@@ -55,6 +55,7 @@ and the rules in DIR/policy.`,
 			if err != nil {
 				return err
 			}
+			limitMemory(os.DirFS("/"))
 			return serve(ctx, serveOptions{dataDir: c.data, kept: kept, log: c.stderr, reload: reload})
 		}),
 	}

@@ -319,7 +319,7 @@ func (s *Stream) give(err error) {
 // second at the latest. No method of the handler runs afterwards.
 func (s *Stream) Close(code int, reason string) {
 	if !s.closing.CompareAndSwap(false, true) {
-		<-s.done.wait()
+		<-s.done.Opened()
 		return
 	}
 	deadline := time.NewTimer(closeWait)
@@ -337,7 +337,7 @@ func (s *Stream) Close(code int, reason string) {
 			late = true
 		}
 	}
-	wait(s.peer.wait())
+	wait(s.peer.Opened())
 	if s.secure != nil {
 		_ = s.secure.CloseWrite() // close_notify
 	}
@@ -346,15 +346,15 @@ func (s *Stream) Close(code int, reason string) {
 	s.reading.Unlock()
 	wait(s.out.drained(!polite))
 	if !polite {
-		wait(s.ended.wait())
+		wait(s.ended.Opened())
 	} else if s.client && !late {
 		// The server ends the connection first (RFC 6455 §7.1.1). A back end that
 		// does has then forgotten the station, before its next connection comes.
 		deadline.Reset(serverEnds)
-		wait(s.ended.wait())
+		wait(s.ended.Opened())
 	}
 	s.shut()
-	s.done.give()
+	s.done.Open()
 }
 
 // shut closes the descriptor.

@@ -60,9 +60,9 @@ type Stream struct {
 	full    atomic.Bool // back-pressure stopped the reader
 	closing atomic.Bool // Close was called
 	polite  bool        // the peer's close frame or end was seen; under reading
-	peer    signal      // the peer will say no more
-	ended   signal      // the connection's end was read
-	done    signal      // the first Close has finished
+	peer    Latch       // the peer will say no more
+	ended   Latch       // the connection's end was read
+	done    Latch       // the first Close has finished
 
 	heard   atomic.Int64 // UnixNano of the last bytes
 	pinged  atomic.Int64 // UnixNano of the last own ping
@@ -230,7 +230,7 @@ func (s *Stream) read(now int64) {
 			break
 		}
 		s.line.eof = true
-		s.ended.give()
+		s.ended.Open()
 		switch {
 		case s.over:
 		case err != nil:
@@ -264,7 +264,7 @@ func (s *Stream) drop() {
 		}
 		if n <= 0 || err != nil {
 			s.line.eof = true
-			s.ended.give()
+			s.ended.Open()
 		}
 	}
 }
@@ -349,7 +349,7 @@ func (s *Stream) lose(err error) {
 	if s.line.eof {
 		s.polite = true
 	}
-	s.peer.give()
+	s.peer.Open()
 	if !s.closing.Load() {
 		s.handler.Lost(err)
 	}
@@ -384,7 +384,7 @@ func (s *Stream) Ping(ctx context.Context) error {
 	select {
 	case <-heard:
 		return nil
-	case <-s.done.wait():
+	case <-s.done.Opened():
 		return ErrClosed
 	case <-ctx.Done():
 		return fmt.Errorf("no answer to a ping: %w", ctx.Err())

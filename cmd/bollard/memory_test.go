@@ -1,0 +1,30 @@
+package main
+
+import (
+	"testing"
+	"testing/fstest"
+)
+
+func TestMemoryLimitOfTheCgroup(t *testing.T) {
+	t.Parallel()
+	const v2, v1 = "sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"
+	for name, tt := range map[string]struct {
+		files map[string]string
+		want  int64
+	}{
+		"none":              {nil, 0},
+		"version 2":         {map[string]string{v2: "536870912\n"}, 512 << 20},
+		"version 2 without": {map[string]string{v2: "max\n"}, 0},
+		"version 1":         {map[string]string{v1: "268435456\n"}, 256 << 20},
+		"version 1 without": {map[string]string{v1: "9223372036854771712\n"}, 0},
+		"nonsense":          {map[string]string{v2: "-1\n", v1: "?"}, 0},
+	} {
+		root := fstest.MapFS{}
+		for file, text := range tt.files {
+			root[file] = &fstest.MapFile{Data: []byte(text)}
+		}
+		if got := memoryLimit(root); got != tt.want {
+			t.Errorf("%s: %d, want %d", name, got, tt.want)
+		}
+	}
+}
