@@ -287,7 +287,7 @@ func (r run) memory(ctx context.Context, counts []int, wake order, name string) 
 					return err
 				}
 				connected = n
-				err = settled(ctx, time.Duration(r.f.Settle*float64(time.Second)))
+				_, _, err = r.orders(up, order{Do: "idle", Seconds: r.f.Settle})
 				if err != nil {
 					return err
 				}

@@ -17,7 +17,7 @@ import (
 
 // order is one line of the generator's input.
 type order struct {
-	Do       string  `json:"do"` // load, enrol, shake, connect, rate, flood, check, soak, close, save
+	Do       string  `json:"do"` // load, enrol, shake, connect, rate, flood, check, idle, soak, close, save
 	File     string  `json:"file,omitempty"`
 	Roots    string  `json:"roots,omitempty"`
 	Address  string  `json:"address,omitempty"`
@@ -112,6 +112,8 @@ func (g *generator) carryOut(o order) (outcome, error) {
 		return g.flood(o)
 	case "check":
 		return g.check(o)
+	case "idle":
+		return g.idle(o)
 	case "soak":
 		return g.soak(o)
 	case "close":
@@ -242,6 +244,14 @@ func (g *generator) check(o order) (outcome, error) {
 		_, err := g.live[i].roundTrip()
 		return err
 	})
+	return outcome{Count: len(g.live)}, err
+}
+
+// idle lets all live stations listen for a time, as stations do: what nobody
+// reads, a ping for one, would lie in the kernel's buffers.
+func (g *generator) idle(o order) (outcome, error) {
+	end := time.Now().Add(time.Duration(o.Seconds * float64(time.Second)))
+	err := each(0, len(g.live), len(g.live), func(_ context.Context, i int) error { return g.live[i].listen(end) })
 	return outcome{Count: len(g.live)}, err
 }
 

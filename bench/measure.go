@@ -355,9 +355,9 @@ func (b *bench) memory(ctx context.Context, p proxy, round int) error {
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, r.stderr)
 		}
-		err = settled(ctx, time.Duration(b.plan.Settle*float64(time.Second)))
+		_, err = b.gen.order(order{Do: "idle", Seconds: b.plan.Settle})
 		if err != nil {
-			return err
+			return fmt.Errorf("idle stations: %w\n%s", err, r.stderr)
 		}
 		full, err := residentKB(r.pid())
 		if err != nil {

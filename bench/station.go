@@ -60,7 +60,8 @@ type manner struct {
 func (m manner) config(number int, c *credentials, roots *x509.CertPool) *tls.Config {
 	conf := &tls.Config{
 		RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.CurveP256},
-		ClientSessionCache: c.cache,
+		ClientSessionCache:          c.cache,
+		DynamicRecordSizingDisabled: true, // as stations' libraries write: a message is one record
 	}
 	if m.TLS == "1.2" || m.TLS == "" && number%2 == 1 {
 		conf.MinVersion, conf.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
@@ -184,6 +185,21 @@ func (s *station) read() ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// listen answers pings, and CALLs of the proxy's own, until then.
+func (s *station) listen(end time.Time) error {
+	_ = s.conn.Net.SetWriteDeadline(end.Add(ioTimeout))
+	_ = s.conn.Net.SetReadDeadline(end)
+	msg, err := s.read()
+	var network net.Error
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w: nothing was asked, got %.200q", errWrongBytes, msg)
+	case errors.As(err, &network) && network.Timeout():
+		return nil
+	}
+	return fmt.Errorf("an idle station was lost: %w", err)
 }
 
 func (s *station) close() {
