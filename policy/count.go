@@ -77,6 +77,12 @@ func (f *fileCount) scope(in *Input, action string) string {
 		switch per {
 		case "station":
 			parts = append(parts, "s"+fold(in.Station.Identity))
+		case "group":
+			group := ""
+			if in.Group != nil {
+				group = in.Group()
+			}
+			parts = append(parts, "g"+group)
 		case "backend":
 			parts = append(parts, "b"+in.Backend)
 		case "action":

@@ -38,7 +38,7 @@ func TestFaults(t *testing.T) {
 		"two rewrites":         {strings.Replace(head, "then: refuse", "then: rewrite\n    rewrite: {drop: a, clamp: {field: b, min: 1, max: 2}}", 1), "r", "needs one of", 7},
 		"count alone":          {head + "    count: {within: 1m}\n", "r", "count > 10", 7},
 		"count of a year":      {head + "    count: {within: 9999h}\n    when: count > 1\n", "r", "1s to 24h", 7},
-		"count per what":       {head + "    count: {per: moon, within: 1m}\n    when: count > 1\n", "r", "station, backend and action", 7},
+		"count per what":       {head + "    count: {per: moon, within: 1m}\n    when: count > 1\n", "r", "station, group, backend and action", 7},
 		"syntax":               {head + "    when: payload.x ==\n", "r", "when:", 7},
 		"syntax in a block":    {head + "    when: |\n      true &&\n      payload.x =\n", "r", "when:", 9},
 		"unknown variable":     {head + "    when: station.colour == 'red'\n", "r", "undeclared reference", 7},

@@ -243,8 +243,8 @@ func (r *read) effect(i int, f *fileRule, into *rule, fail func(key, format stri
 	if _, counts := r.lines[fmt.Sprintf("rules[%d].count", i)]; counts {
 		into.count = &f.Count
 		for _, per := range f.Count.Per {
-			if !slices.Contains([]string{"station", "backend", "action"}, per) {
-				fail("count.per", "count.per must be of station, backend and action; none counts the whole fleet's")
+			if !slices.Contains([]string{"station", "group", "backend", "action"}, per) {
+				fail("count.per", "count.per must be of station, group, backend and action; none counts the whole fleet's")
 			}
 		}
 		if f.Count.Within < time.Second || f.Count.Within > 24*time.Hour {

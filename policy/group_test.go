@@ -26,6 +26,29 @@ rules:
 	}
 }
 
+// A limit may be a group's: its stations share it, others don't feel it.
+func TestCountPerGroup(t *testing.T) {
+	t.Parallel()
+	set := rules(t, `
+rules:
+  - {name: r, reason: x, mode: enforce, direction: from-csms, action: Reset, count: {per: group, within: 1m}, when: count > 2, then: refuse}
+`)
+	counters := policy.NewCounters()
+	send := func(station, group string) policy.Act {
+		in := input(ocpp.V16, "Reset", `{}`)
+		in.Counters, in.Station.Identity, in.Group = counters, station, func() string { return group }
+		return set.Decide(in).Act
+	}
+	for _, tt := range []struct {
+		station, group string
+		want           policy.Act
+	}{{"A", "depot", policy.Pass}, {"B", "depot", policy.Pass}, {"C", "depot", policy.Refuse}, {"D", "street", policy.Pass}, {"A", "depot", policy.Refuse}, {"E", "", policy.Pass}} {
+		if got := send(tt.station, tt.group); got != tt.want {
+			t.Errorf("%s of %q: %v", tt.station, tt.group, got)
+		}
+	}
+}
+
 // Meter values are the most frequent message: as shipped nobody reads them.
 func TestMeterValuesAreLeftAlone(t *testing.T) {
 	t.Parallel()

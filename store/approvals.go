@@ -88,6 +88,29 @@ func (t *tx) spend(nonce string) error {
 	return nil
 }
 
+// withdrawOpen closes every request that wasn't used.
+func (t *tx) withdrawOpen(at time.Time) error {
+	rows, err := t.rows("SELECT " + matterColumns + " FROM approvals WHERE used_at IS NULL")
+	list, err := collect(rows, err, scanMatter)
+	if err != nil {
+		return fmt.Errorf("couldn't read the approvals: %w", err)
+	}
+	for _, m := range list {
+		if !m.WithdrawnAt.IsZero() {
+			continue
+		}
+		m.WithdrawnAt = at
+		text, err := json.Marshal(m)
+		if err != nil {
+			return fmt.Errorf("couldn't encode approval %s: %w", m.Nonce, err)
+		}
+		if _, err := t.exec("UPDATE approvals SET record = ? WHERE nonce = ?", string(text), m.Nonce); err != nil {
+			return fmt.Errorf("couldn't withdraw approval %s: %w", m.Nonce, err)
+		}
+	}
+	return nil
+}
+
 // scanMatter takes when it was used from its own column alone.
 func scanMatter(row scanner) (docket.Matter, error) {
 	var (

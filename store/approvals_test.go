@@ -3,11 +3,13 @@ package store_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"bollard/approval"
 	"bollard/approval/docket"
+	"bollard/ca"
 	"bollard/fleet"
 	"bollard/ledger"
 )
@@ -85,5 +87,29 @@ func TestApprovalIsUsedOnce(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{approval.KindUsed}, kinds(t, s)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What was used after a backup was made isn't open again when that is restored.
+func TestRestoreWithdrawsApprovals(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	for _, nonce := range []string{"open", "used", "withdrawn"} {
+		m := docket.Matter{Request: approval.Request{Nonce: nonce}}
+		if nonce == "withdrawn" {
+			m.WithdrawnAt = at(1)
+		}
+		must(t, s.AddMatter(ctx, m))
+	}
+	must(t, s.Record(ctx, (&approval.Grant{Request: approval.Request{Nonce: "used"}}).Used("operator")))
+	must(t, s.MarkRestored(ctx, ca.Restoration{BackedUp: at(2), Restored: at(3)}, event("backup.restored")))
+	list, err := s.Matters(ctx)
+	must(t, err)
+	for _, m := range list {
+		want := map[string]time.Time{"open": at(3), "withdrawn": at(1)}[m.Nonce]
+		if !m.WithdrawnAt.Equal(want) || m.UsedAt.IsZero() == (m.Nonce == "used") {
+			t.Errorf("%+v", m)
+		}
 	}
 }

@@ -85,7 +85,8 @@ func (s *Store) CheckIntegrity(ctx context.Context) error {
 // MarkRestored notes that this database is a backup put in place again. CRL
 // numbers rise over every one that may have been used since it was made: they
 // were at most the seconds since 1970 and go on at the milliseconds, and after
-// a further restore at its own milliseconds, later ones.
+// a further restore at its own milliseconds, later ones. Approvals that were open
+// are withdrawn: what was used since the backup would be open again.
 func (s *Store) MarkRestored(ctx context.Context, r ca.Restoration, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		for name, at := range map[string]time.Time{metaBackedUp: r.BackedUp, metaRestored: r.Restored, metaCRLFloor: r.Restored} {
@@ -98,6 +99,9 @@ func (s *Store) MarkRestored(ctx context.Context, r ca.Restoration, events ...le
 			if _, err := t.exec("INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = "+keep+"(meta.value, excluded.value)", name, at.UnixMilli()); err != nil {
 				return fmt.Errorf("couldn't mark the database as restored: %w", err)
 			}
+		}
+		if err := t.withdrawOpen(r.Restored); err != nil {
+			return err
 		}
 		return t.record(events...)
 	})
