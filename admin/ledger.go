@@ -22,6 +22,10 @@ type LedgerStore interface {
 	Epochs(ctx context.Context) ([]ledger.Epoch, error)
 	// Checkpoints are those kept beside the ledger.
 	Checkpoints(ctx context.Context) ([]ledger.Note, error)
+	// Pseudonym is what stands for a person in the ledger.
+	Pseudonym(ctx context.Context, name string) (string, error)
+	// Forget destroys what ties a person to the pseudonym.
+	Forget(ctx context.Context, name string, event func(pseudonym string) ledger.Event) (string, error)
 }
 
 // Notary signs the ledger as it stands: never less than was recorded before
@@ -89,6 +93,23 @@ type LedgerSpan struct {
 	Note   string      `json:"note"`
 }
 
+// PersonRef names a person: an operator's account, or an approver.
+type PersonRef struct {
+	Name string `json:"name"`
+}
+
+// Person is what stands for one in the ledger.
+type Person struct {
+	Pseudonym string `json:"pseudonym"`
+}
+
+func unknownPerson(name string, err error) error {
+	if errors.Is(err, ledger.ErrNobody) {
+		return Refusedf("give an account or an approver's name as it was when something was recorded; who was forgotten can't be found", "%w: %q", err, name)
+	}
+	return err
+}
+
 // SignedNote is a text in one of c2sp.org's forms.
 type SignedNote struct {
 	Text string `json:"text"`
@@ -101,6 +122,17 @@ func (o *operations) registerLedger(r *Registry) {
 	Register(r, "ledger.checkpoint", o.ledgerCheckpoint)
 	Register(r, "ledger.prove", o.ledgerProve)
 	Register(r, "ledger.span", o.ledgerSpan)
+	Register(r, "ledger.person", func(ctx context.Context, in PersonRef) (Person, error) {
+		pseudonym, err := o.cfg.Ledger.Pseudonym(ctx, in.Name)
+		return Person{pseudonym}, unknownPerson(in.Name, err)
+	})
+	Register(r, "ledger.forget", func(ctx context.Context, in PersonRef) (Person, error) {
+		actor := Actor(ctx)
+		pseudonym, err := o.cfg.Ledger.Forget(ctx, in.Name, func(pseudonym string) ledger.Event {
+			return ledger.Event{Kind: "ledger.forgot", Subject: pseudonym, Actor: actor}
+		})
+		return Person{pseudonym}, unknownPerson(in.Name, err)
+	})
 	Register(r, "ledger.epochs", func(ctx context.Context, _ None) ([]ledger.Epoch, error) { return o.cfg.Ledger.Epochs(ctx) })
 }
 

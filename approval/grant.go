@@ -23,5 +23,5 @@ func (g *Grant) Used(actor string) ledger.Event {
 	return ledger.Event{Kind: KindUsed, Subject: g.Request.Nonce, Actor: actor, Data: map[string]string{
 		"action": g.Request.Action, "scope": g.Request.Scope, "sha256": g.Request.Digest, "author": g.Request.Author,
 		"by": strings.Join(g.By, ","), "expires": g.Request.Expires.UTC().Format(time.RFC3339),
-	}}
+	}, People: []string{"author", "by"}}
 }

@@ -99,7 +99,7 @@ func (s *Service) lower(ctx context.Context, actor string, before *Station) (Sta
 		st.RotateWanted, st.Pending, st.PlanNote = true, nil, ""
 		return []ledger.Event{grant.Used(actor), {Kind: "station.lowering", Subject: key, Actor: actor, Data: map[string]string{
 			"from": "3", "to": "2", "until": grant.Request.Expires.UTC().Format(time.RFC3339), "approval": grant.Request.Nonce, "approved-by": strings.Join(grant.By, ","),
-		}}}, nil
+		}, People: []string{"approved-by"}}}, nil
 	})
 }
 

@@ -173,8 +173,8 @@ func TestApprovedDowngrade(t *testing.T) {
 				t.Errorf("after it came down: %+v", st)
 			}
 			lowering, used := r.events("station.lowering"), r.events(approval.KindUsed)
-			if len(lowering) != 1 || lowering[0].Data["approval"] != m.Nonce || lowering[0].Data["approved-by"] != "alice,bob" ||
-				len(used) != 1 || used[0].Subject != m.Nonce || used[0].Data["author"] != "operator:root:carol" {
+			if len(lowering) != 1 || lowering[0].Data["approval"] != m.Nonce || lowering[0].Data["approved-by"] != r.pseudonym("alice")+","+r.pseudonym("bob") ||
+				len(used) != 1 || used[0].Subject != m.Nonce || used[0].Data["author"] != "operator:"+r.pseudonym("root")+":"+r.pseudonym("carol") {
 				t.Errorf("ledger: %+v, %+v", lowering, used)
 			}
 			// Back on 3 it stays there: the approval was for once.

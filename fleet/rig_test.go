@@ -254,6 +254,16 @@ func (r *rig) station(identity string) fleet.Station {
 	return st
 }
 
+// pseudonym is what stands for a person in the ledger.
+func (r *rig) pseudonym(name string) string {
+	r.t.Helper()
+	p, err := r.store.Pseudonym(r.t.Context(), name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
 func (r *rig) events(kind string) []ledger.Entry {
 	r.t.Helper()
 	var list []ledger.Entry

@@ -19,12 +19,15 @@ import (
 
 // Event is what a service wants recorded. Data holds no secret and no personal
 // datum: keys and values are chosen by the caller from identities, serials,
-// reasons and counts; what stands for a person is a Pseudonym.
+// reasons and counts. What stands for a person becomes a Pseudonym.
 type Event struct {
 	Kind    string            // dotted noun and verb, such as "certificate.intent"
 	Subject string            // what it is about: a station key, a certificate serial
 	Actor   string            // who decided: "operator", "station:<key>", "bollard"
 	Data    map[string]string // small facts, such as "reason"
+	// People are keys of Data whose values name people, separated by commas. The
+	// store puts pseudonyms there, and for an actor that is a person.
+	People []string
 }
 
 // Entry is an event with its place in the tree: leaf Seq-1.

@@ -289,12 +289,17 @@ func (s *Store) certificates(ctx context.Context, clause string, args ...any) ([
 	return list, nil
 }
 
-// insertCertificate reports false if the serial number exists.
+// insertCertificate reports false if the serial number exists. Who asked is
+// stored as the ledger names people.
 func (t *tx) insertCertificate(r ca.Record) (bool, error) {
+	requester, err := ledger.ActorWithPseudonyms(r.Requester, t.pseudonym)
+	if err != nil {
+		return false, err
+	}
 	added, err := t.exec("INSERT INTO certificates (position, "+certificateColumns+`)
 		VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM certificates), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (serial) DO NOTHING`,
-		r.Serial, r.Issuer, r.Profile, r.Station, r.Requester, r.Reference, r.TBSHash, r.KeyHash, r.Subject,
+		r.Serial, r.Issuer, r.Profile, r.Station, requester, r.Reference, r.TBSHash, r.KeyHash, r.Subject,
 		millis(r.NotBefore), millis(r.NotAfter), millis(r.CreatedAt), r.State, r.DER, millis(r.IssuedAt), millis(r.RevokedAt),
 		r.Reason, number(r.External))
 	if err != nil {

@@ -140,6 +140,7 @@ func openWriter(ctx context.Context, path string) (*sql.DB, error) {
 		"_busy_timeout":    {"5000"},
 		"_foreign_keys":    {"on"},
 		"_txlock":          {"immediate"},
+		"_secure_delete":   {"on"}, // a secret that is removed is gone
 		"_stmt_cache_size": {statements},
 	}))
 	if err != nil {

@@ -58,10 +58,15 @@ func (t *tx) saw(times ...time.Time) {
 	}
 }
 
-// record appends events to the ledger, in the transaction of their effect. One
-// that uses an approval up does so, or fails the transaction.
+// record appends events to the ledger, in the transaction of their effect, with
+// pseudonyms for people. One that uses an approval up does so, or fails the
+// transaction.
 func (t *tx) record(events ...ledger.Event) error {
 	for _, event := range events {
+		event, err := event.WithPseudonyms(t.pseudonym)
+		if err != nil {
+			return err
+		}
 		if err := event.Validate(); err != nil {
 			return err
 		}

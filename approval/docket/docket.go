@@ -169,7 +169,7 @@ func (d *Docket) Open(ctx context.Context, actor string, in Ask) (Matter, error)
 	err = d.cfg.Store.AddMatter(ctx, m, ledger.Event{Kind: "approval.requested", Subject: m.Nonce, Actor: actor, Data: map[string]string{
 		"action": m.Action, "scope": m.Scope, "sha256": m.Digest, "author": m.Author, "expires": m.Expires.Format(time.RFC3339), "reason": m.Reason,
 		"needed": strconv.Itoa(quorum.Needed), "people-sha256": digest(encoded(people)), "statement-sha256": digest(string(statement)),
-	}})
+	}, People: []string{"author"}})
 	if err != nil {
 		return Matter{}, fmt.Errorf("couldn't keep the request: %w", err)
 	}
@@ -200,7 +200,7 @@ func (d *Docket) Sign(ctx context.Context, actor, id string, signature []byte) (
 		}
 		m.Signatures = append(m.Signatures, Signature{By: who.Name, At: now, Text: signature})
 		return []ledger.Event{{Kind: "approval.signed", Subject: m.Nonce, Actor: actor,
-			Data: map[string]string{"by": who.Name, "signature-sha256": digest(string(signature))}}}, nil
+			Data: map[string]string{"by": who.Name, "signature-sha256": digest(string(signature))}, People: []string{"by"}}}, nil
 	})
 	return m, who.Name, err
 }

@@ -21,7 +21,7 @@ import (
 
 func (c *cli) ledgerCommand() *cobra.Command {
 	return c.group("ledger", "The evidence of every decision: verify, prove and export it",
-		c.ledgerVerify(), c.ledgerCheckpoint(), c.ledgerProve(), c.ledgerExport())
+		c.ledgerVerify(), c.ledgerCheckpoint(), c.ledgerProve(), c.ledgerExport(), c.ledgerPerson(), c.ledgerForget())
 }
 
 // ledgerCheck is what verify is asked for.

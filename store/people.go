@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"bollard/approval/docket"
+	"bollard/ledger"
+)
+
+// ErrNeeded says that a person can't be forgotten yet.
+var ErrNeeded = errors.New("an open approval needs the name")
+
+// pseudonym returns what stands for a person, whose key is made the first time.
+func (t *tx) pseudonym(name string) (string, error) {
+	var key []byte
+	err := t.row("SELECT key FROM people WHERE name = ?", name).Scan(&key)
+	if errors.Is(err, sql.ErrNoRows) {
+		key = make([]byte, ledger.PersonKeySize)
+		_, _ = rand.Read(key) // it never fails
+		_, err = t.exec("INSERT INTO people (name, key) VALUES (?, ?)", name, key)
+	}
+	if err != nil {
+		return "", fmt.Errorf("couldn't make a pseudonym: %w", err)
+	}
+	return ledger.Pseudonym(key, name), nil
+}
+
+// Pseudonym returns what stands for a person in the ledger, or ledger.ErrNobody.
+func (s *Store) Pseudonym(ctx context.Context, name string) (string, error) {
+	db, err := s.reader()
+	if err != nil {
+		return "", err
+	}
+	var key []byte
+	err = db.QueryRowContext(ctx, "SELECT key FROM people WHERE name = ?", name).Scan(&key)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", ledger.ErrNobody
+	}
+	if err != nil {
+		return "", fmt.Errorf("couldn't read a person's key: %w", explain(s.path, err))
+	}
+	return ledger.Pseudonym(key, name), nil
+}
+
+// Forget destroys a person's key, and the name wherever else the database has
+// it: in the authors of rollouts and in approvals that are closed. While an open
+// approval has the name it is ErrNeeded; without a pseudonym ledger.ErrNobody. The
+// bytes are overwritten, in the write-ahead log too.
+func (s *Store) Forget(ctx context.Context, name string, event func(pseudonym string) ledger.Event) (string, error) {
+	var pseudonym string
+	err := s.write(ctx, func(t *tx) error {
+		var known int
+		if err := t.row("SELECT COUNT(*) FROM people WHERE name = ?", name).Scan(&known); err != nil {
+			return fmt.Errorf("couldn't read a person's key: %w", err)
+		}
+		if known == 0 {
+			return ledger.ErrNobody
+		}
+		var err error
+		if pseudonym, err = t.pseudonym(name); err != nil {
+			return err
+		}
+		// The actor may be who is forgotten: the entry needs the key once more.
+		if err := t.record(event(pseudonym)); err != nil {
+			return err
+		}
+		return t.erase(name, pseudonym)
+	})
+	if err != nil {
+		return "", err
+	}
+	return pseudonym, s.overwritten(ctx)
+}
+
+// erase removes the name. The writer overwrites what it deletes.
+func (t *tx) erase(name, pseudonym string) error {
+	if err := t.eraseFromApprovals(name); err != nil {
+		return err
+	}
+	quoted := func(name string) string { return `"by":"operator:` + name + `"` }
+	if _, err := t.exec("UPDATE rollouts SET detail = replace(detail, ?, ?)", quoted(name), quoted(pseudonym)); err != nil {
+		return fmt.Errorf("couldn't remove a name from the rollouts: %w", err)
+	}
+	if _, err := t.exec("DELETE FROM people WHERE name = ?", name); err != nil {
+		return fmt.Errorf("couldn't destroy a person's key: %w", err)
+	}
+	return nil
+}
+
+func (t *tx) eraseFromApprovals(name string) error {
+	rows, err := t.rows("SELECT " + matterColumns + " FROM approvals")
+	list, err := collect(rows, err, scanMatter)
+	if err != nil {
+		return fmt.Errorf("couldn't read the approvals: %w", err)
+	}
+	for _, m := range list {
+		switch {
+		case !names(&m, name):
+		case m.UsedAt.IsZero() && m.WithdrawnAt.IsZero() && m.Expires.After(t.w.clock()):
+			return fmt.Errorf("approval %s: %w", m.Nonce, ErrNeeded)
+		default:
+			if _, err := t.exec("DELETE FROM approvals WHERE nonce = ?", m.Nonce); err != nil {
+				return fmt.Errorf("couldn't remove approval %s: %w", m.Nonce, err)
+			}
+		}
+	}
+	return nil
+}
+
+func names(m *docket.Matter, name string) bool {
+	for _, part := range strings.Split(m.Author, ":") {
+		if part == name {
+			return true
+		}
+	}
+	for _, p := range m.People {
+		if p.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// overwritten moves the write-ahead log into the database and empties it: what
+// was overwritten in the one still stands in the other. It waits for the writer
+// and for whoever reads.
+func (s *Store) overwritten(ctx context.Context) error {
+	db, err := sql.Open("sqlite3", dsn(s.path, url.Values{"_busy_timeout": {"5000"}, "_synchronous": {"FULL"}}))
+	if err != nil {
+		return fmt.Errorf("couldn't open database %s: %w", s.path, err)
+	}
+	busy := 1
+	err = errors.Join(db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, new(int), new(int)), db.Close())
+	if err == nil && busy != 0 {
+		err = errors.New("somebody reads it all the time")
+	}
+	if err != nil {
+		return fmt.Errorf("the person is forgotten, but the write-ahead log may have the key until the server stops: %w", err)
+	}
+	return nil
+}
