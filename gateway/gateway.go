@@ -175,6 +175,7 @@ type Gateway struct {
 	proven    *complaints // log lines about those that did, apart: no stranger mutes them
 	failures  failures
 
+	tickets  atomic.Pointer[[][]byte] // see UseTickets; nil: none
 	loops    atomic.Pointer[ws.Loops] // nil before Serve
 	running  sync.WaitGroup           // sessions, until their last goroutine
 	work     context.Context

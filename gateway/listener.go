@@ -82,7 +82,7 @@ type door struct {
 func newDoor(g *Gateway, l *Listener, lobby *lobby) *door {
 	d := &door{gateway: g, Listener: l, lobby: lobby, ready: make(chan net.Conn), ended: make(chan struct{})}
 	if !l.plain() {
-		d.tls = newTLSSettings(l, g.cfg.Door, g.log)
+		d.tls = newTLSSettings(l, g)
 	}
 	return d
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -37,22 +38,26 @@ const subjectsFor = 5 * time.Second
 //
 // Session tickets stay on: a resumed session brings its certificate along, and
 // identity, chain and revocation are judged by the Door for each connection.
-// Their keys live and rotate in base, and differ from listener to listener.
+// Their keys come from the gateway's secrets, or live and rotate in base, and
+// differ from listener to listener.
 type tlsSettings struct {
-	base    *tls.Config
-	legacy  bool
-	mutual  bool // profile 3 is accepted
-	door    Door
-	log     *slog.Logger
-	mu      sync.Mutex // guards the rest
-	fresh   time.Time
-	above   map[*x509.Certificate]struct{} // CAs of resumed sessions; see judge
-	current *tls.Config                    // for TLS 1.2 and newer
-	old     *tls.Config                    // for TLS 1.0 and 1.1; nil unless legacy
+	base     *tls.Config
+	legacy   bool
+	mutual   bool // profile 3 is accepted
+	door     Door
+	log      *slog.Logger
+	listener string
+	tickets  *atomic.Pointer[[][]byte]
+	mu       sync.Mutex // guards the rest
+	sealedBy *[][]byte  // what of tickets base has the keys of
+	fresh    time.Time
+	above    map[*x509.Certificate]struct{} // CAs of resumed sessions; see judge
+	current  *tls.Config                    // for TLS 1.2 and newer
+	old      *tls.Config                    // for TLS 1.0 and 1.1; nil unless legacy
 }
 
-func newTLSSettings(l *Listener, d Door, log *slog.Logger) *tlsSettings {
-	t := &tlsSettings{legacy: l.Legacy, mutual: slices.Contains(l.Profiles, 3), door: d, log: log}
+func newTLSSettings(l *Listener, g *Gateway) *tlsSettings {
+	t := &tlsSettings{legacy: l.Legacy, mutual: slices.Contains(l.Profiles, 3), door: g.cfg.Door, log: g.log, listener: l.Name, tickets: &g.tickets}
 	t.base = &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		CipherSuites:   suites(),
@@ -131,7 +136,7 @@ func (t *tlsSettings) choose(ctx context.Context, hello *tls.ClientHelloInfo) *t
 func (t *tlsSettings) refreshed(ctx context.Context) (current, old *tls.Config) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.current != nil && (!t.mutual || time.Since(t.fresh) < subjectsFor) {
+	if rekeyed := t.rekey(); !rekeyed && t.current != nil && (!t.mutual || time.Since(t.fresh) < subjectsFor) {
 		return t.current, t.old
 	}
 	next := t.base.Clone()

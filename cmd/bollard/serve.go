@@ -140,6 +140,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 		g.Go(func() error { return own.Maintain(ctx) })
 	}
 	g.Go(func() error { return s.watchReload(ctx, reload) })
+	g.Go(func() error { return s.maintainTickets(ctx) })
 	g.Go(func() error { heap.Tune(ctx, heap.DefaultRoom); return nil })
 	s.announce()
 	if ready != nil {

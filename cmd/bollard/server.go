@@ -95,6 +95,9 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		return nil, err
 	}
 	a.fleet.Attach(s.gateway)
+	if err := s.renewTickets(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.openUploads(); err != nil {
 		return nil, err
 	}
