@@ -1,10 +1,13 @@
 package fleet_test
 
 import (
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -117,6 +120,53 @@ func TestSlotIsUsedAgainAfterAFallback(t *testing.T) { // A05.FR.05, B10.FR.07: 
 		t.Errorf("%d messages fill another slot", n)
 	}
 	r.admit(c)
+}
+
+// A back end's chain in another order than leaf first, each issuer after what it
+// signed, would leave a station with what others can't follow: on profile 3 it
+// isn't passed on.
+func TestBackEndChainInWrongOrder(t *testing.T) { // A02, part 2 §4.1: leaf first
+	t.Parallel()
+	r := newRig(t)
+	root := newMaker(t, r.clock())
+	r.trust(root)
+	sub := func(of *maker, name string) *maker {
+		m := &maker{t: t, key: newKey(t)}
+		m.cert = of.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name}, NotBefore: r.clock().AddDate(0, -1, 0), NotAfter: r.clock().AddDate(5, 0, 0),
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, m.key)
+		return m
+	}
+	one := sub(root, "Sub 1")
+	two := sub(one, "Sub 2")
+	key := newKey(t)
+	leaf := two.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "SN-CS-1", Organization: []string{organisation}}, NotBefore: r.clock().Add(-time.Hour),
+		NotAfter: r.clock().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature}, key)
+	adm := r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"})))
+	adm.Profile, adm.Leaf = 3, r.issue("CS-1", "SN-CS-1")[0]
+	s := r.openWith(adm, ocpp.V201, fleet.SecurityBackend, nil)
+	if v := s.judge(ocpp.FromStation, "SignCertificate", csrPayload(t, key, "SN-CS-1")); v.Act != fleet.Pass {
+		t.Fatalf("SignCertificate: %+v", v)
+	}
+	for _, tt := range []struct {
+		name   string
+		chain  []*x509.Certificate
+		reason string
+	}{
+		{"as it should be", []*x509.Certificate{leaf, two.cert, one.cert}, ""},
+		{"issuers swapped", []*x509.Certificate{leaf, one.cert, two.cert}, "certificate 1 of the chain isn't signed by the one after it"},
+		{"an issuer twice", []*x509.Certificate{leaf, two.cert, two.cert}, "certificate 2 of the chain isn't signed by the one after it"},
+		{"leaf last", []*x509.Certificate{one.cert, two.cert, leaf}, "not for the key the station asked for"},
+		{"an issuer missing", []*x509.Certificate{leaf, one.cert}, "certificate 1 of the chain isn't signed"},
+	} {
+		text := ""
+		for _, c := range tt.chain {
+			text += string(pemOf(c))
+		}
+		v := s.judge(ocpp.FromCSMS, "CertificateSigned", marshal(t, map[string]string{"certificateChain": text}))
+		if passed := v.Act == fleet.Pass; passed != (tt.reason == "") || !strings.Contains(v.Reason, tt.reason) {
+			t.Errorf("%s: %+v", tt.name, v)
+		}
+	}
 }
 
 func TestBackEndCertificatesAfterARestart(t *testing.T) { // threat C5; security: backend
