@@ -1,7 +1,6 @@
 package fleet_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -18,7 +17,6 @@ import (
 
 	"bollard/fleet"
 	"bollard/internal/failpoint"
-	"bollard/keys"
 	"bollard/ocpp"
 )
 
@@ -193,21 +191,6 @@ func parsePEM(t testing.TB, text string) *x509.Certificate {
 		t.Fatal(err)
 	}
 	return cert
-}
-
-// reopenRig is a rig on what another process left.
-func reopenRig(t testing.TB, dir string) *rig {
-	t.Helper()
-	r := &rig{t: t, dir: dir, path: filepath.Join(dir, "bollard.db"), now: time.Date(2026, 6, 1, 13, 0, 0, 0, time.UTC),
-		log: &bytes.Buffer{}, unk: 401, org: organisation, counts: map[string]int{}}
-	var err error
-	if r.keys, err = keys.New(keys.Config{Dir: dir}); err != nil {
-		t.Fatal(err)
-	}
-	r.openStore()
-	r.start()
-	t.Cleanup(func() { _ = r.store.Close() })
-	return r
 }
 
 // killed is the process that is killed on its way through the whole plan.

@@ -74,19 +74,32 @@ type timer struct {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	dir := t.TempDir()
-	r := &rig{t: t, dir: dir, path: filepath.Join(dir, "bollard.db"), now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC),
-		log: &bytes.Buffer{}, unk: 401, org: organisation, counts: map[string]int{}}
+	r := rigIn(t, t.TempDir(), time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC))
+	err := ca.Init(t.Context(), ca.InitConfig{Store: r.store, Keeper: r.keys, Organisation: organisation, Country: "NL", Clock: r.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	return r
+}
+
+// reopenRig is a rig on what another process left.
+func reopenRig(t testing.TB, dir string) *rig {
+	t.Helper()
+	r := rigIn(t, dir, time.Date(2026, 6, 1, 13, 0, 0, 0, time.UTC))
+	r.start()
+	return r
+}
+
+// rigIn is a rig that hasn't started.
+func rigIn(t testing.TB, dir string, now time.Time) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: dir, path: filepath.Join(dir, "bollard.db"), now: now, log: &bytes.Buffer{}, unk: 401, org: organisation, counts: map[string]int{}}
 	var err error
 	if r.keys, err = keys.New(keys.Config{Dir: dir}); err != nil {
 		t.Fatal(err)
 	}
 	r.openStore()
-	err = ca.Init(t.Context(), ca.InitConfig{Store: r.store, Keeper: r.keys, Organisation: organisation, Country: "NL", Clock: r.clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.start()
 	t.Cleanup(func() { _ = r.store.Close() })
 	return r
 }
@@ -213,9 +226,11 @@ func (r *rig) Sessions() []fleet.Session {
 	return list
 }
 
-func (r *rig) EndIf(why func(fleet.Admission) (string, bool)) int {
+func (r *rig) EndIf(why func(fleet.Admission) (string, bool)) int { return endIf(r.Sessions(), why) }
+
+func endIf(list []fleet.Session, why func(fleet.Admission) (string, bool)) int {
 	n := 0
-	for _, s := range r.Sessions() {
+	for _, s := range list {
 		if reason, end := why(s.Admission()); end {
 			s.End(reason)
 			n++

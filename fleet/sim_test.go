@@ -341,16 +341,7 @@ func (f *sim) Sessions() []fleet.Session {
 	return list
 }
 
-func (f *sim) EndIf(why func(fleet.Admission) (string, bool)) int {
-	n := 0
-	for _, s := range f.Sessions() {
-		if reason, end := why(s.Admission()); end {
-			s.End(reason)
-			n++
-		}
-	}
-	return n
-}
+func (f *sim) EndIf(why func(fleet.Admission) (string, bool)) int { return endIf(f.Sessions(), why) }
 
 // simSession is one connection of a simulated station.
 type simSession struct {
