@@ -248,7 +248,7 @@ func (l *link) getBaseReport(payload []byte) reply {
 }
 
 // setNetworkProfile fills a slot (B09). A lower security profile than the one
-// in use is Rejected (B09.FR.04), and so is the slot in use: the station must
+// in use is Rejected (B09.FR.04), but for the one way down, and so is the slot in use: the station must
 // be able to go back to it.
 func (l *link) setNetworkProfile(payload []byte) reply {
 	var req struct {
@@ -273,7 +273,7 @@ func (l *link) setNetworkProfile(payload []byte) reply {
 		code = "InvalidConfSlot" // B09.FR.05
 	case req.Slot == s.net.active:
 		code = "ActiveNetworkConf"
-	case req.Data.Profile < s.state.Profile:
+	case req.Data.Profile < s.state.Profile && !(s.cfg.AllowDowngrade && s.state.Profile == 3 && req.Data.Profile == 2):
 		code = "NoSecurityDowngrade" // B09.FR.04, .31
 	case l.version == ocpp.V21 && slices.Contains(s.net.priority, req.Slot):
 		code = "ActiveNetworkConf" // B09.FR.22

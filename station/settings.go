@@ -232,6 +232,9 @@ func (s *Station) variables2() map[string]variable {
 		"OCPPCommCtrlr.RetryBackOffRepeatTimes": changing(&s.set.backOff.Repeats, count, strconv.Itoa),
 		"OCPPCommCtrlr.FileTransferProtocols":   readOnly(func() string { return "HTTPS" }),
 	}
+	if s.cfg.AllowDowngrade {
+		vars["SecurityCtrlr.AllowSecurityProfileDowngrade"] = readOnly(func() string { return "true" })
+	}
 	vars["OCPPCommCtrlr.MessageTimeout[Default]"] = readOnly(func() string { return inSeconds(s.cfg.CallTimeout) })
 	return vars
 }

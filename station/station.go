@@ -55,15 +55,19 @@ type Config struct {
 	// AdditionalRootCheck is the variable AdditionalRootCertificateCheck: a new
 	// CSMS root must be signed by the old one (M05).
 	AdditionalRootCheck bool
-	MaxChainSize        int           // CertificateSignedMaxChainSize; 0: 10000
-	SigningWait         time.Duration // CertSigningWaitMinimum; 0: 30 s (2.x only)
-	SigningRepeats      int           // CertSigningRepeatTimes; 0: 3
-	Attempts            int           // NetworkProfileConnectionAttempts; 0: 3
-	BackOff             BackOff       // of reconnects
-	CallTimeout         time.Duration // 0: 30 s
-	DialTimeout         time.Duration // 0: 10 s
-	Compression         bool          // offer permessage-deflate
-	MeterInterval       time.Duration // pause between two meter values; 0: none
+	// AllowDowngrade is the variable AllowSecurityProfileDowngrade (2.x): from
+	// security profile 3 to 2, and no lower (A05.FR.08, .09). Without it the
+	// station doesn't know the variable.
+	AllowDowngrade bool
+	MaxChainSize   int           // CertificateSignedMaxChainSize; 0: 10000
+	SigningWait    time.Duration // CertSigningWaitMinimum; 0: 30 s (2.x only)
+	SigningRepeats int           // CertSigningRepeatTimes; 0: 3
+	Attempts       int           // NetworkProfileConnectionAttempts; 0: 3
+	BackOff        BackOff       // of reconnects
+	CallTimeout    time.Duration // 0: 30 s
+	DialTimeout    time.Duration // 0: 10 s
+	Compression    bool          // offer permessage-deflate
+	MeterInterval  time.Duration // pause between two meter values; 0: none
 
 	Deviations Deviations
 	// Trace sees every frame in the order of the wire, before it is written or
