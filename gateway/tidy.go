@@ -2,7 +2,7 @@ package gateway
 
 import (
 	"context"
-	"runtime/debug"
+	"runtime"
 	runtimemetrics "runtime/metrics"
 	"time"
 )
@@ -12,11 +12,11 @@ import (
 // happens any more, and after a reconnect storm it is most of the process.
 const (
 	tidyEvery = 2 * time.Second
-	// tidyQuiet is how much a process allocates in that time that does little. One
-	// that does more needs what is spare itself.
+	// tidyQuiet is how much a process allocates in that time that does little. In
+	// one that does more garbage is collected soon anyway.
 	tidyQuiet = 4 << 20
-	// tidyFrom is from where, and tidyShare from which share of what lives, giving
-	// back is worth a collection.
+	// tidyFrom is from where, and tidyShare from which share of what lives, garbage
+	// is worth a collection.
 	tidyFrom  = 4 << 20
 	tidyShare = 8
 )
@@ -25,11 +25,11 @@ const (
 type heap struct {
 	Allocated uint64 // so far
 	Live      uint64 // found by the last collection
-	Spare     uint64 // free, or garbage by now
+	Garbage   uint64 // gathered since, or dead already then
 }
 
-// tidy gives memory back to the system in quiet moments, until ctx ends.
-func tidy(ctx context.Context, tick <-chan time.Time, look func() heap, free func()) {
+// tidy collects garbage in quiet moments, until ctx ends.
+func tidy(ctx context.Context, tick <-chan time.Time, look func() heap, collect func()) {
 	last := look()
 	for {
 		select {
@@ -38,8 +38,8 @@ func tidy(ctx context.Context, tick <-chan time.Time, look func() heap, free fun
 		case <-tick:
 		}
 		now := look()
-		if now.Allocated-last.Allocated < tidyQuiet && now.Spare >= max(tidyFrom, now.Live/tidyShare) {
-			free()
+		if now.Allocated-last.Allocated < tidyQuiet && now.Garbage >= max(tidyFrom, now.Live/tidyShare) {
+			collect()
 		}
 		last = now
 	}
@@ -49,18 +49,28 @@ func tidy(ctx context.Context, tick <-chan time.Time, look func() heap, free fun
 func (g *Gateway) tidyUp(ctx context.Context) {
 	ticker := time.NewTicker(tidyEvery)
 	defer ticker.Stop()
-	tidy(ctx, ticker.C, lookAtHeap(), debug.FreeOSMemory)
+	tidy(ctx, ticker.C, lookAtHeap(), collect)
+}
+
+// collect has the runtime's scavenger give back what is free, bit by bit: it
+// keeps a tenth more than was in use when the last collection was over, and the
+// first of two finds the garbage still there. debug.FreeOSMemory does it at once
+// and holds up everybody meanwhile: on a virtual machine whose page tables are
+// slow to change, half a second and more.
+func collect() {
+	runtime.GC()
+	runtime.GC()
 }
 
 // lookAtHeap asks the runtime, without stopping anybody.
 func lookAtHeap() func() heap {
 	list := []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"},
-		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+		{Name: "/memory/classes/heap/objects:bytes"}}
 	return func() heap {
 		runtimemetrics.Read(list)
 		h := heap{Allocated: list[0].Value.Uint64(), Live: list[1].Value.Uint64()}
-		objects, free := list[2].Value.Uint64(), list[3].Value.Uint64()
-		h.Spare = free + objects - min(objects, h.Live)
+		objects := list[2].Value.Uint64()
+		h.Garbage = objects - min(objects, h.Live)
 		return h
 	}
 }
