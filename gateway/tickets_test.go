@@ -59,8 +59,10 @@ func TestTicketsOutliveAGateway(t *testing.T) {
 		if err := third.UseTickets([][]byte{secret(3), secret(2)}); err != nil {
 			t.Fatal(err)
 		}
-		if !visit(third) || !visit(third) {
-			t.Error("a session ends when the secret is renewed")
+		for range 2 {
+			if !visit(third) {
+				t.Error("a session ends when the secret is renewed")
+			}
 		}
 		if err := third.UseTickets([][]byte{secret(4)}); err != nil {
 			t.Fatal(err)
