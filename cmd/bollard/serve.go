@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bollard/admin"
-	"bollard/internal/heap"
 	"bollard/ledger"
 )
 
@@ -141,7 +140,6 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	}
 	g.Go(func() error { return s.watchReload(ctx, reload) })
 	g.Go(func() error { return s.maintainTickets(ctx) })
-	g.Go(func() error { heap.Tune(ctx, heap.DefaultRoom); return nil })
 	s.announce()
 	if ready != nil {
 		ready(s.doors.addresses())
