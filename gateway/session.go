@@ -245,9 +245,9 @@ func (s *session) guarded(where string, f func()) {
 
 // watchSlot sets the timer to the expiry of the CALL in flight.
 func (s *session) watchSlot() {
-	due, ok := s.mediator.due()
 	s.timerMu.Lock()
 	defer s.timerMu.Unlock()
+	due, ok := s.mediator.due() // asked under the lock: an older answer would stop the timer of a newer CALL
 	switch {
 	case s.ending.Load():
 	case !ok && s.timer != nil:

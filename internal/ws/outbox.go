@@ -31,6 +31,7 @@ type outbox struct {
 	half  bool     // end the sending half once the queue is empty
 	empty chan struct{}
 	timer *time.Timer // nil until something is to be watched
+	due   int64       // UnixNano at which the timer fires; 0 while tick runs
 	size  atomic.Int64
 }
 
@@ -39,42 +40,69 @@ func (o *outbox) waiting() int { return int(o.size.Load()) }
 
 // put sends p, or queues what the socket doesn't take.
 func (s *Stream) put(p []byte) (int, error) {
+	queued, err := s.queue(p)
+	if queued {
+		s.wakeReaders()
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (s *Stream) queue(p []byte) (queued bool, err error) {
 	o := &s.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.err != nil {
-		return 0, o.err
+		return false, o.err
 	}
-	rest := p
-	if len(o.queue) == 0 {
+	first := len(o.queue) == 0
+	if first {
 		n, err := transmit(o.fd, p)
 		if err != nil {
 			o.err = err
-			return 0, err
+			return false, err
 		}
-		if rest = p[n:]; len(rest) == 0 {
-			return len(p), nil
+		if p = p[n:]; len(p) == 0 {
+			return false, nil
 		}
-		o.since = time.Now().UnixNano()
-		s.wakeIn(s.limits.WriteTimeout)
 	}
-	if o.waiting()+len(rest) > 2*s.limits.MaxMessage+4*highWater {
+	if o.waiting()+len(p) > 2*s.limits.MaxMessage+4*highWater {
 		o.err = errSlow
-		return 0, o.err
+		return false, o.err
 	}
-	o.queue = append(o.queue, append([]byte(nil), rest...))
-	o.size.Add(int64(len(rest)))
-	return len(p), nil
+	o.queue = append(o.queue, append([]byte(nil), p...))
+	o.size.Add(int64(len(p)))
+	if first {
+		now := time.Now().UnixNano()
+		o.since = now
+		s.wakeIn(s.limits.WriteTimeout)
+		// The socket may have got room before the loop could see that something
+		// waits, and says so only once.
+		s.drain(now)
+	}
+	return true, o.err
 }
 
 // flush sends what is queued, as far as it goes, on the loop.
 func (s *Stream) flush(now int64) {
+	func() {
+		s.out.mu.Lock()
+		defer s.out.mu.Unlock()
+		s.drain(now)
+	}()
+	s.wakeReaders()
+}
+
+// drain is flush with the lock held.
+func (s *Stream) drain(now int64) {
 	o := &s.out
-	o.mu.Lock()
 	for len(o.queue) > 0 && o.err == nil {
 		n, err := transmit(o.fd, o.queue[0])
 		if err != nil {
 			o.err = err
+			s.wakeIn(time.Millisecond) // to say so
 			break
 		}
 		o.size.Add(-int64(n))
@@ -89,12 +117,16 @@ func (s *Stream) flush(now int64) {
 	if len(o.queue) == 0 {
 		o.settle()
 	}
-	o.mu.Unlock()
-	if o.waiting() <= highWater/2 {
-		for _, one := range []*Stream{s, s.other} {
-			if one.full.CompareAndSwap(true, false) {
-				s.loop.again(one)
-			}
+}
+
+// wakeReaders lets those read on that were stopped by what waited here.
+func (s *Stream) wakeReaders() {
+	if s.out.waiting() > highWater/2 {
+		return
+	}
+	for _, one := range []*Stream{s, s.other} {
+		if one.full.CompareAndSwap(true, false) {
+			s.loop.again(one)
 		}
 	}
 }
@@ -213,26 +245,22 @@ func (o *outbox) spoil(err error) {
 	o.err = err
 }
 
-// wakeIn lets tick run in d or earlier. The caller holds out.mu.
+// wakeIn lets tick run in d or earlier; tick plans anew whatever is due. The
+// caller holds out.mu.
 func (s *Stream) wakeIn(d time.Duration) {
+	at := time.Now().UnixNano() + int64(d)
+	if s.out.due == 0 || at < s.out.due {
+		s.setTimer(at, d)
+	}
+}
+
+func (s *Stream) setTimer(at int64, d time.Duration) {
+	s.out.due = at
 	if s.out.timer == nil {
 		s.out.timer = time.AfterFunc(d, s.tick)
 		return
 	}
-	// Others may have asked for an earlier tick; tick plans anew whatever is due.
-	s.out.timer.Reset(min(d, s.shortest()))
-}
-
-// shortest is the shortest of the periods tick watches.
-func (s *Stream) shortest() time.Duration {
-	d := s.limits.WriteTimeout
-	if p := s.limits.PingInterval; p > 0 {
-		d = min(d, p)
-	}
-	if p := s.limits.PongTimeout; p > 0 {
-		d = min(d, p)
-	}
-	return d
+	s.out.timer.Reset(d)
 }
 
 // plan sets the timer to what is due next. Bytes that come in move what is due
@@ -256,21 +284,19 @@ func (s *Stream) plan(now int64) {
 		return
 	}
 	d := max(time.Duration(due-now), time.Millisecond)
-	if s.out.timer == nil {
-		s.out.timer = time.AfterFunc(d, s.tick)
-		return
-	}
-	s.out.timer.Reset(d)
+	s.setTimer(now+int64(d), d)
 }
 
 // tick does what is due, on a goroutine of the timer's.
 func (s *Stream) tick() {
+	defer s.survive()
 	if s.closing.Load() {
 		return
 	}
 	now := time.Now().UnixNano()
 	past := func(from int64, d time.Duration) bool { return d > 0 && now-from >= int64(d) }
 	s.out.mu.Lock()
+	s.out.due = 0
 	stuck := len(s.out.queue) > 0 && past(s.out.since, s.limits.WriteTimeout)
 	if stuck && s.out.err == nil {
 		s.out.err = fmt.Errorf("couldn't write to the WebSocket: %w", os.ErrDeadlineExceeded)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -27,12 +28,17 @@ type Handler interface {
 	Lost(err error)
 }
 
-// highWater is how many unsent bytes of a stream stop the reading of its pair.
+// highWater is how many unsent bytes toward the one peer stop the reading of the
+// other.
 const highWater = 64 << 10
+
+// turnFrames is how many frames of one stream are handled before others have
+// their turn: small ones that have to be answered cost more than their bytes.
+const turnFrames = 256
 
 // Stream is a WebSocket without compression whose reading is done by a Loop.
 // Writes come from any goroutine and don't wait: what the peer doesn't take is
-// queued, and while much is queued neither side of the pair is read.
+// queued, and while much is queued the pair's other side isn't read.
 //
 // An idle stream holds no buffer and no goroutine but crypto/tls's state. Whoever
 // has a Stream must Close it.
@@ -47,7 +53,8 @@ type Stream struct {
 
 	reading  sync.Mutex // guards the reader's state, and the descriptor against Close
 	frames   frameReader
-	held     []byte // decrypted bytes that wait behind a stopped message
+	held     []byte // decrypted bytes that wait behind a stopped message, or for the next turn
+	budget   int    // frames that may still be handled in this turn
 	fresh    bool   // crypto/tls may hold bytes of its own
 	stopped  bool   // until Resume
 	begun    bool   // Resume was called once
@@ -175,16 +182,23 @@ func (s *Stream) blocked() bool {
 	if s.stopped {
 		return true
 	}
-	if s.out.waiting() <= highWater && s.other.out.waiting() <= highWater {
+	if !s.tooMuch() {
 		return false
 	}
 	s.full.Store(true)
 	// It may have been sent meanwhile, by the loop itself: then nobody would call.
-	if s.out.waiting() <= highWater && s.other.out.waiting() <= highWater {
+	if !s.tooMuch() {
 		s.full.Store(false)
 		return false
 	}
 	return true
+}
+
+// tooMuch reports whether too much is unsent for reading on. Toward the peer
+// itself a message of any size may be under way, which it perhaps takes only
+// after what it sends: just answers to its own frames must not pile up.
+func (s *Stream) tooMuch() bool {
+	return s.other.out.waiting() > highWater || s.out.waiting() > s.limits.MaxMessage+highWater
 }
 
 // read takes what the socket has, one buffer at a time. The caller holds reading.
@@ -194,19 +208,15 @@ func (s *Stream) read(now int64) {
 		return
 	}
 	s.full.Store(false)
-	if len(s.held) > 0 && !s.over {
-		held := s.held
-		s.held = nil
-		s.consume(held)
-		if s.blocked() && !s.over {
-			return
-		}
+	s.budget = turnFrames
+	if !s.over {
+		s.held = s.consume(s.held)
 	}
 	if s.fresh && !s.over {
 		s.fresh = false
 		s.decrypt() // what crypto/tls holds since the handshake
 	}
-	for s.readable && !s.over && !s.blocked() {
+	for s.readable && !s.over && len(s.held) == 0 && !s.blocked() {
 		n, err := recv(s.out.fd, s.loop.buf)
 		if n > 0 {
 			s.hear(now)
@@ -214,14 +224,15 @@ func (s *Stream) read(now int64) {
 			if s.secure != nil {
 				s.decrypt()
 			} else {
-				s.consume(s.line.in)
+				s.take(s.line.in)
 			}
 			s.line.in = nil
-			if n < len(s.loop.buf) && !s.hangup {
-				s.readable = false // edge-triggered: the next byte is a new event
-			} else if !s.hangup {
+			if n == len(s.loop.buf) {
 				s.loop.again(s) // others first
 				return
+			}
+			if !s.hangup {
+				s.readable = false // edge-triggered: the next byte is a new event
 			}
 			continue
 		}
@@ -243,8 +254,11 @@ func (s *Stream) read(now int64) {
 		}
 		return
 	}
-	if s.over {
+	switch {
+	case s.over:
 		s.drop()
+	case len(s.held) > 0 && !s.blocked():
+		s.loop.again(s) // others first
 	}
 }
 
@@ -280,7 +294,7 @@ func (s *Stream) decrypt() {
 	for !s.over {
 		n, err := s.secure.Read(s.loop.plain)
 		if n > 0 {
-			s.consume(s.loop.plain[:n])
+			s.take(s.loop.plain[:n])
 		}
 		var more again
 		switch {
@@ -298,14 +312,23 @@ func (s *Stream) decrypt() {
 	}
 }
 
-// consume follows decrypted bytes. What comes behind a message that stops the
-// reader is held.
-func (s *Stream) consume(b []byte) {
+// take follows decrypted bytes that are the loop's: what can't be handled now is
+// copied.
+func (s *Stream) take(b []byte) {
+	if len(s.held) == 0 {
+		b = s.consume(b)
+	}
+	s.held = append(s.held, b...)
+}
+
+// consume follows decrypted bytes and returns those behind a message that stops
+// the reader, or behind the last frame of this turn.
+func (s *Stream) consume(b []byte) []byte {
 	for len(b) > 0 && !s.over {
-		if len(s.held) > 0 || s.blocked() {
-			s.held = append(s.held, b...)
-			return
+		if s.budget == 0 || s.blocked() {
+			return b
 		}
+		s.budget--
 		used, ev, err := s.frames.next(b)
 		b = b[used:]
 		if err != nil {
@@ -313,7 +336,7 @@ func (s *Stream) consume(b []byte) {
 			errors.As(err, &violation)
 			s.sendClose(violation.Code, violation.Reason)
 			s.lose(err)
-			return
+			return nil
 		}
 		switch ev.op {
 		case opText:
@@ -338,6 +361,7 @@ func (s *Stream) consume(b []byte) {
 			s.lose(fmt.Errorf("the peer closed the WebSocket: %w", &websocket.CloseError{Code: code}))
 		}
 	}
+	return nil
 }
 
 // lose ends the reader. The caller holds reading.
@@ -387,6 +411,9 @@ func (s *Stream) Ping(ctx context.Context) error {
 	case <-s.done.Opened():
 		return ErrClosed
 	case <-ctx.Done():
+		s.earMu.Lock()
+		defer s.earMu.Unlock()
+		s.ears = slices.DeleteFunc(s.ears, func(ch chan struct{}) bool { return ch == heard })
 		return fmt.Errorf("no answer to a ping: %w", ctx.Err())
 	}
 }

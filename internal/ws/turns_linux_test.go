@@ -1,0 +1,126 @@
+package ws_test
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"bollard/internal/ws"
+)
+
+// handler is a ws.Handler that only takes messages.
+type handler func(msg []byte) (stop bool)
+
+func (h handler) Message(msg, _ []byte) bool { return h(msg) }
+func (h handler) Lost(error)                 {}
+
+// closing ends all, each side beside the other.
+func closing(t *testing.T, list ...interface{ Close(code int, reason string) }) {
+	t.Helper()
+	t.Cleanup(func() {
+		var ends sync.WaitGroup
+		for _, end := range list {
+			ends.Go(func() { end.Close(ws.CloseNormal, "") })
+		}
+		ends.Wait()
+	})
+}
+
+func oneLoop(t *testing.T) *ws.Loops {
+	t.Helper()
+	loops, err := ws.NewLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(loops.Close)
+	return loops
+}
+
+// A station that has sent thousands of small messages holds nobody up: others on
+// its loop have their turn in between.
+func TestOthersHaveTheirTurn(t *testing.T) {
+	t.Parallel()
+	loops, r, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
+	const flood = 4000
+	var seen []string // the loop's
+	release, all := make(chan struct{}), make(chan struct{})
+	note := func(name string) handler {
+		return func([]byte) bool {
+			if seen = append(seen, name); len(seen) == flood+1 {
+				close(all)
+			}
+			return false
+		}
+	}
+	var streams []*ws.Stream
+	for _, p := range []struct {
+		h        handler
+		messages int
+	}{
+		{func([]byte) bool { <-release; return false }, 1}, // stands for all that keeps a loop busy
+		{note("flood"), flood},
+		{note("other"), 1},
+	} {
+		station, down := r.connect(t, ws.Limits{})
+		up, backend := back.connect(t, ws.Limits{})
+		a, b, ok := loops.Pair(down, p.h, up, handler(func([]byte) bool { return false }))
+		if !ok {
+			t.Fatal("the connections can't be moved to a loop")
+		}
+		closing(t, a, b, station, backend)
+		for range p.messages {
+			if err := station.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		streams = append(streams, a)
+	}
+	for _, s := range streams {
+		s.Resume()
+	}
+	close(release)
+	<-all
+	if at := slices.Index(seen, "other"); at > flood/4 {
+		t.Errorf("the other station's message came after %d of %d of the flood", at, flood)
+	}
+}
+
+// A station that takes nothing while it sends is read all the same: it may take
+// a large message only after its own has gone.
+func TestFullPeerIsReadAllTheSame(t *testing.T) {
+	t.Parallel()
+	loops, front, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
+	station, down := front.connect(t, ws.Limits{})
+	up, backend := back.connect(t, ws.Limits{PongTimeout: 20 * time.Second}) // to wait for a message
+	var a, b *ws.Stream
+	pass := func(to **ws.Stream) handler {
+		return func(msg []byte) bool { _ = (*to).Write(msg); return false } // what is lost is missed below
+	}
+	a, b, ok := loops.Pair(down, pass(&b), up, pass(&a))
+	if !ok {
+		t.Fatal("the connections can't be moved to a loop")
+	}
+	var flood sync.WaitGroup
+	t.Cleanup(flood.Wait) // once all is closed
+	closing(t, a, b, station, backend)
+	a.Resume()
+	b.Resume()
+	flood.Go(func() {
+		large := []byte(strings.Repeat("x", 900_000))
+		for range 40 { // more than all sockets on the way hold
+			if backend.Write(large) != nil {
+				return
+			}
+		}
+	})
+	for n := range 2000 {
+		if err := station.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if msg, err := backend.Read(nil); err != nil || string(msg) != "hello" {
+			t.Fatalf("message %d: %q, %v", n, msg, err)
+		}
+	}
+}
