@@ -157,7 +157,7 @@ func TestTasksOfASession(t *testing.T) {
 	<-done
 	eventually(t, "Closed is last", func() bool {
 		log := r.guard.log()
-		return log[len(log)-1] == "closed CS-1"
+		return len(log) > 0 && log[len(log)-1] == "closed CS-1"
 	})
 	s.Go(func(context.Context) { t.Error("a task ran after the end") })
 	r.stop()

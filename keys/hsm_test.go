@@ -399,6 +399,7 @@ func TestHSMThatHangsDelaysNobodyLonger(t *testing.T) {
 				}
 			})
 		}
+		synctest.Wait() // the first signature has the module's turn
 		wg.Go(func() {
 			began := time.Now()
 			_, err := k.Create(t.Context(), "pkcs11:module-path=/m.so;token=t;object=new", keys.RoleCA, keys.P256)

@@ -28,6 +28,17 @@ func main() {
 	os.Exit(report(os.Stdin, os.Stdout, err == nil))
 }
 
+// unfinished prints what tests of a package that died in the middle had to say
+// about it: a panic is told by whichever test ran.
+func unfinished(out io.Writer, pkg string, output map[string]*strings.Builder) {
+	for key, rest := range output {
+		text := rest.String()
+		if strings.HasPrefix(key, pkg+" ") && (strings.Contains(text, "panic:") || strings.Contains(text, "fatal error:")) {
+			fmt.Fprintf(out, "--- DIED IN %s\n%s", key, text)
+		}
+	}
+}
+
 // report returns the exit code: 1 if a test or package failed, or if a test
 // was skipped although skipping is not allowed.
 func report(in io.Reader, out io.Writer, skipsFail bool) int {
@@ -64,6 +75,7 @@ func report(in io.Reader, out io.Writer, skipsFail bool) int {
 		case e.Test == "" && e.Action == "fail":
 			broken++
 			fmt.Fprintf(out, "FAIL  %-40s %6.1fs\n%s", e.Package, e.Elapsed, text)
+			unfinished(out, e.Package, output)
 		case e.Action == "pass":
 			passed++
 		case e.Action == "fail":

@@ -33,3 +33,15 @@ func TestReport(t *testing.T) {
 		})
 	}
 }
+
+// A panic is told although its test never ended.
+func TestReportTellsWhatKilledAPackage(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	report(strings.NewReader(`{"Action":"output","Package":"p","Test":"TestA","Output":"panic: boom\n"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"=== PAUSE TestB\n"}
+{"Action":"fail","Package":"p"}`), &out, false)
+	if !strings.Contains(out.String(), "--- DIED IN p TestA\npanic: boom\n") || strings.Contains(out.String(), "PAUSE") {
+		t.Error(out.String())
+	}
+}
