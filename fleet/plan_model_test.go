@@ -4,7 +4,9 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,10 +27,12 @@ type planModel struct {
 	session *fakeSession
 	version ocpp.Version
 
-	has     string   // password the station logs in with
-	was     []string // passwords it had before
+	has    string   // password the station logs in with
+	was    []string // passwords it had before
+	proven int      // highest profile it was seen on
+
+	mu      sync.Mutex // the station answers while the model looks
 	chain   []*x509.Certificate
-	proven  int // highest profile it was seen on
 	signed  string
 	serials map[string]bool
 }
@@ -36,6 +40,8 @@ type planModel struct {
 func (m *planModel) answer(action string, payload json.RawMessage) (any, error) {
 	if action == "CertificateSigned" {
 		got := chainOf(m.r.t, payload)
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		m.serials[serialOf(got[0])] = true
 		switch m.signed {
 		case "lost":
@@ -96,8 +102,11 @@ func (m *planModel) step(what string) {
 		}
 	case "certificate":
 		m.settle(false)
-		if m.chain != nil {
-			m.connect(withCertificates(claim(m.r.t, "CS-1"), m.chain...), 3)
+		m.mu.Lock()
+		chain := m.chain
+		m.mu.Unlock()
+		if chain != nil {
+			m.connect(withCertificates(claim(m.r.t, "CS-1"), chain...), 3)
 		}
 	case "request":
 		if m.session != nil {
@@ -132,7 +141,10 @@ func (m *planModel) check() {
 	if st.FloorProfile < m.proven {
 		m.rt.Fatalf("floor is %d, the station was proven on %d", st.FloorProfile, m.proven)
 	}
-	for serial := range m.serials {
+	m.mu.Lock()
+	serials := slices.Collect(maps.Keys(m.serials))
+	m.mu.Unlock()
+	for _, serial := range serials {
 		rec, err := m.r.auth.Lookup(m.r.t.Context(), serial)
 		if err != nil || rec.Serial != serial || rec.Station != "cs-1" {
 			m.rt.Fatalf("certificate %s isn't on record: %v", serial, err)
@@ -168,7 +180,9 @@ func TestPlanModel(t *testing.T) { // A01.FR.03, A01.FR.04, A05.FR.09, promises 
 				m.taker.mu.Lock()
 				m.taker.how = rapid.SampledFrom([]string{"Accepted", "Rejected", "NotSupported", "RebootRequired", "lost", "not arrived", "error"}).Draw(rt, "password")
 				m.taker.mu.Unlock()
+				m.mu.Lock()
 				m.signed = rapid.SampledFrom([]string{"Accepted", "Rejected", "lost"}).Draw(rt, "certificate")
+				m.mu.Unlock()
 				sh.mu.Lock()
 				sh.install = rapid.SampledFrom([]string{"", "Rejected", "Failed"}).Draw(rt, "root")
 				sh.mu.Unlock()
