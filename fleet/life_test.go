@@ -213,7 +213,11 @@ func (l *life) halts() {
 }
 
 func (l *life) profiles() {
-	id := l.rollOut(0.1, 0.2, fleet.Scope{Only: []fleet.Change{fleet.ChangeProfile}}, 0)
+	limit := 0.2
+	if l.n < 1000 {
+		limit = 0.7 // all that fail may be among the few of the first wave
+	}
+	id := l.rollOut(0.1, limit, fleet.Scope{Only: []fleet.Change{fleet.ChangeProfile}}, 0)
 	l.until("everybody's turn", 12*time.Hour, l.over(id))
 	p := l.rollout(id)
 	if diff := cmp.Diff(l.failing("mute", "refuse", "keyless", "fallback"), l.members(p, rollout.Failed)); diff != "" {
