@@ -70,8 +70,9 @@ var ErrInvalid = errors.New("no valid ticket")
 
 // Read takes a ticket for a purpose.
 func (k *Keeper) Read(text, purpose string, now time.Time) (Ticket, error) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(raw) < sumSize+17 {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	// Decoders take line breaks anywhere: a ticket has one spelling.
+	if err != nil || len(raw) < sumSize+17 || base64.RawURLEncoding.EncodeToString(raw) != text {
 		return Ticket{}, ErrInvalid
 	}
 	sum, body := raw[:sumSize], raw[sumSize:]

@@ -97,6 +97,8 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Add(text)
 	f.Add("")
+	f.Add(text[:12] + "\n" + text[12:])
+	f.Add(text + "\r\n")
 	f.Fuzz(func(t *testing.T, in string) {
 		if out, err := k.Read(in, "p", noon.Add(-time.Hour)); err == nil && in != text {
 			t.Errorf("%q reads %+v", in, out)
