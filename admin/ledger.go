@@ -20,6 +20,7 @@ type LedgerStore interface {
 	EntryAbout(ctx context.Context, subject string) (ledger.Entry, bool, error)
 	TreeHashes(ctx context.Context) tlog.HashReader
 	Epochs(ctx context.Context) ([]ledger.Epoch, error)
+	Record(ctx context.Context, events ...ledger.Event) error
 	// Checkpoints are those kept beside the ledger.
 	Checkpoints(ctx context.Context) ([]ledger.Note, error)
 	// Pseudonym is what stands for a person in the ledger.
@@ -84,8 +85,8 @@ type SpanLedger struct {
 	To   time.Time `json:"to"`
 }
 
-// LedgerSpan are the entries of a range with their neighbours, if any, and
-// what proves them in the tree of a checkpoint made for it (ledger.Span).
+// LedgerSpan are the entries of a range with the one before it, if any, and the
+// one after it, which is at the latest that of the export itself, and what proves them in the tree of a checkpoint made for it (ledger.Span).
 type LedgerSpan struct {
 	First  uint64      `json:"first"`
 	Count  uint64      `json:"count"`
@@ -275,6 +276,14 @@ func (o *operations) entry(ctx context.Context, in ProveLedger) (ledger.Entry, e
 // ledgerSpan finds the range by the time each entry has: from the first one not
 // before it to the last one before its end, whatever a clock did in between.
 func (o *operations) ledgerSpan(ctx context.Context, in SpanLedger) (LedgerSpan, error) {
+	if in.To.After(o.cfg.Clock()) {
+		return LedgerSpan{}, Refusedf("end it now, or earlier", "the range isn't over before %s: nobody can show yet that all of it is there", in.To.Format(time.RFC3339))
+	}
+	err := o.cfg.Ledger.Record(ctx, ledger.Event{Kind: "ledger.exported", Subject: "range", Actor: Actor(ctx),
+		Data: map[string]string{"from": in.From.Format(time.RFC3339), "to": in.To.Format(time.RFC3339)}})
+	if err != nil {
+		return LedgerSpan{}, err
+	}
 	n, err := o.cfg.Notary.Checkpoint(ctx)
 	if err != nil {
 		return LedgerSpan{}, err

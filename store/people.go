@@ -87,6 +87,10 @@ func (t *tx) erase(name, pseudonym string) error {
 	if _, err := t.exec("UPDATE rollouts SET detail = replace(detail, ?, ?)", quoted(name), quoted(pseudonym)); err != nil {
 		return fmt.Errorf("couldn't remove a name from the rollouts: %w", err)
 	}
+	// Records made by versions before pseudonyms.
+	if _, err := t.exec("UPDATE certificates SET requester = ? WHERE requester = ?", "operator:"+pseudonym, "operator:"+name); err != nil {
+		return fmt.Errorf("couldn't remove a name from the certificates: %w", err)
+	}
 	if _, err := t.exec("DELETE FROM people WHERE name = ?", name); err != nil {
 		return fmt.Errorf("couldn't destroy a person's key: %w", err)
 	}

@@ -68,6 +68,8 @@ func TestForgetLeavesNothingOfAPerson(t *testing.T) {
 	s := reopen(t, path)
 	must(t, s.Record(t.Context(), ledger.Event{Kind: "station.added", Actor: "operator:" + person}))
 	must(t, s.AddMatter(t.Context(), matter("n1", noon.Add(-time.Hour)), event("approval.requested")))
+	must(t, s.PutIntent(t.Context(), intent("0a"), event("certificate.intent")))
+	rawSQL(t, path, "UPDATE certificates SET requester = 'operator:"+person+"'") // as older versions wrote it
 	before := entry(t, s, "station.added")
 	key := keyOfPerson(t, path)
 	if len(found(t, path, key)) == 0 || len(found(t, path, []byte(person))) == 0 {

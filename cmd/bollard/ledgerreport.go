@@ -32,7 +32,7 @@ func (f *reportFlags) asked() (bool, error) {
 
 // request reads the flags; the range ends now if nothing else is said.
 func (f *reportFlags) request(now time.Time) (report.Request, error) {
-	q := report.Request{To: now.UTC(), Laws: f.laws}
+	q := report.Request{To: now.UTC().Truncate(time.Millisecond), Laws: f.laws} // as exact as the ledger
 	var err error
 	if q.From, err = parseMoment(f.from); err != nil {
 		return q, err

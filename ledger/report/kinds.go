@@ -34,6 +34,7 @@ func Kinds() map[string]string {
 		"fleet.started":             "a rollout was started",
 		"fleet.wanted":              "what a group of stations shall be was changed",
 		"ledger.epoch":              "the ledger goes on under a new origin and key",
+		"ledger.exported":           "the evidence of a time range was exported",
 		"ledger.forgot":             "a person's pseudonym was cut off from the person",
 		"ledger.migrated":           "a ledger of an older form was taken over",
 		"log.received":              "a station's log was received",

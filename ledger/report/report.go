@@ -32,8 +32,8 @@ type Report struct {
 	Laws []string  `json:"laws"` // the findings are for
 	// Findings are what the entries say; the entries prove it.
 	Findings []Finding `json:"findings"`
-	// Entries are those of the range, in order, with the one before and the one
-	// after it, if there are any: those show that none is missing at its ends.
+	// Entries are those of the range, in order, with the one before it, if there
+	// is any, and the one after it: those show that none is missing at its ends.
 	Entries []ledger.Entry `json:"entries"`
 	// Proof are the hashes beside the entries in the checkpoint's tree.
 	Proof      []tlog.Hash `json:"proof"`
@@ -145,7 +145,8 @@ func (r *Report) check(n ledger.Note) error {
 		return errors.New("it has more than its range and the entry on either side")
 	case first.Seq > 1 && !first.Time.Before(r.From):
 		return fmt.Errorf("it begins in its range, with entry %d: entries before it may be missing", first.Seq)
-	case last.Seq < n.Size && last.Time.Before(r.To):
+	case last.Time.Before(r.To):
+		// Also at the checkpoint's end: an old checkpoint would hide what came later.
 		return fmt.Errorf("it ends in its range, with entry %d of %d: entries after it may be missing", last.Seq, n.Size)
 	}
 	return nil

@@ -130,10 +130,12 @@ func TestReportLeavesNothingOut(t *testing.T) {
 		"last entry missing":      {3, 6, 2, 5, false},
 		"two missing":             {2, 6, 3, 6, false},
 		"from the beginning":      {1, 3, 1, 3, true},
-		"to the end":              {6, 20, 5, 7, true},
-		"everything":              {1, 20, 1, 7, true},
+		"to the last but one":     {5, 7, 4, 7, true},
+		"not over yet":            {6, 20, 5, 7, false}, // an old checkpoint would say the same
+		"everything, not over":    {1, 20, 1, 7, false},
+		"everything but the last": {1, 7, 1, 7, true},
 		"before everything":       {-9, 1, 1, 1, true},
-		"after everything":        {10, 20, 7, 7, true},
+		"after everything":        {10, 20, 7, 7, false},
 		"after, without the last": {10, 20, 6, 6, false},
 	}
 	for name, tt := range tests {
