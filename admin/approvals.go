@@ -116,15 +116,15 @@ func approvalOf(s docket.Standing) (Approval, error) {
 }
 
 func approvers(d *docket.Docket) Approvers {
-	people, quorums := d.People()
+	rules := d.Rules()
 	out := Approvers{Approvers: []Approver{}}
-	for _, p := range people {
+	for _, p := range rules.People {
 		a := Approver{Name: p.Name, Keys: []ApproverKey{}, Actions: []ApproverQuorum{}}
 		for _, k := range p.Keys {
 			a.Keys = append(a.Keys, ApproverKey{k.Kind, k.ID})
 		}
-		for _, action := range slices.Sorted(maps.Keys(quorums)) {
-			if q := quorums[action]; len(q.Of) == 0 || slices.Contains(q.Of, p.Name) {
+		for _, action := range slices.Sorted(maps.Keys(rules.Quorums)) {
+			if q := rules.Quorums[action]; len(q.Of) == 0 || slices.Contains(q.Of, p.Name) {
 				a.Actions = append(a.Actions, ApproverQuorum{action, q.Needed})
 			}
 		}

@@ -64,7 +64,7 @@ func (c *council) of(r *rig) *council {
 	r.restart()
 	var err error
 	c.Docket, err = docket.New(docket.Config{
-		Store: r.store, People: c.list, Quorums: map[string]approval.Quorum{fleet.ActionDowngrade: {Needed: 2}},
+		Store: r.store, Rules: docket.Rules{People: c.list, Quorums: map[string]approval.Quorum{fleet.ActionDowngrade: {Needed: 2}}},
 		Actions: map[string]docket.Subject{fleet.ActionDowngrade: r.svc.Downgrade}, Clock: r.clock,
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"bollard/approval"
@@ -77,41 +78,55 @@ type Store interface {
 // of the scope.
 type Subject func(ctx context.Context, name string) (scope, text string, err error)
 
+// Rules say who approves what.
+type Rules struct {
+	People  []approval.Approver
+	Quorums map[string]approval.Quorum // by action; what isn't there nobody can approve
+}
+
 // Config of a Docket.
 type Config struct {
 	Store   Store
-	People  []approval.Approver
-	Quorums map[string]approval.Quorum // by action; what isn't there nobody can approve
-	Actions map[string]Subject         // by action
+	Rules   Rules
+	Actions map[string]Subject // by action
 	Clock   func() time.Time
 }
 
 // Docket is safe for concurrent use.
-type Docket struct{ cfg Config }
+type Docket struct {
+	cfg   Config
+	rules atomic.Pointer[Rules] // in force
+}
 
 // New refuses people who could count twice.
 func New(cfg Config) (*Docket, error) {
-	if err := approval.Distinct(cfg.People); err != nil {
-		return nil, err
-	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	return &Docket{cfg}, nil
+	d := &Docket{cfg: cfg}
+	return d, d.Use(cfg.Rules)
 }
 
-// People who approve, and how many an action takes.
-func (d *Docket) People() ([]approval.Approver, map[string]approval.Quorum) {
-	return d.cfg.People, d.cfg.Quorums
+// Use puts other people and quorums in force: what is open under others is void.
+// An error leaves those in force that are.
+func (d *Docket) Use(r Rules) error {
+	if err := approval.Distinct(r.People); err != nil {
+		return err
+	}
+	d.rules.Store(&r)
+	return nil
 }
 
-// rules are those of an action as they are now.
-func (d *Docket) rules(action string) (approval.Quorum, []approval.Approver, error) {
-	q, ok := d.cfg.Quorums[action]
+// Rules in force.
+func (d *Docket) Rules() Rules { return *d.rules.Load() }
+
+// of are the rules of one action.
+func (r *Rules) of(action string) (approval.Quorum, []approval.Approver, error) {
+	q, ok := r.Quorums[action]
 	if !ok {
 		return q, nil, fmt.Errorf("nobody can approve %.80q: say how many it takes under approvals in bollard.yaml", action)
 	}
-	people := slices.DeleteFunc(slices.Clone(d.cfg.People), func(p approval.Approver) bool { return len(q.Of) > 0 && !slices.Contains(q.Of, p.Name) })
+	people := slices.DeleteFunc(slices.Clone(r.People), func(p approval.Approver) bool { return len(q.Of) > 0 && !slices.Contains(q.Of, p.Name) })
 	return q, people, nil
 }
 
@@ -125,7 +140,7 @@ type Ask struct {
 
 // Open asks people to approve something.
 func (d *Docket) Open(ctx context.Context, actor string, in Ask) (Matter, error) {
-	quorum, people, err := d.rules(in.Action)
+	quorum, people, err := d.rules.Load().of(in.Action)
 	if err != nil {
 		return Matter{}, err
 	}
@@ -251,7 +266,7 @@ func (d *Docket) Grant(ctx context.Context, action, scope, text string) (approva
 
 // judge says who has agreed to an open matter as things and rules are now.
 func (d *Docket) judge(m *Matter, text string) ([]string, error) {
-	quorum, people, err := d.rules(m.Action)
+	quorum, people, err := d.rules.Load().of(m.Action)
 	switch {
 	case err != nil:
 		return nil, err

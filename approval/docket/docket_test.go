@@ -64,7 +64,8 @@ func newRig(t *testing.T, keys string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })
-	r.cfg = docket.Config{Store: r.store, Clock: r.clock, Quorums: map[string]approval.Quorum{action: {Needed: 2}, "nothing.known": {Needed: 1}},
+	r.cfg = docket.Config{Store: r.store, Clock: r.clock,
+		Rules: docket.Rules{Quorums: map[string]approval.Quorum{action: {Needed: 2}, "nothing.known": {Needed: 1}}},
 		Actions: map[string]docket.Subject{action: func(_ context.Context, name string) (string, string, error) {
 			if r.about == "" {
 				return "", "", errors.New("there is no such thing")
@@ -72,7 +73,7 @@ func newRig(t *testing.T, keys string) *rig {
 			return "thing:" + name, r.about, nil
 		}}}
 	for _, name := range people() {
-		r.cfg.People = append(r.cfg.People, approval.Approver{Name: name, Keys: []approval.Key{r.key(name)}})
+		r.cfg.Rules.People = append(r.cfg.Rules.People, approval.Approver{Name: name, Keys: []approval.Key{r.key(name)}})
 	}
 	r.open()
 	return r
@@ -205,17 +206,17 @@ func TestVoid(t *testing.T) {
 		"the deed":     func(_ *testing.T, r *rig, _ docket.Matter) { r.about = "paint it blue\n" },
 		"nothing left": func(_ *testing.T, r *rig, _ docket.Matter) { r.about = "" },
 		"time":         func(_ *testing.T, r *rig, _ docket.Matter) { r.advance(docket.DefaultValid) },
-		"fewer people": func(_ *testing.T, r *rig, _ docket.Matter) { r.cfg.People = r.cfg.People[1:] },
+		"fewer people": func(_ *testing.T, r *rig, _ docket.Matter) { r.cfg.Rules.People = r.cfg.Rules.People[1:] },
 		"a new key": func(_ *testing.T, r *rig, _ docket.Matter) {
-			r.cfg.People[2].Keys = r.cfg.People[0].Keys
-			r.cfg.People = r.cfg.People[1:]
+			r.cfg.Rules.People[2].Keys = r.cfg.Rules.People[0].Keys
+			r.cfg.Rules.People = r.cfg.Rules.People[1:]
 		},
-		"a lower quorum":  func(_ *testing.T, r *rig, _ docket.Matter) { r.cfg.Quorums[action] = approval.Quorum{Needed: 1} },
-		"a higher quorum": func(_ *testing.T, r *rig, _ docket.Matter) { r.cfg.Quorums[action] = approval.Quorum{Needed: 3} },
+		"a lower quorum":  func(_ *testing.T, r *rig, _ docket.Matter) { r.cfg.Rules.Quorums[action] = approval.Quorum{Needed: 1} },
+		"a higher quorum": func(_ *testing.T, r *rig, _ docket.Matter) { r.cfg.Rules.Quorums[action] = approval.Quorum{Needed: 3} },
 		"other people": func(_ *testing.T, r *rig, _ docket.Matter) {
-			r.cfg.Quorums[action] = approval.Quorum{Needed: 2, Of: []string{"alice", "bob"}}
+			r.cfg.Rules.Quorums[action] = approval.Quorum{Needed: 2, Of: []string{"alice", "bob"}}
 		},
-		"no quorum": func(_ *testing.T, r *rig, _ docket.Matter) { delete(r.cfg.Quorums, action) },
+		"no quorum": func(_ *testing.T, r *rig, _ docket.Matter) { delete(r.cfg.Rules.Quorums, action) },
 		"withdrawn": func(t *testing.T, r *rig, m docket.Matter) {
 			if _, err := r.Withdraw(t.Context(), "operator:root", m.Nonce, "changed my mind"); err != nil {
 				t.Error(err)
@@ -273,7 +274,7 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 	twice := r.cfg
-	twice.People = append(slices.Clone(twice.People), approval.Approver{Name: "dave", Keys: twice.People[0].Keys})
+	twice.Rules.People = append(slices.Clone(twice.Rules.People), approval.Approver{Name: "dave", Keys: twice.Rules.People[0].Keys})
 	if _, err := docket.New(twice); err == nil {
 		t.Error("one key counts for two people")
 	}
@@ -305,7 +306,7 @@ func TestVerify(t *testing.T) {
 		ok     bool
 	}{
 		"as it was kept":      {func(*docket.Matter) {}, nil, true},
-		"by keys known":       {func(*docket.Matter) {}, r.cfg.People, true},
+		"by keys known":       {func(*docket.Matter) {}, r.cfg.Rules.People, true},
 		"by other keys known": {func(*docket.Matter) {}, []approval.Approver{{Name: "alice", Keys: []approval.Key{r.key("carol")}}}, false},
 		"used in time":        {func(m *docket.Matter) { m.UsedAt = m.Expires.Add(-time.Second) }, nil, true},
 		"used late":           {func(m *docket.Matter) { m.UsedAt = m.Expires }, nil, false},

@@ -89,7 +89,7 @@ func (d *Docket) closed(ctx context.Context, m *Matter) string {
 	case scope != m.Scope || text != m.Subject:
 		return "what it is about was changed"
 	}
-	if q, people, err := d.rules(m.Action); err != nil || encoded(q) != encoded(m.Quorum) || encoded(people) != encoded(m.People) {
+	if q, people, err := d.rules.Load().of(m.Action); err != nil || encoded(q) != encoded(m.Quorum) || encoded(people) != encoded(m.People) {
 		return "who approves it was changed"
 	}
 	return ""

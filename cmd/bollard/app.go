@@ -181,12 +181,17 @@ func openKeeper(dir string, cfg *config.File, log *slog.Logger) (*keys.Keeper, e
 
 // loadConfig reads DIR/bollard.yaml; without one there is no data directory.
 func loadConfig(dir string) (*config.File, error) {
-	path := filepath.Join(dir, configName)
-	cfg, err := config.Load(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, noDataDirectory(dir)
-	}
+	cfg, _, err := readConfig(dir)
 	return cfg, err
+}
+
+// readConfig is loadConfig with the file's digest, for the record.
+func readConfig(dir string) (cfg *config.File, digest string, err error) {
+	cfg, digest, err = config.Load(filepath.Join(dir, configName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", noDataDirectory(dir)
+	}
+	return cfg, digest, err
 }
 
 func noDataDirectory(dir string) error {

@@ -15,18 +15,27 @@ import (
 
 // openDocket knows who approves what.
 func (a *app) openDocket() (*docket.Docket, error) {
-	people, err := approvers(a.dir, a.cfg)
+	rules, err := a.approvalRules(a.cfg)
 	if err != nil {
 		return nil, err
 	}
-	cfg := docket.Config{Store: a.store, People: people, Quorums: map[string]approval.Quorum{}, Actions: a.approvable(), Clock: time.Now}
-	for i, q := range a.cfg.Approvals {
-		if cfg.Actions[q.Action] == nil {
-			return nil, configFault(a.dir, fmt.Sprintf("approvals[%d].action", i), fmt.Errorf("there is no such action; there are %v", actionNames(cfg.Actions)))
-		}
-		cfg.Quorums[q.Action] = approval.Quorum{Needed: q.Needed, Of: q.Of}
+	return docket.New(docket.Config{Store: a.store, Rules: rules, Actions: a.approvable(), Clock: time.Now})
+}
+
+// approvalRules are those of a configuration: a server may read it anew.
+func (a *app) approvalRules(cfg *config.File) (docket.Rules, error) {
+	people, err := approvers(a.dir, cfg)
+	if err != nil {
+		return docket.Rules{}, err
 	}
-	return docket.New(cfg)
+	rules, actions := docket.Rules{People: people, Quorums: map[string]approval.Quorum{}}, a.approvable()
+	for i, q := range cfg.Approvals {
+		if actions[q.Action] == nil {
+			return docket.Rules{}, configFault(a.dir, fmt.Sprintf("approvals[%d].action", i), fmt.Errorf("there is no such action; there are %v", actionNames(actions)))
+		}
+		rules.Quorums[q.Action] = approval.Quorum{Needed: q.Needed, Of: q.Of}
+	}
+	return rules, nil
 }
 
 // approvable says what can be approved, and how it is put to people.

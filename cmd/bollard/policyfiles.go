@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -63,15 +64,25 @@ func readSource(path string) (policy.Source, error) {
 
 // loadPolicy makes the set of rules of a data directory.
 func loadPolicy(dir string) (*policy.Set, error) {
+	set, _, err := readPolicy(dir)
+	return set, err
+}
+
+// readPolicy is loadPolicy with a digest of the files, for the record.
+func readPolicy(dir string) (*policy.Set, string, error) {
 	files, err := policySources(dir)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	set, err := policy.New(policy.Config{Files: files})
 	if err != nil {
-		return nil, admin.Usagef("`bollard policy check` tells all that is wrong, `--help` of it how rules are written", "the policy rules can't be used:\n%w", err)
+		return nil, "", admin.Usagef("`bollard policy check` tells all that is wrong, `--help` of it how rules are written", "the policy rules can't be used:\n%w", err)
 	}
-	return set, nil
+	sum := sha256.New()
+	for _, f := range files {
+		fmt.Fprintf(sum, "%x  %s\n", sha256.Sum256(f.Data), filepath.Base(f.Name)) // as sha256sum prints it
+	}
+	return set, fmt.Sprintf("%x", sum.Sum(nil)), nil
 }
 
 // promoted reads the names in DIR/policy/promoted.yaml and the other files.

@@ -132,12 +132,12 @@ func (p *policing) reload(ctx context.Context, _ admin.None) (policyState, error
 	if p.warden == nil {
 		return policyState{}, admin.Refusedf("`bollard serve` takes the rules as it starts; `bollard policy check` looks at them", "no server runs")
 	}
-	set, err := loadPolicy(p.app.dir)
+	set, digest, err := readPolicy(p.app.dir)
 	if err != nil {
 		return policyState{}, err
 	}
 	err = p.use(ctx, set, ledger.Event{Kind: "policy.reloaded", Subject: "policy", Actor: admin.Actor(ctx),
-		Data: map[string]string{"rules": strconv.Itoa(len(set.Rules()))}}, nil)
+		Data: map[string]string{"rules": strconv.Itoa(len(set.Rules())), "sha256": digest}}, nil)
 	return p.state(set), err
 }
 

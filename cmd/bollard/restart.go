@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"bollard/internal/config"
+	"bollard/ledger"
 )
 
 // reloadable are the keys of bollard.yaml that SIGHUP takes over.
 func reloadable() []string {
-	return []string{"backends", "limits", "compression", "server_certificate", "log"}
+	return []string{"backends", "limits", "compression", "server_certificate", "approvers", "approvals", "log"}
 }
 
 // restartKeys names the keys that differ but take effect at the next start only.
@@ -30,4 +33,14 @@ func restartKeys(old, now *config.File) []string {
 		changed = append(changed, "log.format")
 	}
 	return changed
+}
+
+// recordTaken records what a server takes over from bollard.yaml and DIR/policy,
+// before it is in force: who edits them decides, and does so beside the commands.
+// The digests are those of `sha256sum bollard.yaml` and, in the folder,
+// `sha256sum *.yaml | sha256sum`.
+func (a *app) recordTaken(ctx context.Context, at, digest, rulesDigest string, rules int) error {
+	return a.store.Record(ctx, ledger.Event{Kind: "config.taken", Subject: configName, Actor: "bollard", Data: map[string]string{
+		"at": at, "sha256": digest, "rules": strconv.Itoa(rules), "rules-sha256": rulesDigest, "version": version(),
+	}})
 }

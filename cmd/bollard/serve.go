@@ -40,8 +40,8 @@ func (c *cli) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the front end until SIGTERM",
 		Long: `Run the front end until SIGTERM or SIGINT, then let sessions end in order.
-SIGHUP re-reads bollard.yaml (back ends, limits, certificate files, log level)
-and the rules in DIR/policy.`,
+SIGHUP re-reads bollard.yaml (back ends, limits, certificate files, approvers,
+log level) and the rules in DIR/policy.`,
 		Args: cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -64,7 +64,7 @@ and the rules in DIR/policy.`,
 
 // serve runs everything of a data directory until ctx ends, then drains.
 func serve(ctx context.Context, o serveOptions) error {
-	cfg, err := loadConfig(o.dataDir)
+	cfg, digest, err := readConfig(o.dataDir)
 	if err != nil {
 		return err
 	}
@@ -94,6 +94,9 @@ func serve(ctx context.Context, o serveOptions) error {
 		s, err = newServer(ctx, a, doors, level, metrics.registry)
 	}
 	if err == nil {
+		if failed := a.recordTaken(ctx, "start", digest, s.rules, len(s.warden.Rules().Rules())); failed != nil {
+			log.Error("couldn't record the configuration that is taken over; stations are served all the same", "err", failed) // such as on a full disk
+		}
 		err = s.run(ctx, o.reload, o.ready)
 	}
 	if closed := a.Close(); err == nil {
@@ -179,7 +182,7 @@ func (s *server) watchReload(ctx context.Context, reload <-chan os.Signal) error
 			s.log.Info("stopping: sessions end in order", "patience", s.cfg.Limits.Drain)
 			return nil
 		case <-reload:
-			if err := s.reload(); err != nil {
+			if err := s.reload(ctx); err != nil {
 				s.log.Error("couldn't reload: everything stays as it was", "err", err)
 			}
 		}
@@ -188,8 +191,8 @@ func (s *server) watchReload(ctx context.Context, reload <-chan os.Signal) error
 
 // reload takes over what can change while sessions live. Everything is read
 // and judged before the first of it is used: all or nothing.
-func (s *server) reload() error {
-	cfg, err := loadConfig(s.dir)
+func (s *server) reload(ctx context.Context) error {
+	cfg, digest, err := readConfig(s.dir)
 	if err != nil {
 		return err
 	}
@@ -201,11 +204,21 @@ func (s *server) reload() error {
 	if err != nil {
 		return err
 	}
-	rules, err := loadPolicy(s.dir)
+	rules, rulesDigest, err := readPolicy(s.dir)
 	if err != nil {
 		return err
 	}
+	people, err := s.approvalRules(cfg)
+	if err != nil {
+		return err
+	}
+	if err := s.recordTaken(ctx, "reload", digest, rulesDigest, len(rules.Rules())); err != nil {
+		return err
+	}
 	if err := s.gateway.Reload(backends, gatewayLimits(cfg)); err != nil {
+		return err
+	}
+	if err := s.docket.Use(people); err != nil {
 		return err
 	}
 	s.warden.Use(rules)

@@ -31,6 +31,7 @@ type server struct {
 	metrics    *prometheus.Registry
 	registry   *admin.Registry
 	warden     *warden.Warden
+	rules      string    // digest of the policy's files at the start
 	recorder   *recorder // nil: traffic isn't recorded
 	status     *status.Server
 	uploads    *uploads.Uploads // nil without listen.firmware
@@ -112,10 +113,11 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 
 // newWarden puts policy before the fleet's own judgement.
 func (s *server) newWarden() error {
-	rules, err := loadPolicy(s.dir)
+	rules, digest, err := readPolicy(s.dir)
 	if err != nil {
 		return err
 	}
+	s.rules = digest
 	for _, f := range rules.Findings() {
 		s.log.Warn("a policy rule does nothing", "rule", f.Rule, "file", f.File, "line", f.Line, "why", f.Text)
 	}

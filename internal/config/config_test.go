@@ -304,26 +304,26 @@ func TestLoadChecksNamedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := config.Load(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := config.Load(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file gave %v", err)
 	}
 	write("bollard.yaml", minimal+"    auth: basic-shared\n    password_file: secret\n", 0o600)
 	var e *config.Error
-	if _, err := config.Load(path); !errors.As(err, &e) || e.Key != "backends[0].password_file" || e.Line != 8 || !strings.Contains(e.Text, "couldn't find") {
+	if _, _, err := config.Load(path); !errors.As(err, &e) || e.Key != "backends[0].password_file" || e.Line != 8 || !strings.Contains(e.Text, "couldn't find") {
 		t.Errorf("a missing password file gave %v", err)
 	}
 	write("secret", "x", 0o640)
-	if _, err := config.Load(path); !errors.As(err, &e) || !strings.Contains(e.Text, "chmod 600") {
+	if _, _, err := config.Load(path); !errors.As(err, &e) || !strings.Contains(e.Text, "chmod 600") {
 		t.Errorf("an open password file gave %v", err)
 	}
 	if err := os.Chmod(filepath.Join(dir, "secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := config.Load(path); err != nil {
+	if _, _, err := config.Load(path); err != nil {
 		t.Error(err)
 	}
 	write("bollard.yaml", minimal+"keys: {passphrase_file: .}\n", 0o600)
-	if _, err := config.Load(path); !errors.As(err, &e) || !strings.Contains(e.Text, "is no file") {
+	if _, _, err := config.Load(path); !errors.As(err, &e) || !strings.Contains(e.Text, "is no file") {
 		t.Errorf("a folder as passphrase file gave %v", err)
 	}
 	for _, key := range []string{"ecdsa", "rsa"} {
@@ -333,7 +333,7 @@ func TestLoadChecksNamedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		write("bollard.yaml", minimal+"server_certificate: {"+key+": {certificate: chain.pem, key: key.pem}}\n", 0o600)
-		if _, err := config.Load(path); !errors.As(err, &e) || !strings.Contains(e.Text, "chmod 600") {
+		if _, _, err := config.Load(path); !errors.As(err, &e) || !strings.Contains(e.Text, "chmod 600") {
 			t.Errorf("an open %s key gave %v", key, err)
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -37,22 +38,22 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Load reads, checks and completes a file with defaults; the error is an *Error.
 // The files it names, relative to its own folder, must exist, and those with
-// secrets must be closed to other users.
-func Load(path string) (*File, error) {
+// secrets must be closed to other users. digest is the file's SHA-256.
+func Load(path string) (f *File, digest string, err error) {
 	data, err := read(path)
 	if err != nil {
-		return nil, &Error{Path: path, Text: "couldn't read the configuration: " + bare(err), Err: err}
+		return nil, "", &Error{Path: path, Text: "couldn't read the configuration: " + bare(err), Err: err}
 	}
 	f, lines, err := parse(path, data)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	c := checker{path: path, lines: lines}
 	c.files(f, filepath.Dir(path))
 	if c.err != nil {
-		return nil, c.err
+		return nil, "", c.err
 	}
-	return f, nil
+	return f, fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
 // Parse is Load for bytes already read; path is for errors. It looks at no

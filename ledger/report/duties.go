@@ -58,7 +58,7 @@ func duties() []Duty {
 			"claim.refused", "station.*", "password.*", "certificate.seen", "check.warned", "approval.*", "backend.password"}},
 		{"cra", "annex I, part I (2)(e)", "keys and certificates that keep traffic confidential", issuance("crl.intent", "ca.rollover", "roots.*", "trust.*", "rollover.proven")},
 		{"cra", "annex I, part I (2)(f)", "integrity of commands and configuration, and reports of corruption", []string{
-			"policy.*", "backend.refused", "backend.unable", "plan.*", "fleet.*", "backup.restored", "ledger.*"}},
+			"policy.*", "config.taken", "backend.refused", "backend.unable", "plan.*", "fleet.*", "backup.restored", "ledger.*"}},
 		{"cra", "annex I, part I (2)(k)", "the impact of an incident is reduced", []string{"certificate.revoked", "station.lost", "station.decommissioned", "station.released", "station.withdrawn", "trust.removed"}},
 		{"cra", "annex I, part I (2)(l)", "internal activity is recorded and monitored", logging},
 
@@ -69,7 +69,7 @@ func duties() []Duty {
 		{"nis2", "art. 21(2)(i)", "access control and management of assets", []string{"station.*", "claim.refused", "password.*", "policy.*", "approval.*", "backend.password"}},
 		{"nis2", "art. 23(1), (4)", "what a report of a significant incident rests on", incidents},
 
-		{"en18031", "-1 ACM", "access control: what each party may send and change", []string{"policy.*", "backend.refused", "approval.*", "station.check"}},
+		{"en18031", "-1 ACM", "access control: what each party may send and change", []string{"policy.*", "config.taken", "backend.refused", "approval.*", "station.check"}},
 		{"en18031", "-1 AUM", "authentication: proofs taken and refused, passwords changed", []string{
 			"claim.refused", "password.*", "station.password", "station.rotate", "certificate.seen", "station.floor", "check.warned"}},
 		{"en18031", "-1 SCM", "secure communication: profiles, roots, server chains", []string{

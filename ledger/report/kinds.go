@@ -24,6 +24,7 @@ func Kinds() map[string]string {
 		"certificate.seen":          "a station came with a new certificate",
 		"check.warned":              "a station passed a check that is set to warn",
 		"claim.refused":             "a connection was refused",
+		"config.taken":              "a server took its configuration and rules over, at its start or anew",
 		"crl.intent":                "a revocation list was about to be signed",
 		"event.dropped":             "security events of a station were dropped, too many at once",
 		"finding.raised":            "detection found what looks like an attack or a fault",
