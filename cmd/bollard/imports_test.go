@@ -21,7 +21,7 @@ import (
 var levels = [][]string{
 	{"ocpp", "iso15118", "keys", "ledger", "detect"},
 	{"ca", "policy", "uploads", "approval"},
-	{"fleet", "alert"},
+	{"fleet", "alert", "firmware"},
 	{"gateway", "admin", "station", "backup", "warden"},
 	{"store"},
 	{"cmd"},

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -25,7 +26,14 @@ type Response struct {
 
 // Get fetches a URL. The error is an *Error, or ctx's if that ended.
 func (c *Client) Get(ctx context.Context, rawURL string) (*Response, error) {
-	return c.fetch(ctx, http.MethodGet, rawURL, nil, nil)
+	return c.fetch(ctx, http.MethodGet, rawURL, nil, nil, nil)
+}
+
+// GetTo writes the body of a 200 to w as it comes, whole when it returns nil. Every
+// other status is an *Error; so is a w that takes no more.
+func (c *Client) GetTo(ctx context.Context, rawURL string, w io.Writer) error {
+	_, err := c.fetch(ctx, http.MethodGet, rawURL, nil, nil, w)
+	return err
 }
 
 // Post sends a body. Errors are Get's.
@@ -35,17 +43,18 @@ func (c *Client) Post(ctx context.Context, rawURL, contentType string, body []by
 
 // PostWith is Post with a header of the caller's, such as a signature.
 func (c *Client) PostWith(ctx context.Context, rawURL string, header http.Header, body []byte) (*Response, error) {
-	return c.fetch(ctx, http.MethodPost, rawURL, header, body)
+	return c.fetch(ctx, http.MethodPost, rawURL, header, body, nil)
 }
 
-func (c *Client) fetch(ctx context.Context, method, raw string, header http.Header, body []byte) (*Response, error) {
+// fetch reads the body of the answer, or writes it to a sink.
+func (c *Client) fetch(ctx context.Context, method, raw string, header http.Header, body []byte, sink io.Writer) (*Response, error) {
 	t, err := c.parse(raw)
 	if err != nil {
 		return nil, err
 	}
 	limited, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	response, err := c.hop(limited, t, method, header, body)
+	response, err := c.hop(limited, t, method, header, body, sink)
 	switch {
 	case err == nil:
 		return response, nil
@@ -65,9 +74,9 @@ func expired(ctx context.Context) bool {
 
 // hop follows as many redirects as are allowed. Every further place is
 // checked, looked up and pinned as the first.
-func (c *Client) hop(ctx context.Context, t *target, method string, header http.Header, body []byte) (*Response, error) {
+func (c *Client) hop(ctx context.Context, t *target, method string, header http.Header, body []byte, sink io.Writer) (*Response, error) {
 	for hops := 0; ; hops++ {
-		response, location, err := c.once(ctx, t, method, header, body)
+		response, location, err := c.once(ctx, t, method, header, body, sink)
 		switch {
 		case err != nil:
 			return nil, err
@@ -102,7 +111,7 @@ func (c *Client) follow(from *target, location string) (*target, error) {
 
 // once makes one request over a connection of its own to an address that was
 // checked. For a redirect it returns the location only.
-func (c *Client) once(ctx context.Context, t *target, method string, header http.Header, body []byte) (*Response, string, error) {
+func (c *Client) once(ctx context.Context, t *target, method string, header http.Header, body []byte, sink io.Writer) (*Response, string, error) {
 	pinned, err := c.resolve(ctx, t)
 	if err != nil {
 		return nil, "", err
@@ -148,17 +157,46 @@ func (c *Client) once(ctx context.Context, t *target, method string, header http
 		}
 		return nil, location, nil
 	}
+	if sink != nil {
+		return nil, "", c.pour(t, answer, sink)
+	}
 	response, err := c.read(t, answer)
 	return response, "", err
 }
 
-// read takes the body as it is, and no more than allowed.
-func (c *Client) read(t *target, answer *http.Response) (*Response, error) {
+// pour writes the body of a 200 to a sink.
+func (c *Client) pour(t *target, answer *http.Response, sink io.Writer) error {
+	if answer.StatusCode != http.StatusOK {
+		return refuse(RuleHTTP, t.where(), "the answer has status "+strconv.Itoa(answer.StatusCode)+", not 200")
+	}
+	if err := c.fits(t, answer); err != nil {
+		return err
+	}
+	n, err := io.Copy(sink, io.LimitReader(answer.Body, c.cfg.MaxBytes+1))
+	switch {
+	case err != nil:
+		return &Error{Rule: RuleHTTP, Where: t.where(), Reason: "the answer broke off", Err: err}
+	case n > c.cfg.MaxBytes:
+		return refuse(RuleSize, t.where(), "the answer is too large")
+	}
+	return nil
+}
+
+// fits refuses an answer by its head.
+func (c *Client) fits(t *target, answer *http.Response) error {
 	if encoding := answer.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return nil, refuse(RuleEncoding, t.where(), "the answer is compressed, though that wasn't asked for")
+		return refuse(RuleEncoding, t.where(), "the answer is compressed, though that wasn't asked for")
 	}
 	if answer.ContentLength > c.cfg.MaxBytes {
-		return nil, refuse(RuleSize, t.where(), "the answer is too large")
+		return refuse(RuleSize, t.where(), "the answer is too large")
+	}
+	return nil
+}
+
+// read takes the body as it is, and no more than allowed.
+func (c *Client) read(t *target, answer *http.Response) (*Response, error) {
+	if err := c.fits(t, answer); err != nil {
+		return nil, err
 	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, c.cfg.MaxBytes+1))
 	switch {

@@ -513,3 +513,54 @@ func TestTLS(t *testing.T) {
 		}
 	})
 }
+
+// A body that goes elsewhere is that of a 200 alone, whole, and within the bound.
+func TestGetTo(t *testing.T) {
+	t.Parallel()
+	image := strings.Repeat("firmware", 1000)
+	for name, tt := range map[string]struct {
+		answer http.HandlerFunc
+		max    int64
+		want   safehttp.Rule
+	}{
+		"whole":    {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, image) }, 8000, ""},
+		"too long": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, image) }, 7999, safehttp.RuleSize},
+		"longer than it says nothing": {func(w http.ResponseWriter, _ *http.Request) {
+			w.(http.Flusher).Flush()
+			io.WriteString(w, image)
+		}, 7999, safehttp.RuleSize},
+		"a page that says no": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusNotFound) }, 8000, safehttp.RuleHTTP},
+		"a part": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusPartialContent)
+			io.WriteString(w, "fi")
+		}, 8000, safehttp.RuleHTTP},
+		"elsewhere": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) }, 8000, safehttp.RuleRedirect},
+		"compressed": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			io.WriteString(w, image)
+		}, 8000, safehttp.RuleEncoding},
+		"cut": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "8000")
+			io.WriteString(w, image[:100])
+		}, 8000, safehttp.RuleHTTP},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg, url := serve(t, tt.answer)
+			cfg.MaxBytes = tt.max
+			var got bytes.Buffer
+			if broken := rule(t, newClient(t, cfg).GetTo(t.Context(), url, &got)); broken != tt.want || tt.want == "" && got.String() != image {
+				t.Errorf("rule %q, want %q; %d bytes", broken, tt.want, got.Len())
+			}
+		})
+	}
+	cfg, url := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, image) })
+	full := errors.New("no room")
+	if err := newClient(t, cfg).GetTo(t.Context(), url, writerFunc(func([]byte) (int, error) { return 0, full })); !errors.Is(err, full) {
+		t.Errorf("a writer that takes no more: %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

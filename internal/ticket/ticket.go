@@ -18,9 +18,12 @@ import (
 // KeySize is the number of bytes of a Keeper's key.
 const KeySize = 32
 
-// domain separates a ticket's code from every other use of the key's HMAC. A
-// change of the encoding below needs a new version in it.
-const domain = "bollard ticket v1\n"
+// Domains separate the uses of the key's HMAC. A change of the encoding below
+// needs a new version in the first.
+const (
+	domain      = "bollard ticket v1\n"
+	thingDomain = "bollard ticket thing v1\n"
+)
 
 // sumSize is how much of the HMAC-SHA256 a ticket carries: 128 bits (RFC 2104 §5).
 const sumSize = 16
@@ -49,6 +52,15 @@ func New(key []byte) (*Keeper, error) {
 		return nil, errors.New("the key of tickets hasn't 32 bytes")
 	}
 	return &Keeper{append([]byte(nil), key...)}, nil
+}
+
+// For is the keeper of tickets for one thing that is named beside them, such as a
+// file by its digest: they are none for another thing.
+func (k *Keeper) For(thing string) *Keeper {
+	h := hmac.New(sha256.New, k.key)
+	h.Write([]byte(thingDomain))
+	h.Write([]byte(thing))
+	return &Keeper{h.Sum(nil)}
 }
 
 // Issue writes a ticket, in letters, digits, "-" and "_".

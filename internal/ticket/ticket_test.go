@@ -105,3 +105,22 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A ticket for one thing is none for another, nor one without a thing.
+func TestTicketForOneThing(t *testing.T) {
+	t.Parallel()
+	k := keeper(t, 1)
+	text, err := k.For("a").Issue(ticket.Ticket{Purpose: "firmware", Station: "cs-1", Request: 7, Expires: noon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := noon.Add(-time.Second)
+	if got, err := k.For("a").Read(text, "firmware", before); err != nil || got.Request != 7 {
+		t.Errorf("its own: %+v, %v", got, err)
+	}
+	for name, other := range map[string]*ticket.Keeper{"another thing": k.For("b"), "no thing": k, "twice": k.For("a").For("a"), "another key": keeper(t, 2).For("a")} {
+		if _, err := other.Read(text, "firmware", before); !errors.Is(err, ticket.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
