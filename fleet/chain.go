@@ -53,8 +53,8 @@ func (s *Service) seenChain(ctx context.Context, key string, under bool) error {
 // needsChain: the station is to connect once under the next root and has it, or
 // was sent there and may come back.
 func (s *Service) needsChain(ctx context.Context, sit *situation) bool {
-	if sit.sess.Version() == ocpp.V16 || s.cfg.RolloverURL == "" {
-		return false
+	if sit.sess.Version() == ocpp.V16 || s.cfg.RolloverURL == "" || sit.st.Pending != nil {
+		return false // a login is to decide a password first
 	}
 	next, err := s.nextRoot(ctx)
 	if err != nil {
@@ -82,6 +82,13 @@ func (s *Service) comesBack(sit *situation) bool {
 // B10); once it was there, it sends it back.
 func (s *Service) moveChain(ctx context.Context, sit *situation) (string, bool, error) {
 	const what = "couldn't move the station to the chain of the next root"
+	inSlots, err := keepsInSlots(ctx, sit)
+	if err != nil {
+		return what, false, err
+	}
+	if inSlots {
+		return s.moveChainInSlots(ctx, sit)
+	}
 	priority, active, err := networkProfiles(ctx, sit.sess)
 	if err != nil {
 		return what, false, pointless(err)
@@ -90,7 +97,7 @@ func (s *Service) moveChain(ctx context.Context, sit *situation) (string, bool, 
 		if err := s.moveBack(ctx, sit, priority); err != nil {
 			return "couldn't move the station back from the chain of the next root", false, pointless(err)
 		}
-		return "asked to come back to the main listener", false, nil
+		return cameBack, false, nil
 	}
 	if mine := sit.plan.ChainSlot; mine == "" || priority[0] != mine || mine == active {
 		used := slices.DeleteFunc(slices.Clone(priority), func(n string) bool { return n == mine && n != active })
@@ -107,7 +114,28 @@ func (s *Service) moveChain(ctx context.Context, sit *situation) (string, bool, 
 		return what, false, pointless(err)
 	}
 	s.recordStep(ctx, sit.sess, "plan.chain", map[string]string{"root": sit.plan.ChainWanted})
-	return "asked to connect once under the next root", false, nil
+	return wentThere, false, nil
+}
+
+const (
+	wentThere = "asked to connect once under the next root"
+	cameBack  = "asked to come back to the main listener"
+)
+
+// moveChainInSlots moves a station there, and back, with a new password each
+// time: the network profile it left has one that nobody takes any more.
+func (s *Service) moveChainInSlots(ctx context.Context, sit *situation) (string, bool, error) {
+	if s.comesBack(sit) {
+		if err := s.moveWithPassword(ctx, sit, slotPlan{profile: sit.adm.Profile, url: s.cfg.PublicURL}); err != nil {
+			return "couldn't move the station back from the chain of the next root", false, pointless(err)
+		}
+		return cameBack, false, nil
+	}
+	if err := s.moveWithPassword(ctx, sit, slotPlan{profile: sit.adm.Profile, url: s.cfg.RolloverURL, note: func(p *Plan, slot string) { p.ChainSlot = slot }}); err != nil {
+		return "couldn't move the station to the chain of the next root", false, pointless(err)
+	}
+	s.recordStep(ctx, sit.sess, "plan.chain", map[string]string{"root": sit.plan.ChainWanted})
+	return wentThere, false, nil
 }
 
 // moveBack takes the slot out of the order. The slot itself stays: a station

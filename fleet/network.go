@@ -19,7 +19,7 @@ func (s *Service) needsProfile(ctx context.Context, sit *situation) bool {
 	if sit.st.lowering(sit.now) {
 		return s.needsLower(sit)
 	}
-	if sit.st.WantedProfile <= sit.adm.Profile || slices.ContainsFunc(sit.orders, func(o Order) bool { return open(&o) }) {
+	if sit.st.WantedProfile <= sit.adm.Profile || sit.st.Pending != nil || slices.ContainsFunc(sit.orders, func(o Order) bool { return open(&o) }) {
 		return false
 	}
 	// From profile 1 the station needs the CSMS root first (A05.FR.03). Stations
@@ -76,6 +76,15 @@ const (
 // switch2 fills a free slot, puts it before those in use and resets when idle.
 // The slots in use stay behind it, so that the station can fall back (A05, B10).
 func (s *Service) switch2(ctx context.Context, sit *situation, profile int) error {
+	if profile == 2 {
+		inSlots, err := keepsInSlots(ctx, sit)
+		if err != nil {
+			return err
+		}
+		if inSlots {
+			return s.moveWithPassword(ctx, sit, slotPlan{profile: profile, url: s.cfg.PublicURL})
+		}
+	}
 	priority, active, err := networkProfiles(ctx, sit.sess)
 	if err != nil {
 		return err
@@ -130,9 +139,9 @@ func setPriority(ctx context.Context, sess Session, order []string) error {
 type slotPlan struct {
 	profile  int
 	url      string
-	mine     string // slot of an earlier try, or ""
-	note     func(p *Plan, slot string)
-	password string // the slot's own (2.1), or ""
+	mine     string                     // slot of an earlier try, or ""
+	note     func(p *Plan, slot string) // or nil
+	password string                     // the slot's own (2.1), or ""
 }
 
 // fillSlot writes the new network profile into a slot that isn't in use

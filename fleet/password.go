@@ -62,20 +62,7 @@ func (s *Service) rotate(ctx context.Context, sit *situation) (string, bool, err
 	if sit.st.Pending != nil {
 		return s.decide(ctx, sit)
 	}
-	secret := generatePassword()
-	credential, err := s.secrets.newCredential(ctx, kindGenerated, []byte(secret), s.clock())
-	if err != nil {
-		return what, false, err
-	}
-	pending := PendingPassword{Credential: *credential, SentAt: s.clock()}
-	old := sit.st.Password.Hash
-	_, err = s.store.UpdateStation(ctx, sit.l.key, func(st *Station) ([]ledger.Event, error) {
-		if st.Pending != nil || !st.RotateWanted || st.Password == nil || !bytes.Equal(st.Password.Hash, old) {
-			return nil, errors.New("the password was changed meanwhile")
-		}
-		st.Pending = &pending
-		return []ledger.Event{passwordEvent(sit.l.key, "password.pending", "bollard")}, nil
-	})
+	secret, pending, err := s.pend(ctx, sit, func(st *Station) bool { return st.RotateWanted })
 	if err != nil {
 		return what, false, err
 	}
@@ -87,17 +74,17 @@ func (s *Service) rotate(ctx context.Context, sit *situation) (string, bool, err
 	failpoint.Hit("fleet.plan-password-answered")
 	switch {
 	case err == nil && status == ocpp.StatusRebootRequired:
-		return s.rebootFor(ctx, sit, &pending)
+		return s.rebootFor(ctx, sit, pending)
 	case err == nil:
 		// A01.FR.03: from the known Accepted on only the new one.
-		if err := s.promote(ctx, sit.l.key, &pending, "bollard"); err != nil {
+		if err := s.promote(ctx, sit.l.key, pending, "bollard"); err != nil {
 			return "couldn't record the new password; its first use decides", false, err
 		}
 		s.endUnlessBack(sit)
 		return "station took a new password and is to come back with it", true, nil
 	case unchanged(err):
 		// A01.FR.04: any other status means unchanged.
-		if err := s.dropPending(ctx, sit.l.key, &pending, "bollard"); err != nil {
+		if err := s.dropPending(ctx, sit.l.key, pending, "bollard"); err != nil {
 			return what, false, err
 		}
 		err = pointless(err)
@@ -107,6 +94,29 @@ func (s *Service) rotate(ctx context.Context, sit *situation) (string, bool, err
 		return what, false, err
 	}
 	return "couldn't hear whether the station took the new password; its next login decides", false, err
+}
+
+// pend makes a new password and stores it beside the one in force, as long as
+// that is the one looked at and still holds.
+func (s *Service) pend(ctx context.Context, sit *situation, still func(*Station) bool) (string, *PendingPassword, error) {
+	secret := generatePassword()
+	credential, err := s.secrets.newCredential(ctx, kindGenerated, []byte(secret), s.clock())
+	if err != nil {
+		return "", nil, err
+	}
+	pending := PendingPassword{Credential: *credential, SentAt: s.clock()}
+	old := sit.st.Password.Hash
+	_, err = s.store.UpdateStation(ctx, sit.l.key, func(st *Station) ([]ledger.Event, error) {
+		if st.Pending != nil || st.Password == nil || !bytes.Equal(st.Password.Hash, old) || !still(st) {
+			return nil, errors.New("the password was changed meanwhile")
+		}
+		st.Pending = &pending
+		return []ledger.Event{passwordEvent(sit.l.key, "password.pending", "bollard")}, nil
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	return secret, &pending, nil
 }
 
 // sendPassword uses each version's own way (A01.FR.02): hex of the bytes in 1.6,

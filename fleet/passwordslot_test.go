@@ -18,16 +18,21 @@ type slotted struct {
 	t        testing.TB
 	profiles bool // knows SetNetworkProfile
 	carries  bool // and takes the password in it
+	refuses  bool // writing any
+	roots    *shelf
 
 	mu        sync.Mutex
 	priority  []string
 	active    string
 	passwords map[string]string
+	urls      map[string]string
 	resets    int
 }
 
 func (h *slotted) write(slot, password string) string {
 	switch {
+	case h.refuses:
+		return "Rejected"
 	case slot != "0" && slot != "1":
 		return "UnknownComponent"
 	case slot == h.active || slices.Contains(h.priority, slot):
@@ -48,8 +53,11 @@ func (h *slotted) answer(action string, payload json.RawMessage) (any, error) {
 		}
 	}
 	switch action {
+	case "GetInstalledCertificateIds", "InstallCertificate":
+		return h.roots.answer(action, payload)
 	case "GetVariables":
 		sh := newShelf(h.t, ocpp.V21)
+		sh.inSlots = true
 		sh.values = map[string]string{"NetworkConfigurationPriority": strings.Join(h.priority, ","), "ActiveNetworkProfile": h.active}
 		return sh.answer(action, payload)
 	case "SetVariables":
@@ -63,7 +71,9 @@ func (h *slotted) answer(action string, payload json.RawMessage) (any, error) {
 		case d.Component.Name == "NetworkConfiguration" && d.Variable.Name == "BasicAuthPassword":
 			status = h.write(d.Component.Instance, d.AttributeValue)
 		case d.Component.Name == "NetworkConfiguration":
-			status = h.write(d.Component.Instance, "")
+			if status = h.write(d.Component.Instance, ""); d.Variable.Name == "OcppCsmsUrl" {
+				h.urls[d.Component.Instance] = d.AttributeValue
+			}
 		case d.Variable.Name == "NetworkConfigurationPriority":
 			h.priority = strings.Split(d.AttributeValue, ",")
 		}
@@ -111,7 +121,7 @@ func TestPasswordInNetworkConfiguration(t *testing.T) { // A01.FR.02, A01.FR.03,
 			t.Parallel()
 			r := newRig(t)
 			first := r.add(fleet.Enrolment{Identity: "CS-1"})
-			h := &slotted{t: t, profiles: tt.profiles, carries: tt.carries, priority: []string{"0"}, active: "0", passwords: map[string]string{"0": first}}
+			h := &slotted{t: t, profiles: tt.profiles, carries: tt.carries, priority: []string{"0"}, active: "0", passwords: map[string]string{"0": first}, urls: map[string]string{}}
 			for n := 1; n <= 3; n++ {
 				password, _ := h.look()
 				old := withPassword(claim(t, "CS-1"), password)
@@ -153,7 +163,7 @@ func TestPasswordInNetworkConfigurationFallsBack(t *testing.T) { // A01.FR.04, B
 	t.Parallel()
 	r := newRig(t)
 	first := r.add(fleet.Enrolment{Identity: "CS-1"})
-	h := &slotted{t: t, priority: []string{"0"}, active: "0", passwords: map[string]string{"0": first}}
+	h := &slotted{t: t, priority: []string{"0"}, active: "0", passwords: map[string]string{"0": first}, urls: map[string]string{}}
 	old := withPassword(claim(t, "CS-1"), first)
 	s := r.openWith(r.admit(old), ocpp.V21, fleet.SecurityBollard, h.answer)
 	s.ready()
@@ -189,7 +199,7 @@ func TestPasswordInNetworkConfigurationNeedsTLS(t *testing.T) {
 	r := newRig(t)
 	c := withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1", Profile: 1}))
 	c.TLS, c.Profiles = false, []int{1}
-	h := &slotted{t: t, priority: []string{"0"}, active: "0", passwords: map[string]string{}}
+	h := &slotted{t: t, priority: []string{"0"}, active: "0", passwords: map[string]string{}, urls: map[string]string{}}
 	s := r.openWith(r.admit(c), ocpp.V21, fleet.SecurityBollard, h.answer)
 	s.ready()
 	if _, err := r.svc.Rotate(t.Context(), "operator", "CS-1"); err != nil {

@@ -48,15 +48,16 @@ type rig struct {
 	unk   int
 	org   string // of the service
 
-	rollover func(context.Context) (*fleet.Rollover, error)
-	served   func(context.Context) ([]*x509.Certificate, error)
-	keep     func(ctx context.Context, backend, station string, password []byte, e ledger.Event) (bool, error)
-	guard    []fleet.GuardRule
-	approved fleet.Approved
-	p224     []fleet.Model
-	renewals int  // a minute; 0: as by default
-	revoke   bool // superseded certificates
-	watcher  fleet.Watcher
+	rollover    func(context.Context) (*fleet.Rollover, error)
+	rolloverURL string
+	served      func(context.Context) ([]*x509.Certificate, error)
+	keep        func(ctx context.Context, backend, station string, password []byte, e ledger.Event) (bool, error)
+	guard       []fleet.GuardRule
+	approved    fleet.Approved
+	p224        []fleet.Model
+	renewals    int  // a minute; 0: as by default
+	revoke      bool // superseded certificates
+	watcher     fleet.Watcher
 
 	mu     sync.Mutex
 	now    time.Time
@@ -128,7 +129,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.svc, err = fleet.New(r.t.Context(), fleet.Config{
-		Store: r.store, Authority: r.auth, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp",
+		Store: r.store, Authority: r.auth, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp", RolloverURL: r.rolloverURL,
 		Record:       func(ctx context.Context, e ledger.Event) error { return r.store.Record(ctx, e) },
 		KeepUpstream: r.keep, Guard: r.guard, Approved: r.approved, P224: r.p224,
 		Rollover: r.rollover, ServedRoots: r.served, RenewalsPerMinute: r.renewals, RevokeSuperseded: r.revoke, Watcher: r.watcher,

@@ -32,6 +32,7 @@ type shelf struct {
 	over      map[string]any
 	inside    bool // 1.6: knows these messages inside DataTransfer only
 	unknown   bool // 1.6: nor there
+	inSlots   bool // 2.1: its password is in its network profiles
 
 	mu    sync.Mutex
 	roots map[string][]*x509.Certificate // by wire use
@@ -85,6 +86,8 @@ func (h *shelf) answer(action string, payload json.RawMessage) (any, error) {
 			r := ocpp.GetVariableResult{AttributeStatus: "UnknownVariable", Component: g.Component, Variable: g.Variable}
 			if v, ok := h.values[g.Variable.Name]; ok {
 				r.AttributeStatus, r.AttributeValue = "Accepted", v
+			} else if g.Variable.Name == "BasicAuthPassword" && !h.inSlots {
+				r.AttributeStatus = "Rejected" // write-only
 			}
 			out.GetVariableResult = append(out.GetVariableResult, r)
 		}
@@ -547,36 +550,41 @@ func TestRootOfServedFileIsNotDropped(t *testing.T) { // M04 warning
 	}
 }
 
+// nextRoot has the CSMS root followed by another, cross-signed by it.
+func (r *rig) nextRoot() fleet.Rollover {
+	r.t.Helper()
+	m, next := newMaker(r.t, r.clock()), &maker{t: r.t, key: newKey(r.t)}
+	template := func() *x509.Certificate {
+		return &x509.Certificate{Subject: pkix.Name{CommonName: "Next Root"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(10, 0, 0),
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	}
+	next.cert = next.sign(template(), next.key)
+	change := fleet.Rollover{New: next.cert, Cross: m.sign(template(), crypto.Signer(next.key)), Old: m.cert}
+	r.rollover = func(context.Context) (*fleet.Rollover, error) { return &change, nil }
+	return change
+}
+
 func TestRootChange(t *testing.T) { // M05.FR.09-.11 [2.x], M05.FR.08-.10 [1.6]: one fallback
 	t.Parallel()
 	for _, check := range []string{"true", "false"} {
 		t.Run("AdditionalRootCertificateCheck "+check, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			m := newMaker(t, r.clock())
-			next := &maker{t: t, key: newKey(t)}
-			template := func() *x509.Certificate {
-				return &x509.Certificate{Subject: pkix.Name{CommonName: "Next Root"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(10, 0, 0),
-					IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-			}
-			next.cert = next.sign(template(), next.key)
-			cross := m.sign(template(), crypto.Signer(next.key))
-			change := fleet.Rollover{New: next.cert, Cross: cross, Old: m.cert}
-			r.rollover = func(context.Context) (*fleet.Rollover, error) { return &change, nil }
+			change := r.nextRoot()
 			r.restart()
 			h := newShelf(t, ocpp.V201)
 			h.values = map[string]string{"AdditionalRootCertificateCheck": check}
-			h.roots["CSMSRootCertificate"] = []*x509.Certificate{m.cert}
+			h.roots["CSMSRootCertificate"] = []*x509.Certificate{change.Old}
 			r.shelved(h)
 			eventually(t, "new root", func() bool { return len(r.plan("CS-1").Seen["csms"]) == 2 })
-			want := next.cert
+			want := change.New
 			if check == "true" {
-				want = cross
+				want = change.Cross
 			}
 			h.mu.Lock()
 			got := h.roots["CSMSRootCertificate"]
 			h.mu.Unlock()
-			if !got[0].Equal(m.cert) || !got[1].Equal(want) {
+			if !got[0].Equal(change.Old) || !got[1].Equal(want) {
 				t.Errorf("installed %v", got[1].Issuer)
 			}
 			r.add(fleet.Enrolment{Identity: "CS-2"})
@@ -603,7 +611,7 @@ func TestProfile1NeedsTheRootFirst(t *testing.T) { // A05.FR.03 [1.6], A05.FR.02
 		{"2.0.1", ocpp.V201, "", []string{"GetVariables", "GetVariables", "GetInstalledCertificateIds", "InstallCertificate", "GetInstalledCertificateIds",
 			"GetVariables", "GetVariables", "SetNetworkProfile", "SetVariables", "Reset"}},
 		{"2.1", ocpp.V21, "", []string{"GetVariables", "GetVariables", "GetInstalledCertificateIds", "InstallCertificate", "GetInstalledCertificateIds",
-			"GetVariables", "GetVariables", "SetNetworkProfile", "SetVariables", "Reset"}},
+			"GetVariables", "GetVariables", "GetVariables", "SetNetworkProfile", "SetVariables", "Reset"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
