@@ -20,7 +20,7 @@ lists:
   station_hosts: [files.example.com, "*.depot.example.com", 10.1.2.3, "depot.example.com:8445"]
   secondary_backends: [roaming]
   data_transfer_vendors: [org.openchargealliance.iso15118pnc, com.acme]
-numbers: {commands_per_minute: 3, backend_commands_per_minute: 5, authorizations_per_minute: 3, boots_per_hour: 2, storm_per_minute: 4, meter_values_ownership: 1}
+numbers: {commands_per_minute: 3, backend_commands_per_minute: 5, authorizations_per_minute: 3, boots_per_hour: 2, storm_per_minute: 4, meter_values_ownership: 1, transaction_event_ownership: 1}
 promote:
 `
 	plain, err := policy.New(policy.Config{})
@@ -122,6 +122,15 @@ func TestBuiltInRules(t *testing.T) {
 		{"an unknown transaction", "StopTransaction", `{"transactionId":7}`, "", []ocpp.Version{ocpp.V16}, []change{up, owner(policy.OwnerUnknown)}, 0, ""},
 		{"meter values of another's transaction", "MeterValues", `{"connectorId":1,"transactionId":7,"meterValue":[]}`, "other-meter-values", []ocpp.Version{ocpp.V16}, []change{up, owner(policy.OwnerOther)}, 0, "SecurityError"},
 		{"meter values of the own", "MeterValues", `{"connectorId":1,"transactionId":7,"meterValue":[]}`, "", []ocpp.Version{ocpp.V16}, []change{up, owner(policy.OwnerThis)}, 0, ""},
+		{"an event of another's transaction", "TransactionEvent", `{"eventType":"Ended","transactionInfo":{"transactionId":"x"}}`, "other-transaction-event", []ocpp.Version{ocpp.V201, ocpp.V21}, []change{up, owner(policy.OwnerOther)}, 0, "SecurityError"},
+		{"an event of the own", "TransactionEvent", `{"eventType":"Ended","transactionInfo":{"transactionId":"x"}}`, "", []ocpp.Version{ocpp.V201, ocpp.V21}, []change{up, owner(policy.OwnerThis)}, 0, ""},
+		{"a beginning with another's id", "TransactionEvent", `{"eventType":"Started","transactionInfo":{"transactionId":"x"}}`, "", []ocpp.Version{ocpp.V201, ocpp.V21}, []change{up, owner(policy.OwnerOther)}, 0, ""},
+		{"stopping another's from afar", "RequestStopTransaction", `{"transactionId":"x"}`, "other-transaction-command", []ocpp.Version{ocpp.V201, ocpp.V21}, []change{owner(policy.OwnerOther)}, 0, "Rejected"},
+		{"stopping another's from afar", "RemoteStopTransaction", `{"transactionId":7}`, "other-transaction-command", []ocpp.Version{ocpp.V16}, []change{owner(policy.OwnerOther)}, 0, "Rejected"},
+		{"asking for another's", "GetTransactionStatus", `{"transactionId":"x"}`, "other-transaction-command", []ocpp.Version{ocpp.V201, ocpp.V21}, []change{owner(policy.OwnerOther)}, 0, "SecurityError"},
+		{"asking for none's", "GetTransactionStatus", `{}`, "", []ocpp.Version{ocpp.V201, ocpp.V21}, []change{owner(policy.OwnerOther)}, 0, ""},
+		{"charging of another's", "SetChargingProfile", `{"csChargingProfiles":{"transactionId":7}}`, "other-transaction-command", []ocpp.Version{ocpp.V16}, []change{owner(policy.OwnerOther)}, 0, "Rejected"},
+		{"charging of another's", "SetChargingProfile", `{"chargingProfile":{"transactionId":"x"}}`, "other-transaction-command", []ocpp.Version{ocpp.V201, ocpp.V21}, []change{owner(policy.OwnerOther)}, 0, "Rejected"},
 		{"meter values of none", "MeterValues", `{"connectorId":1,"meterValue":[]}`, "", []ocpp.Version{ocpp.V16}, []change{up, owner(policy.OwnerOther)}, 0, ""},
 		{"vendor down", "DataTransfer", `{"vendorId":"com.evil"}`, "data-transfer-down", []ocpp.Version{ocpp.V16}, nil, 0, `"Rejected"`},
 		{"listed vendor down", "DataTransfer", `{"vendorId":"COM.acme"}`, "", []ocpp.Version{ocpp.V16}, nil, 0, ""},

@@ -181,6 +181,11 @@ func inspect(tree *ast.AST, r *rule) (fault string) {
 			}
 		}
 	}))
+	if r.reads["transaction.owner"] {
+		for _, name := range transactionFields() {
+			fields[name] = true
+		}
+	}
 	r.fields = slices.Sorted(maps.Keys(fields))
 	return fault
 }

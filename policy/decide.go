@@ -371,13 +371,8 @@ func (f *facts) owner() ref.Val {
 	if f.in.Owner == nil {
 		return types.String(OwnerUnknown)
 	}
-	var id string
-	switch v := f.view.tree["transactionId"].(type) {
-	case string:
-		id = v
-	case int64:
-		id = types.Int(v).ConvertToType(types.StringType).Value().(string)
-	default:
+	id := transactionOf(f.view.tree, f.view.action, f.view.shape)
+	if id == "" {
 		return types.String(OwnerUnknown)
 	}
 	return types.String(f.in.Owner(id))

@@ -49,15 +49,19 @@ rules:
 	}
 }
 
-// Meter values are the most frequent message: as shipped nobody reads them.
+// Meter values and what tells them in 2.x are the most frequent messages: as
+// shipped nobody reads them.
 func TestMeterValuesAreLeftAlone(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]bool{"lists: {}\n": false, "numbers: {meter_values_ownership: 1}\n": true} {
+	for text, want := range map[string][2]bool{
+		"lists: {}\n": {}, "numbers: {meter_values_ownership: 1}\n": {true, false}, "numbers: {transaction_event_ownership: 1}\n": {false, true},
+	} {
 		set, err := policy.New(policy.Config{Files: []policy.Source{{Name: "r.yaml", Data: []byte(text)}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := set.Interest(ocpp.V16, ocpp.FromStation, "MeterValues"); got != want {
+		got := [2]bool{set.Interest(ocpp.V16, ocpp.FromStation, "MeterValues"), set.Interest(ocpp.V201, ocpp.FromStation, "TransactionEvent")}
+		if got != want {
 			t.Errorf("%q: interest %t", text, got)
 		}
 	}

@@ -209,6 +209,10 @@ func (w *Warden) passed(s fleet.Session, set *policy.Set, m fleet.Message) (watc
 		return true
 	case startTransaction, stopTransaction:
 		return s.Version() == ocpp.V16 && set.Reads("transaction.owner")
+	case transactionEvent:
+		if set.Reads("transaction.owner") {
+			w.transactionTold(s, m)
+		}
 	}
 	return false
 }

@@ -267,6 +267,59 @@ func TestTransactions(t *testing.T) {
 	}
 }
 
+// In 2.x a station makes ids of its own: two may have the same, and only one that
+// can't be the same by chance, and that the station never began, is another's.
+func TestTransactionsOf2(t *testing.T) {
+	t.Parallel()
+	const long, short = "0b5f4a3e-1c2d-4e5f", "17"
+	r := newRig(t, `
+rules:
+  - {name: event, reason: x, mode: enforce, direction: from-station, action: TransactionEvent, when: 'payload.eventType != "Started" && transaction.owner == "other"', then: refuse, error: SecurityError}
+  - {name: command, reason: x, mode: enforce, direction: from-csms, action: RequestStopTransaction, when: transaction.owner == "other", then: refuse}
+`)
+	a, b := r.open("A", ocpp.V201), r.open("B", ocpp.V21)
+	event := func(s *session, kind, id string) fleet.Act {
+		return r.send(s, ocpp.FromStation, "TransactionEvent", fmt.Sprintf(`{"eventType":%q,"transactionInfo":{"transactionId":%q}}`, kind, id)).Act
+	}
+	stop := func(s *session, id string) fleet.Act {
+		return r.send(s, ocpp.FromCSMS, "RequestStopTransaction", fmt.Sprintf(`{"transactionId":%q}`, id)).Act
+	}
+	for i, step := range []struct {
+		got, want fleet.Act
+	}{
+		{event(a, "Started", long), fleet.Pass},
+		{event(a, "Started", short), fleet.Pass},
+		{event(b, "Updated", long), fleet.Refuse},
+		{event(b, "Ended", long), fleet.Refuse},
+		{event(a, "Updated", long), fleet.Pass}, // B has ended nothing
+		{stop(b, long), fleet.Answer},
+		{stop(a, long), fleet.Pass},
+		{event(b, "Updated", short), fleet.Pass},
+		{stop(b, short), fleet.Pass},
+		// Who begins a transaction has it, whoever else has one of that name: nobody
+		// can take an id away beforehand.
+		{event(b, "Started", long), fleet.Pass},
+		{event(b, "Updated", long), fleet.Pass},
+		{event(b, "Ended", long), fleet.Pass},
+		{event(a, "Updated", long), fleet.Pass},
+		{event(b, "Updated", long), fleet.Refuse},
+		{event(a, "Ended", long), fleet.Pass},
+		// After a restart of ours: the first who names it.
+		{event(b, "Updated", long), fleet.Pass},
+		{event(a, "Ended", long), fleet.Refuse},
+	} {
+		if step.got != step.want {
+			t.Errorf("step %d: %v, want %v", i, step.got, step.want)
+		}
+	}
+	for n := range 9 {
+		event(r.open(fmt.Sprint("C", n), ocpp.V201), "Started", long)
+	}
+	if event(b, "Updated", long) == fleet.Pass {
+		t.Error("who is remembered of one id isn't bounded")
+	}
+}
+
 // Whoever looks for attacks hears of each message that isn't let through, whose
 // it was, and no more.
 func TestRefusalsAreNoticed(t *testing.T) {
