@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -20,27 +22,32 @@ type model struct {
 	r        *rig
 	password string
 	session  *fakeSession
-	keys     []*ecdsa.PrivateKey
-	csrs     []string // one for each key
-	got      map[int]*x509.Certificate
-	chain    []*x509.Certificate // newest chain the station took
+	csrs     []string            // one for each key
 	old      []*x509.Certificate // what it was seen with last
 	floor    int
-	mode     string // of the station's answers: accept, reject, lose
+
+	mu    sync.Mutex // the station answers while the model looks
+	keys  []*ecdsa.PrivateKey
+	got   map[int]*x509.Certificate
+	chain []*x509.Certificate // newest chain the station took
+	mode  string              // of the station's answers: accept, reject, lose
 }
 
 func (m *model) answer(action string, payload json.RawMessage) (any, error) {
 	if action != "CertificateSigned" {
 		return map[string]string{"status": "Accepted"}, nil
 	}
-	m.note(chainOf(m.r.t, payload))
+	chain := chainOf(m.r.t, payload)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note(chain)
 	switch m.mode {
 	case "lose":
 		return nil, errors.New("answer lost")
 	case "reject":
 		return map[string]string{"status": "Rejected"}, nil
 	}
-	m.chain = chainOf(m.r.t, payload)
+	m.chain = chain
 	return map[string]string{"status": "Accepted"}, nil
 }
 
@@ -61,7 +68,7 @@ func (m *model) settle() {
 	if m.session != nil {
 		for range 8 { // retries within a session are bounded
 			m.r.advance(6 * time.Minute)
-			time.Sleep(time.Millisecond)
+			synctest.Wait()
 		}
 		m.session.close()
 		m.session = nil
@@ -81,70 +88,92 @@ func (m *model) connect(c fleet.Claim) bool {
 
 func TestCertificateLifeModel(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(rt *rapid.T) {
-		r := newRig(t)
-		m := &model{r: r, password: r.add(fleet.Enrolment{Identity: "CS-1"}), got: map[int]*x509.Certificate{}, mode: "accept", floor: 2}
-		basic := withPassword(claim(t, "CS-1"), m.password)
-		for range rapid.IntRange(3, 12).Draw(rt, "steps") {
-			switch rapid.SampledFrom([]string{"basic", "mutual", "request", "repeat", "mode", "restart"}).Draw(rt, "step") {
-			case "basic":
-				if ok := m.connect(basic); ok != (m.floor <= 2) {
-					rt.Fatalf("password admitted: %v, floor %d", ok, m.floor)
-				}
-			case "mutual":
-				if m.chain == nil {
-					continue
-				}
-				if !m.connect(withCertificates(claim(t, "CS-1"), m.chain...)) {
-					rt.Fatal("own certificate refused")
-				}
-				m.floor, m.old = 3, m.chain
-			case "request":
-				if m.session == nil {
-					continue
-				}
-				key := newKey(t)
-				m.keys, m.csrs = append(m.keys, key), append(m.csrs, csrPayload(t, key, "SN-CS-1"))
-				m.session.message(ocpp.FromStation, "SignCertificate", m.csrs[len(m.csrs)-1])
-				m.session.wait()
-			case "repeat":
-				if m.session == nil || len(m.csrs) == 0 {
-					continue
-				}
-				m.session.message(ocpp.FromStation, "SignCertificate", m.csrs[rapid.IntRange(0, len(m.csrs)-1).Draw(rt, "csr")])
-				m.session.wait()
-			case "mode":
-				m.settle()
-				m.mode = rapid.SampledFrom([]string{"accept", "reject", "lose"}).Draw(rt, "mode")
-			case "restart":
-				m.settle()
-				r.restart()
+	checkInBubbles(t, lifeOfCertificates)
+}
+
+func lifeOfCertificates(t *testing.T, rt *rapid.T) {
+	r := newRig(t)
+	m := &model{r: r, password: r.add(fleet.Enrolment{Identity: "CS-1"}), got: map[int]*x509.Certificate{}, mode: "accept", floor: 2}
+	basic := withPassword(claim(t, "CS-1"), m.password)
+	for range rapid.IntRange(3, 12).Draw(rt, "steps") {
+		switch rapid.SampledFrom([]string{"basic", "mutual", "request", "repeat", "mode", "restart"}).Draw(rt, "step") {
+		case "basic":
+			if ok := m.connect(basic); ok != (m.floor <= 2) {
+				rt.Fatalf("password admitted: %v, floor %d", ok, m.floor)
 			}
-			if got := r.station("CS-1").FloorProfile; got < m.floor {
-				rt.Fatalf("floor fell from %d to %d", m.floor, got)
+		case "mutual":
+			m.settle()
+			m.mu.Lock()
+			chain := m.chain
+			m.mu.Unlock()
+			if chain == nil {
+				continue
 			}
-			// What it was seen with stays good until it was seen with another.
-			if m.old != nil {
-				r.admit(withCertificates(claim(t, "CS-1"), m.old...))
+			if !m.connect(withCertificates(claim(t, "CS-1"), chain...)) {
+				rt.Fatal("own certificate refused")
 			}
+			m.floor, m.old = 3, chain
+		case "request":
+			if m.session == nil {
+				continue
+			}
+			key := newKey(t)
+			m.csrs = append(m.csrs, csrPayload(t, key, "SN-CS-1"))
+			m.mu.Lock()
+			m.keys = append(m.keys, key)
+			m.mu.Unlock()
+			m.session.message(ocpp.FromStation, "SignCertificate", m.csrs[len(m.csrs)-1])
+			m.session.wait()
+		case "repeat":
+			if m.session == nil || len(m.csrs) == 0 {
+				continue
+			}
+			m.session.message(ocpp.FromStation, "SignCertificate", m.csrs[rapid.IntRange(0, len(m.csrs)-1).Draw(rt, "csr")])
+			m.session.wait()
+		case "mode":
+			m.settle()
+			m.mu.Lock()
+			m.mode = rapid.SampledFrom([]string{"accept", "reject", "lose"}).Draw(rt, "mode")
+			m.mu.Unlock()
+		case "restart":
+			m.settle()
+			r.restart()
 		}
-		m.settle()
-		_ = r.store.Close()
+		if got := r.station("CS-1").FloorProfile; got < m.floor {
+			rt.Fatalf("floor fell from %d to %d", m.floor, got)
+		}
+		// What it was seen with stays good until it was seen with another.
+		if m.old != nil {
+			r.admit(withCertificates(claim(t, "CS-1"), m.old...))
+		}
+	}
+	m.settle()
+	_ = r.store.Close()
+}
+
+// checkInBubbles is rapid.Check with each of its runs in a bubble, where what runs
+// beside the model can be waited for.
+func checkInBubbles(t *testing.T, run func(t *testing.T, rt *rapid.T)) {
+	t.Helper()
+	rapid.Check(t, func(rt *rapid.T) {
+		var failed any
+		synctest.Test(t, func(t *testing.T) {
+			defer func() { failed = recover() }() // rapid fails by a panic, which is for its own goroutine
+			run(t, rt)
+		})
+		if failed != nil {
+			panic(failed)
+		}
 	})
 }
 
-// wait lets the orders of a session come to rest: done, or waiting for a timer.
+// wait lets the orders of a session in a bubble come to rest: what waits for a
+// timer goes on.
 func (s *fakeSession) wait() {
-	done := make(chan struct{})
-	go func() { s.wg.Wait(); close(done) }()
-	for n := range 200 {
-		select {
-		case <-done:
+	for range 200 {
+		if synctest.Wait(); s.wg.idle() {
 			return
-		case <-time.After(time.Millisecond):
-			if n > 20 {
-				s.r.advance(time.Minute)
-			}
 		}
+		s.r.advance(time.Minute)
 	}
 }

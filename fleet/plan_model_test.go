@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -62,7 +63,7 @@ func (m *planModel) settle(restarted bool) {
 	if m.session != nil {
 		for range 4 {
 			m.r.advance(6 * time.Minute)
-			time.Sleep(time.Millisecond)
+			synctest.Wait()
 		}
 		m.session.close()
 		m.session = nil
@@ -164,34 +165,36 @@ func (m *planModel) check() {
 // nothing lower than proven comes in, every certificate is on record.
 func TestPlanModel(t *testing.T) { // A01.FR.03, A01.FR.04, A05.FR.09, promises 4 and 7
 	t.Parallel()
-	rapid.Check(t, func(rt *rapid.T) {
-		r := newRig(t)
-		v := rapid.SampledFrom(versions()).Draw(rt, "version")
-		sh := newShelf(t, v)
-		sh.values = map[string]string{"NetworkConfigurationPriority": "1,0", "ActiveNetworkProfile": "1"}
-		m := &planModel{r: r, rt: rt, version: v, shelf: sh, serials: map[string]bool{}, proven: 2, signed: "Accepted",
-			taker: &taker{version: v, how: "Accepted", over: sh.answer}}
-		m.has = r.add(fleet.Enrolment{Identity: "CS-1"})
-		m.connect(withPassword(claim(t, "CS-1"), m.has), 2)
-		for range rapid.IntRange(4, 14).Draw(rt, "steps") {
-			what := rapid.SampledFrom([]string{"password", "password", "certificate", "request", "rotate", "rotate", "raise", "root", "restart", "mood"}).Draw(rt, "step")
-			if what == "mood" {
-				m.settle(false)
-				m.taker.mu.Lock()
-				m.taker.how = rapid.SampledFrom([]string{"Accepted", "Rejected", "NotSupported", "RebootRequired", "lost", "not arrived", "error"}).Draw(rt, "password")
-				m.taker.mu.Unlock()
-				m.mu.Lock()
-				m.signed = rapid.SampledFrom([]string{"Accepted", "Rejected", "lost"}).Draw(rt, "certificate")
-				m.mu.Unlock()
-				sh.mu.Lock()
-				sh.install = rapid.SampledFrom([]string{"", "Rejected", "Failed"}).Draw(rt, "root")
-				sh.mu.Unlock()
-				continue
-			}
-			m.step(what)
-			m.check()
+	checkInBubbles(t, randomPlan)
+}
+
+func randomPlan(t *testing.T, rt *rapid.T) {
+	r := newRig(t)
+	v := rapid.SampledFrom(versions()).Draw(rt, "version")
+	sh := newShelf(t, v)
+	sh.values = map[string]string{"NetworkConfigurationPriority": "1,0", "ActiveNetworkProfile": "1"}
+	m := &planModel{r: r, rt: rt, version: v, shelf: sh, serials: map[string]bool{}, proven: 2, signed: "Accepted",
+		taker: &taker{version: v, how: "Accepted", over: sh.answer}}
+	m.has = r.add(fleet.Enrolment{Identity: "CS-1"})
+	m.connect(withPassword(claim(t, "CS-1"), m.has), 2)
+	for range rapid.IntRange(4, 14).Draw(rt, "steps") {
+		what := rapid.SampledFrom([]string{"password", "password", "certificate", "request", "rotate", "rotate", "raise", "root", "restart", "mood"}).Draw(rt, "step")
+		if what == "mood" {
+			m.settle(false)
+			m.taker.mu.Lock()
+			m.taker.how = rapid.SampledFrom([]string{"Accepted", "Rejected", "NotSupported", "RebootRequired", "lost", "not arrived", "error"}).Draw(rt, "password")
+			m.taker.mu.Unlock()
+			m.mu.Lock()
+			m.signed = rapid.SampledFrom([]string{"Accepted", "Rejected", "lost"}).Draw(rt, "certificate")
+			m.mu.Unlock()
+			sh.mu.Lock()
+			sh.install = rapid.SampledFrom([]string{"", "Rejected", "Failed"}).Draw(rt, "root")
+			sh.mu.Unlock()
+			continue
 		}
-		m.settle(false)
-		_ = r.store.Close()
-	})
+		m.step(what)
+		m.check()
+	}
+	m.settle(false)
+	_ = r.store.Close()
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"bollard/ca"
@@ -28,12 +29,16 @@ func (r *rig) due(v ocpp.Version, answer func(string, json.RawMessage) (any, err
 
 func TestRejectedCertificateIsNotRetriedWithoutEnd(t *testing.T) { // A02.FR.20, TC_A_14, TC_077
 	t.Parallel()
+	synctest.Test(t, rejectsForever)
+}
+
+func rejectsForever(t *testing.T) {
 	r := newRig(t)
 	s := r.due(ocpp.V201, obedient(map[string]any{"CertificateSigned": ocpp.GenericStatus{Status: "Rejected"}}))
 	for range 400 { // more than half a day; the station asks whenever it is triggered
 		before := len(s.sent("TriggerMessage"))
 		r.advance(2 * time.Hour)
-		time.Sleep(time.Millisecond)
+		synctest.Wait()
 		if len(s.sent("TriggerMessage")) > before {
 			s.message(ocpp.FromStation, "SignCertificate", csrPayload(t, newKey(t), "SN-CS-1"))
 			s.wait()

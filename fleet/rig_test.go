@@ -451,7 +451,7 @@ type fakeSession struct {
 	security fleet.SecurityMode
 	ctx      context.Context
 	cancel   context.CancelFunc
-	wg       sync.WaitGroup
+	wg       tasks
 
 	mu     sync.Mutex
 	calls  []sent
@@ -602,10 +602,11 @@ func (s *fakeSession) judge(d ocpp.Direction, action, payload string) fleet.Verd
 	})
 }
 
-// eventually waits for a condition with a deadline.
+// eventually waits for a condition with a deadline, which only a test that fails
+// comes to: the machine may have much else to do.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never came about: %s", what)

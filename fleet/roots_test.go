@@ -58,14 +58,19 @@ func (h *shelf) hash(c *x509.Certificate) ocpp.CertificateHashData {
 }
 
 func (h *shelf) answer(action string, payload json.RawMessage) (any, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if action == "DataTransfer" && h.inside {
 		return h.transfer(payload)
 	}
 	if h.inside && h.version == ocpp.V16 && strings.Contains(action, "Certificate") {
 		return nil, &ocpp.CallFailure{Code: ocpp.NotImplemented}
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	return h.obey(action, payload)
+}
+
+// obey does what it is told. The caller holds h.mu.
+func (h *shelf) obey(action string, payload json.RawMessage) (any, error) {
 	read := func(into any) {
 		if err := json.Unmarshal(payload, into); err != nil {
 			h.t.Error(err)
@@ -162,15 +167,11 @@ func (h *shelf) transfer(payload json.RawMessage) (any, error) {
 	if in.VendorID != "org.openchargealliance.iso15118pnc" || h.unknown {
 		return ocpp.DataTransferResponse{Status: "UnknownVendorId"}, nil
 	}
-	h.mu.Lock()
 	h.log = append(h.log, "inside "+in.MessageID)
 	v := h.version
 	h.version = ocpp.V201
-	h.mu.Unlock()
-	answer, err := h.answer(in.MessageID, json.RawMessage(text))
-	h.mu.Lock()
+	answer, err := h.obey(in.MessageID, json.RawMessage(text))
 	h.version = v
-	h.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}

@@ -350,7 +350,7 @@ type simSession struct {
 	adm    fleet.Admission
 	ctx    context.Context
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	wg     tasks
 	one    sync.Mutex // one CALL at a time
 	n      int
 }
