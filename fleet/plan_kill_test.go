@@ -85,8 +85,14 @@ type mule struct {
 	session *fakeSession
 }
 
+// write is on disk as a whole, or not at all: the process may be killed meanwhile.
 func (r *rig) write(name, text string) {
-	if err := os.WriteFile(filepath.Join(r.dir, "station-"+name), []byte(text), 0o600); err != nil {
+	path := filepath.Join(r.dir, "station-"+name)
+	err := os.WriteFile(path+".new", []byte(text), 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
 		r.t.Fatal(err)
 	}
 }
