@@ -182,22 +182,48 @@ func (l *life) nobodyStranded(when string) {
 	}
 }
 
-func (l *life) rollOut(first, limit float64, scope fleet.Scope, spread time.Duration) string {
+// rollOut starts a rollout whose first wave halts it, or doesn't. Who is in that
+// wave follows from the rollout's name, which is random: of a small fleet's few
+// that fail there may be too many or too few, and it is drawn anew.
+func (l *life) rollOut(first, limit float64, scope fleet.Scope, spread time.Duration, halts bool) string {
 	// After a kill the rollout is there already.
 	for _, p := range must(l.ctl.Rollouts(l.t.Context())) {
 		if !p.Header.Phase.Over() && slices.Equal(p.Only, scope.Only) && p.Renew == scope.Renew {
 			return p.ID
 		}
 	}
-	return l.start(scope, func(r *rollout.Rules) {
-		r.Waves, r.PerMinute, r.PerSite, r.FailLimit, r.Spread = []float64{first, 1}, max(l.n/10, 60), 3, limit, spread
-	})
+	failing := l.failing("mute", "refuse", "keyless", "fallback")
+	for {
+		id := l.start(scope, func(r *rollout.Rules) {
+			r.Waves, r.PerMinute, r.PerSite, r.FailLimit, r.Spread = []float64{first, 1}, max(l.n/10, 60), 3, limit, spread
+		})
+		size, fail := 0, 0
+		for _, m := range l.rollout(id).Members {
+			if m.Wave == 0 {
+				size++
+				if slices.Contains(failing, m.ID) {
+					fail++
+				}
+			}
+		}
+		if (fail > int(limit*float64(size))) == halts {
+			return id
+		}
+		l.cancel(id, "another draw is wanted")
+	}
+}
+
+func (l *life) cancel(id, reason string) {
+	l.t.Helper()
+	if _, err := l.ctl.Cancel(l.t.Context(), "operator", id, reason); err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // With a limit of none, the first wave halts at its first failure, and nobody of
-// the second began. Half of the fleet is in it: whoever is picked, some fail.
+// the second began.
 func (l *life) halts() {
-	id := l.rollOut(0.5, 0, fleet.Scope{Only: []fleet.Change{fleet.ChangeProfile}}, 0)
+	id := l.rollOut(0.5, 0, fleet.Scope{Only: []fleet.Change{fleet.ChangeProfile}}, 0, true)
 	l.until("halt", 6*time.Hour, func() bool { return l.rollout(id).Header.Phase == rollout.Halted })
 	l.pass(time.Hour)
 	p := l.rollout(id)
@@ -206,18 +232,12 @@ func (l *life) halts() {
 			l.t.Errorf("halted in wave 1, and %+v", m)
 		}
 	}
-	if _, err := l.ctl.Cancel(l.t.Context(), "operator", id, "the limit was too strict"); err != nil {
-		l.t.Fatal(err)
-	}
+	l.cancel(id, "the limit was too strict")
 	l.nobodyStranded("halted")
 }
 
 func (l *life) profiles() {
-	limit := 0.2
-	if l.n < 1000 {
-		limit = 0.7 // all that fail may be among the few of the first wave
-	}
-	id := l.rollOut(0.1, limit, fleet.Scope{Only: []fleet.Change{fleet.ChangeProfile}}, 0)
+	id := l.rollOut(0.1, 0.2, fleet.Scope{Only: []fleet.Change{fleet.ChangeProfile}}, 0, false)
 	l.until("everybody's turn", 12*time.Hour, l.over(id))
 	p := l.rollout(id)
 	if diff := cmp.Diff(l.failing("mute", "refuse", "keyless", "fallback"), l.members(p, rollout.Failed)); diff != "" {
@@ -240,7 +260,7 @@ func (l *life) renewals() {
 	scope := fleet.Scope{Renew: true, Only: []fleet.Change{fleet.ChangeCertificate}}
 	l.lookEvery = time.Minute
 	defer func() { l.lookEvery = simLook }()
-	id := l.rollOut(0.1, 0.1, scope, 48*time.Hour)
+	id := l.rollOut(0.1, 0.1, scope, 48*time.Hour, false)
 	l.until("everybody's turn", 72*time.Hour, l.over(id))
 	p := l.rollout(id)
 	if n := p.Count[rollout.Done]; n < l.n*97/100 || p.Header.Phase != rollout.Finished {
@@ -283,7 +303,7 @@ func (l *life) newRoots() {
 // newChain: 2.x stations go once to the listener of the next root; those that
 // keep the old one come back, the others stay.
 func (l *life) newChain() {
-	id := l.rollOut(0.1, 0.1, fleet.Scope{Only: []fleet.Change{fleet.ChangeChain}}, 0)
+	id := l.rollOut(0.1, 0.1, fleet.Scope{Only: []fleet.Change{fleet.ChangeChain}}, 0, false)
 	l.until("everybody's turn", 12*time.Hour, l.over(id))
 	l.pass(time.Hour)
 	for key, s := range l.stations {
