@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"time"
 
 	"bollard/fleet"
 	"bollard/ocpp"
@@ -53,7 +52,7 @@ func (s *session) conclude(d ocpp.Direction, frame []byte, msg fleet.Message, ve
 			verdict = fleet.Verdict{Act: fleet.Refuse, Code: ocpp.InternalError, Reason: err.Error()}
 		}
 	}
-	err := s.carryOut(d, frame, s.mediator.decide(&msg, frame, verdict, time.Now()))
+	err := s.carryOut(d, frame, s.mediator.decide(&msg, frame, verdict, s.now()))
 	if err == nil && verdict.After != nil {
 		s.Go(verdict.After)
 	}

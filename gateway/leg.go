@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"time"
 
 	"bollard/internal/ws"
 	"bollard/ocpp"
@@ -37,7 +36,7 @@ func (l *leg) Message(msg, raw []byte) bool {
 	if s.ending.Load() { // nothing may pass a session that was ended
 		return true
 	}
-	start := time.Now()
+	start := s.now()
 	st := s.mediator.judge(l.d, msg, start)
 	switch {
 	case st.act == actPass:
@@ -45,7 +44,7 @@ func (l *leg) Message(msg, raw []byte) bool {
 			return true
 		}
 		if l.n++; l.n%16 == 1 {
-			s.gateway.metrics.took(start)
+			s.gateway.metrics.took(s.now().Sub(start))
 		}
 		return false
 	case st.act == actHeld:

@@ -86,7 +86,7 @@ func (m *metrics) passed(d ocpp.Direction, t ocpp.MessageType, size int) {
 	m.bytes[d].Add(float64(size))
 }
 
-func (m *metrics) took(since time.Time) { m.own.Observe(time.Since(since).Seconds()) }
+func (m *metrics) took(d time.Duration) { m.own.Observe(d.Seconds()) }
 
 func (m *metrics) live(v ocpp.Version, profile int) prometheus.Gauge {
 	return m.sessions.WithLabelValues(v.String(), strconv.Itoa(profile))

@@ -40,13 +40,13 @@ func (s *session) pump(d ocpp.Direction) {
 		if s.ending.Load() { // nothing may pass a session that was ended
 			return
 		}
-		start := time.Now()
+		start := s.now()
 		st := s.mediator.judge(d, frame, start)
 		if err := s.carryOut(d, frame, st); err != nil {
 			return
 		}
 		if n%16 == 0 && st.act == actPass {
-			s.gateway.metrics.took(start)
+			s.gateway.metrics.took(s.now().Sub(start))
 		}
 		if buf = frame; cap(buf) > keepBuffer {
 			buf = nil
@@ -188,7 +188,7 @@ func (s *session) stall(entry asked) error {
 		if s.ending.Load() {
 			return errEnded
 		}
-		room, wait, ok := s.mediator.enter(entry, time.Now())
+		room, wait, ok := s.mediator.enter(entry, s.now())
 		if ok {
 			return nil
 		}

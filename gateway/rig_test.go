@@ -34,8 +34,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait of the tests.
-const patience = 30 * time.Second
+// patience bounds every wait of the tests. It is for a machine that does much
+// else: success never takes so long.
+const patience = 2 * time.Minute
 
 // pki is a CA with server and client certificates, made once per test binary.
 type pki struct {
@@ -341,7 +342,8 @@ func newRig(t *testing.T, change func(*gateway.Config, *rig)) *rig {
 		Listeners: []gateway.Listener{{Name: "tls", Net: l, Profiles: []int{2, 3}, Certificate: serverCertificate}},
 		Door:      r.door, Guard: r.guard, Metrics: r.reg, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Backends: []gateway.Backend{{Name: "main", URL: "ws://" + r.csms.Addr().String() + "/base"}},
-		Limits:   gateway.Limits{RetryAfter: 7 * time.Second, DrainTimeout: 5 * time.Second},
+		Limits: gateway.Limits{RetryAfter: 7 * time.Second, Handshake: patience, Header: patience, CallTimeout: patience,
+			Alive: patience, DrainTimeout: patience},
 	}
 	cfg.Limits.WS.Compression = compressed()
 	if change != nil {

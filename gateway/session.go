@@ -68,6 +68,9 @@ func (s *session) log() *slog.Logger { return s.gateway.log.With("station", s.ke
 // metrics count all.
 const maxNoise = 20
 
+// now is the time by which CALLs expire.
+func (s *session) now() time.Time { return s.gateway.cfg.Clock() }
+
 func (s *session) ID() string                   { return s.id }
 func (s *session) Version() ocpp.Version        { return s.version }
 func (s *session) Security() fleet.SecurityMode { return s.backend.Security }
@@ -101,7 +104,7 @@ func (s *session) keepLeaf() {
 // called from Message or Answered: the answer is read by their pump.
 func (s *session) Call(ctx context.Context, action string, payload any) (json.RawMessage, error) {
 	answer := make(chan reply, 1)
-	c, send, err := s.mediator.ownCall(action, payload, answer, time.Now())
+	c, send, err := s.mediator.ownCall(action, payload, answer, s.now())
 	if err != nil {
 		return nil, fmt.Errorf("couldn't call the station: %w", err)
 	}
@@ -254,9 +257,9 @@ func (s *session) watchSlot() {
 		s.timer.Stop()
 	case !ok:
 	case s.timer == nil:
-		s.timer = time.AfterFunc(time.Until(due), s.slotDue)
+		s.timer = time.AfterFunc(due.Sub(s.now()), s.slotDue)
 	default:
-		s.timer.Reset(time.Until(due))
+		s.timer.Reset(due.Sub(s.now()))
 	}
 }
 
@@ -272,7 +275,7 @@ func (s *session) stopTimer() {
 // may block, so the session owns it.
 func (s *session) slotDue() {
 	s.Go(func(context.Context) {
-		if s.mediator.expire(time.Now()) {
+		if s.mediator.expire(s.now()) {
 			s.gateway.metrics.callTimeouts.Inc()
 			s.log().Warn("the station did not answer a CALL in time", "timeout", s.limits.CallTimeout)
 			s.advance()
@@ -284,7 +287,7 @@ func (s *session) slotDue() {
 
 // advance writes the CALL whose turn it is.
 func (s *session) advance() {
-	frame, own, refusals := s.mediator.next(time.Now())
+	frame, own, refusals := s.mediator.next(s.now())
 	s.watchSlot()
 	if frame != nil {
 		if err := s.station.Write(frame); err != nil {
