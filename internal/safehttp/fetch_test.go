@@ -324,7 +324,7 @@ func raw(t *testing.T, handle func(net.Conn)) (safehttp.Config, string) {
 			if err != nil {
 				return
 			}
-			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			conn.SetDeadline(time.Now().Add(2 * time.Minute))
 			handle(conn)
 			conn.Close()
 		}
@@ -332,7 +332,7 @@ func raw(t *testing.T, handle func(net.Conn)) (safehttp.Config, string) {
 	t.Cleanup(func() { listener.Close(); <-done })
 	number := listener.Addr().(*net.TCPAddr).Port
 	return safehttp.Config{
-		Hosts: []string{"responder.example"}, Ports: []int{number}, AllowPrivate: loopback(), Timeout: 300 * time.Millisecond,
+		Hosts: []string{"responder.example"}, Ports: []int{number}, AllowPrivate: loopback(), Timeout: time.Minute,
 		Resolver: names(map[string][]string{"responder.example": {"127.0.0.1"}}),
 	}, "http://responder.example:" + strconv.Itoa(number)
 }
@@ -341,7 +341,7 @@ func raw(t *testing.T, handle func(net.Conn)) (safehttp.Config, string) {
 func drip(conn net.Conn) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for range 1000 {
+	for {
 		<-tick.C
 		if _, err := conn.Write([]byte("x")); err != nil {
 			return
@@ -377,12 +377,13 @@ func TestTime(t *testing.T) {
 			t.Run(name+" over "+scheme, func(t *testing.T) {
 				t.Parallel()
 				cfg, url := raw(t, handle)
+				cfg.Timeout = 300 * time.Millisecond
 				began := time.Now()
 				_, err := newClient(t, cfg).Get(t.Context(), scheme+strings.TrimPrefix(url, "http"))
 				if got := rule(t, err); got != safehttp.RuleTime {
 					t.Errorf("%q (%v)", got, err)
 				}
-				if took := time.Since(began); took > 5*time.Second {
+				if took := time.Since(began); took > time.Minute {
 					t.Errorf("took %s", took)
 				}
 			})
@@ -399,7 +400,6 @@ func TestTime(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		cfg, url := raw(t, func(conn net.Conn) { cancel(); silent(conn) })
-		cfg.Timeout = time.Minute
 		if _, err := newClient(t, cfg).Get(ctx, url); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
@@ -431,7 +431,6 @@ func TestBadAnswers(t *testing.T) {
 				conn.Read(make([]byte, 4096))
 				io.WriteString(conn, answer)
 			})
-			cfg.Timeout = 5 * time.Second
 			_, err := newClient(t, cfg).Get(t.Context(), url)
 			if got := rule(t, err); got != safehttp.RuleHTTP {
 				t.Errorf("%q (%v)", got, err)

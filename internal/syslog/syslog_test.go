@@ -21,7 +21,7 @@ import (
 	"bollard/internal/syslog"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 123_456_789, time.FixedZone("", 3600))
 

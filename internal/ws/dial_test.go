@@ -133,7 +133,7 @@ func TestDialTimeout(t *testing.T) {
 			if !errors.Is(err, tc.want) {
 				t.Errorf("%s %s: %v", name, scheme, err)
 			}
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > 45*time.Second { // the other of the two is a minute
 				t.Errorf("%s %s: took %v", name, scheme, took)
 			}
 			timer.Stop()
@@ -159,10 +159,10 @@ func TestDialBoundsTheAnswer(t *testing.T) {
 		}
 	})
 	start := time.Now()
-	if _, err := ws.Dial(t.Context(), ws.DialConfig{URL: url}); err == nil {
+	if _, err := ws.Dial(t.Context(), ws.DialConfig{URL: url, Timeout: 2 * patience}); err == nil {
 		t.Error("an endless answer was accepted")
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > patience {
 		t.Errorf("took %v", took)
 	}
 	if n := wait(t, sent, "the server's end"); n >= 64<<20 {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"bollard/internal/ws"
 )
@@ -44,7 +43,7 @@ func (h *hop) Lost(error) {}
 // pair of streams, and returns the station's end.
 func relay(t *testing.T, loops *ws.Loops, front, back *rig, seed uint64) *ws.Conn {
 	t.Helper()
-	station, down := front.connect(t, ws.Limits{PongTimeout: 20 * time.Second}) // to wait for an answer
+	station, down := front.connect(t, ws.Limits{PongTimeout: patience}) // to wait for an answer
 	up, backend := back.connect(t, ws.Limits{})
 	hops := &[2]hop{{rnd: rand.New(rand.NewPCG(seed, 1))}, {rnd: rand.New(rand.NewPCG(seed, 2))}}
 	a, b, ok := loops.Pair(down, &hops[0], up, &hops[1])

@@ -65,7 +65,7 @@ func dialRaw(t *testing.T, addr, more string, early ...byte) *rawClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.Write(append([]byte(handshake+more+"\r\n"), early...)); err != nil {

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"bollard/internal/ws"
 )
@@ -93,7 +92,7 @@ func TestFullPeerIsReadAllTheSame(t *testing.T) {
 	t.Parallel()
 	loops, front, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
 	station, down := front.connect(t, ws.Limits{})
-	up, backend := back.connect(t, ws.Limits{PongTimeout: 20 * time.Second}) // to wait for a message
+	up, backend := back.connect(t, ws.Limits{PongTimeout: patience}) // to wait for a message
 	var a, b *ws.Stream
 	pass := func(to **ws.Stream) handler {
 		return func(msg []byte) bool { _ = (*to).Write(msg); return false } // what is lost is missed below
