@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bollard/approval"
+	"bollard/internal/failpoint"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -87,11 +88,12 @@ func (s *Service) lower(ctx context.Context, actor string, before *Station) (Sta
 	if err != nil {
 		return Station{}, err
 	}
+	failpoint.Hit("fleet.lower-approved")
 	key := keyOf(before)
-	if err := s.askAnew(ctx, key, StepPassword, StepProfile); err != nil {
+	if err := s.askAnew(ctx, key, StepPassword, StepOrder, StepProfile); err != nil {
 		return Station{}, err
 	}
-	return s.updateAndPoke(ctx, key, func(st *Station) ([]ledger.Event, error) {
+	st, err := s.updateAndPoke(ctx, key, func(st *Station) ([]ledger.Event, error) {
 		if downgradeText(st) != downgradeText(before) {
 			return nil, errors.New("what was approved was changed meanwhile")
 		}
@@ -101,6 +103,8 @@ func (s *Service) lower(ctx context.Context, actor string, before *Station) (Sta
 			"from": "3", "to": "2", "until": grant.Request.Expires.UTC().Format(time.RFC3339), "approval": grant.Request.Nonce, "approved-by": strings.Join(grant.By, ","),
 		}, People: []string{"approved-by"}}}, nil
 	})
+	failpoint.Hit("fleet.lower-used")
+	return st, err
 }
 
 func (s *Service) approvedDowngrade(ctx context.Context, st *Station) (approval.Grant, error) {
@@ -153,9 +157,11 @@ func (s *Service) lowerPassword(ctx context.Context, sit *situation) (string, bo
 	}); err != nil {
 		return what, false, err
 	}
+	failpoint.Hit("fleet.plan-password-stored")
 	if _, err := s.sendPassword(ctx, sit.sess, secret); err != nil {
 		return what, false, pointless(err)
 	}
+	failpoint.Hit("fleet.plan-password-answered")
 	if err := s.promote(ctx, sit.l.key, &pending, "bollard"); err != nil {
 		return what, false, err
 	}

@@ -28,9 +28,17 @@ type council struct {
 
 func newCouncil(t *testing.T, names ...string) *council {
 	t.Helper()
-	c := &council{t: t, dir: t.TempDir()}
+	return councilIn(t, t.TempDir(), names...)
+}
+
+// councilIn has its keys in a directory, in which another process may find them.
+func councilIn(t *testing.T, dir string, names ...string) *council {
+	t.Helper()
+	c := &council{t: t, dir: dir}
 	for _, name := range names {
-		c.tool(nil, "-q", "-N", "", "-t", "ed25519", "-f", filepath.Join(c.dir, name))
+		if _, err := os.Stat(filepath.Join(c.dir, name)); err != nil {
+			c.tool(nil, "-q", "-N", "", "-t", "ed25519", "-f", filepath.Join(c.dir, name))
+		}
 		public, err := os.ReadFile(filepath.Join(c.dir, name+".pub"))
 		if err != nil {
 			t.Fatal(err)

@@ -137,7 +137,7 @@ func (s *Service) SetProfile(ctx context.Context, actor, identity string, profil
 	if st, err := s.store.Station(ctx, key); err == nil && profile == 2 && st.FloorProfile == 3 && !st.lowering(s.clock()) {
 		return s.lower(ctx, actor, &st)
 	}
-	if err := s.askAnew(ctx, key, StepPassword, StepCertificate, StepRoots, StepProfile); err != nil {
+	if err := s.askAnew(ctx, key, StepPassword, StepCertificate, StepRoots, StepOrder, StepProfile); err != nil {
 		return Station{}, err
 	}
 	return s.updateAndPoke(ctx, key, func(st *Station) ([]ledger.Event, error) {

@@ -33,6 +33,7 @@ const (
 	StepCertificate StepName = "certificate" // A02, A03
 	StepRoots       StepName = "roots"       // M03, M04, M05
 	StepProfile     StepName = "profile"     // A05, B09, B10
+	StepOrder       StepName = "order"       // NetworkConfigurationPriority, after a way down that came to nothing
 	StepTime        StepName = "time"        // ClockCtrlr.TimeSource
 	StepChain       StepName = "chain"       // M05, B09: once to the listener of the next root, and back
 )
@@ -137,6 +138,7 @@ func (s *Service) steps() []planStep {
 		{StepPassword, s.needsPassword, s.rotate},
 		{StepCertificate, s.needsCertificate, s.trigger},
 		{StepRoots, s.needsRoots, s.syncRoots},
+		{StepOrder, s.needsOrder, s.restoreOrder},
 		{StepTime, s.needsTime, s.setTime},
 		{StepChain, s.needsChain, s.moveChain},
 		{StepProfile, s.needsProfile, s.switchProfile},

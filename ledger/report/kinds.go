@@ -50,6 +50,7 @@ func Kinds() map[string]string {
 		"password.kept":             "a station's old password is the one that counts",
 		"password.pending":          "a station was sent a new password",
 		"plan.chain":                "a station was told of the next server chain",
+		"plan.order":                "a network profile that leads lower was taken out of a station's order",
 		"plan.profile":              "a station was told its security profile",
 		"plan.time-source":          "a station was told its time source",
 		"plan.triggered":            "a station was asked to renew its certificate",
