@@ -132,6 +132,8 @@ type Planned struct {
 	Site    string  `json:"site,omitempty"`
 	Online  bool    `json:"online"`
 	Drift   []Drift `json:"drift"`
+
+	kind string // vendor and model
 }
 
 // Plan is the dry run: every station in scope that isn't as it is wanted, with
@@ -178,7 +180,7 @@ func (c *Controller) Plan(ctx context.Context, scope Scope) (list []Planned, gro
 			return nil, nil, err
 		}
 		if len(drift) > 0 {
-			list = append(list, Planned{Station: st.Identity, Group: name, Site: st.Site, Online: present(keyOf(st)), Drift: drift})
+			list = append(list, Planned{Station: st.Identity, Group: name, Site: st.Site, Online: present(keyOf(st)), Drift: drift, kind: st.Vendor + " " + st.Model})
 		}
 	}
 	return list, groups, nil
@@ -206,7 +208,7 @@ func (c *Controller) Start(ctx context.Context, actor string, scope Scope, rules
 				return Progress{}, fmt.Errorf("%w: %q is part of rollout %s, which isn't over", ErrRolloutState, p.Station, other.record.ID)
 			}
 		}
-		list = append(list, rollout.Candidate{ID: key, Site: p.Site})
+		list = append(list, rollout.Candidate{ID: key, Site: p.Site, Kind: p.kind})
 	}
 	if len(list) == 0 {
 		return Progress{}, ErrNothingToDo

@@ -248,7 +248,7 @@ func (c *cli) fleetPlan() *cobra.Command {
 
 func (c *cli) fleetRun() *cobra.Command {
 	var in admin.FleetRun
-	var waves, limit, spread, soak, patience string
+	var waves, limit, success, spread, soak, patience string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Begin a rollout of what plan shows",
@@ -267,11 +267,13 @@ their turn until they are.`,
 	f.IntVar(&in.Rules.PerMinute, "per-minute", 60, "stations that begin in a minute")
 	f.IntVar(&in.Rules.PerSite, "per-site", 1, "stations of one site at work at once; 0: no limit")
 	f.StringVar(&limit, "fail-limit", "5%", "share of a wave that may fail")
+	f.IntVar(&in.Rules.Sample, "sample", 0, "stations of a wave that must have come to an end before the next, however long that takes")
+	f.StringVar(&success, "success", "0", "share of a wave that must be shown to succeed (lower end of its 95% interval); a wave too small to show it must have no failure")
 	cmd.RunE = c.do(func(ctx context.Context, _ []string) error {
 		if err := read(); err != nil {
 			return err
 		}
-		if err := readRules(&in.Rules, waves, limit, spread, soak, patience); err != nil {
+		if err := readRules(&in.Rules, waves, limit, success, spread, soak, patience); err != nil {
 			return admin.Usagef("`bollard fleet run --help` shows how it is given", "%w", err)
 		}
 		out, err := call[admin.FleetRun, admin.Rollout](ctx, c, "fleet.run", in)
@@ -283,7 +285,7 @@ their turn until they are.`,
 	return cmd
 }
 
-func readRules(r *rollout.Rules, waves, limit, spread, soak, patience string) error {
+func readRules(r *rollout.Rules, waves, limit, success, spread, soak, patience string) error {
 	for text := range strings.SplitSeq(waves, ",") {
 		share, err := percent(text)
 		if err != nil {
@@ -291,11 +293,13 @@ func readRules(r *rollout.Rules, waves, limit, spread, soak, patience string) er
 		}
 		r.Waves = append(r.Waves, share)
 	}
-	share, err := percent(limit)
-	if err != nil {
+	var err error
+	if r.FailLimit, err = percent(limit); err != nil {
 		return fmt.Errorf("--fail-limit: %w", err)
 	}
-	r.FailLimit = share
+	if r.Bound, err = percent(success); err != nil {
+		return fmt.Errorf("--success: %w", err)
+	}
 	for _, one := range []struct {
 		name, text string
 		into       *time.Duration

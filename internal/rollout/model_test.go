@@ -129,6 +129,8 @@ func TestRolloutModel(t *testing.T) {
 			Spread:    rapid.SampledFrom([]time.Duration{0, 3 * time.Hour}).Draw(t, "spread"),
 			PerMinute: rapid.IntRange(1, 50).Draw(t, "per minute"),
 			PerSite:   rapid.IntRange(0, 2).Draw(t, "per site"),
+			Sample:    rapid.SampledFrom([]int{0, 5}).Draw(t, "sample"),
+			Bound:     rapid.SampledFrom([]float64{0, 0.9}).Draw(t, "bound"),
 			FailLimit: rapid.SampledFrom([]float64{0, 0.2, 0.9}).Draw(t, "limit"),
 		}
 		run, err := rollout.New(m.rules, "seed", candidates(n, 3), start)

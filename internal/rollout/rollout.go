@@ -18,7 +18,8 @@ import (
 
 // Rules of a rollout.
 type Rules struct {
-	// Waves are shares of the members, cumulative and rising; the last is 1.
+	// Waves are shares of the members, cumulative and rising; the last is 1. A
+	// first one of 0 has those alone that are to go first.
 	Waves []float64 `json:"waves"`
 	// Spread is over how long the beginnings are spread if everything goes well.
 	Spread time.Duration `json:"spread"`
@@ -31,6 +32,12 @@ type Rules struct {
 	// FailLimit is the share of a wave that may fail: of n members, the whole
 	// part of n × FailLimit.
 	FailLimit float64 `json:"fail_limit"`
+	// Sample is how many of a wave, or all of a smaller one, must have come to an
+	// end before the next: absent members are waited for.
+	Sample int `json:"sample,omitempty"`
+	// Bound is the success a wave has to show: the lower end of its share's 95 %
+	// interval (Wilson). A wave too small to show it must have no failure.
+	Bound float64 `json:"bound,omitempty"`
 }
 
 // Validate names the first rule that makes no sense.
@@ -40,19 +47,23 @@ func (r *Rules) Validate() error {
 		return fmt.Errorf("waves: give 1 to %d shares", maxWaves)
 	case r.Waves[len(r.Waves)-1] != 1:
 		return errors.New("waves: the last share must be 100%, or some members would never begin")
-	case r.Waves[0] <= 0 || !slices.IsSortedFunc(r.Waves, func(a, b float64) int {
+	case r.Waves[0] < 0 || !slices.IsSortedFunc(r.Waves, func(a, b float64) int {
 		if a <= b { // equal ones would be an empty wave
 			return -1
 		}
 		return 1
 	}):
-		return errors.New("waves: the shares must rise, from more than 0 to 100%")
+		return errors.New("waves: the shares must rise, up to 100%")
 	case r.PerMinute < 1 || r.PerMinute > maxPerMinute:
 		return fmt.Errorf("per-minute: give 1 to %d", maxPerMinute)
 	case r.PerSite < 0:
 		return errors.New("per-site can't be negative")
 	case r.FailLimit < 0 || r.FailLimit >= 1:
 		return errors.New("fail-limit: give a share from 0% to less than 100%")
+	case r.Sample < 0:
+		return errors.New("sample can't be negative")
+	case r.Bound < 0 || r.Bound >= 1:
+		return errors.New("bound: give a share from 0% to less than 100%")
 	case r.Patience < time.Minute || r.Patience > maxTime:
 		return fmt.Errorf("patience: give a minute to %s", maxTime)
 	case r.Spread < 0 || r.Spread > maxTime || r.Soak < 0 || r.Soak > maxTime:

@@ -48,7 +48,9 @@ func TestRulesAreChecked(t *testing.T) {
 		"more than all":   func(r *rollout.Rules) { r.Waves = []float64{0.5, 2, 1} },
 		"falling":         func(r *rollout.Rules) { r.Waves = []float64{0.5, 0.1, 1} },
 		"twice":           func(r *rollout.Rules) { r.Waves = []float64{0.5, 0.5, 1} },
-		"none first":      func(r *rollout.Rules) { r.Waves = []float64{0, 1} },
+		"less than none":  func(r *rollout.Rules) { r.Waves = []float64{-0.1, 1} },
+		"sample":          func(r *rollout.Rules) { r.Sample = -1 },
+		"certainty":       func(r *rollout.Rules) { r.Bound = 1 },
 		"no pace":         func(r *rollout.Rules) { r.PerMinute = 0 },
 		"site":            func(r *rollout.Rules) { r.PerSite = -1 },
 		"all may fail":    func(r *rollout.Rules) { r.FailLimit = 1 },
@@ -103,6 +105,131 @@ func TestWavesAreStableAndMixed(t *testing.T) {
 	}
 	if few := waves(candidates(3, 1), "seed"); len(few) != 3 {
 		t.Errorf("three members: %v", few)
+	}
+}
+
+// The first wave is no site's and no model's alone, and has those that were named.
+func TestFirstWaveIsMixed(t *testing.T) {
+	t.Parallel()
+	var list []rollout.Candidate
+	for i := range 1000 {
+		kind := "common"
+		if i%100 == 7 {
+			kind = "rare"
+		}
+		list = append(list, rollout.Candidate{ID: fmt.Sprintf("m%05d", i), Site: fmt.Sprintf("site%d", i/10), Kind: kind, First: i == 501 || i == 502})
+	}
+	run := begin(t, rules(func(r *rollout.Rules) { r.Waves = []float64{0, 0.01, 1} }), list)
+	byID := map[string]rollout.Candidate{}
+	for _, c := range list {
+		byID[c.ID] = c
+	}
+	sites, kinds, sizes := map[string]int{}, map[string]int{}, map[int]int{}
+	for _, m := range run.Members() {
+		c := byID[m.ID]
+		sizes[m.Wave]++
+		if (m.Wave == 0) != c.First {
+			t.Errorf("%s in wave %d", m.ID, m.Wave)
+		}
+		if m.Wave == 1 {
+			sites[c.Site]++
+			kinds[c.Kind]++
+		}
+	}
+	if !cmp.Equal(sizes, map[int]int{0: 2, 1: 8, 2: 990}) || len(sites) != 8 || kinds["rare"] == 0 || kinds["common"] == 0 {
+		t.Errorf("waves %v; the second has sites %v and kinds %v", sizes, sites, kinds)
+	}
+	// Nobody was named: the wave of those named is over at once.
+	run = begin(t, rules(func(r *rollout.Rules) { r.Waves, r.Soak = []float64{0, 1}, 24*time.Hour }), candidates(10, 10))
+	run.Look(start, all)
+	if run.Header().Wave != 1 {
+		t.Errorf("%+v", run.Header())
+	}
+}
+
+// A wave that doesn't show the success asked for halts at its end; a decision
+// accepts what failed.
+func TestBoundOfSuccess(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name           string
+		wave, failures int
+		halted         bool
+	}{
+		{"ten of ten: too small to show it, and none failed", 10, 0, false},
+		{"nine of ten", 10, 1, true},
+		{"three of 1,000 show 99 %", 1000, 3, false},
+		{"nine of 1,000 don't", 1000, 9, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			run := begin(t, rules(func(r *rollout.Rules) {
+				r.Waves, r.FailLimit, r.Bound, r.PerMinute = []float64{0.5, 1}, 0.5, 0.99, 100_000
+			}), candidates(2*tt.wave, 2*tt.wave))
+			now, failures := start, 0
+			for ; run.Header().Phase == rollout.Running && run.Header().Wave == 0; now = now.Add(time.Minute) {
+				for _, m := range run.Begin(now, all) {
+					state := rollout.Done
+					if failures < tt.failures {
+						state, failures = rollout.Failed, failures+1
+					}
+					run.Settle(m.ID, state, "", now)
+				}
+				run.Look(now, all)
+			}
+			if halted := run.Header().Phase == rollout.Halted; halted != tt.halted {
+				t.Fatalf("%+v", run.Header())
+			}
+			if tt.halted {
+				if err := run.Resume(); err != nil {
+					t.Fatal(err)
+				}
+				if run.Look(now, all); run.Header().Wave != 1 {
+					t.Errorf("the same failures halted it again: %+v", run.Header())
+				}
+			}
+		})
+	}
+}
+
+// A wave waits for its sample, however long members are away.
+func TestSampleIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	run := begin(t, rules(func(r *rollout.Rules) { r.Waves, r.Sample, r.PerMinute = []float64{0.5, 1}, 8, 100_000 }), candidates(20, 20))
+	there := map[string]bool{}
+	present := func(id string) bool { return there[id] }
+	now := start
+	for n := 0; run.Header().Wave == 0; now = now.Add(time.Minute) {
+		if now.Sub(start)%(24*time.Hour) == 0 { // one a day comes
+			for _, m := range run.Members() {
+				if m.Wave == 0 && !there[m.ID] {
+					there[m.ID], n = true, n+1
+					break
+				}
+			}
+		}
+		for _, m := range run.Begin(now, present) {
+			run.Settle(m.ID, rollout.Done, "", now)
+		}
+		if run.Look(now, present); run.Header().Wave == 1 && n != 8 {
+			t.Fatalf("the next wave began after %d", n)
+		}
+	}
+}
+
+func TestHaltFromOutside(t *testing.T) {
+	t.Parallel()
+	run := begin(t, rules(nil), candidates(100, 1))
+	run.Begin(start, all)
+	run.Halt("a station called its signature invalid")
+	if got := run.Begin(start.Add(time.Minute), all); len(got) > 0 || run.Header().Phase != rollout.Halted {
+		t.Errorf("halted, and %d begin", len(got))
+	}
+	if err := run.Cancel("", start); err != nil {
+		t.Fatal(err)
+	}
+	if run.Halt("again"); run.Header().Phase != rollout.Cancelled {
+		t.Error("what is over was halted")
 	}
 }
 

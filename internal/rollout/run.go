@@ -24,25 +24,33 @@ type Run struct {
 }
 
 // Candidate is a member to be.
-type Candidate struct{ ID, Site string }
+type Candidate struct {
+	ID, Site string
+	Kind     string // such as its model
+	First    bool   // in the first wave, whatever its share
+}
 
 // New begins a rollout. Waves and places follow from seed and names alone.
 func New(rules Rules, seed string, list []Candidate, now time.Time) (*Run, error) {
 	if err := rules.Validate(); err != nil {
 		return nil, err
 	}
-	members := make([]Member, len(list))
-	for i, c := range list {
-		members[i] = Member{ID: c.ID, Site: c.Site, State: Waiting, At: now, Slot: place(seed, c.ID)}
+	list = mixed(seed, list)
+	first := 0
+	for first < len(list) && list[first].First {
+		first++
 	}
-	slices.SortFunc(members, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.ID, b.ID)) })
+	members := make([]Member, len(list))
 	from := 0
 	for wave, share := range rules.Waves {
-		// A first wave of 1 % of ten is one, not none.
-		to := min(max(int(math.Round(share*float64(len(members)))), from+1), len(members))
+		// A wave of 1 % of ten is one, not none; one of nothing is none.
+		to := max(int(math.Round(share*float64(len(list)))), first)
+		if share > 0 {
+			to = max(to, from+1)
+		}
+		to = min(to, len(list))
 		for i := from; i < to; i++ {
-			members[i].Wave = wave
-			members[i].Slot = float64(i-from) / float64(to-from)
+			members[i] = Member{ID: list[i].ID, Site: list[i].Site, Wave: wave, State: Waiting, At: now, Slot: float64(i-from) / float64(to-from)}
 		}
 		from = max(from, to)
 	}
@@ -52,6 +60,56 @@ func New(rules Rules, seed string, list []Candidate, now time.Time) (*Run, error
 		r.changed[m.ID] = true
 	}
 	return r, nil
+}
+
+// mixed is the order in which candidates take their turns: those that are to go
+// first, then one of each site before the second of any, and among them the
+// kinds in proportion, beginning with one of each. What is left to choose, a hash
+// of the names does.
+func mixed(seed string, list []Candidate) []Candidate {
+	type seat struct {
+		Candidate
+		place float64
+		late  int     // 0: it goes first
+		round int     // how many of its site come before it
+		share float64 // of its kind and round, how much comes before it
+	}
+	seats := make([]seat, len(list))
+	for i, c := range list {
+		seats[i] = seat{Candidate: c, place: place(seed, c.ID), late: 1}
+		if c.First {
+			seats[i].late = 0
+		}
+	}
+	sort := func() {
+		slices.SortFunc(seats, func(a, b seat) int {
+			return cmp.Or(a.late-b.late, a.round-b.round, cmp.Compare(a.share, b.share), cmp.Compare(a.place, b.place), cmp.Compare(a.ID, b.ID))
+		})
+	}
+	sort()
+	type group struct {
+		round int
+		kind  string
+	}
+	sites, size, before := map[string]int{}, map[group]int{}, map[group]int{}
+	for i := range seats {
+		if s := &seats[i]; s.Site != "" {
+			s.round = sites[s.Site]
+			sites[s.Site]++
+		}
+		size[group{seats[i].round, seats[i].Kind}]++
+	}
+	for i := range seats {
+		g := group{seats[i].round, seats[i].Kind}
+		seats[i].share = float64(before[g]) / float64(size[g])
+		before[g]++
+	}
+	sort()
+	out := make([]Candidate, len(seats))
+	for i, s := range seats {
+		out[i] = s.Candidate
+	}
+	return out
 }
 
 // Load takes up a rollout from what Changes returned before.
@@ -226,12 +284,62 @@ func (r *Run) halt(why string) {
 	r.header.Phase, r.header.Why, r.touched = Halted, why, true
 }
 
+// Halt stops it for a reason outside of its rules, such as a member's answer
+// that condemns what is rolled out.
+func (r *Run) Halt(why string) {
+	if r.header.Phase == Running || r.header.Phase == Paused {
+		r.halt(why)
+	}
+}
+
+// ended counts the present wave's members that came to an end, less the failures
+// a resumption accepted.
+func (r *Run) ended() (done, failed int) {
+	for _, m := range r.members {
+		if m.Wave == r.header.Wave && m.State == Done {
+			done++
+		}
+	}
+	return done, r.header.Failed - r.header.Accepted
+}
+
+// z95 is the normal quantile of a 95 % interval.
+const z95 = 1.96
+
+// wilson is the lower end of the 95 % interval of a share (E. B. Wilson, 1927).
+func wilson(done, n int) float64 {
+	if n == 0 {
+		return 0
+	}
+	p, z2, f := float64(done)/float64(n), z95*z95, float64(n)
+	return (p + z2/(2*f) - z95*math.Sqrt(p*(1-p)/f+z2/(4*f*f))) / (1 + z2/f)
+}
+
+// unshown says why a wave at its end doesn't show the success asked for; "": it
+// does.
+func (r *Run) unshown() string {
+	done, failed := r.ended()
+	n, bound := done+failed, r.header.Rules.Bound
+	if bound == 0 || failed == 0 || wilson(done, n) >= bound {
+		return ""
+	}
+	return fmt.Sprintf("%d of the %d in wave %d failed, which doesn't show that %.4g%% succeed", failed, n, r.header.Wave+1, bound*100)
+}
+
 // follow ends the present wave once nobody of it is at work or waited for, and
 // begins the next after Soak.
 func (r *Run) follow(now time.Time, present func(id string) bool) {
 	h := &r.header
 	if h.Settled.IsZero() {
 		if len(r.begun) > 0 || now.Before(h.WaveAt) || r.expects(now, present) {
+			return
+		}
+		done, failed := r.ended()
+		if done+failed+h.Accepted < min(h.Rules.Sample, r.sizes[h.Wave]) {
+			return
+		}
+		if why := r.unshown(); why != "" {
+			r.halt(why)
 			return
 		}
 		h.Settled, r.touched = now, true
@@ -241,7 +349,7 @@ func (r *Run) follow(now time.Time, present func(id string) bool) {
 	case last:
 		h.Phase = Finished
 		r.leave("not there while the rollout ran", now)
-	case now.Sub(h.Settled) >= h.Rules.Soak:
+	case now.Sub(h.Settled) >= h.Rules.Soak || r.sizes[h.Wave] == 0:
 		h.Wave, h.WaveAt, h.Settled, h.Failed, h.Accepted = h.Wave+1, now, time.Time{}, 0, 0
 	default:
 		return
