@@ -58,11 +58,11 @@ func (h *shelf) hash(c *x509.Certificate) ocpp.CertificateHashData {
 }
 
 func (h *shelf) answer(action string, payload json.RawMessage) (any, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if action == "DataTransfer" && h.inside {
 		return h.transfer(payload)
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.inside && h.version == ocpp.V16 && strings.Contains(action, "Certificate") {
 		return nil, &ocpp.CallFailure{Code: ocpp.NotImplemented}
 	}
@@ -167,6 +167,8 @@ func (h *shelf) transfer(payload json.RawMessage) (any, error) {
 	if in.VendorID != "org.openchargealliance.iso15118pnc" || h.unknown {
 		return ocpp.DataTransferResponse{Status: "UnknownVendorId"}, nil
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.log = append(h.log, "inside "+in.MessageID)
 	v := h.version
 	h.version = ocpp.V201
