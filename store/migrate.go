@@ -6,6 +6,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -18,11 +19,11 @@ var migrations embed.FS
 // transaction of its own. A newer schema is refused: an old binary would not
 // keep what the new one promised.
 func migrate(ctx context.Context, db *sql.DB, path string, clock func() time.Time) error {
-	files, err := fs.Sub(migrations, "migrations")
+	steps, err := steps()
 	if err != nil {
 		return fmt.Errorf("couldn't read the embedded schema: %w", err)
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true),
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, nil, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(steps...),
 		// Steps are independent of each other; branches that each added one meet
 		// in databases that have the later number already.
 		goose.WithAllowOutofOrder(true))
@@ -43,4 +44,31 @@ func migrate(ctx context.Context, db *sql.DB, path string, clock func() time.Tim
 		return fmt.Errorf("couldn't migrate the ledger of database %s: %w", path, explain(path, err))
 	}
 	return nil
+}
+
+// steps are the embedded files, each as one script: SQLite takes all of its
+// statements at once. goose's own reader, which splits them, takes a buffer of
+// 4 MiB in hand for every line; making a database cost more in it than in SQLite.
+func steps() ([]*goose.Migration, error) {
+	names, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*goose.Migration, 0, len(names))
+	for _, name := range names {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return nil, err
+		}
+		text, err := migrations.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		up, _, _ := strings.Cut(string(text), "-- +goose Down")
+		list = append(list, goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, up)
+			return err
+		}}, nil))
+	}
+	return list, nil
 }
