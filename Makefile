@@ -47,7 +47,7 @@ torture: ## the same for half an hour; 10,000 stations moved, renewed and rolled
 	@BOLLARD_TEST_STATIONS=10000 go test -count=1 -run '^(TestFleetLife|TestFleetRenewsAtItsPace)$$' -timeout 4h ./fleet
 
 tools:
-	@scripts/need openssl:openssl ssh-keygen:openssh-client sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm
+	@scripts/need openssl:openssl ssh-keygen:openssh-client sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm rauc:rauc mksquashfs:squashfs-tools
 	@scripts/golangci $(TOOLS) $(GOLANGCI)
 
 peers:

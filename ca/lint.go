@@ -36,7 +36,7 @@ type limit struct {
 	longest    time.Duration
 	usage      x509.KeyUsage
 	usageRSA   x509.KeyUsage
-	eku        x509.ExtKeyUsage // exactly this one; zero (any): none
+	ekus       []x509.ExtKeyUsage // exactly these
 	san        bool
 	// Where the certificate may point to, if there is a status listener.
 	crl, ocsp, issuers bool
@@ -55,11 +55,12 @@ var limits = map[string]limit{
 	ProfileCross:   {ca: true, pathLength: -1, longest: 20 * year, usage: caKeyUsage, usageRSA: caKeyUsage, crl: true, issuers: true},
 	ProfileAnchor:  {ca: true, pathLength: 0, longest: 10 * year, usage: caKeyUsage, usageRSA: caKeyUsage},
 	ProfileOCSP: {
-		pathLength: -1, longest: 15 * 24 * time.Hour, eku: x509.ExtKeyUsageOCSPSigning, noCheck: true,
+		pathLength: -1, longest: 15 * 24 * time.Hour, ekus: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}, noCheck: true,
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
 	},
 	ProfileFirmware: {
 		pathLength: -1, longest: 3 * year, crl: true, ocsp: true, issuers: true,
+		ekus:  []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning, x509.ExtKeyUsageEmailProtection},
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
 	},
 	ProfileStation: {
@@ -67,11 +68,11 @@ var limits = map[string]limit{
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
 	},
 	ProfileServer: {
-		pathLength: -1, longest: 91 * 24 * time.Hour, eku: x509.ExtKeyUsageServerAuth, san: true, crl: true, ocsp: true, issuers: true,
+		pathLength: -1, longest: 91 * 24 * time.Hour, ekus: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, san: true, crl: true, ocsp: true, issuers: true,
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 	},
 	ProfileServerCNOnly: {
-		pathLength: -1, longest: 91 * 24 * time.Hour, eku: x509.ExtKeyUsageServerAuth, crl: true, ocsp: true, issuers: true,
+		pathLength: -1, longest: 91 * 24 * time.Hour, ekus: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, crl: true, ocsp: true, issuers: true,
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 	},
 }
@@ -202,7 +203,7 @@ func (l *linter) extensions() {
 	c := l.cert
 	// Exactly these, with RFC 5280's criticality (§4.2.1).
 	want := []string{oidSubjectKeyID.String(), oidKeyUsage.String() + " critical", oidBasicConstraints.String() + " critical"}
-	if l.limit.eku != 0 {
+	if len(l.limit.ekus) > 0 {
 		want = append(want, oidExtKeyUsage.String())
 	}
 	if l.limit.noCheck {
@@ -237,11 +238,7 @@ func (l *linter) extensions() {
 		usage = l.limit.usageRSA
 	}
 	l.demand(c.KeyUsage == usage, "key usage %#x, want %#x", int(c.KeyUsage), int(usage))
-	var ekus []x509.ExtKeyUsage
-	if l.limit.eku != 0 {
-		ekus = []x509.ExtKeyUsage{l.limit.eku}
-	}
-	l.demand(slices.Equal(c.ExtKeyUsage, ekus) && len(c.UnknownExtKeyUsage) == 0, "extended key usage %v (A00.FR.514)", c.ExtKeyUsage)
+	l.demand(slices.Equal(c.ExtKeyUsage, l.limit.ekus) && len(c.UnknownExtKeyUsage) == 0, "extended key usage %v (A00.FR.514)", c.ExtKeyUsage)
 	keyID, err := subjectKeyID(l.plan.key)
 	l.demand(err == nil && bytes.Equal(c.SubjectKeyId, keyID), "subject key identifier isn't the key's")
 }

@@ -55,7 +55,9 @@ func lintOrder(t testing.TB, profile string, useRSA bool) Order {
 	o := Order{Profile: profile, Requester: "test"}
 	var key crypto.Signer
 	var err error
-	if useRSA {
+	if useRSA && profile == ProfileFirmware {
+		key, err = rsa.GenerateKey(rand.Reader, 3072)
+	} else if useRSA {
 		key, err = rsa.GenerateKey(rand.Reader, 2048)
 	} else {
 		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -109,7 +111,7 @@ var mutations = []struct {
 		c.ExtKeyUsage = append(slices.Clone(c.ExtKeyUsage), x509.ExtKeyUsageServerAuth)
 	}, nil},
 	{"any EKU", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }, nil},
-	{"no EKU", func(c *x509.Certificate) { c.ExtKeyUsage = nil }, []string{ProfileServer, ProfileServerCNOnly, ProfileOCSP}},
+	{"no EKU", func(c *x509.Certificate) { c.ExtKeyUsage = nil }, []string{ProfileServer, ProfileServerCNOnly, ProfileOCSP, ProfileFirmware}},
 	{"unknown EKU", func(c *x509.Certificate) { c.UnknownExtKeyUsage = append(c.UnknownExtKeyUsage, []int{1, 2, 3}) }, nil},
 	{"other DNS name", func(c *x509.Certificate) { c.DNSNames = append(slices.Clone(c.DNSNames), "b.example.com") }, nil},
 	{"wildcard", func(c *x509.Certificate) { c.DNSNames = []string{"*.example.com"} }, nil},

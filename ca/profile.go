@@ -127,12 +127,15 @@ var profiles = map[string]Profile{
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
 		Names:       namesService, Keys: []KeyClass{ClassP256, ClassRSA2048}, RenewAfter: 50, NoCheck: true,
 	},
-	// No ExtendedKeyUsage: stations don't look for one (A00.FR.514).
+	// Stations don't look for an ExtendedKeyUsage (A00.FR.514), but installers that
+	// verify CMS want one: RAUC and SWUpdate emailProtection by default, codeSigning
+	// when told so. The keys are those whose signatures stations verify.
 	ProfileFirmware: {
 		Name: ProfileFirmware, Role: ProfileFirmware, Issuer: ProfileIssuing,
 		Years: 3, Backdate: time.Hour,
-		KeyUsage: x509.KeyUsageDigitalSignature,
-		Names:    namesService, Keys: everyKey, RenewAfter: 66,
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning, x509.ExtKeyUsageEmailProtection},
+		Names:       namesService, Keys: []KeyClass{ClassP256, ClassRSA3072}, RenewAfter: 66,
 		CRL: true, OCSP: true, CAIssuers: true,
 	},
 	// No ExtendedKeyUsage: A00.FR.514 strongly recommends against it, and a

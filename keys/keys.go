@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 )
 
@@ -151,7 +152,7 @@ func (k *Keeper) Open(ctx context.Context, uri string, role Role) (Signer, error
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	private, made, err := k.read(at)
+	private, made, err := k.read(at, decode)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open key %s: %w", uri, err)
 	}
@@ -159,6 +160,30 @@ func (k *Keeper) Open(ctx context.Context, uri string, role Role) (Signer, error
 		return nil, fmt.Errorf("couldn't open key %s for %q: %w (%q)", uri, role, ErrRole, made)
 	}
 	return newSigner(private, role, uri), nil
+}
+
+// OpenFile opens a PEM file that another program may have made, such as openssl:
+// PKCS#8, SEC 1 or PKCS#1, for a role it is then the caller's word that it has.
+// A key that carries a role is opened for that one only.
+func (k *Keeper) OpenFile(ctx context.Context, path string, role Role) (Signer, error) {
+	at, err := filepath.Abs(path)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil && !role.valid() {
+		err = fmt.Errorf("unknown role %q", role)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open key %s: %w", path, err)
+	}
+	private, made, err := k.read(location{path: at, absolute: true}, decodeForeign)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open key %s: %w", path, err)
+	}
+	if made != "" && made != role {
+		return nil, fmt.Errorf("couldn't open key %s for %q: %w (%q)", path, role, ErrRole, made)
+	}
+	return newSigner(private, role, SchemeSoft+":"+at), nil
 }
 
 // Discard deletes a TLS key whose certificate is no longer served. Keys of any

@@ -70,6 +70,42 @@ func decode(file []byte, passphrase func() ([]byte, error)) (crypto.Signer, Role
 	if block == nil || len(strings.TrimSpace(string(rest))) != 0 {
 		return nil, "", errors.New("the file is not one PEM block; restore it from the backup")
 	}
+	private, role, err := decodePKCS8(block, passphrase)
+	if err == nil && role == "" {
+		err = errors.New("the key carries no role: Bollard didn't make it; create it with Bollard")
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	return private, role, nil
+}
+
+// decodeForeign reads what other programs write too; the role is then empty.
+func decodeForeign(file []byte, passphrase func() ([]byte, error)) (crypto.Signer, Role, error) {
+	block, rest := pem.Decode(file)
+	if block != nil && block.Type == "EC PARAMETERS" { // openssl ecparam -genkey
+		block, rest = pem.Decode(rest)
+	}
+	if block == nil || len(strings.TrimSpace(string(rest))) != 0 {
+		return nil, "", errors.New("the file is not one private key in PEM")
+	}
+	var private crypto.Signer
+	var err error
+	switch block.Type {
+	case "EC PRIVATE KEY":
+		private, err = x509.ParseECPrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		private, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	default:
+		return decodePKCS8(block, passphrase)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("the file holds no readable %s: write it as PKCS#8 with `openssl pkcs8 -topk8`", block.Type)
+	}
+	return private, "", nil
+}
+
+func decodePKCS8(block *pem.Block, passphrase func() ([]byte, error)) (crypto.Signer, Role, error) {
 	der := block.Bytes
 	switch block.Type {
 	case "PRIVATE KEY":
@@ -101,11 +137,7 @@ func decode(file []byte, passphrase func() ([]byte, error)) (crypto.Signer, Role
 	if !ok {
 		return nil, "", fmt.Errorf("a key of type %T can't sign", parsed)
 	}
-	role, err := info.role()
-	if err != nil {
-		return nil, "", err
-	}
-	return private, role, nil
+	return private, info.role(), nil
 }
 
 // decrypt turns what pemutil does with a malformed file (it panics on a cut
@@ -124,16 +156,17 @@ func decrypt(der, passphrase []byte) ([]byte, error) {
 	return plain, nil
 }
 
-func (info privateKeyInfo) role() (Role, error) {
+// role is what the key carries; "" if it carries none.
+func (info privateKeyInfo) role() Role {
 	for _, a := range info.Attributes {
 		if !a.Type.Equal(oidFriendlyName) || len(a.Values) != 1 || a.Values[0].Tag != asn1.TagBMPString {
 			continue
 		}
 		if name, ok := strings.CutPrefix(text(a.Values[0].Bytes), rolePrefix); ok && Role(name).valid() {
-			return Role(name), nil
+			return Role(name)
 		}
 	}
-	return "", errors.New("the key carries no role: Bollard didn't make it; create it with Bollard")
+	return ""
 }
 
 // bmp encodes a string as BMPString (big-endian UTF-16).

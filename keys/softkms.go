@@ -118,7 +118,7 @@ func syncDir(root *os.Root, dir string) error {
 }
 
 // read returns the key in a file only its owner can read.
-func (k *Keeper) read(at location) (crypto.Signer, Role, error) {
+func (k *Keeper) read(at location, decode func(file []byte, passphrase func() ([]byte, error)) (crypto.Signer, Role, error)) (crypto.Signer, Role, error) {
 	root, name, err := k.open(at, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", ErrNotFound

@@ -79,6 +79,7 @@ func (c *cli) root() *cobra.Command {
 		c.ledgerCommand(),
 		c.approvalCommand(),
 		c.approverCommand(),
+		c.firmwareCommand(),
 		c.exiCommand(),
 		c.alertCommand(),
 		c.backupCommand(),

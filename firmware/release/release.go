@@ -44,7 +44,7 @@ type Release struct {
 	File   string `json:"file"` // name of the image, for the end of a download's URL
 	Size   uint64 `json:"size"` // of the image, in bytes
 	SHA256 string `json:"sha256"`
-	SHA512 string `json:"sha512"`
+	SHA512 string `json:"sha512,omitempty"` // a second opinion, for who asks for it: it costs twice what SHA256 does
 	// MD5 is the only checksum PublishFirmware can carry (OCPP 2.x L03); missing
 	// in releases that aren't published that way.
 	MD5        string      `json:"md5,omitempty"`
@@ -64,6 +64,7 @@ type Release struct {
 	Supersedes string   `json:"supersedes,omitempty"` // ID of a release
 	Revokes    []string `json:"revokes,omitempty"`    // IDs of releases
 	Log        string   `json:"log"`                  // origin of the transparency log it goes to, or NoLog
+	Warnings   []string `json:"warnings,omitempty"`   // the signer's own, such as of a legacy dialect
 	Notes      string   `json:"notes,omitempty"`
 }
 

@@ -10,7 +10,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/pem"
 	"math/big"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -53,8 +55,19 @@ func ecMaker(t testing.TB) maker {
 	return certify(t, key)
 }
 
-// rsaKey is made once: that takes a second.
-var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 3072) })
+// rsaKey is made once, and by openssl: under the race detector Go takes seconds.
+var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) {
+	text, err := exec.Command("openssl", "genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072").Output()
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	return key.(*rsa.PrivateKey), nil
+})
 
 func rsaMaker(t testing.TB) maker {
 	t.Helper()

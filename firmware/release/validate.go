@@ -24,7 +24,7 @@ const (
 	maxRequires, maxRevokes         = 64, 256
 	maxCVEs                         = 512
 	maxNotes                        = 16 << 10 // bytes
-	maxLog                          = 200
+	maxLog, maxWarnings             = 200, 16
 )
 
 var (
@@ -135,7 +135,7 @@ func (r *Release) checkImage() error {
 	if r.Size == 0 {
 		return errors.New("size is 0: there is no image")
 	}
-	if !isHex(r.SHA256, 32) || !isHex(r.SHA512, 64) || r.MD5 != "" && !isHex(r.MD5, 16) {
+	if !isHex(r.SHA256, 32) || r.SHA512 != "" && !isHex(r.SHA512, 64) || r.MD5 != "" && !isHex(r.MD5, 16) {
 		return errors.New("sha256, sha512, md5: give digests in lower-case hex")
 	}
 	if len(r.Signatures) == 0 || len(r.Signatures) > len(Dialects()) {
@@ -187,6 +187,14 @@ func (r *Release) checkPapers() error {
 	}
 	if err := line("log", r.Log, maxLog); err != nil {
 		return err
+	}
+	if err := distinct("warnings", r.Warnings, maxWarnings); err != nil {
+		return err
+	}
+	for _, w := range r.Warnings {
+		if err := line("warnings", w, maxLog); err != nil {
+			return err
+		}
 	}
 	if len(r.Notes) > maxNotes || !utf8.ValidString(r.Notes) || strings.ContainsFunc(r.Notes, func(c rune) bool { return !unicode.IsPrint(c) && c != '\n' && c != '\t' }) {
 		return fmt.Errorf("notes: give text of at most %d bytes", maxNotes)
