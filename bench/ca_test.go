@@ -219,7 +219,7 @@ func TestLoad(t *testing.T) {
 				web.Close()
 				<-ended
 			}()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			l, err := newLoad(ctx, ln.Addr().String(), list, 4)
 			if err != nil {
@@ -228,7 +228,7 @@ func TestLoad(t *testing.T) {
 			defer l.close()
 			long := 50 * time.Millisecond
 			if tt.bad != "" {
-				long = 8 * time.Second // it ends by itself
+				long = 90 * time.Second // it ends by itself
 			}
 			count, err := l.run(ctx, long)
 			if (err == nil) != (tt.bad == "") || err != nil && !strings.Contains(err.Error(), tt.bad) || count == 0 {

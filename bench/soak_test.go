@@ -61,7 +61,7 @@ func TestJudgeOfASoak(t *testing.T) {
 		{"lost", good, backendStats{Messages: 999}, same, memory, "1000 messages were answered, the back end has 999"},
 		{"order", good, backendStats{Messages: 1000, Wrong: "message 1 came late"}, same, memory, "came late"},
 		{"nothing tried", outcome{Count: 900, Seconds: 10}, backendStats{Messages: 1000}, same, memory, "no line broke"},
-		{"too slow", outcome{Count: 900, Seconds: 20, Broken: 3}, backendStats{Messages: 1000}, same, memory, "half of the rate"},
+		{"too slow", outcome{Count: 190, Seconds: 20, Broken: 3}, backendStats{Messages: 290}, same, memory, "a tenth of the rate"},
 		{"descriptor", good, backendStats{Messages: 1000}, held{21, 30}, memory, "1 descriptors"},
 		{"goroutine", good, backendStats{Messages: 1000}, held{20, 32}, memory, "2 goroutines"},
 		{"memory", good, backendStats{Messages: 1000}, same, grown, "memory isn't flat"},

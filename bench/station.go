@@ -33,7 +33,7 @@ type credentials struct {
 }
 
 // ioTimeout bounds every handshake and every wait for an answer.
-const ioTimeout = 20 * time.Second
+const ioTimeout = time.Minute
 
 var errWrongBytes = errors.New("wrong bytes")
 
