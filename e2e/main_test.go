@@ -21,7 +21,7 @@ var (
 )
 
 // patience bounds every wait: generous, because two cores may be busy.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
 	code, err := build(m)

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"bollard/e2e/rawws"
 )
 
@@ -219,8 +221,8 @@ type rawBackend struct {
 
 	mu          sync.Mutex
 	connections []*backendConn
-	accepted    int // TCP connections, whatever came of them
-	live, most  map[string]int
+	accepted    int            // TCP connections, whatever came of them
+	most        map[string]int // connections of one identity that were open at once
 }
 
 // backendConn is one station's connection at the back end.
@@ -242,7 +244,7 @@ func startBackend(t *testing.T, subprotocols ...string) *rawBackend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &rawBackend{t: t, ln: ln, live: map[string]int{}, most: map[string]int{}}
+	b := &rawBackend{t: t, ln: ln, most: map[string]int{}}
 	var workers sync.WaitGroup
 	workers.Go(func() {
 		for {
@@ -288,21 +290,17 @@ func (b *rawBackend) serve(conn net.Conn, subprotocols []string) {
 		return
 	}
 	c := &backendConn{identity: path.Base(req.URL.Path), conn: ws}
-	// A connection counts until its close frame is read, not until its goroutine
-	// is gone: the answer may let the next one in.
-	over := sync.OnceFunc(func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.live[c.identity]--
-	})
-	ws.Closing = over
 	b.mu.Lock()
 	b.connections = append(b.connections, c)
-	b.live[c.identity]++
-	b.most[c.identity] = max(b.most[c.identity], b.live[c.identity])
+	open := 0
+	for _, other := range b.connections {
+		if other.identity == c.identity && established(other.conn.Net) {
+			open++
+		}
+	}
+	b.most[c.identity] = max(b.most[c.identity], open)
 	b.mu.Unlock()
 	defer func() {
-		over()
 		c.mu.Lock()
 		c.ended = true
 		c.mu.Unlock()
@@ -321,6 +319,21 @@ func (b *rawBackend) serve(conn net.Conn, subprotocols []string) {
 		}
 		_ = ws.WriteText(fmt.Appendf(nil, `[3,%s,{"status":"Accepted","currentTime":"2026-01-01T00:00:00Z","interval":300}]`, parts[1]))
 	}
+}
+
+// established tells whether neither side has ended a connection. The kernel
+// knows that before the goroutine which reads it.
+func established(conn net.Conn) bool {
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return false
+	}
+	open := false
+	_ = raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		open = err == nil && info.State == 1 // TCP_ESTABLISHED
+	})
+	return open
 }
 
 // of returns the connections of an identity, oldest first.

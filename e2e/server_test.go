@@ -78,8 +78,8 @@ func newServer(t *testing.T, backends ...map[string]any) *server {
 		"host":         "localhost",
 		"listen":       map[string]any{"ocpp": []any{map[string]any{"address": "127.0.0.1:0", "profiles": []int{2, 3}}}},
 		"backends":     backends,
-		// Pings often enough to be seen; tests reconnect more often than stations.
-		"limits": map[string]any{"ping": "1s", "drain": "5s", "takeovers": 1000000, "per_source": 2000},
+		// Tests reconnect more often than stations, see pings, and share the machine.
+		"limits": map[string]any{"ping": "5s", "handshake": "1m", "header": "1m", "write": "1m", "drain": "1m", "takeovers": 1000000, "per_source": 2000},
 	}
 	s.configure()
 	return s

@@ -53,7 +53,6 @@ type Conn struct {
 	Subprotocol string
 	Extensions  string       // as the server chose them
 	Pings       atomic.Int64 // pings this side has answered
-	Closing     func()       // called with the peer's close frame, before it is answered; may be nil
 	client      bool
 	br          *bufio.Reader
 
@@ -194,9 +193,6 @@ func (c *Conn) ReadMessage() ([]byte, error) {
 			}
 		case Pong:
 		case Close:
-			if c.Closing != nil {
-				c.Closing()
-			}
 			_ = c.WriteFrame(Frame{Fin: true, Op: Close, Payload: f.Payload})
 			closed := &CloseError{Code: 1005}
 			if len(f.Payload) >= 2 {
