@@ -56,7 +56,7 @@ func (r *rig) handshake(t *testing.T, s *ca.ServerCertificates, client *tls.Conf
 			return
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		c := tls.Server(conn, server)
 		if c.Handshake() == nil {
 			_, _ = io.Copy(io.Discard, c)
@@ -66,7 +66,7 @@ func (r *rig) handshake(t *testing.T, s *ca.ServerCertificates, client *tls.Conf
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	client.Time = r.clock
 	client.RootCAs = x509.NewCertPool()
 	client.RootCAs.AddCert(r.Roots(ca.KindCSMS)[0])

@@ -169,7 +169,7 @@ type rigOptions struct {
 
 func newRig(t *testing.T, version ocpp.Version, o rigOptions) *rig {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	r := &rig{t: t, ctx: ctx, ca: newAuthority(t), version: version, csrs: make(chan csr, 16), secrets: [][]byte{password}}
 	cfg := csms.Config{Admit: r.judge}
@@ -191,7 +191,7 @@ func newRig(t *testing.T, version ocpp.Version, o rigOptions) *rig {
 		Identity: identity, Serial: serial, Version: version, URL: r.csms.URL(), Profile: 2,
 		Password: password, Organisation: organisation, Roots: []*x509.Certificate{r.ca.root},
 		BackOff:     station.BackOff{Minimum: 5 * time.Millisecond, Random: 5 * time.Millisecond, Repeats: 2},
-		CallTimeout: 10 * time.Second,
+		CallTimeout: time.Minute,
 	}
 	if o.station != nil {
 		o.station(&sc, r)

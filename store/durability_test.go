@@ -77,7 +77,7 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 // notes all it acknowledged.
 func killChild(t *testing.T, path string, after int, acknowledged map[string]bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+path)

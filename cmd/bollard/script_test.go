@@ -71,7 +71,7 @@ func TestScripts(t *testing.T) {
 }
 
 // patience bounds every wait; nothing waits as long when it works.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 func await(ts *testscript.TestScript, what string, done func() bool) {
 	deadline := time.Now().Add(patience)
