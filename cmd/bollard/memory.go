@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -13,6 +14,19 @@ import (
 // for. Half of Go's own figure: most of what lives are idle stations, which cost
 // little to look through, and what admissions leave between them stays dense.
 const garbageShare = 50
+
+// heapFloor is garbage the collector lets a small heap have before it looks: with
+// no stations in it the process would collect each few megabytes, which was a
+// sixth of what a resumed handshake costs. More of it would be seen between idle
+// stations (docs/performance-notes.md).
+const heapFloor = 16 << 20
+
+// keepFloor makes a block that counts as living and is never written, so that no
+// memory stands behind it, for as long as release isn't called.
+func keepFloor() (release func()) {
+	floor := make([]byte, heapFloor)
+	return func() { runtime.KeepAlive(floor) }
+}
 
 // limitMemory has the collector know what the process may use: the cgroup's
 // limit less a tenth for what isn't the runtime's. GOGC and GOMEMLIMIT in the

@@ -55,6 +55,7 @@ log level) and the rules in DIR/policy.`,
 				return err
 			}
 			limitMemory(os.DirFS("/"))
+			defer keepFloor()()
 			return serve(ctx, serveOptions{dataDir: c.data, kept: kept, log: c.stderr, reload: reload})
 		}),
 	}
