@@ -265,11 +265,13 @@ func TestFleetRenewsAtItsPace(t *testing.T) { // A02, A03, promises 7 and 9
 		c.within("certificates of those asked", func() bool { return c.unanswered() == 0 || k < 2 })
 	}
 	t.Logf("%d certificates in %s, %d of them before the kill; %d triggers", n, time.Since(began).Round(time.Second), had, c.triggers())
+	c.mu.Lock()
 	for at, asked := range c.perMinute {
 		if asked > pace+few {
 			t.Errorf("%d stations were asked in minute %d, want at most %d", asked, at, pace)
 		}
 	}
+	c.mu.Unlock()
 	if again := c.triggers() - n; again < 0 || had == 0 || before >= n || again > pace {
 		t.Errorf("%d triggers for %d stations, %d before the kill; %d had their certificate then", c.triggers(), n, before, had)
 	}

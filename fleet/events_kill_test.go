@@ -141,7 +141,7 @@ func (h *heard) take(line string) {
 // run lets one child work until it dies, by its failpoint or by the parent.
 func (h *heard) run(t *testing.T, dir, point string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // only one that hangs
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestOutboxChild$")
 	after := 1 + rand.IntN(15)

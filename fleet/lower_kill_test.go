@@ -116,7 +116,7 @@ func TestDowngradeSurvivesKill(t *testing.T) { // A05.FR.08, promises 4 and 7
 			if err := r.store.Close(); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDowngradeSurvivesKill$", "-test.timeout=60s")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDowngradeSurvivesKill$", "-test.timeout=5m")
 			cmd.Env = append(os.Environ(), killDir+"="+r.dir, failpoint.Env+"="+tt.point)
 			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError

@@ -425,7 +425,7 @@ func newWire(t *testing.T, v ocpp.Version, compress bool) *wire {
 
 func (w *wire) read(c *rawws.Conn) []json.RawMessage {
 	w.t.Helper()
-	_ = c.Net.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.Net.SetReadDeadline(time.Now().Add(time.Minute))
 	m, err := c.ReadMessage()
 	if err != nil {
 		w.t.Fatal(err)

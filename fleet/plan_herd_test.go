@@ -480,7 +480,7 @@ func killHerd(t *testing.T, rt *rapid.T, plan herdPlan) *herd {
 	if err = errors.Join(err, r.store.Close()); err != nil {
 		rt.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRandomPlansSurviveKill$", "-test.timeout=60s")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRandomPlansSurviveKill$", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), herdDir+"="+r.dir)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

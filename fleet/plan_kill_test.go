@@ -43,7 +43,7 @@ func TestPlanSurvivesKill(t *testing.T) { // promise 7; A01.FR.03, A05, M04, M05
 			if err := r.store.Close(); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPlanSurvivesKill$", "-test.timeout=60s")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPlanSurvivesKill$", "-test.timeout=5m")
 			cmd.Env = append(os.Environ(), killDir+"="+r.dir, failpoint.Env+"="+point)
 			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError
