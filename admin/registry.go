@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 )
 
 // Invoker runs an operation by name: a Registry in this process or a Client.
@@ -45,6 +47,9 @@ func Register[In, Out any](r *Registry, name string, f func(context.Context, In)
 		return answer, nil
 	}
 }
+
+// Names of all operations, sorted.
+func (r *Registry) Names() []string { return slices.Sorted(maps.Keys(r.operations)) }
 
 // Invoke runs the named operation. The error is an *Error.
 func (r *Registry) Invoke(ctx context.Context, name string, in json.RawMessage) (json.RawMessage, error) {

@@ -151,7 +151,7 @@ func (s *Service) Replace(ctx context.Context, actor, identity string, r Replace
 	if err != nil {
 		return Station{}, "", err
 	}
-	st, err := s.update(ctx, key, func(st *Station) ([]ledger.Event, error) {
+	st, err := s.store.UpdateStationAndPlan(ctx, key, func(st *Station, p *Plan) ([]ledger.Event, error) {
 		if r.Serial == st.Serial {
 			return nil, fmt.Errorf("serial number %q is the old board's: `bollard station renew` or `password` give a board new credentials", r.Serial)
 		}
@@ -170,21 +170,18 @@ func (s *Service) Replace(ctx context.Context, actor, identity string, r Replace
 		if st.FloorProfile < 3 {
 			st.Password = credential
 		}
+		// Its roots, slots and tries are the old board's.
+		*p = Plan{Wanted: p.Wanted, CertificateType: p.CertificateType, CertificateLife: p.CertificateLife, TimeWanted: p.TimeWanted, Look: true}
 		data := floorData(floor, st.FloorProfile)
 		data["serial-from"], data["serial-to"], data["reason"] = from, st.Serial, fact(r.Reason)
 		return []ledger.Event{{Kind: "station.replaced", Subject: key, Actor: actor, Data: data}}, nil
 	})
 	if err != nil {
-		return Station{}, "", err
+		return Station{}, "", fmt.Errorf("couldn't change station %q: %w", key, err)
 	}
+	s.refusals.latest(&st)
+	s.sightings.latest(&st)
 	s.secrets.forget(key)
-	// Its roots, slots and tries are the old board's.
-	if _, err := s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
-		*p = Plan{Wanted: p.Wanted, CertificateType: p.CertificateType, CertificateLife: p.CertificateLife, TimeWanted: p.TimeWanted, Look: true}
-		return nil, nil
-	}); err != nil {
-		return Station{}, "", fmt.Errorf("the board is replaced, but its plan couldn't be cleared: %w", err)
-	}
 	s.endIf(func(adm Admission) (string, bool) { return "station's board was replaced", keyOf(&adm.Station) == key })
 	if err := s.revokeAs(ctx, actor, &before, "cessationOfOperation"); err != nil {
 		return Station{}, "", fmt.Errorf("the board is replaced, repeat `bollard cert list --station %s` and revoke what is left: %w", identity, err)

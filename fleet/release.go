@@ -28,7 +28,7 @@ func (s *Service) release(ctx context.Context, id, key string, a *aim) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.store.UpdateStation(ctx, key, func(st *Station) ([]ledger.Event, error) {
+	_, err = s.store.UpdateStationAndPlan(ctx, key, func(st *Station, p *Plan) ([]ledger.Event, error) {
 		if is(ChangeProfile) {
 			st.WantedProfile = max(st.WantedProfile, a.wants.Profile)
 		}
@@ -37,12 +37,6 @@ func (s *Service) release(ctx context.Context, id, key string, a *aim) error {
 		if is(ChangeBackend) {
 			st.Backend = a.wants.Backend
 		}
-		return []ledger.Event{{Kind: "station.released", Subject: key, Actor: "rollout:" + id, Data: map[string]string{"changes": changeList(list)}}}, nil
-	})
-	if err != nil {
-		return fmt.Errorf("couldn't release station %q: %w", key, err)
-	}
-	_, err = s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
 		p.Rollout, p.Rejected = id, 0
 		clear(p.Tries) // they are asked anew
 		if is(ChangeRoots) {
@@ -61,7 +55,7 @@ func (s *Service) release(ctx context.Context, id, key string, a *aim) error {
 		if is(ChangeTime) {
 			p.TimeWanted = a.wants.TimeSource
 		}
-		return nil, nil
+		return []ledger.Event{{Kind: "station.released", Subject: key, Actor: "rollout:" + id, Data: map[string]string{"changes": changeList(list)}}}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("couldn't release station %q: %w", key, err)
@@ -102,7 +96,7 @@ func (n StepName) serves(c Change) bool {
 // withdraw takes back what a station that failed was released for and hasn't
 // reached: it is left on what it was seen with, which is still accepted.
 func (s *Service) withdraw(ctx context.Context, id, key, why string, a *aim) error {
-	_, err := s.store.UpdateStation(ctx, key, func(st *Station) ([]ledger.Event, error) {
+	_, err := s.store.UpdateStationAndPlan(ctx, key, func(st *Station, p *Plan) ([]ledger.Event, error) {
 		if a.has(ChangeProfile) && a.wants.Profile > 0 {
 			st.WantedProfile = max(st.FloorProfile, st.SeenProfile)
 		}
@@ -117,12 +111,6 @@ func (s *Service) withdraw(ctx context.Context, id, key, why string, a *aim) err
 			st.Backend = st.SeenBackend
 		}
 		st.PlanNote = "rollout " + id + " gave up: " + why
-		return []ledger.Event{{Kind: "station.withdrawn", Subject: key, Actor: "rollout:" + id, Data: map[string]string{"reason": fact(why)}}}, nil
-	})
-	if err != nil {
-		return fmt.Errorf("couldn't withdraw station %q: %w", key, err)
-	}
-	_, err = s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
 		p.TimeWanted = p.TimeSource
 		if slices.Contains(a.only, ChangeChain) {
 			p.ChainWanted = ""
@@ -130,7 +118,7 @@ func (s *Service) withdraw(ctx context.Context, id, key, why string, a *aim) err
 		p.Wanted = slices.DeleteFunc(p.Wanted, func(x WantedRoot) bool {
 			return a.has(ChangeRoots) && slices.ContainsFunc(a.wants.Roots, x.same)
 		})
-		return nil, nil
+		return []ledger.Event{{Kind: "station.withdrawn", Subject: key, Actor: "rollout:" + id, Data: map[string]string{"reason": fact(why)}}}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("couldn't withdraw station %q: %w", key, err)

@@ -30,6 +30,9 @@ type Store interface {
 	// UpdateStation reads, changes and writes one record in one transaction.
 	// An error of change leaves everything as it was.
 	UpdateStation(ctx context.Context, key string, change func(*Station) ([]ledger.Event, error)) (Station, error)
+	// UpdateStationAndPlan is UpdateStation with the station's plan, both written
+	// in one transaction.
+	UpdateStationAndPlan(ctx context.Context, key string, change func(*Station, *Plan) ([]ledger.Event, error)) (Station, error)
 	// Sighted moves SeenAt of the named stations forward, all in one transaction;
 	// unknown ones are left out.
 	Sighted(ctx context.Context, at map[string]time.Time) error

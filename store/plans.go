@@ -65,21 +65,16 @@ func (s *Store) UpdatePlan(ctx context.Context, station string, change func(*fle
 		if err := t.row("SELECT 1 FROM stations WHERE station = ?", station).Scan(&known); err != nil {
 			return unknownStation(station, err)
 		}
-		plan, err := scanPlan(t.row("SELECT plan FROM plans WHERE station = ?", station))
+		plan, err := t.plan(station)
 		if err != nil {
-			return fmt.Errorf("couldn't read the plan of station %q: %w", station, err)
+			return err
 		}
 		events, err := change(&plan)
 		if err != nil {
 			return err
 		}
-		text, err := json.Marshal(plan)
-		if err != nil {
-			return fmt.Errorf("couldn't encode the plan of station %q: %w", station, err)
-		}
-		if _, err := t.exec(`INSERT INTO plans (station, plan) VALUES (?, ?)
-			ON CONFLICT (station) DO UPDATE SET plan = excluded.plan`, station, string(text)); err != nil {
-			return fmt.Errorf("couldn't store the plan of station %q: %w", station, err)
+		if err := t.putPlan(station, &plan); err != nil {
+			return err
 		}
 		updated = plan
 		return t.record(events...)
@@ -88,6 +83,26 @@ func (s *Store) UpdatePlan(ctx context.Context, station string, change func(*fle
 		return fleet.Plan{}, err
 	}
 	return updated, nil
+}
+
+func (t *tx) plan(station string) (fleet.Plan, error) {
+	plan, err := scanPlan(t.row("SELECT plan FROM plans WHERE station = ?", station))
+	if err != nil {
+		return plan, fmt.Errorf("couldn't read the plan of station %q: %w", station, err)
+	}
+	return plan, nil
+}
+
+func (t *tx) putPlan(station string, plan *fleet.Plan) error {
+	text, err := json.Marshal(plan)
+	if err != nil {
+		return fmt.Errorf("couldn't encode the plan of station %q: %w", station, err)
+	}
+	if _, err := t.exec(`INSERT INTO plans (station, plan) VALUES (?, ?)
+		ON CONFLICT (station) DO UPDATE SET plan = excluded.plan`, station, string(text)); err != nil {
+		return fmt.Errorf("couldn't store the plan of station %q: %w", station, err)
+	}
+	return nil
 }
 
 func scanPlan(row scanner) (fleet.Plan, error) {

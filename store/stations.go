@@ -146,44 +146,77 @@ func (s *Store) Stations(ctx context.Context) ([]fleet.Station, error) {
 func (s *Store) UpdateStation(ctx context.Context, key string, change func(*fleet.Station) ([]ledger.Event, error)) (fleet.Station, error) {
 	var updated fleet.Station
 	err := s.write(ctx, func(t *tx) error {
-		station, err := scanStation(t.row("SELECT "+stationColumns+" FROM stations WHERE station = ?", key))
-		if err != nil {
-			return unknownStation(key, err)
-		}
-		serial, aliases := station.Serial, slices.Clone(station.Aliases)
-		events, err := change(&station)
-		if err != nil {
+		var events []ledger.Event
+		var err error
+		if updated, events, err = t.changeStation(key, change); err != nil {
 			return err
 		}
-		if stationKey(station.Identity) != key {
-			return fmt.Errorf("couldn't change identity of station %q to %q: add it as a new station", key, station.Identity)
-		}
-		if err := t.checkEscaped(station, key); err != nil {
-			return err
-		}
-		args, err := stationArgs(station)
-		if err != nil {
-			return err
-		}
-		if _, err := t.exec("UPDATE stations SET ("+stationColumns+`) =
-			(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
-			return fmt.Errorf("couldn't store station %q: %w", key, err)
-		}
-		if serial != station.Serial || !slices.Equal(aliases, station.Aliases) {
-			if _, err := t.exec("DELETE FROM station_serials WHERE station = ?", key); err != nil {
-				return fmt.Errorf("couldn't store serial numbers of station %q: %w", key, err)
-			}
-			if err := t.addSerials(station, key); err != nil {
-				return err
-			}
-		}
-		updated = station
 		return t.record(events...)
 	})
 	if err != nil {
 		return fleet.Station{}, err
 	}
 	return stored(updated), nil
+}
+
+// UpdateStationAndPlan is UpdateStation with the station's plan, which is written
+// in the same transaction.
+func (s *Store) UpdateStationAndPlan(ctx context.Context, key string, change func(*fleet.Station, *fleet.Plan) ([]ledger.Event, error)) (fleet.Station, error) {
+	var updated fleet.Station
+	err := s.write(ctx, func(t *tx) error {
+		plan, err := t.plan(key)
+		if err != nil {
+			return err
+		}
+		var events []ledger.Event
+		updated, events, err = t.changeStation(key, func(st *fleet.Station) ([]ledger.Event, error) { return change(st, &plan) })
+		if err != nil {
+			return err
+		}
+		if err := t.putPlan(key, &plan); err != nil {
+			return err
+		}
+		return t.record(events...)
+	})
+	if err != nil {
+		return fleet.Station{}, err
+	}
+	return stored(updated), nil
+}
+
+func (t *tx) changeStation(key string, change func(*fleet.Station) ([]ledger.Event, error)) (fleet.Station, []ledger.Event, error) {
+	station, err := scanStation(t.row("SELECT "+stationColumns+" FROM stations WHERE station = ?", key))
+	if err != nil {
+		return fleet.Station{}, nil, unknownStation(key, err)
+	}
+	serial, aliases := station.Serial, slices.Clone(station.Aliases)
+	events, err := change(&station)
+	if err != nil {
+		return fleet.Station{}, nil, err
+	}
+	if stationKey(station.Identity) != key {
+		return fleet.Station{}, nil, fmt.Errorf("couldn't change identity of station %q to %q: add it as a new station", key, station.Identity)
+	}
+	if err := t.checkEscaped(station, key); err != nil {
+		return fleet.Station{}, nil, err
+	}
+	args, err := stationArgs(station)
+	if err != nil {
+		return fleet.Station{}, nil, err
+	}
+	if _, err := t.exec("UPDATE stations SET ("+stationColumns+`) =
+		(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
+		return fleet.Station{}, nil, fmt.Errorf("couldn't store station %q: %w", key, err)
+	}
+	if serial != station.Serial || !slices.Equal(aliases, station.Aliases) {
+		if _, err := t.exec("DELETE FROM station_serials WHERE station = ?", key); err != nil {
+			return fleet.Station{}, nil, fmt.Errorf("couldn't store serial numbers of station %q: %w", key, err)
+		}
+		if err := t.addSerials(station, key); err != nil {
+			return fleet.Station{}, nil, err
+		}
+	}
+	return station, events, nil
 }
 
 // Sighted moves SeenAt of the named stations forward.

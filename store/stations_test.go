@@ -115,6 +115,47 @@ func TestUpdateStation(t *testing.T) {
 	}
 }
 
+// A station and its plan change together, or not at all.
+func TestUpdateStationAndPlan(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "S1")}))
+	change := func(e ledger.Event, refused error) error {
+		_, err := s.UpdateStationAndPlan(ctx, "cs-1", func(st *fleet.Station, p *fleet.Plan) ([]ledger.Event, error) {
+			st.Serial, p.Slot = "S2", "2"
+			return []ledger.Event{e}, refused
+		})
+		return err
+	}
+	look := func(serial, slot string) {
+		t.Helper()
+		st, err := s.Station(ctx, "cs-1")
+		must(t, err)
+		plan, err := s.Plan(ctx, "cs-1")
+		must(t, err)
+		if st.Serial != serial || plan.Slot != slot {
+			t.Errorf("serial %q, slot %q; want %q, %q", st.Serial, plan.Slot, serial, slot)
+		}
+	}
+	refused := errors.New("refused")
+	if err := change(event("station.changed"), refused); !errors.Is(err, refused) {
+		t.Errorf("got %v", err)
+	}
+	if err := change(ledger.Event{Kind: "not valid"}, nil); err == nil {
+		t.Error("changed without a record")
+	}
+	look("S1", "")
+	must(t, change(event("station.changed"), nil))
+	look("S2", "2")
+	if diff := cmp.Diff([]string{"station.changed"}, kinds(t, s)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := s.UpdateStationAndPlan(ctx, "cs-9", func(*fleet.Station, *fleet.Plan) ([]ledger.Event, error) { return nil, nil }); !errors.Is(err, fleet.ErrUnknownStation) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRemoveStation(t *testing.T) {
 	t.Parallel()
 	s := open(t)
