@@ -118,14 +118,18 @@ func TestTreeIsKeptBesideTheEntries(t *testing.T) {
 	}
 }
 
+// note is a checkpoint with a signature that nobody checks.
+func note(t *testing.T, origin, size string) ledger.Note {
+	t.Helper()
+	n, err := ledger.ParseNote(origin + "\n" + size + "\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n\u2014 " + origin + " AAAAAAAA\n")
+	must(t, err)
+	return n
+}
+
 func TestCheckpointsAreKept(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	note := func(origin, size string) ledger.Note {
-		n, err := ledger.ParseNote(origin + "\n" + size + "\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n\u2014 " + origin + " AAAAAAAA\n")
-		must(t, err)
-		return n
-	}
+	note := func(origin, size string) ledger.Note { return note(t, origin, size) }
 	for _, n := range []ledger.Note{note("a", "9"), note("a", "3"), note("b", "5"), note("a", "9")} {
 		must(t, s.PutCheckpoint(t.Context(), n))
 	}

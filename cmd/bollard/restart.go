@@ -12,7 +12,7 @@ import (
 
 // reloadable are the keys of bollard.yaml that SIGHUP takes over.
 func reloadable() []string {
-	return []string{"backends", "limits", "compression", "server_certificate", "approvers", "approvals", "log"}
+	return []string{"backends", "limits", "compression", "server_certificate", "approvers", "approvals", "retention", "log"}
 }
 
 // restartKeys names the keys that differ but take effect at the next start only.

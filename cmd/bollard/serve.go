@@ -144,6 +144,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	}
 	g.Go(func() error { return s.watchReload(ctx, reload) })
 	g.Go(func() error { return s.maintainTickets(ctx) })
+	g.Go(func() error { return s.keepRetention(ctx) })
 	s.announce()
 	if ready != nil {
 		ready(s.doors.addresses())
@@ -227,6 +228,7 @@ func (s *server) reload(ctx context.Context) error {
 	s.certificates.files.Store(files)
 	s.level.Set(logLevel(cfg.Log.Level))
 	s.backends.Store(&cfg.Backends)
+	s.retention.Store(retentionOf(cfg))
 	for _, key := range restartKeys(s.cfg, cfg) {
 		s.log.Warn("this change takes effect at the next start only", "key", key)
 	}

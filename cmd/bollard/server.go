@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +18,7 @@ import (
 	"bollard/ledger"
 	"bollard/ledger/witness"
 	"bollard/ocpp"
+	"bollard/store"
 	"bollard/uploads"
 	"bollard/warden"
 )
@@ -37,10 +39,12 @@ type server struct {
 	uploads    *uploads.Uploads // nil without listen.firmware
 	witness    *witness.Service
 	started    time.Time
+	retention  atomic.Pointer[store.Retention]
 }
 
 func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metrics *prometheus.Registry) (*server, error) {
 	s := &server{app: a, doors: d, level: level, metrics: metrics, started: time.Now()}
+	s.retention.Store(retentionOf(a.cfg))
 	var err error
 	if s.status, err = status.New(status.Config{Authority: a.authority, Clock: time.Now, Log: a.log}); err != nil {
 		return nil, err

@@ -34,6 +34,7 @@ type File struct {
 	Alerts      Alerts      `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`
 	Policy      Policy      `yaml:"policy" doc:"rules about messages, which stand in DIR/policy/*.yaml"`
 	Ledger      Ledger      `yaml:"ledger" doc:"where checkpoints of the ledger are kept, so that a cut tail is seen: docs/ledger.md"`
+	Retention   Retention   `yaml:"retention" doc:"how old records may grow, beside their bounds by number; what isn't here stays"`
 	// OCSPHosts are the names of safehttp: exact, or *.example.com.
 	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question may lead to; none: only own certificates are answered for"`
 	// Guard changes, model by model, what back ends may not write to stations
@@ -154,6 +155,16 @@ type SecurityLog struct {
 	Keep       time.Duration `yaml:"keep" doc:"how long a log is kept; of one station the newest ten"`
 	MaxBytes   int           `yaml:"max_bytes" doc:"longest log"`
 	TotalBytes int           `yaml:"total_bytes" doc:"all logs together"`
+}
+
+// Retention has an age for each kind of record that may go; 0: none.
+type Retention struct {
+	SecurityEvents time.Duration `yaml:"security_events" doc:"of stations; of each the newest 500 of either criticality"`
+	Findings       time.Duration `yaml:"findings" doc:"the newest 10,000, of each station 200"`
+	Orders         time.Duration `yaml:"orders" doc:"of certificates, once they are closed; each station's newest stays"`
+	Rollouts       time.Duration `yaml:"rollouts" doc:"once they are over"`
+	Approvals      time.Duration `yaml:"approvals" doc:"since they began to be for nothing"`
+	Checkpoints    time.Duration `yaml:"checkpoints" doc:"of the ledger, kept beside it; the newest stays"`
 }
 
 // Alerts says who is told of findings.

@@ -62,6 +62,7 @@ func Kinds() map[string]string {
 		"policy.reloaded":           "a new set of rules is in force",
 		"policy.rewritten":          "a rule rewrote a message",
 		"rollover.proven":           "a station proved that it takes the next server chain",
+		"retention.expired":         "records older than the rules for their kind were deleted",
 		"roots.deleted":             "a root was deleted in a station",
 		"roots.drop":                "a root is no longer wanted in stations",
 		"roots.installed":           "a root was installed in a station",
