@@ -15,6 +15,8 @@ import (
 	"bollard/alert"
 	"bollard/approval/docket"
 	"bollard/ca"
+	"bollard/firmware/catalogue"
+	"bollard/firmware/gate"
 	"bollard/fleet"
 	"bollard/ledger"
 )
@@ -36,6 +38,8 @@ type Config struct {
 	Store     Store
 	Alerts    *alert.Service
 	Docket    *docket.Docket
+	Releases  *catalogue.Catalogue
+	Updates   *gate.Gate
 	Ledger    LedgerStore
 	Notary    Notary
 	// Controller brings groups of stations to what is wanted of them.
@@ -72,6 +76,7 @@ func New(cfg Config) *Registry {
 	o.registerLogs(r)
 	o.registerLedger(r)
 	o.registerApprovals(r)
+	o.registerFirmware(r)
 	return r
 }
 

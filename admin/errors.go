@@ -7,6 +7,9 @@ import (
 
 	"bollard/approval/docket"
 	"bollard/ca"
+	"bollard/firmware/catalogue"
+	"bollard/firmware/depot"
+	"bollard/firmware/gate"
 	"bollard/fleet"
 	"bollard/keys"
 )
@@ -69,6 +72,12 @@ func explanations() []explanation {
 		{docket.ErrUnknown, KindRefused, "`bollard approval list` shows them"},
 		{docket.ErrNotGranted, KindRefused, "`bollard approval request` asks people to approve it, `bollard approval list` shows who has"},
 		{docket.ErrUsed, KindRefused, "one approval is for one use: `bollard approval request` asks again"},
+		{catalogue.ErrUnknown, KindRefused, "`bollard firmware list` shows the releases"},
+		{catalogue.ErrExists, KindRefused, "`bollard firmware show` shows it; a release that is changed gets another ID"},
+		{catalogue.ErrState, KindRefused, "`bollard firmware list` shows where each is"},
+		{depot.ErrDigest, KindRefused, "give the image as its manufacturer made it; nothing was kept"},
+		{depot.ErrSize, KindRefused, "firmware.max_bytes and firmware.total_bytes in bollard.yaml bound what is kept"},
+		{gate.ErrUnknown, KindRefused, "`bollard firmware updates` lists them"},
 		{ca.ErrUnknownSerial, KindRefused, "`bollard cert list` shows the serials, in lower-case hex"},
 		{ca.ErrUnknownAnchor, KindRefused, "`bollard ca trust list` shows the hashes"},
 		{keys.ErrUnavailable, KindFailed, "see that the token is there and its module answers, then repeat: no restart is needed, and traffic goes on meanwhile"},

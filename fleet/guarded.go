@@ -26,8 +26,11 @@ func (g *GuardRule) fits(st *Station) bool {
 // record, without case; empty: all.
 type Model struct{ Vendor, Model string }
 
-func (m Model) fits(st *Station) bool {
-	return (m.Vendor == "" || fits(dotted(m.Vendor), dotted(st.Vendor))) && (m.Model == "" || fits(dotted(m.Model), dotted(st.Model)))
+func (m Model) fits(st *Station) bool { return m.Fits(st.Vendor, st.Model) }
+
+// Fits says whether a vendor and a model are of those it names.
+func (m Model) Fits(vendor, model string) bool {
+	return (m.Vendor == "" || fits(dotted(m.Vendor), dotted(vendor))) && (m.Model == "" || fits(dotted(m.Model), dotted(model)))
 }
 
 // DefaultGuard are the names under which stations keep where they connect to

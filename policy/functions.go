@@ -5,11 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"maps"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -112,17 +110,9 @@ func allowed(judges []*safehttp.List, err error, url string) ref.Val {
 
 // hostJudges are those of a list, one for each port.
 func hostJudges(list []string) ([]*safehttp.List, error) {
-	ports := map[int][]string{}
-	for _, entry := range list {
-		host, port := entry, 0
-		if i := strings.LastIndexByte(entry, ':'); i > 0 && (strings.HasSuffix(entry[:i], "]") || strings.Count(entry, ":") == 1) {
-			n, err := strconv.Atoi(entry[i+1:])
-			if err != nil {
-				return nil, errors.New("port isn't a number")
-			}
-			host, port = strings.Trim(entry[:i], "[]"), n
-		}
-		ports[port] = append(ports[port], host)
+	ports, err := safehttp.ByPort(list)
+	if err != nil {
+		return nil, err
 	}
 	var judges []*safehttp.List
 	for _, port := range slices.Sorted(maps.Keys(ports)) {

@@ -227,3 +227,10 @@ func (s *Set) Rule(name string) (Rule, bool) {
 	}
 	return Rule{}, false
 }
+
+// StationHosts is lists.station_hosts: where stations may be sent, as HOST or
+// HOST:PORT.
+func (s *Set) StationHosts() []string {
+	list, _ := texts(s.values["lists.station_hosts"]) // the built-in rules have it, Bare ones none
+	return list
+}

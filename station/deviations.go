@@ -53,4 +53,11 @@ type Deviations struct {
 	// Answers replaces the answer to an action by a payload; the station then
 	// does nothing else with the CALL.
 	Answers map[string]any
+
+	// Unverified installs firmware without having verified it, and says nothing of it.
+	Unverified bool
+	// OldFirmware says installed and keeps running what it ran.
+	OldFirmware bool
+	// CutDownloads is how many downloads break off half-way.
+	CutDownloads int
 }

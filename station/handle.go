@@ -65,12 +65,16 @@ func handler16(action string) handler {
 		return func(*link, []byte) reply {
 			return failure(ocpp.NotSupported, "signed firmware only")
 		}
+	case ocpp.ActionSignedUpdateFirmware:
+		return (*link).updateFirmware
 	}
 	return handlerBoth(action)
 }
 
 func handler2(action string) handler {
 	switch action {
+	case ocpp.ActionUpdateFirmware:
+		return (*link).updateFirmware
 	case "SetVariables":
 		return (*link).setVariables
 	case "GetVariables":
@@ -258,8 +262,12 @@ func (l *link) resetMessage(payload []byte) reply {
 
 // restart closes the connection as a reboot does.
 func (s *Station) restart() {
+	s.rebootFor("RemoteReset")
+}
+
+func (s *Station) rebootFor(reason string) {
 	s.update(func() {
-		s.reset, s.reboot, s.boot = false, true, "RemoteReset"
+		s.reset, s.reboot, s.boot = false, true, reason
 		s.state.Registration = ""
 	})
 	s.drop("reboot")
@@ -292,6 +300,8 @@ func (l *link) triggerMessage(payload []byte) reply {
 		return status(accepted).then(func(ctx context.Context) { _, _ = s.Boot(ctx) })
 	case "StatusNotification":
 		return send(req.Requested, func() any { return s.statusNotification(s.connectorStatus()) })
+	case ocpp.TriggerFirmwareStatus:
+		return status(accepted).then(func(context.Context) { s.repeatFirmware() })
 	case "MeterValues":
 		return send(req.Requested, func() any { return s.meterValues("Trigger", s.meter(), "") })
 	}

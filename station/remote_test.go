@@ -26,7 +26,13 @@ func TestTriggeredMessages(t *testing.T) {
 				r.wantStatus("TriggerMessage", object{"requestedMessage": action}, "Accepted")
 				r.awaitCount(action, before+1)
 			}
-			r.wantStatus("TriggerMessage", object{"requestedMessage": "FirmwareStatusNotification"}, "NotImplemented")
+			r.wantStatus("TriggerMessage", object{"requestedMessage": "FirmwareStatusNotification"}, "Accepted")
+			firmware, unknown := "FirmwareStatusNotification", "LogStatusNotification"
+			if version == ocpp.V16 {
+				firmware, unknown = "SignedFirmwareStatusNotification", "DiagnosticsStatusNotification"
+			}
+			r.awaitCount(firmware, 1)
+			r.wantStatus("TriggerMessage", object{"requestedMessage": unknown}, "NotImplemented")
 			checkSchemas(t, version, r.station.Frames())
 		})
 	}

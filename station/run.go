@@ -134,7 +134,7 @@ func (s *Station) bootNotification() any {
 			"chargePointVendor":       s.cfg.Vendor,
 			"chargePointModel":        s.cfg.Model,
 			"chargePointSerialNumber": serial,
-			"firmwareVersion":         s.cfg.Firmware,
+			"firmwareVersion":         s.firmware,
 		}
 	}
 	reason := s.boot
@@ -147,7 +147,7 @@ func (s *Station) bootNotification() any {
 			"vendorName":      s.cfg.Vendor,
 			"model":           s.cfg.Model,
 			"serialNumber":    serial,
-			"firmwareVersion": s.cfg.Firmware,
+			"firmwareVersion": s.firmware,
 		},
 	}
 }

@@ -42,7 +42,7 @@ type Config struct {
 	Organisation string // CpoName or SecurityCtrlr.OrganizationName
 	// Roots are the CSMS root certificates installed at the factory.
 	Roots []*x509.Certificate
-	// ManufacturerRoots are the maker's roots, only listed and deleted.
+	// ManufacturerRoots are the maker's roots, which vouch for firmware.
 	ManufacturerRoots []*x509.Certificate
 	// Certificate is a client certificate to start with, such as the maker's.
 	Certificate *tls.Certificate
@@ -59,6 +59,8 @@ type Config struct {
 	// security profile 3 to 2, and no lower (A05.FR.08, .09). Without it the
 	// station doesn't know the variable.
 	AllowDowngrade bool
+	// Verify is how it verifies firmware; "": as the standard has it.
+	Verify         Verifier
 	MaxChainSize   int           // CertificateSignedMaxChainSize; 0: 10000
 	SigningWait    time.Duration // CertSigningWaitMinimum; 0: 30 s (2.x only)
 	SigningRepeats int           // CertSigningRepeatTimes; 0: 3
@@ -107,10 +109,13 @@ type Station struct {
 	busy      *charge // nil without a transaction
 	log       []string
 	uploading *upload // nil without one
-	reset     bool    // a Reset waits for the end of the transaction
-	reboot    bool    // the next connection starts with the first slot
-	boot      string  // reason of the BootNotification still to be accepted, or ""
-	why       string  // why the station itself closed the last link, or ""
+	firmware  string  // version that runs
+	updating  *update // nil without one
+	told      firmwareWord
+	reset     bool   // a Reset waits for the end of the transaction
+	reboot    bool   // the next connection starts with the first slot
+	boot      string // reason of the BootNotification still to be accepted, or ""
+	why       string // why the station itself closed the last link, or ""
 }
 
 // State is what can be seen of a station from outside.
@@ -129,6 +134,8 @@ type State struct {
 	Refused      int    // CertificateSigned refused so far
 	LateAnswers  int    // answers no CALL was waiting for
 	LastError    string // of the newest failed connection attempt, or ""
+	Firmware     string // version that runs
+	Update       string // newest firmware status, or ""
 }
 
 // New prepares a station; it is silent until Connect or Run.
@@ -154,11 +161,13 @@ func New(ctx context.Context, cfg Config) (*Station, error) {
 		dev:     cfg.Deviations,
 		reboot:  true,
 		boot:    "PowerUp",
+
+		firmware: cfg.Firmware,
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.set = newSettings(cfg)
 	s.net = newNetwork(cfg)
-	s.state = State{Version: cfg.Version, Profile: cfg.Profile, Slot: 1, Certificate: keys.newest()}
+	s.state = State{Version: cfg.Version, Profile: cfg.Profile, Slot: 1, Certificate: keys.newest(), Firmware: cfg.Firmware}
 	return s, nil
 }
 

@@ -35,6 +35,8 @@ func fill(v reflect.Value, n *int) {
 		v.SetString("text-" + string(rune('a'+*n%26)) + string(rune('a'+*n/26)))
 	case v.Kind() == reflect.Int || v.Kind() == reflect.Int64:
 		v.SetInt(int64(*n))
+	case v.Kind() == reflect.Uint64:
+		v.SetUint(uint64(*n))
 	case v.Kind() == reflect.Float64:
 		v.SetFloat(float64(*n) / 2)
 	case v.Kind() == reflect.Bool:

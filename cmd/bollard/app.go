@@ -19,6 +19,9 @@ import (
 	"bollard/ca"
 	"bollard/ca/quality"
 	"bollard/detect"
+	"bollard/firmware/catalogue"
+	"bollard/firmware/depot"
+	"bollard/firmware/gate"
 	"bollard/fleet"
 	"bollard/internal/config"
 	"bollard/keys"
@@ -39,6 +42,9 @@ type app struct {
 	registrar *fleet.Registrar
 	alerts    *alert.Service
 	docket    *docket.Docket
+	depot     *depot.Depot
+	releases  *catalogue.Catalogue
+	updates   *gate.Gate
 	seal      *sealer
 	notary    *notary
 	backends  atomic.Pointer[[]config.Backend] // in force: a server may read them anew
@@ -143,7 +149,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	a.authority, a.fleet = authority, service
 	a.registrar = fleet.NewRegistrar(service, a.store)
 	a.controller = fleet.NewController(service, a.store)
-	return nil
+	return a.openFirmware(ctx)
 }
 
 // statusURL is what certificates name: nothing while only a running server
@@ -164,14 +170,20 @@ func (a *app) operations() *admin.Registry {
 
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
-		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Ledger: a.store, Notary: a.notary,
+		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Releases: a.releases, Updates: a.updates, Ledger: a.store, Notary: a.notary,
 		Seal: a.seal.Seal, Clock: time.Now, Log: a.log,
 	}
 }
 
 // Close closes the database and the block lists and leaves the tokens; the
 // lock is the caller's.
-func (a *app) Close() error { return errors.Join(a.store.Close(), a.blocked.Close(), a.keeper.Close()) }
+func (a *app) Close() error {
+	var depot error
+	if a.depot != nil {
+		depot = a.depot.Close()
+	}
+	return errors.Join(a.store.Close(), a.blocked.Close(), a.keeper.Close(), depot)
+}
 
 func openKeeper(dir string, cfg *config.File, log *slog.Logger) (*keys.Keeper, error) {
 	return keys.New(keys.Config{

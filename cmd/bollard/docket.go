@@ -9,6 +9,7 @@ import (
 
 	"bollard/approval"
 	"bollard/approval/docket"
+	"bollard/firmware/catalogue"
 	"bollard/fleet"
 	"bollard/internal/config"
 )
@@ -43,6 +44,9 @@ func (a *app) approvable() map[string]docket.Subject {
 	return map[string]docket.Subject{
 		fleet.ActionDowngrade: func(ctx context.Context, identity string) (string, string, error) {
 			return a.fleet.Downgrade(ctx, identity)
+		},
+		catalogue.ActionPublish: func(ctx context.Context, release string) (string, string, error) {
+			return a.releases.Publishing(ctx, release)
 		},
 	}
 }

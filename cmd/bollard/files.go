@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"bollard/firmware/depot"
 	"bollard/fleet"
 	"bollard/internal/crowd"
 	"bollard/internal/ticket"
@@ -65,14 +67,25 @@ func (s *server) openUploads() error {
 	return nil
 }
 
+// file finds the handler of a path as it came: http.ServeMux would redirect one
+// that isn't clean, and stations take what is behind a redirect, or its body.
+func (s *server) file(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case strings.HasPrefix(r.URL.Path, depot.Path):
+		s.downloads.ServeHTTP(w, r)
+	case strings.HasPrefix(r.URL.Path, uploads.Path):
+		s.uploads.ServeHTTP(w, r)
+	default:
+		http.Error(w, "no such file", http.StatusNotFound)
+	}
+}
+
 // serveFiles serves listen.firmware until ctx ends.
 func (s *server) serveFiles(ctx context.Context) error {
-	mux := http.NewServeMux()
-	mux.Handle(uploads.Path, s.uploads)
 	server := &http.Server{
-		Handler:           mux,
+		Handler:           http.HandlerFunc(s.file),
 		ReadHeaderTimeout: 10 * time.Second,
-		// The body has a pace of its own: uploads sets the deadlines.
+		// Bodies have a pace of their own: uploads and the depot set the deadlines.
 		WriteTimeout:   time.Hour,
 		IdleTimeout:    30 * time.Second,
 		MaxHeaderBytes: 16 << 10,

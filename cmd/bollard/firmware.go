@@ -21,8 +21,10 @@ import (
 )
 
 func (c *cli) firmwareCommand() *cobra.Command {
-	return c.group("firmware", "Sign a release of firmware, verify one",
-		c.firmwareKey(), c.firmwareSign(), c.firmwareVerify())
+	return c.group("firmware", "Sign releases of firmware, publish them, and follow the updates of stations",
+		c.firmwareKey(), c.firmwareSign(), c.firmwareVerify(),
+		c.firmwareAdd(), c.firmwareList(), c.firmwareShow(), c.firmwareApprove(), c.firmwarePublish(), c.firmwareRevoke(),
+		c.firmwareUpdates(), c.firmwareCancel(), c.firmwareClear())
 }
 
 // firmwareKeeper opens keys without a configuration: a manufacturer signs where

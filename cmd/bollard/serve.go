@@ -122,6 +122,8 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	g.Go(func() error { return s.alerts.Run(late) })
 	g.Go(func() error { return s.controller.Run(ctx) })
 	g.Go(func() error { return s.warden.Run(late) })
+	g.Go(func() error { return s.updates.Run(late) })
+	g.Go(func() error { return s.checkImages(ctx) })
 	g.Go(func() error { return s.witness.Run(late) })
 	g.Go(func() error { return admin.ServeSocket(late, s.doors.socket, s.registry, drain, s.log) })
 	if s.doors.admin != nil {
@@ -172,7 +174,7 @@ func (s *server) announce() {
 		s.log.Info("listening for monitoring", "address", at.Admin)
 	}
 	if at.Firmware != "" {
-		s.log.Info("listening for uploads", "address", at.Firmware)
+		s.log.Info("listening for files", "address", at.Firmware)
 	}
 	s.log.Info("ready", "data", s.dir, "version", version())
 }

@@ -12,6 +12,7 @@ import (
 	"bollard/admin"
 	"bollard/ca"
 	"bollard/ca/status"
+	"bollard/firmware/depot"
 	"bollard/fleet"
 	"bollard/gateway"
 	"bollard/internal/config"
@@ -37,6 +38,7 @@ type server struct {
 	recorder   *recorder // nil: traffic isn't recorded
 	status     *status.Server
 	uploads    *uploads.Uploads // nil without listen.firmware
+	downloads  *depot.Door      // nil, too
 	witness    *witness.Service
 	started    time.Time
 	retention  atomic.Pointer[store.Retention]
@@ -77,6 +79,9 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	}
 	versions, err := defaultVersions(a.cfg.Stations)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.openDoor(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.newWarden(); err != nil {
@@ -130,7 +135,7 @@ func (s *server) newWarden() error {
 		return fmt.Errorf("policy.time_zone: %w", err)
 	}
 	cfg := warden.Config{
-		Next: s.fleet, Rules: rules, Anchors: s.anchors, Group: s.groupOf, Notice: s.alerts.Notice, Zone: zone, Clock: time.Now, Log: s.log, Metrics: s.metrics,
+		Next: &updateGuard{s.fleet, s.app}, Rules: rules, Anchors: s.anchors, Group: s.groupOf, Notice: s.alerts.Notice, Zone: zone, Clock: time.Now, Log: s.log, Metrics: s.metrics,
 		Record: func(ctx context.Context, e ledger.Event) error { return s.store.Record(ctx, e) },
 	}
 	if mb := s.cfg.Policy.RecordMB; mb > 0 {

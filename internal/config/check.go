@@ -75,6 +75,7 @@ func (c *checker) file(f *File) {
 		"rollouts": r.Rollouts, "approvals": r.Approvals, "checkpoints": r.Checkpoints} {
 		c.want(age == 0 || age >= 24*time.Hour, "retention."+key, "must be at least 24h; without it they stay")
 	}
+	c.firmware(&f.Firmware)
 	for i, g := range f.Guard {
 		key := fmt.Sprintf("guard[%d]", i)
 		c.want(len(g.Keys)+len(g.Transfers)+len(g.Allow) > 0, key, "says nothing: give keys, transfers or allow")
@@ -204,6 +205,32 @@ func (c *checker) alerts(a *Alerts) {
 		name(s.Name, key)
 		c.want(s.URL != "", key+".url", "is missing")
 		c.pair(s.Certificate, s.Key, key)
+	}
+}
+
+func (c *checker) firmware(f *Firmware) {
+	c.oneOf(f.Level, "firmware.level", "enforce", "observe")
+	for i, m := range f.Models {
+		key := fmt.Sprintf("firmware.models[%d]", i)
+		c.want(m.Level+m.Signature != "" || m.SignFill || m.Upgrade, key, "says nothing: give level, signature, sign_fill or upgrade")
+		if m.Level != "" {
+			c.oneOf(m.Level, key+".level", "enforce", "observe")
+		}
+		if m.Signature != "" {
+			c.oneOf(m.Signature, key+".signature", "ecdsa-p256-sha256", "rsa-pss-sha256", "rsa-pkcs1v15-sha256")
+		}
+	}
+	for _, rate := range []struct {
+		key string
+		n   int
+	}{{"rate", f.Rate}, {"site_rate", f.SiteRate}, {"station_rate", f.StationRate}} {
+		c.want(rate.n == 0 || rate.n >= 1<<10, "firmware."+rate.key, "must be at least 1024 bytes a second: no station would get to the end")
+	}
+	c.want(f.MaxBytes >= 1<<10, "firmware.max_bytes", "must be at least 1024")
+	c.want(f.TotalBytes >= f.MaxBytes, "firmware.total_bytes", "must be at least firmware.max_bytes")
+	for i, network := range f.Networks {
+		_, err := netip.ParsePrefix(network)
+		c.want(err == nil, fmt.Sprintf("firmware.networks[%d]", i), "must be a network, such as 10.0.0.0/8")
 	}
 }
 
@@ -361,6 +388,7 @@ func (f *File) NamedFiles() []NamedFile {
 			add(name, fmt.Sprintf("approvers[%d].certificates[%d]", i, j), false)
 		}
 	}
+	add(f.Firmware.Trust, "firmware.trust", false)
 	add(f.Keys.PassphraseFile, "keys.passphrase_file", true)
 	add(f.Server.ECDSA.Certificate, "server_certificate.ecdsa.certificate", false)
 	add(f.Server.ECDSA.Key, "server_certificate.ecdsa.key", true)

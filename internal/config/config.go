@@ -31,6 +31,7 @@ type File struct {
 	Renewal         Renewal    `yaml:"renewal" doc:"of station certificates"`
 	// SecurityLog is only asked for where listen.firmware has a place for it.
 	SecurityLog SecurityLog `yaml:"security_log" doc:"the security logs stations are asked to upload to listen.firmware (GetLog)"`
+	Firmware    Firmware    `yaml:"firmware" doc:"firmware updates of stations, which download from listen.firmware: docs/firmware.md"`
 	Alerts      Alerts      `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`
 	Policy      Policy      `yaml:"policy" doc:"rules about messages, which stand in DIR/policy/*.yaml"`
 	Ledger      Ledger      `yaml:"ledger" doc:"where checkpoints of the ledger are kept, so that a cut tail is seen: docs/ledger.md"`
@@ -167,6 +168,32 @@ type Retention struct {
 	Checkpoints    time.Duration `yaml:"checkpoints" doc:"of the ledger, kept beside it; the newest stays"`
 }
 
+// Firmware says which updates go to stations, and how fast.
+type Firmware struct {
+	// Level of models that Models doesn't name.
+	Level  string          `yaml:"level" doc:"enforce: stations get published releases only; observe: record what would be refused"`
+	Models []FirmwareModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
+	// Rates in bytes a second.
+	Rate        int `yaml:"rate" doc:"bytes a second for all downloads together; none: as fast as it goes"`
+	SiteRate    int `yaml:"site_rate" doc:"bytes a second for the stations of one site"`
+	StationRate int `yaml:"station_rate" doc:"bytes a second for one station"`
+	MaxBytes    int `yaml:"max_bytes" doc:"longest image"`
+	TotalBytes  int `yaml:"total_bytes" doc:"all images together"`
+	// Networks: safehttp keeps to public addresses but for these.
+	Networks []string `yaml:"networks" doc:"private networks an image may be fetched from, such as 10.0.0.0/8"`
+	Trust    string   `yaml:"trust" doc:"PEM file of roots for fetching images over https; none: the system's"`
+}
+
+// FirmwareModel is how the stations of one model are updated.
+type FirmwareModel struct {
+	Vendor    string `yaml:"vendor" doc:"as in the station's record, with * and ?; none: all"`
+	Model     string `yaml:"model" number:"ok" doc:"as in the station's record, with * and ?; none: all"`
+	Level     string `yaml:"level" doc:"enforce or observe; none: that of all"`
+	Signature string `yaml:"signature" doc:"what they verify: ecdsa-p256-sha256, rsa-pss-sha256 or rsa-pkcs1v15-sha256; none: the release's first"`
+	SignFill  bool   `yaml:"sign_fill" doc:"complete an UpdateFirmware of 2.x without signature from the release"`
+	Upgrade   bool   `yaml:"upgrade" doc:"send an UpdateFirmware of 1.6 on as SignedUpdateFirmware"`
+}
+
 // Alerts says who is told of findings.
 type Alerts struct {
 	Minimum  string    `yaml:"minimum" doc:"the least that receivers are told: info, warning or critical; all findings are kept"`
@@ -235,7 +262,7 @@ type Approver struct {
 
 // Approval is how many people an action takes, none of them who asked for it.
 type Approval struct {
-	Action string   `yaml:"action" show:"always" doc:"station.downgrade"`
+	Action string   `yaml:"action" show:"always" doc:"station.downgrade or firmware.publish"`
 	Needed int      `yaml:"needed" show:"always" doc:"people whose signatures it takes"`
 	Of     []string `yaml:"of" number:"ok" doc:"names of approvers; none: all of them"`
 }

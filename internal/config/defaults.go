@@ -43,6 +43,9 @@ func (f *File) complete() {
 	fill(&f.SecurityLog.Keep, 90*24*time.Hour)
 	fill(&f.SecurityLog.MaxBytes, 8<<20)
 	fill(&f.SecurityLog.TotalBytes, 2<<30)
+	fill(&f.Firmware.Level, "enforce")
+	fill(&f.Firmware.MaxBytes, 4<<30)
+	fill(&f.Firmware.TotalBytes, 64<<30)
 	fill(&f.Ledger.Every, time.Hour)
 	for i := range f.Backends {
 		fill(&f.Backends[i].Security, "bollard")

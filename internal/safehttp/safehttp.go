@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -171,4 +172,22 @@ func New(cfg Config) (*Client, error) {
 		return dialer.DialContext(ctx, "tcp", to.String())
 	}
 	return c, nil
+}
+
+// ByPort sorts hosts that may stand with a port, as HOST:PORT, by it; those without
+// one, which have their scheme's own, are under 0.
+func ByPort(list []string) (map[int][]string, error) {
+	ports := map[int][]string{}
+	for _, entry := range list {
+		host, port := entry, 0
+		if i := strings.LastIndexByte(entry, ':'); i > 0 && (strings.HasSuffix(entry[:i], "]") || strings.Count(entry, ":") == 1) {
+			n, err := strconv.Atoi(entry[i+1:])
+			if err != nil {
+				return nil, errors.New("port isn't a number")
+			}
+			host, port = strings.Trim(entry[:i], "[]"), n
+		}
+		ports[port] = append(ports[port], host)
+	}
+	return ports, nil
 }

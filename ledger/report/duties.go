@@ -54,6 +54,7 @@ func duties() []Duty {
 	issuance := func(more ...string) []string { return append(more, "certificate.*", "order.*") }
 	return []Duty{
 		{"cra", "art. 14(1), (3)", "what a report of an exploited vulnerability or severe incident rests on: findings, refusals, compromised stations and keys", incidents},
+		{"cra", "annex I, part I (2)(c), part II (7), (8)", "security updates: signed, approved, delivered, seen to be installed", []string{"firmware.*"}},
 		{"cra", "annex I, part I (2)(d)", "protection from unauthorised access, and reports of attempts", []string{
 			"claim.refused", "station.*", "password.*", "certificate.seen", "check.warned", "approval.*", "backend.password"}},
 		{"cra", "annex I, part I (2)(e)", "keys and certificates that keep traffic confidential", issuance("crl.intent", "ca.rollover", "roots.*", "trust.*", "rollover.proven")},
@@ -75,9 +76,11 @@ func duties() []Duty {
 		{"en18031", "-1 SCM", "secure communication: profiles, roots, server chains", []string{
 			"plan.profile", "plan.chain", "station.profile", "station.floor", "roots.*", "rollover.proven", "fleet.rollout"}},
 		{"en18031", "-1 CCK", "confidential keys: made, used once for one holder, revoked", issuance("crl.intent", "station.enrol-secret", "station.enrol-secret-used")},
+		{"en18031", "-1 SUM", "secure updates: verified before they are installed", []string{"firmware.*"}},
 		{"en18031", "-2 LGM", "logging of security-relevant activity", logging},
 
 		{"uk-2021-1467", "schedule 1, para. 2", "passwords are a station's own and can be changed", []string{"password.*", "station.password", "station.rotate", "station.added"}},
+		{"uk-2021-1467", "schedule 1, para. 3", "software is updated, and authentic", []string{"firmware.*"}},
 		{"uk-2021-1467", "schedule 1, para. 4", "security parameters are a station's own and protected", issuance("station.enrol-secret", "station.enrol-secret-used", "backend.password")},
 		{"uk-2021-1467", "schedule 1, para. 5", "secure communication", []string{"plan.profile", "plan.chain", "station.profile", "station.floor", "roots.*", "trust.*", "rollover.proven"}},
 		{"uk-2021-1467", "schedule 1, para. 6", "data inputs are judged", []string{"policy.*", "backend.refused"}},
@@ -88,6 +91,7 @@ func duties() []Duty {
 		{"ocpp", "A02, A03", "certificate of a station renewed", issuance("plan.triggered", "station.renew")},
 		{"ocpp", "A04, N01", "security events and logs taken from stations", logging},
 		{"ocpp", "A05, B09", "profile raised, network profile changed", []string{"plan.profile", "station.profile", "station.floor", "fleet.*"}},
+		{"ocpp", "L01, L02", "firmware updates judged, sent and followed", []string{"firmware.*"}},
 		{"ocpp", "M03, M04, M05", "roots in stations read, deleted and installed", []string{"roots.*", "plan.chain", "rollover.proven", "trust.*"}},
 	}
 }

@@ -1,0 +1,212 @@
+package admin
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"bollard/approval/docket"
+	"bollard/firmware/catalogue"
+	"bollard/firmware/job"
+	"bollard/firmware/release"
+)
+
+// AddRelease takes a release in. The image is read by who serves the operation.
+type AddRelease struct {
+	Envelope    []byte `json:"envelope"`    // DSSE, as its manufacturer signed it
+	Certificate []byte `json:"certificate"` // the signer's, PEM
+	Image       string `json:"image"`       // absolute path
+}
+
+// ReleaseRef names one by its ID, the beginning of it, or its version.
+type ReleaseRef struct {
+	Release string `json:"release"`
+}
+
+// RevokeRelease ends one.
+type RevokeRelease struct {
+	Release string `json:"release"`
+	Reason  string `json:"reason"`
+}
+
+// Release is one with where it stands.
+type Release struct {
+	Release     *release.Release `json:"release"`
+	Digest      string           `json:"record_sha256"`
+	State       catalogue.State  `json:"state"`
+	Reason      string           `json:"reason,omitempty"`
+	Approval    string           `json:"approval,omitempty"`
+	AddedAt     time.Time        `json:"added_at"`
+	PublishedAt time.Time        `json:"published_at,omitzero"`
+	RevokedAt   time.Time        `json:"revoked_at,omitzero"`
+	// Fault is why it couldn't be sent now, though it is published.
+	Fault string `json:"fault,omitempty"`
+}
+
+// Releases lists them, newest first.
+type Releases struct {
+	Releases []Release `json:"releases"`
+}
+
+// Updates lists updates of stations, newest first.
+type Updates struct {
+	Updates []job.Job `json:"updates"`
+}
+
+// UpdateFilter selects updates.
+type UpdateFilter struct {
+	Station string `json:"station,omitempty"` // empty: all
+}
+
+// EndUpdate ends a station's update, or its quarantine.
+type EndUpdate struct {
+	Station string `json:"station"`
+	Reason  string `json:"reason"`
+}
+
+// ApproveRelease asks people to approve a release's publication, or adds a signature.
+type ApproveRelease struct {
+	Release   string `json:"release"`
+	Reason    string `json:"reason,omitempty"`    // for a request that isn't open yet
+	Person    string `json:"person,omitempty"`    // who asks, where several share an account
+	Signature []byte `json:"signature,omitempty"` // none: only ask
+}
+
+func (o *operations) registerFirmware(r *Registry) {
+	Register(r, "firmware.add", o.firmwareAdd)
+	Register(r, "firmware.list", o.firmwareList)
+	Register(r, "firmware.show", o.firmwareShow)
+	Register(r, "firmware.approve", o.firmwareApprove)
+	Register(r, "firmware.publish", func(ctx context.Context, in ReleaseRef) (Release, error) {
+		e, err := o.cfg.Releases.Publish(ctx, Actor(ctx), in.Release)
+		return o.released(ctx, &e, err)
+	})
+	Register(r, "firmware.revoke", func(ctx context.Context, in RevokeRelease) (Release, error) {
+		e, err := o.cfg.Releases.Revoke(ctx, Actor(ctx), in.Release, in.Reason)
+		return o.released(ctx, &e, err)
+	})
+	Register(r, "firmware.updates", func(ctx context.Context, in UpdateFilter) (Updates, error) {
+		key := ""
+		if in.Station != "" {
+			key = stationKey(in.Station)
+		}
+		list, err := o.cfg.Updates.Jobs(ctx, key)
+		return Updates{append([]job.Job{}, list...)}, err
+	})
+	ending := func(end func(ctx context.Context, actor, station, reason string) (job.Job, error)) func(context.Context, EndUpdate) (job.Job, error) {
+		return func(ctx context.Context, in EndUpdate) (job.Job, error) {
+			if in.Reason == "" || len(in.Reason) > 500 {
+				return job.Job{}, Usagef("", "give a reason of at most 500 bytes: it stands in the ledger")
+			}
+			return end(ctx, Actor(ctx), stationKey(in.Station), in.Reason)
+		}
+	}
+	Register(r, "firmware.cancel", ending(o.cfg.Updates.Cancel))
+	Register(r, "firmware.clear", ending(o.cfg.Updates.Clear))
+}
+
+func (o *operations) firmwareAdd(ctx context.Context, in AddRelease) (Release, error) {
+	block, _ := pem.Decode(in.Certificate)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return Release{}, Refusedf("", "the signing certificate isn't one in PEM")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return Release{}, Refusedf("", "couldn't read the signing certificate: %w", err)
+	}
+	e, err := o.cfg.Releases.Add(ctx, Actor(ctx), catalogue.Bundle{Envelope: in.Envelope, Certificate: cert, Image: func(to io.Writer) error {
+		f, err := os.Open(in.Image)
+		if err != nil {
+			return fmt.Errorf("couldn't read the image: %w", err)
+		}
+		defer f.Close()
+		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+			return errors.New("the image isn't a file")
+		}
+		_, err = io.Copy(to, f)
+		return err
+	}})
+	return o.released(ctx, &e, err)
+}
+
+func (o *operations) released(ctx context.Context, e *catalogue.Entry, err error) (Release, error) {
+	if err != nil {
+		return Release{}, err
+	}
+	out := Release{
+		Release: e.Release, Digest: e.Digest, State: e.State, Reason: e.Reason, Approval: e.Approval,
+		AddedAt: e.AddedAt, PublishedAt: e.PublishedAt, RevokedAt: e.RevokedAt,
+	}
+	if e.State != catalogue.Revoked {
+		if fault := o.cfg.Releases.Fault(ctx, e); fault != nil {
+			out.Fault = fault.Error()
+		}
+	}
+	return out, nil
+}
+
+func (o *operations) firmwareList(ctx context.Context, _ None) (Releases, error) {
+	list, err := o.cfg.Releases.List(ctx)
+	if err != nil {
+		return Releases{}, err
+	}
+	out := Releases{Releases: make([]Release, 0, len(list))}
+	for i := range list {
+		one, err := o.released(ctx, &list[i], nil)
+		if err != nil {
+			return Releases{}, err
+		}
+		out.Releases = append(out.Releases, one)
+	}
+	return out, nil
+}
+
+func (o *operations) firmwareShow(ctx context.Context, in ReleaseRef) (Release, error) {
+	e, err := o.cfg.Releases.Find(ctx, in.Release)
+	return o.released(ctx, &e, err)
+}
+
+// firmwareApprove signs the newest open request for a release's publication; where
+// there is none it asks for one.
+func (o *operations) firmwareApprove(ctx context.Context, in ApproveRelease) (Approval, error) {
+	d := o.cfg.Docket
+	e, err := o.cfg.Releases.Find(ctx, in.Release)
+	if err != nil {
+		return Approval{}, err
+	}
+	m, open, err := waiting(ctx, d, catalogue.ActionPublish, "release:"+e.Release.ID)
+	if err != nil {
+		return Approval{}, err
+	}
+	if !open {
+		if in.Signature != nil {
+			return Approval{}, Refusedf("`bollard firmware approve "+in.Release+" --reason …` asks for one", "nobody was asked to approve release %s", e.Release.ID)
+		}
+		m, err = d.Open(ctx, Actor(ctx), docket.Ask{Action: catalogue.ActionPublish, Name: e.Release.ID, Person: in.Person, Reason: in.Reason})
+	} else if in.Signature != nil {
+		m, _, err = d.Sign(ctx, Actor(ctx), m.Nonce, in.Signature)
+	}
+	if err != nil {
+		return Approval{}, err
+	}
+	return approvalOf(d.Standing(ctx, m))
+}
+
+// waiting is the newest matter that can still be signed or used.
+func waiting(ctx context.Context, d *docket.Docket, action, scope string) (docket.Matter, bool, error) {
+	list, err := d.List(ctx)
+	if err != nil {
+		return docket.Matter{}, false, err
+	}
+	for _, s := range list {
+		if s.Action == action && s.Scope == scope && (s.State == docket.Waiting || s.State == docket.Granted) {
+			return s.Matter, true, nil
+		}
+	}
+	return docket.Matter{}, false, nil
+}

@@ -1,0 +1,623 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bollard/admin"
+	"bollard/firmware/bundle"
+	"bollard/firmware/job"
+	"bollard/firmware/release"
+	"bollard/ocpp"
+	"bollard/station"
+	"bollard/station/csms"
+)
+
+// maker is a manufacturer with a root and a firmware signing key under it.
+type maker struct {
+	root, cert *x509.Certificate
+	key        *ecdsa.PrivateKey
+}
+
+func newMaker(t *testing.T) *maker {
+	t.Helper()
+	m := &maker{}
+	rootKey := newP256(t)
+	now := time.Now()
+	m.root = newCert(t, &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{"ACME"}, CommonName: "ACME Firmware Root"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}, nil, &rootKey.PublicKey, rootKey)
+	m.key = newP256(t)
+	m.cert = newCert(t, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{Organization: []string{"ACME"}, CommonName: "ACME Firmware 1"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning, x509.ExtKeyUsageEmailProtection},
+	}, m.root, &m.key.PublicKey, rootKey)
+	return m
+}
+
+func newP256(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func newCert(t *testing.T, template, parent *x509.Certificate, public *ecdsa.PublicKey, key *ecdsa.PrivateKey) *x509.Certificate {
+	t.Helper()
+	if parent == nil {
+		parent = template
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+func certPEM(cert *x509.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+}
+
+// bundle writes a release of an image into a folder.
+func (m *maker) release(t *testing.T, version string, sequence uint64, image []byte) (dir string, r *release.Release) {
+	t.Helper()
+	dir = t.TempDir()
+	sum, long := sha256.Sum256(image), sha512.Sum512(image)
+	signature, err := ecdsa.SignASN1(rand.Reader, m.key, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = &release.Release{
+		ID: release.NewID(time.Now(), [10]byte([]byte(rand.Text())[:10])), Vendor: "ACME", Models: []release.Model{{Vendor: "ACME", Model: "Volt"}}, Component: "firmware",
+		Version: version, Sequence: sequence, SecurityEpoch: 1, File: "volt.bin", Size: uint64(len(image)), SHA256: hex.EncodeToString(sum[:]), SHA512: hex.EncodeToString(long[:]),
+		Signatures: []release.Signature{{Dialect: release.ECDSAP256, Cert: release.Fingerprint(m.cert), Value: base64.StdEncoding.EncodeToString(signature)}},
+		NotBefore:  time.Now().UTC().Truncate(time.Second).Add(-time.Hour), Expires: time.Now().UTC().Truncate(time.Second).Add(time.Hour), Log: release.NoLog,
+	}
+	text, err := r.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	envelope, err := release.Seal(t.Context(), release.PayloadType, text, m.cert, m.key, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{bundle.FileEnvelope: envelope, bundle.FileCertificate: []byte(certPEM(m.cert)), r.File: image} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, r
+}
+
+// yard is a server with a back end, a manufacturer and stations.
+type yard struct {
+	*rig
+	t      *testing.T
+	maker  *maker
+	csms   *csms.Server
+	client *admin.Client
+	roots  []*x509.Certificate
+	person string // file of an approver's key
+}
+
+func newYard(t *testing.T, config string) *yard {
+	t.Helper()
+	y := &yard{t: t, maker: newMaker(t), person: filepath.Join(t.TempDir(), "alice")}
+	var err error
+	if y.csms, err = csms.New(t.Context(), csms.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(y.csms.Close)
+	if out, err := exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", y.person).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	public, err := os.ReadFile(y.person + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := newDataDir(t, y.csms.URL())
+	file, err := os.OpenFile(filepath.Join(dir, configName), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.WriteString("approvers: [{name: alice, ssh: [\"" + strings.TrimSpace(string(public)) + "\"]}]\napprovals: [{action: firmware.publish, needed: 1}]\n" + config)
+	if err := errors.Join(err, file.Close(), os.MkdirAll(filepath.Join(dir, policyName), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	y.hosts(dir, "127.0.0.1:1")
+	y.rig = startServer(t, dir)
+	y.client = admin.NewClient(dir)
+	root := ask[admin.KindRef, admin.PEM](y, "ca.root", admin.KindRef{Kind: "csms"})
+	if y.roots, err = station.ParseCertificates([]byte(root.PEM)); err != nil {
+		t.Fatal(err)
+	}
+	ask[admin.AddTrust, admin.Anchors](y, "ca.trust.add", admin.AddTrust{Use: "manufacturer", PEM: []byte(certPEM(y.maker.root))})
+	return y
+}
+
+// hosts lets back ends send stations to hosts.
+func (y *yard) hosts(dir string, hosts ...string) {
+	y.t.Helper()
+	text := "lists: {station_hosts: [\"" + strings.Join(hosts, `", "`) + "\"]}\n"
+	if err := os.WriteFile(filepath.Join(dir, policyName, "hosts.yaml"), []byte(text), 0o600); err != nil {
+		y.t.Fatal(err)
+	}
+}
+
+func ask[In, Out any](y *yard, operation string, in In) Out {
+	y.t.Helper()
+	out, err := admin.Call[In, Out](y.t.Context(), y.client, operation, in)
+	if err != nil {
+		y.t.Fatalf("%s: %v", operation, err)
+	}
+	return out
+}
+
+// cli runs a command as an operator does.
+func (y *yard) cli(args ...string) (string, string, int) {
+	y.t.Helper()
+	var out, errs strings.Builder
+	code := run(y.t.Context(), append(args, "--data", y.dir), strings.NewReader(""), &out, &errs)
+	return out.String(), errs.String(), code
+}
+
+func (y *yard) must(args ...string) string {
+	y.t.Helper()
+	out, errs, code := y.cli(args...)
+	if code != 0 {
+		y.t.Fatalf("bollard %s: exit code %d\n%s", strings.Join(args, " "), code, errs)
+	}
+	return out
+}
+
+// publish takes a release in and publishes it, with an approval.
+func (y *yard) publish(version string, sequence uint64, image []byte) *release.Release {
+	y.t.Helper()
+	dir, r := y.maker.release(y.t, version, sequence, image)
+	y.must("firmware", "add", dir)
+	y.approve(r.ID)
+	y.must("firmware", "publish", r.ID)
+	return r
+}
+
+func (y *yard) approve(id string) {
+	y.t.Helper()
+	file := filepath.Join(y.t.TempDir(), "statement")
+	if err := os.WriteFile(file, []byte(y.must("firmware", "approve", id, "--print")), 0o600); err != nil {
+		y.t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(y.t.Context(), "ssh-keygen", "-q", "-Y", "sign", "-n", "bollard-approval", "-f", y.person, file).CombinedOutput(); err != nil {
+		y.t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	y.must("firmware", "approve", id, "--signature", file+".sig")
+}
+
+// charger is a station that lives until the test ends.
+func (y *yard) charger(identity string, version ocpp.Version, change func(*station.Config)) *station.Station {
+	y.t.Helper()
+	cfg := station.Config{
+		Identity: identity, Serial: "SN-" + identity, Vendor: "ACME", Model: "Volt", Version: version, URL: "wss://" + y.at.OCPP[0] + "/ocpp", ServerName: "localhost",
+		Organisation: "Example CPO", Roots: y.roots, ManufacturerRoots: []*x509.Certificate{y.maker.root},
+		BackOff: station.BackOff{Minimum: 20 * time.Millisecond, Random: time.Millisecond, Repeats: 1},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	y.must("station", "add", identity, "--serial", cfg.Serial, "--vendor", cfg.Vendor, "--model", cfg.Model)
+	added := ask[admin.SetPassword, admin.NewPassword](y, "station.password", admin.SetPassword{Identity: identity})
+	cfg.Password = []byte(added.Password)
+	ctx, cancel := context.WithCancel(y.t.Context())
+	st, err := station.New(ctx, cfg)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = st.Run(ctx); close(ended) }()
+	y.t.Cleanup(func() { cancel(); st.Close(); <-ended })
+	y.await(st, "it is accepted", func(s station.State) bool { return s.Registration == "Accepted" })
+	return st
+}
+
+func (y *yard) await(st *station.Station, what string, ok func(station.State) bool) {
+	y.t.Helper()
+	ctx, cancel := context.WithTimeout(y.t.Context(), patience)
+	defer cancel()
+	if err := st.Await(ctx, ok); err != nil {
+		y.t.Fatalf("%s: %v\n%s", what, err, y.log)
+	}
+}
+
+// send has the back end send a CALL.
+func (y *yard) send(identity, action string, payload any) (map[string]any, error) {
+	y.t.Helper()
+	ctx, cancel := context.WithTimeout(y.t.Context(), patience)
+	defer cancel()
+	if err := y.csms.AwaitStation(ctx, identity, true); err != nil { // it may be restarting
+		y.t.Fatal(err)
+	}
+	raw, err := y.csms.Call(ctx, identity, action, payload)
+	if err != nil {
+		return nil, err
+	}
+	var answer map[string]any
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		y.t.Fatal(err)
+	}
+	return answer, nil
+}
+
+// request is what a back end sends for a release, as its maker's portal gave it.
+func (y *yard) request(id int, r *release.Release) map[string]any {
+	firmware := map[string]any{"location": "https://127.0.0.1:1/volt.bin", "retrieveDateTime": "2026-01-01T00:00:00Z"}
+	if r != nil {
+		firmware["signingCertificate"], firmware["signature"] = certPEM(y.maker.cert), r.Signatures[0].Value
+	}
+	return map[string]any{"requestId": id, "retries": 50, "firmware": firmware}
+}
+
+// update is a station's newest.
+func (y *yard) update(identity string) job.Job {
+	y.t.Helper()
+	list := ask[admin.UpdateFilter, admin.Updates](y, "firmware.updates", admin.UpdateFilter{Station: identity}).Updates
+	if len(list) == 0 {
+		return job.Job{}
+	}
+	return list[0]
+}
+
+func (y *yard) awaitUpdate(identity string, want job.State) job.Job {
+	y.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		j := y.update(identity)
+		if j.State == want {
+			return j
+		}
+		if time.Now().After(deadline) || !j.State.Open() && j.State != "" {
+			y.t.Fatalf("update is %s (%s), want %s: %+v\n%s", j.State, j.Reason, want, j.Steps, y.log)
+		}
+	}
+}
+
+// statuses are those a back end was told, without repeats.
+func (y *yard) statuses(identity, action string) []string {
+	var list []string
+	for _, frame := range y.csms.Seen(identity, ocpp.FromStation) {
+		head, err := ocpp.ParseHead(frame)
+		if err != nil || head.Type != ocpp.Call || head.Action != action {
+			continue
+		}
+		var m struct {
+			Status string `json:"status"`
+		}
+		if json.Unmarshal(head.Payload, &m) == nil {
+			list = append(list, m.Status)
+		}
+	}
+	return slices.Compact(list)
+}
+
+// The whole way, over real sockets and with a real download: a back end asks, the
+// station gets the release from the depot and nothing else, and only its boot ends
+// the update; the older release is refused then.
+func TestFirmwareUpdate(t *testing.T) { // L01.FR.01, .11, .28, .31, promise 10
+	t.Parallel()
+	y := newYard(t, "firmware: {models: [{model: Volt, sign_fill: true, upgrade: true}]}\n")
+	image := station.Image("2.0.0", 300_000)
+	old := y.publish("1.5.0", 15, station.Image("1.5.0", 1000))
+	r := y.publish("2.0.0", 20, image)
+	signed := []string{"Downloading", "Downloaded", "SignatureVerified", "Installing", "InstallRebooting", "Installed"}
+	ours := "https://localhost:" + y.at.Firmware[strings.LastIndex(y.at.Firmware, ":")+1:]
+	y.hosts(y.dir, "127.0.0.1:1", strings.TrimPrefix(ours, "https://"))
+	y.must("policy", "reload")
+	for identity, tt := range map[string]struct {
+		version        ocpp.Version
+		action, notice string
+		payload        any
+		want           []string
+		cut            int
+	}{
+		"fw201":  {ocpp.V201, "UpdateFirmware", "FirmwareStatusNotification", y.request(7, r), signed, 1},
+		"fw21":   {ocpp.V21, "UpdateFirmware", "FirmwareStatusNotification", y.request(7, r), signed, 0},
+		"fw16":   {ocpp.V16, "SignedUpdateFirmware", "SignedFirmwareStatusNotification", y.request(7, r), signed, 0},
+		"filled": {ocpp.V201, "UpdateFirmware", "FirmwareStatusNotification", map[string]any{"requestId": 9, "firmware": map[string]any{"location": ours + "/d/" + r.SHA256 + "/x", "retrieveDateTime": "2026-01-01T00:00:00Z"}}, signed, 0},
+		// A back end that knows nothing of signed firmware sees only what it knows.
+		"legacy": {ocpp.V16, "UpdateFirmware", "FirmwareStatusNotification", map[string]any{"location": ours + "/d/" + r.SHA256 + "/x", "retrieveDate": "2026-01-01T00:00:00Z"},
+			[]string{"Downloading", "Downloaded", "Installing", "Installed"}, 0},
+	} {
+		t.Run(identity, func(t *testing.T) {
+			st := y.charger(identity, tt.version, func(c *station.Config) { c.Deviations.CutDownloads = tt.cut })
+			answer, err := y.send(identity, tt.action, tt.payload)
+			if err != nil || identity != "legacy" && answer["status"] != "Accepted" || identity == "legacy" && len(answer) != 0 {
+				t.Fatalf("%v, %v\n%s", answer, err, y.log)
+			}
+			j := y.awaitUpdate(identity, job.Done)
+			y.await(st, "it says installed", func(s station.State) bool { return s.Update == "Installed" && s.Firmware == "2.0.0" })
+			for deadline := time.Now().Add(patience); !slices.Equal(y.statuses(identity, tt.notice), tt.want); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("the back end was told %v, want %v", y.statuses(identity, tt.notice), tt.want)
+				}
+			}
+			if identity == "legacy" {
+				for _, frame := range y.csms.Seen(identity, ocpp.FromStation) {
+					if strings.Contains(string(frame), "Signed") {
+						t.Errorf("the back end saw %s", frame)
+					}
+				}
+			}
+			if j.Release != r.ID || j.Booted != "2.0.0" || j.SentSHA256 == "" || j.Approval == "" {
+				t.Errorf("%+v", j)
+			}
+			// What the station was given is the release's, from here.
+			for _, frame := range st.Sent(ocpp.FromCSMS) {
+				head, err := ocpp.ParseHead(frame)
+				if err != nil || head.Type != ocpp.Call || !strings.Contains(head.Action, "UpdateFirmware") {
+					continue
+				}
+				var m ocpp.UpdateFirmwareRequest
+				if err := json.Unmarshal(head.Payload, &m); err != nil {
+					t.Fatal(err)
+				}
+				if !strings.HasPrefix(m.Firmware.Location, ours+"/d/"+r.SHA256+"/") || m.Firmware.Signature != r.Signatures[0].Value || m.Firmware.SigningCertificate != certPEM(y.maker.cert) ||
+					m.Retries != nil && *m.Retries > 10 || *m.RequestID != j.RequestID {
+					t.Errorf("the station was sent %s", head.Payload)
+				}
+			}
+			if tt.action == "UpdateFirmware" && tt.version == ocpp.V16 {
+				return
+			}
+			answer, err = y.send(identity, tt.action, y.request(8, old))
+			if info, ok := answer["statusInfo"].(map[string]any); err != nil || answer["status"] != "Rejected" || tt.version != ocpp.V16 && (!ok || info["reasonCode"] != "GwRollback") {
+				t.Errorf("the older release: %v, %v", answer, err)
+			}
+		})
+	}
+	exported := y.must("ledger", "export")
+	for _, kind := range []string{"firmware.added", "approval.used", "firmware.published", "firmware.approved", "firmware.sent", "firmware.served", "firmware.done", "firmware.blocked"} {
+		if !strings.Contains(exported, `"`+kind+`"`) {
+			t.Errorf("the ledger has no %s", kind)
+		}
+	}
+	if _, errs, code := y.cli("ledger", "verify"); code != 0 {
+		t.Errorf("ledger verify: %s", errs)
+	}
+}
+
+// What isn't published, newer, signed and for this station is sent to nobody,
+// whatever way the back end asks, and each version says no in its own words.
+func TestFirmwareIsRefused(t *testing.T) { // L01.FR.11, L02, TC_L_18, promise 10
+	t.Parallel()
+	y := newYard(t, "firmware: {models: [{model: Watt, level: observe}]}\n")
+	good := y.publish("2.0.0", 20, station.Image("2.0.0", 1000))
+	revoked := y.publish("3.0.0", 30, station.Image("3.0.0", 1000))
+	y.must("firmware", "revoke", revoked.ID, "--reason", "it bricks stations")
+	folder, unapproved := y.maker.release(t, "4.0.0", 40, station.Image("4.0.0", 1000))
+	y.must("firmware", "add", folder)
+	_, unknown := y.maker.release(t, "5.0.0", 50, station.Image("5.0.0", 1000))
+	change := func(r *release.Release, f func(firmware map[string]any)) map[string]any {
+		request := y.request(7, r)
+		f(request["firmware"].(map[string]any))
+		return request
+	}
+	nothing := func(map[string]any) {}
+	st201, st16 := y.charger("no201", ocpp.V201, nil), y.charger("no16", ocpp.V16, nil)
+	for name, tt := range map[string]struct {
+		action  string // "": the signed one of each version
+		payload any
+		code    string // of 2.0.1: a reasonCode, or an error code
+		code16  string // of 1.6: an error code; "": the status Rejected
+	}{
+		"unsigned":            {"", y.request(7, nil), "GwUnsigned", ""},
+		"no certificate":      {"", change(good, func(f map[string]any) { delete(f, "signingCertificate") }), "GwHalfSigned", ""},
+		"no signature":        {"", change(good, func(f map[string]any) { delete(f, "signature") }), "GwHalfSigned", ""},
+		"revoked":             {"", change(revoked, nothing), "GwRevoked", ""},
+		"not published":       {"", change(unapproved, nothing), "GwUnapproved", ""},
+		"unknown":             {"", change(unknown, nothing), "GwLocation", ""}, // Bollard fetches nothing from there
+		"a host not listed":   {"", change(good, func(f map[string]any) { f["location"] = "https://evil.example/x" }), "UnsupportedRequest", ""},
+		"no request":          {"", map[string]any{"firmware": y.request(7, good)["firmware"]}, "FormatViolation", "FormatViolation"},
+		"no time":             {"", change(good, func(f map[string]any) { f["retrieveDateTime"] = "now" }), "FormatViolation", "FormatViolation"},
+		"long certificate":    {"", change(good, func(f map[string]any) { f["signingCertificate"] = strings.Repeat("x", 5501) }), "FormatViolation", "FormatViolation"},
+		"another case":        {"updatefirmware", y.request(7, good), "SecurityError|NotImplemented", "SecurityError|NotImplemented"},
+		"unsigned of 1.6":     {"UpdateFirmware", map[string]any{"location": "https://127.0.0.1:1/x", "retrieveDate": "2026-01-01T00:00:00Z"}, "FormatViolation", "SecurityError"},
+		"to local controller": {"PublishFirmware", map[string]any{"location": "https://127.0.0.1:1/x", "checksum": strings.Repeat("a", 32), "requestId": 1}, "GwPublish", "NotImplemented"},
+	} {
+		for identity, action := range map[string]string{"no201": "UpdateFirmware", "no16": "SignedUpdateFirmware"} {
+			want := tt.code
+			if identity == "no16" {
+				want = tt.code16
+			}
+			if tt.action != "" {
+				action = tt.action
+			}
+			payload := tt.payload
+			if payload == nil {
+				payload = map[string]any{}
+			}
+			answer, err := y.send(identity, action, payload)
+			got := ""
+			var failure *ocpp.CallFailure
+			if errors.As(err, &failure) {
+				got = string(failure.Code)
+			} else if info, ok := answer["statusInfo"].(map[string]any); ok {
+				got, _ = info["reasonCode"].(string)
+			}
+			if (err != nil) != (failure != nil) || failure == nil && answer["status"] != "Rejected" || !slices.Contains(strings.Split(want, "|"), got) {
+				t.Errorf("%s, %s: %v %q, %v; want %s", name, identity, answer, got, err, want)
+			}
+		}
+	}
+	for _, st := range []*station.Station{st201, st16} {
+		for _, frame := range st.Sent(ocpp.FromCSMS) {
+			if strings.Contains(strings.ToLower(string(frame)), "firmware") {
+				t.Errorf("a station was sent %s", frame)
+			}
+		}
+	}
+
+	// A release for a sister model, and one that isn't the image its signature is of.
+	watt := y.charger("sister", ocpp.V201, func(c *station.Config) { c.Model = "Ampere" })
+	if answer, err := y.send("sister", "UpdateFirmware", y.request(7, good)); err != nil || answer["status"] != "Rejected" {
+		t.Errorf("another model: %v, %v", answer, err)
+	}
+	if watt.State().Update != "" {
+		t.Error("a station of another model updates")
+	}
+	// Who only observes lets everything pass, and writes down what was wrong.
+	y.charger("watched", ocpp.V201, func(c *station.Config) { c.Model = "Watt" })
+	if answer, err := y.send("watched", "UpdateFirmware", y.request(7, nil)); err != nil || answer["statusInfo"].(map[string]any)["reasonCode"] != "MissingSignature" {
+		t.Errorf("observed: the station answers %v, %v", answer, err)
+	}
+	if exported := y.must("ledger", "export"); !strings.Contains(exported, `"firmware.observed"`) {
+		t.Error("what would have been refused isn't in the ledger")
+	}
+}
+
+// A station that installs what it didn't verify gets nothing more until somebody
+// has looked at it; one that keeps running what it ran isn't done.
+func TestFirmwareCheats(t *testing.T) {
+	t.Parallel()
+	y := newYard(t, "")
+	r, next := y.publish("2.0.0", 20, station.Image("2.0.0", 50_000)), y.publish("3.0.0", 30, station.Image("3.0.0", 50_000))
+	y.charger("cheat", ocpp.V201, func(c *station.Config) { c.Deviations.Unverified = true })
+	stale := y.charger("stale", ocpp.V21, func(c *station.Config) { c.Deviations.OldFirmware = true })
+	for _, identity := range []string{"cheat", "stale"} {
+		if answer, err := y.send(identity, "UpdateFirmware", y.request(7, r)); err != nil || answer["status"] != "Accepted" {
+			t.Fatalf("%s: %v, %v", identity, answer, err)
+		}
+	}
+	if j := y.awaitUpdate("cheat", job.Quarantined); !strings.Contains(j.Reason, "didn't verify") {
+		t.Errorf("%+v", j)
+	}
+	refused := func(identity, code string) {
+		t.Helper()
+		answer, err := y.send(identity, "UpdateFirmware", y.request(8, next))
+		if info, ok := answer["statusInfo"].(map[string]any); err != nil || !ok || info["reasonCode"] != code {
+			t.Errorf("%s: %v, %v; want %s", identity, answer, err, code)
+		}
+	}
+	refused("cheat", "GwQuarantined")
+	y.awaitUpdate("stale", job.Confirming)
+	y.await(stale, "it says installed", func(s station.State) bool { return s.Update == "Installed" && s.Firmware == "1.0.0" })
+	refused("stale", "GwBusy")
+	y.must("firmware", "cancel", "stale", "--reason", "it runs the old one")
+	if j := y.update("stale"); j.State != job.Cancelled {
+		t.Errorf("%+v", j)
+	}
+	if _, errs, code := y.cli("firmware", "cancel", "stale", "--reason", "again"); code != 1 {
+		t.Errorf("cancelled twice: %d %s", code, errs)
+	}
+	y.must("firmware", "clear", "cheat", "--reason", "it got other software on site")
+	y.must("firmware", "updates", "--station", "cheat")
+	if answer, err := y.send("cheat", "UpdateFirmware", y.request(8, next)); err != nil || answer["status"] != "Accepted" {
+		t.Errorf("after it was cleared: %v, %v", answer, err)
+	}
+	y.awaitUpdate("cheat", job.Quarantined)
+}
+
+// What isn't a trusted maker's, whole and as signed isn't taken in.
+func TestFirmwareAdd(t *testing.T) {
+	t.Parallel()
+	y := newYard(t, "")
+	image := station.Image("2.0.0", 5000)
+	stranger := newMaker(t)
+	for name, tt := range map[string]struct {
+		maker *maker
+		spoil func(dir string)
+		text  string
+	}{
+		"one bit of the image": {y.maker, func(dir string) {
+			other := append([]byte(nil), image...)
+			other[4000] ^= 1
+			writeTest(t, filepath.Join(dir, "volt.bin"), other)
+		}, "isn't the one that was named"},
+		"cut":          {y.maker, func(dir string) { writeTest(t, filepath.Join(dir, "volt.bin"), image[:4999]) }, "isn't the one that was named"},
+		"longer":       {y.maker, func(dir string) { writeTest(t, filepath.Join(dir, "volt.bin"), append(image, 'x')) }, "too large"},
+		"no image":     {y.maker, func(dir string) { _ = os.Remove(filepath.Join(dir, "volt.bin")) }, "couldn't read the image"},
+		"a stranger's": {stranger, func(string) {}, "isn't of a trusted manufacturer"},
+		"other's cert": {y.maker, func(dir string) {
+			writeTest(t, filepath.Join(dir, bundle.FileCertificate), []byte(certPEM(stranger.cert)))
+		}, "isn't signed by"},
+		"another paper": {y.maker, func(dir string) {
+			text, err := os.ReadFile(filepath.Join(dir, bundle.FileEnvelope))
+			if err != nil {
+				t.Fatal(err)
+			}
+			payload := strings.SplitN(strings.SplitN(string(text), `"payload":"`, 2)[1], `"`, 2)[0]
+			raw, err := base64.StdEncoding.DecodeString(payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := base64.StdEncoding.EncodeToString([]byte(strings.Replace(string(raw), `"sequence":20`, `"sequence":90`, 1)))
+			writeTest(t, filepath.Join(dir, bundle.FileEnvelope), []byte(strings.Replace(string(text), payload, changed, 1)))
+		}, "isn't signed by"},
+	} {
+		dir, r := tt.maker.release(t, "2.0.0", 20, image)
+		tt.spoil(dir)
+		if _, errs, code := y.cli("firmware", "add", dir); code != 1 || !strings.Contains(errs, tt.text) {
+			t.Errorf("%s: exit code %d: %s", name, code, errs)
+		}
+		if _, _, code := y.cli("firmware", "show", r.ID); code != 1 {
+			t.Errorf("%s: it was taken in", name)
+		}
+	}
+	dir, r := y.maker.release(t, "2.0.0", 20, image)
+	y.must("firmware", "add", dir)
+	if _, errs, code := y.cli("firmware", "add", dir); code != 1 || !strings.Contains(errs, "already") {
+		t.Errorf("twice: %d %s", code, errs)
+	}
+	twin, _ := y.maker.release(t, "2.0.0", 20, station.Image("2.0.0", 6000))
+	if _, errs, code := y.cli("firmware", "add", twin); code != 1 || !strings.Contains(errs, "sequence 20") {
+		t.Errorf("another one of the same sequence: %d %s", code, errs)
+	}
+	// Nobody publishes alone, and what is published or revoked stays so.
+	if _, errs, code := y.cli("firmware", "publish", r.ID); code != 1 || !strings.Contains(errs, "nobody was asked") {
+		t.Errorf("without approval: %d %s", code, errs)
+	}
+	y.approve("2.0.0")
+	if out := y.must("firmware", "publish", r.ID[:20]); !strings.Contains(out, "is published") {
+		t.Error(out)
+	}
+	if _, _, code := y.cli("firmware", "publish", r.ID); code != 1 {
+		t.Error("published twice")
+	}
+	y.must("firmware", "revoke", r.ID, "--reason", "it bricks stations")
+	if _, _, code := y.cli("firmware", "publish", r.ID); code != 1 {
+		t.Error("a revoked release was published")
+	}
+	if out := y.must("firmware", "list"); !strings.Contains(out, "revoked") || !strings.Contains(out, "it bricks stations") {
+		t.Error(out)
+	}
+}
+
+func writeTest(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"bollard/admin"
+	"bollard/firmware/bundle"
+	"bollard/firmware/job"
+	"bollard/firmware/release"
+)
+
+func (c *cli) firmwareAdd() *cobra.Command {
+	image := ""
+	cmd := &cobra.Command{
+		Use:   "add DIR [--image FILE]",
+		Short: "Take a manufacturer's release in: verified, but not published",
+		Long: `Take a release in from the folder its manufacturer gives away: ` + bundle.FileEnvelope + `,
+` + bundle.FileCertificate + ` and, unless --image names it, the image under the name the release has.
+Its signatures must be good and its signer's root trusted (ca trust add --use
+manufacturer, or the own hierarchy of that name). No station gets it before it is
+approved and published.`,
+		Args: cobra.ExactArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			in, err := readRelease(args[0], image)
+			if err != nil {
+				return err
+			}
+			out, err := call[admin.AddRelease, admin.Release](ctx, c, "firmware.add", in)
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) { writeRelease(w, &out) })
+		}),
+	}
+	cmd.Flags().StringVar(&image, "image", "", "the image, if it isn't in DIR")
+	return cmd
+}
+
+// readRelease finds the parts of a release. What they say is judged by who keeps
+// them; here only the image's name is needed.
+func readRelease(dir, image string) (admin.AddRelease, error) {
+	var in admin.AddRelease
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return in, admin.Usagef("give the folder that `bollard firmware sign --out` made", "couldn't open the release: %w", err)
+	}
+	defer root.Close()
+	read := func(name string) ([]byte, error) {
+		f, err := root.Open(name)
+		if err != nil {
+			return nil, admin.Usagef("", "couldn't read the release: %w", err)
+		}
+		defer f.Close()
+		text, err := io.ReadAll(io.LimitReader(f, 4*release.MaxSize))
+		if err != nil {
+			return nil, admin.Usagef("", "couldn't read %s of the release: %w", name, err)
+		}
+		return text, nil
+	}
+	if in.Envelope, err = read(bundle.FileEnvelope); err != nil {
+		return in, err
+	}
+	if in.Certificate, err = read(bundle.FileCertificate); err != nil {
+		return in, err
+	}
+	if image == "" {
+		name, err := imageName(in.Envelope)
+		if err != nil {
+			return in, err
+		}
+		image = filepath.Join(dir, name)
+	}
+	in.Image, err = filepath.Abs(image)
+	return in, err
+}
+
+// imageName is the image's name as the envelope has it, which isn't verified yet.
+func imageName(envelope []byte) (string, error) {
+	var e struct {
+		Payload string `json:"payload"`
+	}
+	var r struct {
+		File string `json:"file"`
+	}
+	err := json.Unmarshal(envelope, &e)
+	if err == nil {
+		var payload []byte
+		if payload, err = base64.StdEncoding.DecodeString(e.Payload); err == nil {
+			err = json.Unmarshal(payload, &r)
+		}
+	}
+	if err == nil {
+		err = release.CheckFile(r.File)
+	}
+	if err != nil {
+		return "", admin.Refusedf("--image FILE names the image", "couldn't find the image's name in %s: %w", bundle.FileEnvelope, err)
+	}
+	return r.File, nil
+}
+
+func (c *cli) firmwareList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List releases, newest first",
+		Args:  cobra.NoArgs,
+		RunE: c.do(func(ctx context.Context, _ []string) error {
+			out, err := call[admin.None, admin.Releases](ctx, c, "firmware.list", admin.None{})
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) {
+				t := newTable(w, "RELEASE", "STATE", "VENDOR", "COMPONENT", "VERSION", "SEQUENCE", "EXPIRES", "NOTE")
+				for _, r := range out.Releases {
+					t.row(r.Release.ID, string(r.State), r.Release.Vendor, r.Release.Component, r.Release.Version, strconv.FormatUint(r.Release.Sequence, 10),
+						when(&r.Release.Expires), r.Reason+r.Fault)
+				}
+				t.flush()
+			})
+		}),
+	}
+}
+
+func (c *cli) firmwareShow() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show RELEASE",
+		Short: "Show a release, by its ID, the beginning of it, or its version",
+		Args:  cobra.ExactArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			return c.release(ctx, "firmware.show", admin.ReleaseRef{Release: args[0]})
+		}),
+	}
+}
+
+// release runs an operation that answers with a release.
+func (c *cli) release(ctx context.Context, operation string, in any) error {
+	out, err := call[any, admin.Release](ctx, c, operation, in)
+	if err != nil {
+		return err
+	}
+	return c.print(out, func(w io.Writer) { writeRelease(w, &out) })
+}
+
+func writeRelease(w io.Writer, r *admin.Release) {
+	fmt.Fprintf(w, "release %s is %s\n", r.Release.ID, r.State)
+	if note := r.Reason + r.Fault; note != "" {
+		fmt.Fprintf(w, "%s\n", note)
+	}
+	fmt.Fprintf(w, "%s %s %s, sequence %d, security epoch %d\n", r.Release.Vendor, r.Release.Component, r.Release.Version, r.Release.Sequence, r.Release.SecurityEpoch)
+	for _, m := range r.Release.Models {
+		fmt.Fprintf(w, "for %s %s %s\n", m.Vendor, m.Model, strings.Join(m.Hardware, " "))
+	}
+	fmt.Fprintf(w, "image %s, %d bytes, sha256 %s\nrecord sha256 %s\n", r.Release.File, r.Release.Size, r.Release.SHA256, r.Digest)
+}
+
+func (c *cli) firmwareApprove() *cobra.Command {
+	in := admin.ApproveRelease{}
+	statement, signature := false, ""
+	cmd := &cobra.Command{
+		Use:   "approve RELEASE [--print | --signature FILE]",
+		Short: "Ask people to approve the publication of a release, or add a signature",
+		Long: `Ask the people of bollard.yaml to approve that a release is published. --print
+prints the statement to sign, --signature adds what a person made of it:
+
+  bollard firmware approve RELEASE --print > statement
+  ssh-keygen -Y sign -n bollard-approval -f KEY statement
+  bollard firmware approve RELEASE --signature statement.sig
+
+How many it takes says approvals in bollard.yaml for the action firmware.publish.`,
+		Args: cobra.ExactArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			in.Release = args[0]
+			if statement && signature != "" {
+				return admin.Usagef("", "--print and --signature don't go together")
+			}
+			if signature != "" {
+				var err error
+				if in.Signature, err = c.readSmall(signature); err != nil {
+					return admin.Usagef("", "couldn't read the signature: %w", err)
+				}
+			}
+			if in.Reason == "" {
+				in.Reason = "publish the release"
+			}
+			out, err := call[admin.ApproveRelease, admin.Approval](ctx, c, "firmware.approve", in)
+			if err != nil {
+				return err
+			}
+			if statement {
+				_, err := io.WriteString(c.stdout, out.Statement)
+				return err
+			}
+			return c.print(out, func(w io.Writer) { writeApproval(w, &out) })
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&in.Reason, "reason", "", "why, for the ledger; of a new request")
+	f.StringVar(&in.Person, "author", "", "who asks, where several share an account: approves nothing then")
+	f.BoolVar(&statement, "print", false, "print the statement, byte for byte as it is to be signed")
+	f.StringVar(&signature, "signature", "", "file with a person's signature, - for standard input")
+	return cmd
+}
+
+func (c *cli) firmwarePublish() *cobra.Command {
+	return &cobra.Command{
+		Use:   "publish RELEASE",
+		Short: "Let an approved release go to stations whose back ends ask for it",
+		Args:  cobra.ExactArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			return c.release(ctx, "firmware.publish", admin.ReleaseRef{Release: args[0]})
+		}),
+	}
+}
+
+func (c *cli) firmwareRevoke() *cobra.Command {
+	in := admin.RevokeRelease{}
+	cmd := &cobra.Command{
+		Use:   "revoke RELEASE --reason TEXT",
+		Short: "End a release for good: no station gets it any more",
+		Args:  cobra.ExactArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			in.Release = args[0]
+			return c.release(ctx, "firmware.revoke", in)
+		}),
+	}
+	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for the ledger (required)")
+	return cmd
+}
+
+func (c *cli) firmwareUpdates() *cobra.Command {
+	in := admin.UpdateFilter{}
+	cmd := &cobra.Command{
+		Use:   "updates [--station ID]",
+		Short: "List the updates of stations, newest first",
+		Args:  cobra.NoArgs,
+		RunE: c.do(func(ctx context.Context, _ []string) error {
+			out, err := call[admin.UpdateFilter, admin.Updates](ctx, c, "firmware.updates", in)
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) {
+				t := newTable(w, "STATION", "VERSION", "STATE", "STATUS", "SINCE", "RELEASE", "NOTE")
+				for _, j := range out.Updates {
+					t.row(j.Station, j.Version, string(j.State), j.Status, when(&j.ChangedAt), j.Release, j.Reason)
+				}
+				t.flush()
+			})
+		}),
+	}
+	cmd.Flags().StringVar(&in.Station, "station", "", "only those of this station")
+	return cmd
+}
+
+// ending is a command that ends something of a station's update.
+func (c *cli) ending(use, short, operation, done string) *cobra.Command {
+	in := admin.EndUpdate{}
+	cmd := &cobra.Command{
+		Use:   use + " ID --reason TEXT",
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			in.Station = args[0]
+			out, err := call[admin.EndUpdate, job.Job](ctx, c, operation, in)
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", out.Station, done) })
+		}),
+	}
+	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for the ledger (required)")
+	return cmd
+}
+
+func (c *cli) firmwareCancel() *cobra.Command {
+	return c.ending("cancel", "End a station's update: it can't download any more", "firmware.cancel", "downloads no more; what it has, it may still install")
+}
+
+func (c *cli) firmwareClear() *cobra.Command {
+	return c.ending("clear", "Let a station that installed what it didn't verify have updates again", "firmware.clear", "may have updates again")
+}

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"bollard/ca"
+	"bollard/firmware/catalogue"
+	"bollard/firmware/depot"
+	"bollard/firmware/gate"
+	"bollard/firmware/release"
+	"bollard/fleet"
+	"bollard/internal/safehttp"
+	"bollard/ledger"
+	"bollard/ocpp"
+)
+
+// depotName is the folder of images in the data directory.
+const depotName = "firmware"
+
+const (
+	// imageCheck is how often every image is read again.
+	imageCheck = 24 * time.Hour
+	// fetchTime bounds the fetching of an image from a back end's location.
+	fetchTime = 15 * time.Minute
+)
+
+// openFirmware opens depot, releases and updates; without a server nothing is
+// downloaded from it.
+func (a *app) openFirmware(ctx context.Context) error {
+	var err error
+	if a.depot, err = depot.Open(depot.Config{
+		Dir: filepath.Join(a.dir, depotName), MaxBytes: int64(a.cfg.Firmware.MaxBytes), MaxTotal: int64(a.cfg.Firmware.TotalBytes),
+	}); err != nil {
+		return err
+	}
+	if a.releases, err = catalogue.New(catalogue.Config{
+		Store: a.store, Depot: a.depot, Trust: a.trustsSigner, Approved: a.docket.Grant, Clock: time.Now,
+	}); err != nil {
+		return err
+	}
+	a.updates, err = gate.New(ctx, a.gateConfig())
+	return err
+}
+
+func (a *app) gateConfig() gate.Config {
+	return gate.Config{
+		Store: a.store, Catalogue: a.releases, Depot: a.depot, Rule: a.updateRule,
+		Record: func(ctx context.Context, e ledger.Event) error { return a.store.Record(ctx, e) },
+		Clock:  time.Now, Log: a.log,
+	}
+}
+
+// trustsSigner judges who signed firmware: under an outside root trusted for the
+// use manufacturer, or the own hierarchy of that name, and not revoked here.
+func (a *app) trustsSigner(ctx context.Context, signer *x509.Certificate) error {
+	anchors, err := a.authority.Anchors(ctx, "manufacturer")
+	if err != nil {
+		return err
+	}
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	for _, t := range anchors {
+		cert, err := x509.ParseCertificate(t.DER)
+		if err != nil {
+			return fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", t.Hash, err)
+		}
+		roots.AddCert(cert)
+	}
+	for _, cert := range a.authority.Roots(ca.KindManufacturer) {
+		roots.AddCert(cert)
+	}
+	for _, cert := range a.authority.Intermediates(ca.KindManufacturer) {
+		between.AddCert(cert)
+	}
+	if _, err := signer.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: time.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		return fmt.Errorf("signing certificate isn't of a trusted manufacturer (`bollard ca trust add --use manufacturer`): %w", err)
+	}
+	rec, known, err := a.authority.Status(ctx, signer)
+	if err != nil {
+		return err
+	}
+	if known && rec.State != ca.StateIssued {
+		return fmt.Errorf("signing certificate %s is %s", rec.Serial, rec.State)
+	}
+	return nil
+}
+
+// updateRule is what bollard.yaml says of a station's updates.
+func (a *app) updateRule(st gate.Station) gate.Rule {
+	rule := gate.Rule{Level: gate.Level(a.cfg.Firmware.Level)}
+	for _, m := range a.cfg.Firmware.Models {
+		if !(fleet.Model{Vendor: m.Vendor, Model: m.Model}).Fits(st.Vendor, st.Model) {
+			continue
+		}
+		if m.Level != "" {
+			rule.Level = gate.Level(m.Level)
+		}
+		rule.Dialect, rule.SignFill, rule.Upgrade = release.Dialect(m.Signature), m.SignFill, m.Upgrade
+		break
+	}
+	return rule
+}
+
+// openDoor lets stations download, where there is a listener.
+func (s *server) openDoor(ctx context.Context) error {
+	if s.doors.files == nil {
+		return nil
+	}
+	keeper, err := s.seal.tickets()
+	if err != nil {
+		return err
+	}
+	f := s.cfg.Firmware
+	s.downloads, err = depot.NewDoor(depot.DoorConfig{
+		Depot: s.depot, Base: s.cfg.FirmwareURL(), Tickets: keeper,
+		Open:   func(ctx context.Context, g depot.Grant) bool { return s.updates.Wants(ctx, g) },
+		Served: func(ctx context.Context, g depot.Grant, span depot.Span) { s.updates.Downloaded(ctx, g, span) },
+		Total:  int64(f.Rate), PerSite: int64(f.SiteRate), PerStation: int64(f.StationRate),
+		Site: func(ctx context.Context, station string) string {
+			st, err := s.store.Station(ctx, station)
+			if err != nil {
+				return ""
+			}
+			return st.Site
+		},
+		Clock: time.Now, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	cfg := s.gateConfig()
+	cfg.Door = s.downloads
+	if cfg.Fetch, err = s.imageFetcher(); err != nil {
+		return err
+	}
+	s.updates, err = gate.New(ctx, cfg)
+	return err
+}
+
+// imageFetcher reads what a back end's location leads to, from the hosts that the
+// rules in force let stations be sent to.
+func (s *server) imageFetcher() (gate.Fetch, error) {
+	cfg := safehttp.Config{MaxBytes: int64(s.cfg.Firmware.MaxBytes), Timeout: fetchTime, Clock: time.Now}
+	for i, n := range s.cfg.Firmware.Networks {
+		network, err := netip.ParsePrefix(n)
+		if err != nil {
+			return nil, configFault(s.dir, fmt.Sprintf("firmware.networks[%d]", i), err)
+		}
+		cfg.AllowPrivate = append(cfg.AllowPrivate, network.Masked())
+	}
+	var err error
+	if cfg.RootCAs, err = trusted(s.dir, s.cfg.Firmware.Trust); err != nil {
+		return nil, configFault(s.dir, "firmware.trust", err)
+	}
+	return func(ctx context.Context, location string, to io.Writer) error {
+		ports, err := safehttp.ByPort(s.warden.Rules().StationHosts())
+		if err != nil {
+			return err
+		}
+		refused := error(&safehttp.Error{Rule: safehttp.RuleAllow, Reason: "its host isn't in lists.station_hosts of DIR/policy"})
+		for port, hosts := range ports {
+			one := cfg
+			if one.Hosts = hosts; port != 0 {
+				one.Ports = []int{port}
+			}
+			client, err := safehttp.New(one)
+			if err != nil {
+				return err
+			}
+			if err := client.Check(location); err != nil {
+				continue
+			}
+			return client.GetTo(ctx, location, to)
+		}
+		return refused
+	}, nil
+}
+
+// checkImages reads every image again, now and then, until ctx ends.
+func (s *server) checkImages(ctx context.Context) error {
+	tick := time.NewTicker(imageCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		bad, err := s.depot.Check(ctx)
+		for _, digest := range bad {
+			s.log.Error("an image in the depot isn't what it was: it is given to nobody any more; remove the file and add its release again", slog.String("sha256", digest))
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("couldn't read the images in the depot again", slog.Any("err", err))
+		}
+	}
+}
+
+// updateGuard lets the gate of firmware see its messages before the fleet does.
+type updateGuard struct {
+	*fleet.Service
+	app *app
+}
+
+// Interest is the gate's and the fleet's.
+func (u *updateGuard) Interest(v ocpp.Version, d ocpp.Direction, action string) bool {
+	return u.app.updates.Interest(d, action) || u.Service.Interest(v, d, action)
+}
+
+// Opened begins a session.
+func (u *updateGuard) Opened(s fleet.Session) {
+	u.Service.Opened(s)
+	u.app.updates.Opened(s, u.station(context.Background(), s))
+}
+
+// Closed ends one.
+func (u *updateGuard) Closed(s fleet.Session) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	u.app.updates.Closed(ctx, u.station(ctx, s))
+	u.Service.Closed(s)
+}
+
+// Message asks the gate, then the fleet.
+func (u *updateGuard) Message(ctx context.Context, s fleet.Session, m fleet.Message) fleet.Verdict {
+	if m.Head.Type == ocpp.Send || !u.app.updates.Interest(m.Direction, m.Action) {
+		return u.Service.Message(ctx, s, m)
+	}
+	st := u.station(ctx, s)
+	if m.Direction == ocpp.FromCSMS {
+		if s.Security() == fleet.SecurityObserve { // nothing of such a back end is refused
+			return fleet.Verdict{Act: fleet.Pass}
+		}
+		_, signed := m.Head.BaseAction()
+		return updateVerdict(u.app.updates.Request(ctx, s, st, m.Action, m.Payload, signed))
+	}
+	var v gate.Verdict
+	if m.Action == ocpp.ActionBootNotification {
+		v = u.app.updates.Boot(ctx, s, st, m.Payload)
+	} else {
+		v = u.app.updates.Report(ctx, s, st, m.Action, m.Payload)
+	}
+	told := u.Service.Message(ctx, s, m)
+	if told.Act != fleet.Pass || v.Code == "" && v.Answer == nil && v.Rewrite == nil && v.Later == nil {
+		return told
+	}
+	mine := updateVerdict(v)
+	mine.Watch, mine.Merge, mine.After = told.Watch, told.Merge, told.After
+	return mine
+}
+
+// station is what the gate may know of a session's station.
+func (u *updateGuard) station(ctx context.Context, s fleet.Session) gate.Station {
+	adm := s.Admission()
+	out := gate.Station{Key: ocpp.Identity{Name: adm.Station.Identity}.Key(), Vendor: adm.Station.Vendor, Model: adm.Station.Model}
+	if st, err := u.app.store.Station(ctx, out.Key); err == nil { // a boot fills in what the operator left open
+		out.Vendor, out.Model = st.Vendor, st.Model
+	}
+	if plan, err := u.app.store.Plan(ctx, out.Key); err == nil {
+		out.Firmware = plan.Firmware
+	}
+	return out
+}
+
+// updateVerdict is the gate's, as the gateway carries it out.
+func updateVerdict(v gate.Verdict) fleet.Verdict {
+	out := fleet.Verdict{Act: fleet.Pass, Reason: v.Reason, Rewrite: v.Rewrite}
+	switch {
+	case v.Later != nil:
+		out.Later = func(ctx context.Context) fleet.Verdict { return updateVerdict(v.Later(ctx)) }
+	case v.Code != "":
+		out.Act, out.Code = fleet.Refuse, v.Code
+	case v.Answer != nil:
+		out.Act, out.Payload = fleet.Answer, v.Answer
+	}
+	return out
+}

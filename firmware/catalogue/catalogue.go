@@ -1,0 +1,354 @@
+// Package catalogue keeps the releases an operator may roll out.
+//
+// It promises that what is in it was signed by a manufacturer the operator
+// trusts, image and record, and that what is published enough people agreed to,
+// over exactly what stations get; and that a revoked release stays revoked.
+package catalogue
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"bollard/approval"
+	"bollard/firmware/depot"
+	"bollard/firmware/release"
+	"bollard/ledger"
+)
+
+// ActionPublish is what people approve.
+const ActionPublish = "firmware.publish"
+
+// Errors callers branch on.
+var (
+	ErrUnknown = errors.New("no such firmware release")
+	ErrExists  = errors.New("firmware release is here already")
+	// ErrState: a release goes forward only.
+	ErrState = errors.New("firmware release isn't where that can be done")
+)
+
+// State of a release: it goes forward only, and revoked is its end.
+type State string
+
+// The states.
+const (
+	Added     State = "added"     // signatures, image and record are good
+	Published State = "published" // may be sent to stations
+	Revoked   State = "revoked"
+)
+
+// Entry is a release as it is kept.
+type Entry struct {
+	Release     *release.Release `json:"release"`
+	Digest      string           `json:"digest"`      // SHA-256 of the record in its canonical form
+	Envelope    []byte           `json:"envelope"`    // the record as it was signed (DSSE)
+	Certificate []byte           `json:"certificate"` // the signer's, DER
+	State       State            `json:"state"`
+	Reason      string           `json:"reason,omitempty"`   // why it was revoked
+	Approval    string           `json:"approval,omitempty"` // nonce of what published it
+	AddedAt     time.Time        `json:"added_at"`
+	PublishedAt time.Time        `json:"published_at,omitzero"`
+	RevokedAt   time.Time        `json:"revoked_at,omitzero"`
+}
+
+// Store keeps entries. Every write is durable, together with its ledger events,
+// before the method returns.
+type Store interface {
+	// AddRelease refuses a second one of the same ID with ErrExists.
+	AddRelease(ctx context.Context, e Entry, events ...ledger.Event) error
+	Releases(ctx context.Context) ([]Entry, error) // newest first
+	// UpdateReleases reads, changes and writes all in one transaction; what change
+	// doesn't touch stays.
+	UpdateReleases(ctx context.Context, change func(list []*Entry) ([]ledger.Event, error)) error
+}
+
+// Config of a Catalogue.
+type Config struct {
+	Store Store
+	Depot *depot.Depot
+	// Trust judges a manufacturer's chain now: to a root the operator trusts for
+	// firmware, in its dates, not revoked as far as is known.
+	Trust func(ctx context.Context, signer *x509.Certificate) error
+	// Approved tells whether enough people agreed.
+	Approved func(ctx context.Context, action, scope, text string) (approval.Grant, error)
+	Clock    func() time.Time
+}
+
+// Catalogue is safe for concurrent use.
+type Catalogue struct{ cfg Config }
+
+// New needs all of Config but Clock.
+func New(cfg Config) (*Catalogue, error) {
+	if cfg.Store == nil || cfg.Depot == nil || cfg.Trust == nil || cfg.Approved == nil {
+		return nil, errors.New("a firmware catalogue needs Store, Depot, Trust and Approved")
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	return &Catalogue{cfg}, nil
+}
+
+// Bundle is a release as its manufacturer gives it away.
+type Bundle struct {
+	Envelope    []byte
+	Certificate *x509.Certificate
+	Image       func(to io.Writer) error // writes the image
+}
+
+// Add verifies a release and keeps it with its image.
+func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (Entry, error) {
+	now := c.cfg.Clock()
+	r, err := release.Open(ctx, in.Envelope, in.Certificate)
+	if err != nil {
+		return Entry{}, err
+	}
+	e := Entry{Release: r, Envelope: in.Envelope, Certificate: in.Certificate.Raw, State: Added, AddedAt: now}
+	if e.Digest, err = r.Digest(); err != nil {
+		return Entry{}, err
+	}
+	if err := c.Verify(ctx, &e); err != nil {
+		return Entry{}, err
+	}
+	if err := c.fits(ctx, &e); err != nil {
+		return Entry{}, err
+	}
+	want := depot.Image{SHA256: r.SHA256, SHA512: r.SHA512, MD5: r.MD5, Size: int64(r.Size)} //nolint:gosec // at most 2^53
+	if _, err := c.cfg.Depot.Add(ctx, want, in.Image); err != nil {
+		return Entry{}, err
+	}
+	err = c.cfg.Store.AddRelease(ctx, e, event("firmware.added", actor, &e))
+	return e, err
+}
+
+// fits refuses what is here, and a second release of one sequence.
+func (c *Catalogue) fits(ctx context.Context, e *Entry) error {
+	list, err := c.cfg.Store.Releases(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range list {
+		switch {
+		case o.Release.ID == e.Release.ID:
+			return fmt.Errorf("%w: %s", ErrExists, e.Release.ID)
+		case o.Release.Vendor == e.Release.Vendor && o.Release.Component == e.Release.Component && o.Release.Sequence == e.Release.Sequence && o.State != Revoked && overlap(o.Release, e.Release):
+			return fmt.Errorf("release %s has sequence %d of %s already, with another digest: which of the two is the newer nobody could tell", o.Release.ID, o.Release.Sequence, o.Release.Component)
+		}
+	}
+	return nil
+}
+
+// overlap: there is a model both are for.
+func overlap(a, b *release.Release) bool {
+	return slices.ContainsFunc(a.Models, func(m release.Model) bool {
+		return slices.ContainsFunc(b.Models, func(o release.Model) bool { return m.Vendor == o.Vendor && m.Model == o.Model })
+	})
+}
+
+// Verify judges a release as things are now: record, signatures over the image's
+// digest, and the trust in who made them.
+func (c *Catalogue) Verify(ctx context.Context, e *Entry) error {
+	cert, err := x509.ParseCertificate(e.Certificate)
+	if err != nil {
+		return fmt.Errorf("couldn't read the signing certificate: %w", err)
+	}
+	signed, err := release.Open(ctx, e.Envelope, cert)
+	if err != nil {
+		return err
+	}
+	digest, err := signed.Digest()
+	if err != nil {
+		return err
+	}
+	if digest != e.Digest {
+		return errors.New("the record isn't the one that was signed")
+	}
+	sum, err := hexDigest(signed.SHA256)
+	if err != nil {
+		return err
+	}
+	for _, s := range signed.Signatures {
+		if err := s.Verify(cert, sum); err != nil {
+			return fmt.Errorf("signature in %s: %w", s.Dialect, err)
+		}
+	}
+	return c.Trusted(ctx, cert)
+}
+
+// Trusted says why firmware signed with a certificate isn't the manufacturer's.
+func (c *Catalogue) Trusted(ctx context.Context, signer *x509.Certificate) error {
+	if err := checkSigner(signer); err != nil {
+		return err
+	}
+	return c.cfg.Trust(ctx, signer)
+}
+
+// checkSigner holds a signing certificate against the profile of such: stations
+// check none of it.
+func checkSigner(cert *x509.Certificate) error {
+	switch {
+	case cert.IsCA:
+		return errors.New("signing certificate is a CA's")
+	case cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return errors.New("signing certificate's key usage isn't digitalSignature")
+	case len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) > 0 && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageCodeSigning):
+		return errors.New("signing certificate's extended key usage isn't codeSigning")
+	}
+	return nil
+}
+
+// Fault says why a release couldn't go to any station now, or nil.
+func (c *Catalogue) Fault(ctx context.Context, e *Entry) error {
+	if err := c.Verify(ctx, e); err != nil {
+		return err
+	}
+	if now := c.cfg.Clock(); !now.Before(e.Release.Expires) {
+		return fmt.Errorf("it expired at %s", e.Release.Expires.Format(time.RFC3339))
+	}
+	_, err := c.cfg.Depot.Has(e.Release.SHA256)
+	return err
+}
+
+// List returns all, newest first.
+func (c *Catalogue) List(ctx context.Context) ([]Entry, error) { return c.cfg.Store.Releases(ctx) }
+
+// Find looks one up by its ID or the beginning of it, or by its version if only
+// one has it.
+func (c *Catalogue) Find(ctx context.Context, ref string) (Entry, error) {
+	list, err := c.List(ctx)
+	if err != nil {
+		return Entry{}, err
+	}
+	found := slices.DeleteFunc(list, func(e Entry) bool {
+		return ref == "" || !strings.HasPrefix(e.Release.ID, strings.ToLower(ref)) && e.Release.Version != ref
+	})
+	switch len(found) {
+	case 0:
+		return Entry{}, fmt.Errorf("release %.80q: %w", ref, ErrUnknown)
+	case 1:
+		return found[0], nil
+	}
+	return Entry{}, fmt.Errorf("release %.80q: %d are called so, give more of the ID", ref, len(found))
+}
+
+// Publishing says what approving the publication of a release would allow
+// (docket.Subject).
+func (c *Catalogue) Publishing(ctx context.Context, ref string) (scope, text string, err error) {
+	e, err := c.Find(ctx, ref)
+	if err != nil {
+		return "", "", err
+	}
+	if e.State != Added {
+		return "", "", fmt.Errorf("%w: %s is %s", ErrState, e.Release.ID, e.State)
+	}
+	return "release:" + e.Release.ID, subject(&e), nil
+}
+
+// subject is what people read before they sign: the digest holds all the rest.
+func subject(e *Entry) string {
+	r := e.Release
+	var b strings.Builder
+	fmt.Fprintf(&b, "release: %s\nrecord sha256: %s\nvendor: %s\ncomponent: %s\nversion: %s\nsequence: %d\nsecurity epoch: %d\nimage: %s, %d bytes\nimage sha256: %s\nexpires: %s\n",
+		r.ID, e.Digest, r.Vendor, r.Component, r.Version, r.Sequence, r.SecurityEpoch, r.File, r.Size, r.SHA256, r.Expires.Format(time.RFC3339))
+	for _, m := range r.Models {
+		fmt.Fprintf(&b, "for: %s %s %s\n", m.Vendor, m.Model, strings.Join(m.Hardware, " "))
+	}
+	if r.LegalRelevant {
+		b.WriteString("legally relevant: yes\n")
+	}
+	for _, id := range r.Revokes {
+		fmt.Fprintf(&b, "revokes: %s\n", id)
+	}
+	return b.String()
+}
+
+// Publish lets a release go to stations, once enough people agreed. It revokes
+// what its record revokes, of the same vendor.
+func (c *Catalogue) Publish(ctx context.Context, actor, ref string) (Entry, error) {
+	e, err := c.Find(ctx, ref)
+	if err != nil {
+		return Entry{}, err
+	}
+	if e.State != Added {
+		return Entry{}, fmt.Errorf("%w: %s is %s", ErrState, e.Release.ID, e.State)
+	}
+	now := c.cfg.Clock()
+	if !now.Before(e.Release.Expires) {
+		return Entry{}, fmt.Errorf("release %s expired at %s", e.Release.ID, e.Release.Expires.Format(time.RFC3339))
+	}
+	if err := c.Verify(ctx, &e); err != nil {
+		return Entry{}, err
+	}
+	if _, err := c.cfg.Depot.Has(e.Release.SHA256); err != nil {
+		return Entry{}, err
+	}
+	grant, err := c.cfg.Approved(ctx, ActionPublish, "release:"+e.Release.ID, subject(&e))
+	if err != nil {
+		return Entry{}, err
+	}
+	err = c.cfg.Store.UpdateReleases(ctx, func(list []*Entry) ([]ledger.Event, error) {
+		events := []ledger.Event{grant.Used(actor)}
+		for _, o := range list {
+			switch {
+			case o.Release.ID == e.Release.ID:
+				if o.State != Added || o.Digest != e.Digest {
+					return nil, fmt.Errorf("%w: %s is %s", ErrState, o.Release.ID, o.State)
+				}
+				o.State, o.PublishedAt, o.Approval = Published, now, grant.Request.Nonce
+				e = *o
+				published := event("firmware.published", actor, o)
+				published.Data["approval"], published.Data["approved-by"] = grant.Request.Nonce, strings.Join(grant.By, ",")
+				published.People = []string{"approved-by"}
+				events = append(events, published)
+			case slices.Contains(e.Release.Revokes, o.Release.ID) && o.Release.Vendor == e.Release.Vendor && o.State != Revoked:
+				events = append(events, revoke(o, actor, "revoked by release "+e.Release.ID, now))
+			}
+		}
+		return events, nil
+	})
+	return e, err
+}
+
+// Revoke ends a release for good.
+func (c *Catalogue) Revoke(ctx context.Context, actor, ref, reason string) (Entry, error) {
+	if strings.TrimSpace(reason) == "" || len(reason) > 500 {
+		return Entry{}, errors.New("give a reason of at most 500 bytes: it stands in the ledger")
+	}
+	e, err := c.Find(ctx, ref)
+	if err != nil {
+		return Entry{}, err
+	}
+	err = c.cfg.Store.UpdateReleases(ctx, func(list []*Entry) ([]ledger.Event, error) {
+		for _, o := range list {
+			if o.Release.ID != e.Release.ID {
+				continue
+			}
+			if o.State == Revoked {
+				return nil, fmt.Errorf("%w: %s is revoked already", ErrState, o.Release.ID)
+			}
+			ev := revoke(o, actor, reason, c.cfg.Clock())
+			e = *o
+			return []ledger.Event{ev}, nil
+		}
+		return nil, fmt.Errorf("release %s: %w", e.Release.ID, ErrUnknown)
+	})
+	return e, err
+}
+
+func revoke(e *Entry, actor, reason string, now time.Time) ledger.Event {
+	e.State, e.Reason, e.RevokedAt = Revoked, reason, now
+	ev := event("firmware.revoked", actor, e)
+	ev.Data["reason"] = reason
+	return ev
+}
+
+func event(kind, actor string, e *Entry) ledger.Event {
+	return ledger.Event{Kind: kind, Subject: e.Release.ID, Actor: actor, Data: map[string]string{
+		"record-sha256": e.Digest, "image-sha256": e.Release.SHA256, "vendor": e.Release.Vendor, "component": e.Release.Component, "version": e.Release.Version,
+		"sequence": fmt.Sprint(e.Release.Sequence), "security-epoch": fmt.Sprint(e.Release.SecurityEpoch),
+	}}
+}

@@ -1,0 +1,332 @@
+// Package gate stands between a back end that wants a station's firmware updated
+// and the station.
+//
+// It promises that a station is given nothing but a release that was published
+// for it, newer than what it ever ran, with the signature its manufacturer made,
+// from this depot; that each step is on disk before anybody outside learns of it;
+// and that the back end is told what its version of OCPP has for it.
+package gate
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"bollard/firmware/catalogue"
+	"bollard/firmware/depot"
+	"bollard/firmware/job"
+	"bollard/firmware/release"
+	"bollard/internal/tally"
+	"bollard/ledger"
+	"bollard/ocpp"
+)
+
+// Errors callers branch on.
+var (
+	// ErrBusy is a store's for a station that has an update which isn't over.
+	ErrBusy    = errors.New("station has an update that isn't over")
+	ErrUnknown = errors.New("no such firmware update")
+)
+
+// Session is a station's live connection, as far as updates need it.
+type Session interface {
+	Version() ocpp.Version
+	Backend() string
+	// Call sends a CALL to the station. A CALLERROR comes back as *ocpp.CallFailure.
+	Call(ctx context.Context, action string, payload any) (json.RawMessage, error)
+	// Upstream sends one to the back end.
+	Upstream(ctx context.Context, action string, payload any) (json.RawMessage, error)
+	// Go runs f beside the session, which waits for it when it ends.
+	Go(f func(ctx context.Context))
+}
+
+// Station is whose session it is.
+type Station struct {
+	Key           string
+	Vendor, Model string // of its record
+	Hardware      string // revision, or ""
+	Firmware      string // version its newest boot showed, or ""
+}
+
+// Level says how strict the gate is with a model.
+type Level string
+
+// The levels.
+const (
+	Observe Level = "observe" // pass, and record what would have been refused
+	Enforce Level = "enforce"
+)
+
+// Rule is what holds for a station.
+type Rule struct {
+	Level   Level
+	Dialect release.Dialect // that it verifies; "": the first its release has
+	// SignFill completes an unsigned UpdateFirmware of 2.x from the release.
+	SignFill bool
+	// Upgrade makes a SignedUpdateFirmware of an UpdateFirmware of 1.6.
+	Upgrade bool
+}
+
+// Store keeps updates. Every write is durable, together with its ledger events,
+// before the method returns.
+type Store interface {
+	// AddJob gives a job its number; ErrBusy while the station has an open one.
+	AddJob(ctx context.Context, j job.Job, events ...ledger.Event) (job.Job, error)
+	// UpdateJob changes one in one transaction; a job that is done raises the
+	// station's floor in it.
+	UpdateJob(ctx context.Context, id string, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error)
+	OpenJobs(ctx context.Context, station string) ([]job.Job, error)        // of all with ""
+	Jobs(ctx context.Context, station string, limit int) ([]job.Job, error) // newest first, of all with ""
+	Floor(ctx context.Context, station, component string) (job.Floor, error)
+	RaiseFloor(ctx context.Context, station, component string, by job.Floor, events ...ledger.Event) error
+}
+
+// Catalogue is where releases are; *catalogue.Catalogue is one.
+type Catalogue interface {
+	List(ctx context.Context) ([]catalogue.Entry, error)
+	Verify(ctx context.Context, e *catalogue.Entry) error
+	Trusted(ctx context.Context, signer *x509.Certificate) error
+}
+
+// Door is where stations download; *depot.Door is one.
+type Door interface {
+	URL(g depot.Grant, name string) (string, error)
+	Digest(location string) (digest string, ok bool)
+	Served(job int64) depot.Served
+	Forget(job int64)
+}
+
+// Fetch writes what a location leads to.
+type Fetch func(ctx context.Context, location string, to io.Writer) error
+
+// Config of a Gate.
+type Config struct {
+	Store     Store
+	Catalogue Catalogue
+	Depot     *depot.Depot
+	Door      Door // nil: stations have nowhere to download, and nothing is sent
+	// Fetch reads what a back end's location leads to; nil: releases are known by
+	// their signature and by locations of the door's only.
+	Fetch  Fetch
+	Rule   func(s Station) Rule
+	Record func(ctx context.Context, e ledger.Event) error
+	// Quarantined, if set, is told of a station that was put there.
+	Quarantined func(station string)
+	Clock       func() time.Time
+	Log         *slog.Logger
+}
+
+// Gate is safe for concurrent use.
+type Gate struct {
+	cfg   Config
+	notes *tally.Tally[note]
+
+	mu   sync.Mutex
+	open map[string]string // the job of each station that has one, by station
+}
+
+// note is one kind of refusal, for the ledger.
+type note struct{ kind, station, action string }
+
+// New needs all of Config but Door, Fetch, Quarantined, Clock and Log. Run does
+// the rest of its work.
+func New(ctx context.Context, cfg Config) (*Gate, error) {
+	if cfg.Store == nil || cfg.Catalogue == nil || cfg.Depot == nil || cfg.Rule == nil || cfg.Record == nil {
+		return nil, errors.New("a firmware gate needs Store, Catalogue, Depot, Rule and Record")
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Gate{cfg: cfg, notes: tally.New[note](), open: map[string]string{}}
+	list, err := cfg.Store.OpenJobs(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, j := range list {
+		g.open[j.Station] = j.ID
+	}
+	return g, nil
+}
+
+// guarded are the actions of a back end that the gate looks at, whatever the
+// version and the spelling: peers exist that would obey it.
+func guarded(action string) string {
+	action = strings.TrimSpace(action)
+	for _, known := range []string{ocpp.ActionUpdateFirmware, ocpp.ActionSignedUpdateFirmware, ocpp.ActionPublishFirmware} {
+		if strings.EqualFold(action, known) {
+			return known
+		}
+	}
+	return ""
+}
+
+// Interest says which messages the gate is to be asked about.
+func (g *Gate) Interest(d ocpp.Direction, action string) bool {
+	if d == ocpp.FromCSMS {
+		return guarded(action) != ""
+	}
+	switch action {
+	case ocpp.ActionFirmwareStatus, ocpp.ActionSignedFirmwareStatus, ocpp.ActionBootNotification:
+		return true
+	}
+	return false
+}
+
+// Verdict says what becomes of a message; the zero value lets it pass.
+type Verdict struct {
+	Answer  any             // the CALLRESULT's payload
+	Code    ocpp.ErrorCode  // of a CALLERROR
+	Rewrite json.RawMessage // passes with this payload
+	Reason  string
+	// Later works the verdict out; it answers or refuses.
+	Later func(ctx context.Context) Verdict
+}
+
+// Run ends updates whose station said no more, until ctx ends. What a stop of the
+// server left open it takes up first.
+func (g *Gate) Run(ctx context.Context) error {
+	if err := g.resume(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			g.flush(last, true)
+			return nil
+		case <-tick.C:
+			g.flush(ctx, false)
+			if err := g.Look(ctx); err != nil && ctx.Err() == nil {
+				g.cfg.Log.Warn("couldn't look after firmware updates", slog.Any("err", err))
+			}
+		}
+	}
+}
+
+// resume takes up what was open when the server stopped: what wasn't sent never
+// will be, its back end's CALL is gone; the rest goes on.
+func (g *Gate) resume(ctx context.Context) error {
+	list, err := g.cfg.Store.OpenJobs(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, j := range list {
+		if _, err := g.change(ctx, j.ID, "bollard", func(j *job.Job, now time.Time) error {
+			if j.State == job.Approved {
+				return j.Cancel("the server stopped before it was sent", now)
+			}
+			j.Restarted(now)
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Look ends what has run out of time.
+func (g *Gate) Look(ctx context.Context) error {
+	g.mu.Lock()
+	ids := make([]string, 0, len(g.open))
+	for _, id := range g.open {
+		ids = append(ids, id)
+	}
+	g.mu.Unlock()
+	var failed error
+	for _, id := range ids {
+		_, err := g.change(ctx, id, "bollard", func(j *job.Job, now time.Time) error {
+			if now.Before(j.Deadline) {
+				return errNothing
+			}
+			j.Expire(g.served(j).Last, now)
+			return nil
+		})
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+// served is what the door gave for a job.
+func (g *Gate) served(j *job.Job) job.Served {
+	if g.cfg.Door == nil {
+		return job.Served{}
+	}
+	s := g.cfg.Door.Served(j.Number)
+	return job.Served{Whole: s.Whole, Last: s.Last}
+}
+
+// errNothing leaves a job as it is.
+var errNothing = errors.New("nothing to do")
+
+// change changes a job, records where it went, and looks after what follows.
+func (g *Gate) change(ctx context.Context, id, actor string, f func(j *job.Job, now time.Time) error) (job.Job, error) {
+	now := g.cfg.Clock()
+	var before job.State
+	j, err := g.cfg.Store.UpdateJob(ctx, id, func(j *job.Job) ([]ledger.Event, error) {
+		before = j.State
+		if err := f(j, now); err != nil {
+			return nil, err
+		}
+		if j.State == before {
+			return nil, nil
+		}
+		return []ledger.Event{event(j, actor)}, nil
+	})
+	if errors.Is(err, errNothing) {
+		return j, nil
+	}
+	if err != nil {
+		return j, err
+	}
+	if !j.State.Open() && before.Open() {
+		g.mu.Lock()
+		if g.open[j.Station] == j.ID {
+			delete(g.open, j.Station)
+		}
+		g.mu.Unlock()
+		if g.cfg.Door != nil {
+			g.cfg.Door.Forget(j.Number)
+		}
+		g.cfg.Log.Info("firmware update is over", slog.String("station", j.Station), slog.String("release", j.Release), slog.String("state", string(j.State)), slog.String("reason", j.Reason))
+	}
+	if j.State == job.Quarantined && before != j.State && g.cfg.Quarantined != nil {
+		g.cfg.Quarantined(j.Station)
+	}
+	return j, nil
+}
+
+// openJob is the update of a station that isn't over, or "".
+func (g *Gate) openJob(station string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open[station]
+}
+
+// Wants says whether a job still wants its image (depot.DoorConfig.Open).
+func (g *Gate) Wants(ctx context.Context, grant depot.Grant) bool {
+	id := g.openJob(grant.Station)
+	if id == "" {
+		return false
+	}
+	list, err := g.cfg.Store.OpenJobs(ctx, grant.Station)
+	return err == nil && len(list) == 1 && list[0].Number == grant.Job && list[0].SHA256 == grant.SHA256 && list[0].State.Underway()
+}
+
+// Downloaded records what a station was given (depot.DoorConfig.Served).
+func (g *Gate) Downloaded(ctx context.Context, grant depot.Grant, s depot.Span) {
+	if err := g.cfg.Record(ctx, served(grant, s)); err != nil {
+		g.cfg.Log.Warn("couldn't record a firmware download", slog.String("station", grant.Station), slog.Any("err", err))
+	}
+}

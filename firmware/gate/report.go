@@ -1,0 +1,245 @@
+package gate
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"bollard/firmware/depot"
+	"bollard/firmware/job"
+	"bollard/ledger"
+	"bollard/ocpp"
+)
+
+// Report takes a station's status notification. What it means for the update is
+// on disk before it goes on; whatever it means, it goes on.
+func (g *Gate) Report(ctx context.Context, sess Session, st Station, action string, payload []byte) Verdict {
+	var m ocpp.FirmwareStatusRequest
+	if err := ocpp.DecodeStrict(payload, &m); err != nil {
+		return Verdict{} // the fleet's guard says what is wrong with it
+	}
+	j, ok, err := g.meant(ctx, st.Key, m.RequestID)
+	if err != nil {
+		return Verdict{Code: ocpp.InternalError, Reason: "couldn't find a firmware update: " + err.Error()}
+	}
+	if !ok {
+		return Verdict{}
+	}
+	sum := sha256.Sum256(payload)
+	j, err = g.change(ctx, j.ID, "station:"+st.Key, func(j *job.Job, now time.Time) error {
+		j.Report(m.Status, hex.EncodeToString(sum[:]), g.served(j), now)
+		return nil
+	})
+	if err != nil {
+		return Verdict{Code: ocpp.InternalError, Reason: "couldn't record a firmware status: " + err.Error()}
+	}
+	switch {
+	case j.AskedID == nil && action == ocpp.ActionSignedFirmwareStatus:
+		return Verdict{Later: func(ctx context.Context) Verdict { return g.translate(ctx, sess, &j, m.Status) }}
+	case m.RequestID != nil && j.AskedID != nil && *j.AskedID != j.RequestID:
+		return renumbered(payload, *j.AskedID)
+	}
+	return Verdict{}
+}
+
+// meant is the update a notification is about: by its requestId, else the one that
+// runs (stations leave it out).
+func (g *Gate) meant(ctx context.Context, station string, request *int) (job.Job, bool, error) {
+	id := g.openJob(station)
+	if id == "" && request == nil {
+		return job.Job{}, false, nil
+	}
+	list, err := g.cfg.Store.Jobs(ctx, station, historyJobs)
+	if err != nil {
+		return job.Job{}, false, err
+	}
+	for _, j := range list {
+		if request == nil && j.ID == id || request != nil && j.RequestID == *request && j.State != job.Blocked {
+			return j, true, nil
+		}
+	}
+	return job.Job{}, false, nil
+}
+
+// renumbered is a notification with the requestId its back end knows.
+func renumbered(payload []byte, id int) Verdict {
+	var all map[string]json.RawMessage
+	err := json.Unmarshal(payload, &all)
+	if err == nil {
+		all["requestId"] = json.RawMessage(fmt.Sprint(id))
+		var text []byte
+		if text, err = json.Marshal(all); err == nil {
+			return Verdict{Rewrite: text}
+		}
+	}
+	return Verdict{Code: ocpp.InternalError, Reason: "couldn't renumber a firmware status: " + err.Error()}
+}
+
+// translate tells a back end of OCPP 1.6 that asked for a plain update how the
+// signed one goes, in its words. States it has no word for it isn't told.
+func (g *Gate) translate(ctx context.Context, sess Session, j *job.Job, status string) Verdict {
+	answered := Verdict{Answer: struct{}{}, Reason: "translated for a back end that asked for a plain update"}
+	word := plain(status)
+	if word == "" {
+		return answered
+	}
+	if _, err := sess.Upstream(ctx, ocpp.ActionFirmwareStatus, ocpp.FirmwareStatusRequest{Status: word}); err != nil {
+		var failure *ocpp.CallFailure
+		if !errors.As(err, &failure) { // it has heard it, whatever it says
+			g.cfg.Log.Warn("couldn't tell a back end of a firmware update", slog.String("station", j.Station), slog.Any("err", err))
+		}
+	}
+	return answered
+}
+
+// plain is a status in the words of 1.6 FirmwareStatusNotification; "": it has none.
+func plain(status string) string {
+	switch status {
+	case "Downloaded", "DownloadFailed", "Downloading", "Idle", "InstallationFailed", "Installing", "Installed":
+		return status
+	case "InvalidSignature", "InstallVerificationFailed":
+		return "InstallationFailed"
+	}
+	return ""
+}
+
+// Boot takes the firmware version of a station's BootNotification.
+func (g *Gate) Boot(ctx context.Context, sess Session, st Station, payload []byte) Verdict {
+	version := ""
+	if sess.Version() == ocpp.V16 {
+		var m ocpp.BootNotificationRequest16
+		if ocpp.DecodeStrict(payload, &m) == nil {
+			version = m.FirmwareVersion
+		}
+	} else {
+		var m ocpp.BootNotificationRequest
+		if ocpp.DecodeStrict(payload, &m) == nil {
+			version = m.ChargingStation.FirmwareVersion
+		}
+	}
+	id := g.openJob(st.Key)
+	if id == "" || version == "" {
+		return Verdict{}
+	}
+	if _, err := g.change(ctx, id, "station:"+st.Key, func(j *job.Job, now time.Time) error { j.Boot(version, now); return nil }); err != nil {
+		return Verdict{Code: ocpp.InternalError, Reason: "couldn't record a boot: " + err.Error()}
+	}
+	return Verdict{}
+}
+
+// Opened asks a station that comes back in the middle of an update how far it is.
+// What it says isn't the back end's: it comes as a notification like any other.
+func (g *Gate) Opened(sess Session, st Station) {
+	if g.openJob(st.Key) == "" {
+		return
+	}
+	sess.Go(func(ctx context.Context) {
+		action := ocpp.ActionTriggerMessage
+		if sess.Version() == ocpp.V16 {
+			action = ocpp.ActionExtendedTrigger
+		}
+		_, err := sess.Call(ctx, action, ocpp.TriggerMessageRequest{RequestedMessage: ocpp.TriggerFirmwareStatus})
+		if err != nil && ctx.Err() == nil {
+			g.cfg.Log.Debug("a station can't be asked how far its firmware update is", slog.String("station", st.Key), slog.Any("err", err))
+		}
+	})
+}
+
+// Closed notes that a station's connection went in the middle of an update.
+func (g *Gate) Closed(ctx context.Context, st Station) {
+	id := g.openJob(st.Key)
+	if id == "" {
+		return
+	}
+	if _, err := g.change(ctx, id, "bollard", func(j *job.Job, now time.Time) error { j.Lost(now); return nil }); err != nil {
+		g.cfg.Log.Warn("couldn't record a lost connection in a firmware update", slog.String("station", st.Key), slog.Any("err", err))
+	}
+}
+
+// Jobs returns the newest updates of a station, of all with "".
+func (g *Gate) Jobs(ctx context.Context, station string) ([]job.Job, error) {
+	return g.cfg.Store.Jobs(ctx, station, historyJobs)
+}
+
+// Cancel ends a station's update: it can't download any more. What it has, it may
+// still install.
+func (g *Gate) Cancel(ctx context.Context, actor, station, reason string) (job.Job, error) {
+	id := g.openJob(station)
+	if id == "" {
+		return job.Job{}, fmt.Errorf("station %q: %w that isn't over", station, ErrUnknown)
+	}
+	return g.change(ctx, id, actor, func(j *job.Job, now time.Time) error { return j.Cancel(reason, now) })
+}
+
+// Clear lets a station out of quarantine.
+func (g *Gate) Clear(ctx context.Context, actor, station, reason string) (job.Job, error) {
+	list, err := g.cfg.Store.Jobs(ctx, station, historyJobs)
+	if err != nil {
+		return job.Job{}, err
+	}
+	var last job.Job
+	for _, j := range list {
+		if j.State != job.Quarantined || !j.ClearedAt.IsZero() {
+			continue
+		}
+		last, err = g.cfg.Store.UpdateJob(ctx, j.ID, func(j *job.Job) ([]ledger.Event, error) {
+			j.ClearedAt = g.cfg.Clock()
+			return []ledger.Event{{Kind: "firmware.cleared", Subject: station, Actor: actor, Data: map[string]string{"update": j.ID, "reason": reason}}}, nil
+		})
+		if err != nil {
+			return job.Job{}, err
+		}
+	}
+	if last.ID == "" {
+		return job.Job{}, fmt.Errorf("station %q isn't in quarantine", station)
+	}
+	return last, nil
+}
+
+// event tells where an update went.
+func event(j *job.Job, actor string) ledger.Event {
+	kind := "firmware.progress"
+	switch j.State {
+	case job.Approved:
+		kind = "firmware.approved"
+	case job.Sent:
+		kind = "firmware.sent"
+	case job.Done:
+		kind = "firmware.done"
+	case job.Mismatch:
+		kind = "firmware.mismatch"
+	case job.Quarantined:
+		kind = "firmware.quarantined"
+	case job.Refused, job.Failed, job.TimedOut, job.Cancelled:
+		kind = "firmware.failed"
+	}
+	data := map[string]string{"update": j.ID, "state": string(j.State)}
+	for key, value := range map[string]string{"reason": j.Reason, "status": word(j.Status)} {
+		if value != "" {
+			data[key] = value
+		}
+	}
+	if j.State == job.Approved || j.State == job.Sent || !j.State.Open() {
+		for key, value := range map[string]string{
+			"release": j.Release, "record-sha256": j.ReleaseSHA256, "image-sha256": j.SHA256, "version": j.Version, "sequence": fmt.Sprint(j.Sequence),
+			"security-epoch": fmt.Sprint(j.SecurityEpoch), "approval": j.Approval, "asked-sha256": j.AskedSHA256, "sent-sha256": j.SentSHA256,
+			"signature": j.Dialect, "certificate-sha256": j.Certificate, "before": text(j.Before), "booted": text(j.Booted),
+		} {
+			if value != "" {
+				data[key] = value
+			}
+		}
+	}
+	return ledger.Event{Kind: kind, Subject: j.Station, Actor: actor, Data: data}
+}
+
+func served(g depot.Grant, s depot.Span) ledger.Event {
+	return ledger.Event{Kind: "firmware.served", Subject: g.Station, Actor: "bollard", Data: map[string]string{
+		"update": fmt.Sprint(g.Job), "image-sha256": g.SHA256, "from": fmt.Sprint(s.From), "to": fmt.Sprint(s.To), "began": s.At.UTC().Format(time.RFC3339),
+	}}
+}

@@ -1,0 +1,351 @@
+package gate
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"slices"
+	"time"
+
+	"bollard/firmware/catalogue"
+	"bollard/firmware/depot"
+	"bollard/firmware/job"
+	"bollard/firmware/release"
+	"bollard/ledger"
+	"bollard/ocpp"
+)
+
+const (
+	// ownIDs begin the requestIds of Bollard's own: back ends count from 1.
+	ownIDs = 1 << 30
+	// urlLife is how long a station may use its URL from the time it is to begin.
+	urlLife = 48 * time.Hour
+	// Most retries, and the longest pause between two in seconds, that a station
+	// is told.
+	mostRetries  = 10
+	longestPause = 3600
+)
+
+// Request judges a back end's CALL of an action Interest named. signed says that
+// its sender signed the message.
+func (g *Gate) Request(ctx context.Context, sess Session, st Station, action string, payload []byte, signed bool) Verdict {
+	known := guarded(action)
+	rule := g.cfg.Rule(st)
+	exact := action == known && has(sess.Version(), action)
+	if rule.Level == Observe {
+		if why := g.observe(ctx, sess, st, action, payload, exact, rule); why != "" {
+			g.note(ctx, "firmware.observed", st.Key, known, why)
+		}
+		return Verdict{}
+	}
+	switch {
+	case !exact:
+		g.note(ctx, "firmware.blocked", st.Key, known, "the action isn't one of its version")
+		return Verdict{Code: ocpp.NotImplemented, Reason: "action isn't one of its version"}
+	case action == ocpp.ActionPublishFirmware:
+		return g.refuse(ctx, sess, st, action, block(Publish, "local controllers are given no firmware"))
+	case signed:
+		return g.refuse(ctx, sess, st, action, block(Signed, "a signed message can't be rewritten"))
+	}
+	a, err := read(sess.Version(), action, payload)
+	if err != nil {
+		var frame *ocpp.FrameError
+		code := ocpp.FormatViolation
+		if errors.As(err, &frame) {
+			code = frame.Code
+		}
+		g.note(ctx, "firmware.blocked", st.Key, action, string(Malformed))
+		return Verdict{Code: code, Reason: err.Error()}
+	}
+	return Verdict{Later: func(ctx context.Context) Verdict { return g.update(ctx, sess, st, a, rule) }}
+}
+
+// has says whether a guarded action is one of a version.
+func has(v ocpp.Version, action string) bool {
+	switch action {
+	case ocpp.ActionSignedUpdateFirmware:
+		return v == ocpp.V16
+	case ocpp.ActionPublishFirmware:
+		return v != ocpp.V16
+	}
+	return true
+}
+
+// observe says what Enforce would have refused, or "". It fetches nothing.
+func (g *Gate) observe(ctx context.Context, sess Session, st Station, action string, payload []byte, exact bool, rule Rule) string {
+	if !exact || action == ocpp.ActionPublishFirmware {
+		return string(Publish)
+	}
+	a, err := read(sess.Version(), action, payload)
+	if err != nil {
+		return string(Malformed)
+	}
+	if _, err = g.vet(ctx, sess.Version(), st, a, rule, nil); err != nil {
+		return reasonOf(err)
+	}
+	return ""
+}
+
+func reasonOf(err error) string {
+	var b *blocked
+	if errors.As(err, &b) {
+		return string(b.block)
+	}
+	return string(Failure)
+}
+
+// update brings one request from the back end's word to the station's answer.
+func (g *Gate) update(ctx context.Context, sess Session, st Station, a *asked, rule Rule) Verdict {
+	// 1. Vet: nobody learns of it yet.
+	if g.cfg.Door == nil {
+		return g.refuse(ctx, sess, st, a.action, block(NoDoor, "stations have nowhere to download: give listen.firmware"))
+	}
+	if id := g.openJob(st.Key); id != "" {
+		return g.refuse(ctx, sess, st, a.action, block(Busy, "update "+id+" of the station isn't over; `bollard firmware cancel` ends it"))
+	}
+	e, err := g.vet(ctx, sess.Version(), st, a, rule, g.cfg.Fetch)
+	if err != nil {
+		return g.refuse(ctx, sess, st, a.action, err)
+	}
+	now := g.cfg.Clock()
+	j := g.newJob(st, sess, a, &e, now)
+	j.Advance(job.Vetted, now)
+	if _, err := g.cfg.Depot.Has(e.Release.SHA256); err != nil {
+		return g.refuse(ctx, sess, st, a.action, block(Missing, "the image isn't in the depot: add the release again"))
+	}
+	j.Advance(job.Fetched, now)
+	if err := g.cfg.Catalogue.Verify(ctx, &e); err != nil {
+		return g.refuse(ctx, sess, st, a.action, block(BadChain, err.Error()))
+	}
+	signature, ok := pick(e.Release, rule.Dialect)
+	if !ok {
+		return g.refuse(ctx, sess, st, a.action, block(NoDialect, "release "+e.Release.ID+" has no signature in "+string(rule.Dialect)))
+	}
+	j.Dialect, j.Certificate = string(signature.Dialect), signature.Cert
+	if err := g.identify(ctx, &j, a); err != nil {
+		return g.refuse(ctx, sess, st, a.action, err)
+	}
+	j.Advance(job.Approved, now)
+
+	// 2. Approved is on disk, and the station has this one update.
+	j, err = g.cfg.Store.AddJob(ctx, j, event(&j, "backend:"+sess.Backend()))
+	if errors.Is(err, ErrBusy) {
+		return g.refuse(ctx, sess, st, a.action, block(Busy, err.Error()))
+	}
+	if err != nil {
+		return g.refuse(ctx, sess, st, a.action, err)
+	}
+	g.mu.Lock()
+	g.open[st.Key] = j.ID
+	g.mu.Unlock()
+	return g.send(ctx, sess, st, a, &e, j, signature)
+}
+
+// newJob begins the record of an update.
+func (g *Gate) newJob(st Station, sess Session, a *asked, e *catalogue.Entry, now time.Time) job.Job {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+	r := e.Release
+	j := job.Job{
+		ID: hex.EncodeToString(id[:]), Station: st.Key, Backend: sess.Backend(),
+		Release: r.ID, ReleaseSHA256: e.Digest, Component: r.Component, Version: r.Version, Sequence: r.Sequence, SecurityEpoch: r.SecurityEpoch,
+		SHA256: r.SHA256, Size: int64(r.Size), Approval: e.Approval, //nolint:gosec // at most 2^53
+		Action: a.action, AskedID: a.requestID, AskedSHA256: a.sha256,
+		RetrieveAt: a.retrieve, InstallAt: a.install, Before: st.Firmware,
+		State: job.Held, CreatedAt: now, ChangedAt: now,
+	}
+	return j
+}
+
+// pick chooses the signature a station verifies.
+func pick(r *release.Release, d release.Dialect) (release.Signature, bool) {
+	if d != "" {
+		return r.Signature(d)
+	}
+	if len(r.Signatures) == 0 {
+		return release.Signature{}, false
+	}
+	return r.Signatures[0], true
+}
+
+// identify gives a job its requestId: the back end's, unless it has none or used
+// it before.
+func (g *Gate) identify(ctx context.Context, j *job.Job, a *asked) error {
+	if a.requestID != nil {
+		list, err := g.cfg.Store.Jobs(ctx, j.Station, historyJobs)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(list, func(o job.Job) bool { return o.RequestID == *a.requestID }) {
+			j.RequestID = *a.requestID
+			return nil
+		}
+	}
+	n, err := rand.Int(rand.Reader, big.NewInt(ownIDs))
+	if err != nil {
+		return fmt.Errorf("couldn't make a requestId: %w", err)
+	}
+	j.RequestID = ownIDs + int(n.Int64())
+	return nil
+}
+
+// send gives the station its request and takes its answer.
+func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *catalogue.Entry, j job.Job, signature release.Signature) Verdict {
+	// An update that was begun is kept to its end, whoever waits for it.
+	keep := context.WithoutCancel(ctx)
+	fail := func(err error) Verdict {
+		g.cfg.Log.Error("couldn't send a firmware update", slog.String("station", st.Key), slog.String("release", j.Release), slog.Any("err", err))
+		if _, err := g.change(keep, j.ID, "bollard", func(j *job.Job, now time.Time) error { return j.Cancel("it couldn't be sent", now) }); err != nil {
+			g.cfg.Log.Error("couldn't end a firmware update", slog.String("station", st.Key), slog.Any("err", err))
+		}
+		return g.refuse(ctx, sess, st, a.action, err)
+	}
+	action, request, err := g.rewrite(sess.Version(), a, e, &j, signature)
+	if err != nil {
+		return fail(err)
+	}
+	text, err := json.Marshal(request)
+	if err != nil {
+		return fail(err)
+	}
+	sum := sha256.Sum256(text)
+
+	// 3. Sent is on disk before the first byte leaves.
+	if _, err := g.change(ctx, j.ID, "bollard", func(j *job.Job, now time.Time) error {
+		if j.State != job.Approved {
+			return errors.New("the update was ended meanwhile")
+		}
+		j.SentSHA256 = hex.EncodeToString(sum[:])
+		j.Advance(job.Sent, now)
+		return nil
+	}); err != nil {
+		return fail(err)
+	}
+	answer, err := sess.Call(ctx, action, json.RawMessage(text))
+	status := ""
+	var failure *ocpp.CallFailure
+	switch {
+	case errors.As(err, &failure):
+		status = string(failure.Code)
+	case err != nil: // whether it has it isn't known: its next word will tell
+		if _, lost := g.change(keep, j.ID, "bollard", func(j *job.Job, now time.Time) error { j.Lost(now); return nil }); lost != nil {
+			err = errors.Join(err, lost)
+		}
+		g.cfg.Log.Warn("a station didn't answer a firmware update", slog.String("station", st.Key), slog.Any("err", err))
+		return Verdict{Code: ocpp.GenericError, Reason: "the station didn't answer"}
+	default:
+		var response ocpp.GenericStatus
+		if err := ocpp.DecodeStrict(answer, &response); err == nil {
+			status = response.Status
+		}
+	}
+
+	// 4. The station's answer is on disk before the back end's.
+	done, err := g.change(keep, j.ID, "station:"+st.Key, func(j *job.Job, now time.Time) error { j.Answer(status, now); return nil })
+	if err != nil {
+		return Verdict{Code: ocpp.InternalError, Reason: "couldn't record a station's answer: " + err.Error()}
+	}
+	switch {
+	case failure != nil:
+		return Verdict{Code: failure.Code, Reason: "the station answered with a CALLERROR"}
+	case a.upgraded && done.State == job.Refused:
+		return Verdict{Code: ocpp.GenericError, Reason: done.Reason}
+	case a.upgraded:
+		return Verdict{Answer: struct{}{}, Reason: "sent signed, as release " + j.Release}
+	}
+	return Verdict{Answer: answer, Reason: "sent as release " + j.Release}
+}
+
+// rewrite makes the request that the station is given: the release's certificate
+// and signature, our location, times and retries within limits.
+func (g *Gate) rewrite(v ocpp.Version, a *asked, e *catalogue.Entry, j *job.Job, signature release.Signature) (action string, request ocpp.UpdateFirmwareRequest, err error) {
+	cert, err := x509.ParseCertificate(e.Certificate)
+	if err != nil {
+		return "", request, fmt.Errorf("couldn't read the signing certificate: %w", err)
+	}
+	// One certificate, whose issuer the station has: several take no more.
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+	if len(text) > ocpp.MaxFirmwareCertificate {
+		return "", request, fmt.Errorf("signing certificate has %d characters, and OCPP takes %d", len(text), ocpp.MaxFirmwareCertificate)
+	}
+	now := g.cfg.Clock()
+	begin := j.RetrieveAt
+	if begin.Before(now) {
+		begin = now
+	}
+	location, err := g.cfg.Door.URL(depot.Grant{Station: j.Station, Job: j.Number, SHA256: j.SHA256, Expires: begin.Add(urlLife)}, e.Release.File)
+	if err != nil {
+		return "", request, err
+	}
+	id := j.RequestID
+	request = ocpp.UpdateFirmwareRequest{
+		RequestID: &id, Retries: clamp(a.retries, mostRetries), RetryInterval: clamp(a.retryInterval, longestPause),
+		Firmware: &ocpp.Firmware{Location: location, RetrieveDateTime: begin.UTC().Format(time.RFC3339), SigningCertificate: text, Signature: signature.Value},
+	}
+	if !j.InstallAt.IsZero() {
+		request.Firmware.InstallDateTime = j.InstallAt.UTC().Format(time.RFC3339)
+	}
+	if v == ocpp.V16 {
+		return ocpp.ActionSignedUpdateFirmware, request, nil
+	}
+	return ocpp.ActionUpdateFirmware, request, nil
+}
+
+// clamp keeps what is told from 0 to most; nothing stays nothing.
+func clamp(n *int, most int) *int {
+	if n == nil {
+		return nil
+	}
+	return new(min(max(*n, 0), most))
+}
+
+// refuse answers the back end as its version has it, and records why.
+func (g *Gate) refuse(ctx context.Context, sess Session, st Station, action string, err error) Verdict {
+	var b *blocked
+	if !errors.As(err, &b) {
+		g.cfg.Log.Error("couldn't judge a firmware update", slog.String("station", st.Key), slog.Any("err", err))
+		b = &blocked{Failure, "it couldn't be judged"}
+	}
+	g.note(ctx, "firmware.blocked", st.Key, action, string(b.block))
+	v := Verdict{Reason: b.Error()}
+	switch {
+	case sess.Version() == ocpp.V16 && action == ocpp.ActionUpdateFirmware:
+		v.Code = ocpp.SecurityError // its answer is empty: there is no other way to say no
+	case sess.Version() == ocpp.V16:
+		v.Answer = ocpp.GenericStatus{Status: ocpp.StatusRejected}
+	default:
+		v.Answer = ocpp.GenericStatus{Status: ocpp.StatusRejected, StatusInfo: &ocpp.StatusInfo{ReasonCode: b.block.code()}}
+	}
+	return v
+}
+
+// note records a refusal: the first of its kind at once, then counts.
+func (g *Gate) note(ctx context.Context, kind, station, action, reason string) {
+	key := note{kind, station, action}
+	if g.notes.Add(key, reason, g.cfg.Clock()) {
+		g.write(ctx, key, reason, 1)
+	}
+}
+
+func (g *Gate) flush(ctx context.Context, all bool) {
+	for key, n := range g.notes.Due(g.cfg.Clock(), all) {
+		g.write(ctx, key, n.Text, n.Count)
+	}
+}
+
+func (g *Gate) write(ctx context.Context, n note, reason string, count int) {
+	err := g.cfg.Record(ctx, ledger.Event{Kind: n.kind, Subject: n.station, Actor: "bollard", Data: map[string]string{
+		"action": n.action, "reason": reason, "count": fmt.Sprint(count),
+	}})
+	if err != nil && ctx.Err() == nil {
+		g.cfg.Log.Warn("couldn't record a refused firmware update", slog.String("station", n.station), slog.Any("err", err))
+	}
+}

@@ -1,0 +1,320 @@
+package gate
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"bollard/firmware/catalogue"
+	"bollard/firmware/job"
+	"bollard/firmware/release"
+	"bollard/internal/safehttp"
+	"bollard/ocpp"
+)
+
+// Block is why an update isn't sent, in one word or two.
+type Block string
+
+// The blocks.
+const (
+	NoDoor         Block = "no-door"         // stations have nowhere to download
+	Malformed      Block = "malformed"       // it can't be read in exactly one way
+	Signed         Block = "signed-message"  // its sender signed what would have to be rewritten
+	Unsigned       Block = "unsigned"        // neither certificate nor signature
+	HalfSigned     Block = "half-signed"     // one of the two
+	Busy           Block = "busy"            // the station has an update that isn't over
+	InQuarantine   Block = "quarantined"     // until a person has looked at the station
+	UnknownRelease Block = "unknown-release" // what it leads to is no release
+	Unapproved     Block = "unapproved"      // nobody published it
+	WrongModel     Block = "wrong-model"
+	IsRevoked      Block = "revoked"
+	Frozen         Block = "frozen" // expired, or not valid yet
+	Rollback       Block = "rollback"
+	Epoch          Block = "epoch"
+	Path           Block = "path" // not from what is installed
+	Missing        Block = "missing"
+	BadSignature   Block = "bad-signature"
+	BadChain       Block = "bad-chain"
+	NoDialect      Block = "no-dialect" // none that the model verifies
+	Location       Block = "location"   // it can't be fetched from there
+	Publish        Block = "publish"    // through a local controller
+	Failure        Block = "failure"    // of Bollard's
+)
+
+// code is the block as a reasonCode of StatusInfo, of at most 20 characters.
+func (b Block) code() string {
+	out := strings.Builder{}
+	out.WriteString("Gw")
+	for word := range strings.SplitSeq(string(b), "-") {
+		out.WriteString(strings.ToUpper(word[:1]) + word[1:])
+	}
+	return out.String()
+}
+
+// blocked is a Block with what the operator is told.
+type blocked struct {
+	block Block
+	text  string
+}
+
+func (b *blocked) Error() string { return string(b.block) + ": " + b.text }
+
+func block(b Block, text string) error { return &blocked{b, text} }
+
+// asked is what a back end wants, in any version.
+type asked struct {
+	action                 string
+	requestID              *int // nil: UpdateFirmware of 1.6
+	location               string
+	retrieve, install      time.Time // zero: at once
+	retries, retryInterval *int
+	certificate, signature string
+	sha256                 string // of the payload
+	upgraded               bool   // 1.6 UpdateFirmware that goes on signed
+}
+
+// read decodes a request. Its fields keep to the limits of their version.
+func read(v ocpp.Version, action string, payload []byte) (*asked, error) {
+	sum := sha256.Sum256(payload)
+	a := &asked{action: action, sha256: hex.EncodeToString(sum[:])}
+	var retrieve, install string
+	if v == ocpp.V16 && action == ocpp.ActionUpdateFirmware {
+		var m ocpp.UpdateFirmwareRequest16
+		if err := ocpp.DecodeStrict(payload, &m); err != nil {
+			return nil, err
+		}
+		a.location, retrieve, a.retries, a.retryInterval, a.upgraded = m.Location, m.RetrieveDate, m.Retries, m.RetryInterval, true
+	} else {
+		var m ocpp.UpdateFirmwareRequest
+		if err := ocpp.DecodeStrict(payload, &m); err != nil {
+			return nil, err
+		}
+		if m.RequestID == nil || m.Firmware == nil {
+			return nil, errors.New("requestId or firmware is missing")
+		}
+		a.requestID, a.location, a.certificate, a.signature = m.RequestID, m.Firmware.Location, m.Firmware.SigningCertificate, m.Firmware.Signature
+		retrieve, install, a.retries, a.retryInterval = m.Firmware.RetrieveDateTime, m.Firmware.InstallDateTime, m.Retries, m.RetryInterval
+	}
+	limit := ocpp.MaxFirmwareLocation
+	if v == ocpp.V21 {
+		limit = 2000
+	}
+	for _, f := range []struct {
+		name, text string
+		limit      int
+	}{{"location", a.location, limit}, {"signingCertificate", a.certificate, ocpp.MaxFirmwareCertificate}, {"signature", a.signature, ocpp.MaxFirmwareSignature}} {
+		if utf8.RuneCountInString(f.text) > f.limit {
+			return nil, errors.New(f.name + " is too long")
+		}
+	}
+	if a.location == "" || strings.ContainsFunc(a.location, func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) || r == ' ' }) {
+		return nil, errors.New("location is no URL in printable ASCII")
+	}
+	var err error
+	if a.retrieve, err = moment(retrieve); err != nil {
+		return nil, errors.New("retrieveDateTime is no time")
+	}
+	if install != "" {
+		if a.install, err = moment(install); err != nil {
+			return nil, errors.New("installDateTime is no time")
+		}
+	}
+	return a, nil
+}
+
+// moment reads a time of OCPP. Real back ends leave out the zone.
+func moment(text string) (time.Time, error) {
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		at, err = time.Parse("2006-01-02T15:04:05", text)
+	}
+	return at.UTC(), err
+}
+
+// vet finds the release that is meant, and says why the station can't have it.
+func (g *Gate) vet(ctx context.Context, v ocpp.Version, st Station, a *asked, rule Rule, fetch Fetch) (catalogue.Entry, error) {
+	signed, certified := a.signature != "", a.certificate != ""
+	switch {
+	case a.upgraded && !rule.Upgrade:
+		return catalogue.Entry{}, block(Unsigned, "UpdateFirmware of OCPP 1.6 carries no signature; upgrade: true for the model sends it signed")
+	case a.upgraded:
+	case signed != certified:
+		return catalogue.Entry{}, block(HalfSigned, "signingCertificate and signature go together")
+	case !signed && (v == ocpp.V16 || !rule.SignFill):
+		return catalogue.Entry{}, block(Unsigned, "it carries no signature (L02); sign_fill: true for the model completes it")
+	}
+	if err := g.quarantine(ctx, st.Key); err != nil {
+		return catalogue.Entry{}, err
+	}
+	e, err := g.find(ctx, a, fetch)
+	if err != nil {
+		return catalogue.Entry{}, err
+	}
+	if err := g.fits(ctx, st, &e); err != nil {
+		return e, err
+	}
+	if signed {
+		if err := g.vouched(ctx, a, &e); err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+// quarantine blocks a station that was put there and not let out.
+func (g *Gate) quarantine(ctx context.Context, station string) error {
+	list, err := g.cfg.Store.Jobs(ctx, station, historyJobs)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(list, func(j job.Job) bool { return j.State == job.Quarantined && j.ClearedAt.IsZero() }) {
+		return block(InQuarantine, "the station installed what it didn't verify; `bollard firmware clear` lets it out once somebody has looked at it")
+	}
+	return nil
+}
+
+// historyJobs is how many of a station's former updates are looked at.
+const historyJobs = 100
+
+// find maps a request to a release: by our own location, by its signature, or by
+// what its location leads to.
+func (g *Gate) find(ctx context.Context, a *asked, fetch Fetch) (catalogue.Entry, error) {
+	list, err := g.cfg.Catalogue.List(ctx)
+	if err != nil {
+		return catalogue.Entry{}, err
+	}
+	by := func(is func(*release.Release) bool) (catalogue.Entry, bool) {
+		found := slices.DeleteFunc(slices.Clone(list), func(e catalogue.Entry) bool { return !is(e.Release) })
+		// Two records may be of one image: the published one counts.
+		if i := slices.IndexFunc(found, func(e catalogue.Entry) bool { return e.State == catalogue.Published }); i >= 0 {
+			return found[i], true
+		}
+		if len(found) > 0 {
+			return found[0], true
+		}
+		return catalogue.Entry{}, false
+	}
+	digest, ours := "", false
+	if g.cfg.Door != nil {
+		digest, ours = g.cfg.Door.Digest(a.location)
+	}
+	if !ours && a.signature != "" {
+		if e, ok := by(func(r *release.Release) bool {
+			return slices.ContainsFunc(r.Signatures, func(s release.Signature) bool { return s.Value == a.signature })
+		}); ok {
+			return e, nil
+		}
+	}
+	if !ours && fetch != nil && len(list) > 0 {
+		sum := sha256.New()
+		if err := fetch(ctx, a.location, sum); err != nil {
+			if fault, ok := errors.AsType[*safehttp.Error](err); ok {
+				return catalogue.Entry{}, block(Location, fault.Reason+" (rule "+string(fault.Rule)+")")
+			}
+			return catalogue.Entry{}, err
+		}
+		digest = hex.EncodeToString(sum.Sum(nil))
+	}
+	e, ok := by(func(r *release.Release) bool { return digest != "" && r.SHA256 == digest })
+	if !ok {
+		return catalogue.Entry{}, block(UnknownRelease, "what it leads to is no release here; `bollard firmware add` takes one in")
+	}
+	return e, nil
+}
+
+// fits judges a release for a station.
+func (g *Gate) fits(ctx context.Context, st Station, e *catalogue.Entry) error {
+	r, now := e.Release, g.cfg.Clock()
+	switch {
+	case e.State == catalogue.Revoked:
+		return block(IsRevoked, "release "+r.ID+" is revoked")
+	case e.State != catalogue.Published:
+		return block(Unapproved, "release "+r.ID+" isn't published")
+	case now.Before(r.NotBefore):
+		return block(Frozen, "release "+r.ID+" isn't valid yet")
+	case !now.Before(r.Expires):
+		return block(Frozen, "release "+r.ID+" has expired: a newer record of it is needed")
+	case !r.Covers(st.Vendor, st.Model, st.Hardware):
+		return block(WrongModel, "release "+r.ID+" isn't for "+st.Vendor+" "+st.Model)
+	}
+	floor, err := g.floor(ctx, st, r.Component)
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.SecurityEpoch < floor.SecurityEpoch:
+		return block(Epoch, "release "+r.ID+" is of a security epoch below the station's")
+	case r.Sequence <= floor.Sequence:
+		return block(Rollback, "release "+r.ID+" isn't newer than what the station has run")
+	case !r.Follows(floor.Sequence):
+		return block(Path, "release "+r.ID+" can't be installed over what the station runs")
+	}
+	for _, q := range r.Requires {
+		other, err := g.floor(ctx, st, q.Component)
+		if err != nil {
+			return err
+		}
+		if other.Sequence < q.Sequence {
+			return block(Path, "release "+r.ID+" needs "+q.Component+" first")
+		}
+	}
+	return nil
+}
+
+// floor is the least a station may be given: what it was brought to, and what its
+// boot shows it to run.
+func (g *Gate) floor(ctx context.Context, st Station, component string) (job.Floor, error) {
+	f, err := g.cfg.Store.Floor(ctx, st.Key, component)
+	if err != nil {
+		return f, err
+	}
+	list, err := g.cfg.Catalogue.List(ctx)
+	if err != nil {
+		return f, err
+	}
+	for _, e := range list {
+		if e.Release.Component == component && e.Release.Version == st.Firmware && e.Release.Covers(st.Vendor, st.Model, st.Hardware) {
+			f = f.Raised(job.Floor{Sequence: e.Release.Sequence, SecurityEpoch: e.Release.SecurityEpoch})
+		}
+	}
+	return f, nil
+}
+
+// vouched checks the back end's own certificate and signature: what the station is
+// sent is the release's, but a back end that sends another has been lied to.
+func (g *Gate) vouched(ctx context.Context, a *asked, e *catalogue.Entry) error {
+	if slices.ContainsFunc(e.Release.Signatures, func(s release.Signature) bool { return s.Value == a.signature }) {
+		return nil
+	}
+	raw, err := release.DecodeSignature(a.signature)
+	if err != nil {
+		return block(BadSignature, err.Error())
+	}
+	p, rest := pem.Decode([]byte(a.certificate))
+	if p == nil || p.Type != "CERTIFICATE" || strings.TrimSpace(string(rest)) != "" {
+		return block(BadChain, "signingCertificate isn't one PEM certificate")
+	}
+	cert, err := x509.ParseCertificate(p.Bytes)
+	if err != nil {
+		return block(BadChain, "signingCertificate can't be read")
+	}
+	sum, err := hex.DecodeString(e.Release.SHA256)
+	if err != nil || len(sum) != sha256.Size {
+		return errors.New("internal error: a release without a digest was kept")
+	}
+	if !slices.ContainsFunc(release.Dialects(), func(d release.Dialect) bool { return d.Verify(cert.PublicKey, [sha256.Size]byte(sum), raw) == nil }) {
+		return block(BadSignature, "the back end's signature isn't one of this image")
+	}
+	if err := g.cfg.Catalogue.Trusted(ctx, cert); err != nil {
+		return block(BadChain, err.Error())
+	}
+	return nil
+}

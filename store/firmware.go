@@ -1,0 +1,242 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"bollard/firmware/catalogue"
+	"bollard/firmware/gate"
+	"bollard/firmware/job"
+	"bollard/ledger"
+)
+
+var (
+	_ catalogue.Store = (*Store)(nil)
+	_ gate.Store      = (*Store)(nil)
+)
+
+// AddRelease keeps a firmware release.
+func (s *Store) AddRelease(ctx context.Context, e catalogue.Entry, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		var known int
+		switch err := t.row("SELECT 1 FROM firmware_releases WHERE id = ?", e.Release.ID).Scan(&known); {
+		case err == nil:
+			return fmt.Errorf("%w: %s", catalogue.ErrExists, e.Release.ID)
+		case !errors.Is(err, sql.ErrNoRows):
+			return fmt.Errorf("couldn't look for firmware release %s: %w", e.Release.ID, err)
+		}
+		text, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("couldn't encode firmware release %s: %w", e.Release.ID, err)
+		}
+		if _, err := t.exec("INSERT INTO firmware_releases (id, position, record) VALUES (?, (SELECT COALESCE(MAX(position), 0) + 1 FROM firmware_releases), ?)",
+			e.Release.ID, string(text)); err != nil {
+			return fmt.Errorf("couldn't store firmware release %s: %w", e.Release.ID, err)
+		}
+		return t.record(events...)
+	})
+}
+
+const allReleases = "SELECT record FROM firmware_releases ORDER BY position DESC"
+
+// Releases returns the firmware releases, newest first.
+func (s *Store) Releases(ctx context.Context) ([]catalogue.Entry, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, allReleases)
+	list, err := collect(rows, err, scanJSON[catalogue.Entry])
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the firmware releases: %w", explain(s.path, err))
+	}
+	return list, nil
+}
+
+// UpdateReleases reads, changes and writes them in one transaction.
+func (s *Store) UpdateReleases(ctx context.Context, change func([]*catalogue.Entry) ([]ledger.Event, error)) error {
+	return s.write(ctx, func(t *tx) error {
+		rows, err := t.rows(allReleases)
+		list, err := collect(rows, err, scanJSON[*catalogue.Entry])
+		if err != nil {
+			return fmt.Errorf("couldn't read the firmware releases: %w", err)
+		}
+		events, err := change(list)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			text, err := json.Marshal(e)
+			if err != nil {
+				return fmt.Errorf("couldn't encode firmware release %s: %w", e.Release.ID, err)
+			}
+			if _, err := t.exec("UPDATE firmware_releases SET record = ? WHERE id = ? AND record <> ?", string(text), e.Release.ID, string(text)); err != nil {
+				return fmt.Errorf("couldn't store firmware release %s: %w", e.Release.ID, err)
+			}
+		}
+		return t.record(events...)
+	})
+}
+
+// AddJob keeps a station's update and gives it its number; gate.ErrBusy while the
+// station has one that isn't over.
+func (s *Store) AddJob(ctx context.Context, j job.Job, events ...ledger.Event) (job.Job, error) {
+	err := s.write(ctx, func(t *tx) error {
+		var known int
+		if err := t.row("SELECT 1 FROM stations WHERE station = ?", j.Station).Scan(&known); err != nil {
+			return unknownStation(j.Station, err)
+		}
+		var busy string
+		switch err := t.row("SELECT id FROM firmware_jobs WHERE station = ? AND over = 0", j.Station).Scan(&busy); {
+		case err == nil:
+			return fmt.Errorf("%w: %s", gate.ErrBusy, busy)
+		case !errors.Is(err, sql.ErrNoRows):
+			return fmt.Errorf("couldn't look for updates of station %q: %w", j.Station, err)
+		}
+		var err error
+		if j.Number, err = t.position("firmware_jobs"); err != nil {
+			return err
+		}
+		text, err := json.Marshal(j)
+		if err != nil {
+			return fmt.Errorf("couldn't encode an update of station %q: %w", j.Station, err)
+		}
+		if _, err := t.exec("INSERT INTO firmware_jobs (number, id, station, over, record) VALUES (?, ?, ?, ?, ?)", j.Number, j.ID, j.Station, over(&j), string(text)); err != nil {
+			return fmt.Errorf("couldn't store an update of station %q: %w", j.Station, err)
+		}
+		t.saw(j.CreatedAt, j.ChangedAt)
+		return t.record(events...)
+	})
+	return j, err
+}
+
+func over(j *job.Job) int {
+	if j.State.Open() {
+		return 0
+	}
+	return 1
+}
+
+// UpdateJob reads, changes and writes an update in one transaction. One that is
+// done raises the floor in it.
+func (s *Store) UpdateJob(ctx context.Context, id string, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error) {
+	var updated job.Job
+	err := s.write(ctx, func(t *tx) error {
+		j, err := scanJSON[job.Job](t.row("SELECT record FROM firmware_jobs WHERE id = ?", id))
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("firmware update %.40q: %w", id, gate.ErrUnknown)
+		}
+		if err != nil {
+			return fmt.Errorf("couldn't read firmware update %s: %w", id, err)
+		}
+		before := j.State
+		events, err := change(&j)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(j)
+		if err != nil {
+			return fmt.Errorf("couldn't encode firmware update %s: %w", id, err)
+		}
+		if _, err := t.exec("UPDATE firmware_jobs SET over = ?, record = ? WHERE id = ?", over(&j), string(text), id); err != nil {
+			return fmt.Errorf("couldn't store firmware update %s: %w", id, err)
+		}
+		t.saw(j.ChangedAt)
+		if j.State == job.Done && before != job.Done {
+			if err := t.raiseFloor(j.Station, j.Component, job.Floor{Sequence: j.Sequence, SecurityEpoch: j.SecurityEpoch}); err != nil {
+				return err
+			}
+		}
+		updated = j
+		return t.record(events...)
+	})
+	return updated, err
+}
+
+// Jobs returns the newest updates of a station, of all with "", newest first.
+func (s *Store) Jobs(ctx context.Context, station string, limit int) ([]job.Job, error) {
+	return s.jobs(ctx, "WHERE ? = '' OR station = ? ORDER BY number DESC LIMIT ?", station, station, limit)
+}
+
+// OpenJobs returns the updates that aren't over, of a station, of all with "".
+func (s *Store) OpenJobs(ctx context.Context, station string) ([]job.Job, error) {
+	return s.jobs(ctx, "WHERE over = 0 AND (? = '' OR station = ?) ORDER BY number", station, station)
+}
+
+func (s *Store) jobs(ctx context.Context, where string, args ...any) ([]job.Job, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT record FROM firmware_jobs "+where, args...)
+	list, err := collect(rows, err, scanJSON[job.Job])
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read firmware updates: %w", explain(s.path, err))
+	}
+	return list, nil
+}
+
+// Floor returns the least that may be installed on a station's component.
+func (s *Store) Floor(ctx context.Context, station, component string) (job.Floor, error) {
+	db, err := s.reader()
+	if err != nil {
+		return job.Floor{}, err
+	}
+	f, err := scanFloor(db.QueryRowContext(ctx, "SELECT sequence, epoch FROM firmware_floors WHERE station = ? AND component = ?", station, component))
+	if err != nil {
+		return f, fmt.Errorf("couldn't read a firmware floor: %w", explain(s.path, err))
+	}
+	return f, nil
+}
+
+// RaiseFloor raises it, or leaves it where it is higher.
+func (s *Store) RaiseFloor(ctx context.Context, station, component string, by job.Floor, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		if err := t.raiseFloor(station, component, by); err != nil {
+			return err
+		}
+		return t.record(events...)
+	})
+}
+
+func (t *tx) raiseFloor(station, component string, by job.Floor) error {
+	f, err := scanFloor(t.row("SELECT sequence, epoch FROM firmware_floors WHERE station = ? AND component = ?", station, component))
+	if err != nil {
+		return fmt.Errorf("couldn't read a firmware floor: %w", err)
+	}
+	if f = f.Raised(by); f.Sequence > math.MaxInt64 || f.SecurityEpoch > math.MaxInt64 {
+		return fmt.Errorf("firmware floor %d, %d of station %q is too large", f.Sequence, f.SecurityEpoch, station)
+	}
+	_, err = t.exec("INSERT INTO firmware_floors (station, component, sequence, epoch) VALUES (?, ?, ?, ?) ON CONFLICT (station, component) DO UPDATE SET sequence = excluded.sequence, epoch = excluded.epoch",
+		station, component, int64(f.Sequence), int64(f.SecurityEpoch)) //nolint:gosec // bounded above
+	if err != nil {
+		return fmt.Errorf("couldn't raise a firmware floor: %w", err)
+	}
+	return nil
+}
+
+// scanFloor reads one; without a row it is zero.
+func scanFloor(row scanner) (job.Floor, error) {
+	var sequence, epoch int64
+	if err := row.Scan(&sequence, &epoch); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return job.Floor{}, err
+	}
+	return job.Floor{Sequence: uint64(sequence), SecurityEpoch: uint64(epoch)}, nil //nolint:gosec // never negative
+}
+
+// scanJSON reads a record.
+func scanJSON[T any](row scanner) (T, error) {
+	var value T
+	var text []byte
+	if err := row.Scan(&text); err != nil {
+		return value, err
+	}
+	if err := json.Unmarshal(text, &value); err != nil {
+		return value, fmt.Errorf("unreadable record: %w", err)
+	}
+	return value, nil
+}
