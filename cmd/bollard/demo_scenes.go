@@ -224,7 +224,7 @@ func (d *demo) awaitShown(ctx context.Context, p *player) (string, error) {
 }
 
 // showPatience bounds the wait for what `station show` says.
-const showPatience = 10 * time.Second
+const showPatience = 30 * time.Second
 
 type object = map[string]any
 

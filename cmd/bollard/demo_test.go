@@ -86,7 +86,7 @@ func TestDemoJSON(t *testing.T) {
 func TestDemoStays(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	out := &lines{changed: make(chan struct{}, 1)}
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, []string{"demo"}, strings.NewReader(""), out, out) }()
