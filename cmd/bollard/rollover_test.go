@@ -7,9 +7,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"bollard/admin"
+	"bollard/ca"
+	"bollard/fleet"
+	"bollard/ledger"
 )
 
 // The rollover listener serves the chain of the next root alone: who has only
@@ -69,5 +73,52 @@ func TestRolloverListener(t *testing.T) { // M05
 		if want := []bool{phase.mainOld, phase.mainNew, phase.secOld, phase.secN}; got[0] != want[0] || got[1] != want[1] || got[2] != want[2] || got[3] != want[3] {
 			t.Errorf("%s: old and new root follow the main listener %v, the rollover listener %v", phase.step, got[:2], got[2:])
 		}
+	}
+}
+
+// A station that checks new roots by the old one gives that up once it came under
+// the new one (M05.FR.12): the old chain isn't served to it again unnoticed.
+func TestNoWayBackForStationsThatGaveTheOldRootUp(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t)
+	step := func(in admin.Rollover) error {
+		in.Kind = "csms"
+		_, err := f.cut(0, "ca.rollover", in)
+		return err
+	}
+	if err := step(admin.Rollover{Step: "start"}); err != nil {
+		t.Fatal(err)
+	}
+	served := f.app.authority.Installable("csms")
+	next := served[len(served)-1]
+	hash, err := fleet.CertificateHashData("SHA256", next, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := f.station("CS-1", 2)
+	f.seen(id)
+	plan := func(change func(*fleet.Plan)) {
+		t.Helper()
+		if _, err := f.app.store.UpdatePlan(t.Context(), "cs-1", func(p *fleet.Plan) ([]ledger.Event, error) {
+			change(p)
+			return nil, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plan(func(p *fleet.Plan) {
+		p.ChainProven, p.OnNewChain, p.Limits.CrossSigned = ca.SerialOf(next), true, true
+		p.Seen = map[string][]fleet.SeenRoot{"csms": {{CertificateHashData: hash}}}
+	})
+	if err := step(admin.Rollover{Step: "switch", Share: 1}); err != nil {
+		t.Fatal(err)
+	}
+	plan(func(p *fleet.Plan) { p.OnNewChain = false }) // it came to the main listener
+	if err := step(admin.Rollover{Step: "back"}); err == nil || !strings.Contains(err.Error(), `1 stations gave the old root up`) || !strings.Contains(err.Error(), "CS-1") {
+		t.Errorf("back: %v", err)
+	}
+	plan(func(p *fleet.Plan) { p.Limits.CrossSigned = false }) // one that doesn't check has both
+	if err := step(admin.Rollover{Step: "back"}); err != nil {
+		t.Errorf("back: %v", err)
 	}
 }

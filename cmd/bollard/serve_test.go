@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -413,6 +414,12 @@ func TestReloadReplacesCertificateFiles(t *testing.T) {
 		t.Errorf("after a failed reload the front door shows serial %v", got.SerialNumber)
 	}
 
+	// Who is connected stays so, whatever certificate others are shown.
+	held, err := tls.Dial("tcp", r.at.OCPP[0], &tls.Config{RootCAs: pool, ServerName: "localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
 	edit(t, filepath.Join(dir, configName), "key: other.key", "key: front.key")
 	r.reload <- syscall.SIGHUP
 	r.log.await(t, "configuration reloaded")
@@ -420,6 +427,14 @@ func TestReloadReplacesCertificateFiles(t *testing.T) {
 	if got := shown(t, r.at.OCPP[0], pool); !got.Equal(second) {
 		t.Errorf("after the reload the front door shows serial %v", got.SerialNumber)
 	}
+	if _, err := io.WriteString(held, "GET /ocpp/CS-1 HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Error(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(held), nil)
+	if err != nil {
+		t.Fatalf("the connection of before is gone: %v", err)
+	}
+	defer answer.Body.Close()
 }
 
 // The address of a second server is refused before anything else happens, and
