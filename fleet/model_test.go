@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/json"
@@ -91,7 +92,7 @@ func TestCertificateLifeModel(t *testing.T) {
 	checkInBubbles(t, lifeOfCertificates)
 }
 
-func lifeOfCertificates(t *testing.T, rt *rapid.T) {
+func lifeOfCertificates(t testing.TB, rt *rapid.T) {
 	r := newRig(t)
 	m := &model{r: r, password: r.add(fleet.Enrolment{Identity: "CS-1"}), got: map[int]*x509.Certificate{}, mode: "accept", floor: 2}
 	basic := withPassword(claim(t, "CS-1"), m.password)
@@ -153,19 +154,21 @@ func lifeOfCertificates(t *testing.T, rt *rapid.T) {
 
 // checkInBubbles is rapid.Check with each of its runs in a bubble, where what runs
 // beside the model can be waited for.
-func checkInBubbles(t *testing.T, run func(t *testing.T, rt *rapid.T)) {
+func checkInBubbles(t *testing.T, run func(t testing.TB, rt *rapid.T)) {
 	t.Helper()
 	rapid.Check(t, func(rt *rapid.T) {
-		var failed any
-		synctest.Test(t, func(t *testing.T) {
-			defer func() { failed = recover() }() // rapid fails by a panic, which is for its own goroutine
-			run(t, rt)
-		})
-		if failed != nil {
-			panic(failed)
-		}
+		rapid.SyncTest(rt, func(rt *rapid.T) { run(bubbleT{t, rt}, rt) })
 	})
 }
+
+// bubbleT is a test in a bubble: what is made in there is cleaned up in there.
+type bubbleT struct {
+	testing.TB
+	rt *rapid.T
+}
+
+func (t bubbleT) Context() context.Context { return t.rt.Context() }
+func (t bubbleT) Cleanup(f func())         { t.rt.Cleanup(f) }
 
 // wait lets the orders of a session in a bubble come to rest: what waits for a
 // timer goes on.

@@ -168,7 +168,7 @@ func TestPlanModel(t *testing.T) { // A01.FR.03, A01.FR.04, A05.FR.09, promises 
 	checkInBubbles(t, randomPlan)
 }
 
-func randomPlan(t *testing.T, rt *rapid.T) {
+func randomPlan(t testing.TB, rt *rapid.T) {
 	r := newRig(t)
 	v := rapid.SampledFrom(versions()).Draw(rt, "version")
 	sh := newShelf(t, v)
