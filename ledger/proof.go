@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -17,8 +16,6 @@ type Proof struct {
 	Note   Note
 }
 
-const proofHeader = "c2sp.org/tlog-proof@v1"
-
 // String is the proof in the form of c2sp.org/tlog-proof, the entry as an
 // export writes it in the extra line.
 func (p Proof) String() string {
@@ -26,11 +23,7 @@ func (p Proof) String() string {
 	if err != nil {
 		panic("internal error: " + err.Error()) // strings and numbers can be encoded
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\nextra %s\nindex %d\n", proofHeader, base64.StdEncoding.EncodeToString(extra), p.Entry.Seq-1)
-	writeHashes(&b, p.Hashes)
-	b.WriteString("\n" + p.Note.Signed)
-	return b.String()
+	return Inclusion{Extra: extra, Index: p.Entry.Seq - 1, Hashes: p.Hashes, Note: p.Note}.String()
 }
 
 func writeHashes(b *strings.Builder, list []tlog.Hash) {
@@ -42,40 +35,22 @@ func writeHashes(b *strings.Builder, list []tlog.Hash) {
 // ParseProof reads what String writes. Nothing is proven before Check, and
 // before somebody trusted has signed its Note.
 func ParseProof(text string) (Proof, error) {
-	wrong := func(what string) (Proof, error) { return Proof{}, fmt.Errorf("couldn't read the proof: %s", what) }
-	head, signed, found := strings.Cut(strings.ReplaceAll(text, "\r\n", "\n"), "\n\n")
-	lines := strings.Split(head, "\n")
-	if !found || len(text) > maxNote || len(lines) < 3 || lines[0] != proofHeader {
-		return wrong("it doesn't begin with " + proofHeader)
+	read, err := ParseInclusion(text)
+	if err != nil {
+		return Proof{}, err
 	}
-	encoded, isExtra := strings.CutPrefix(lines[1], "extra ")
-	extra, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	if err != nil || !isExtra {
-		return wrong("its second line isn't the entry")
+	if read.Extra == nil {
+		return Proof{}, errors.New("couldn't read the proof: its second line isn't the entry")
 	}
-	p := Proof{}
-	if err := p.Entry.UnmarshalJSON(extra); err != nil {
+	p := Proof{Hashes: read.Hashes, Note: read.Note}
+	if err := p.Entry.UnmarshalJSON(read.Extra); err != nil {
 		return Proof{}, err
 	}
 	if len(p.Entry.Hashes) > 0 {
-		return wrong("its entry has hashes, which it doesn't show")
+		return Proof{}, errors.New("couldn't read the proof: its entry has hashes, which it doesn't show")
 	}
-	if lines[2] != "index "+strconv.FormatUint(p.Entry.Seq-1, 10) {
-		return wrong("its index isn't that of its entry")
-	}
-	for _, line := range lines[3:] {
-		h, err := tlog.ParseHash(line)
-		if err != nil || h.String() != line { // Base64 has several spellings of one hash
-			return wrong("one of its hashes is damaged")
-		}
-		p.Hashes = append(p.Hashes, h)
-	}
-	p.Note, err = ParseNote(signed)
-	if err == nil && p.Note.Signed != signed {
-		err = errors.New("there is more than the checkpoint")
-	}
-	if err != nil {
-		return wrong("its checkpoint: " + err.Error())
+	if read.Index != p.Entry.Seq-1 {
+		return Proof{}, errors.New("couldn't read the proof: its index isn't that of its entry")
 	}
 	return p, nil
 }

@@ -18,11 +18,12 @@ import (
 	"bollard/admin"
 	"bollard/firmware/bundle"
 	"bollard/keys"
+	"bollard/ledger"
 )
 
 func (c *cli) firmwareCommand() *cobra.Command {
 	return c.group("firmware", "Sign releases of firmware, publish them, and follow the updates of stations",
-		c.firmwareKey(), c.firmwareSign(), c.firmwareVerify(),
+		c.firmwareKey(), c.firmwareSign(), c.firmwareVerify(), c.firmwareLog(),
 		c.firmwareAdd(), c.firmwareList(), c.firmwareShow(), c.firmwareApprove(), c.firmwarePublish(), c.firmwareRevoke(),
 		c.firmwareUpdates(), c.firmwareCancel(), c.firmwareClear())
 }
@@ -101,24 +102,37 @@ type checkedBundle struct {
 }
 
 func (c *cli) firmwareVerify() *cobra.Command {
-	dir, trust := "", ""
+	dir, trust, logKey, witnesses := "", "", "", []string(nil)
 	cmd := &cobra.Command{
 		Use:   "verify IMAGE --release DIR [--trust ROOT.pem]",
 		Short: "Verify an image against its release, and say which part doesn't hold",
 		Long: `Verify an image against its release, and say which part doesn't hold. --trust is a
 file with the manufacturer's roots; without it nobody vouches for the signing
-certificate. The exit code is 0 only if everything holds.`,
+certificate. --log-key is the verifier key of a transparency log the release has to be
+in, proven by its checkpoint, and --witness-key one that has to have cosigned that. The exit code is 0 only if everything holds.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			if dir == "" {
 				return admin.Usagef("the directory that `bollard firmware sign --out` made", "--release is missing")
 			}
 			believed := bundle.Trust{At: time.Now()}
+			var err error
 			if trust != "" {
-				var err error
 				if believed.Roots, err = c.readCertificates(trust); err != nil {
 					return err
 				}
+			}
+			if logKey != "" {
+				if believed.Log, err = ledger.NewVerifier(logKey); err != nil {
+					return admin.Usagef("", "--log-key: %w", err)
+				}
+			}
+			for _, key := range witnesses {
+				w, err := ledger.NewVerifier(key)
+				if err != nil || believed.Log == nil {
+					return admin.Usagef("a witness cosigns the checkpoint of a log: give its --log-key too", "--witness-key %.80q isn't to be used: %v", key, err)
+				}
+				believed.Witnesses = append(believed.Witnesses, w)
 			}
 			findings, err := c.checkBundle(ctx, args[0], dir, believed)
 			if err != nil {
@@ -149,6 +163,8 @@ certificate. The exit code is 0 only if everything holds.`,
 	}
 	cmd.Flags().StringVar(&dir, "release", "", "directory of the release")
 	cmd.Flags().StringVar(&trust, "trust", "", "PEM file with the manufacturer's roots")
+	cmd.Flags().StringVar(&logKey, "log-key", "", "verifier key of the log the release has to be in")
+	cmd.Flags().StringArrayVar(&witnesses, "witness-key", nil, "verifier key of a witness that must have cosigned the log's checkpoint")
 	return cmd
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bollard/admin"
+	"bollard/firmware/bundle"
 	"bollard/firmware/release"
 	"bollard/firmware/signing"
 )
@@ -28,6 +29,8 @@ type signOptions struct {
 	requires                   []string
 	notBefore, expires         string
 	reboot                     time.Duration
+	sbom, log, logSigner       string
+	build                      bundle.Build
 	ocppOnly                   bool
 	sha512, md5                bool
 }
@@ -70,6 +73,13 @@ what each file is for.`,
 			if cfg.Signer, err = openSigner(ctx, k, o.key); err != nil {
 				return err
 			}
+			if o.log != "" {
+				log, err := openFirmwareLog(ctx, k, o.log, o.logSigner, &cfg)
+				if err != nil {
+					return err
+				}
+				defer func() { _ = log.Close() }() // what it took is on disk
+			}
 			bar := c.progress("reading " + filepath.Base(cfg.Image))
 			cfg.Progress = bar.show
 			r, err := signing.Sign(ctx, cfg)
@@ -110,6 +120,13 @@ func (o *signOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&r.Supersedes, "supersedes", "", "id of the release it takes the place of")
 	f.StringSliceVar(&r.Revokes, "revokes", nil, "ids of releases that must not be installed any more")
 	f.StringVar(&r.Notes, "notes", "", "for people")
+	f.StringVar(&o.sbom, "sbom", "", "bill of materials, CycloneDX in JSON; it is checked")
+	f.StringVar(&o.build.Builder, "builder", "", "URI of who built the image: with --source and --commit, provenance is signed (SLSA v1)")
+	f.StringVar(&o.build.Type, "build-type", "https://slsa.dev/container-based-build/v0.1", "URI of how it was built")
+	f.StringVar(&o.build.Source, "source", "", "URI of the repository it was built from")
+	f.StringVar(&o.build.Commit, "commit", "", "commit it was built from, in hex")
+	f.StringVar(&o.log, "log", "", "directory of the transparency log to enter it into; see bollard firmware log create")
+	f.StringVar(&o.logSigner, "log-signer", "", "the log's key: softkms:…")
 	f.BoolVar(&o.ocppOnly, "ocpp-only", false, "make no CMS: then the certificate needs no extendedKeyUsage")
 	f.BoolVar(&o.sha512, "sha512", false, "record the image's SHA-512 too")
 	f.BoolVar(&o.md5, "md5", false, "record its MD5 too, the checksum of PublishFirmware")
@@ -149,6 +166,20 @@ func (o *signOptions) config(c *cli, image string) (signing.Config, error) {
 	if cfg.Release, err = o.record(image); err != nil {
 		return cfg, err
 	}
+	if o.sbom != "" {
+		if cfg.SBOM, err = readSBOM(o.sbom); err != nil {
+			return cfg, err
+		}
+	}
+	if o.build.Builder != "" || o.build.Source != "" || o.build.Commit != "" {
+		if err := o.build.CheckBuild(); err != nil {
+			return cfg, admin.Usagef("give --builder, --source and --commit", "%w", err)
+		}
+		cfg.Build = &o.build
+	}
+	if (o.log == "") != (o.logSigner == "") {
+		return cfg, admin.Usagef("`bollard firmware log create` makes both", "--log and --log-signer go together")
+	}
 	cfg.OCPPOnly = o.ocppOnly
 	cfg.Digests.SHA512, cfg.Digests.MD5 = o.sha512, o.md5
 	cfg.OpenSSL, err = o.checker()
@@ -157,7 +188,6 @@ func (o *signOptions) config(c *cli, image string) (signing.Config, error) {
 
 func (o *signOptions) record(image string) (release.Release, error) {
 	r := o.release
-	r.Log = release.NoLog
 	if r.File == "" {
 		r.File = filepath.Base(image)
 	}

@@ -18,6 +18,8 @@ import (
 	"io/fs"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"bollard/firmware/release"
 )
 
@@ -30,7 +32,10 @@ const (
 	FileSignature   = "image.sig"         // OCPP's field: one line of Base64
 	FileBinary      = "image.sig.bin"     // its bytes
 	FileCMS         = "image.cms"         // detached, DER; missing in a bundle for OCPP alone
-	maxFile         = 64 << 20            // of what is read whole
+	FileSBOM        = "sbom.cdx.json"     // if the record names one
+	FileProvenance  = "provenance.dsse.json"
+	FileProof       = "image.tlog-proof" // of a release in a transparency log (c2sp.org/tlog-proof)
+	maxFile         = 64 << 20           // of what is read whole
 )
 
 // FileOf is where a further signature is, in another dialect than the first.
@@ -129,6 +134,10 @@ type Finding struct {
 type Trust struct {
 	Roots []*x509.Certificate // of the manufacturer; none: the chain isn't checked, and that is said
 	At    time.Time
+	// Log is the transparency log's key, Witnesses those whose cosignatures have to
+	// be on the checkpoint; no Log: that nobody vouches for it is said.
+	Log       note.Verifier
+	Witnesses []note.Verifier
 }
 
 // Check says of each part whether it holds, for an image as it was measured.
@@ -144,6 +153,8 @@ func (b *Bundle) Check(ctx context.Context, image Image, trust Trust) []Finding 
 		}
 	}
 	c.cms()
+	c.papers(ctx)
+	c.logged()
 	return c.findings
 }
 

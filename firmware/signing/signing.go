@@ -9,6 +9,7 @@ package signing
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -18,8 +19,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"bollard/firmware/bundle"
 	"bollard/firmware/release"
+	"bollard/ledger"
 )
 
 // Config is what to sign, as whom, and where the bundle goes.
@@ -35,12 +39,23 @@ type Config struct {
 	Signer   crypto.Signer
 	Chain    []*x509.Certificate // the signer's, then CAs above it, if any
 	Digests  bundle.Wanted
-	OCPPOnly bool // no CMS, and no EKUs asked of the certificate
+	OCPPOnly bool          // no CMS, and no EKUs asked of the certificate
+	SBOM     []byte        // CycloneDX in JSON; nil: none
+	Build    *bundle.Build // where the image comes from; nil: nothing is said
+	Log      Log           // nil: the record says that it is in none
+	LogKey   note.Verifier // of Log
 	// OpenSSL is the program that verifies what was signed; "" leaves that to Go.
 	OpenSSL  string
 	Clock    func() time.Time
 	Random   io.Reader
 	Progress func(done, all int64) // may be nil
+}
+
+// Log is a transparency log. What Append returned for is public and stays so; it is
+// called once, for a release that was verified.
+type Log interface {
+	Origin() string
+	Append(entry []byte) (ledger.Inclusion, error)
 }
 
 // legacy is what a record says of RSAPKCS1.
@@ -69,6 +84,9 @@ func Sign(ctx context.Context, cfg Config) (*release.Release, error) {
 	if err := cfg.signImage(d, &r, image); err != nil {
 		return nil, err
 	}
+	if err := cfg.addPapers(ctx, d, &r, image); err != nil {
+		return nil, err
+	}
 	if err := cfg.signRecord(ctx, d, &r); err != nil {
 		return nil, err
 	}
@@ -76,7 +94,11 @@ func Sign(ctx context.Context, cfg Config) (*release.Release, error) {
 	if err := cfg.verify(ctx, d, image, now); err != nil {
 		return nil, err
 	}
-	// 5. The name.
+	// 5. The log: before anybody has the release, so that there is none it doesn't know.
+	if err := cfg.enter(ctx, d, &r, image, now); err != nil {
+		return nil, err
+	}
+	// 6. The name.
 	if err := d.publish(); err != nil {
 		return nil, err
 	}
@@ -111,6 +133,15 @@ func (cfg *Config) prepare(now time.Time) error {
 		r.Expires = r.NotBefore.AddDate(1, 0, 0)
 		if cert.NotAfter.Before(r.Expires) {
 			r.Expires = cert.NotAfter.UTC()
+		}
+	}
+	r.Log = release.NoLog
+	if cfg.Log != nil {
+		r.Log = cfg.Log.Origin()
+	}
+	if cfg.Build != nil {
+		if err := cfg.Build.CheckBuild(); err != nil {
+			return err
 		}
 	}
 	var random [10]byte
@@ -224,8 +255,69 @@ func (cfg *Config) signRecord(ctx context.Context, d *draft, r *release.Release)
 	return d.err
 }
 
+// addPapers puts what goes with the image beside it, and its digests into the record.
+func (cfg *Config) addPapers(ctx context.Context, d *draft, r *release.Release, image bundle.Image) error {
+	if cfg.SBOM != nil {
+		if err := bundle.CheckSBOM(cfg.SBOM, image.SHA256); err != nil {
+			return err
+		}
+		r.SBOM = sumOf(cfg.SBOM)
+		d.write(bundle.FileSBOM, cfg.SBOM)
+	}
+	if cfg.Build != nil {
+		text, err := cfg.Build.Statement(r.File, image.SHA256)
+		if err != nil {
+			return err
+		}
+		envelope, err := release.Seal(ctx, bundle.StatementType, text, cfg.Chain[0], cfg.Signer, cfg.Random)
+		if err != nil {
+			return err
+		}
+		r.Provenance = sumOf(envelope)
+		d.write(bundle.FileProvenance, envelope)
+	}
+	return d.err
+}
+
+func sumOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// enter has the log take the record, and checks the proof.
+func (cfg *Config) enter(ctx context.Context, d *draft, r *release.Release, image bundle.Image, now time.Time) error {
+	if cfg.Log == nil {
+		return nil
+	}
+	entry, err := bundle.LogEntry(r)
+	if err != nil {
+		return err
+	}
+	proof, err := cfg.Log.Append(entry)
+	if err != nil {
+		return err
+	}
+	d.write(bundle.FileProof, []byte(proof.String()))
+	if d.err != nil {
+		return d.err
+	}
+	return cfg.judge(ctx, d, image, now, bundle.FileProof)
+}
+
 // verify reads the draft as a stranger would, and has OpenSSL judge it too.
 func (cfg *Config) verify(ctx context.Context, d *draft, image bundle.Image, now time.Time) error {
+	if err := cfg.judge(ctx, d, image, now, ""); err != nil || cfg.OpenSSL == "" {
+		return err
+	}
+	b, err := bundle.Open(d.root.FS())
+	if err != nil {
+		return err
+	}
+	return openssl{cfg.OpenSSL}.verify(ctx, b, d.path, image)
+}
+
+// judge wants that the part holds; "": every one but the proof, which is made last.
+func (cfg *Config) judge(ctx context.Context, d *draft, image bundle.Image, now time.Time, part string) error {
 	b, err := bundle.Open(d.root.FS())
 	if err != nil {
 		return err
@@ -233,13 +325,11 @@ func (cfg *Config) verify(ctx context.Context, d *draft, image bundle.Image, now
 	if begin := cfg.Release.NotBefore; begin.After(now) {
 		now = begin
 	}
-	for _, f := range b.Check(ctx, image, bundle.Trust{At: now}) {
-		if f.Err != nil {
+	for _, f := range b.Check(ctx, image, bundle.Trust{At: now, Log: cfg.LogKey}) {
+		wanted := f.Part == part || part == "" && f.Part != bundle.FileProof
+		if wanted && f.Err != nil {
 			return fmt.Errorf("what was signed doesn't verify, and nothing was kept: %s: %w", f.Part, f.Err)
 		}
 	}
-	if cfg.OpenSSL == "" {
-		return nil
-	}
-	return openssl{cfg.OpenSSL}.verify(ctx, b, d.path, image)
+	return nil
 }

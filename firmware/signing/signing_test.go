@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"bollard/firmware/bundle"
 	"bollard/firmware/release"
 	"bollard/firmware/signing"
@@ -51,7 +53,11 @@ func TestWhatDoesNotHoldIsNamed(t *testing.T) {
 	t.Parallel()
 	m, image := newMaker(t, ecKey(t), nil), image(t)
 	good, twin := config(t, m, image), config(t, m, image)
+	good.SBOM, good.Build = []byte(goodSBOM), &goodBuild
+	good.Log, good.LogKey = newLog(t)
 	sign(t, good)
+	twin.SBOM, twin.Build = []byte(strings.Replace(goodSBOM, "zlib", "musl", 1)), &goodBuild
+	twin.Log, twin.LogKey = newLog(t)
 	twin.Release.Sequence++
 	sign(t, twin)
 	stranger := config(t, newMaker(t, ecKey(t), nil), image)
@@ -60,26 +66,36 @@ func TestWhatDoesNotHoldIsNamed(t *testing.T) {
 	must(t, err)
 	data[len(data)/2] ^= 1
 	flipped := writeFile(t, filepath.Join(t.TempDir(), "flipped"), data)
-	trust := bundle.Trust{Roots: []*x509.Certificate{m.root}, At: now}
-	signed := []string{bundle.FileEnvelope, bundle.FileSignature, bundle.FileBinary, bundle.FileCMS}
+	trust := bundle.Trust{Roots: []*x509.Certificate{m.root}, At: now, Log: good.LogKey}
+	logUnknown, unseen := trust, trust
+	logUnknown.Log, unseen.Witnesses = twin.LogKey, []note.Verifier{twin.LogKey}
+	signed := []string{bundle.FileEnvelope, bundle.FileSignature, bundle.FileBinary, bundle.FileCMS, bundle.FileProvenance}
 	for name, tt := range map[string]struct {
 		image  string
 		trust  bundle.Trust
 		change func(t *testing.T, dir string)
 		want   []string // parts
 	}{
-		"flipped bit":            {flipped, trust, nil, []string{"image", bundle.FileSignature, bundle.FileBinary, bundle.FileCMS}},
-		"another root":           {image, bundle.Trust{Roots: []*x509.Certificate{newMaker(t, ecKey(t), nil).root}, At: now}, nil, []string{bundle.FileCertificate}},
-		"release expired":        {image, bundle.Trust{Roots: trust.Roots, At: now.AddDate(1, 0, 0)}, nil, []string{bundle.FileRelease}},
-		"certificate expired":    {image, bundle.Trust{Roots: trust.Roots, At: now.AddDate(4, 0, 0)}, nil, []string{bundle.FileRelease, bundle.FileCertificate}},
-		"too early":              {image, bundle.Trust{Roots: trust.Roots, At: now.Add(-time.Minute)}, nil, []string{bundle.FileRelease}},
-		"record of another":      {image, trust, swap(twin.Out, bundle.FileRelease), []string{bundle.FileEnvelope, bundle.FileSignature, bundle.FileBinary}},
+		"flipped bit":            {flipped, trust, nil, []string{"image", bundle.FileSignature, bundle.FileBinary, bundle.FileCMS, bundle.FileProvenance}},
+		"another root":           {image, bundle.Trust{Roots: []*x509.Certificate{newMaker(t, ecKey(t), nil).root}, At: now, Log: trust.Log}, nil, []string{bundle.FileCertificate}},
+		"release expired":        {image, later(trust, 1), nil, []string{bundle.FileRelease}},
+		"certificate expired":    {image, later(trust, 4), nil, []string{bundle.FileRelease, bundle.FileCertificate}},
+		"too early":              {image, bundle.Trust{Roots: trust.Roots, At: now.Add(-time.Minute), Log: trust.Log}, nil, []string{bundle.FileRelease}},
+		"record of another":      {image, trust, swap(twin.Out, bundle.FileRelease), []string{bundle.FileEnvelope, bundle.FileSignature, bundle.FileBinary, bundle.FileSBOM, bundle.FileProvenance, bundle.FileProof}},
 		"envelope of another":    {image, trust, swap(twin.Out, bundle.FileEnvelope), []string{bundle.FileEnvelope}},
 		"line of another":        {image, trust, swap(twin.Out, bundle.FileSignature), []string{bundle.FileSignature}},
 		"bytes of another":       {image, trust, swap(twin.Out, bundle.FileBinary), []string{bundle.FileBinary}},
 		"CMS of a stranger":      {image, trust, swap(stranger.Out, bundle.FileCMS), []string{bundle.FileCMS}},
 		"stranger's certificate": {image, trust, swap(stranger.Out, bundle.FileCertificate), append([]string{bundle.FileCertificate}, signed...)},
 		"no certificate":         {image, trust, remove(bundle.FileCertificate), append([]string{bundle.FileCertificate}, signed...)},
+		"SBOM of another":        {image, trust, swap(twin.Out, bundle.FileSBOM), []string{bundle.FileSBOM}},
+		"no SBOM":                {image, trust, remove(bundle.FileSBOM), []string{bundle.FileSBOM}},
+		"provenance of another":  {image, trust, swap(twin.Out, bundle.FileProvenance), []string{bundle.FileProvenance}},
+		"proof of another":       {image, trust, swap(twin.Out, bundle.FileProof), []string{bundle.FileProof}},
+		"no proof":               {image, trust, remove(bundle.FileProof), []string{bundle.FileProof}},
+		"altered proof":          {image, trust, edit(bundle.FileProof, "index 0", "index 1"), []string{bundle.FileProof}},
+		"another log":            {image, logUnknown, nil, []string{bundle.FileProof}},
+		"no witness":             {image, unseen, nil, []string{bundle.FileProof}},
 		"no signature":           {image, trust, remove(bundle.FileSignature), []string{bundle.FileSignature}},
 		"no envelope":            {image, trust, remove(bundle.FileEnvelope), []string{bundle.FileEnvelope}},
 		"record respelt":         {image, trust, edit(bundle.FileRelease, `"Acme"`, `"\u0041cme"`), append([]string{bundle.FileRelease, "image"}, bundle.FileEnvelope, bundle.FileCMS)},
@@ -110,6 +126,11 @@ func TestWhatDoesNotHoldIsNamed(t *testing.T) {
 			}
 		})
 	}
+}
+
+func later(trust bundle.Trust, years int) bundle.Trust {
+	trust.At = now.AddDate(years, 0, 0)
+	return trust
 }
 
 func swap(from, file string) func(*testing.T, string) {
@@ -161,7 +182,35 @@ func TestSignRefuses(t *testing.T) {
 			cfg.Chain = newMaker(t, m.key, change).chain
 		}
 	}
+	sbom := func(old, to string) func(*testing.T, *signing.Config) {
+		return func(t *testing.T, cfg *signing.Config) {
+			t.Helper()
+			if !strings.Contains(goodSBOM, old) {
+				t.Fatalf("%s isn't in the SBOM", old)
+			}
+			cfg.SBOM = []byte(strings.Replace(goodSBOM, old, to, 1))
+		}
+	}
 	for want, change := range map[string]func(*testing.T, *signing.Config){
+		"SBOM isn't CycloneDX in strict JSON": sbom(`"bomFormat"`, `"specVersion":"1.4","bomFormat"`),
+		"give CycloneDX 1.2":                  sbom("CycloneDX", "SPDX"),
+		"SBOM names no components":            sbom(`"components":[{`, `"services":[{`),
+		"without name or type":                sbom(`"zlib"`, `""`),
+		"twice":                               sbom(`"bom-ref":"b"`, `"bom-ref":"a"`),
+		"which isn't in it":                   sbom(`"dependsOn":["b"]`, `"dependsOn":["c"]`),
+		"SBOM is of another image":            sbom(`"type":"firmware"`, `"type":"firmware","hashes":[{"alg":"SHA-256","content":"00"}]`),
+		"isn't 40 or 64": func(_ *testing.T, cfg *signing.Config) {
+			cfg.Build = &bundle.Build{Builder: "https://b", Type: "https://t", Source: "https://s", Commit: "HEAD"}
+		},
+		"builder, build type and source": func(_ *testing.T, cfg *signing.Config) { cfg.Build = &bundle.Build{Commit: goodBuild.Commit} },
+		"the log is full": func(t *testing.T, cfg *signing.Config) {
+			log, key := newLog(t)
+			cfg.Log, cfg.LogKey = fullLog{log}, key
+		},
+		"checkpoint isn't signed by the log's key": func(t *testing.T, cfg *signing.Config) {
+			cfg.Log, _ = newLog(t)
+			_, cfg.LogKey = newLog(t)
+		},
 		"isn't that of the signing certificate": func(t *testing.T, cfg *signing.Config) { cfg.Signer = ecKey(t) },
 		"signing certificate is missing":        func(_ *testing.T, cfg *signing.Config) { cfg.Chain = nil },
 		"CA:TRUE":                               profile(func(c *x509.Certificate) { c.IsCA = true }),
