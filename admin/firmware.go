@@ -46,6 +46,8 @@ type Release struct {
 	RevokedAt   time.Time        `json:"revoked_at,omitzero"`
 	// Fault is why it couldn't be sent now, though it is published.
 	Fault string `json:"fault,omitempty"`
+	// Again: it was here already, and only its image was taken in.
+	Again bool `json:"again,omitempty"`
 }
 
 // Releases lists them, newest first.
@@ -119,7 +121,7 @@ func (o *operations) firmwareAdd(ctx context.Context, in AddRelease) (Release, e
 	if err != nil {
 		return Release{}, Refusedf("", "couldn't read the signing certificate: %w", err)
 	}
-	e, err := o.cfg.Releases.Add(ctx, Actor(ctx), catalogue.Bundle{Envelope: in.Envelope, Certificate: cert, Image: func(to io.Writer) error {
+	e, again, err := o.cfg.Releases.Add(ctx, Actor(ctx), catalogue.Bundle{Envelope: in.Envelope, Certificate: cert, Image: func(to io.Writer) error {
 		f, err := os.Open(in.Image)
 		if err != nil {
 			return fmt.Errorf("couldn't read the image: %w", err)
@@ -131,7 +133,9 @@ func (o *operations) firmwareAdd(ctx context.Context, in AddRelease) (Release, e
 		_, err = io.Copy(to, f)
 		return err
 	}})
-	return o.released(ctx, &e, err)
+	out, err := o.released(ctx, &e, err)
+	out.Again = again && err == nil
+	return out, err
 }
 
 func (o *operations) released(ctx context.Context, e *catalogue.Entry, err error) (Release, error) {

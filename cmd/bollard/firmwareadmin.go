@@ -28,7 +28,8 @@ func (c *cli) firmwareAdd() *cobra.Command {
 ` + bundle.FileCertificate + ` and, unless --image names it, the image under the name the release has.
 Its signatures must be good and its signer's root trusted (ca trust add --use
 manufacturer, or the own hierarchy of that name). No station gets it before it is
-approved and published.`,
+approved and published. Of a release that is here already only the image is taken
+in again, where it was lost or damaged.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in, err := readRelease(args[0], image)
@@ -151,6 +152,9 @@ func (c *cli) release(ctx context.Context, operation string, in any) error {
 }
 
 func writeRelease(w io.Writer, r *admin.Release) {
+	if r.Again {
+		fmt.Fprintln(w, "the release is here already: only its image was taken in again")
+	}
 	fmt.Fprintf(w, "release %s is %s\n", r.Release.ID, r.State)
 	if note := r.Reason + r.Fault; note != "" {
 		fmt.Fprintf(w, "%s\n", note)

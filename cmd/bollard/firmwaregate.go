@@ -194,7 +194,7 @@ func (s *server) checkImages(ctx context.Context) error {
 		}
 		bad, err := s.depot.Check(ctx)
 		for _, digest := range bad {
-			s.log.Error("an image in the depot isn't what it was: it is given to nobody any more; remove the file and add its release again", slog.String("sha256", digest))
+			s.log.Error("an image in the depot isn't what it was: it is given to nobody any more; add its release again", slog.String("sha256", digest))
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("couldn't read the images in the depot again", slog.Any("err", err))

@@ -27,7 +27,7 @@ const ActionPublish = "firmware.publish"
 // Errors callers branch on.
 var (
 	ErrUnknown = errors.New("no such firmware release")
-	ErrExists  = errors.New("firmware release is here already")
+	ErrExists  = errors.New("firmware release is here already, with another record")
 	// ErrState: a release goes forward only.
 	ErrState = errors.New("firmware release isn't where that can be done")
 )
@@ -100,46 +100,56 @@ type Bundle struct {
 	Image       func(to io.Writer) error // writes the image
 }
 
-// Add verifies a release and keeps it with its image.
-func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (Entry, error) {
+// Add verifies a release and keeps it with its image. One that is here already
+// stays as it is, and only its image is taken in again: backups have none, and
+// disks lose some.
+func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (e Entry, again bool, err error) {
 	now := c.cfg.Clock()
 	r, err := release.Open(ctx, in.Envelope, in.Certificate)
 	if err != nil {
-		return Entry{}, err
+		return Entry{}, false, err
 	}
-	e := Entry{Release: r, Envelope: in.Envelope, Certificate: in.Certificate.Raw, State: Added, AddedAt: now}
+	e = Entry{Release: r, Envelope: in.Envelope, Certificate: in.Certificate.Raw, State: Added, AddedAt: now}
 	if e.Digest, err = r.Digest(); err != nil {
-		return Entry{}, err
+		return Entry{}, false, err
 	}
 	if err := c.Verify(ctx, &e); err != nil {
-		return Entry{}, err
+		return Entry{}, false, err
 	}
-	if err := c.fits(ctx, &e); err != nil {
-		return Entry{}, err
+	known, again, err := c.fits(ctx, &e)
+	if err != nil {
+		return Entry{}, false, err
 	}
 	want := depot.Image{SHA256: r.SHA256, SHA512: r.SHA512, MD5: r.MD5, Size: int64(r.Size)} //nolint:gosec // at most 2^53
 	if _, err := c.cfg.Depot.Add(ctx, want, in.Image); err != nil {
-		return Entry{}, err
+		return Entry{}, false, err
 	}
-	err = c.cfg.Store.AddRelease(ctx, e, event("firmware.added", actor, &e))
-	return e, err
+	if again {
+		return known, true, c.cfg.Store.UpdateReleases(ctx, func([]*Entry) ([]ledger.Event, error) {
+			return []ledger.Event{event("firmware.image-added", actor, &known)}, nil
+		})
+	}
+	return e, false, c.cfg.Store.AddRelease(ctx, e, event("firmware.added", actor, &e))
 }
 
-// fits refuses what is here, and a second release of one sequence.
-func (c *Catalogue) fits(ctx context.Context, e *Entry) error {
+// fits finds the release if it is here, and refuses another of its ID or a second
+// one of its sequence.
+func (c *Catalogue) fits(ctx context.Context, e *Entry) (known Entry, here bool, err error) {
 	list, err := c.cfg.Store.Releases(ctx)
 	if err != nil {
-		return err
+		return Entry{}, false, err
 	}
 	for _, o := range list {
 		switch {
+		case o.Release.ID == e.Release.ID && o.Digest == e.Digest:
+			return o, true, nil
 		case o.Release.ID == e.Release.ID:
-			return fmt.Errorf("%w: %s", ErrExists, e.Release.ID)
+			return Entry{}, false, fmt.Errorf("%w: %s", ErrExists, e.Release.ID)
 		case o.Release.Vendor == e.Release.Vendor && o.Release.Component == e.Release.Component && o.Release.Sequence == e.Release.Sequence && o.State != Revoked && overlap(o.Release, e.Release):
-			return fmt.Errorf("release %s has sequence %d of %s already, with another digest: which of the two is the newer nobody could tell", o.Release.ID, o.Release.Sequence, o.Release.Component)
+			return Entry{}, false, fmt.Errorf("release %s has sequence %d of %s already, with another digest: which of the two is the newer nobody could tell", o.Release.ID, o.Release.Sequence, o.Release.Component)
 		}
 	}
-	return nil
+	return Entry{}, false, nil
 }
 
 // overlap: there is a model both are for.

@@ -101,8 +101,8 @@ func Open(cfg Config) (*Depot, error) {
 func (d *Depot) Close() error { return d.root.Close() }
 
 // Add keeps what fill writes, if it is what want says, where want says anything:
-// an ErrDigest, an ErrSize or fill's error leaves nothing behind. What is there
-// already is left as it is.
+// an ErrDigest, an ErrSize or fill's error leaves nothing behind. It takes the
+// place of what is there already, which may have changed on the disk.
 func (d *Depot) Add(ctx context.Context, want Image, fill func(to io.Writer) error) (Image, error) {
 	if want.SHA256 != "" && !digestForm.MatchString(want.SHA256) {
 		return Image{}, fmt.Errorf("%.80q is no SHA-256 in lower-case hex", want.SHA256)
@@ -134,10 +134,16 @@ func (d *Depot) Add(ctx context.Context, want Image, fill func(to io.Writer) err
 	if err := got.is(want); err != nil {
 		return Image{}, err
 	}
-	if err := d.root.Link(name, got.SHA256); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := d.root.Rename(name, got.SHA256); err != nil {
 		return Image{}, fmt.Errorf("couldn't name an image: %w", err)
 	}
-	return got, d.sync()
+	if err := d.sync(); err != nil {
+		return Image{}, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.bad, got.SHA256)
+	return got, nil
 }
 
 // is compares what is said of a file with what it is.
@@ -187,8 +193,7 @@ func (d *Depot) Has(digest string) (int64, error) {
 }
 
 // Check reads every image again and returns the digests whose files have another:
-// they are given to nobody any more, and Add takes them in anew once the file is
-// removed.
+// they are given to nobody any more until Add takes them in anew.
 func (d *Depot) Check(ctx context.Context) (bad []string, err error) {
 	_, err = d.each(func(name string, _ int64) error {
 		if !digestForm.MatchString(name) {

@@ -181,4 +181,16 @@ func TestDepotOverTime(t *testing.T) {
 	if _, err := d.Has(sum([]byte("second"))); err != nil {
 		t.Errorf("the other one: %v", err)
 	}
+	if _, err := d.Add(t.Context(), depot.Image{}, from([]byte("first"))); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(rotten); err != nil || string(text) != "first" {
+		t.Errorf("taken in anew: %q, %v", text, err)
+	}
+	if _, err := d.Has(sum([]byte("first"))); err != nil {
+		t.Errorf("taken in anew: %v", err)
+	}
+	if bad, err := d.Check(t.Context()); err != nil || len(bad) != 0 {
+		t.Errorf("taken in anew: %v, %v", bad, err)
+	}
 }
