@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,8 +132,8 @@ func TestExpire(t *testing.T) {
 // ledger's own entries stay at any age.
 func TestExpireCheckpoints(t *testing.T) {
 	t.Parallel()
-	late := noon
-	s, err := store.Open(t.Context(), store.Config{Path: t.TempDir() + "/db", Clock: func() time.Time { return late }})
+	var late atomic.Int64 // the writer looks at the clock, too
+	s, err := store.Open(t.Context(), store.Config{Path: t.TempDir() + "/db", Clock: func() time.Time { return noon.Add(time.Duration(late.Load())) }})
 	must(t, err)
 	t.Cleanup(func() { _ = s.Close() })
 	must(t, s.Record(t.Context(), event("station.added"), event("station.removed")))
@@ -141,7 +142,7 @@ func TestExpireCheckpoints(t *testing.T) {
 			must(t, s.PutCheckpoint(t.Context(), note(t, origin, fmt.Sprint(size+1))))
 		}
 	}
-	late = noon.Add(2 * day)
+	late.Store(int64(2 * day))
 	gone, err := s.Expire(t.Context(), store.Retention{Checkpoints: day})
 	must(t, err)
 	list, err := s.Checkpoints(t.Context())
