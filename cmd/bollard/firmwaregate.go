@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"bollard/ca"
@@ -16,6 +17,7 @@ import (
 	"bollard/firmware/gate"
 	"bollard/firmware/release"
 	"bollard/fleet"
+	"bollard/internal/config"
 	"bollard/internal/safehttp"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -91,9 +93,17 @@ func (a *app) trustsSigner(ctx context.Context, signer *x509.Certificate) error 
 	return nil
 }
 
-// updateRule is what bollard.yaml says of a station's updates.
+// updateRule is what bollard.yaml says of a station's updates. Which model a
+// station is may only be known from its first boot: until then it could be any,
+// and the strictest level holds.
 func (a *app) updateRule(st gate.Station) gate.Rule {
 	rule := gate.Rule{Level: gate.Level(a.cfg.Firmware.Level)}
+	if st.Vendor == "" || st.Model == "" {
+		if slices.ContainsFunc(a.cfg.Firmware.Models, func(m config.FirmwareModel) bool { return m.Level == string(gate.Enforce) }) {
+			rule.Level = gate.Enforce
+		}
+		return rule
+	}
 	for _, m := range a.cfg.Firmware.Models {
 		if !(fleet.Model{Vendor: m.Vendor, Model: m.Model}).Fits(st.Vendor, st.Model) {
 			continue

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bollard/firmware/gate"
+	"bollard/internal/config"
+)
+
+// A station may be of any model until its vendor and its model are known.
+func TestFirmwareLevelOfUnknownModels(t *testing.T) { // promise 10
+	t.Parallel()
+	volt := func(level string) []config.FirmwareModel {
+		return []config.FirmwareModel{{Model: "Volt", Level: level, SignFill: true, Upgrade: true}}
+	}
+	for name, tt := range map[string]struct {
+		level  string
+		models []config.FirmwareModel
+		st     gate.Station
+		want   gate.Rule
+	}{
+		"its model":               {"observe", volt("enforce"), gate.Station{Vendor: "ACME", Model: "Volt"}, gate.Rule{Level: gate.Enforce, SignFill: true, Upgrade: true}},
+		"another model":           {"observe", volt("enforce"), gate.Station{Vendor: "ACME", Model: "Watt"}, gate.Rule{Level: gate.Observe}},
+		"neither known":           {"observe", volt("enforce"), gate.Station{}, gate.Rule{Level: gate.Enforce}},
+		"no vendor":               {"observe", volt("enforce"), gate.Station{Model: "Volt"}, gate.Rule{Level: gate.Enforce}},
+		"no model":                {"observe", volt("enforce"), gate.Station{Vendor: "ACME"}, gate.Rule{Level: gate.Enforce}},
+		"a model is looser":       {"enforce", append([]config.FirmwareModel{{Level: "observe"}}, volt("")...), gate.Station{}, gate.Rule{Level: gate.Enforce}},
+		"everybody only observes": {"observe", volt(""), gate.Station{}, gate.Rule{Level: gate.Observe}},
+	} {
+		a := &app{cfg: &config.File{}}
+		a.cfg.Firmware.Level, a.cfg.Firmware.Models = tt.level, tt.models
+		if diff := cmp.Diff(tt.want, a.updateRule(tt.st)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
