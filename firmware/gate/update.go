@@ -160,6 +160,7 @@ func (g *Gate) newJob(st Station, sess Session, a *asked, e *catalogue.Entry, no
 		SHA256: r.SHA256, Size: int64(r.Size), Approval: e.Approval, //nolint:gosec // at most 2^53
 		Action: a.action, AskedID: a.requestID, AskedSHA256: a.sha256,
 		RetrieveAt: a.retrieve, InstallAt: a.install, Before: st.Firmware,
+		Retries: clamp(a.retries, mostRetries), RetryInterval: clamp(a.retryInterval, longestPause),
 		State: job.Held, CreatedAt: now, ChangedAt: now,
 	}
 	return j
@@ -208,7 +209,7 @@ func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *
 		}
 		return g.refuse(ctx, sess, st, a.action, err)
 	}
-	action, request, err := g.rewrite(sess.Version(), a, e, &j, signature)
+	action, request, err := g.rewrite(sess.Version(), e, &j, signature)
 	if err != nil {
 		return fail(err)
 	}
@@ -266,7 +267,7 @@ func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *
 
 // rewrite makes the request that the station is given: the release's certificate
 // and signature, our location, times and retries within limits.
-func (g *Gate) rewrite(v ocpp.Version, a *asked, e *catalogue.Entry, j *job.Job, signature release.Signature) (action string, request ocpp.UpdateFirmwareRequest, err error) {
+func (g *Gate) rewrite(v ocpp.Version, e *catalogue.Entry, j *job.Job, signature release.Signature) (action string, request ocpp.UpdateFirmwareRequest, err error) {
 	cert, err := x509.ParseCertificate(e.Certificate)
 	if err != nil {
 		return "", request, fmt.Errorf("couldn't read the signing certificate: %w", err)
@@ -287,7 +288,7 @@ func (g *Gate) rewrite(v ocpp.Version, a *asked, e *catalogue.Entry, j *job.Job,
 	}
 	id := j.RequestID
 	request = ocpp.UpdateFirmwareRequest{
-		RequestID: &id, Retries: clamp(a.retries, mostRetries), RetryInterval: clamp(a.retryInterval, longestPause),
+		RequestID: &id, Retries: j.Retries, RetryInterval: j.RetryInterval,
 		Firmware: &ocpp.Firmware{Location: location, RetrieveDateTime: begin.UTC().Format(time.RFC3339), SigningCertificate: text, Signature: signature.Value},
 	}
 	if !j.InstallAt.IsZero() {

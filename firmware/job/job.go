@@ -54,7 +54,7 @@ func follow() map[State][]State {
 		// An answer or a status may be lost, and a boot loader be silent (L01.FR.23).
 		Sent:        {Accepted, Refused, Downloading, Downloaded, Verified, Installing, Rebooting, Confirming},
 		Accepted:    {Downloading, Downloaded, Verified, Installing, Rebooting, Confirming},
-		Downloading: {Downloaded, Verified, Installing, Rebooting, Confirming},
+		Downloading: {Accepted, Downloaded, Verified, Installing, Rebooting, Confirming},
 		Downloaded:  {Downloading, Verified, Installing, Rebooting, Confirming},
 		Verified:    {Installing, Rebooting, Confirming, Done},
 		Installing:  {Rebooting, Confirming, Done},
@@ -85,6 +85,10 @@ const (
 	// QuietTime is how long a station that downloads may take no byte and say
 	// nothing; also how long one that lost its connection is waited for.
 	QuietTime = 30 * time.Minute
+	// ownRetries is how often a station tries again that may choose; retryTime bounds
+	// how long all its pauses are waited for.
+	ownRetries = 3
+	retryTime  = 12 * time.Hour
 	// waitTime is for transactions to end before the installation (L01.FR.06).
 	waitTime = 24 * time.Hour
 	// installTime is from the installation's begin to its end.
@@ -127,10 +131,14 @@ type Job struct {
 	AskedSHA256 string `json:"asked_sha256"`
 	SentSHA256  string `json:"sent_sha256,omitempty"`
 	// RetrieveAt and InstallAt are the times the station was given; zero: at once.
-	RetrieveAt  time.Time `json:"retrieve_at,omitzero"`
-	InstallAt   time.Time `json:"install_at,omitzero"`
-	Dialect     string    `json:"dialect,omitempty"`     // of the signature sent
-	Certificate string    `json:"certificate,omitempty"` // SHA-256 of the signing certificate
+	RetrieveAt time.Time `json:"retrieve_at,omitzero"`
+	InstallAt  time.Time `json:"install_at,omitzero"`
+	// Retries of the download and seconds between two that the station was told; nil:
+	// it may choose.
+	Retries       *int   `json:"retries,omitempty"`
+	RetryInterval *int   `json:"retry_interval,omitempty"`
+	Dialect       string `json:"dialect,omitempty"`     // of the signature sent
+	Certificate   string `json:"certificate,omitempty"` // SHA-256 of the signing certificate
 
 	State  State  `json:"state"`
 	Reason string `json:"reason,omitempty"`
@@ -144,6 +152,7 @@ type Job struct {
 	// Blind: the server stopped while the station was downloading; which bytes it was
 	// given isn't known for sure.
 	Blind  bool   `json:"blind,omitempty"`
+	Broken int    `json:"broken,omitempty"` // downloads that it said have failed
 	Before string `json:"before,omitempty"` // firmware version when it was asked for
 	Booted string `json:"booted,omitempty"` // of the newest boot since it was sent
 
@@ -245,9 +254,12 @@ func (j *Job) Expire(last, now time.Time) (ended bool) {
 		j.Deadline = until
 		return false
 	}
-	if j.State == Confirming {
+	switch {
+	case j.State == Confirming:
 		j.move(Mismatch, fmt.Sprintf("it says installed, but didn't boot with version %q", j.Version), now)
-	} else {
+	case j.Status == statusDownloadFailed:
+		j.move(Failed, "the station reports DownloadFailed, and didn't try again", now)
+	default:
 		j.move(TimedOut, "the station said no more while "+string(j.State), now)
 	}
 	j.note(Step{State: j.State, At: now})

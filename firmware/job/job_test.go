@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func sent() job.Job {
 }
 
 // play lets a station say words; "answer X", "boot V", "lost", "blind", "whole"
-// (it has the image), "wait D" are no statuses.
+// (it has the image), "wait D", "retries N S" are no statuses.
 func play(j *job.Job, words ...string) {
 	now, whole := noon, true
 	for _, w := range words {
@@ -41,6 +42,11 @@ func play(j *job.Job, words ...string) {
 			j.Lost(now)
 		case "blind":
 			j.Restarted(now)
+		case "retries": // and the pause between two
+			n, pause, _ := strings.Cut(rest, " ")
+			retries, _ := strconv.Atoi(n)
+			interval, _ := strconv.Atoi(pause)
+			j.Retries, j.RetryInterval = &retries, &interval
 		case "part":
 			whole = false
 		case "wait":
@@ -79,7 +85,18 @@ func TestCourses(t *testing.T) {
 		"a boot of the old firmware": {after("InstallRebooting", "boot 1.0.0", "Installing"), job.Installing, ""},
 
 		"refuses":                   {[]string{"answer InvalidCertificate"}, job.Refused, `"InvalidCertificate"`},
-		"can't download":            {[]string{"answer Accepted", "Downloading", "DownloadFailed"}, job.Failed, "DownloadFailed"},
+		"downloads at last":         {[]string{"retries 2 60", "answer Accepted", "Downloading", "DownloadFailed", "Downloading", "DownloadFailed", "Downloading", "Downloaded"}, job.Downloaded, ""},
+		"tells of a failure again":  {[]string{"retries 1 60", "answer Accepted", "Downloading", "DownloadFailed", "DownloadFailed", "DownloadFailed", "Downloading"}, job.Downloading, ""},
+		"schedules another try":     {[]string{"retries 1 60", "DownloadScheduled", "DownloadFailed", "DownloadScheduled", "Downloading"}, job.Downloading, ""},
+		"pauses between its tries":  {[]string{"retries 3 3600", "answer Accepted", "Downloading", "DownloadFailed", "wait 200m", "Downloading"}, job.Downloading, ""},
+		"tries again unheard":       {[]string{"retries 1 60", "answer Accepted", "Downloading", "DownloadFailed", "lost", "Downloaded", "SignatureVerified"}, job.Verified, ""},
+		"cheats on the second try":  {[]string{"retries 1 60", "answer Accepted", "Downloading", "DownloadFailed", "Downloading", "Downloaded", "Installing"}, job.Quarantined, "didn't verify"},
+		"can't download":            {[]string{"retries 1 60", "answer Accepted", "Downloading", "DownloadFailed", "Downloading", "DownloadFailed"}, job.Failed, "DownloadFailed"},
+		"may not try again":         {[]string{"retries 0 60", "answer Accepted", "Downloading", "DownloadFailed"}, job.Failed, "DownloadFailed"},
+		"doesn't try again":         {[]string{"answer Accepted", "Downloading", "DownloadFailed", "Idle"}, job.Failed, "tries no more"},
+		"never tries again":         {[]string{"retries 2 60", "answer Accepted", "Downloading", "DownloadFailed", "wait 33m"}, job.Failed, "didn't try again"},
+		"pauses for ever":           {[]string{"retries 1000 3600", "answer Accepted", "Downloading", "DownloadFailed", "wait 13h"}, job.Failed, "didn't try again"},
+		"fails after the download":  {[]string{"answer Accepted", "Downloading", "Downloaded", "DownloadFailed"}, job.Failed, "DownloadFailed"},
 		"finds a bad signature":     {[]string{"answer Accepted", "Downloading", "Downloaded", "InvalidSignature"}, job.Failed, "InvalidSignature"},
 		"finds a bad image":         {after("InstallVerificationFailed"), job.Failed, "InstallVerificationFailed"},
 		"can't install":             {after("Installing", "InstallationFailed"), job.Failed, "InstallationFailed"},

@@ -47,6 +47,7 @@ func edges() map[string][]string {
 		statusInstalling:        append([]string{statusInstallRebooting}, install...),
 		statusInstalled:         {statusInstallRebooting}, // activation after it (L01.FR.32)
 	}
+	m[statusDownloadFailed] = []string{statusDownloadScheduled, statusDownloading} // it tries again
 	for from := range m {
 		if from != statusInstalled { // of an update that another one cancelled (L01.FR.24)
 			m[from] = append(m[from], statusDownloadFailed, statusInstallationFailed)
@@ -88,6 +89,9 @@ func (j *Job) Report(status, sha256 string, served Served, now time.Time) {
 		return
 	}
 	switch {
+	case status == statusIdle && j.Status == statusDownloadFailed:
+		j.move(Failed, "the station reports DownloadFailed, and tries no more", now)
+		return
 	case status == statusIdle, rank(status) < 0: // it says nothing, or nothing known
 		return
 	case repeated && status != statusDownloading:
@@ -115,6 +119,9 @@ func (j *Job) Report(status, sha256 string, served Served, now time.Time) {
 
 // follow goes where a plausible status leads.
 func (j *Job) follow(status string, now time.Time) {
+	if status == statusDownloadFailed && j.retries(now) {
+		return
+	}
 	to := map[string]State{
 		statusDownloadScheduled: Accepted, statusDownloading: Downloading, statusDownloadPaused: Downloading, statusDownloaded: Downloaded,
 		statusSignatureVerified: Verified, statusInstallScheduled: Verified, statusInstalling: Installing, statusInstallRebooting: Rebooting,
@@ -136,6 +143,31 @@ func (j *Job) follow(status string, now time.Time) {
 	}
 }
 
+// retries waits for the next try of a download that failed, if there may be one:
+// the station has the URL still, and what it does with it has to be seen.
+func (j *Job) retries(now time.Time) bool {
+	if !slices.Contains([]State{Sent, Accepted, Downloading}, j.State) {
+		return false
+	}
+	j.Broken++
+	left := ownRetries
+	if j.Retries != nil {
+		left = *j.Retries
+	}
+	if left -= j.Broken - 1; left <= 0 {
+		return false
+	}
+	if j.State != Downloading {
+		j.move(Downloading, "", now)
+	}
+	pause := time.Duration(0)
+	if j.RetryInterval != nil {
+		pause = time.Duration(*j.RetryInterval) * time.Second
+	}
+	j.Deadline = now.Add(QuietTime + min(time.Duration(left)*pause, retryTime))
+	return true
+}
+
 // unverified: a status that only a station sends which has verified what it
 // installs, and it hasn't.
 func (j *Job) unverified(status string) bool {
@@ -144,9 +176,9 @@ func (j *Job) unverified(status string) bool {
 
 // rank orders the statuses, for what comes after a gap.
 func rank(status string) int {
-	return slices.Index([]string{"", statusDownloadScheduled, statusDownloadPaused, statusDownloading, statusDownloaded, statusSignatureVerified,
+	return slices.Index([]string{"", statusDownloadScheduled, statusDownloadPaused, statusDownloadFailed, statusDownloading, statusDownloaded, statusSignatureVerified,
 		statusInstallScheduled, statusInstallRebooting, statusInstalling, statusInstalled,
-		statusDownloadFailed, statusInvalidSignature, statusInstallVerificationFailed, statusInstallationFailed,
+		statusInvalidSignature, statusInstallVerificationFailed, statusInstallationFailed,
 		statusInvalidCertificate, statusRevokedCertificate}, status)
 }
 
