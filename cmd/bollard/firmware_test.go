@@ -442,6 +442,8 @@ func TestFirmwareIsRefused(t *testing.T) { // L01.FR.11, L02, TC_L_18, promise 1
 		"a host not listed":   {"", change(good, func(f map[string]any) { f["location"] = "https://evil.example/x" }), "UnsupportedRequest", ""},
 		"no request":          {"", map[string]any{"firmware": y.request(7, good)["firmware"]}, "FormatViolation", "FormatViolation"},
 		"no time":             {"", change(good, func(f map[string]any) { f["retrieveDateTime"] = "now" }), "FormatViolation", "FormatViolation"},
+		"in a long time":      {"", change(good, func(f map[string]any) { f["retrieveDateTime"] = "2099-01-01T00:00:00Z" }), "GwTooFar", ""},
+		"installs then":       {"", change(good, func(f map[string]any) { f["installDateTime"] = "2099-01-01T00:00:00Z" }), "GwTooFar", ""},
 		"long certificate":    {"", change(good, func(f map[string]any) { f["signingCertificate"] = strings.Repeat("x", 5501) }), "FormatViolation", "FormatViolation"},
 		"another case":        {"updatefirmware", y.request(7, good), "SecurityError|NotImplemented", "SecurityError|NotImplemented"},
 		"unsigned of 1.6":     {"UpdateFirmware", map[string]any{"location": "https://127.0.0.1:1/x", "retrieveDate": "2026-01-01T00:00:00Z"}, "FormatViolation", "SecurityError"},

@@ -45,6 +45,7 @@ const (
 	BadChain       Block = "bad-chain"
 	NoDialect      Block = "no-dialect" // none that the model verifies
 	Location       Block = "location"   // it can't be fetched from there
+	TooFar         Block = "too-far"    // it is to begin in a long time
 	Publish        Block = "publish"    // through a local controller
 	Failure        Block = "failure"    // of Bollard's
 )
@@ -151,6 +152,9 @@ func (g *Gate) vet(ctx context.Context, v ocpp.Version, st Station, a *asked, ru
 	case !signed && (v == ocpp.V16 || !rule.SignFill):
 		return catalogue.Entry{}, block(Unsigned, "it carries no signature (L02); sign_fill: true for the model completes it")
 	}
+	if last := g.cfg.Clock().Add(longestAhead); a.retrieve.After(last) || a.install.After(last) {
+		return catalogue.Entry{}, block(TooFar, "it is to begin in more than 30 days: until then the station could get no other")
+	}
 	if err := g.quarantine(ctx, st.Key); err != nil {
 		return catalogue.Entry{}, err
 	}
@@ -180,6 +184,10 @@ func (g *Gate) quarantine(ctx context.Context, station string) error {
 	}
 	return nil
 }
+
+// longestAhead is how far ahead a download or an installation may be: the URL is
+// good until then.
+const longestAhead = 30 * 24 * time.Hour
 
 // historyJobs is how many of a station's former updates are looked at.
 const historyJobs = 100

@@ -93,6 +93,8 @@ const (
 	waitTime = 24 * time.Hour
 	// installTime is from the installation's begin to its end.
 	installTime = time.Hour
+	// stageTime bounds a download, and an installation, whatever extends them.
+	stageTime = 48 * time.Hour
 	// confirmTime is from Installed to the boot that shows it.
 	confirmTime = 30 * time.Minute
 )
@@ -159,6 +161,9 @@ type Job struct {
 	CreatedAt time.Time `json:"created_at"`
 	ChangedAt time.Time `json:"changed_at"`
 	Deadline  time.Time `json:"deadline,omitzero"`
+	// Stage is the furthest it came to, and Latest what no deadline of it goes beyond.
+	Stage     int       `json:"stage,omitempty"`
+	Latest    time.Time `json:"latest,omitzero"`
 	ClearedAt time.Time `json:"cleared_at,omitzero"` // the quarantine was lifted
 }
 
@@ -169,27 +174,65 @@ func (j *Job) move(to State, reason string, now time.Time) {
 	}
 	j.State, j.Reason, j.ChangedAt = to, reason, now
 	j.Deadline = time.Time{}
-	if to.Open() {
-		j.Deadline = j.patience(to, now)
+	if s := stage(to); s > j.Stage {
+		j.Stage, j.Latest = s, j.latest(s, now)
 	}
+	if to.Open() {
+		j.wait(j.patience(to, now))
+	}
+}
+
+// stage is which part of an update a state is of: 0 is here, 1 its download, 2 its
+// installation, 3 its proof. A station may go to and fro within one for ever.
+func stage(s State) int {
+	switch s {
+	case Sent, Accepted, Downloading, Downloaded:
+		return 1
+	case Verified, Installing, Rebooting:
+		return 2
+	case Confirming:
+		return 3
+	}
+	return 0
+}
+
+// latest is when a stage that begins now is over, whatever a station or its
+// connection does.
+func (j *Job) latest(stage int, now time.Time) time.Time {
+	switch stage {
+	case 1:
+		return later(j.RetrieveAt, now).Add(stageTime)
+	case 2:
+		return later(j.InstallAt, now).Add(stageTime)
+	}
+	return now.Add(installTime + confirmTime) // it may activate what it installed (L01.FR.32)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// wait gives the station until a time, within its stage.
+func (j *Job) wait(until time.Time) {
+	if !j.Latest.IsZero() && until.After(j.Latest) {
+		until = j.Latest
+	}
+	j.Deadline = until
 }
 
 // patience is until when a station may stay in a state; zero: for as long as it takes
 // here.
 func (j *Job) patience(s State, now time.Time) time.Time {
-	from := func(at time.Time, limit time.Duration) time.Time {
-		if at.Before(now) {
-			at = now
-		}
-		return at.Add(limit)
-	}
 	switch s {
 	case Sent:
 		return now.Add(answerTime)
 	case Accepted, Downloading, Downloaded:
-		return from(j.RetrieveAt, QuietTime)
+		return later(j.RetrieveAt, now).Add(QuietTime)
 	case Verified, Installing, Rebooting:
-		return from(j.InstallAt, installTime)
+		return later(j.InstallAt, now).Add(installTime)
 	case Confirming:
 		return now.Add(confirmTime)
 	}
@@ -227,20 +270,26 @@ func (j *Job) note(s Step) {
 	}
 }
 
-// Lost notes that the connection went: that alone fails no job.
+// Lost notes that the connection went: that alone fails no job. But who says
+// installed has to boot in time, however often its connection goes.
 func (j *Job) Lost(now time.Time) {
 	if !j.State.Underway() {
 		return
 	}
 	j.Gap = true
-	if until := now.Add(QuietTime); j.Deadline.Before(until) {
-		j.Deadline = until
+	if until := now.Add(QuietTime); j.State != Confirming && j.Deadline.Before(until) {
+		j.wait(until)
 	}
 }
 
-// Restarted notes that the server stopped.
+// Restarted notes that the server stopped, which isn't held against the station.
 func (j *Job) Restarted(now time.Time) {
-	j.Lost(now)
+	if !j.State.Underway() {
+		return
+	}
+	j.Gap = true
+	until := now.Add(QuietTime)
+	j.Deadline, j.Latest = later(j.Deadline, until), later(j.Latest, until)
 	j.Blind = j.Blind || j.State == Sent || j.State == Accepted || j.State == Downloading
 }
 
@@ -250,9 +299,10 @@ func (j *Job) Expire(last, now time.Time) (ended bool) {
 	if !j.State.Underway() || j.Deadline.IsZero() || now.Before(j.Deadline) {
 		return false
 	}
-	if until := last.Add(QuietTime); j.State != Confirming && now.Before(until) {
-		j.Deadline = until
-		return false
+	if j.State != Confirming {
+		if j.wait(later(j.Deadline, last.Add(QuietTime))); now.Before(j.Deadline) {
+			return false
+		}
 	}
 	switch {
 	case j.State == Confirming:

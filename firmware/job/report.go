@@ -133,10 +133,10 @@ func (j *Job) follow(status string, now time.Time) {
 	case to != j.State:
 		j.move(to, "", now)
 	default:
-		j.Deadline = j.patience(to, now)
+		j.wait(j.patience(to, now))
 	}
 	if until := now.Add(waitTime); status == statusInstallScheduled && j.Deadline.Before(until) {
-		j.Deadline = until
+		j.wait(until)
 	}
 	if j.State == Confirming && j.Booted == j.Version {
 		j.move(Done, "", now)
@@ -164,7 +164,7 @@ func (j *Job) retries(now time.Time) bool {
 	if j.RetryInterval != nil {
 		pause = time.Duration(*j.RetryInterval) * time.Second
 	}
-	j.Deadline = now.Add(QuietTime + min(time.Duration(left)*pause, retryTime))
+	j.wait(now.Add(QuietTime + min(time.Duration(left)*pause, retryTime)))
 	return true
 }
 
