@@ -9,6 +9,32 @@ import (
 	"testing"
 )
 
+// Of a list of variables the back end may write some: they reach the station
+// without the one that would lock it out, and the answer has both.
+func TestGuardedVariableIsLeftOut(t *testing.T) { // promise 4
+	t.Parallel()
+	backend := startBackend(t)
+	srv := newServer(t, backend.conf())
+	srv.start()
+	s, b := backend.session(t, srv, srv.enlist("mixed", 2), rawOptions{versions: []string{"ocpp2.0.1"}})
+	const clock, password = `"component":{"name":"ClockCtrlr"},"variable":{"name":"NtpServerUri"}`, `"component":{"name":"SecurityCtrlr"},"variable":{"name":"BasicAuthPassword"}`
+	if err := b.conn.WriteText([]byte(`[2,"m","SetVariables",{"setVariableData":[{"attributeValue":"x",` + password + `},{"attributeValue":"ntp.example",` + clock + `}]}]`)); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.next(); strings.Contains(got, "BasicAuthPassword") || !strings.Contains(got, "NtpServerUri") {
+		t.Fatalf("the station got %s", got)
+	}
+	s.send(`[3,"m",{"setVariableResult":[{"attributeStatus":"Accepted",` + clock + `}]}]`)
+	eventually(t, "both results", func() bool {
+		for _, f := range b.received() {
+			if strings.HasPrefix(f, `[3,"m"`) {
+				return strings.Contains(f, `"Rejected"`) && strings.Contains(f, `"Accepted"`) && strings.Index(f, "BasicAuth") < strings.Index(f, "NtpServerUri")
+			}
+		}
+		return false
+	})
+}
+
 // A message that policy refuses never reaches the station, in any version and
 // spelling, and one of a station never the back end; its sender gets the answer
 // of its version. New rules reach live sessions, wrong ones change nothing.

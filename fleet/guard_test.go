@@ -352,3 +352,26 @@ func TestWrappedMessagesAreFoundInEverySpelling(t *testing.T) { // promises 5 an
 		t.Errorf("another vendor's: %+v", got)
 	}
 }
+
+// No back end has firmware installed inside a transfer, past the gate that vets
+// it, unless the operator allowed it for a model.
+func TestWrappedUpdateIsRefused(t *testing.T) { // promise 10
+	t.Parallel()
+	r := newRig(t)
+	r.guard = []fleet.GuardRule{{Vendor: "Odd", Allow: []string{"Odd/UpdateFirmware"}}}
+	r.restart()
+	for station, vendor := range map[string]string{"CS-1": "V", "CS-2": "Odd"} {
+		adm := r.admit(withPassword(claim(t, station), r.add(fleet.Enrolment{Identity: station, Vendor: vendor, Model: "M"})))
+		for _, v := range []ocpp.Version{ocpp.V16, ocpp.V201, ocpp.V21} {
+			s := r.openWith(adm, v, fleet.SecurityObserve, nil)
+			for _, message := range []string{"UpdateFirmware", "updatefirmware", " Update-Firmware ", "SignedUpdateFirmware", "PublishFirmware", "UpdateFirmware-Signed"} {
+				got := s.judge(ocpp.FromCSMS, "DataTransfer", marshal(t, map[string]any{"vendorId": vendor, "messageId": message, "data": "{\"location\":\"https://evil.example/x\"}"}))
+				allowed := vendor == "Odd" && strings.EqualFold(strings.Trim(strings.ReplaceAll(message, "-F", "F"), " "), "UpdateFirmware")
+				if (got.Act == fleet.Pass) != allowed {
+					t.Errorf("%s %s %q: %+v", station, v, message, got)
+				}
+			}
+			s.close()
+		}
+	}
+}

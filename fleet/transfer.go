@@ -112,6 +112,9 @@ func (s *Service) transferFault(ctx context.Context, sess Session, transfer *ocp
 		return why
 	}
 	allowed := slices.ContainsFunc(rules, func(r GuardRule) bool { return slices.ContainsFunc(r.Allow, is) })
+	if wrapsUpdate(transfer.MessageID) && !allowed {
+		return "a firmware update comes as itself, or not at all: guard in bollard.yaml can allow it for a model"
+	}
 	why := ""
 	eachText(string(whole), func(text string) {
 		plain := bare(text)
@@ -125,6 +128,15 @@ func (s *Service) transferFault(ctx context.Context, sess Session, transfer *ocp
 		why = "it holds the URL of another back end: guard in bollard.yaml can allow it for a model"
 	}
 	return why
+}
+
+// wrapsUpdate says whether a transfer has the name of a message with which a back
+// end has firmware installed, whoever its vendor is (promise 10).
+func wrapsUpdate(message string) bool {
+	name := strings.TrimSuffix(bare(message), "signed") // UpdateFirmware-Signed of 2.x
+	return slices.ContainsFunc([]string{ocpp.ActionUpdateFirmware, ocpp.ActionSignedUpdateFirmware, ocpp.ActionPublishFirmware}, func(action string) bool {
+		return name == bare(action)
+	})
 }
 
 // wrappedFault judges a transfer whose message has the name of one that is

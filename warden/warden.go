@@ -192,7 +192,9 @@ func (w *Warden) Message(ctx context.Context, s fleet.Session, m fleet.Message) 
 		v = w.cfg.Next.Message(ctx, s, m)
 	}
 	if v.Act == fleet.Pass && v.Later == nil {
-		v.Rewrite = d.Rewritten
+		if v.Rewrite == nil { // who comes next rewrote what policy did already
+			v.Rewrite = d.Rewritten
+		}
 		v.Watch = w.passed(s, set, m) || v.Watch
 	}
 	return v

@@ -23,6 +23,7 @@ import (
 // next is who judges after policy. It lets everything pass.
 type next struct {
 	wants string
+	makes json.RawMessage // of what it sees
 	mu    sync.Mutex
 	seen  []string
 }
@@ -36,7 +37,7 @@ func (n *next) Message(_ context.Context, _ fleet.Session, m fleet.Message) flee
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.seen = append(n.seen, m.Action+" "+string(m.Payload)+" "+string(m.Head.Payload))
-	return fleet.Verdict{Act: fleet.Pass}
+	return fleet.Verdict{Act: fleet.Pass, Rewrite: n.makes}
 }
 func (n *next) Answered(_ context.Context, _ fleet.Session, call fleet.Message, _ ocpp.Head) (then func()) {
 	n.mu.Lock()
@@ -162,6 +163,20 @@ rules:
   - {name: theirs, reason: not its own, mode: enforce, direction: from-station, action: StopTransaction, when: transaction.owner == "other", then: refuse, error: SecurityError}
   - {name: early, reason: too early, mode: enforce, direction: from-station, action: Authorize, when: 'session.boot in ["asked", "pending", "rejected"]', then: refuse, error: SecurityError}
 `
+
+// What a service leaves out of a message stays out: a SetVariables whose guarded
+// entries Bollard answers goes on without them.
+func TestRewriteOfWhoComesNext(t *testing.T) { // promise 4
+	t.Parallel()
+	r := newRig(t, someRules)
+	s := r.open("CS-1", ocpp.V16)
+	r.next.makes = json.RawMessage(`{"n":2}`)
+	for _, payload := range []string{`{"type":"Soft","n":1}`, `{"type":"Soft","n":9}`} {
+		if v := r.send(s, ocpp.FromCSMS, "Reset", payload); v.Act != fleet.Pass || string(v.Rewrite) != `{"n":2}` {
+			t.Errorf("%s goes on as %s", payload, v.Rewrite)
+		}
+	}
+}
 
 // What policy refuses nobody behind it sees; what it decides is recorded and
 // counted, without the message.
