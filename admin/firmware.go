@@ -86,11 +86,11 @@ func (o *operations) registerFirmware(r *Registry) {
 	Register(r, "firmware.approve", o.firmwareApprove)
 	Register(r, "firmware.publish", func(ctx context.Context, in ReleaseRef) (Release, error) {
 		e, err := o.cfg.Releases.Publish(ctx, Actor(ctx), in.Release)
-		return o.released(ctx, &e, err)
+		return o.withdrawn(ctx, &e, err)
 	})
 	Register(r, "firmware.revoke", func(ctx context.Context, in RevokeRelease) (Release, error) {
 		e, err := o.cfg.Releases.Revoke(ctx, Actor(ctx), in.Release, in.Reason)
-		return o.released(ctx, &e, err)
+		return o.withdrawn(ctx, &e, err)
 	})
 	Register(r, "firmware.updates", func(ctx context.Context, in UpdateFilter) (Updates, error) {
 		key := ""
@@ -152,6 +152,16 @@ func (o *operations) released(ctx context.Context, e *catalogue.Entry, err error
 		}
 	}
 	return out, nil
+}
+
+// withdrawn is released after what may have revoked releases: their updates end.
+func (o *operations) withdrawn(ctx context.Context, e *catalogue.Entry, err error) (Release, error) {
+	if err == nil {
+		if err = o.cfg.Updates.Withdraw(ctx, Actor(ctx)); err != nil {
+			err = fmt.Errorf("release %s is %s, but updates that run couldn't be ended yet (it is tried again): %w", e.Release.ID, e.State, err)
+		}
+	}
+	return o.released(ctx, e, err)
 }
 
 func (o *operations) firmwareList(ctx context.Context, _ None) (Releases, error) {

@@ -86,7 +86,7 @@ func certPEM(cert *x509.Certificate) string {
 }
 
 // bundle writes a release of an image into a folder.
-func (m *maker) release(t *testing.T, version string, sequence uint64, image []byte) (dir string, r *release.Release) {
+func (m *maker) release(t *testing.T, version string, sequence uint64, image []byte, change ...func(*release.Release)) (dir string, r *release.Release) {
 	t.Helper()
 	dir = t.TempDir()
 	sum, long := sha256.Sum256(image), sha512.Sum512(image)
@@ -99,6 +99,9 @@ func (m *maker) release(t *testing.T, version string, sequence uint64, image []b
 		Version: version, Sequence: sequence, SecurityEpoch: 1, File: "volt.bin", Size: uint64(len(image)), SHA256: hex.EncodeToString(sum[:]), SHA512: hex.EncodeToString(long[:]),
 		Signatures: []release.Signature{{Dialect: release.ECDSAP256, Cert: release.Fingerprint(m.cert), Value: base64.StdEncoding.EncodeToString(signature)}},
 		NotBefore:  time.Now().UTC().Truncate(time.Second).Add(-time.Hour), Expires: time.Now().UTC().Truncate(time.Second).Add(time.Hour), Log: release.NoLog,
+	}
+	for _, f := range change {
+		f(r)
 	}
 	text, err := r.Canonical()
 	if err != nil {
@@ -540,6 +543,43 @@ func TestFirmwareCheats(t *testing.T) {
 		t.Errorf("after it was cleared: %v, %v", answer, err)
 	}
 	y.awaitUpdate("cheat", job.Quarantined)
+}
+
+// A release that is revoked is downloaded by nobody any more, also where its update
+// was sent before; one that a newer release revokes neither.
+func TestFirmwareRevoked(t *testing.T) { // promise 10
+	t.Parallel()
+	y := newYard(t, "")
+	one, two := y.publish("2.0.0", 20, station.Image("2.0.0", 50_000)), y.publish("3.0.0", 30, station.Image("3.0.0", 50_000))
+	dir, three := y.maker.release(t, "4.0.0", 40, station.Image("4.0.0", 1000), func(r *release.Release) { r.Revokes = []string{two.ID} })
+	later := func(r *release.Release) map[string]any {
+		request := y.request(7, r)
+		request["firmware"].(map[string]any)["retrieveDateTime"] = time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
+		return request
+	}
+	for identity, r := range map[string]*release.Release{"first": one, "second": two} {
+		y.charger(identity, ocpp.V201, nil)
+		if answer, err := y.send(identity, "UpdateFirmware", later(r)); err != nil || answer["status"] != "Accepted" {
+			t.Fatalf("%s: %v, %v", identity, answer, err)
+		}
+	}
+	y.must("firmware", "revoke", one.ID, "--reason", "it bricks stations")
+	if j := y.update("first"); j.State != job.Cancelled || !strings.Contains(j.Reason, "it bricks stations") {
+		t.Errorf("after the revocation it is %s (%s)", j.State, j.Reason)
+	}
+	if j := y.update("second"); !j.State.Open() {
+		t.Errorf("the other one is %s (%s)", j.State, j.Reason)
+	}
+	y.must("firmware", "add", dir)
+	y.approve(three.ID)
+	y.must("firmware", "publish", three.ID)
+	if j := y.update("second"); j.State != job.Cancelled || !strings.Contains(j.Reason, three.ID) {
+		t.Errorf("after a release that revokes its own it is %s (%s)", j.State, j.Reason)
+	}
+	if answer, err := y.send("first", "UpdateFirmware", y.request(8, three)); err != nil || answer["status"] != "AcceptedCanceled" { // it still waited for the first
+		t.Errorf("the new one: %v, %v", answer, err)
+	}
+	y.awaitUpdate("first", job.Done)
 }
 
 // What isn't a trusted maker's, whole and as signed isn't taken in.

@@ -230,7 +230,9 @@ func (c *cli) firmwareRevoke() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke RELEASE --reason TEXT",
 		Short: "End a release for good: no station gets it any more",
-		Args:  cobra.ExactArgs(1),
+		Long: `End a release for good: no station gets it any more. Updates to it that aren't over
+are cancelled, and downloads break off; what a station has, it may still install.`,
+		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in.Release = args[0]
 			return c.release(ctx, "firmware.revoke", in)

@@ -52,7 +52,8 @@ type DoorConfig struct {
 	Depot   *Depot
 	Base    string // URL stations reach the handler under, such as https://HOST:8445
 	Tickets *ticket.Keeper
-	// Open is asked before a byte is sent whether the job still wants it.
+	// Open is asked before a byte is sent whether the job still wants it; Forget
+	// tells that it doesn't while bytes are sent.
 	Open func(ctx context.Context, g Grant) bool
 	// Served is told of every download as it ends, also one that broke off.
 	Served func(ctx context.Context, g Grant, s Span)
@@ -133,7 +134,12 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "use GET", http.StatusMethodNotAllowed)
 		return
-	case !d.cfg.Open(r.Context(), g):
+	}
+	toll := d.toll(g.Job) // before Open is asked: who ends the job later ends this, too
+	if !d.cfg.Open(r.Context(), g) {
+		if toll.unpaid() {
+			d.Forget(g.Job)
+		}
 		http.Error(w, "gone", http.StatusGone)
 		return
 	}
@@ -144,7 +150,6 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer file.Close()
-	toll := d.toll(g.Job)
 	if !toll.enter(size * int64(d.cfg.Uses)) {
 		http.Error(w, "taken too often", http.StatusForbidden)
 		return
@@ -193,10 +198,13 @@ func (d *Door) Served(job int64) Served {
 	return t.served()
 }
 
-// Forget drops what is known of a job that is over.
+// Forget drops what is known of a job that is over; downloads of it break off.
 func (d *Door) Forget(job int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if t := d.tolls[job]; t != nil {
+		t.end()
+	}
 	delete(d.tolls, job)
 }
 
@@ -210,6 +218,9 @@ func (d *Door) toll(job int64) *toll {
 	}
 	return t
 }
+
+// errOver breaks off a download.
+var errOver = errors.New("the update is over")
 
 // outlet is a file as http.ServeContent reads it: at a pace, and noted before it
 // is handed to the connection, so that a station never has more than is known.
@@ -241,7 +252,9 @@ func (o *outlet) Read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		o.toll.pay(o.at, o.at+int64(n), o.size)
+		if !o.toll.pay(o.at, o.at+int64(n), o.size) {
+			return 0, errOver
+		}
 		o.at += int64(n)
 		o.sent = true
 		// Setting a deadline fails only where there is none to set.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ type rig struct {
 	mu     sync.Mutex
 	now    time.Time
 	over   bool
+	opened func() // as Open says yes
 	served []depot.Span
 }
 
@@ -44,7 +46,14 @@ func newRig(t *testing.T, change func(*depot.DoorConfig)) *rig {
 	r.server = httptest.NewUnstartedServer(nil)
 	cfg := depot.DoorConfig{
 		Depot: d, Base: "http://" + r.server.Listener.Addr().String(), Tickets: keeper,
-		Open: func(context.Context, depot.Grant) bool { r.mu.Lock(); defer r.mu.Unlock(); return !r.over },
+		Open: func(context.Context, depot.Grant) bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if r.opened != nil {
+				r.opened()
+			}
+			return !r.over
+		},
 		Served: func(_ context.Context, g depot.Grant, s depot.Span) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -231,6 +240,43 @@ func TestServedBytes(t *testing.T) {
 	r.Forget(7)
 	if got := r.Door.Served(7); got.Bytes != 0 {
 		t.Errorf("after it was forgotten: %+v", got)
+	}
+}
+
+// Who ends a job ends its downloads: one that runs breaks off, and one that was let
+// in at that moment hands out nothing.
+func TestEndedDownload(t *testing.T) { // promise 10
+	t.Parallel()
+	r := newRig(t, func(c *depot.DoorConfig) { c.PerStation = 100_000 })
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if _, err := io.ReadFull(answer.Body, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	r.Forget(7)
+	if rest, err := io.ReadAll(answer.Body); err == nil || len(rest) >= len(r.image)-1000 {
+		t.Errorf("%d bytes more after the end: %v", len(rest), err)
+	}
+
+	late := newRig(t, nil)
+	late.opened = func() { late.Forget(7) }
+	request.URL, err = url.Parse(late.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err = http.DefaultTransport.RoundTrip(request)
+	if err == nil {
+		defer answer.Body.Close()
+		if body, err := io.ReadAll(answer.Body); err == nil || len(body) > 0 {
+			t.Errorf("%d bytes after the end: %v", len(body), err)
+		}
 	}
 }
 

@@ -28,6 +28,7 @@ type toll struct {
 	bytes int64
 	size  int64 // of the image; 0: nothing was sent yet
 	last  time.Time
+	over  bool // the job is: nothing more is handed out
 }
 
 // enter says whether more may be taken.
@@ -37,17 +38,27 @@ func (t *toll) enter(most int64) bool {
 	return t.bytes < most || t.bytes == 0 // an empty image is one, too
 }
 
-// pay notes bytes that are about to be handed out.
-func (t *toll) pay(from, to, size int64) {
+// end lets nothing more be handed out, also of downloads that run.
+func (t *toll) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.over = true
+}
+
+// pay notes bytes that are about to be handed out, unless the job is over.
+func (t *toll) pay(from, to, size int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return false
+	}
 	t.bytes += to - from
 	t.size, t.last = size, t.clock()
 	// Those it touches become one with it.
 	first := slices.IndexFunc(t.spans, func(s Span) bool { return s.To >= from })
 	if first < 0 {
 		t.spans = append(t.spans, Span{From: from, To: to})
-		return
+		return true
 	}
 	end := first
 	for end < len(t.spans) && t.spans[end].From <= to {
@@ -55,6 +66,14 @@ func (t *toll) pay(from, to, size int64) {
 		end++
 	}
 	t.spans = slices.Replace(t.spans, first, end, Span{From: from, To: to})
+	return true
+}
+
+// unpaid says whether nothing was handed out.
+func (t *toll) unpaid() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.bytes == 0
 }
 
 func (t *toll) served() Served {

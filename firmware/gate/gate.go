@@ -233,10 +233,10 @@ func (g *Gate) resume(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return g.Withdraw(ctx, "bollard")
 }
 
-// Look ends what has run out of time.
+// Look ends what has run out of time, and what a revocation left open.
 func (g *Gate) Look(ctx context.Context) error {
 	g.mu.Lock()
 	ids := make([]string, 0, len(g.open))
@@ -244,7 +244,7 @@ func (g *Gate) Look(ctx context.Context) error {
 		ids = append(ids, id)
 	}
 	g.mu.Unlock()
-	var failed error
+	failed := g.Withdraw(ctx, "bollard")
 	for _, id := range ids {
 		_, err := g.change(ctx, id, "bollard", func(j *job.Job, now time.Time) error {
 			if now.Before(j.Deadline) {
@@ -284,6 +284,9 @@ func (g *Gate) change(ctx context.Context, id, actor string, f func(j *job.Job, 
 		}
 		return []ledger.Event{event(j, actor)}, nil
 	})
+	if before != "" && !before.Open() {
+		g.drop(id) // it ended before it stood there
+	}
 	if errors.Is(err, errNothing) {
 		return j, nil
 	}
@@ -291,11 +294,7 @@ func (g *Gate) change(ctx context.Context, id, actor string, f func(j *job.Job, 
 		return j, err
 	}
 	if !j.State.Open() && before.Open() {
-		g.mu.Lock()
-		if g.open[j.Station] == j.ID {
-			delete(g.open, j.Station)
-		}
-		g.mu.Unlock()
+		g.drop(id)
 		if g.cfg.Door != nil {
 			g.cfg.Door.Forget(j.Number)
 		}
@@ -314,14 +313,16 @@ func (g *Gate) openJob(station string) string {
 	return g.open[station]
 }
 
-// Wants says whether a job still wants its image (depot.DoorConfig.Open).
+// Wants says whether a job still wants its image, and may have it
+// (depot.DoorConfig.Open).
 func (g *Gate) Wants(ctx context.Context, grant depot.Grant) bool {
 	id := g.openJob(grant.Station)
 	if id == "" {
 		return false
 	}
 	list, err := g.cfg.Store.OpenJobs(ctx, grant.Station)
-	return err == nil && len(list) == 1 && list[0].Number == grant.Job && list[0].SHA256 == grant.SHA256 && list[0].State.Underway()
+	return err == nil && len(list) == 1 && list[0].Number == grant.Job && list[0].SHA256 == grant.SHA256 && list[0].State.Underway() &&
+		g.stands(ctx, list[0].Release) == nil
 }
 
 // Downloaded records what a station was given (depot.DoorConfig.Served).

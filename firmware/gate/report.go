@@ -166,7 +166,8 @@ func (g *Gate) Jobs(ctx context.Context, station string) ([]job.Job, error) {
 	return g.cfg.Store.Jobs(ctx, station, historyJobs)
 }
 
-// Cancel ends a station's update: it can't download any more. What it has, it may
+// Cancel ends a station's update: it can't download any more, and a download that
+// runs breaks off. What it has, it may
 // still install.
 func (g *Gate) Cancel(ctx context.Context, actor, station, reason string) (job.Job, error) {
 	id := g.openJob(station)

@@ -204,7 +204,12 @@ func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *
 	keep := context.WithoutCancel(ctx)
 	fail := func(err error) Verdict {
 		g.cfg.Log.Error("couldn't send a firmware update", slog.String("station", st.Key), slog.String("release", j.Release), slog.Any("err", err))
-		if _, err := g.change(keep, j.ID, "bollard", func(j *job.Job, now time.Time) error { return j.Cancel("it couldn't be sent", now) }); err != nil {
+		if _, err := g.change(keep, j.ID, "bollard", func(j *job.Job, now time.Time) error {
+			if !j.State.Open() {
+				return errNothing
+			}
+			return j.Cancel("it couldn't be sent", now)
+		}); err != nil {
 			g.cfg.Log.Error("couldn't end a firmware update", slog.String("station", st.Key), slog.Any("err", err))
 		}
 		return g.refuse(ctx, sess, st, a.action, err)
@@ -218,11 +223,16 @@ func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *
 		return fail(err)
 	}
 	sum := sha256.Sum256(text)
+	// Withdraw ends what stood in the store when the release was revoked; what came
+	// there later sees it here.
+	if err := g.stands(ctx, j.Release); err != nil {
+		return fail(err)
+	}
 
 	// 3. Sent is on disk before the first byte leaves.
 	if _, err := g.change(ctx, j.ID, "bollard", func(j *job.Job, now time.Time) error {
 		if j.State != job.Approved {
-			return errors.New("the update was ended meanwhile")
+			return block(Ended, "the update was ended meanwhile")
 		}
 		j.SentSHA256 = hex.EncodeToString(sum[:])
 		j.Advance(job.Sent, now)

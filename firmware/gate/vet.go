@@ -47,6 +47,7 @@ const (
 	Location       Block = "location"   // it can't be fetched from there
 	TooFar         Block = "too-far"    // it is to begin in a long time
 	Publish        Block = "publish"    // through a local controller
+	Ended          Block = "ended"      // cancelled before it was sent
 	Failure        Block = "failure"    // of Bollard's
 )
 

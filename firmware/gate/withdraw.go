@@ -1,0 +1,68 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"bollard/firmware/catalogue"
+	"bollard/firmware/job"
+)
+
+// Withdraw cancels the updates to releases that are revoked: their stations can't
+// download any more. It is called once a revocation is on disk; an update that
+// wasn't there yet finds the release revoked before it is sent.
+func (g *Gate) Withdraw(ctx context.Context, actor string) error {
+	open, err := g.cfg.Store.OpenJobs(ctx, "")
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	list, err := g.cfg.Catalogue.List(ctx)
+	if err != nil {
+		return err
+	}
+	revoked := map[string]string{}
+	for _, e := range list {
+		if e.State == catalogue.Revoked {
+			revoked[e.Release.ID] = e.Reason
+		}
+	}
+	var failed error
+	for _, j := range open {
+		reason, ok := revoked[j.Release]
+		if !ok {
+			continue
+		}
+		_, err := g.change(ctx, j.ID, actor, func(j *job.Job, now time.Time) error {
+			if !j.State.Open() {
+				return errNothing
+			}
+			return j.Cancel("its release is revoked: "+reason, now)
+		})
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+// stands says why the release of an update that was vetted may not go out any
+// more, or nil.
+func (g *Gate) stands(ctx context.Context, id string) error {
+	list, err := g.cfg.Catalogue.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.Release.ID == id && e.State == catalogue.Published {
+			return nil
+		}
+	}
+	return block(IsRevoked, "release "+id+" is revoked")
+}
+
+// drop forgets that an update is open.
+func (g *Gate) drop(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	maps.DeleteFunc(g.open, func(_, open string) bool { return open == id })
+}
