@@ -110,7 +110,7 @@ func (b *bench) revoke(i int) {
 // ask has the back end ask for a version, and returns the answer's status and reason.
 func (b *bench) ask(version string) string {
 	b.t.Helper()
-	payload, err := json.Marshal(map[string]any{"requestId": 7, "firmware": map[string]any{"location": "https://x/y", "retrieveDateTime": "2036-01-01T00:00:00Z", "signingCertificate": "c", "signature": version}})
+	payload, err := json.Marshal(map[string]any{"requestId": 7, "firmware": map[string]any{"location": "https://x/y", "retrieveDateTime": "2026-06-02T12:00:00Z", "signingCertificate": "c", "signature": version}})
 	if err != nil {
 		b.t.Fatal(err)
 	}
