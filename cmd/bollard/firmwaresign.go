@@ -54,7 +54,8 @@ func (c *cli) firmwareSign() *cobra.Command {
 		Short: "Sign a release of an image, as stations and installers verify it",
 		Long: `Sign a release of an image, as stations and installers verify it. The image is read
 once; nothing but files and the key is needed. DIR must not exist and is made whole
-or not at all, after every signature was verified again, by openssl too.
+or not at all, after every signature was verified again, those for OCPP by
+openssl too.
 
 image.sig is what OCPP carries, with signing-cert.pem beside it; release.json says for
 whom the image is, and release.dsse.json is the same, signed. docs/firmware.md has

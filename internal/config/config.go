@@ -31,7 +31,7 @@ type File struct {
 	Renewal         Renewal    `yaml:"renewal" doc:"of station certificates"`
 	// SecurityLog is only asked for where listen.firmware has a place for it.
 	SecurityLog SecurityLog `yaml:"security_log" doc:"the security logs stations are asked to upload to listen.firmware (GetLog)"`
-	Firmware    Firmware    `yaml:"firmware" doc:"firmware updates of stations, which download from listen.firmware: docs/firmware.md"`
+	Firmware    Firmware    `yaml:"firmware" doc:"firmware updates of stations, which download from listen.firmware: docs/firmware-updates.md"`
 	Alerts      Alerts      `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`
 	Policy      Policy      `yaml:"policy" doc:"rules about messages, which stand in DIR/policy/*.yaml"`
 	Ledger      Ledger      `yaml:"ledger" doc:"where checkpoints of the ledger are kept, so that a cut tail is seen: docs/ledger.md"`
