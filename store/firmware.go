@@ -122,7 +122,7 @@ func over(j *job.Job) int {
 }
 
 // UpdateJob reads, changes and writes an update in one transaction. One that is
-// done raises the floor in it.
+// done raises the floor in it, one that is quarantined puts its station there.
 func (s *Store) UpdateJob(ctx context.Context, id string, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error) {
 	var updated job.Job
 	err := s.write(ctx, func(t *tx) error {
@@ -149,6 +149,11 @@ func (s *Store) UpdateJob(ctx context.Context, id string, change func(*job.Job) 
 		if j.State == job.Done && before != job.Done {
 			if err := t.raiseFloor(j.Station, j.Component, job.Floor{Sequence: j.Sequence, SecurityEpoch: j.SecurityEpoch}); err != nil {
 				return err
+			}
+		}
+		if j.State == job.Quarantined && before != job.Quarantined {
+			if _, err := t.exec("INSERT INTO firmware_quarantine (station) VALUES (?) ON CONFLICT (station) DO NOTHING", j.Station); err != nil {
+				return fmt.Errorf("couldn't put station %q into quarantine: %w", j.Station, err)
 			}
 		}
 		updated = j
@@ -178,6 +183,30 @@ func (s *Store) jobs(ctx context.Context, where string, args ...any) ([]job.Job,
 		return nil, fmt.Errorf("couldn't read firmware updates: %w", explain(s.path, err))
 	}
 	return list, nil
+}
+
+// InQuarantine says whether a station is kept from updates, also one that was
+// removed and added again.
+func (s *Store) InQuarantine(ctx context.Context, station string) (bool, error) {
+	db, err := s.reader()
+	if err != nil {
+		return false, err
+	}
+	var n int
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM firmware_quarantine WHERE station = ?", station).Scan(&n); err != nil {
+		return false, fmt.Errorf("couldn't look for station %q in quarantine: %w", station, explain(s.path, err))
+	}
+	return n > 0, nil
+}
+
+// EndQuarantine lets a station out.
+func (s *Store) EndQuarantine(ctx context.Context, station string, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		if _, err := t.exec("DELETE FROM firmware_quarantine WHERE station = ?", station); err != nil {
+			return fmt.Errorf("couldn't let station %q out of quarantine: %w", station, err)
+		}
+		return t.record(events...)
+	})
 }
 
 // Floor returns the least that may be installed on a station's component.

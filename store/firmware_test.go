@@ -121,3 +121,32 @@ func TestOneUpdateAndTheFloor(t *testing.T) { // promise 10
 		}
 	})
 }
+
+// A station stays in quarantine until it is let out: removed and added again, too.
+func TestQuarantineOutlivesTheStation(t *testing.T) { // promise 10
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	in := func() bool {
+		in, err := s.InQuarantine(ctx, "cs-1")
+		must(t, err)
+		return in
+	}
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1")}))
+	_, err := s.AddJob(ctx, job.Job{ID: "a", Station: "cs-1", State: job.Sent})
+	must(t, err)
+	if in() {
+		t.Error("in quarantine for nothing")
+	}
+	_, err = s.UpdateJob(ctx, "a", func(j *job.Job) ([]ledger.Event, error) { j.State = job.Quarantined; return nil, nil })
+	must(t, err)
+	must(t, s.RemoveStation(ctx, "cs-1"))
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1")}))
+	if !in() {
+		t.Error("a station that was removed and added again is out of quarantine")
+	}
+	must(t, s.EndQuarantine(ctx, "cs-1", event("firmware.cleared")))
+	if in() {
+		t.Error("still in quarantine")
+	}
+}

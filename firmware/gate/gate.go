@@ -79,10 +79,13 @@ type Store interface {
 	// AddJob gives a job its number; ErrBusy while the station has an open one.
 	AddJob(ctx context.Context, j job.Job, events ...ledger.Event) (job.Job, error)
 	// UpdateJob changes one in one transaction; a job that is done raises the
-	// station's floor in it.
+	// station's floor in it, one that is quarantined puts the station there.
 	UpdateJob(ctx context.Context, id string, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error)
 	OpenJobs(ctx context.Context, station string) ([]job.Job, error)        // of all with ""
 	Jobs(ctx context.Context, station string, limit int) ([]job.Job, error) // newest first, of all with ""
+	// InQuarantine and the floors outlive a station's record.
+	InQuarantine(ctx context.Context, station string) (bool, error)
+	EndQuarantine(ctx context.Context, station string, events ...ledger.Event) error
 	Floor(ctx context.Context, station, component string) (job.Floor, error)
 	RaiseFloor(ctx context.Context, station, component string, by job.Floor, events ...ledger.Event) error
 }
@@ -253,7 +256,9 @@ func (g *Gate) Look(ctx context.Context) error {
 			j.Expire(g.served(j).Last, now)
 			return nil
 		})
-		failed = errors.Join(failed, err)
+		if !errors.Is(err, ErrUnknown) { // its station was removed
+			failed = errors.Join(failed, err)
+		}
 	}
 	return failed
 }
@@ -284,8 +289,8 @@ func (g *Gate) change(ctx context.Context, id, actor string, f func(j *job.Job, 
 		}
 		return []ledger.Event{event(j, actor)}, nil
 	})
-	if before != "" && !before.Open() {
-		g.drop(id) // it ended before it stood there
+	if errors.Is(err, ErrUnknown) || before != "" && !before.Open() {
+		g.drop(id) // its station was removed, or it ended before it stood there
 	}
 	if errors.Is(err, errNothing) {
 		return j, nil

@@ -32,6 +32,7 @@ type shelf struct {
 	mu     sync.Mutex
 	jobs   []job.Job
 	floors map[string]job.Floor
+	jailed bool
 	fell   bool
 	two    bool
 }
@@ -66,6 +67,7 @@ func (s *shelf) UpdateJob(_ context.Context, id string, change func(*job.Job) ([
 		s.floors[j.Component] = before.Raised(job.Floor{Sequence: j.Sequence, SecurityEpoch: j.SecurityEpoch})
 		s.fell = s.fell || j.Sequence <= before.Sequence
 	}
+	s.jailed = s.jailed || j.State == job.Quarantined && s.jobs[i].State != job.Quarantined
 	s.jobs[i] = j
 	open := 0
 	for _, o := range s.jobs {
@@ -95,6 +97,19 @@ func (s *shelf) OpenJobs(_ context.Context, station string) ([]job.Job, error) {
 
 func (s *shelf) Jobs(context.Context, string, int) ([]job.Job, error) {
 	return s.list(func(*job.Job) bool { return true }), nil
+}
+
+func (s *shelf) InQuarantine(context.Context, string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.jailed, nil
+}
+
+func (s *shelf) EndQuarantine(context.Context, string, ...ledger.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.jailed = false
+	return nil
 }
 
 func (s *shelf) Floor(_ context.Context, _, component string) (job.Floor, error) {

@@ -126,7 +126,7 @@ func (g *Gate) Boot(ctx context.Context, sess Session, st Station, payload []byt
 	if id == "" || version == "" {
 		return Verdict{}
 	}
-	if _, err := g.change(ctx, id, "station:"+st.Key, func(j *job.Job, now time.Time) error { j.Boot(version, now); return nil }); err != nil {
+	if _, err := g.change(ctx, id, "station:"+st.Key, func(j *job.Job, now time.Time) error { j.Boot(version, now); return nil }); err != nil && !errors.Is(err, ErrUnknown) {
 		return Verdict{Code: ocpp.InternalError, Reason: "couldn't record a boot: " + err.Error()}
 	}
 	return Verdict{}
@@ -157,6 +157,9 @@ func (g *Gate) Closed(ctx context.Context, st Station) {
 		return
 	}
 	if _, err := g.change(ctx, id, "bollard", func(j *job.Job, now time.Time) error { j.Lost(now); return nil }); err != nil {
+		if errors.Is(err, ErrUnknown) { // its station was removed
+			return
+		}
 		g.cfg.Log.Warn("couldn't record a lost connection in a firmware update", slog.String("station", st.Key), slog.Any("err", err))
 	}
 }
@@ -170,36 +173,47 @@ func (g *Gate) Jobs(ctx context.Context, station string) ([]job.Job, error) {
 // runs breaks off. What it has, it may
 // still install.
 func (g *Gate) Cancel(ctx context.Context, actor, station, reason string) (job.Job, error) {
-	id := g.openJob(station)
-	if id == "" {
+	open, err := g.cfg.Store.OpenJobs(ctx, station)
+	if err != nil {
+		return job.Job{}, err
+	}
+	if len(open) == 0 || station == "" {
 		return job.Job{}, fmt.Errorf("station %q: %w that isn't over", station, ErrUnknown)
 	}
-	return g.change(ctx, id, actor, func(j *job.Job, now time.Time) error { return j.Cancel(reason, now) })
+	return g.change(ctx, open[0].ID, actor, func(j *job.Job, now time.Time) error { return j.Cancel(reason, now) })
 }
 
 // Clear lets a station out of quarantine.
 func (g *Gate) Clear(ctx context.Context, actor, station, reason string) (job.Job, error) {
+	in, err := g.cfg.Store.InQuarantine(ctx, station)
+	if err != nil {
+		return job.Job{}, err
+	}
+	if !in {
+		return job.Job{}, fmt.Errorf("station %q isn't in quarantine", station)
+	}
 	list, err := g.cfg.Store.Jobs(ctx, station, historyJobs)
 	if err != nil {
 		return job.Job{}, err
 	}
-	var last job.Job
+	last := job.Job{Station: station} // what it was put there by may be gone
 	for _, j := range list {
 		if j.State != job.Quarantined || !j.ClearedAt.IsZero() {
 			continue
 		}
 		last, err = g.cfg.Store.UpdateJob(ctx, j.ID, func(j *job.Job) ([]ledger.Event, error) {
 			j.ClearedAt = g.cfg.Clock()
-			return []ledger.Event{{Kind: "firmware.cleared", Subject: station, Actor: actor, Data: map[string]string{"update": j.ID, "reason": reason}}}, nil
+			return nil, nil
 		})
 		if err != nil {
 			return job.Job{}, err
 		}
 	}
-	if last.ID == "" {
-		return job.Job{}, fmt.Errorf("station %q isn't in quarantine", station)
+	data := map[string]string{"reason": reason}
+	if last.ID != "" {
+		data["update"] = last.ID
 	}
-	return last, nil
+	return last, g.cfg.Store.EndQuarantine(ctx, station, ledger.Event{Kind: "firmware.cleared", Subject: station, Actor: actor, Data: data})
 }
 
 // event tells where an update went.

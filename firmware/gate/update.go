@@ -108,8 +108,10 @@ func (g *Gate) update(ctx context.Context, sess Session, st Station, a *asked, r
 	if g.cfg.Door == nil {
 		return g.refuse(ctx, sess, st, a.action, block(NoDoor, "stations have nowhere to download: give listen.firmware"))
 	}
-	if id := g.openJob(st.Key); id != "" {
-		return g.refuse(ctx, sess, st, a.action, block(Busy, "update "+id+" of the station isn't over; `bollard firmware cancel` ends it"))
+	if open, err := g.cfg.Store.OpenJobs(ctx, st.Key); err != nil {
+		return g.refuse(ctx, sess, st, a.action, err)
+	} else if len(open) > 0 {
+		return g.refuse(ctx, sess, st, a.action, block(Busy, "update "+open[0].ID+" of the station isn't over; `bollard firmware cancel` ends it"))
 	}
 	e, err := g.vet(ctx, sess.Version(), st, a, rule, g.cfg.Fetch)
 	if err != nil {

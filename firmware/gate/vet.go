@@ -176,11 +176,11 @@ func (g *Gate) vet(ctx context.Context, v ocpp.Version, st Station, a *asked, ru
 
 // quarantine blocks a station that was put there and not let out.
 func (g *Gate) quarantine(ctx context.Context, station string) error {
-	list, err := g.cfg.Store.Jobs(ctx, station, historyJobs)
+	in, err := g.cfg.Store.InQuarantine(ctx, station)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(list, func(j job.Job) bool { return j.State == job.Quarantined && j.ClearedAt.IsZero() }) {
+	if in {
 		return block(InQuarantine, "the station installed what it didn't verify; `bollard firmware clear` lets it out once somebody has looked at it")
 	}
 	return nil

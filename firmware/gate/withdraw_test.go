@@ -197,3 +197,24 @@ func TestRevokedUnderWay(t *testing.T) { // promise 10
 		}
 	})
 }
+
+// A station that is removed in the middle of an update, and added again, isn't
+// held up by it.
+func TestRemovedUnderWay(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if got := b.ask("1.0.0"); !strings.Contains(got, "Accepted") {
+		t.Fatal(got)
+	}
+	b.shelf.jobs = nil
+	st := gate.Station{Key: "cs-1", Vendor: "V", Model: "M"}
+	if v := b.g.Boot(t.Context(), b, st, []byte(`{"reason":"PowerUp","chargingStation":{"vendorName":"V","model":"M","firmwareVersion":"1.0.0"}}`)); v.Code != "" {
+		t.Errorf("its boot: %+v", v)
+	}
+	if err := b.g.Look(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := b.ask("2.0.0"); !strings.Contains(got, "Accepted") {
+		t.Errorf("the next update: %s", got)
+	}
+}
