@@ -1,18 +1,22 @@
 package store_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"bollard/firmware/catalogue"
+	"bollard/firmware/depot"
 	"bollard/firmware/gate"
 	"bollard/firmware/job"
 	"bollard/firmware/release"
 	"bollard/fleet"
 	"bollard/ledger"
+	"bollard/ocpp"
 )
 
 func TestReleasesAreKept(t *testing.T) {
@@ -148,5 +152,75 @@ func TestQuarantineOutlivesTheStation(t *testing.T) { // promise 10
 	must(t, s.EndQuarantine(ctx, "cs-1", event("firmware.cleared")))
 	if in() {
 		t.Error("still in quarantine")
+	}
+}
+
+// shelf is a catalogue of releases.
+type shelf struct {
+	gate.Catalogue
+	entries []catalogue.Entry
+}
+
+func (s *shelf) List(context.Context) ([]catalogue.Entry, error) { return s.entries, nil }
+
+// line is a session of which only the version counts.
+type line struct{ gate.Session }
+
+func (line) Version() ocpp.Version { return ocpp.V201 }
+
+// What a station was once seen to run is the least it gets ever after, whatever
+// its boots say later.
+func TestBootsRaiseTheFloor(t *testing.T) { // promise 10
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1")}))
+	on := func(model, version string, sequence, epoch uint64) catalogue.Entry {
+		return catalogue.Entry{Release: &release.Release{ID: version, Component: "firmware", Version: version, Sequence: sequence, SecurityEpoch: epoch, Models: []release.Model{{Vendor: "ACME", Model: model}}}}
+	}
+	known := &shelf{entries: []catalogue.Entry{on("Volt", "1.0.0", 10, 1), on("Volt", "2.0.0", 20, 3), on("Volt", "3.0.0", 30, 2), on("Watt", "9.0.0", 90, 9)}}
+	images, err := depot.Open(depot.Config{Dir: t.TempDir(), MaxBytes: 1, MaxTotal: 1})
+	must(t, err)
+	g, err := gate.New(ctx, gate.Config{
+		Store: s, Catalogue: known, Depot: images, Rule: func(gate.Station) gate.Rule { return gate.Rule{} },
+		Record: func(context.Context, ledger.Event) error { return nil },
+	})
+	must(t, err)
+	before := job.Floor{}
+	for _, boot := range []struct {
+		version, was string
+		want         job.Floor
+	}{
+		{"0.9.0", "", job.Floor{}},
+		{"1.0.0", "", job.Floor{Sequence: 10, SecurityEpoch: 1}},
+		{" 2.0.0 ", "1.0.0", job.Floor{Sequence: 20, SecurityEpoch: 3}},
+		{"1.0.0", "2.0.0", job.Floor{Sequence: 20, SecurityEpoch: 3}},
+		{"9.0.0", "1.0.0", job.Floor{Sequence: 20, SecurityEpoch: 3}},
+		{"0.9.0", "3.0.0", job.Floor{Sequence: 30, SecurityEpoch: 3}}, // which was no release when it booted
+		{"1.0.0", "0.9.0", job.Floor{Sequence: 30, SecurityEpoch: 3}},
+	} {
+		// The first one is of a station whose model nobody wrote down.
+		v := g.Boot(ctx, line{}, gate.Station{Key: "cs-1", Firmware: boot.was}, fmt.Appendf(nil, `{"reason":"PowerUp","chargingStation":{"vendorName":"ACME","model":"Volt","firmwareVersion":%q}}`, boot.version))
+		got, err := s.Floor(ctx, "cs-1", "firmware")
+		must(t, err)
+		if v.Code != "" || got != boot.want || got != got.Raised(before) {
+			t.Errorf("a boot of %q after %q: %v, floor %v, want %v", boot.version, boot.was, v, got, boot.want)
+		}
+		before = got
+	}
+	if diff := cmp.Diff([]string{"firmware.floor", "firmware.floor", "firmware.floor"}, kinds(t, s)); diff != "" {
+		t.Error(diff)
+	}
+
+	// An update that was given up, of firmware which then runs unverified.
+	now := at(1)
+	j := job.Job{ID: "a", Station: "cs-1", Version: "4.0.0", Before: "3.0.0", SentSHA256: "x", State: job.Cancelled, CreatedAt: now, ChangedAt: now}
+	_, err = s.AddJob(ctx, j)
+	must(t, err)
+	g.Boot(ctx, line{}, gate.Station{Key: "cs-1"}, []byte(`{"reason":"PowerUp","chargingStation":{"vendorName":"ACME","model":"Volt","firmwareVersion":"4.0.0"}}`))
+	list, err := s.Jobs(ctx, "cs-1", 1)
+	must(t, err)
+	if list[0].State != job.Quarantined {
+		t.Errorf("%s (%s)", list[0].State, list[0].Reason)
 	}
 }

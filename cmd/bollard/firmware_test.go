@@ -308,7 +308,8 @@ func (y *yard) awaitUpdate(identity string, want job.State) job.Job {
 	}
 }
 
-// statuses are those a back end was told, without repeats.
+// statuses are those a back end was told, without repeats and without Idle, the
+// answer to a trigger that came when all was said (L01.FR.25).
 func (y *yard) statuses(identity, action string) []string {
 	var list []string
 	for _, frame := range y.csms.Seen(identity, ocpp.FromStation) {
@@ -319,7 +320,7 @@ func (y *yard) statuses(identity, action string) []string {
 		var m struct {
 			Status string `json:"status"`
 		}
-		if json.Unmarshal(head.Payload, &m) == nil {
+		if json.Unmarshal(head.Payload, &m) == nil && m.Status != "Idle" {
 			list = append(list, m.Status)
 		}
 	}
@@ -509,7 +510,7 @@ func TestFirmwareCheats(t *testing.T) {
 	t.Parallel()
 	y := newYard(t, "")
 	r, next := y.publish("2.0.0", 20, station.Image("2.0.0", 50_000)), y.publish("3.0.0", 30, station.Image("3.0.0", 50_000))
-	y.charger("cheat", ocpp.V201, func(c *station.Config) { c.Deviations.Unverified = true })
+	cheat := y.charger("cheat", ocpp.V201, func(c *station.Config) { c.Deviations.Unverified = true })
 	stale := y.charger("stale", ocpp.V21, func(c *station.Config) { c.Deviations.OldFirmware = true })
 	for _, identity := range []string{"cheat", "stale"} {
 		if answer, err := y.send(identity, "UpdateFirmware", y.request(7, r)); err != nil || answer["status"] != "Accepted" {
@@ -526,6 +527,7 @@ func TestFirmwareCheats(t *testing.T) {
 			t.Errorf("%s: %v, %v; want %s", identity, answer, err, code)
 		}
 	}
+	y.await(cheat, "it says installed", func(s station.State) bool { return s.Update == "Installed" }) // and has restarted
 	refused("cheat", "GwQuarantined")
 	y.awaitUpdate("stale", job.Confirming)
 	y.await(stale, "it says installed", func(s station.State) bool { return s.Update == "Installed" && s.Firmware == "1.0.0" })

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -269,12 +270,12 @@ func (u *updateGuard) Message(ctx context.Context, s fleet.Session, m fleet.Mess
 func (u *updateGuard) station(ctx context.Context, s fleet.Session) gate.Station {
 	adm := s.Admission()
 	out := gate.Station{Key: ocpp.Identity{Name: adm.Station.Identity}.Key(), Vendor: adm.Station.Vendor, Model: adm.Station.Model}
-	if st, err := u.app.store.Station(ctx, out.Key); err == nil { // a boot fills in what the operator left open
+	st, err := u.app.store.Station(ctx, out.Key)
+	if err == nil { // a boot fills in what the operator left open
 		out.Vendor, out.Model = st.Vendor, st.Model
 	}
-	if plan, err := u.app.store.Plan(ctx, out.Key); err == nil {
-		out.Firmware = plan.Firmware
-	}
+	plan, unread := u.app.store.Plan(ctx, out.Key)
+	out.Firmware, out.Unread = plan.Firmware, errors.Join(err, unread)
 	return out
 }
 

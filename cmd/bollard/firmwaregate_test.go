@@ -1,12 +1,16 @@
 package main
 
 import (
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"bollard/firmware/gate"
+	"bollard/fleet"
 	"bollard/internal/config"
+	"bollard/store"
 )
 
 // A station may be of any model until its vendor and its model are known.
@@ -34,5 +38,34 @@ func TestFirmwareLevelOfUnknownModels(t *testing.T) { // promise 10
 		if diff := cmp.Diff(tt.want, a.updateRule(tt.st)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
+	}
+}
+
+// someone is a session of a station.
+type someone struct{ fleet.Session }
+
+func (someone) Admission() fleet.Admission {
+	return fleet.Admission{Station: fleet.Station{Identity: "CS-1", Vendor: "ACME", Model: "Volt"}}
+}
+
+// A record that can't be read isn't taken for one that has nothing in it.
+func TestUnreadableStationIsUnread(t *testing.T) { // promise 10
+	t.Parallel()
+	kept, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "bollard.db"), Clock: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kept.AddStations(t.Context(), []fleet.Station{{Identity: "CS-1"}}); err != nil {
+		t.Fatal(err)
+	}
+	u := &updateGuard{app: &app{store: kept}}
+	if st := u.station(t.Context(), someone{}); st.Unread != nil {
+		t.Error(st.Unread)
+	}
+	if err := kept.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if st := u.station(t.Context(), someone{}); st.Unread == nil {
+		t.Error("its record and its plan couldn't be read")
 	}
 }

@@ -52,6 +52,7 @@ type Station struct {
 	Vendor, Model string // of its record
 	Hardware      string // revision, or ""
 	Firmware      string // version its newest boot showed, or ""
+	Unread        error  // its record couldn't be: nothing is sent to it
 }
 
 // Level says how strict the gate is with a model.

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"slices"
@@ -31,7 +32,8 @@ import (
 type shelf struct {
 	mu     sync.Mutex
 	jobs   []job.Job
-	floors map[string]job.Floor
+	floors map[string]job.Floor // by updates
+	ran    map[string]job.Floor // by boots
 	jailed bool
 	fell   bool
 	two    bool
@@ -115,10 +117,16 @@ func (s *shelf) EndQuarantine(context.Context, string, ...ledger.Event) error {
 func (s *shelf) Floor(_ context.Context, _, component string) (job.Floor, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.floors[component], nil
+	return s.floors[component].Raised(s.ran[component]), nil
 }
 
-func (s *shelf) RaiseFloor(context.Context, string, string, job.Floor, ...ledger.Event) error {
+func (s *shelf) RaiseFloor(_ context.Context, _, component string, by job.Floor, _ ...ledger.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ran == nil {
+		s.ran = map[string]job.Floor{}
+	}
+	s.ran[component] = s.ran[component].Raised(by)
 	return nil
 }
 
@@ -147,6 +155,7 @@ type wire struct {
 	t      *rapid.T
 	store  *shelf
 	answer string // "": the connection is lost
+	ran    uint64 // the newest sequence a boot showed
 }
 
 func (w *wire) Version() ocpp.Version                                          { return ocpp.V201 }
@@ -165,6 +174,9 @@ func (w *wire) Call(_ context.Context, _ string, payload any) (json.RawMessage, 
 	if len(open) != 1 || open[0].State != job.Sent || !slices.ContainsFunc(open[0].Steps, func(s job.Step) bool { return s.State == job.Approved }) {
 		w.t.Fatalf("sent, and the shelf has %+v", open)
 	}
+	if open[0].Sequence <= w.ran {
+		w.t.Fatalf("sequence %d is sent to a station that ran %d", open[0].Sequence, w.ran)
+	}
 	if w.answer == "" {
 		return nil, errKilled
 	}
@@ -173,7 +185,7 @@ func (w *wire) Call(_ context.Context, _ string, payload any) (json.RawMessage, 
 
 // Whatever a back end asks, a station says, and whenever the server is killed:
 // nothing is sent before it is on the shelf as approved and as sent, a station has
-// one update at a time, only newer releases are done, and every open one ends.
+// one update at a time, none is sent below what it ever ran, only newer releases are done, and every open one ends.
 func TestGateModel(t *testing.T) { // promise 10
 	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -205,6 +217,7 @@ func TestGateModel(t *testing.T) { // promise 10
 	statuses := []string{"Idle", "DownloadScheduled", "Downloading", "Downloading", "Downloaded", "Downloaded", "DownloadFailed", "SignatureVerified", "SignatureVerified", "InvalidSignature", "Installing", "InstallRebooting", "Installed", "Installed"}
 	rapid.Check(t, func(t *rapid.T) {
 		store, at := &shelf{floors: map[string]job.Floor{}}, now
+		ran := uint64(0)
 		served := &door{whole: true}
 		start := func() *gate.Gate {
 			g, err := gate.New(context.Background(), gate.Config{Store: store, Catalogue: stock, Depot: d, Door: served,
@@ -220,7 +233,7 @@ func TestGateModel(t *testing.T) { // promise 10
 		ctx := context.Background()
 		for range rapid.IntRange(1, 50).Draw(t, "steps") {
 			at = at.Add(time.Duration(rapid.IntRange(0, 900).Draw(t, "seconds")) * time.Second)
-			w := &wire{t: t, store: store, answer: rapid.SampledFrom([]string{"Accepted", "Accepted", "Rejected", ""}).Draw(t, "answer")}
+			w := &wire{t: t, store: store, answer: rapid.SampledFrom([]string{"Accepted", "Accepted", "Rejected", ""}).Draw(t, "answer"), ran: ran}
 			switch rapid.SampledFrom([]string{"ask", "ask", "report", "report", "boot", "finish", "finish", "lost", "kill", "look", "free"}).Draw(t, "what") {
 			case "ask":
 				version := rapid.SampledFrom([]string{"1.0.0", "2.0.0", "3.0.0"}).Draw(t, "version")
@@ -238,9 +251,13 @@ func TestGateModel(t *testing.T) { // promise 10
 					t.Fatalf("a status was held back: %+v", v)
 				}
 			case "boot":
-				version := rapid.SampledFrom([]string{"1.0.0", "2.0.0", "3.0.0"}).Draw(t, "version")
+				sequence := rapid.Uint64Range(1, 3).Draw(t, "sequence")
+				version := fmt.Sprint(sequence, ".0.0")
 				g.Boot(ctx, w, st, []byte(`{"reason":"FirmwareUpdate","chargingStation":{"vendorName":"V","model":"M","firmwareVersion":"`+version+`"}}`))
-				st.Firmware = version
+				st.Firmware, ran = version, max(ran, sequence)
+				if i := slices.IndexFunc(store.jobs, func(j job.Job) bool { return j.Betrayed(version) }); i == len(store.jobs)-1 && i >= 0 {
+					t.Fatalf("it runs what it didn't verify: %+v", store.jobs[i])
+				}
 			case "finish":
 				open, _ := store.OpenJobs(ctx, "")
 				if len(open) == 0 || open[0].Status != "" || !open[0].State.Underway() {

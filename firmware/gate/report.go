@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"bollard/firmware/depot"
@@ -23,7 +26,7 @@ func (g *Gate) Report(ctx context.Context, sess Session, st Station, action stri
 	if err := ocpp.DecodeStrict(payload, &m); err != nil {
 		return Verdict{} // the fleet's guard says what is wrong with it
 	}
-	j, ok, err := g.meant(ctx, st.Key, m.RequestID)
+	j, ok, err := g.meant(ctx, st.Key, m.RequestID, m.Status)
 	if err != nil {
 		return Verdict{Code: ocpp.InternalError, Reason: "couldn't find a firmware update: " + err.Error()}
 	}
@@ -48,10 +51,12 @@ func (g *Gate) Report(ctx context.Context, sess Session, st Station, action stri
 }
 
 // meant is the update a notification is about: by its requestId, else the one that
-// runs (stations leave it out).
-func (g *Gate) meant(ctx context.Context, station string, request *int) (job.Job, bool, error) {
+// runs (stations leave it out). That it verified may come when none runs any more:
+// then it is the newest that was sent.
+func (g *Gate) meant(ctx context.Context, station string, request *int, status string) (job.Job, bool, error) {
 	id := g.openJob(station)
-	if id == "" && request == nil {
+	late := id == "" && request == nil && status == "SignatureVerified"
+	if id == "" && request == nil && !late {
 		return job.Job{}, false, nil
 	}
 	list, err := g.cfg.Store.Jobs(ctx, station, historyJobs)
@@ -59,7 +64,7 @@ func (g *Gate) meant(ctx context.Context, station string, request *int) (job.Job
 		return job.Job{}, false, err
 	}
 	for _, j := range list {
-		if request == nil && j.ID == id || request != nil && j.RequestID == *request && j.State != job.Blocked {
+		if late && j.SentSHA256 != "" || request == nil && j.ID == id || request != nil && j.RequestID == *request && j.State != job.Blocked {
 			return j, true, nil
 		}
 	}
@@ -108,28 +113,81 @@ func plain(status string) string {
 	return ""
 }
 
-// Boot takes the firmware version of a station's BootNotification.
+// Boot takes what a station's BootNotification shows it to run. Nobody learns of
+// the boot before it has raised the station's floor and told its updates.
 func (g *Gate) Boot(ctx context.Context, sess Session, st Station, payload []byte) Verdict {
-	version := ""
+	var vendor, model, version string
 	if sess.Version() == ocpp.V16 {
 		var m ocpp.BootNotificationRequest16
 		if ocpp.DecodeStrict(payload, &m) == nil {
-			version = m.FirmwareVersion
+			vendor, model, version = m.ChargePointVendor, m.ChargePointModel, m.FirmwareVersion
 		}
 	} else {
 		var m ocpp.BootNotificationRequest
 		if ocpp.DecodeStrict(payload, &m) == nil {
-			version = m.ChargingStation.FirmwareVersion
+			vendor, model, version = m.ChargingStation.VendorName, m.ChargingStation.Model, m.ChargingStation.FirmwareVersion
 		}
 	}
-	id := g.openJob(st.Key)
-	if id == "" || version == "" {
+	if version = strings.TrimSpace(version); version == "" {
 		return Verdict{}
 	}
-	if _, err := g.change(ctx, id, "station:"+st.Key, func(j *job.Job, now time.Time) error { j.Boot(version, now); return nil }); err != nil && !errors.Is(err, ErrUnknown) {
+	// Of what the operator left open, a first boot is the record.
+	st.Vendor, st.Model = cmp.Or(st.Vendor, vendor), cmp.Or(st.Model, model)
+	if err := errors.Join(g.raise(ctx, st, version), g.booted(ctx, st.Key, version)); err != nil {
 		return Verdict{Code: ocpp.InternalError, Reason: "couldn't record a boot: " + err.Error()}
 	}
 	return Verdict{}
+}
+
+// raise lifts a station's floors to the releases of the version it runs, and of
+// the one it ran until now: that may have become a release's since it booted.
+func (g *Gate) raise(ctx context.Context, st Station, version string) error {
+	list, err := g.cfg.Catalogue.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		r := e.Release
+		if !st.runs(r, version) && !st.runs(r, st.Firmware) {
+			continue
+		}
+		f, err := g.cfg.Store.Floor(ctx, st.Key, r.Component)
+		if err != nil {
+			return err
+		}
+		if by := (job.Floor{Sequence: r.Sequence, SecurityEpoch: r.SecurityEpoch}); f.Raised(by) != f {
+			if err := g.cfg.Store.RaiseFloor(ctx, st.Key, r.Component, by, ledger.Event{
+				Kind: "firmware.floor", Subject: st.Key, Actor: "station:" + st.Key,
+				Data: map[string]string{"release": r.ID, "version": r.Version, "sequence": fmt.Sprint(r.Sequence), "security-epoch": fmt.Sprint(r.SecurityEpoch)},
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// booted tells the update that runs, and the newest one to the version: what ended
+// without it may have been installed all the same.
+func (g *Gate) booted(ctx context.Context, station, version string) error {
+	list, err := g.cfg.Store.Jobs(ctx, station, historyJobs)
+	if err != nil {
+		return err
+	}
+	ids := []string{}
+	if id := g.openJob(station); id != "" {
+		ids = append(ids, id)
+	}
+	newest := slices.IndexFunc(list, func(j job.Job) bool { return j.SentSHA256 != "" && j.Version == version })
+	if newest >= 0 && list[newest].Betrayed(version) {
+		ids = append(ids, list[newest].ID)
+	}
+	for _, id := range ids {
+		if _, err := g.change(ctx, id, "station:"+station, func(j *job.Job, now time.Time) error { j.Boot(version, now); return nil }); err != nil && !errors.Is(err, ErrUnknown) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Opened asks a station that comes back in the middle of an update how far it is.

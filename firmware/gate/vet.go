@@ -281,6 +281,9 @@ func (g *Gate) fits(ctx context.Context, st Station, e *catalogue.Entry) error {
 // floor is the least a station may be given: what it was brought to, and what its
 // boot shows it to run.
 func (g *Gate) floor(ctx context.Context, st Station, component string) (job.Floor, error) {
+	if st.Unread != nil {
+		return job.Floor{}, st.Unread
+	}
 	f, err := g.cfg.Store.Floor(ctx, st.Key, component)
 	if err != nil {
 		return f, err
@@ -290,11 +293,16 @@ func (g *Gate) floor(ctx context.Context, st Station, component string) (job.Flo
 		return f, err
 	}
 	for _, e := range list {
-		if e.Release.Component == component && e.Release.Version == st.Firmware && e.Release.Covers(st.Vendor, st.Model, st.Hardware) {
+		if e.Release.Component == component && st.runs(e.Release, st.Firmware) {
 			f = f.Raised(job.Floor{Sequence: e.Release.Sequence, SecurityEpoch: e.Release.SecurityEpoch})
 		}
 	}
 	return f, nil
+}
+
+// runs says whether a version that a station shows is a release's.
+func (s Station) runs(r *release.Release, version string) bool {
+	return r.Version == strings.TrimSpace(version) && r.Covers(s.Vendor, s.Model, s.Hardware)
 }
 
 // vouched checks the back end's own certificate and signature: what the station is

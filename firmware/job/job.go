@@ -60,7 +60,10 @@ func follow() map[State][]State {
 		Installing:  {Rebooting, Confirming, Done},
 		Rebooting:   {Installing, Confirming, Done},
 		Confirming:  {Rebooting, Done},
-		Mismatch:    {Quarantined},
+	}
+	// What came of them may be seen later.
+	for _, s := range []State{Refused, Failed, TimedOut, Cancelled, Mismatch} {
+		m[s] = []State{Quarantined}
 	}
 	for _, s := range []State{Sent, Accepted, Downloading, Downloaded, Verified, Installing, Rebooting, Confirming} {
 		m[s] = append(m[s], ends...)

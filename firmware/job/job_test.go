@@ -19,7 +19,7 @@ var noon = time.Unix(1780315200, 0).UTC()
 
 // sent is a job whose request is with the station.
 func sent() job.Job {
-	j := job.Job{ID: "1", Station: "cs-1", Version: "2.0.0", Before: "1.0.0", State: job.Held}
+	j := job.Job{ID: "1", Station: "cs-1", Version: "2.0.0", Before: "1.0.0", State: job.Held, SentSHA256: "x"}
 	for _, s := range []job.State{job.Vetted, job.Fetched, job.Approved, job.Sent} {
 		j.Advance(s, noon)
 	}
@@ -125,6 +125,12 @@ func TestCourses(t *testing.T) {
 		"says installed at once":    {[]string{"answer Accepted", "Installed"}, job.Quarantined, "didn't verify"},
 		"unverified after a gap":    {[]string{"answer Accepted", "Downloading", "Downloaded", "lost", "Installed"}, job.Quarantined, "didn't verify"},
 		"runs what it didn't check": {[]string{"answer Accepted", "Downloading", "Downloaded", "lost", "boot 2.0.0"}, job.Quarantined, "didn't verify"},
+		"failed, then runs it":      {[]string{"answer Accepted", "Downloading", "Downloaded", "InstallationFailed", "boot 1.0.0", "boot 2.0.0"}, job.Quarantined, "didn't verify"},
+		"refused, then runs it":     {[]string{"answer Rejected", "boot  2.0.0 "}, job.Quarantined, "didn't verify"},
+		"silent, then runs it":      {[]string{"answer Accepted", "Downloading", "wait 31m", "boot 2.0.0"}, job.Quarantined, "didn't verify"},
+		"bad, whatever it says":     {[]string{"answer Accepted", "Downloading", "Downloaded", "InvalidSignature", "SignatureVerified", "boot 2.0.0"}, job.Quarantined, "didn't verify"},
+		"failed, after it verified": {after("InstallationFailed", "boot 2.0.0"), job.Failed, "InstallationFailed"},
+		"silent, then verifies it":  {[]string{"answer Accepted", "Downloading", "wait 31m", "SignatureVerified", "boot 2.0.0"}, job.TimedOut, "downloading"},
 		"mismatch, then worse":      {[]string{"answer Accepted", "Downloading", "part", "Downloaded", "Installed"}, job.Quarantined, "didn't verify"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -204,6 +210,7 @@ func TestAnyCourse(t *testing.T) {
 			case "on":
 				if i := slices.Index(append([]job.State{job.Held}, order...), j.State); i >= 0 && i < len(order) {
 					j.Advance(order[i], now)
+					j.SentSHA256 = "x"
 				}
 			case "block":
 				if slices.Contains([]job.State{job.Held, job.Vetted, job.Fetched, job.Approved}, j.State) {
@@ -234,7 +241,7 @@ func TestAnyCourse(t *testing.T) {
 			if (what == "lost" || what == "restart") && j.State != was {
 				t.Fatalf("a lost connection made %s of %s", j.State, was)
 			}
-			if !was.Open() && (j.State != was || j.Reason != wasReason) && !(was == job.Mismatch && j.State == job.Quarantined) {
+			if !was.Open() && (j.State != was || j.Reason != wasReason) && (j.State != job.Quarantined || was == job.Done || j.SawVerified) {
 				t.Fatalf("%s became %s", was, j.State)
 			}
 			if j.State == job.Done && was != job.Done && (!verified || j.Booted != "2.0.0") {

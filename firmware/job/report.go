@@ -86,6 +86,9 @@ func (j *Job) Report(status, sha256 string, served Served, now time.Time) {
 		if j.State == Mismatch && j.unverified(status) {
 			j.move(Quarantined, "it installs what it didn't verify", now)
 		}
+		if !j.State.Open() && status == statusSignatureVerified && j.Status != statusInvalidSignature {
+			j.SawVerified = true // it goes on, whatever it was told
+		}
 		return
 	}
 	switch {
@@ -185,6 +188,12 @@ func rank(status string) int {
 // Boot takes the firmware version of a BootNotification.
 func (j *Job) Boot(version string, now time.Time) {
 	version = strings.TrimSpace(version)
+	if j.Betrayed(version) {
+		j.Booted = version
+		j.move(Quarantined, "it runs what it didn't verify, after the update was over", now)
+		j.note(Step{State: j.State, At: now})
+		return
+	}
 	if !j.State.Underway() || version == "" {
 		return
 	}
@@ -200,6 +209,13 @@ func (j *Job) Boot(version string, now time.Time) {
 		j.move(Quarantined, "it runs what it didn't verify", now)
 	}
 	j.note(Step{State: j.State, At: now})
+}
+
+// Betrayed says whether a boot with a version shows that a station installed the
+// release unverified after all, when the update had ended without it.
+func (j *Job) Betrayed(version string) bool {
+	return slices.Contains([]State{Refused, Failed, TimedOut, Cancelled, Mismatch}, j.State) && j.SentSHA256 != "" &&
+		version == j.Version && j.Before != version && !j.SawVerified
 }
 
 // Floor is the least that may be installed on a station's component: it rises

@@ -35,6 +35,7 @@ func Kinds() map[string]string {
 		"firmware.done":             "a station was seen on the firmware it was updated to",
 		"firmware.failed":           "a firmware update of a station ended without success",
 		"firmware.image-added":      "the image of a firmware release was taken in again",
+		"firmware.floor":            "a station booted with a firmware release, and gets none below it any more",
 		"firmware.mismatch":         "a station did in a firmware update what can't be, or runs something else",
 		"firmware.observed":         "a back end's firmware update passed that would have been refused",
 		"firmware.progress":         "a firmware update of a station went on",

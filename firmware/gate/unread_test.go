@@ -1,0 +1,47 @@
+package gate_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"bollard/firmware/catalogue"
+	"bollard/firmware/depot"
+	"bollard/firmware/gate"
+	"bollard/firmware/job"
+	"bollard/firmware/release"
+	"bollard/ledger"
+	"bollard/ocpp"
+)
+
+// What a station ran counts: when it can't be read, nothing is sent.
+func TestUnreadStationGetsNothing(t *testing.T) { // promise 10
+	t.Parallel()
+	d, err := depot.Open(depot.Config{Dir: t.TempDir() + "/depot"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	now := time.Unix(1780315200, 0).UTC()
+	stock := &papers{list: []catalogue.Entry{{State: catalogue.Published, Release: &release.Release{
+		ID: "1", Models: []release.Model{{Vendor: "V", Model: "M"}}, Component: "firmware", Version: "1.0.0", Sequence: 1, Signatures: []release.Signature{{Value: "s"}},
+		NotBefore: now.Add(-time.Hour), Expires: now.Add(time.Hour),
+	}}}}
+	g, err := gate.New(t.Context(), gate.Config{
+		Store: &shelf{floors: map[string]job.Floor{}}, Catalogue: stock, Depot: d, Door: &door{},
+		Rule:   func(gate.Station) gate.Rule { return gate.Rule{Level: gate.Enforce} },
+		Record: func(context.Context, ledger.Event) error { return nil }, Clock: func() time.Time { return now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := g.Request(t.Context(), &wire{}, gate.Station{Key: "cs-1", Vendor: "V", Model: "M", Unread: errors.New("disk")}, "UpdateFirmware",
+		[]byte(`{"requestId":7,"firmware":{"location":"https://x/y","retrieveDateTime":"2026-01-01T00:00:00Z","signingCertificate":"c","signature":"s"}}`), false)
+	if v.Later == nil {
+		t.Fatalf("%+v", v)
+	}
+	if answer, ok := v.Later(t.Context()).Answer.(ocpp.GenericStatus); !ok || answer.Status != ocpp.StatusRejected || answer.StatusInfo == nil || answer.StatusInfo.ReasonCode != "GwFailure" {
+		t.Errorf("%+v", answer)
+	}
+}
