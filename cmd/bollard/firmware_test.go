@@ -646,11 +646,14 @@ func TestFirmwareAdd(t *testing.T) {
 	if _, errs, code := y.cli("firmware", "add", twin); code != 1 || !strings.Contains(errs, "sequence 20") {
 		t.Errorf("another one of the same sequence: %d %s", code, errs)
 	}
+	// A record of the same image renews one that expires.
+	renewed, _ := y.maker.release(t, "2.0.0", 20, image)
+	y.must("firmware", "add", renewed)
 	// Nobody publishes alone, and what is published or revoked stays so.
 	if _, errs, code := y.cli("firmware", "publish", r.ID); code != 1 || !strings.Contains(errs, "nobody was asked") {
 		t.Errorf("without approval: %d %s", code, errs)
 	}
-	y.approve("2.0.0")
+	y.approve(r.ID)
 	if out := y.must("firmware", "publish", r.ID[:20]); !strings.Contains(out, "is published") {
 		t.Error(out)
 	}

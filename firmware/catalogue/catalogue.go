@@ -132,8 +132,8 @@ func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (e Entry, 
 	return e, false, c.cfg.Store.AddRelease(ctx, e, event("firmware.added", actor, &e))
 }
 
-// fits finds the release if it is here, and refuses another of its ID or a second
-// one of its sequence.
+// fits finds the release if it is here, and refuses another of its ID or another
+// image of its sequence. A newer record of the same image renews it.
 func (c *Catalogue) fits(ctx context.Context, e *Entry) (known Entry, here bool, err error) {
 	list, err := c.cfg.Store.Releases(ctx)
 	if err != nil {
@@ -145,8 +145,8 @@ func (c *Catalogue) fits(ctx context.Context, e *Entry) (known Entry, here bool,
 			return o, true, nil
 		case o.Release.ID == e.Release.ID:
 			return Entry{}, false, fmt.Errorf("%w: %s", ErrExists, e.Release.ID)
-		case o.Release.Vendor == e.Release.Vendor && o.Release.Component == e.Release.Component && o.Release.Sequence == e.Release.Sequence && o.State != Revoked && overlap(o.Release, e.Release):
-			return Entry{}, false, fmt.Errorf("release %s has sequence %d of %s already, with another digest: which of the two is the newer nobody could tell", o.Release.ID, o.Release.Sequence, o.Release.Component)
+		case o.Release.Vendor == e.Release.Vendor && o.Release.Component == e.Release.Component && o.Release.Sequence == e.Release.Sequence && o.Release.SHA256 != e.Release.SHA256 && o.State != Revoked && overlap(o.Release, e.Release):
+			return Entry{}, false, fmt.Errorf("release %s has sequence %d of %s already, with another image: which of the two is the newer nobody could tell", o.Release.ID, o.Release.Sequence, o.Release.Component)
 		}
 	}
 	return Entry{}, false, nil
@@ -174,7 +174,11 @@ func (c *Catalogue) Verify(ctx context.Context, e *Entry) error {
 	if err != nil {
 		return err
 	}
-	if digest != e.Digest {
+	kept, err := e.Release.Digest() // what everybody goes by, not only what was signed
+	if err != nil {
+		return err
+	}
+	if digest != e.Digest || digest != kept {
 		return errors.New("the record isn't the one that was signed")
 	}
 	sum, err := hexDigest(signed.SHA256)
