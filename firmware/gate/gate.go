@@ -120,10 +120,8 @@ type Config struct {
 	Fetch  Fetch
 	Rule   func(s Station) Rule
 	Record func(ctx context.Context, e ledger.Event) error
-	// Quarantined, if set, is told of a station that was put there.
-	Quarantined func(station string)
-	Clock       func() time.Time
-	Log         *slog.Logger
+	Clock  func() time.Time
+	Log    *slog.Logger
 }
 
 // Gate is safe for concurrent use.
@@ -138,7 +136,7 @@ type Gate struct {
 // note is one kind of refusal, for the ledger.
 type note struct{ kind, station, action string }
 
-// New needs all of Config but Door, Fetch, Quarantined, Clock and Log. Run does
+// New needs all of Config but Door, Fetch, Clock and Log. Run does
 // the rest of its work.
 func New(ctx context.Context, cfg Config) (*Gate, error) {
 	if cfg.Store == nil || cfg.Catalogue == nil || cfg.Depot == nil || cfg.Rule == nil || cfg.Record == nil {
@@ -305,9 +303,6 @@ func (g *Gate) change(ctx context.Context, id, actor string, f func(j *job.Job, 
 			g.cfg.Door.Forget(j.Number)
 		}
 		g.cfg.Log.Info("firmware update is over", slog.String("station", j.Station), slog.String("release", j.Release), slog.String("state", string(j.State)), slog.String("reason", j.Reason))
-	}
-	if j.State == job.Quarantined && before != j.State && g.cfg.Quarantined != nil {
-		g.cfg.Quarantined(j.Station)
 	}
 	return j, nil
 }

@@ -64,7 +64,7 @@ func (g *Gate) meant(ctx context.Context, station string, request *int, status s
 		return job.Job{}, false, err
 	}
 	for _, j := range list {
-		if late && j.SentSHA256 != "" || request == nil && j.ID == id || request != nil && j.RequestID == *request && j.State != job.Blocked {
+		if late && j.SentSHA256 != "" || request == nil && j.ID == id || request != nil && j.RequestID == *request {
 			return j, true, nil
 		}
 	}

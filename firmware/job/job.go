@@ -36,7 +36,6 @@ const (
 
 // The states of one that doesn't. Why stands in Job.Reason.
 const (
-	Blocked     State = "blocked"     // by Bollard; nothing was sent
 	Refused     State = "refused"     // by the station
 	Failed      State = "failed"      // on the station
 	TimedOut    State = "timed-out"   // the station said no more
@@ -50,7 +49,7 @@ const (
 func follow() map[State][]State {
 	ends := []State{Failed, TimedOut, Cancelled, Mismatch, Quarantined}
 	m := map[State][]State{
-		Held: {Vetted, Blocked}, Vetted: {Fetched, Blocked}, Fetched: {Approved, Blocked}, Approved: {Sent, Blocked, Cancelled},
+		Held: {Vetted}, Vetted: {Fetched}, Fetched: {Approved}, Approved: {Sent, Cancelled},
 		// An answer or a status may be lost, and a boot loader be silent (L01.FR.23).
 		Sent:        {Accepted, Refused, Downloading, Downloaded, Verified, Installing, Rebooting, Confirming},
 		Accepted:    {Downloading, Downloaded, Verified, Installing, Rebooting, Confirming},
@@ -248,12 +247,6 @@ func (j *Job) patience(s State, now time.Time) time.Time {
 func (j *Job) Advance(to State, now time.Time) {
 	j.move(to, "", now)
 	j.note(Step{State: to, At: now})
-}
-
-// Block ends a job before anything was sent.
-func (j *Job) Block(reason string, now time.Time) {
-	j.move(Blocked, reason, now)
-	j.note(Step{State: Blocked, At: now})
 }
 
 // Cancel ends a job on the operator's word; the station may go on.

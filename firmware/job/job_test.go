@@ -205,16 +205,12 @@ func TestAnyCourse(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "seconds")) * time.Second)
 			was, wasReason := j.State, j.Reason
-			what := rapid.SampledFrom([]string{"on", "on", "on", "answer", "report", "report", "report", "report", "boot", "lost", "restart", "expire", "cancel", "block"}).Draw(t, "what")
+			what := rapid.SampledFrom([]string{"on", "on", "on", "answer", "report", "report", "report", "report", "boot", "lost", "restart", "expire", "cancel"}).Draw(t, "what")
 			switch what {
 			case "on":
 				if i := slices.Index(append([]job.State{job.Held}, order...), j.State); i >= 0 && i < len(order) {
 					j.Advance(order[i], now)
 					j.SentSHA256 = "x"
-				}
-			case "block":
-				if slices.Contains([]job.State{job.Held, job.Vetted, job.Fetched, job.Approved}, j.State) {
-					j.Block("by the model", now)
 				}
 			case "answer":
 				j.Answer(rapid.SampledFrom([]string{"Accepted", "AcceptedCanceled", "Rejected", ""}).Draw(t, "answer"), now)
