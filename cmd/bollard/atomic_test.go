@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"bollard/admin"
+	"bollard/firmware/bundle"
 	"bollard/fleet"
 	"bollard/internal/rollout"
 	"bollard/ledger"
@@ -66,7 +67,48 @@ func decisions() []decision {
 		m := asked(f, id)
 		f.call("approval.sign", admin.SignApproval{ID: m.Nonce, Signature: f.sign(m.Statement)}, nil)
 	}
+	signedRelease := func(f *faulty, id string) (admin.AddRelease, string) {
+		dir, r := f.maker.release(f.t, id, uint64(f.n), []byte(id))
+		read := func(name string) []byte {
+			text, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			return text
+		}
+		return admin.AddRelease{Envelope: read(bundle.FileEnvelope), Certificate: read(bundle.FileCertificate), Image: filepath.Join(dir, r.File)}, r.ID
+	}
+	added := func(f *faulty, id string) string {
+		in, release := signedRelease(f, id)
+		f.call("firmware.add", in, nil)
+		return release
+	}
 	return []decision{
+		{op: "firmware.add", kind: "firmware.added", with: func(f *faulty, id string) any {
+			in, _ := signedRelease(f, id)
+			return in
+		}},
+		{op: "firmware.approve", kind: "approval.requested", with: func(f *faulty, id string) any {
+			return admin.ApproveRelease{Release: added(f, id), Reason: "x"}
+		}},
+		{op: "firmware.approve", kind: "approval.signed", with: func(f *faulty, id string) any {
+			in := admin.ApproveRelease{Release: added(f, id), Reason: "x"}
+			var m admin.Approval
+			f.call("firmware.approve", in, &m)
+			in.Signature = f.sign(m.Statement)
+			return in
+		}},
+		{op: "firmware.publish", kind: "firmware.published", with: func(f *faulty, id string) any {
+			in := admin.ApproveRelease{Release: added(f, id), Reason: "x"}
+			var m admin.Approval
+			f.call("firmware.approve", in, &m)
+			in.Signature = f.sign(m.Statement)
+			f.call("firmware.approve", in, nil)
+			return admin.ReleaseRef{Release: in.Release}
+		}},
+		{op: "firmware.revoke", kind: "firmware.revoked", with: func(f *faulty, id string) any {
+			return admin.RevokeRelease{Release: added(f, id), Reason: "x"}
+		}},
 		{op: "station.add", kind: "station.added", with: func(_ *faulty, id string) any { return admin.Enrolment{Identity: id, Serial: "SN-" + id, Profile: 2} }},
 		{op: "station.import", kind: "station.added", with: func(_ *faulty, id string) any {
 			return admin.Import{Stations: []admin.Enrolment{{Identity: id, Serial: "SN-" + id, Profile: 2}, {Identity: id + "b", Serial: "SN-b" + id, Profile: 3}}}
@@ -177,7 +219,7 @@ func decisions() []decision {
 func undecided() []string {
 	return []string{
 		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.check", "ca.crl", "ca.root", "ca.show",
-		"ca.trust.list", "cert.list", "cert.show", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.show", "ledger.checkpoint",
+		"ca.trust.list", "cert.list", "cert.show", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.show", "ledger.checkpoint",
 		"ledger.epochs", "ledger.page", "ledger.person", "ledger.prove", "ledger.verify", "policy.anchors", "policy.entries", "policy.held",
 		"policy.release", "policy.reload", "policy.show", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",
 	}
@@ -209,6 +251,7 @@ type faulty struct {
 	db       *sql.DB
 	app      *app
 	registry *admin.Registry
+	maker    *maker
 	keys     string // folder of the approver's key
 	n        int
 }
@@ -216,13 +259,13 @@ type faulty struct {
 func newFaulty(t *testing.T) *faulty {
 	t.Helper()
 	dir := newDataDir(t, "")
-	f := &faulty{t: t, keys: t.TempDir()}
+	f := &faulty{t: t, maker: newMaker(t), keys: t.TempDir()}
 	f.keygen("-q", "-N", "", "-t", "ed25519", "-C", "alice", "-f", filepath.Join(f.keys, "alice"))
 	public, err := os.ReadFile(filepath.Join(f.keys, "alice.pub"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	edit(t, filepath.Join(dir, configName), "country: NL", fmt.Sprintf("country: NL\napprovers: [{name: alice, ssh: [%q]}]\napprovals: [{action: station.downgrade, needed: 1}]",
+	edit(t, filepath.Join(dir, configName), "country: NL", fmt.Sprintf("country: NL\napprovers: [{name: alice, ssh: [%q]}]\napprovals: [{action: station.downgrade, needed: 1}, {action: firmware.publish, needed: 1}]",
 		strings.TrimSpace(string(public))))
 	cfg, err := loadConfig(dir)
 	if err != nil {
@@ -239,6 +282,7 @@ func newFaulty(t *testing.T) *faulty {
 	}
 	t.Cleanup(func() { _ = f.db.Close() })
 	f.watch()
+	f.call("ca.trust.add", admin.AddTrust{Use: "manufacturer", PEM: []byte(certPEM(f.maker.root))}, nil)
 	return f
 }
 
