@@ -128,7 +128,7 @@ func (o *signOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.build.Commit, "commit", "", "commit it was built from, in hex")
 	f.StringVar(&o.log, "log", "", "directory of the transparency log to enter it into; see bollard firmware log create")
 	f.StringVar(&o.logSigner, "log-signer", "", "the log's key: softkms:…")
-	f.BoolVar(&o.ocppOnly, "ocpp-only", false, "make no CMS: then the certificate needs no extendedKeyUsage")
+	f.BoolVar(&o.ocppOnly, "ocpp-only", false, "make no CMS: then the certificate's extendedKeyUsage needs codeSigning only")
 	f.BoolVar(&o.sha512, "sha512", false, "record the image's SHA-512 too")
 	f.BoolVar(&o.md5, "md5", false, "record its MD5 too, the checksum of PublishFirmware")
 	f.StringVar(&o.selfCheck, "self-check", "openssl", "who verifies the signatures besides Bollard: openssl, or none where it isn't installed")

@@ -195,24 +195,10 @@ func (c *Catalogue) Verify(ctx context.Context, e *Entry) error {
 
 // Trusted says why firmware signed with a certificate isn't the manufacturer's.
 func (c *Catalogue) Trusted(ctx context.Context, signer *x509.Certificate) error {
-	if err := checkSigner(signer); err != nil {
+	if err := release.CheckCertificate(signer, false); err != nil { // stations check none of it
 		return err
 	}
 	return c.cfg.Trust(ctx, signer)
-}
-
-// checkSigner holds a signing certificate against the profile of such: stations
-// check none of it.
-func checkSigner(cert *x509.Certificate) error {
-	switch {
-	case cert.IsCA:
-		return errors.New("signing certificate is a CA's")
-	case cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageDigitalSignature == 0:
-		return errors.New("signing certificate's key usage isn't digitalSignature")
-	case len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) > 0 && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageCodeSigning):
-		return errors.New("signing certificate's extended key usage isn't codeSigning")
-	}
-	return nil
 }
 
 // Fault says why a release couldn't go to any station now, or nil.

@@ -7,9 +7,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,7 +29,8 @@ func TestKeptRecordIsTheSignedOne(t *testing.T) { // promise 10
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1<<33, 0), KeyUsage: x509.KeyUsageDigitalSignature}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{"ACME"}, CommonName: "ACME Firmware 1"},
+		NotAfter: time.Unix(1<<33, 0), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +72,18 @@ func TestKeptRecordIsTheSignedOne(t *testing.T) { // promise 10
 	e := catalogue.Entry{Release: &r, Digest: digest, Envelope: envelope, Certificate: der}
 	if err := c.Verify(t.Context(), &e); err != nil {
 		t.Fatal(err)
+	}
+	// A device's certificate, under the same root and good for anything, signs none.
+	template.ExtKeyUsage = nil
+	device, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cert, err = x509.ParseCertificate(device); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Trusted(t.Context(), cert); err == nil || !strings.Contains(err.Error(), "codeSigning") {
+		t.Errorf("a certificate without extended key usage: %v", err)
 	}
 	other := r
 	other.Sequence = 9

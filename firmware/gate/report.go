@@ -228,8 +228,7 @@ func (g *Gate) Jobs(ctx context.Context, station string) ([]job.Job, error) {
 }
 
 // Cancel ends a station's update: it can't download any more, and a download that
-// runs breaks off. What it has, it may
-// still install.
+// runs breaks off. What it has, it may still install.
 func (g *Gate) Cancel(ctx context.Context, actor, station, reason string) (job.Job, error) {
 	open, err := g.cfg.Store.OpenJobs(ctx, station)
 	if err != nil {

@@ -18,7 +18,7 @@ var oidKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 15}
 
 // CheckCertificate says what a firmware signing certificate isn't as it must be.
 // Stations look at little of it (no EKU, no revocation); whoever verifies CMS
-// wants the EKUs, so they are asked of a certificate that signs CMS too.
+// wants emailProtection, so that is asked of a certificate that signs CMS too.
 func CheckCertificate(cert *x509.Certificate, cms bool) error {
 	var faults []error
 	demand := func(ok bool, format string, args ...any) {
@@ -32,10 +32,10 @@ func CheckCertificate(cert *x509.Certificate, cms bool) error {
 	critical := slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidKeyUsage) && e.Critical })
 	demand(cert.KeyUsage&x509.KeyUsageDigitalSignature != 0 && critical, "keyUsage isn't critical with digitalSignature")
 	demand(len(cert.Subject.Organization) == 1 && cert.Subject.CommonName != "", "its subject needs the manufacturer as O, and a CN such as product line and key generation")
-	if cms {
-		demand(slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) && slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageEmailProtection),
-			"extendedKeyUsage isn't codeSigning and emailProtection, which RAUC and SWUpdate look for")
-	}
+	// A certificate without the extension is good for anything: a device's own,
+	// under the same root, would sign firmware.
+	demand(slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageCodeSigning), "extendedKeyUsage isn't codeSigning")
+	demand(!cms || slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageEmailProtection), "extendedKeyUsage isn't emailProtection beside codeSigning, which RAUC and SWUpdate look for")
 	demand(len(EncodeCertificate(cert)) <= MaxCertificate, "as PEM it has more than the %d characters of OCPP's field", MaxCertificate)
 	return errors.Join(faults...)
 }

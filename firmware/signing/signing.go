@@ -39,7 +39,7 @@ type Config struct {
 	Signer   crypto.Signer
 	Chain    []*x509.Certificate // the signer's, then CAs above it, if any
 	Digests  bundle.Wanted
-	OCPPOnly bool          // no CMS, and no EKUs asked of the certificate
+	OCPPOnly bool          // no CMS, and no emailProtection asked of the certificate
 	SBOM     []byte        // CycloneDX in JSON; nil: none
 	Build    *bundle.Build // where the image comes from; nil: nothing is said
 	Log      Log           // nil: the record says that it is in none

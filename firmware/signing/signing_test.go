@@ -302,10 +302,10 @@ func TestSignStops(t *testing.T) {
 	}
 }
 
-// Stations look for no EKU: a certificate without one signs what is for OCPP alone.
+// Installers that read CMS look for emailProtection: what is for OCPP alone needs codeSigning only.
 func TestOCPPOnly(t *testing.T) {
 	t.Parallel()
-	m := newMaker(t, ecKey(t), func(c *x509.Certificate) { c.ExtKeyUsage = nil })
+	m := newMaker(t, ecKey(t), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning} })
 	image := image(t)
 	cfg := config(t, m, image)
 	cfg.OCPPOnly = true
