@@ -28,10 +28,16 @@ type ReleaseRef struct {
 	Release string `json:"release"`
 }
 
-// RevokeRelease ends one.
-type RevokeRelease struct {
+// EndRelease withdraws or revokes one.
+type EndRelease struct {
 	Release string `json:"release"`
 	Reason  string `json:"reason"`
+}
+
+// SupersedeRelease puts a newer one in its place.
+type SupersedeRelease struct {
+	Release string `json:"release"`
+	By      string `json:"by"`
 }
 
 // Release is one with where it stands.
@@ -41,7 +47,9 @@ type Release struct {
 	State       catalogue.State  `json:"state"`
 	Reason      string           `json:"reason,omitempty"`
 	Approval    string           `json:"approval,omitempty"`
+	Successor   string           `json:"successor,omitempty"`
 	AddedAt     time.Time        `json:"added_at"`
+	ChangedAt   time.Time        `json:"changed_at,omitzero"`
 	PublishedAt time.Time        `json:"published_at,omitzero"`
 	RevokedAt   time.Time        `json:"revoked_at,omitzero"`
 	// Fault is why it couldn't be sent now, though it is published.
@@ -71,9 +79,11 @@ type EndUpdate struct {
 	Reason  string `json:"reason"`
 }
 
-// ApproveRelease asks people to approve a release's publication, or adds a signature.
+// ApproveRelease asks people to approve an action on a release, or adds a signature.
 type ApproveRelease struct {
 	Release   string `json:"release"`
+	Action    string `json:"action,omitempty"`    // such as firmware.start; "": firmware.publish
+	Ring      string `json:"ring,omitempty"`      // the action is about
 	Reason    string `json:"reason,omitempty"`    // for a request that isn't open yet
 	Person    string `json:"person,omitempty"`    // who asks, where several share an account
 	Signature []byte `json:"signature,omitempty"` // none: only ask
@@ -88,9 +98,17 @@ func (o *operations) registerFirmware(r *Registry) {
 		e, err := o.cfg.Releases.Publish(ctx, Actor(ctx), in.Release)
 		return o.withdrawn(ctx, &e, err)
 	})
-	Register(r, "firmware.revoke", func(ctx context.Context, in RevokeRelease) (Release, error) {
+	Register(r, "firmware.revoke", func(ctx context.Context, in EndRelease) (Release, error) {
 		e, err := o.cfg.Releases.Revoke(ctx, Actor(ctx), in.Release, in.Reason)
 		return o.withdrawn(ctx, &e, err)
+	})
+	Register(r, "firmware.withdraw", func(ctx context.Context, in EndRelease) (Release, error) {
+		e, err := o.cfg.Releases.Withdraw(ctx, Actor(ctx), in.Release, in.Reason)
+		return o.released(ctx, &e, err)
+	})
+	Register(r, "firmware.supersede", func(ctx context.Context, in SupersedeRelease) (Release, error) {
+		e, err := o.cfg.Releases.Supersede(ctx, Actor(ctx), in.Release, in.By)
+		return o.released(ctx, &e, err)
 	})
 	Register(r, "firmware.updates", func(ctx context.Context, in UpdateFilter) (Updates, error) {
 		key := ""
@@ -143,10 +161,10 @@ func (o *operations) released(ctx context.Context, e *catalogue.Entry, err error
 		return Release{}, err
 	}
 	out := Release{
-		Release: e.Release, Digest: e.Digest, State: e.State, Reason: e.Reason, Approval: e.Approval,
-		AddedAt: e.AddedAt, PublishedAt: e.PublishedAt, RevokedAt: e.RevokedAt,
+		Release: e.Release, Digest: e.Digest, State: e.State, Reason: e.Reason, Approval: e.Approval, Successor: e.Successor,
+		AddedAt: e.AddedAt, ChangedAt: e.ChangedAt, PublishedAt: e.PublishedAt, RevokedAt: e.RevokedAt,
 	}
-	if e.State != catalogue.Revoked {
+	if e.State != catalogue.Revoked && e.State != catalogue.Withdrawn {
 		if fault := o.cfg.Releases.Fault(ctx, e); fault != nil {
 			out.Fault = fault.Error()
 		}
@@ -185,23 +203,37 @@ func (o *operations) firmwareShow(ctx context.Context, in ReleaseRef) (Release, 
 	return o.released(ctx, &e, err)
 }
 
-// firmwareApprove signs the newest open request for a release's publication; where
+// firmwareApprove signs the newest open request for an action on a release; where
 // there is none it asks for one.
 func (o *operations) firmwareApprove(ctx context.Context, in ApproveRelease) (Approval, error) {
-	d := o.cfg.Docket
+	d, action := o.cfg.Docket, catalogue.Action(in.Action)
+	if action == "" {
+		action = catalogue.ActionPublish
+	}
 	e, err := o.cfg.Releases.Find(ctx, in.Release)
 	if err != nil {
 		return Approval{}, err
 	}
-	m, open, err := waiting(ctx, d, catalogue.ActionPublish, "release:"+e.Release.ID)
+	name := e.Release.ID
+	if in.Ring != "" {
+		name += "/" + in.Ring
+	}
+	scope, _, err := o.cfg.Releases.Asking(ctx, action, name)
+	if err != nil {
+		return Approval{}, err
+	}
+	m, open, err := waiting(ctx, d, string(action), scope)
 	if err != nil {
 		return Approval{}, err
 	}
 	if !open {
 		if in.Signature != nil {
-			return Approval{}, Refusedf("`bollard firmware approve "+in.Release+" --reason …` asks for one", "nobody was asked to approve release %s", e.Release.ID)
+			return Approval{}, Refusedf("`bollard firmware approve` with the same release, action and ring, and --print, asks for one", "nobody was asked to approve %s of %s", action, scope)
 		}
-		m, err = d.Open(ctx, Actor(ctx), docket.Ask{Action: catalogue.ActionPublish, Name: e.Release.ID, Person: in.Person, Reason: in.Reason})
+		if in.Reason == "" {
+			in.Reason = string(action)
+		}
+		m, err = d.Open(ctx, Actor(ctx), docket.Ask{Action: string(action), Name: name, Person: in.Person, Reason: in.Reason})
 	} else if in.Signature != nil {
 		m, _, err = d.Sign(ctx, Actor(ctx), m.Nonce, in.Signature)
 	}

@@ -83,6 +83,19 @@ func decisions() []decision {
 		f.call("firmware.add", in, nil)
 		return release
 	}
+	agreed := func(f *faulty, id string) string {
+		in := admin.ApproveRelease{Release: added(f, id), Reason: "x"}
+		var m admin.Approval
+		f.call("firmware.approve", in, &m)
+		in.Signature = f.sign(m.Statement)
+		f.call("firmware.approve", in, nil)
+		return in.Release
+	}
+	published := func(f *faulty, id string) string {
+		release := agreed(f, id)
+		f.call("firmware.publish", admin.ReleaseRef{Release: release}, nil)
+		return release
+	}
 	return []decision{
 		{op: "firmware.add", kind: "firmware.added", with: func(f *faulty, id string) any {
 			in, _ := signedRelease(f, id)
@@ -99,15 +112,17 @@ func decisions() []decision {
 			return in
 		}},
 		{op: "firmware.publish", kind: "firmware.published", with: func(f *faulty, id string) any {
-			in := admin.ApproveRelease{Release: added(f, id), Reason: "x"}
-			var m admin.Approval
-			f.call("firmware.approve", in, &m)
-			in.Signature = f.sign(m.Statement)
-			f.call("firmware.approve", in, nil)
-			return admin.ReleaseRef{Release: in.Release}
+			return admin.ReleaseRef{Release: agreed(f, id)}
 		}},
 		{op: "firmware.revoke", kind: "firmware.revoked", with: func(f *faulty, id string) any {
-			return admin.RevokeRelease{Release: added(f, id), Reason: "x"}
+			return admin.EndRelease{Release: added(f, id), Reason: "x"}
+		}},
+		{op: "firmware.withdraw", kind: "firmware.withdrawn", with: func(f *faulty, id string) any {
+			return admin.EndRelease{Release: added(f, id), Reason: "x"}
+		}},
+		{op: "firmware.supersede", kind: "firmware.superseded", with: func(f *faulty, id string) any {
+			older := published(f, id)
+			return admin.SupersedeRelease{Release: older, By: published(f, id+"-newer")}
 		}},
 		{op: "station.add", kind: "station.added", with: func(_ *faulty, id string) any { return admin.Enrolment{Identity: id, Serial: "SN-" + id, Profile: 2} }},
 		{op: "station.import", kind: "station.added", with: func(_ *faulty, id string) any {

@@ -30,6 +30,11 @@ func (a *app) approvalRules(cfg *config.File) (docket.Rules, error) {
 		return docket.Rules{}, err
 	}
 	rules, actions := docket.Rules{People: people, Quorums: map[string]approval.Quorum{}}, a.approvable()
+	for _, action := range catalogue.Actions() {
+		if action.Needed() > 0 {
+			rules.Quorums[string(action)] = approval.Quorum{Needed: action.Needed()}
+		}
+	}
 	for i, q := range cfg.Approvals {
 		if actions[q.Action] == nil {
 			return docket.Rules{}, configFault(a.dir, fmt.Sprintf("approvals[%d].action", i), fmt.Errorf("there is no such action; there are %v", actionNames(actions)))
@@ -41,14 +46,17 @@ func (a *app) approvalRules(cfg *config.File) (docket.Rules, error) {
 
 // approvable says what can be approved, and how it is put to people.
 func (a *app) approvable() map[string]docket.Subject {
-	return map[string]docket.Subject{
+	subjects := map[string]docket.Subject{
 		fleet.ActionDowngrade: func(ctx context.Context, identity string) (string, string, error) {
 			return a.fleet.Downgrade(ctx, identity)
 		},
-		catalogue.ActionPublish: func(ctx context.Context, release string) (string, string, error) {
-			return a.releases.Publishing(ctx, release)
-		},
 	}
+	for _, action := range catalogue.Actions() {
+		subjects[string(action)] = func(ctx context.Context, name string) (string, string, error) {
+			return a.releases.Asking(ctx, action, name)
+		}
+	}
+	return subjects
 }
 
 func actionNames(actions map[string]docket.Subject) []string {

@@ -24,7 +24,7 @@ import (
 func (c *cli) firmwareCommand() *cobra.Command {
 	return c.group("firmware", "Sign releases of firmware, publish them, and follow the updates of stations",
 		c.firmwareKey(), c.firmwareSign(), c.firmwareVerify(), c.firmwareLog(),
-		c.firmwareAdd(), c.firmwareList(), c.firmwareShow(), c.firmwareApprove(), c.firmwarePublish(), c.firmwareRevoke(),
+		c.firmwareAdd(), c.firmwareList(), c.firmwareShow(), c.firmwareApprove(), c.firmwarePublish(), c.firmwareSupersede(), c.firmwareWithdraw(), c.firmwareRevoke(),
 		c.firmwareUpdates(), c.firmwareCancel(), c.firmwareClear())
 }
 

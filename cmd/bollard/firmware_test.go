@@ -23,7 +23,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"bollard/admin"
+	"bollard/approval/docket"
 	"bollard/firmware/bundle"
 	"bollard/firmware/job"
 	"bollard/firmware/release"
@@ -210,16 +213,20 @@ func (y *yard) publish(version string, sequence uint64, image []byte) *release.R
 	return r
 }
 
-func (y *yard) approve(id string) {
+// approve has the person agree to an action on a release: its publication, if how
+// names no other. It returns the file with the signature.
+func (y *yard) approve(id string, how ...string) string {
 	y.t.Helper()
+	how = append([]string{"firmware", "approve", id}, how...)
 	file := filepath.Join(y.t.TempDir(), "statement")
-	if err := os.WriteFile(file, []byte(y.must("firmware", "approve", id, "--print")), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(y.must(append(how, "--print")...)), 0o600); err != nil {
 		y.t.Fatal(err)
 	}
 	if out, err := exec.CommandContext(y.t.Context(), "ssh-keygen", "-q", "-Y", "sign", "-n", "bollard-approval", "-f", y.person, file).CombinedOutput(); err != nil {
 		y.t.Fatalf("ssh-keygen: %v: %s", err, out)
 	}
-	y.must("firmware", "approve", id, "--signature", file+".sig")
+	y.must(append(how, "--signature", file+".sig")...)
+	return file + ".sig"
 }
 
 // charger is a station that lives until the test ends.
@@ -660,12 +667,47 @@ func TestFirmwareAdd(t *testing.T) {
 	if _, _, code := y.cli("firmware", "publish", r.ID); code != 1 {
 		t.Error("published twice")
 	}
+	y.ringsAreApprovedOneByOne(r.ID)
 	y.must("firmware", "revoke", r.ID, "--reason", "it bricks stations")
 	if _, _, code := y.cli("firmware", "publish", r.ID); code != 1 {
 		t.Error("a revoked release was published")
 	}
 	if out := y.must("firmware", "list"); !strings.Contains(out, "revoked") || !strings.Contains(out, "it bricks stations") {
 		t.Error(out)
+	}
+}
+
+// A signature for one ring counts for no other, and what isn't in bollard.yaml takes
+// as many people as docs/approvals.md says.
+func (y *yard) ringsAreApprovedOneByOne(id string) {
+	y.t.Helper()
+	signature := y.approve(id, "--action", "start", "--ring", "canary")
+	y.must("firmware", "approve", id, "--action", "start", "--ring", "early") // asks for it
+	if _, errs, code := y.cli("firmware", "approve", id, "--action", "start", "--ring", "early", "--signature", signature); code != 1 {
+		y.t.Errorf("a signature for another ring: %d %s", code, errs)
+	}
+	states := map[string]docket.State{}
+	for _, a := range ask[admin.None, admin.Approvals](y, "approval.list", admin.None{}).Approvals {
+		states[a.Action+" "+strings.TrimPrefix(a.Scope, "release:"+id)] = a.State
+	}
+	for matter, want := range map[string]docket.State{"firmware.start /canary": docket.Granted, "firmware.start /early": docket.Waiting} {
+		if states[matter] != want {
+			y.t.Errorf("%s is %s, want %s", matter, states[matter], want)
+		}
+	}
+	if _, errs, code := y.cli("firmware", "approve", id, "--action", "widen", "--ring", "early"); code != 1 || !strings.Contains(errs, "is published") {
+		y.t.Errorf("a further ring of no rollout: %d %s", code, errs)
+	}
+	if _, errs, code := y.cli("firmware", "approve", id, "--action", "launch"); code != 1 {
+		y.t.Errorf("an action that isn't one: %d %s", code, errs)
+	}
+	needed := map[string]int{}
+	for _, a := range ask[admin.None, admin.Approvers](y, "approver.list", admin.None{}).Approvers[0].Actions {
+		needed[a.Action] = a.Needed
+	}
+	want := map[string]int{"firmware.publish": 1, "firmware.start": 1, "firmware.widen": 2, "firmware.halt": 1, "firmware.resume": 2}
+	if diff := cmp.Diff(want, needed); diff != "" {
+		y.t.Error(diff)
 	}
 }
 

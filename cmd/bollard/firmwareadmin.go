@@ -122,8 +122,12 @@ func (c *cli) firmwareList() *cobra.Command {
 			return c.print(out, func(w io.Writer) {
 				t := newTable(w, "RELEASE", "STATE", "VENDOR", "COMPONENT", "VERSION", "SEQUENCE", "EXPIRES", "NOTE")
 				for _, r := range out.Releases {
+					note := r.Reason
+					if note == "" {
+						note = r.Fault
+					}
 					t.row(r.Release.ID, string(r.State), r.Release.Vendor, r.Release.Component, r.Release.Version, strconv.FormatUint(r.Release.Sequence, 10),
-						when(&r.Release.Expires), r.Reason+r.Fault)
+						when(&r.Release.Expires), note)
 				}
 				t.flush()
 			})
@@ -156,90 +160,16 @@ func writeRelease(w io.Writer, r *admin.Release) {
 		fmt.Fprintln(w, "the release is here already: only its image was taken in again")
 	}
 	fmt.Fprintf(w, "release %s is %s\n", r.Release.ID, r.State)
-	if note := r.Reason + r.Fault; note != "" {
-		fmt.Fprintf(w, "%s\n", note)
+	for _, note := range []string{r.Reason, r.Fault} {
+		if note != "" {
+			fmt.Fprintln(w, note)
+		}
 	}
 	fmt.Fprintf(w, "%s %s %s, sequence %d, security epoch %d\n", r.Release.Vendor, r.Release.Component, r.Release.Version, r.Release.Sequence, r.Release.SecurityEpoch)
 	for _, m := range r.Release.Models {
 		fmt.Fprintf(w, "for %s %s %s\n", m.Vendor, m.Model, strings.Join(m.Hardware, " "))
 	}
 	fmt.Fprintf(w, "image %s, %d bytes, sha256 %s\nrecord sha256 %s\n", r.Release.File, r.Release.Size, r.Release.SHA256, r.Digest)
-}
-
-func (c *cli) firmwareApprove() *cobra.Command {
-	in := admin.ApproveRelease{}
-	statement, signature := false, ""
-	cmd := &cobra.Command{
-		Use:   "approve RELEASE [--print | --signature FILE]",
-		Short: "Ask people to approve the publication of a release, or add a signature",
-		Long: `Ask the people of bollard.yaml to approve that a release is published. --print
-prints the statement to sign, --signature adds what a person made of it:
-
-  bollard firmware approve RELEASE --print > statement
-  ssh-keygen -Y sign -n bollard-approval -f KEY statement
-  bollard firmware approve RELEASE --signature statement.sig
-
-How many it takes says approvals in bollard.yaml for the action firmware.publish.`,
-		Args: cobra.ExactArgs(1),
-		RunE: c.do(func(ctx context.Context, args []string) error {
-			in.Release = args[0]
-			if statement && signature != "" {
-				return admin.Usagef("", "--print and --signature don't go together")
-			}
-			if signature != "" {
-				var err error
-				if in.Signature, err = c.readSmall(signature); err != nil {
-					return admin.Usagef("", "couldn't read the signature: %w", err)
-				}
-			}
-			if in.Reason == "" {
-				in.Reason = "publish the release"
-			}
-			out, err := call[admin.ApproveRelease, admin.Approval](ctx, c, "firmware.approve", in)
-			if err != nil {
-				return err
-			}
-			if statement {
-				_, err := io.WriteString(c.stdout, out.Statement)
-				return err
-			}
-			return c.print(out, func(w io.Writer) { writeApproval(w, &out) })
-		}),
-	}
-	f := cmd.Flags()
-	f.StringVar(&in.Reason, "reason", "", "why, for the ledger; of a new request")
-	f.StringVar(&in.Person, "author", "", "who asks, where several share an account: approves nothing then")
-	f.BoolVar(&statement, "print", false, "print the statement, byte for byte as it is to be signed")
-	f.StringVar(&signature, "signature", "", "file with a person's signature, - for standard input")
-	return cmd
-}
-
-func (c *cli) firmwarePublish() *cobra.Command {
-	return &cobra.Command{
-		Use:   "publish RELEASE",
-		Short: "Let an approved release go to stations whose back ends ask for it",
-		Args:  cobra.ExactArgs(1),
-		RunE: c.do(func(ctx context.Context, args []string) error {
-			return c.release(ctx, "firmware.publish", admin.ReleaseRef{Release: args[0]})
-		}),
-	}
-}
-
-func (c *cli) firmwareRevoke() *cobra.Command {
-	in := admin.RevokeRelease{}
-	cmd := &cobra.Command{
-		Use:   "revoke RELEASE --reason TEXT",
-		Short: "End a release for good: no station gets it any more",
-		Long: `End a release for good: no station gets it any more. Updates to it that aren't over
-are cancelled, and downloads break off; what a station has, it may still install.`,
-		Args: cobra.ExactArgs(1),
-		RunE: c.do(func(ctx context.Context, args []string) error {
-			in.Release = args[0]
-			return c.release(ctx, "firmware.revoke", in)
-		}),
-	}
-	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for the ledger (required)")
-	return cmd
 }
 
 func (c *cli) firmwareUpdates() *cobra.Command {

@@ -21,25 +21,12 @@ import (
 	"bollard/ledger"
 )
 
-// ActionPublish is what people approve.
-const ActionPublish = "firmware.publish"
-
 // Errors callers branch on.
 var (
 	ErrUnknown = errors.New("no such firmware release")
 	ErrExists  = errors.New("firmware release is here already, with another record")
 	// ErrState: a release goes forward only.
 	ErrState = errors.New("firmware release isn't where that can be done")
-)
-
-// State of a release: it goes forward only, and revoked is its end.
-type State string
-
-// The states.
-const (
-	Added     State = "added"     // signatures, image and record are good
-	Published State = "published" // may be sent to stations
-	Revoked   State = "revoked"
 )
 
 // Entry is a release as it is kept.
@@ -49,9 +36,11 @@ type Entry struct {
 	Envelope    []byte           `json:"envelope"`    // the record as it was signed (DSSE)
 	Certificate []byte           `json:"certificate"` // the signer's, DER
 	State       State            `json:"state"`
-	Reason      string           `json:"reason,omitempty"`   // why it was revoked
-	Approval    string           `json:"approval,omitempty"` // nonce of what published it
+	Reason      string           `json:"reason,omitempty"`    // why it came to its state
+	Approval    string           `json:"approval,omitempty"`  // nonce of what published it
+	Successor   string           `json:"successor,omitempty"` // ID of what superseded it
 	AddedAt     time.Time        `json:"added_at"`
+	ChangedAt   time.Time        `json:"changed_at,omitzero"` // when it came to its state
 	PublishedAt time.Time        `json:"published_at,omitzero"`
 	RevokedAt   time.Time        `json:"revoked_at,omitzero"`
 }
@@ -109,7 +98,7 @@ func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (e Entry, 
 	if err != nil {
 		return Entry{}, false, err
 	}
-	e = Entry{Release: r, Envelope: in.Envelope, Certificate: in.Certificate.Raw, State: Added, AddedAt: now}
+	e = Entry{Release: r, Envelope: in.Envelope, Certificate: in.Certificate.Raw, State: Added, AddedAt: now, ChangedAt: now}
 	if e.Digest, err = r.Digest(); err != nil {
 		return Entry{}, false, err
 	}
@@ -129,7 +118,7 @@ func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (e Entry, 
 			return []ledger.Event{event("firmware.image-added", actor, &known)}, nil
 		})
 	}
-	return e, false, c.cfg.Store.AddRelease(ctx, e, event("firmware.added", actor, &e))
+	return e, false, c.cfg.Store.AddRelease(ctx, e, event(Added.kind(), actor, &e))
 }
 
 // fits finds the release if it is here, and refuses another of its ID or another
@@ -235,37 +224,6 @@ func (c *Catalogue) Find(ctx context.Context, ref string) (Entry, error) {
 	return Entry{}, fmt.Errorf("release %.80q: %d are called so, give more of the ID", ref, len(found))
 }
 
-// Publishing says what approving the publication of a release would allow
-// (docket.Subject).
-func (c *Catalogue) Publishing(ctx context.Context, ref string) (scope, text string, err error) {
-	e, err := c.Find(ctx, ref)
-	if err != nil {
-		return "", "", err
-	}
-	if e.State != Added {
-		return "", "", fmt.Errorf("%w: %s is %s", ErrState, e.Release.ID, e.State)
-	}
-	return "release:" + e.Release.ID, subject(&e), nil
-}
-
-// subject is what people read before they sign: the digest holds all the rest.
-func subject(e *Entry) string {
-	r := e.Release
-	var b strings.Builder
-	fmt.Fprintf(&b, "release: %s\nrecord sha256: %s\nvendor: %s\ncomponent: %s\nversion: %s\nsequence: %d\nsecurity epoch: %d\nimage: %s, %d bytes\nimage sha256: %s\nexpires: %s\n",
-		r.ID, e.Digest, r.Vendor, r.Component, r.Version, r.Sequence, r.SecurityEpoch, r.File, r.Size, r.SHA256, r.Expires.Format(time.RFC3339))
-	for _, m := range r.Models {
-		fmt.Fprintf(&b, "for: %s %s %s\n", m.Vendor, m.Model, strings.Join(m.Hardware, " "))
-	}
-	if r.LegalRelevant {
-		b.WriteString("legally relevant: yes\n")
-	}
-	for _, id := range r.Revokes {
-		fmt.Fprintf(&b, "revokes: %s\n", id)
-	}
-	return b.String()
-}
-
 // Publish lets a release go to stations, once enough people agreed. It revokes
 // what its record revokes, of the same vendor.
 func (c *Catalogue) Publish(ctx context.Context, actor, ref string) (Entry, error) {
@@ -273,39 +231,43 @@ func (c *Catalogue) Publish(ctx context.Context, actor, ref string) (Entry, erro
 	if err != nil {
 		return Entry{}, err
 	}
-	if e.State != Added {
+	if !e.State.Before(Published) {
 		return Entry{}, fmt.Errorf("%w: %s is %s", ErrState, e.Release.ID, e.State)
 	}
-	now := c.cfg.Clock()
-	if !now.Before(e.Release.Expires) {
-		return Entry{}, fmt.Errorf("release %s expired at %s", e.Release.ID, e.Release.Expires.Format(time.RFC3339))
+	if err := c.Fault(ctx, &e); err != nil {
+		return Entry{}, fmt.Errorf("release %s can't be published: %w", e.Release.ID, err)
 	}
-	if err := c.Verify(ctx, &e); err != nil {
-		return Entry{}, err
-	}
-	if _, err := c.cfg.Depot.Has(e.Release.SHA256); err != nil {
-		return Entry{}, err
-	}
-	grant, err := c.cfg.Approved(ctx, ActionPublish, "release:"+e.Release.ID, subject(&e))
+	grants, err := c.publishing(ctx, &e)
 	if err != nil {
 		return Entry{}, err
 	}
+	now := c.cfg.Clock()
 	err = c.cfg.Store.UpdateReleases(ctx, func(list []*Entry) ([]ledger.Event, error) {
-		events := []ledger.Event{grant.Used(actor)}
+		var events []ledger.Event
+		var by []string
+		for _, g := range grants {
+			events, by = append(events, g.Used(actor)), append(by, g.By...)
+		}
 		for _, o := range list {
 			switch {
 			case o.Release.ID == e.Release.ID:
-				if o.State != Added || o.Digest != e.Digest {
-					return nil, fmt.Errorf("%w: %s is %s", ErrState, o.Release.ID, o.State)
+				if o.Digest != e.Digest {
+					return nil, fmt.Errorf("%w: %s was changed meanwhile", ErrState, o.Release.ID)
 				}
-				o.State, o.PublishedAt, o.Approval = Published, now, grant.Request.Nonce
-				e = *o
-				published := event("firmware.published", actor, o)
-				published.Data["approval"], published.Data["approved-by"] = grant.Request.Nonce, strings.Join(grant.By, ",")
+				published, err := o.Move(Published, actor, "", now)
+				if err != nil {
+					return nil, err
+				}
+				o.Approval = grants[0].Request.Nonce
+				published.Data["approval"], published.Data["approved-by"] = o.Approval, strings.Join(by, ",")
 				published.People = []string{"approved-by"}
-				events = append(events, published)
-			case slices.Contains(e.Release.Revokes, o.Release.ID) && o.Release.Vendor == e.Release.Vendor && o.State != Revoked:
-				events = append(events, revoke(o, actor, "revoked by release "+e.Release.ID, now))
+				events, e = append(events, published), *o
+			case slices.Contains(e.Release.Revokes, o.Release.ID) && o.Release.Vendor == e.Release.Vendor && o.State.Before(Revoked):
+				revoked, err := o.Move(Revoked, actor, "revoked by release "+e.Release.ID, now)
+				if err != nil {
+					return nil, err
+				}
+				events = append(events, revoked)
 			}
 		}
 		return events, nil
@@ -315,40 +277,79 @@ func (c *Catalogue) Publish(ctx context.Context, actor, ref string) (Entry, erro
 
 // Revoke ends a release for good.
 func (c *Catalogue) Revoke(ctx context.Context, actor, ref, reason string) (Entry, error) {
-	if strings.TrimSpace(reason) == "" || len(reason) > 500 {
-		return Entry{}, errors.New("give a reason of at most 500 bytes: it stands in the ledger")
-	}
+	return c.move(ctx, actor, ref, Revoked, reason)
+}
+
+// Withdraw takes a release back: nothing of it begins any more.
+func (c *Catalogue) Withdraw(ctx context.Context, actor, ref, reason string) (Entry, error) {
+	return c.move(ctx, actor, ref, Withdrawn, reason)
+}
+
+func (c *Catalogue) move(ctx context.Context, actor, ref string, to State, reason string) (Entry, error) {
 	e, err := c.Find(ctx, ref)
 	if err != nil {
 		return Entry{}, err
 	}
 	err = c.cfg.Store.UpdateReleases(ctx, func(list []*Entry) ([]ledger.Event, error) {
-		for _, o := range list {
-			if o.Release.ID != e.Release.ID {
-				continue
-			}
-			if o.State == Revoked {
-				return nil, fmt.Errorf("%w: %s is revoked already", ErrState, o.Release.ID)
-			}
-			ev := revoke(o, actor, reason, c.cfg.Clock())
-			e = *o
-			return []ledger.Event{ev}, nil
+		o, err := pick(list, e.Release.ID)
+		if err != nil {
+			return nil, err
 		}
-		return nil, fmt.Errorf("release %s: %w", e.Release.ID, ErrUnknown)
+		ev, err := o.Move(to, actor, reason, c.cfg.Clock())
+		e = *o
+		return []ledger.Event{ev}, err
 	})
 	return e, err
 }
 
-func revoke(e *Entry, actor, reason string, now time.Time) ledger.Event {
-	e.State, e.Reason, e.RevokedAt = Revoked, reason, now
-	ev := event("firmware.revoked", actor, e)
-	ev.Data["reason"] = reason
-	return ev
+func pick(list []*Entry, id string) (*Entry, error) {
+	if i := slices.IndexFunc(list, func(e *Entry) bool { return e.Release.ID == id }); i >= 0 {
+		return list[i], nil
+	}
+	return nil, fmt.Errorf("release %s: %w", id, ErrUnknown)
 }
 
-func event(kind, actor string, e *Entry) ledger.Event {
-	return ledger.Event{Kind: kind, Subject: e.Release.ID, Actor: actor, Data: map[string]string{
-		"record-sha256": e.Digest, "image-sha256": e.Release.SHA256, "vendor": e.Release.Vendor, "component": e.Release.Component, "version": e.Release.Version,
-		"sequence": fmt.Sprint(e.Release.Sequence), "security-epoch": fmt.Sprint(e.Release.SecurityEpoch),
-	}}
+// Supersede says that a newer release, which stations are offered, takes the place
+// of one: updates to that begin no more. The newer one must be for all its models.
+func (c *Catalogue) Supersede(ctx context.Context, actor, ref, by string) (Entry, error) {
+	e, err := c.Find(ctx, ref)
+	if err != nil {
+		return Entry{}, err
+	}
+	newer, err := c.Find(ctx, by)
+	if err != nil {
+		return Entry{}, err
+	}
+	err = c.cfg.Store.UpdateReleases(ctx, func(list []*Entry) ([]ledger.Event, error) {
+		o, err := pick(list, e.Release.ID)
+		if err != nil {
+			return nil, err
+		}
+		n, err := pick(list, newer.Release.ID)
+		if err != nil {
+			return nil, err
+		}
+		ev, err := o.Yield(n, actor, c.cfg.Clock())
+		e = *o
+		return []ledger.Event{ev}, err
+	})
+	return e, err
+}
+
+// Yield moves a release to Superseded in favour of a newer one.
+func (e *Entry) Yield(to *Entry, actor string, now time.Time) (ledger.Event, error) {
+	o, n := e.Release, to.Release
+	switch {
+	case !to.State.Offered():
+		return ledger.Event{}, fmt.Errorf("%w: %s is %s: nothing would be offered in place of %s", ErrState, n.ID, to.State, o.ID)
+	case n.Vendor != o.Vendor || n.Component != o.Component || n.Sequence < o.Sequence || n.ID == o.ID:
+		return ledger.Event{}, fmt.Errorf("release %s isn't a newer one of %s %s", n.ID, o.Vendor, o.Component)
+	case slices.ContainsFunc(o.Models, func(m release.Model) bool { return !slices.ContainsFunc(n.Models, m.Within) }):
+		return ledger.Event{}, fmt.Errorf("release %s isn't for all the models of %s", n.ID, o.ID)
+	}
+	ev, err := e.Move(Superseded, actor, "superseded by release "+n.ID, now)
+	if err == nil {
+		e.Successor, ev.Data["by"] = n.ID, n.ID
+	}
+	return ev, err
 }

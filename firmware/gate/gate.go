@@ -323,7 +323,7 @@ func (g *Gate) Wants(ctx context.Context, grant depot.Grant) bool {
 	}
 	list, err := g.cfg.Store.OpenJobs(ctx, grant.Station)
 	return err == nil && len(list) == 1 && list[0].Number == grant.Job && list[0].SHA256 == grant.SHA256 && list[0].State.Underway() &&
-		g.stands(ctx, list[0].Release) == nil
+		g.stands(ctx, list[0].Release, true) == nil
 }
 
 // Downloaded records what a station was given (depot.DoorConfig.Served).

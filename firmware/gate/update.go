@@ -227,7 +227,7 @@ func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *
 	sum := sha256.Sum256(text)
 	// Withdraw ends what stood in the store when the release was revoked; what came
 	// there later sees it here.
-	if err := g.stands(ctx, j.Release); err != nil {
+	if err := g.stands(ctx, j.Release, false); err != nil {
 		return fail(err)
 	}
 

@@ -202,8 +202,8 @@ func (g *Gate) find(ctx context.Context, a *asked, fetch Fetch) (catalogue.Entry
 	}
 	by := func(is func(*release.Release) bool) (catalogue.Entry, bool) {
 		found := slices.DeleteFunc(slices.Clone(list), func(e catalogue.Entry) bool { return !is(e.Release) })
-		// Two records may be of one image: the published one counts.
-		if i := slices.IndexFunc(found, func(e catalogue.Entry) bool { return e.State == catalogue.Published }); i >= 0 {
+		// Two records may be of one image: the one that is offered counts.
+		if i := slices.IndexFunc(found, func(e catalogue.Entry) bool { return e.State.Offered() }); i >= 0 {
 			return found[i], true
 		}
 		if len(found) > 0 {
@@ -245,8 +245,8 @@ func (g *Gate) fits(ctx context.Context, st Station, e *catalogue.Entry) error {
 	switch {
 	case e.State == catalogue.Revoked:
 		return block(IsRevoked, "release "+r.ID+" is revoked")
-	case e.State != catalogue.Published:
-		return block(Unapproved, "release "+r.ID+" isn't published")
+	case !e.State.Offered():
+		return block(Unapproved, "release "+r.ID+" is "+string(e.State))
 	case now.Before(r.NotBefore):
 		return block(Frozen, "release "+r.ID+" isn't valid yet")
 	case !now.Before(r.Expires):

@@ -46,18 +46,24 @@ func (g *Gate) Withdraw(ctx context.Context, actor string) error {
 }
 
 // stands says why the release of an update that was vetted may not go out any
-// more, or nil.
-func (g *Gate) stands(ctx context.Context, id string) error {
+// more, or nil. What the station has been told of ends with a revocation alone.
+func (g *Gate) stands(ctx context.Context, id string, told bool) error {
 	list, err := g.cfg.Catalogue.List(ctx)
 	if err != nil {
 		return err
 	}
 	for _, e := range list {
-		if e.Release.ID == id && e.State == catalogue.Published {
+		switch {
+		case e.Release.ID != id:
+		case e.State == catalogue.Revoked:
+			return block(IsRevoked, "release "+id+" is revoked")
+		case !told && !e.State.Offered():
+			return block(Unapproved, "release "+id+" is "+string(e.State))
+		default:
 			return nil
 		}
 	}
-	return block(IsRevoked, "release "+id+" is revoked")
+	return block(UnknownRelease, "release "+id+" isn't here any more")
 }
 
 // drop forgets that an update is open.

@@ -91,6 +91,12 @@ func (r *Release) Covers(vendor, model, hardware string) bool {
 	})
 }
 
+// Within says whether all that a model names is in another: its revisions too.
+func (m Model) Within(o Model) bool {
+	return m.Vendor == o.Vendor && m.Model == o.Model &&
+		(len(o.Hardware) == 0 || len(m.Hardware) > 0 && !slices.ContainsFunc(m.Hardware, func(revision string) bool { return !slices.Contains(o.Hardware, revision) }))
+}
+
 // Follows says whether the release may be installed over a sequence: over an
 // older one only, and within its own bounds.
 func (r *Release) Follows(installed uint64) bool {

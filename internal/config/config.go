@@ -43,7 +43,7 @@ type File struct {
 	Guard []Guard `yaml:"guard" doc:"settings and transfers of station models that a back end may not send, or may"`
 	// Approvers are people; one key stands for one of them.
 	Approvers []Approver `yaml:"approvers" doc:"people who approve what takes several: docs/approvals.md"`
-	Approvals []Approval `yaml:"approvals" doc:"how many people an action takes; one that isn't here nobody can approve"`
+	Approvals []Approval `yaml:"approvals" doc:"how many people an action takes: docs/approvals.md"`
 	// P224 lets models have keys on that curve (A00.FR.503), which TLS 1.3 can't
 	// use: their stations come over TLS 1.2.
 	P224 []Model `yaml:"p224" doc:"station models that may have keys on P-224, over TLS 1.2 only; none: refused"`
@@ -262,7 +262,7 @@ type Approver struct {
 
 // Approval is how many people an action takes, none of them who asked for it.
 type Approval struct {
-	Action string   `yaml:"action" show:"always" doc:"station.downgrade or firmware.publish"`
+	Action string   `yaml:"action" show:"always" doc:"such as firmware.publish: docs/approvals.md"`
 	Needed int      `yaml:"needed" show:"always" doc:"people whose signatures it takes"`
 	Of     []string `yaml:"of" number:"ok" doc:"names of approvers; none: all of them"`
 }

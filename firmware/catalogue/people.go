@@ -1,0 +1,153 @@
+package catalogue
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"bollard/approval"
+)
+
+// Action is what people approve of a release.
+type Action string
+
+// The actions.
+const (
+	ActionPublish Action = "firmware.publish"
+	// ActionLegal is the further approval of a release that concerns metrology.
+	ActionLegal  Action = "firmware.legal"
+	ActionStart  Action = "firmware.start"  // of a rollout, with its first ring
+	ActionWiden  Action = "firmware.widen"  // to a further ring
+	ActionHalt   Action = "firmware.halt"   // by whoever is on call
+	ActionResume Action = "firmware.resume" // of a rollout that was halted
+)
+
+// Actions returns them.
+func Actions() []Action {
+	return []Action{ActionPublish, ActionLegal, ActionStart, ActionWiden, ActionHalt, ActionResume}
+}
+
+// Needed is how many people an action takes where the operator says nothing else;
+// 0: it can't be approved before the operator has said who does.
+func (a Action) Needed() int {
+	switch a {
+	case ActionStart, ActionHalt:
+		return 1
+	case ActionWiden, ActionResume:
+		return 2
+	}
+	return 0
+}
+
+// from are the states in which an action can be asked for and done.
+func (a Action) from() []State {
+	switch a {
+	case ActionPublish, ActionLegal:
+		return []State{Added}
+	case ActionStart:
+		return []State{Published}
+	case ActionWiden:
+		return []State{Rolling}
+	case ActionHalt:
+		return []State{Published, Rolling}
+	case ActionResume:
+		return []State{Halted}
+	}
+	return nil
+}
+
+// ringed says whether an action is about one ring of a rollout.
+func (a Action) ringed() bool { return a == ActionStart || a == ActionWiden }
+
+var ringForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+
+// CheckRing says whether a ring can be called so.
+func CheckRing(name string) error {
+	if !ringForm.MatchString(name) {
+		return fmt.Errorf("ring %.80q: give lower-case letters, digits and -, at most 32", name)
+	}
+	return nil
+}
+
+// Asking says what approving an action would allow (docket.Subject). name is the
+// release, with a slash and the ring behind it where the action is about one.
+func (c *Catalogue) Asking(ctx context.Context, action Action, name string) (scope, text string, err error) {
+	ref, ring, _ := strings.Cut(name, "/")
+	e, err := c.Find(ctx, ref)
+	if err != nil {
+		return "", "", err
+	}
+	return asking(action, &e, ring)
+}
+
+func asking(action Action, e *Entry, ring string) (scope, text string, err error) {
+	switch {
+	case !slices.Contains(action.from(), e.State):
+		return "", "", fmt.Errorf("%w: %s is %s, so %s can't be approved", ErrState, e.Release.ID, e.State, action)
+	case action == ActionLegal && !e.Release.LegalRelevant:
+		return "", "", fmt.Errorf("%w: %s isn't legally relevant", ErrState, e.Release.ID)
+	case !action.ringed() && ring != "":
+		return "", "", fmt.Errorf("%s isn't about a ring", action)
+	case !action.ringed():
+		return "release:" + e.Release.ID, subject(e), nil
+	}
+	if err := CheckRing(ring); err != nil {
+		return "", "", err
+	}
+	return "release:" + e.Release.ID + "/" + ring, subject(e) + "ring: " + ring + "\n", nil
+}
+
+// Grant tells that enough people agreed to an action on a release as it is now,
+// for a ring or "". Whoever acts on it writes its Used in the same transaction.
+func (c *Catalogue) Grant(ctx context.Context, action Action, e *Entry, ring string) (approval.Grant, error) {
+	scope, text, err := asking(action, e, ring)
+	if err != nil {
+		return approval.Grant{}, err
+	}
+	return c.cfg.Approved(ctx, string(action), scope, text)
+}
+
+// publishing are the grants that publish a release. One that concerns metrology
+// takes somebody more, who didn't approve its publication.
+func (c *Catalogue) publishing(ctx context.Context, e *Entry) ([]approval.Grant, error) {
+	grant, err := c.Grant(ctx, ActionPublish, e, "")
+	if err != nil || !e.Release.LegalRelevant {
+		return []approval.Grant{grant}, err
+	}
+	legal, err := c.Grant(ctx, ActionLegal, e, "")
+	if err != nil {
+		return nil, fmt.Errorf("release %s is legally relevant, and needs %s too: %w", e.Release.ID, ActionLegal, err)
+	}
+	if !slices.ContainsFunc(legal.By, func(name string) bool { return !slices.Contains(grant.By, name) }) {
+		return nil, errors.New("those who approved " + string(ActionLegal) + " have all approved the publication too: it needs somebody else")
+	}
+	return []approval.Grant{grant, legal}, nil
+}
+
+// subject is what people read before they sign: the digest holds all the rest.
+func subject(e *Entry) string {
+	r := e.Release
+	signer := sha256.Sum256(e.Certificate)
+	var b strings.Builder
+	fmt.Fprintf(&b, "release: %s\nrecord sha256: %s\nsigning certificate sha256: %s\nvendor: %s\ncomponent: %s\nversion: %s\nsequence: %d\nsecurity epoch: %d\nimage: %s, %d bytes\nimage sha256: %s\nexpires: %s\n",
+		r.ID, e.Digest, hex.EncodeToString(signer[:]), r.Vendor, r.Component, r.Version, r.Sequence, r.SecurityEpoch, r.File, r.Size, r.SHA256, r.Expires.Format(time.RFC3339))
+	for _, m := range r.Models {
+		fmt.Fprintf(&b, "for: %s %s %s\n", m.Vendor, m.Model, strings.Join(m.Hardware, " "))
+	}
+	if r.LegalRelevant {
+		b.WriteString("legally relevant: yes\n")
+	}
+	if r.Supersedes != "" {
+		fmt.Fprintf(&b, "supersedes: %s\n", r.Supersedes)
+	}
+	for _, id := range r.Revokes {
+		fmt.Fprintf(&b, "revokes: %s\n", id)
+	}
+	return b.String()
+}
