@@ -34,6 +34,7 @@ type app struct {
 	dir       string
 	cfg       *config.File
 	log       *slog.Logger
+	clock     func() time.Time
 	store     *store.Store
 	keeper    *keys.Keeper
 	blocked   *quality.Blocklist
@@ -54,8 +55,13 @@ type app struct {
 	certificates *serverCertificates
 }
 
-// openApp opens a data directory whose lock the caller holds. m may be nil.
-func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger, m *metrics) (*app, error) {
+// openApp opens a data directory whose lock the caller holds, for a command.
+func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger) (*app, error) {
+	return openAppAt(ctx, time.Now, dir, cfg, log, nil)
+}
+
+// openAppAt is openApp with a clock and a server's metrics; m may be nil.
+func openAppAt(ctx context.Context, clock func() time.Time, dir string, cfg *config.File, log *slog.Logger, m *metrics) (*app, error) {
 	if err := checkPrivate(dir); err != nil {
 		return nil, err
 	}
@@ -77,11 +83,11 @@ func openApp(ctx context.Context, dir string, cfg *config.File, log *slog.Logger
 	if err != nil {
 		return nil, admin.Failedf("mend or remove the file; no certificate is issued without its block lists", "%v", err)
 	}
-	db, err := store.Open(ctx, store.Config{Path: database, Clock: time.Now, Log: log})
+	db, err := store.Open(ctx, store.Config{Path: database, Clock: clock, Log: log})
 	if err != nil {
 		return nil, errors.Join(err, blocked.Close(), keeper.Close())
 	}
-	a := &app{dir: dir, cfg: cfg, log: log, store: db, keeper: keeper, blocked: blocked, seal: seal}
+	a := &app{dir: dir, cfg: cfg, log: log, clock: clock, store: db, keeper: keeper, blocked: blocked, seal: seal}
 	a.notary = newNotary(db, keeper, cfg)
 	a.backends.Store(&cfg.Backends)
 	if err := a.openServices(ctx, m); err != nil {
@@ -99,14 +105,14 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		Country:      a.cfg.Country,
 		Blocked:      a.blocked,
 		Keeper:       a.keeper,
-		Clock:        time.Now,
+		Clock:        a.clock,
 		Log:          a.log,
 	})
 	if err != nil {
 		return err
 	}
 	alerts := alert.Config{
-		Store: a.store, Minimum: detect.Criticality(a.cfg.Alerts.Minimum), Organisation: a.cfg.Organisation, Clock: time.Now, Log: a.log,
+		Store: a.store, Minimum: detect.Criticality(a.cfg.Alerts.Minimum), Organisation: a.cfg.Organisation, Clock: a.clock, Log: a.log,
 	}
 	var refused func(class string)
 	if m != nil {
@@ -129,7 +135,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		PublicURL:       a.cfg.Public.OCPP,
 		RolloverURL:     a.cfg.Public.Rollover,
 		UnknownIdentity: a.cfg.UnknownIdentity,
-		Clock:           time.Now,
+		Clock:           a.clock,
 		Log:             a.log,
 		Refused:         refused,
 		Watcher:         a.alerts,
@@ -171,7 +177,7 @@ func (a *app) operations() *admin.Registry {
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
 		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Releases: a.releases, Updates: a.updates, Ledger: a.store, Notary: a.notary,
-		Seal: a.seal.Seal, Clock: time.Now, Log: a.log,
+		Seal: a.seal.Seal, Clock: a.clock, Log: a.log,
 	}
 }
 
@@ -248,7 +254,7 @@ func (c *cli) withOperations(ctx context.Context, f func(ctx context.Context, v 
 	if err != nil {
 		return err
 	}
-	a, err := openApp(ctx, c.data, cfg, quietLog(c.stderr), nil)
+	a, err := openApp(ctx, c.data, cfg, quietLog(c.stderr))
 	if err != nil {
 		return err
 	}

@@ -286,7 +286,7 @@ func newFaulty(t *testing.T) *faulty {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := openApp(t.Context(), dir, cfg, slog.New(slog.DiscardHandler), nil)
+	a, err := openApp(t.Context(), dir, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"time"
 
 	"bollard/approval"
 	"bollard/approval/docket"
@@ -20,7 +19,7 @@ func (a *app) openDocket() (*docket.Docket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return docket.New(docket.Config{Store: a.store, Rules: rules, Actions: a.approvable(), Clock: time.Now})
+	return docket.New(docket.Config{Store: a.store, Rules: rules, Actions: a.approvable(), Clock: a.clock})
 }
 
 // approvalRules are those of a configuration: a server may read it anew.

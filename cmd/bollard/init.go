@@ -28,10 +28,11 @@ type initOptions struct {
 	dataDir      string
 	organisation string
 	country      string
-	host         string // "": localhost
-	listen       string // "": loopback and the default ports
-	backend      string // "": ws://127.0.0.1:9000/ocpp
-	keys         string // "": softkms:
+	host         string           // "": localhost
+	listen       string           // "": loopback and the default ports
+	backend      string           // "": ws://127.0.0.1:9000/ocpp
+	keys         string           // "": softkms:
+	clock        func() time.Time // nil: time.Now
 }
 
 func (c *cli) initCommand() *cobra.Command {
@@ -110,7 +111,7 @@ func initialise(ctx context.Context, o initOptions) error {
 	if err := refuseUsed(o.dataDir); err != nil {
 		return err
 	}
-	if err := createContents(ctx, o.dataDir, cfg); err != nil {
+	if err := createContents(ctx, o.dataDir, cfg, o.clock); err != nil {
 		return err
 	}
 	// The name appears with the whole content behind it, or not at all.
@@ -124,7 +125,10 @@ func initialise(ctx context.Context, o initOptions) error {
 	return syncDir(o.dataDir)
 }
 
-func createContents(ctx context.Context, dir string, cfg *config.File) error {
+func createContents(ctx context.Context, dir string, cfg *config.File, clock func() time.Time) error {
+	if clock == nil {
+		clock = time.Now
+	}
 	if err := os.Mkdir(filepath.Join(dir, keysName), 0o700); err != nil {
 		return fmt.Errorf("couldn't make the key directory: %w", err)
 	}
@@ -135,14 +139,14 @@ func createContents(ctx context.Context, dir string, cfg *config.File) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, databaseName), Clock: time.Now})
+	db, err := store.Open(ctx, store.Config{Path: filepath.Join(dir, databaseName), Clock: clock})
 	if err != nil {
 		return errors.Join(err, keeper.Close())
 	}
 	err = ca.Init(ctx, ca.InitConfig{
 		Store: db, Keeper: keeper, KeyBase: cfg.Keys.URI, Kind: ca.KindCSMS, StatusURL: statusURL(cfg),
 		Organisation: cfg.Organisation, Country: cfg.Country,
-		Actor: admin.OperatorName(os.Geteuid()), Clock: time.Now,
+		Actor: admin.OperatorName(os.Geteuid()), Clock: clock,
 	})
 	if err == nil {
 		_, err = newNotary(db, keeper, cfg).Checkpoint(ctx)

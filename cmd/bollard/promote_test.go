@@ -22,7 +22,7 @@ func TestPromotionIsRecordedFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := openApp(t.Context(), dir, cfg, slog.New(slog.DiscardHandler), nil)
+	a, err := openApp(t.Context(), dir, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -22,6 +23,7 @@ type serveOptions struct {
 	log     io.Writer         // where the log goes
 	reload  <-chan os.Signal  // each receive re-reads the configuration; may be nil
 	ready   func(a addresses) // called once everything listens; may be nil
+	clock   func() time.Time  // nil: time.Now
 }
 
 // addresses the server really listens on, as host:port; "" is not open.
@@ -82,7 +84,10 @@ func serve(ctx context.Context, o serveOptions) error {
 	defer doors.Close() // the servers close theirs; this is for errors on the way
 	doors.derivePublic(cfg)
 	metrics := newMetrics()
-	a, err := openApp(ctx, o.dataDir, cfg, log, metrics)
+	if o.clock == nil {
+		o.clock = time.Now
+	}
+	a, err := openAppAt(ctx, o.clock, o.dataDir, cfg, log, metrics)
 	if err != nil {
 		return err
 	}

@@ -81,14 +81,16 @@ func newDataDirAt(t *testing.T, listen, backend string) string {
 	return dir
 }
 
-func startServer(t *testing.T, dir string) *rig {
+func startServer(t *testing.T, dir string) *rig { return startServerAt(t, dir, time.Now) }
+
+func startServerAt(t *testing.T, dir string, clock func() time.Time) *rig {
 	t.Helper()
 	r := &rig{dir: dir, reload: make(chan os.Signal, 1), log: &lockedLog{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	ready := make(chan addresses, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serve(ctx, serveOptions{dataDir: dir, log: r.log, reload: r.reload, ready: func(a addresses) { ready <- a }})
+		ended <- serve(ctx, serveOptions{dataDir: dir, log: r.log, reload: r.reload, clock: clock, ready: func(a addresses) { ready <- a }})
 	}()
 	r.stop = sync.OnceValue(func() error {
 		cancel()

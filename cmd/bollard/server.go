@@ -48,7 +48,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	s := &server{app: a, doors: d, level: level, metrics: metrics, started: time.Now()}
 	s.retention.Store(retentionOf(a.cfg))
 	var err error
-	if s.status, err = status.New(status.Config{Authority: a.authority, Clock: time.Now, Log: a.log}); err != nil {
+	if s.status, err = status.New(status.Config{Authority: a.authority, Clock: a.clock, Log: a.log}); err != nil {
 		return nil, err
 	}
 	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -99,7 +99,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		Log:             a.log,
 		Metrics:         s.metrics,
 		Notice:          a.alerts.Notice,
-		Clock:           time.Now,
+		Clock:           a.clock,
 	})
 	if err != nil {
 		return nil, err
@@ -135,8 +135,9 @@ func (s *server) newWarden() error {
 		return fmt.Errorf("policy.time_zone: %w", err)
 	}
 	cfg := warden.Config{
-		Next: &updateGuard{s.fleet, s.app}, Rules: rules, Anchors: s.anchors, Group: s.groupOf, Notice: s.alerts.Notice, Zone: zone, Clock: time.Now, Log: s.log, Metrics: s.metrics,
-		Record: func(ctx context.Context, e ledger.Event) error { return s.store.Record(ctx, e) },
+		Next: &updateGuard{s.fleet, s.app}, Rules: rules, Anchors: s.anchors, Group: s.groupOf, Notice: s.alerts.Notice, Zone: zone, Clock: s.clock, Log: s.log, Metrics: s.metrics,
+		Record:       func(ctx context.Context, e ledger.Event) error { return s.store.Record(ctx, e) },
+		Transactions: s.store,
 	}
 	if mb := s.cfg.Policy.RecordMB; mb > 0 {
 		if s.recorder, err = newRecorder(s.dir, mb, s.log); err != nil {

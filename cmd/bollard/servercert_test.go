@@ -16,10 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"bollard/admin"
 	"bollard/ca"
 	"bollard/fleet"
 	"bollard/internal/config"
 	"bollard/ocpp"
+	"bollard/station"
+	"bollard/station/csms"
 )
 
 // certifier signs as its certificate, or itself if it has none yet.
@@ -72,7 +75,7 @@ func TestRootsOfServedCertificatesAreKept(t *testing.T) { // M04 warning, promis
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := openApp(t.Context(), dir, cfg, slog.New(slog.DiscardHandler), nil)
+	a, err := openApp(t.Context(), dir, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,4 +145,110 @@ func readOwn(t *testing.T, a *app) (*tls.Certificate, error) {
 		return nil, err
 	}
 	return certs.GetCertificate(&tls.ClientHelloInfo{})
+}
+
+// The own server certificate is renewed before half its life is over, while a
+// station is connected: its session goes on as if nothing had been, and whoever
+// comes from then on is shown the new one, which the same root vouches for.
+func TestServerCertificateIsRenewedUnderASession(t *testing.T) { // A00.FR.510
+	t.Parallel()
+	backend, err := csms.New(t.Context(), csms.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(backend.Close)
+	dir := filepath.Join(t.TempDir(), "data")
+	// Certificates of 43.2 days ago are due within the last 1.8 days (46 to 48 % of
+	// 90): the server's clock stands three seconds before the first of them is.
+	then := func() time.Time { return time.Now().Add(-90 * 24 * time.Hour * 48 / 100) }
+	if err := initialise(t.Context(), initOptions{dataDir: dir, organisation: "Example CPO", country: "NL", listen: "127.0.0.1:0", backend: backend.URL(), clock: then}); err != nil {
+		t.Fatal(err)
+	}
+	due := ownCertificatesDue(t, dir, then)
+	behind := time.Until(due) - 3*time.Second
+	r := startServerAt(t, dir, func() time.Time { return time.Now().Add(behind) })
+	client := admin.NewClient(dir)
+	root, err := admin.Call[admin.KindRef, admin.PEM](t.Context(), client, "ca.root", admin.KindRef{Kind: "csms"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots, err := station.ParseCertificates([]byte(root.PEM))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(roots[0])
+	both := func() (list [2]*x509.Certificate) {
+		for i, suite := range []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256} {
+			conn, err := tls.Dial("tcp", r.at.OCPP[0], &tls.Config{RootCAs: pool, ServerName: "localhost", MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			list[i] = conn.ConnectionState().PeerCertificates[0]
+			_ = conn.Close()
+		}
+		return list
+	}
+	before := both()
+	added, err := admin.Call[admin.Enrolment, admin.Enrolled](t.Context(), client, "station.add", admin.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	st, err := station.New(ctx, station.Config{Identity: "CS-1", Serial: "SN-1", Version: ocpp.V201, URL: "wss://" + r.at.OCPP[0] + "/ocpp", ServerName: "localhost",
+		Organisation: "Example CPO", Password: []byte(added.Password), Roots: roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	ended := make(chan struct{})
+	go func() { _ = st.Run(ctx); close(ended) }()
+	defer func() { cancel(); <-ended }()
+	if err := st.Await(ctx, func(s station.State) bool { return s.Registration == "Accepted" }); err != nil {
+		t.Fatal(err)
+	}
+	if now := both(); !now[0].Equal(before[0]) || !now[1].Equal(before[1]) {
+		t.Fatal("renewed before the station was there: the test sees nothing")
+	}
+	after := before
+	for after[0].Equal(before[0]) && after[1].Equal(before[1]) {
+		if ctx.Err() != nil {
+			t.Fatalf("never renewed\n%s", r.log)
+		}
+		after = both()
+	}
+	for i := range after {
+		old, life := before[i], before[i].NotAfter.Sub(before[i].NotBefore)
+		if !after[i].Equal(old) && time.Now().Add(behind).After(old.NotBefore.Add(life/2)) {
+			t.Errorf("renewed after half the life that began %s", old.NotBefore)
+		}
+	}
+	if _, err := backend.Call(ctx, "CS-1", "GetVariables", map[string]any{"getVariableData": []any{map[string]any{
+		"component": map[string]any{"name": "SecurityCtrlr"}, "variable": map[string]any{"name": "OrganizationName"}}}}); err != nil {
+		t.Errorf("the session of before: %v", err)
+	}
+	if s := st.State(); !s.Connected || s.Connections != 1 {
+		t.Errorf("the station is %+v", s)
+	}
+}
+
+// ownCertificatesDue has the own server certificates made at another time and
+// returns when the first of them is due.
+func ownCertificatesDue(t *testing.T, dir string, clock func() time.Time) time.Time {
+	t.Helper()
+	cfg, err := loadConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := openAppAt(t.Context(), clock, dir, cfg, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	own, err := a.serverCertificates(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return own.Due()
 }
