@@ -288,6 +288,9 @@ func stationArgs(s fleet.Station) ([]any, error) {
 	}
 	var kind, salt, hash, setAt any
 	if p := s.Password; p != nil {
+	if _, err := t.exec("DELETE FROM running_transactions WHERE station = ?", key); err != nil {
+		return fmt.Errorf("couldn't remove transactions of station %q: %w", key, err)
+	}
 		kind, salt, hash, setAt = p.Kind, nonNil(p.Salt), nonNil(p.Hash), millis(p.SetAt)
 	}
 	return []any{

@@ -49,6 +49,8 @@ type Config struct {
 	Anchors func(ctx context.Context) (map[string][]string, error)
 	// Group is the one whose wants hold for a station; nil: none has one.
 	Group func(ctx context.Context, s fleet.Session) string
+	// Transactions keeps whose the running transactions are; nil: nobody does.
+	Transactions TransactionStore
 	// Notice takes a sign for whoever looks for attacks, and returns at once; nil:
 	// nobody does.
 	Notice func(detect.Sign)
@@ -85,7 +87,7 @@ type noteKey struct {
 }
 
 // New needs Next, Rules and Record.
-func New(cfg Config) (*Warden, error) {
+func New(ctx context.Context, cfg Config) (*Warden, error) {
 	if cfg.Next == nil || cfg.Rules == nil || cfg.Record == nil {
 		return nil, errors.New("warden needs Next, Rules and Record")
 	}
@@ -111,6 +113,9 @@ func New(cfg Config) (*Warden, error) {
 	_, _ = rand.Read(w.key) // never fails (crypto/rand)
 	if err := cfg.Metrics.Register(w.outcomes); err != nil {
 		return nil, fmt.Errorf("couldn't register the policy metric: %w", err)
+	}
+	if err := w.loadTransactions(ctx); err != nil {
+		return nil, err
 	}
 	w.set.Store(cfg.Rules)
 	return w, nil
@@ -140,8 +145,10 @@ func (w *Warden) Run(ctx context.Context) error {
 	}
 }
 
-// Flush writes down the counts whose time has come, or all.
+// Flush writes down the counts whose time has come, or all, and what began or
+// ended meanwhile.
 func (w *Warden) Flush(ctx context.Context, all bool) {
+	w.keepTransactions(ctx)
 	for key, n := range w.notes.Due(w.cfg.Clock(), all) {
 		w.write(ctx, key, n.Text, n.Count)
 	}

@@ -83,10 +83,12 @@ func set(t testing.TB, text string) *policy.Set {
 	return s
 }
 
-func newRig(t *testing.T, rules string) *rig {
+func newRig(t *testing.T, rules string) *rig { return newRigWith(t, rules, func(*warden.Config) {}) }
+
+func newRigWith(t *testing.T, rules string, change func(*warden.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, next: &next{wants: "Reset"}, now: time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC), metrics: prometheus.NewRegistry()}
-	w, err := warden.New(warden.Config{
+	cfg := warden.Config{
 		Next: r.next, Rules: set(t, rules), Metrics: r.metrics,
 		Record: func(_ context.Context, e ledger.Event) error {
 			r.mu.Lock()
@@ -95,7 +97,9 @@ func newRig(t *testing.T, rules string) *rig {
 			return e.Validate()
 		},
 		Clock: func() time.Time { r.mu.Lock(); defer r.mu.Unlock(); return r.now },
-	})
+	}
+	change(&cfg)
+	w, err := warden.New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +323,7 @@ rules:
 		{event(a, "Updated", long), fleet.Pass},
 		{event(b, "Updated", long), fleet.Refuse},
 		{event(a, "Ended", long), fleet.Pass},
-		// After a restart of ours: the first who names it.
+		// Whose beginning wasn't seen: the first's who names it.
 		{event(b, "Updated", long), fleet.Pass},
 		{event(a, "Ended", long), fleet.Refuse},
 	} {
@@ -340,7 +344,7 @@ rules:
 func TestRefusalsAreNoticed(t *testing.T) {
 	t.Parallel()
 	var signs []detect.Sign
-	w, err := warden.New(warden.Config{
+	w, err := warden.New(t.Context(), warden.Config{
 		Next: &next{}, Rules: set(t, `
 rules:
   - {name: theirs, reason: x, mode: enforce, direction: from-station, action: StopTransaction, when: transaction.owner == "other", then: refuse, error: SecurityError}
@@ -370,7 +374,7 @@ rules:
 func TestGroupOfTheMoment(t *testing.T) {
 	t.Parallel()
 	group := "street"
-	w, err := warden.New(warden.Config{
+	w, err := warden.New(t.Context(), warden.Config{
 		Next: &next{}, Rules: set(t, `
 rules:
   - {name: depot, reason: x, mode: enforce, direction: from-csms, action: Reset, when: station.group == "depot", then: refuse}

@@ -84,7 +84,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	if err := s.openDoor(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.newWarden(); err != nil {
+	if err := s.newWarden(ctx); err != nil {
 		return nil, err
 	}
 	s.gateway, err = gateway.New(ctx, gateway.Config{
@@ -121,7 +121,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 }
 
 // newWarden puts policy before the fleet's own judgement.
-func (s *server) newWarden() error {
+func (s *server) newWarden(ctx context.Context) error {
 	rules, digest, err := readPolicy(s.dir)
 	if err != nil {
 		return err
@@ -145,7 +145,7 @@ func (s *server) newWarden() error {
 		}
 		cfg.Traffic = s.recorder.Take
 	}
-	s.warden, err = warden.New(cfg)
+	s.warden, err = warden.New(ctx, cfg)
 	return err
 }
 
