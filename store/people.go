@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 
 	"bollard/approval/docket"
 	"bollard/ledger"
@@ -18,12 +20,13 @@ var ErrNeeded = errors.New("an open approval needs the name")
 
 // pseudonym returns what stands for a person, whose key is made the first time.
 func (t *tx) pseudonym(name string) (string, error) {
+	now := t.w.clock().UnixMilli()
 	var key []byte
-	err := t.row("SELECT key FROM people WHERE name = ?", name).Scan(&key)
+	err := t.row("UPDATE people SET used_at = ? WHERE name = ? RETURNING key", now, name).Scan(&key)
 	if errors.Is(err, sql.ErrNoRows) {
 		key = make([]byte, ledger.PersonKeySize)
 		_, _ = rand.Read(key) // it never fails
-		_, err = t.exec("INSERT INTO people (name, key) VALUES (?, ?)", name, key)
+		_, err = t.exec("INSERT INTO people (name, key, used_at) VALUES (?, ?, ?)", name, key, now)
 	}
 	if err != nil {
 		return "", fmt.Errorf("couldn't make a pseudonym: %w", err)
@@ -97,21 +100,60 @@ func (t *tx) erase(name, pseudonym string) error {
 	return nil
 }
 
+// expirePeople forgets who hasn't stood in the ledger since a time, but for those
+// whom an open approval needs.
+func (s *Store) expirePeople(ctx context.Context, age time.Duration) (int, error) {
+	before, n := s.clock().Add(-age), 0
+	err := s.write(ctx, func(t *tx) error {
+		rows, err := t.rows("SELECT name, key FROM people WHERE used_at < ? ORDER BY name", before.UnixMilli())
+		type old struct {
+			name string
+			key  []byte
+		}
+		list, err := collect(rows, err, func(row scanner) (p old, err error) { return p, row.Scan(&p.name, &p.key) })
+		if err != nil {
+			return fmt.Errorf("couldn't look for people whose keys are old: %w", err)
+		}
+		for _, p := range list {
+			pseudonym := ledger.Pseudonym(p.key, p.name)
+			switch err := t.erase(p.name, pseudonym); {
+			case errors.Is(err, ErrNeeded):
+				continue
+			case err != nil:
+				return err
+			}
+			n++
+			if err := t.record(ledger.Event{Kind: "ledger.forgot", Subject: pseudonym, Actor: "bollard", Data: map[string]string{
+				"before": before.UTC().Format(time.RFC3339), "age": age.String(),
+			}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	return n, s.overwritten(ctx)
+}
+
+// eraseFromApprovals looks at all before it removes the first: ErrNeeded leaves
+// everything as it was.
 func (t *tx) eraseFromApprovals(name string) error {
 	rows, err := t.rows("SELECT " + matterColumns + " FROM approvals")
 	list, err := collect(rows, err, scanMatter)
 	if err != nil {
 		return fmt.Errorf("couldn't read the approvals: %w", err)
 	}
+	list = slices.DeleteFunc(list, func(m docket.Matter) bool { return !names(&m, name) })
 	for _, m := range list {
-		switch {
-		case !names(&m, name):
-		case m.UsedAt.IsZero() && m.WithdrawnAt.IsZero() && m.Expires.After(t.w.clock()):
+		if m.UsedAt.IsZero() && m.WithdrawnAt.IsZero() && m.Expires.After(t.w.clock()) {
 			return fmt.Errorf("approval %s: %w", m.Nonce, ErrNeeded)
-		default:
-			if _, err := t.exec("DELETE FROM approvals WHERE nonce = ?", m.Nonce); err != nil {
-				return fmt.Errorf("couldn't remove approval %s: %w", m.Nonce, err)
-			}
+		}
+	}
+	for _, m := range list {
+		if _, err := t.exec("DELETE FROM approvals WHERE nonce = ?", m.Nonce); err != nil {
+			return fmt.Errorf("couldn't remove approval %s: %w", m.Nonce, err)
 		}
 	}
 	return nil

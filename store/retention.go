@@ -20,6 +20,7 @@ type Retention struct {
 	Rollouts       time.Duration // that are over, with their members
 	Approvals      time.Duration // that can be neither signed nor used any more
 	Checkpoints    time.Duration // kept beside the ledger, but for each origin's newest
+	People         time.Duration // keys behind pseudonyms, since the person stood in an entry
 }
 
 // expireBatch is how many rows go in one transaction: others write in between.
@@ -70,6 +71,13 @@ func (s *Store) Expire(ctx context.Context, r Retention) (map[string]int, error)
 				break // they are needed again
 			}
 		}
+	}
+	if r.People > 0 {
+		n, err := s.expirePeople(ctx, r.People)
+		if n > 0 {
+			gone["people"] = n
+		}
+		return gone, err
 	}
 	return gone, nil
 }

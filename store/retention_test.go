@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -178,4 +180,52 @@ func TestExpireInBatches(t *testing.T) {
 	if len(entries) != 2 || entries[0].Data["rows"] != "500" || entries[1].Data["rows"] != "1" || entries[0].Subject != "orders" {
 		t.Errorf("recorded %+v", entries)
 	}
+}
+
+// Who hasn't stood in the ledger for the age is forgotten as by `ledger forget`;
+// who has, or is needed by an open approval, is not.
+func TestExpirePeople(t *testing.T) {
+	t.Parallel()
+	var late atomic.Int64
+	path := filepath.Join(t.TempDir(), "bollard.db")
+	s, err := store.Open(t.Context(), store.Config{Path: path, Clock: func() time.Time { return noon.Add(time.Duration(late.Load())) }})
+	must(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	by := func(name string) ledger.Event { return ledger.Event{Kind: "station.added", Actor: "operator:" + name} }
+	must(t, s.Record(t.Context(), by(person), by("active"), by("author")))
+	must(t, s.AddMatter(t.Context(), docket.Matter{Request: approval.Request{Nonce: "closed", Author: "operator:author", Expires: noon}}))
+	must(t, s.AddMatter(t.Context(), docket.Matter{Request: approval.Request{Nonce: "open", Author: "operator:author", Expires: noon.Add(9 * day)}}))
+	old, err := s.Pseudonym(t.Context(), person)
+	must(t, err)
+	key := keyOfPerson(t, path)
+	late.Store(int64(2 * day))
+	must(t, s.Record(t.Context(), by("active")))
+	gone, err := s.Expire(t.Context(), store.Retention{People: day})
+	must(t, err)
+	if diff := cmp.Diff(map[string]int{"people": 1}, gone); diff != "" {
+		t.Error(diff)
+	}
+	for what, bytes := range map[string][]byte{"key": key, "name": []byte(person)} {
+		if files := found(t, path, bytes); len(files) > 0 {
+			t.Errorf("the %s is in %v", what, files)
+		}
+	}
+	if _, err := s.Pseudonym(t.Context(), person); !errors.Is(err, ledger.ErrNobody) {
+		t.Errorf("who was away: %v", err)
+	}
+	for _, name := range []string{"active", "author"} {
+		if _, err := s.Pseudonym(t.Context(), name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if matters, err := s.Matters(t.Context()); err != nil || len(matters) != 2 {
+		t.Errorf("approvals of who is needed: %+v, %v", matters, err)
+	}
+	if e := entry(t, s, "ledger.forgot"); e.Subject != old || e.Actor != "bollard" {
+		t.Errorf("recorded as %+v", e)
+	}
+	if again, err := s.Expire(t.Context(), store.Retention{People: day}); err != nil || len(again) != 0 {
+		t.Errorf("a second time: %v, %v", again, err)
+	}
+	kinds(t, s) // verifies
 }

@@ -72,7 +72,7 @@ func (c *checker) file(f *File) {
 	c.want(l.TotalBytes >= l.MaxBytes, "security_log.total_bytes", "must be at least security_log.max_bytes")
 	r := f.Retention
 	for key, age := range map[string]time.Duration{"security_events": r.SecurityEvents, "findings": r.Findings, "orders": r.Orders,
-		"rollouts": r.Rollouts, "approvals": r.Approvals, "checkpoints": r.Checkpoints} {
+		"rollouts": r.Rollouts, "approvals": r.Approvals, "checkpoints": r.Checkpoints, "people": r.People} {
 		c.want(age == 0 || age >= 24*time.Hour, "retention."+key, "must be at least 24h; without it they stay")
 	}
 	c.firmware(&f.Firmware)

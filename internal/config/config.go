@@ -166,6 +166,7 @@ type Retention struct {
 	Rollouts       time.Duration `yaml:"rollouts" doc:"once they are over"`
 	Approvals      time.Duration `yaml:"approvals" doc:"since they began to be for nothing"`
 	Checkpoints    time.Duration `yaml:"checkpoints" doc:"of the ledger, kept beside it; the newest stays"`
+	People         time.Duration `yaml:"people" doc:"what ties operators and approvers to their pseudonyms in the ledger, since they stood in it last"`
 }
 
 // Firmware says which updates go to stations, and how fast.
