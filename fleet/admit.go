@@ -45,6 +45,8 @@ func (s *Service) Admit(ctx context.Context, claim Claim) (Admission, error) {
 	adm, err := s.admit(ctx, claim)
 	adm.NewChain = err == nil && claim.TLS && claim.NewChain
 	adm.TLS13 = err == nil && claim.TLS13
+	adm.Listener = claim.Listener
+	adm.Station.Admitted = "" // long, and no session needs it while it lasts
 	return adm, err
 }
 

@@ -71,7 +71,7 @@ func (s *Service) Adopted(ctx context.Context, claim Claim, adm Admission, accep
 	}); err != nil {
 		return Admission{}, fmt.Errorf("couldn't note the adoption: %w", err)
 	}
-	return Admission{Station: st, Profile: adm.Profile, NewChain: adm.NewChain, TLS13: adm.TLS13, Notes: []string{adoptedNote(claim.Basic.Password)}}, nil
+	return Admission{Station: st, Profile: adm.Profile, NewChain: adm.NewChain, TLS13: adm.TLS13, Listener: adm.Listener, Notes: []string{adoptedNote(claim.Basic.Password)}}, nil
 }
 
 func adoptedNote(password []byte) string {

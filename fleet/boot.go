@@ -25,6 +25,7 @@ func (s *Service) boot(ctx context.Context, sess Session, m Message) (Verdict, e
 		st, err := s.store.Station(ctx, keyOf(&adm.Station))
 		if err != nil || !slices.Contains(st.Warn, CheckBootSerial) {
 			s.noticed(sess, detect.BootMismatch, "")
+			s.refusals.add(keyOf(&adm.Station), "BootNotification doesn't name the registered serial number (B01.FR.11)", s.clock())
 			return Verdict{Act: End, Reason: reason}, nil //nolint:nilerr // unknown whether it is set to warn: the check holds
 		}
 		s.log.Warn("station check failed, set to warn", slog.String("station", keyOf(&st)), slog.String("session", sess.ID()),

@@ -53,6 +53,8 @@ type Admission struct {
 	Factory bool
 	Notes   []string // checks that failed but are set to warn
 	TLS13   bool     // the connection's TLS is 1.3
+	// Listener is the claim's.
+	Listener string
 	// NewChain is the claim's: the station followed the chain of the next CSMS root.
 	NewChain bool
 	// NewPassword is set when the proof was the pending password of Station (A01).

@@ -68,6 +68,11 @@ func Canonical(b []byte) []byte { return canonical(b) }
 // FlushSightings writes when stations were seen, as Run does now and then.
 func FlushSightings(ctx context.Context, s *Service) { s.flushSightings(ctx, s.clock()) }
 
+// FlushEntrances and SumAdmissions write how often stations were let in, as Run does.
+func FlushEntrances(ctx context.Context, s *Service, all bool) { s.flushEntrances(ctx, all) }
+
+func SumAdmissions(ctx context.Context, s *Service) { s.sumAdmissions(ctx) }
+
 // Standings returns how many certificates are remembered as issued.
 func Standings(s *Service) int {
 	s.standings.mu.Lock()

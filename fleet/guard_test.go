@@ -82,6 +82,10 @@ func TestBootSerial(t *testing.T) { // B01.FR.11, .12
 			}
 		})
 	}
+	fleet.FlushRefusals(t.Context(), r.svc)
+	if list := r.events("claim.refused"); len(list) != 1 || list[0].Data["count"] != "5" || !strings.Contains(list[0].Data["reason"], "B01.FR.11") || strings.Contains(list[0].Data["reason"], "SN-2") {
+		t.Errorf("recorded: %+v", list)
+	}
 	if _, err := r.svc.SetCheck(t.Context(), "operator", "CS-1", fleet.CheckBootSerial, true); err != nil {
 		t.Fatal(err)
 	}

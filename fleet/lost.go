@@ -208,8 +208,8 @@ func (s *Service) Decommission(ctx context.Context, actor, identity, reason stri
 	if err := s.revokeAs(ctx, actor, &st, "cessationOfOperation"); err != nil {
 		return err
 	}
-	err = s.store.RetireStation(ctx, key, s.clock(), secrets, ledger.Event{Kind: "station.decommissioned", Subject: key, Actor: actor,
-		Data: map[string]string{"serial": st.Serial, "reason": fact(reason)}})
+	err = s.store.RetireStation(ctx, key, s.clock(), secrets, append(s.lastSum(&st), ledger.Event{Kind: "station.decommissioned", Subject: key, Actor: actor,
+		Data: map[string]string{"serial": st.Serial, "reason": fact(reason)}})...)
 	if err != nil {
 		return fmt.Errorf("couldn't decommission station %q: %w", identity, err)
 	}

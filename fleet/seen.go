@@ -88,14 +88,30 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 	if err != nil {
 		return err
 	}
-	change := func(st *Station) ([]ledger.Event, error) { return s.applySeen(st, sess, serial, now) }
 	before := st
-	if events, err := change(&st); err != nil {
+	events, err := s.applySeen(&st, sess, serial, now)
+	if err != nil {
 		return err
-	} else if len(events) > 0 || before.SeenProfile != st.SeenProfile || before.Version != st.Version || before.SeenBackend != st.SeenBackend ||
+	}
+	way := wayIn(&st, sess, serial)
+	come := entrance{key, way}
+	entering := way != before.Admitted && s.entrances.First(come, now)
+	if entering || len(events) > 0 || before.SeenProfile != st.SeenProfile || before.Version != st.Version || before.SeenBackend != st.SeenBackend ||
 		before.RenewWanted != st.RenewWanted || before.PlanNote != st.PlanNote || !before.AllowExpired.Equal(st.AllowExpired) {
-		after, err := s.store.UpdateStation(ctx, key, change)
+		var earlier Sighting // was by the way of the record
+		if entering {
+			earlier = s.sightings.drop(key)
+		}
+		after, err := s.store.UpdateStation(ctx, key, func(st *Station) ([]ledger.Event, error) {
+			events, err := s.applySeen(st, sess, serial, now)
+			if err == nil && entering {
+				st.Admissions += earlier.Admissions
+				events = append(events, st.enter(way, now)...)
+			}
+			return events, err
+		})
 		if err != nil {
+			s.sightings.add(key, earlier)
 			return err
 		}
 		if before.Pending != nil && after.Pending == nil {
@@ -111,8 +127,12 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 			delete(s.noted, key)
 		}
 		s.mu.Unlock()
+	}
+	if way == before.Admitted {
+		s.sightings.add(key, Sighting{now, 1})
 	} else {
-		s.sightings.add(key, now)
+		s.entrances.Add(come, "", now)
+		s.sightings.add(key, Sighting{At: now})
 	}
 	if serial == "" {
 		return nil

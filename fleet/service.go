@@ -89,6 +89,7 @@ type Service struct {
 	refusals  *refusals
 	watcher   Watcher
 	overruled *tally.Tally[overruledKey] // what the back end was refused and isn't written down yet
+	entrances *tally.Tally[entrance]     // what came to and fro and isn't written down yet
 	verified  verified
 	standings standings
 	sightings sightings
@@ -132,6 +133,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		refusals:  newRefusals(),
 		watcher:   cfg.Watcher,
 		overruled: tally.New[overruledKey](),
+		entrances: tally.New[entrance](),
 		after:     func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		lives:     make(map[string]*live),
 		turns:     make(map[string]*turn),
@@ -176,6 +178,7 @@ func (s *Service) Run(ctx context.Context) error {
 	logs := time.NewTicker(logLook)
 	defer logs.Stop()
 	s.sweepLogs(ctx)
+	s.sumAdmissions(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -184,11 +187,13 @@ func (s *Service) Run(ctx context.Context) error {
 			s.flushRefusals(last, true)
 			s.flushSightings(last, time.Time{})
 			s.flushOverruled(last, true)
+			s.flushEntrances(last, true)
 			return nil
 		case <-tick.C:
 			s.flushRefusals(ctx, false)
 			s.flushSightings(ctx, s.clock())
 			s.flushOverruled(ctx, false)
+			s.flushEntrances(ctx, false)
 			s.retrySeen(ctx)
 		case <-sweep.C:
 			s.sweep(ctx)
@@ -197,6 +202,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-plan.C:
 			s.sweepLogs(ctx)
 			s.sweepOutbox(ctx)
+			s.sumAdmissions(ctx)
 			for _, l := range s.allLive() {
 				l.poke(s)
 			}

@@ -52,6 +52,13 @@ type Station struct {
 	LostAt     time.Time
 	LostReason string
 
+	// Admitted is how it was let in last, as its entry in the ledger says it (JSON),
+	// AdmittedAt when the newest such entry was written and Admissions how often it
+	// came the same way since.
+	Admitted   string
+	AdmittedAt time.Time
+	Admissions int
+
 	Version     string // OCPP version of the newest session
 	CreatedAt   time.Time
 	SeenAt      time.Time

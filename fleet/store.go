@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"errors"
-	"time"
 
 	"bollard/ledger"
 )
@@ -33,9 +32,12 @@ type Store interface {
 	// UpdateStationAndPlan is UpdateStation with the station's plan, both written
 	// in one transaction.
 	UpdateStationAndPlan(ctx context.Context, key string, change func(*Station, *Plan) ([]ledger.Event, error)) (Station, error)
-	// Sighted moves SeenAt of the named stations forward, all in one transaction;
-	// unknown ones are left out.
-	Sighted(ctx context.Context, at map[string]time.Time) error
+	// UpdateStations is UpdateStation for many, all in one transaction; unknown
+	// ones are left out.
+	UpdateStations(ctx context.Context, keys []string, change func(*Station) ([]ledger.Event, error)) error
+	// Sighted moves SeenAt of the named stations forward and adds to their
+	// Admissions, all in one transaction; unknown ones are left out.
+	Sighted(ctx context.Context, stations map[string]Sighting) error
 	// RemoveStation deletes the record and its open orders; certificates stay.
 	RemoveStation(ctx context.Context, key string, events ...ledger.Event) error
 

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -106,12 +107,47 @@ func TestSighted(t *testing.T) {
 	s := open(t)
 	ctx := t.Context()
 	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1"), station("CS-2", "SN-2")}))
-	must(t, s.Sighted(ctx, map[string]time.Time{"cs-1": at(5), "gone": at(5)}))
-	must(t, s.Sighted(ctx, map[string]time.Time{"cs-1": at(3)})) // never back
-	for key, want := range map[string]time.Time{"cs-1": at(5), "cs-2": {}} {
+	before, err := s.Station(ctx, "cs-1")
+	must(t, err)
+	must(t, s.Sighted(ctx, map[string]fleet.Sighting{"cs-1": {At: at(5), Admissions: 2}, "gone": {At: at(5), Admissions: 1}}))
+	must(t, s.Sighted(ctx, map[string]fleet.Sighting{"cs-1": {At: at(3), Admissions: 3}})) // never back
+	for key, want := range map[string]struct {
+		at    time.Time
+		count int
+	}{"cs-1": {at(5), before.Admissions + 5}, "cs-2": {time.Time{}, before.Admissions}} {
 		st, err := s.Station(ctx, key)
-		if err != nil || !st.SeenAt.Equal(want) {
-			t.Errorf("%s was seen at %v, %v; want %v", key, st.SeenAt, err, want)
+		if err != nil || !st.SeenAt.Equal(want.at) || st.Admissions != want.count {
+			t.Errorf("%s was seen at %v, let in %d times, %v; want %+v", key, st.SeenAt, st.Admissions, err, want)
 		}
+	}
+}
+
+func TestUpdateStations(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1"), station("CS-2", "SN-2")}))
+	change := func(st *fleet.Station) ([]ledger.Event, error) {
+		st.PlanNote = "changed"
+		return []ledger.Event{event("station.changed")}, nil
+	}
+	must(t, s.UpdateStations(ctx, []string{"cs-1", "gone", "cs-2"}, change))
+	fails := errors.New("not this one")
+	if err := s.UpdateStations(ctx, []string{"cs-1", "cs-2"}, func(st *fleet.Station) ([]ledger.Event, error) {
+		st.PlanNote = "again"
+		if st.Identity == "CS-2" {
+			return nil, fails
+		}
+		return []ledger.Event{event("station.changed")}, nil
+	}); !errors.Is(err, fails) {
+		t.Errorf("got %v", err)
+	}
+	for _, key := range []string{"cs-1", "cs-2"} {
+		if st, err := s.Station(ctx, key); err != nil || st.PlanNote != "changed" {
+			t.Errorf("%s: %q, %v", key, st.PlanNote, err)
+		}
+	}
+	if got := kinds(t, s); !slices.Equal(got, []string{"station.changed", "station.changed"}) {
+		t.Errorf("entries: %v", got)
 	}
 }

@@ -16,7 +16,8 @@ import (
 
 const stationColumns = `station, identity, escaped, serial, aliases, vendor, model, wanted_profile, floor_profile, seen_profile,
 	password_kind, password_salt, password_hash, password_set_at, factory_hash, leaf_serial, warn, allow_expired, renew_wanted,
-	version, created_at, seen_at, last_refusal, refused_at, plan_note, pending, rotate_wanted, grouping, site, backend, seen_backend, lost_at, lost_reason, factory_key, lower_until`
+	version, created_at, seen_at, last_refusal, refused_at, plan_note, pending, rotate_wanted, grouping, site, backend, seen_backend, lost_at, lost_reason, factory_key, lower_until,
+	admitted, admitted_at, admissions`
 
 // stationKey is a station's primary key: its identity in lower case.
 func stationKey(identity string) string { return strings.ToLower(identity) }
@@ -47,7 +48,7 @@ func (t *tx) addStation(station fleet.Station) error {
 		return err
 	}
 	added, err := t.exec("INSERT INTO stations ("+stationColumns+`)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
 	if err != nil {
 		return fmt.Errorf("couldn't add station %q: %w", station.Identity, err)
 	}
@@ -205,7 +206,7 @@ func (t *tx) changeStation(key string, change func(*fleet.Station) ([]ledger.Eve
 		return fleet.Station{}, nil, err
 	}
 	if _, err := t.exec("UPDATE stations SET ("+stationColumns+`) =
-		(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
+		(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
 		return fleet.Station{}, nil, fmt.Errorf("couldn't store station %q: %w", key, err)
 	}
 	if serial != station.Serial || !slices.Equal(aliases, station.Aliases) {
@@ -219,11 +220,31 @@ func (t *tx) changeStation(key string, change func(*fleet.Station) ([]ledger.Eve
 	return station, events, nil
 }
 
-// Sighted moves SeenAt of the named stations forward.
-func (s *Store) Sighted(ctx context.Context, at map[string]time.Time) error {
+// UpdateStations changes many records in one transaction; unknown ones are left out.
+func (s *Store) UpdateStations(ctx context.Context, keys []string, change func(*fleet.Station) ([]ledger.Event, error)) error {
 	return s.write(ctx, func(t *tx) error {
-		for key, seen := range at {
-			if _, err := t.exec("UPDATE stations SET seen_at = ? WHERE station = ? AND COALESCE(seen_at, 0) < ?", millis(seen), key, millis(seen)); err != nil {
+		for _, key := range keys {
+			_, events, err := t.changeStation(key, change)
+			switch {
+			case errors.Is(err, fleet.ErrUnknownStation):
+				continue
+			case err != nil:
+				return err
+			}
+			if err := t.record(events...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Sighted moves SeenAt of the named stations forward and adds to their Admissions.
+func (s *Store) Sighted(ctx context.Context, stations map[string]fleet.Sighting) error {
+	return s.write(ctx, func(t *tx) error {
+		for key, seen := range stations {
+			if _, err := t.exec("UPDATE stations SET seen_at = MAX(COALESCE(seen_at, 0), ?), admissions = admissions + ? WHERE station = ?",
+				seen.At.UnixMilli(), seen.Admissions, key); err != nil {
 				return fmt.Errorf("couldn't store when station %q was seen: %w", key, err)
 			}
 		}
@@ -233,7 +254,7 @@ func (s *Store) Sighted(ctx context.Context, at map[string]time.Time) error {
 
 // stored is a station as Station would return it: times in whole milliseconds.
 func stored(s fleet.Station) fleet.Station {
-	for _, at := range []*time.Time{&s.AllowExpired, &s.CreatedAt, &s.SeenAt, &s.RefusedAt, &s.LostAt, &s.LowerUntil} {
+	for _, at := range []*time.Time{&s.AllowExpired, &s.CreatedAt, &s.SeenAt, &s.RefusedAt, &s.LostAt, &s.LowerUntil, &s.AdmittedAt} {
 		*at = cut(*at)
 	}
 	if s.Password != nil {
@@ -267,6 +288,9 @@ func (t *tx) removeStation(key string) error {
 		key, fleet.OrderAccepted, fleet.OrderIssued, fleet.OrderDelivered); err != nil {
 		return fmt.Errorf("couldn't remove orders of station %q: %w", key, err)
 	}
+	if _, err := t.exec("DELETE FROM running_transactions WHERE station = ?", key); err != nil {
+		return fmt.Errorf("couldn't remove transactions of station %q: %w", key, err)
+	}
 	return nil
 }
 
@@ -288,9 +312,6 @@ func stationArgs(s fleet.Station) ([]any, error) {
 	}
 	var kind, salt, hash, setAt any
 	if p := s.Password; p != nil {
-	if _, err := t.exec("DELETE FROM running_transactions WHERE station = ?", key); err != nil {
-		return fmt.Errorf("couldn't remove transactions of station %q: %w", key, err)
-	}
 		kind, salt, hash, setAt = p.Kind, nonNil(p.Salt), nonNil(p.Hash), millis(p.SetAt)
 	}
 	return []any{
@@ -299,6 +320,7 @@ func stationArgs(s fleet.Station) ([]any, error) {
 		string(warn), millis(s.AllowExpired), number(s.RenewWanted), s.Version, millis(s.CreatedAt), millis(s.SeenAt),
 		s.LastRefusal, millis(s.RefusedAt), s.PlanNote, string(pending), number(s.RotateWanted),
 		s.Group, s.Site, s.Backend, s.SeenBackend, millis(s.LostAt), s.LostReason, s.FactoryKey, millis(s.LowerUntil),
+		s.Admitted, millis(s.AdmittedAt), s.Admissions,
 	}, nil
 }
 
@@ -315,7 +337,8 @@ func scanStation(row scanner) (fleet.Station, error) {
 		&s.WantedProfile, &s.FloorProfile, &s.SeenProfile, &kind, &password.Salt, &password.Hash, instant{&password.SetAt},
 		&s.FactoryHash, &s.LeafSerial, &warn, instant{&s.AllowExpired}, &s.RenewWanted, &s.Version, instant{&s.CreatedAt},
 		instant{&s.SeenAt}, &s.LastRefusal, instant{&s.RefusedAt}, &s.PlanNote, &pending, &s.RotateWanted,
-		&s.Group, &s.Site, &s.Backend, &s.SeenBackend, instant{&s.LostAt}, &s.LostReason, &s.FactoryKey, instant{&s.LowerUntil})
+		&s.Group, &s.Site, &s.Backend, &s.SeenBackend, instant{&s.LostAt}, &s.LostReason, &s.FactoryKey, instant{&s.LowerUntil},
+		&s.Admitted, instant{&s.AdmittedAt}, &s.Admissions)
 	if err != nil {
 		return fleet.Station{}, err
 	}

@@ -38,12 +38,24 @@ type Count struct {
 // New has counted nothing.
 func New[K comparable]() *Tally[K] { return &Tally[K]{notes: make(map[K]*note)} }
 
+// First says whether Add would have one of this kind recorded at once.
+func (t *Tally[K]) First(kind K, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.first(kind, now)
+}
+
+func (t *Tally[K]) first(kind K, now time.Time) bool {
+	n := t.notes[kind]
+	return n == nil || n.count == 0 && now.Sub(n.at) >= n.pause
+}
+
 // Add counts one and says whether it is to be recorded at once.
 func (t *Tally[K]) Add(kind K, text string, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.notes[kind]
-	if n == nil || n.count == 0 && now.Sub(n.at) >= n.pause {
+	if t.first(kind, now) {
 		t.notes[kind] = &note{text: text, at: now, pause: firstPause}
 		return true
 	}

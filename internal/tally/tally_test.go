@@ -15,6 +15,9 @@ func TestTally(t *testing.T) {
 	if !c.Add("a", "1", now) || c.Add("a", "2", now) || !c.Add("b", "x", now) {
 		t.Fatal("what is told at once?")
 	}
+	if c.First("a", now) || !c.First("c", now) || !c.First("c", now) {
+		t.Error("what would be told at once?")
+	}
 	c.Add("a", "3", now)
 	if got := c.Due(now.Add(59*time.Second), false); len(got) != 0 {
 		t.Errorf("too early: %v", got)

@@ -1,0 +1,126 @@
+package fleet
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"bollard/ledger"
+)
+
+// A station that comes another way than the last time is an entry, in the
+// transaction that records the way; how often it came the same way again is one
+// entry a day. A fleet that reconnects writes nothing before its sessions begin.
+const (
+	sumEvery = 24 * time.Hour
+	sumBatch = 256 // stations in one transaction
+)
+
+// entrance is one way of one station, for counting those that come and go
+// between several.
+type entrance struct{ station, way string }
+
+// wayIn is how a session's station was let in: what it proved itself by and
+// where, as JSON that is the same for the same way. A network address is no part
+// of it: it may tell where a person lives.
+func wayIn(st *Station, sess Session, serial string) string {
+	adm := sess.Admission()
+	data := map[string]string{
+		"profile": strconv.Itoa(adm.Profile), "listener": fact(adm.Listener),
+		"ocpp": sess.Version().String(), "backend": fact(sess.Backend()), "tls": "before 1.3",
+	}
+	switch {
+	case adm.TLS13:
+		data["tls"] = "1.3"
+	case adm.Profile == 1:
+		data["tls"] = "none"
+	}
+	switch {
+	case adm.Factory:
+		sum := sha256.Sum256(adm.Leaf.Raw)
+		data["proof"], data["certificate-sha256"] = "factory certificate", hex.EncodeToString(sum[:])
+	case adm.Leaf != nil:
+		data["proof"], data["serial"] = "certificate", serial
+	case st.Password != nil:
+		data["proof"], data["password-set"] = "password", st.Password.SetAt.UTC().Format(time.RFC3339)
+	}
+	text, err := json.Marshal(data)
+	if err != nil {
+		panic("internal error: couldn't encode a way in: " + err.Error())
+	}
+	return string(text)
+}
+
+// admitted is the entry for admissions by one way.
+func admitted(key, way string, count int) ledger.Event {
+	data := map[string]string{}
+	if err := json.Unmarshal([]byte(way), &data); err != nil {
+		data = map[string]string{"way": "unreadable"} // what counts is kept
+	}
+	data["count"] = strconv.Itoa(count)
+	return ledger.Event{Kind: "station.admitted", Subject: key, Actor: "station:" + key, Data: data}
+}
+
+// sum is the entry for the admissions that have none yet, if there are any.
+func (st *Station) sum(now time.Time) []ledger.Event {
+	if st.Admissions == 0 {
+		return nil
+	}
+	e := admitted(keyOf(st), st.Admitted, st.Admissions)
+	st.Admissions, st.AdmittedAt = 0, now
+	return []ledger.Event{e}
+}
+
+// enter records an admission by another way than the last one.
+func (st *Station) enter(way string, now time.Time) []ledger.Event {
+	events := append(st.sum(now), admitted(keyOf(st), way, 1))
+	st.Admitted, st.AdmittedAt = way, now
+	return events
+}
+
+// lastSum is the sum of a station that is about to be removed.
+func (s *Service) lastSum(st *Station) []ledger.Event {
+	st.Admissions += s.sightings.drop(keyOf(st)).Admissions
+	return st.sum(s.clock())
+}
+
+// sumAdmissions writes the day's sums.
+func (s *Service) sumAdmissions(ctx context.Context) {
+	now := s.clock()
+	due := func(st *Station) bool { return st.Admissions > 0 && now.Sub(st.AdmittedAt) >= sumEvery }
+	stations, err := s.store.Stations(ctx)
+	var keys []string
+	for i := range stations {
+		if due(&stations[i]) {
+			keys = append(keys, keyOf(&stations[i]))
+		}
+	}
+	for batch := range slices.Chunk(keys, sumBatch) {
+		err = s.store.UpdateStations(ctx, batch, func(st *Station) ([]ledger.Event, error) {
+			if !due(st) {
+				return nil, nil
+			}
+			return st.sum(now), nil
+		})
+		if err != nil {
+			break
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("couldn't record how often stations were let in; it is tried again", slog.Any("err", err))
+	}
+}
+
+// flushEntrances writes the counts of stations that go to and fro between ways.
+func (s *Service) flushEntrances(ctx context.Context, all bool) {
+	for e, n := range s.entrances.Due(s.clock(), all) {
+		if err := s.record(ctx, admitted(e.station, e.way, n.Count)); err != nil && ctx.Err() == nil {
+			s.log.Warn("couldn't record how often a station was let in", slog.String("station", e.station), slog.Any("err", err))
+		}
+	}
+}
