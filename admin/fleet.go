@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"encoding/pem"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,10 +12,11 @@ import (
 	"bollard/internal/rollout"
 )
 
-// Want changes what is wanted of a group; nil fields stay as they are, a zero
-// value withdraws the want.
+// Want changes what is wanted of a group, or of one station; nil fields stay as
+// they are, a zero value withdraws the want.
 type Want struct {
-	Group           string            `json:"group"`
+	Group           string            `json:"group,omitempty"`
+	Station         string            `json:"station,omitempty"` // instead of a group
 	Match           *fleet.GroupMatch `json:"match,omitempty"`
 	Profile         *int              `json:"profile,omitempty"`
 	PasswordAge     *time.Duration    `json:"password_age,omitempty"`
@@ -22,7 +25,19 @@ type Want struct {
 	Roots           *[]GroupRoot      `json:"roots,omitempty"`
 	Backend         *string           `json:"backend,omitempty"`
 	TimeSource      *string           `json:"time_source,omitempty"`
-	Remove          bool              `json:"remove,omitempty"` // the group itself
+	Remove          bool              `json:"remove,omitempty"` // the group itself, or all that is the station's own
+}
+
+// Wanted is what is wanted of a group or station now.
+type Wanted struct {
+	fleet.Group
+	Station string `json:"station,omitempty"`
+}
+
+// StationWants are what is wanted of one station in place of its group's.
+type StationWants struct {
+	Station string      `json:"station"` // its key
+	Wants   fleet.Wants `json:"wants"`
 }
 
 // GroupRoot is a root wanted on the stations of a group; without PEM it is
@@ -32,16 +47,19 @@ type GroupRoot struct {
 	PEM string `json:"pem,omitempty"`
 }
 
-// Groups are all groups by name.
+// Groups are all groups by name, and the stations of which something is wanted
+// beside.
 type Groups struct {
-	Groups []fleet.Group `json:"groups"`
+	Groups   []fleet.Group  `json:"groups"`
+	Stations []StationWants `json:"stations"`
 }
 
 // FleetScope selects what a plan or rollout is about.
 type FleetScope struct {
-	Group string         `json:"group,omitempty"` // "": all
-	Only  []fleet.Change `json:"only,omitempty"`  // none: all changes
-	Renew bool           `json:"renew,omitempty"` // certificates made before now
+	Group   string         `json:"group,omitempty"`   // "": all
+	Station string         `json:"station,omitempty"` // one alone; "": all
+	Only    []fleet.Change `json:"only,omitempty"`    // none: all changes
+	Renew   bool           `json:"renew,omitempty"`   // certificates made before now
 }
 
 // FleetPlan is the dry run.
@@ -69,6 +87,7 @@ type Rollout struct {
 	At       time.Time             `json:"at"`
 	By       string                `json:"by"`
 	Group    string                `json:"group,omitempty"`
+	Station  string                `json:"station,omitempty"`
 	Only     []fleet.Change        `json:"only,omitempty"`
 	Renew    bool                  `json:"renew,omitempty"`
 	Phase    rollout.Phase         `json:"phase"`
@@ -116,18 +135,31 @@ func (o *operations) registerFleet(r *Registry) {
 
 func (o *operations) fleetGroups(ctx context.Context, _ None) (Groups, error) {
 	list, err := o.cfg.Controller.Groups(ctx)
-	return Groups{Groups: list}, err
+	if err != nil {
+		return Groups{}, err
+	}
+	own, err := o.cfg.Controller.OwnWants(ctx)
+	out := Groups{Groups: list, Stations: []StationWants{}}
+	for _, key := range slices.Sorted(maps.Keys(own)) {
+		out.Stations = append(out.Stations, StationWants{key, own[key]})
+	}
+	return out, err
 }
 
-// fleetWant reads, changes and stores a group; two at once would lose one, and
-// an operator sees by the answer what holds.
-func (o *operations) fleetWant(ctx context.Context, in Want) (fleet.Group, error) {
+// fleetWant reads, changes and stores what is wanted of a group; two at once would
+// lose one, and an operator sees by the answer what holds.
+func (o *operations) fleetWant(ctx context.Context, in Want) (Wanted, error) {
+	switch {
+	case (in.Group == "") == (in.Station == ""):
+		return Wanted{}, Usagef("`bollard fleet want --help` shows both", "give a group or a station")
+	case in.Station != "":
+		return o.stationWant(ctx, in)
+	case in.Remove:
+		return Wanted{Group: fleet.Group{Name: in.Group}}, o.cfg.Controller.RemoveGroup(ctx, Actor(ctx), in.Group)
+	}
 	groups, err := o.cfg.Controller.Groups(ctx)
 	if err != nil {
-		return fleet.Group{}, err
-	}
-	if in.Remove {
-		return fleet.Group{Name: in.Group}, o.cfg.Controller.RemoveGroup(ctx, Actor(ctx), in.Group)
+		return Wanted{}, err
 	}
 	g := fleet.Group{Name: in.Group}
 	for _, known := range groups {
@@ -136,18 +168,37 @@ func (o *operations) fleetWant(ctx context.Context, in Want) (fleet.Group, error
 		}
 	}
 	set(&g.Match, in.Match)
-	set(&g.Wants.Profile, in.Profile)
-	set(&g.Wants.PasswordAge, in.PasswordAge)
-	set(&g.Wants.CertificateType, in.CertificateType)
-	set(&g.Wants.CertificateLife, in.CertificateLife)
-	set(&g.Wants.Backend, in.Backend)
-	set(&g.Wants.TimeSource, in.TimeSource)
-	if in.Roots != nil {
-		if g.Wants.Roots, err = wantedRoots(*in.Roots); err != nil {
-			return fleet.Group{}, err
-		}
+	if err := in.change(&g.Wants); err != nil {
+		return Wanted{}, err
 	}
-	return o.cfg.Controller.Want(ctx, Actor(ctx), g)
+	g, err = o.cfg.Controller.Want(ctx, Actor(ctx), g)
+	return Wanted{Group: g}, err
+}
+
+func (o *operations) stationWant(ctx context.Context, in Want) (Wanted, error) {
+	if in.Match != nil {
+		return Wanted{}, Usagef("", "a match is for groups: one station is named")
+	}
+	wants, err := o.cfg.Controller.WantStation(ctx, Actor(ctx), in.Station, func(w *fleet.Wants) error {
+		if in.Remove {
+			*w = fleet.Wants{}
+		}
+		return in.change(w)
+	})
+	return Wanted{Station: in.Station, Group: fleet.Group{Wants: wants}}, err
+}
+
+func (in *Want) change(w *fleet.Wants) (err error) {
+	set(&w.Profile, in.Profile)
+	set(&w.PasswordAge, in.PasswordAge)
+	set(&w.CertificateType, in.CertificateType)
+	set(&w.CertificateLife, in.CertificateLife)
+	set(&w.Backend, in.Backend)
+	set(&w.TimeSource, in.TimeSource)
+	if in.Roots != nil {
+		w.Roots, err = wantedRoots(*in.Roots)
+	}
+	return err
 }
 
 func set[T any](into, from *T) {
@@ -173,7 +224,7 @@ func wantedRoots(list []GroupRoot) ([]fleet.WantedRoot, error) {
 }
 
 func (s *FleetScope) scope() fleet.Scope {
-	return fleet.Scope{Group: s.Group, Only: s.Only, Renew: s.Renew}
+	return fleet.Scope{Group: s.Group, Station: s.Station, Only: s.Only, Renew: s.Renew}
 }
 
 func (o *operations) fleetPlan(ctx context.Context, in FleetScope) (FleetPlan, error) {
@@ -227,7 +278,7 @@ func (o *operations) decision(f func(c *fleet.Controller, ctx context.Context, a
 
 func shownRollout(p fleet.Progress) Rollout {
 	h := p.Header
-	out := Rollout{ID: p.ID, At: p.At, By: p.By, Group: p.Group, Only: p.Only, Renew: p.Renew,
+	out := Rollout{ID: p.ID, At: p.At, By: p.By, Group: p.Group, Station: p.Station, Only: p.Only, Renew: p.Renew,
 		Phase: h.Phase, Why: h.Why, Wave: h.Wave + 1, Waves: len(h.Rules.Waves), Rules: h.Rules, Count: p.Count}
 	for _, m := range p.Members {
 		out.Stations = append(out.Stations, RolloutStation{Station: m.ID, Wave: m.Wave + 1, State: m.State, At: m.At, Note: m.Note})

@@ -57,11 +57,12 @@ const lookEvery = 5 * time.Second
 
 // detail is what a rollout of the fleet is about.
 type detail struct {
-	Group  string   `json:"group,omitempty"`
-	Groups []Group  `json:"groups"` // as they were when it was decided
-	Only   []Change `json:"only,omitempty"`
-	Renew  bool     `json:"renew,omitempty"`
-	By     string   `json:"by"`
+	Wanted           // as it was when it was decided
+	Group   string   `json:"group,omitempty"`
+	Station string   `json:"station,omitempty"`
+	Only    []Change `json:"only,omitempty"`
+	Renew   bool     `json:"renew,omitempty"`
+	By      string   `json:"by"`
 }
 
 // Controller brings groups of stations to what is wanted of them, by rollouts.
@@ -211,13 +212,11 @@ func (c *Controller) step(ctx context.Context, r *activeRollout, present func(st
 	return nil
 }
 
-// aimOf is what a rollout wants of a station, by the groups as they were when
-// it was decided.
+// aimOf is what a rollout wants of a station, by what was wanted when it was
+// decided.
 func (r *activeRollout) aimOf(st *Station) aim {
 	a := aim{only: r.detail.Only}
-	if g := groupOf(r.detail.Groups, st); g != nil {
-		a.wants = g.Wants
-	}
+	a.wants, _, _ = r.detail.of(st)
 	if r.detail.Renew {
 		a.since = r.record.At
 	}

@@ -264,6 +264,59 @@ func TestOtherWants(t *testing.T) { // A01, M05
 	})
 }
 
+// What is wanted of one station stands in place of what is wanted of its group, one
+// by one, as it was when the rollout was decided, and goes with the station.
+func TestOwnWants(t *testing.T) { // A02, A05
+	inBubble(t, func(t *testing.T, f *sim) {
+		f.add(&simStation{Identity: "CS-1", Version: ocpp.V201, Group: "g"}, &simStation{Identity: "CS-2", Version: ocpp.V201, Group: "g"},
+			&simStation{Identity: "CS-3", Version: ocpp.V16}, &simStation{Identity: "CS-4", Version: ocpp.V16})
+		f.connect()
+		f.want(fleet.Group{Name: "g", Wants: fleet.Wants{Profile: 3, TimeSource: "NTP"}})
+		own := func(identity string, wants fleet.Wants) error {
+			_, err := f.ctl.WantStation(t.Context(), "operator", identity, func(w *fleet.Wants) error { *w = wants; return nil })
+			return err
+		}
+		for identity, wants := range map[string]fleet.Wants{"cs-1": {Profile: 2}, "CS-3": {Profile: 3}, "CS-4": {}} {
+			if err := own(identity, wants); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, err := range map[string]error{
+			"nobody":  own("CS-9", fleet.Wants{Profile: 3}),
+			"profile": own("CS-1", fleet.Wants{Profile: 4}),
+			"root":    own("CS-1", fleet.Wants{Roots: []fleet.WantedRoot{{Use: "v2g", Own: true}}}),
+		} {
+			if err == nil {
+				t.Errorf("%s: taken", name)
+			}
+		}
+		if all, err := f.ctl.OwnWants(t.Context()); err != nil || !cmp.Equal(all, map[string]fleet.Wants{"cs-1": {Profile: 2}, "cs-3": {Profile: 3}}) {
+			t.Errorf("%+v, %v", all, err)
+		}
+		if planned, _, err := f.ctl.Plan(t.Context(), fleet.Scope{Station: "CS-1"}); err != nil || len(planned) != 1 || len(planned[0].Drift) != 1 || planned[0].Drift[0].Change != fleet.ChangeTime {
+			t.Errorf("plan of one: %+v, %v", planned, err)
+		}
+		id := f.start(fleet.Scope{}, nil)
+		if err := own("CS-1", fleet.Wants{}); err != nil { // later than the decision
+			t.Fatal(err)
+		}
+		f.until("rollout over", 3*time.Hour, f.over(id))
+		for identity, want := range map[string]int{"cs-1": 2, "cs-2": 3, "cs-3": 3, "cs-4": 2} {
+			if got := f.stations[identity].profile(); got != want {
+				t.Errorf("%s is on profile %d, want %d", identity, got, want)
+			}
+		}
+		if got := f.stations["cs-1"].TimeSource; got != "NTP" {
+			t.Errorf("what only its group wants: %q", got)
+		}
+		id = f.start(fleet.Scope{Station: "CS-1"}, nil)
+		f.until("rollout of one", 3*time.Hour, f.over(id))
+		if p := f.rollout(id); f.stations["cs-1"].profile() != 3 || p.Count[rollout.Done] != 1 || p.Station != "CS-1" {
+			t.Errorf("%+v", p)
+		}
+	})
+}
+
 func TestGroupsAreChecked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -39,7 +39,8 @@ const (
 	CertificateCombined = "combined" // one for both uses (A00.FR.428 [2.x])
 )
 
-// Wants is what is wanted of each station of a group; what is zero stays as it is.
+// Wants is what is wanted of each station of a group, or of one station; what is
+// zero stays as it is, or as its group has it.
 type Wants struct {
 	Profile         int           `json:"profile,omitempty"`
 	PasswordAge     time.Duration `json:"password_age,omitempty"` // older ones are changed
@@ -58,12 +59,22 @@ const (
 
 // validate names what makes no sense.
 func (g *Group) validate() error {
-	w := &g.Wants
 	switch {
 	case g.Name == "" || !printable(g.Name, maxGroupName):
 		return fmt.Errorf("group %q: give a name of 1 to %d printable characters", capped(g.Name), maxGroupName)
 	case g.Name == DefaultGroup && g.Match != GroupMatch{}:
 		return fmt.Errorf("group %q takes whoever is left and has no match", DefaultGroup)
+	}
+	for _, pattern := range []string{g.Match.Vendor, g.Match.Model, g.Match.Backend} {
+		if _, err := path.Match(pattern, ""); err != nil || !printable(pattern, maxText) {
+			return fmt.Errorf("pattern %q: give text with * and ?", capped(pattern))
+		}
+	}
+	return g.Wants.validate()
+}
+
+func (w *Wants) validate() error {
+	switch {
 	case w.Profile < 0 || w.Profile > 3:
 		return fmt.Errorf("profile %d: give 1, 2 or 3", w.Profile)
 	case w.PasswordAge != 0 && w.PasswordAge < minPasswordAge:
@@ -74,11 +85,6 @@ func (g *Group) validate() error {
 		return fmt.Errorf("certificate type %q: give %s or %s", capped(w.CertificateType), CertificateStation, CertificateCombined)
 	case !printable(w.Backend, maxText):
 		return errors.New("back end: give its name in the configuration")
-	}
-	for _, pattern := range []string{g.Match.Vendor, g.Match.Model, g.Match.Backend} {
-		if _, err := path.Match(pattern, ""); err != nil || !printable(pattern, maxText) {
-			return fmt.Errorf("pattern %q: give text with * and ?", capped(pattern))
-		}
 	}
 	for _, source := range splitList(w.TimeSource) {
 		if !slices.Contains(timeSources(), source) {
@@ -126,9 +132,43 @@ func groupOf(groups []Group, st *Station) *Group {
 	return cmp.Or(found, byName(DefaultGroup))
 }
 
-// checkRoots judges roots that are wanted of a group.
-func (s *Service) checkRoots(roots []WantedRoot) error {
-	for _, w := range roots {
+// over is what is wanted of a station of which something is wanted beside what is
+// of its group: its own stands for the group's, one by one.
+func (w *Wants) over(group Wants) Wants {
+	return Wants{
+		Profile:         cmp.Or(w.Profile, group.Profile),
+		PasswordAge:     cmp.Or(w.PasswordAge, group.PasswordAge),
+		CertificateType: cmp.Or(w.CertificateType, group.CertificateType),
+		CertificateLife: cmp.Or(w.CertificateLife, group.CertificateLife),
+		Roots:           slices.Concat(w.Roots, group.Roots)[:cmp.Or(len(w.Roots), len(group.Roots))],
+		Backend:         cmp.Or(w.Backend, group.Backend),
+		TimeSource:      cmp.Or(w.TimeSource, group.TimeSource),
+	}
+}
+
+// Wanted is what is wanted of all stations at a time: of groups, and of single
+// stations by key.
+type Wanted struct {
+	Groups []Group          `json:"groups"`
+	Own    map[string]Wants `json:"own,omitempty"`
+}
+
+// of is what is wanted of a station and the name of its group; ok is false if
+// that is nothing.
+func (w *Wanted) of(st *Station) (wants Wants, group string, ok bool) {
+	if g := groupOf(w.Groups, st); g != nil {
+		wants, group, ok = g.Wants, g.Name, true
+	}
+	if own, has := w.Own[keyOf(st)]; has {
+		wants, ok = own.over(wants), true
+	}
+	return wants, group, ok
+}
+
+// checkWants judges the roots that are wanted, and spells the rest in one way.
+func (s *Service) checkWants(wants *Wants) error {
+	wants.TimeSource = strings.Join(splitList(wants.TimeSource), ",")
+	for _, w := range wants.Roots {
 		switch {
 		case !slices.Contains(RootUses(), w.Use):
 			return fmt.Errorf("no use %q of a root: there are %s", capped(w.Use), strings.Join(RootUses(), ", "))

@@ -171,7 +171,7 @@ func (s *Service) Replace(ctx context.Context, actor, identity string, r Replace
 			st.Password = credential
 		}
 		// Its roots, slots and tries are the old board's.
-		*p = Plan{Wanted: p.Wanted, CertificateType: p.CertificateType, CertificateLife: p.CertificateLife, TimeWanted: p.TimeWanted, Look: true}
+		*p = Plan{Own: p.Own, Wanted: p.Wanted, CertificateType: p.CertificateType, CertificateLife: p.CertificateLife, TimeWanted: p.TimeWanted, Look: true}
 		data := floorData(floor, st.FloorProfile)
 		data["serial-from"], data["serial-to"], data["reason"] = from, st.Serial, fact(r.Reason)
 		return []ledger.Event{{Kind: "station.replaced", Subject: key, Actor: actor, Data: data}}, nil

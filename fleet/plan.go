@@ -69,6 +69,9 @@ type Plan struct {
 	Vouched []string `json:"vouched,omitempty"`
 	// AdoptedAt is when the station's password was taken over from its back end.
 	AdoptedAt time.Time `json:"adopted_at,omitzero"`
+	// Own is what is wanted of this station in place of what is wanted of its
+	// group; nil: nothing.
+	Own *Wants `json:"own,omitempty"`
 	// Rollout is the one that last released the station to change.
 	Rollout string `json:"rollout,omitempty"`
 	// What its next certificates are to be: their type and longest validity.

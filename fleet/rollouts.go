@@ -18,11 +18,7 @@ import (
 // Want stores what is wanted of a group. Nothing is done about it before a
 // rollout.
 func (c *Controller) Want(ctx context.Context, actor string, g Group) (Group, error) {
-	g.Wants.TimeSource = strings.Join(splitList(g.Wants.TimeSource), ",")
-	if err := g.validate(); err != nil {
-		return Group{}, err
-	}
-	if err := c.service.checkRoots(g.Wants.Roots); err != nil {
+	if err := cmp.Or(g.validate(), c.service.checkWants(&g.Wants)); err != nil {
 		return Group{}, err
 	}
 	g.ChangedAt = c.service.clock()
@@ -41,6 +37,59 @@ func (c *Controller) Want(ctx context.Context, actor string, g Group) (Group, er
 		return Group{}, fmt.Errorf("couldn't store the group: %w", err)
 	}
 	return g, nil
+}
+
+// WantStation changes what is wanted of one station in place of what is wanted of
+// its group; what is zero is as its group has it, and all zero is nothing. Nothing
+// is done about it before a rollout.
+func (c *Controller) WantStation(ctx context.Context, actor, identity string, change func(*Wants) error) (Wants, error) {
+	key, err := c.service.key(identity)
+	if err != nil {
+		return Wants{}, err
+	}
+	var wants Wants
+	_, err = c.service.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
+		if wants = (Wants{}); p.Own != nil {
+			wants = *p.Own
+		}
+		if err := change(&wants); err != nil {
+			return nil, err
+		}
+		if err := cmp.Or(wants.validate(), c.service.checkWants(&wants)); err != nil {
+			return nil, err
+		}
+		text, err := json.Marshal(withoutDER(wants))
+		if err != nil {
+			return nil, err
+		}
+		if p.Own = &wants; string(text) == "{}" {
+			p.Own = nil
+		}
+		return []ledger.Event{{Kind: "fleet.wanted", Subject: key, Actor: actor, Data: map[string]string{"station": fact(string(text))}}}, nil
+	})
+	if err != nil {
+		return Wants{}, fmt.Errorf("couldn't store what is wanted of %q: %w", identity, err)
+	}
+	return wants, nil
+}
+
+// OwnWants are what is wanted of single stations, by key.
+func (c *Controller) OwnWants(ctx context.Context) (map[string]Wants, error) {
+	plans, err := c.store.Plans(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the stations' plans: %w", err)
+	}
+	return ownOf(plans), nil
+}
+
+func ownOf(plans map[string]Plan) map[string]Wants {
+	own := map[string]Wants{}
+	for key, p := range plans {
+		if p.Own != nil {
+			own[key] = *p.Own
+		}
+	}
+	return own
 }
 
 // withoutDER names roots by use alone: certificates are too long for the ledger.
@@ -119,8 +168,9 @@ func checkLabels(st *Station) error {
 
 // Scope selects what a rollout is about.
 type Scope struct {
-	Group string   // "": all groups
-	Only  []Change // empty: all changes
+	Group   string   // "": all groups
+	Station string   // one alone; "": all
+	Only    []Change // empty: all changes
 	// Renew renews every certificate made before the rollout.
 	Renew bool
 }
@@ -137,53 +187,63 @@ type Planned struct {
 }
 
 // Plan is the dry run: every station in scope that isn't as it is wanted, with
-// what would be changed and why. groups are those it was compared with.
-func (c *Controller) Plan(ctx context.Context, scope Scope) (list []Planned, groups []Group, err error) {
+// what would be changed and why. wanted is what they were compared with.
+func (c *Controller) Plan(ctx context.Context, scope Scope) (list []Planned, wanted Wanted, err error) {
 	for _, change := range scope.Only {
 		if !slices.Contains(Changes(), change) {
-			return nil, nil, fmt.Errorf("no change %q: there are %v", capped(string(change)), Changes())
+			return nil, Wanted{}, fmt.Errorf("no change %q: there are %v", capped(string(change)), Changes())
 		}
 	}
-	if groups, err = c.Groups(ctx); err != nil {
-		return nil, nil, err
+	if wanted.Groups, err = c.Groups(ctx); err != nil {
+		return nil, Wanted{}, err
 	}
-	if scope.Group != "" && !slices.ContainsFunc(groups, func(g Group) bool { return g.Name == scope.Group }) {
-		return nil, nil, fmt.Errorf("group %q: %w", capped(scope.Group), ErrUnknownGroup)
+	if scope.Group != "" && !slices.ContainsFunc(wanted.Groups, func(g Group) bool { return g.Name == scope.Group }) {
+		return nil, Wanted{}, fmt.Errorf("group %q: %w", capped(scope.Group), ErrUnknownGroup)
 	}
-	stations, err := c.service.store.Stations(ctx)
+	stations, err := c.inScope(ctx, scope.Station)
 	if err != nil {
-		return nil, nil, fmt.Errorf("couldn't read the stations: %w", err)
+		return nil, Wanted{}, err
 	}
 	plans, err := c.store.Plans(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("couldn't read the stations' plans: %w", err)
+		return nil, Wanted{}, fmt.Errorf("couldn't read the stations' plans: %w", err)
 	}
+	wanted.Own = ownOf(plans)
 	present := c.present()
 	list = []Planned{}
 	for i := range stations {
 		st := &stations[i]
-		g := groupOf(groups, st)
-		if scope.Group != "" && (g == nil || g.Name != scope.Group) || g == nil && !scope.Renew && !slices.Contains(scope.Only, ChangeChain) {
+		wants, group, has := wanted.of(st)
+		if scope.Group != "" && group != scope.Group || !has && !scope.Renew && !slices.Contains(scope.Only, ChangeChain) {
 			continue
 		}
-		a := aim{only: scope.Only}
-		name := ""
-		if g != nil {
-			a.wants, name = g.Wants, g.Name
-		}
+		a := aim{wants: wants, only: scope.Only}
 		if scope.Renew {
 			a.since = c.service.clock()
 		}
 		plan := plans[keyOf(st)]
 		drift, err := c.service.drift(ctx, st, &plan, &a)
 		if err != nil {
-			return nil, nil, err
+			return nil, Wanted{}, err
 		}
 		if len(drift) > 0 {
-			list = append(list, Planned{Station: st.Identity, Group: name, Site: st.Site, Online: present(keyOf(st)), Drift: drift, kind: st.Vendor + " " + st.Model})
+			list = append(list, Planned{Station: st.Identity, Group: group, Site: st.Site, Online: present(keyOf(st)), Drift: drift, kind: st.Vendor + " " + st.Model})
 		}
 	}
-	return list, groups, nil
+	return list, wanted, nil
+}
+
+// inScope are all stations, or the one that is named.
+func (c *Controller) inScope(ctx context.Context, identity string) ([]Station, error) {
+	if identity != "" {
+		st, err := c.service.Station(ctx, identity)
+		return []Station{st}, err
+	}
+	stations, err := c.service.store.Stations(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the stations: %w", err)
+	}
+	return stations, nil
 }
 
 // Start begins a rollout over all that Plan finds and that can be changed.
@@ -193,7 +253,7 @@ func (c *Controller) Start(ctx context.Context, actor string, scope Scope, rules
 	if err := c.load(ctx); err != nil {
 		return Progress{}, err
 	}
-	planned, groups, err := c.Plan(ctx, scope)
+	planned, wanted, err := c.Plan(ctx, scope)
 	if err != nil {
 		return Progress{}, err
 	}
@@ -215,7 +275,7 @@ func (c *Controller) Start(ctx context.Context, actor string, scope Scope, rules
 	}
 	r := &activeRollout{
 		record: rollout.Record{ID: newRolloutID(), Kind: kindFleet, At: c.service.clock()},
-		detail: detail{Group: scope.Group, Groups: groups, Only: scope.Only, Renew: scope.Renew, By: actor},
+		detail: detail{Wanted: wanted, Group: scope.Group, Station: scope.Station, Only: scope.Only, Renew: scope.Renew, By: actor},
 	}
 	if r.run, err = rollout.New(rules, r.record.ID, list, r.record.At); err != nil {
 		return Progress{}, err
@@ -224,7 +284,7 @@ func (c *Controller) Start(ctx context.Context, actor string, scope Scope, rules
 		return Progress{}, err
 	}
 	event := ledger.Event{Kind: "fleet.started", Subject: r.record.ID, Actor: actor, Data: map[string]string{
-		"stations": strconv.Itoa(len(list)), "group": scope.Group, "only": fmt.Sprint(scope.Only), "renew": strconv.FormatBool(scope.Renew),
+		"stations": strconv.Itoa(len(list)), "group": scope.Group, "station": scope.Station, "only": fmt.Sprint(scope.Only), "renew": strconv.FormatBool(scope.Renew),
 	}}
 	if err := c.keep(ctx, r, actor, nil, event); err != nil {
 		return Progress{}, fmt.Errorf("couldn't store the rollout: %w", err)
@@ -236,20 +296,21 @@ func (c *Controller) Start(ctx context.Context, actor string, scope Scope, rules
 
 // Progress is how far a rollout is.
 type Progress struct {
-	ID     string
-	At     time.Time
-	By     string
-	Group  string
-	Only   []Change
-	Renew  bool
-	Header rollout.Header
-	Count  map[rollout.State]int
+	ID      string
+	At      time.Time
+	By      string
+	Group   string
+	Station string
+	Only    []Change
+	Renew   bool
+	Header  rollout.Header
+	Count   map[rollout.State]int
 	// Members that failed, were left, or are at work; only of one that was asked for.
 	Members []rollout.Member
 }
 
 func (r *activeRollout) progress() Progress {
-	return Progress{ID: r.record.ID, At: r.record.At, By: r.detail.By, Group: r.detail.Group, Only: r.detail.Only,
+	return Progress{ID: r.record.ID, At: r.record.At, By: r.detail.By, Group: r.detail.Group, Station: r.detail.Station, Only: r.detail.Only,
 		Renew: r.detail.Renew, Header: r.run.Header(), Count: r.run.Count()}
 }
 

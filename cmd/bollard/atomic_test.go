@@ -179,6 +179,7 @@ func decisions() []decision {
 			return admin.PersonRef{Name: id}
 		}},
 		{op: "fleet.want", kind: "fleet.wanted", with: func(_ *faulty, id string) any { return admin.Want{Group: id, Profile: ptr(3)} }},
+		{op: "fleet.want", kind: "fleet.wanted", with: func(f *faulty, id string) any { return admin.Want{Station: f.station(id, 2), Profile: ptr(3)} }},
 		{op: "fleet.want", kind: "fleet.group-removed", with: func(f *faulty, id string) any {
 			f.call("fleet.want", admin.Want{Group: id, Profile: ptr(3)}, nil)
 			return admin.Want{Group: id, Remove: true}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,13 +20,13 @@ import (
 )
 
 func (c *cli) fleetCommand() *cobra.Command {
-	cmd := c.group("fleet", "What is wanted of groups of stations, and rollouts that bring it about",
+	cmd := c.group("fleet", "What is wanted of groups of stations and single ones, and rollouts that bring it about",
 		c.fleetWant(), c.fleetGroups(), c.fleetPlan(), c.fleetRun(), c.fleetList(), c.fleetStatus(),
 		c.fleetDecision("pause", "Let no further station begin; those at work go on"),
 		c.fleetDecision("resume", "Go on with a paused or halted rollout; a halted one needs --reason"),
 		c.fleetDecision("cancel", "End a rollout; stations whose turn hadn't come stay as they are"))
-	cmd.Long = `Say what is wanted of a group of stations, see what differs, and bring it about
-in waves. A wanted state does nothing by itself: plan shows what a rollout would
+	cmd.Long = `Say what is wanted of a group of stations, or of one, see what differs, and bring
+it about in waves. A wanted state does nothing by itself: plan shows what a rollout would
 change, run begins one, and a running server goes on with it, after a crash too.`
 	return cmd
 }
@@ -36,16 +37,18 @@ func (c *cli) fleetWant() *cobra.Command {
 	var roots []string
 	profile := 0
 	cmd := &cobra.Command{
-		Use:   "want --group GROUP [--profile 3] …",
-		Short: "Say what is wanted of a group; flags left out stay as they are",
-		Long: `Say what is wanted of a group of stations; flags left out stay as they are, an
-empty value or 0 withdraws the want. A station is of the group of its label
-(station group), else of the first by name that --match fits, else of the group
-named default.`,
+		Use:   "want --group GROUP|--station ID [--profile 3] …",
+		Short: "Say what is wanted of a group or a station; flags left out stay as they are",
+		Long: `Say what is wanted of a group of stations, or of a single one; flags left out
+stay as they are, an empty value or 0 withdraws the want. A station is of the
+group of its label (station group), else of the first by name that --match fits,
+else of the group named default. What is wanted of a station itself stands in
+place of the same want of its group.`,
 		Args: cobra.NoArgs,
 	}
 	f := cmd.Flags()
-	f.StringVar(&in.Group, "group", "", "name of the group (required)")
+	f.StringVar(&in.Group, "group", "", "name of the group")
+	f.StringVar(&in.Station, "station", "", "identity of one station, instead of a group")
 	f.StringVar(&match, "match", "", "stations without a label: vendor=…,model=…,backend=… with * and ?")
 	f.IntVar(&profile, "profile", 0, "security profile: 1, 2 or 3")
 	f.StringVar(&password, "password-age", "", "older passwords are changed, such as 90d")
@@ -54,10 +57,10 @@ named default.`,
 	f.StringArrayVar(&roots, "root", nil, "USE for Bollard's own root, or USE=FILE; repeat for several")
 	f.StringVar(&backend, "backend", "", "name of a back end")
 	f.StringVar(&source, "time-source", "", "ClockCtrlr.TimeSource of 2.x stations, such as NTP,Heartbeat")
-	f.BoolVar(&in.Remove, "remove", false, "forget the group; its stations stay as they are")
+	f.BoolVar(&in.Remove, "remove", false, "forget the group, or what is the station's own; stations stay as they are")
 	cmd.RunE = c.do(func(ctx context.Context, _ []string) error {
-		if in.Group == "" {
-			return admin.Usagef("stations are labelled with it by `bollard station group`", "--group is missing")
+		if (in.Group == "") == (in.Station == "") {
+			return admin.Usagef("stations are labelled with a group by `bollard station group`", "give --group or --station")
 		}
 		var err error
 		for name, read := range map[string]func() error{
@@ -80,16 +83,21 @@ named default.`,
 				return admin.Usagef("`bollard fleet want --help` shows how it is given", "--%s: %w", name, err)
 			}
 		}
-		out, err := call[admin.Want, fleet.Group](ctx, c, "fleet.want", in)
+		out, err := call[admin.Want, admin.Wanted](ctx, c, "fleet.want", in)
 		if err != nil {
 			return err
 		}
 		return c.print(out, func(w io.Writer) {
-			if in.Remove {
+			switch {
+			case in.Remove && in.Station != "":
+				fmt.Fprintf(w, "what is wanted of %s is what is wanted of its group\n", out.Station)
+			case in.Remove:
 				fmt.Fprintf(w, "group %s is forgotten\n", out.Name)
-				return
+			case in.Station != "":
+				writeOwn(w, out.Station, &out.Wants)
+			default:
+				writeGroup(w, &out.Group)
 			}
-			writeGroup(w, &out)
 		})
 	})
 	return cmd
@@ -150,37 +158,47 @@ func span(text string) (*time.Duration, error) {
 
 func writeGroup(w io.Writer, g *fleet.Group) {
 	fmt.Fprintf(w, "group %s\n", g.Name)
-	line := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(w, "  %-17s %s\n", name, value)
-		}
+	writeWant(w, "match vendor", g.Match.Vendor)
+	writeWant(w, "match model", g.Match.Model)
+	writeWant(w, "match back end", g.Match.Backend)
+	writeWants(w, &g.Wants)
+}
+
+func writeOwn(w io.Writer, station string, wants *fleet.Wants) {
+	fmt.Fprintf(w, "station %s, in place of what is wanted of its group\n", station)
+	writeWants(w, wants)
+}
+
+func writeWant(w io.Writer, name, value string) {
+	if value != "" {
+		fmt.Fprintf(w, "  %-17s %s\n", name, value)
 	}
+}
+
+func writeWants(w io.Writer, wants *fleet.Wants) {
 	length := func(d time.Duration) string {
 		if d == 0 {
 			return ""
 		}
 		return strconv.FormatFloat(d.Hours()/24, 'f', -1, 64) + "d"
 	}
-	line("match vendor", g.Match.Vendor)
-	line("match model", g.Match.Model)
-	line("match back end", g.Match.Backend)
-	if g.Wants.Profile > 0 {
-		line("profile", strconv.Itoa(g.Wants.Profile))
+	if wants.Profile > 0 {
+		writeWant(w, "profile", strconv.Itoa(wants.Profile))
 	}
-	line("password age", length(g.Wants.PasswordAge))
-	line("certificate life", length(g.Wants.CertificateLife))
-	line("certificate type", g.Wants.CertificateType)
-	for _, r := range g.Wants.Roots {
-		line("root", r.Use+map[bool]string{true: ", own", false: ", from a file"}[r.Own])
+	writeWant(w, "password age", length(wants.PasswordAge))
+	writeWant(w, "certificate life", length(wants.CertificateLife))
+	writeWant(w, "certificate type", wants.CertificateType)
+	for _, r := range wants.Roots {
+		writeWant(w, "root", r.Use+map[bool]string{true: ", own", false: ", from a file"}[r.Own])
 	}
-	line("back end", g.Wants.Backend)
-	line("time source", g.Wants.TimeSource)
+	writeWant(w, "back end", wants.Backend)
+	writeWant(w, "time source", wants.TimeSource)
 }
 
 func (c *cli) fleetGroups() *cobra.Command {
 	return &cobra.Command{
 		Use:   "groups",
-		Short: "List the groups and what is wanted of them",
+		Short: "List the groups and what is wanted of them, and of single stations",
 		Args:  cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			out, err := call[admin.None, admin.Groups](ctx, c, "fleet.groups", admin.None{})
@@ -191,6 +209,9 @@ func (c *cli) fleetGroups() *cobra.Command {
 				for i := range out.Groups {
 					writeGroup(w, &out.Groups[i])
 				}
+				for _, st := range out.Stations {
+					writeOwn(w, st.Station, &st.Wants)
+				}
 			})
 		}),
 	}
@@ -200,6 +221,7 @@ func (c *cli) fleetGroups() *cobra.Command {
 func scopeFlags(cmd *cobra.Command, in *admin.FleetScope) func() error {
 	only := ""
 	cmd.Flags().StringVar(&in.Group, "group", "", "only stations of this group")
+	cmd.Flags().StringVar(&in.Station, "station", "", "only this station")
 	cmd.Flags().StringVar(&only, "only", "", fmt.Sprintf("only these changes, with commas between: %v", fleet.Changes()))
 	cmd.Flags().BoolVar(&in.Renew, "renew", false, "renew every certificate made before now")
 	return func() error {
@@ -337,10 +359,10 @@ func (c *cli) fleetList() *cobra.Command {
 				return err
 			}
 			return c.print(out, func(w io.Writer) {
-				t := newTable(w, "ROLLOUT", "SINCE", "GROUP", "PHASE", "WAVE", "WAITING", "AT WORK", "DONE", "FAILED", "LEFT")
+				t := newTable(w, "ROLLOUT", "SINCE", "OF", "PHASE", "WAVE", "WAITING", "AT WORK", "DONE", "FAILED", "LEFT")
 				for _, r := range out.Rollouts {
 					n := func(s rollout.State) string { return strconv.Itoa(r.Count[s]) }
-					t.row(r.ID, when(&r.At), r.Group, string(r.Phase), fmt.Sprintf("%d of %d", r.Wave, r.Waves),
+					t.row(r.ID, when(&r.At), cmp.Or(r.Station, r.Group), string(r.Phase), fmt.Sprintf("%d of %d", r.Wave, r.Waves),
 						n(rollout.Waiting), n(rollout.Begun), n(rollout.Done), n(rollout.Failed), n(rollout.Left))
 				}
 				t.flush()
