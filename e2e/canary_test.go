@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -123,22 +125,21 @@ func (c canaries) look(t *testing.T, security string, versions []string) {
 		e := srv.enlist("canary"+strings.ReplaceAll(version, ".", ""), 2)
 		c.attack(t, srv, e, version)
 		c.talk(t, srv, backend, e, version)
+		c.fetch(t, srv, e)
 		for _, args := range [][]string{{"station", "show", e.identity}, {"station", "show", e.identity, "--json"}, {"station", "events", e.identity}, {"station", "log", e.identity}} {
 			outputs.WriteString(srv.cli(args...))
 		}
 	}
 	_, _, _ = srv.try(c["new password"]+"\n", "backend", "password", "canary201")
 	_, _, _ = srv.try(c["new password"]+"\n", "station", "password", "canary201", "--password-stdin")
-	for _, args := range [][]string{{"station", "list", "--json"}, {"alert", "list", "--json"}, {"ledger", "export"}, {"cert", "list", "--json"}, {"doctor", "--json"}} {
+	for _, args := range [][]string{{"station", "list", "--json"}, {"alert", "list", "--json"}, {"ledger", "export"}, {"cert", "list", "--json"}, {"doctor", "--json"},
+		{"firmware", "list", "--json"}, {"firmware", "updates", "--json"}, {"policy", "held", "--json"}, {"fleet", "plan", "--json"}} {
 		out, errs, _ := srv.try("", args...)
 		outputs.WriteString(out + errs)
 	}
-	admin := regexp.MustCompile(`msg="listening for monitoring"\s+address=(\S+)`).FindStringSubmatch(srv.proc.log.String())
-	if admin == nil {
-		t.Fatal("bollard doesn't say where its monitoring listens")
-	}
+	admin := srv.listens(t, "monitoring")
 	for _, path := range []string{"/metrics", "/readyz", "/healthz"} {
-		answer, err := http.Get("http://" + admin[1] + path)
+		answer, err := http.Get("http://" + admin + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,6 +186,48 @@ func around(text []byte, c canaries) string {
 		}
 	}
 	return ""
+}
+
+// listens is where the server listens for something.
+func (s *server) listens(t *testing.T, what string) string {
+	t.Helper()
+	found := regexp.MustCompile(`msg="listening for ` + what + `"\s+address=(\S+)`).FindStringSubmatch(s.proc.log.String())
+	if found == nil {
+		t.Fatalf("bollard doesn't say where it listens for %s", what)
+	}
+	return found[1]
+}
+
+// fetch is what is asked of the door for downloads and uploads.
+func (c canaries) fetch(t *testing.T, srv *server, e enlisted) {
+	t.Helper()
+	pool := x509.NewCertPool()
+	root, err := os.ReadFile(srv.root)
+	if err != nil || !pool.AppendCertsFromPEM(root) {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"}}, Timeout: patience}
+	defer client.CloseIdleConnections()
+	base := "https://" + srv.listens(t, "files")
+	for _, canary := range c {
+		for _, path := range []string{"/d/" + canary, "/d/" + canary + "/" + canary + ".bin", "/uploads/" + canary, "/uploads/" + canary + "/" + e.identity, "/" + canary + "?x=" + canary} {
+			for _, method := range []string{http.MethodGet, http.MethodPut} {
+				req, err := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(canary))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.SetBasicAuth(e.identity, canary)
+				req.Header.Set("Range", "bytes="+canary)
+				req.Header.Set("User-Agent", canary)
+				req.Header.Set("Content-Disposition", `attachment; filename="`+canary+`"`)
+				answer, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				answer.Body.Close()
+			}
+		}
+	}
 }
 
 // attack is what strangers and broken stations do at the door.
@@ -239,6 +282,9 @@ func (c canaries) talk(t *testing.T, srv *server, backend *rawBackend, e enliste
 		`[2,"ID","SignCertificate",{"CANARY":"x","csr":17}]`,
 		`[2,"ID","FirmwareStatusNotification",{"status":"CANARY","requestId":"CANARY"}]`,
 		`[2,"ID","FirmwareStatusNotification",{"status":"CANARY"}]`,
+		`[2,"ID","FirmwareStatusNotification",{"status":"Installed","requestId":1,"statusInfo":{"reasonCode":"CANARY","additionalInfo":"CANARY"}}]`,
+		`[2,"ID","SignedFirmwareStatusNotification",{"status":"CANARY","requestId":1}]`,
+		`[2,"ID","PublishFirmwareStatusNotification",{"status":"CANARY","location":["https://CANARY.example/CANARY"]}]`,
 		`[2,"ID","LogStatusNotification",{"status":"CANARY","requestId":1073741824}]`,
 		`[2,"ID","BootNotification",{"reason":"CANARY","Reason":"CANARY"}]`,
 		`[2,"CANARY","CANARY",{"CANARY":"CANARY"}]`,
@@ -266,6 +312,11 @@ func (c canaries) talk(t *testing.T, srv *server, backend *rawBackend, e enliste
 		`[2,"ID","GetLog",{"logType":"DiagnosticsLog","requestId":1,"log":{"remoteLocation":"https://user:CANARY@example.com/CANARY"}}]`,
 		`[2,"ID","DataTransfer",{"vendorId":"org.openchargealliance.iso15118pnc","messageId":"InstallCertificate","data":"{\"certificateType\":\"CANARY\",\"certificate\":\"CANARY\"}"}]`,
 		`[2,"ID","UpdateFirmware",{"location":"ftp://user:CANARY@example.com/fw","retrieveDate":"2026-01-01T00:00:00Z"}]`,
+		`[2,"ID","UpdateFirmware",{"requestId":1,"firmware":{"location":"https://user:CANARY@example.com/CANARY","retrieveDateTime":"2026-01-01T00:00:00Z","signingCertificate":"CANARY","signature":"CANARY"}}]`,
+		`[2,"ID","UpdateFirmware",{"requestId":"CANARY","firmware":{"location":"CANARY","retrieveDateTime":"CANARY"}}]`,
+		`[2,"ID","SignedUpdateFirmware",{"requestId":1,"firmware":{"location":"https://user:CANARY@example.com/CANARY","retrieveDateTime":"2026-01-01T00:00:00Z","signingCertificate":"CANARY","signature":"CANARY"}}]`,
+		`[2,"ID","PublishFirmware",{"requestId":1,"location":"https://user:CANARY@example.com/CANARY","checksum":"CANARY"}]`,
+		`[2,"ID","GetDiagnostics",{"location":"ftp://user:CANARY@example.com/CANARY"}]`,
 		`[2,"CANARY","CANARY",{"CANARY":"CANARY"}]`, `[3,"CANARY",{"status":"CANARY"}]`, `CANARY`, `[2,"bollard:CANARY","Reset",{"type":"CANARY"}]`,
 	} {
 		for n, one := range all(text) {

@@ -171,7 +171,9 @@ func isHarmless(name string) bool {
 // spellings are the ways a name can be written that a station may take for it.
 func spellings(name string) []string {
 	swapped := strings.ToUpper(name[:1]) + strings.ToLower(name[1:])
-	return []string{name, strings.ToLower(name), strings.ToUpper(name), swapped, " " + name + "\t", name + "\u00a0"}
+	// Letters beyond ASCII whose lower or upper case is within.
+	folded := strings.NewReplacer("s", "\u017f", "S", "\u017f", "k", "\u212a", "K", "\u212a").Replace(name)
+	return []string{name, strings.ToLower(name), strings.ToUpper(name), swapped, " " + name + "\t", name + "\u00a0", folded}
 }
 
 // escaped writes every second character of the text as an escape.
@@ -189,7 +191,10 @@ func escaped(frame, text string) string {
 
 // probe is one message of the back end. reaches is the payload that the station
 // is to see; "": it must see nothing.
-type probe struct{ name, action, payload, reaches string }
+type probe struct {
+	name, action, payload, reaches string
+	escaped                        bool // the action is written with escapes
+}
 
 // matrix makes the probes of a version of the schemas and the tables.
 func matrix(t *testing.T, v ocpp.Version, rootHash any) []probe {
@@ -197,7 +202,7 @@ func matrix(t *testing.T, v ocpp.Version, rootHash any) []probe {
 	var list []probe
 	// as it is and signed, which is the same message to a station
 	plain := func(name, action, payload, reaches string) {
-		list = append(list, probe{name, action, payload, reaches})
+		list = append(list, probe{name, action, payload, reaches, false})
 		jws := func(p string) string {
 			return marshal(t, map[string]string{"payload": base64.RawURLEncoding.EncodeToString([]byte(p)), "protected": "e30", "signature": "e30"})
 		}
@@ -205,13 +210,16 @@ func matrix(t *testing.T, v ocpp.Version, rootHash any) []probe {
 		if reaches == payload { // part of it can't go on
 			signedReaches = jws(payload)
 		}
-		list = append(list, probe{name + "/signed", action + "-Signed", jws(payload), signedReaches})
+		list = append(list, probe{name + "/signed", action + "-Signed", jws(payload), signedReaches, false})
 	}
 	// and in every other way it can come
 	add := func(name, action, payload string) {
 		plain(name, action, payload, "")
 		for _, spelt := range []string{strings.ToLower(action), strings.ToUpper(action), " " + action, action + "-signed", action + "-Signed-Signed"} {
-			list = append(list, probe{name + "/" + spelt, spelt, payload, ""})
+			list = append(list, probe{name + "/" + spelt, spelt, payload, "", false})
+		}
+		for _, spelt := range []string{action, action + "-Signed", strings.ToLower(action)} {
+			list = append(list, probe{name + "/escaped " + spelt, spelt, payload, "", true})
 		}
 		for _, vendor := range []string{"org.openchargealliance.iso15118pnc", "com.example", ""} {
 			for _, id := range []string{action, strings.ToLower(action), " " + action, action + "-Signed", "set"} {
@@ -220,7 +228,7 @@ func matrix(t *testing.T, v ocpp.Version, rootHash any) []probe {
 				}
 				for how, data := range map[string]any{"text": payload, "object": json.RawMessage(payload), "text in text": marshal(t, payload)} {
 					list = append(list, probe{name + "/in DataTransfer of " + vendor + " " + id + " as " + how, "DataTransfer",
-						marshal(t, map[string]any{"vendorId": vendor, "messageId": id, "data": data}), ""})
+						marshal(t, map[string]any{"vendorId": vendor, "messageId": id, "data": data}), "", false})
 				}
 			}
 		}
@@ -269,13 +277,13 @@ func matrix(t *testing.T, v ocpp.Version, rootHash any) []probe {
 			for _, spelt := range spellings(key) {
 				payload := with("ChangeConfiguration", func(p map[string]any) { p["key"], p["value"] = spelt, "1" })
 				if isHarmless(key) {
-					list = append(list, probe{key + " as " + spelt, "ChangeConfiguration", payload, payload})
+					list = append(list, probe{key + " as " + spelt, "ChangeConfiguration", payload, payload, false})
 					continue
 				}
 				add(key+" as "+spelt, "ChangeConfiguration", payload)
-				list = append(list, probe{key + " escaped", "ChangeConfiguration", escaped(payload, key), ""},
-					probe{key + " twice", "ChangeConfiguration", strings.Replace(payload, `{`, `{"key":"HeartbeatInterval",`, 1), ""},
-					probe{key + " in another case", "ChangeConfiguration", strings.Replace(payload, `"key"`, `"key":"HeartbeatInterval","Key"`, 1), ""})
+				list = append(list, probe{key + " escaped", "ChangeConfiguration", escaped(payload, key), "", false},
+					probe{key + " twice", "ChangeConfiguration", strings.Replace(payload, `{`, `{"key":"HeartbeatInterval",`, 1), "", false},
+					probe{key + " in another case", "ChangeConfiguration", strings.Replace(payload, `"key"`, `"key":"HeartbeatInterval","Key"`, 1), "", false})
 			}
 		}
 		for _, key := range []string{"CentralSystemURI", "Cst_BackendUrl", "vendor.ServerURL", "AnyKey"} {
@@ -315,7 +323,7 @@ func matrix(t *testing.T, v ocpp.Version, rootHash any) []probe {
 		}
 	}
 	for _, g := range good {
-		list = append(list, probe{fmt.Sprint(g), "SetVariables", lists(g), lists(g)})
+		list = append(list, probe{fmt.Sprint(g), "SetVariables", lists(g), lists(g), false})
 	}
 	for i, name := range bad {
 		component, variable, _ := strings.Cut(name, ".")
@@ -326,9 +334,10 @@ func matrix(t *testing.T, v ocpp.Version, rootHash any) []probe {
 				add(name, "SetVariables", lists(b))
 			}
 			plain(name+" as "+spelt, "SetVariables", lists(b), "")
-			list = append(list, probe{name + " escaped", "SetVariables", escaped(lists(b), variable), ""},
-				probe{name + " twice", "SetVariables", strings.Replace(lists(b), `{`, `{"setVariableData":[],`, 1), ""},
-				probe{name + " wrapped as " + spelt, "DataTransfer", marshal(t, map[string]any{"vendorId": "x", "messageId": "SetVariables", "data": lists(g1, b)}), ""})
+			list = append(list, probe{name + " escaped", "SetVariables", escaped(lists(b), variable), "", false},
+				probe{name + " twice", "SetVariables", strings.Replace(lists(b), `{`, `{"setVariableData":[],`, 1), "", false},
+				probe{name + " wrapped as " + spelt, "DataTransfer", marshal(t, map[string]any{"vendorId": "x", "messageId": "SetVariables", "data": lists(g1, b)}), "", false},
+				probe{name + " wrapped with escapes", "DataTransfer", escaped(escaped(marshal(t, map[string]any{"vendorId": "x", "messageId": "SetVariables", "data": lists(b)}), "SetVariables"), spelt), "", false})
 			plain(name+" first", "SetVariables", lists(b, g1, g2), lists(g1, g2))
 			plain(name+" last", "SetVariables", lists(g1, g2, b), lists(g1, g2))
 			plain(name+" between", "SetVariables", lists(g1, b, g2, b), lists(g1, g2))
@@ -453,7 +462,11 @@ func (w *wire) try(i int, p probe) {
 			w.t.Logf("with %s: %s %s", p.name, p.action, p.payload)
 		}
 	}()
-	w.write(w.backend, fmt.Sprintf(`[2,"p%d",%s,%s]`, i, marshal(w.t, p.action), p.payload))
+	action := marshal(w.t, p.action)
+	if p.escaped {
+		action = escaped(action, p.action)
+	}
+	w.write(w.backend, fmt.Sprintf(`[2,"p%d",%s,%s]`, i, action, p.payload))
 	if p.reaches != "" {
 		got := w.read(w.station)
 		if len(got) != 4 || !sameJSON(got[3], []byte(p.reaches)) {
