@@ -27,11 +27,12 @@ lint: tools
 fuzz: ## every fuzz target for FUZZTIME (default 1s)
 	@scripts/fuzz $(FUZZTIME)
 
-bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance beside nginx and haproxy
+bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance beside nginx and haproxy; rules; a ledger of a million
 	@scripts/need nginx:nginx-light haproxy:haproxy
 	@go run ./bench quick
 	@go run ./bench ca
 	@go run ./bench policy
+	@go test -run '^$$' -bench '^BenchmarkVerifyMillion$$' -benchtime 1x ./store
 
 bench-full: tools build ## hours: every measure, kept in docs/performance, and docs/performance.md
 	@scripts/need nginx:nginx-light haproxy:haproxy
