@@ -41,7 +41,7 @@ var owners = map[string]string{
 }
 
 // pure packages take time and randomness as arguments and touch nothing.
-var pure = []string{"ocpp", "ledger", "ledger/report", "iso15118/exi", "detect", "approval", "policy", "internal/rollout", "firmware/release", "firmware/job"}
+var pure = []string{"ocpp", "ledger", "ledger/report", "iso15118/exi", "iso15118/signature", "iso15118/envelope", "iso15118/identifier", "iso15118/message", "detect", "approval", "policy", "internal/rollout", "firmware/release", "firmware/job"}
 
 var impure = []string{"net", "net/http", "os", "os/exec", "io/ioutil", "database/sql", "syscall", "crypto/rand", "math/rand", "math/rand/v2", "log", "log/slog"}
 
