@@ -293,6 +293,7 @@ func TestRefused(t *testing.T) {
 			t.Parallel()
 			s := load(t, "iso2-doc-CertificateInstallationRes-signed")
 			s.key = key.Public()
+			var err error
 			if s.signature, err = signature.Sign(rand.Reader, key, s.set, s.parts...); err != nil {
 				t.Fatal(err)
 			}
