@@ -33,11 +33,13 @@ bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance b
 	@go run ./bench ca
 	@go run ./bench policy
 	@go test -run '^$$' -bench '^BenchmarkVerifyMillion$$' -benchtime 1x ./store
+	@go run ./bench depot
 
 bench-full: tools build ## hours: every measure, kept in docs/performance, and docs/performance.md
 	@scripts/need nginx:nginx-light haproxy:haproxy
 	@go run ./bench -out docs/performance full
 	@go run ./bench -out docs/performance ca-full
+	@go run ./bench -out docs/performance depot
 	@go run ./bench -out docs/performance report
 
 soak: ## a fleet whose lines break, for SOAK (default 60s): nothing lost, out of order or left over

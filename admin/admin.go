@@ -17,6 +17,7 @@ import (
 	"bollard/ca"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/gate"
+	"bollard/firmware/origin"
 	"bollard/fleet"
 	"bollard/ledger"
 )
@@ -40,8 +41,10 @@ type Config struct {
 	Docket    *docket.Docket
 	Releases  *catalogue.Catalogue
 	Updates   *gate.Gate
-	Ledger    LedgerStore
-	Notary    Notary
+	// Origins tells what is known of the locations back ends name, newest first.
+	Origins func(ctx context.Context) ([]origin.Lead, error)
+	Ledger  LedgerStore
+	Notary  Notary
 	// Controller brings groups of stations to what is wanted of them.
 	Controller *fleet.Controller
 	// Live is the directory of live sessions; nil when no server runs in this process.

@@ -13,6 +13,7 @@ import (
 	"bollard/approval/docket"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/job"
+	"bollard/firmware/origin"
 	"bollard/firmware/release"
 )
 
@@ -66,6 +67,21 @@ type Releases struct {
 // Updates lists updates of stations, newest first.
 type Updates struct {
 	Updates []job.Job `json:"updates"`
+	// Origins are the locations back ends named whose images were fetched, or are.
+	Origins []Origin `json:"origins"`
+}
+
+// Origin is what is known of a location, whose path and query aren't told: they may
+// hold a secret.
+type Origin struct {
+	Key     string       `json:"location_sha256"`
+	Where   string       `json:"where"`
+	State   origin.State `json:"state"`
+	Here    int64        `json:"bytes"`
+	Size    int64        `json:"size,omitempty"`
+	SHA256  string       `json:"image_sha256,omitempty"`
+	Changed time.Time    `json:"changed_at"`
+	Reason  string       `json:"reason,omitempty"`
 }
 
 // UpdateFilter selects updates.
@@ -116,7 +132,18 @@ func (o *operations) registerFirmware(r *Registry) {
 			key = stationKey(in.Station)
 		}
 		list, err := o.cfg.Updates.Jobs(ctx, key)
-		return Updates{append([]job.Job{}, list...)}, err
+		if err != nil {
+			return Updates{}, err
+		}
+		out := Updates{append([]job.Job{}, list...), []Origin{}}
+		if key != "" {
+			return out, nil // locations are no station's
+		}
+		leads, err := o.cfg.Origins(ctx)
+		for _, l := range leads {
+			out.Origins = append(out.Origins, Origin{l.Key, l.Where, l.State, l.Here, l.Size, l.SHA256, l.ChangedAt, l.Reason})
+		}
+		return out, err
 	})
 	ending := func(end func(ctx context.Context, actor, station, reason string) (job.Job, error)) func(context.Context, EndUpdate) (job.Job, error) {
 		return func(ctx context.Context, in EndUpdate) (job.Job, error) {

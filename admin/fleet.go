@@ -118,6 +118,7 @@ type StationGroup struct {
 	Identity string  `json:"identity"`
 	Group    *string `json:"group,omitempty"`
 	Site     *string `json:"site,omitempty"`
+	Hardware *string `json:"hardware,omitempty"`
 }
 
 func (o *operations) registerFleet(r *Registry) {
@@ -287,10 +288,10 @@ func shownRollout(p fleet.Progress) Rollout {
 }
 
 func (o *operations) stationGroup(ctx context.Context, in StationGroup) (Station, error) {
-	if in.Group == nil && in.Site == nil {
-		return Station{}, Usagef("give a group, a site, or both", "nothing is to be changed")
+	if in.Group == nil && in.Site == nil && in.Hardware == nil {
+		return Station{}, Usagef("give a group, a site, a hardware revision, or several", "nothing is to be changed")
 	}
-	s, err := o.cfg.Fleet.SetGroup(ctx, Actor(ctx), in.Identity, in.Group, in.Site)
+	s, err := o.cfg.Fleet.SetLabels(ctx, Actor(ctx), in.Identity, fleet.Labels{Group: in.Group, Site: in.Site, Hardware: in.Hardware})
 	if err != nil {
 		return Station{}, err
 	}

@@ -7,9 +7,11 @@ import (
 	"bollard/fleet"
 )
 
-// StationLog is one security log of a station.
+// StationLog is one log of a station.
 type StationLog struct {
 	Request   int        `json:"request"`
+	Kind      string     `json:"kind"`
+	Backend   string     `json:"backend,omitempty"` // that asked for it
 	State     string     `json:"state"`
 	AskedAt   time.Time  `json:"asked_at"`
 	Note      string     `json:"note,omitempty"` // why it failed
@@ -47,5 +49,5 @@ func (o *operations) stationFetchLog(ctx context.Context, in StationRef) (Statio
 }
 
 func stationLog(l fleet.StationLog) StationLog {
-	return StationLog{Request: l.Request, State: string(l.State), AskedAt: l.AskedAt, Note: l.Note, File: l.File, Size: l.Size, SHA256: l.SHA256, ArrivedAt: instant(l.ArrivedAt)}
+	return StationLog{Request: l.Request, Kind: l.Kind, Backend: l.Backend, State: string(l.State), AskedAt: l.AskedAt, Note: l.Note, File: l.File, Size: l.Size, SHA256: l.SHA256, ArrivedAt: instant(l.ArrivedAt)}
 }

@@ -33,6 +33,7 @@ type Enrolment struct {
 	Alias       string `json:"alias,omitempty"`
 	Group       string `json:"group,omitempty"`
 	Site        string `json:"site,omitempty"`
+	Hardware    string `json:"hardware,omitempty"`
 	FactoryHash string `json:"cert_sha256,omitempty"` // pinned factory certificate
 	FactoryKey  string `json:"key_sha256,omitempty"`  // pinned key of the factory certificate
 	Password    Secret `json:"password,omitempty"`    // empty: generated for profiles 1 and 2
@@ -75,6 +76,7 @@ type Station struct {
 	Model         string        `json:"model,omitempty"`
 	Group         string        `json:"group,omitempty"`
 	Site          string        `json:"site,omitempty"`
+	Hardware      string        `json:"hardware,omitempty"`
 	Backend       string        `json:"backend,omitempty"` // wanted by name
 	SeenBackend   string        `json:"seen_backend,omitempty"`
 	WantedProfile int           `json:"wanted_profile"`
@@ -211,7 +213,7 @@ func (o *operations) stationImport(ctx context.Context, in Import) (Imported, er
 	list := make([]fleet.Enrolment, len(in.Stations))
 	for i, s := range in.Stations {
 		list[i] = fleet.Enrolment{
-			Identity: s.Identity, Serial: s.Serial, Profile: s.Profile, Vendor: s.Vendor, Model: s.Model, Group: s.Group, Site: s.Site,
+			Identity: s.Identity, Serial: s.Serial, Profile: s.Profile, Vendor: s.Vendor, Model: s.Model, Group: s.Group, Site: s.Site, Hardware: s.Hardware,
 			Alias: s.Alias, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, Password: redact.Secret(s.Password), NoPassword: s.NoPassword,
 			OneTime: s.OneTime, Reuse: s.Reuse, Line: s.Line,
 		}
@@ -374,7 +376,7 @@ func stationKey(identity string) string { return ocpp.Identity{Name: identity}.K
 func (o *operations) station(s fleet.Station) Station {
 	view := Station{
 		Identity: s.Identity, Serial: s.Serial, Aliases: s.Aliases, Vendor: s.Vendor, Model: s.Model,
-		Group: s.Group, Site: s.Site, Backend: s.Backend, SeenBackend: s.SeenBackend,
+		Group: s.Group, Site: s.Site, Hardware: s.Hardware, Backend: s.Backend, SeenBackend: s.SeenBackend,
 		WantedProfile: s.WantedProfile, FloorProfile: s.FloorProfile, SeenProfile: s.SeenProfile, LowerUntil: instant(s.LowerUntil),
 		PasswordSet: s.Password != nil, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, LostAt: instant(s.LostAt), LostReason: s.LostReason, Warn: s.Warn,
 		AllowExpired: instant(s.AllowExpired), RenewWanted: s.RenewWanted, RotateWanted: s.RotateWanted, Pending: s.Pending != nil, PlanNote: s.PlanNote, Version: s.Version,

@@ -4,6 +4,7 @@
 //	go run ./bench quick            front ends: nginx and HAProxy; under ten minutes
 //	go run ./bench ca               certificates: step-ca, nginx, and SQLite up to 100,000; under five
 //	go run ./bench ca-full          the same, SQLite up to a million certificates
+//	go run ./bench depot            firmware from the depot and as a file from nginx; a minute
 //	go run ./bench policy           what rules cost a message; seconds
 //	go run ./bench full             front ends in every respect; about two hours, or less with -parts
 //	go run ./bench report           docs/performance.md out of the reports in -out
@@ -57,6 +58,9 @@ func main() {
 			exit(serveSize(os.Stdin, os.Stdout))
 		}
 	}
+	if len(os.Args) == 5 && os.Args[1] == "depot-server" {
+		exit(serveDepot(os.Args[2], os.Args[3], os.Args[4]))
+	}
 	if len(os.Args) == 5 && os.Args[1] == "direct" {
 		exit(serveDirect(os.Args[2], os.Args[3], os.Args[4]))
 	}
@@ -70,7 +74,7 @@ func main() {
 	page := flag.String("page", "docs/performance.md", "what report writes, its charts to -out")
 	long := flag.Duration("long", time.Minute, "how long a soak lasts")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|policy|full|ca|ca-full|report|soak")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|policy|depot|full|ca|ca-full|report|soak")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -89,6 +93,8 @@ func main() {
 		exit(measureFull(ctx, plan, newFullPlan().bounded(*most), chosen(*parts, fullParts), *out, os.Stdout))
 	case flag.NArg() == 1 && set == "policy":
 		exit(measurePolicy(*rounds, *out, os.Stdout))
+	case flag.NArg() == 1 && set == "depot":
+		exit(measureDepot(ctx, *rounds, *out, os.Stdout))
 	case flag.NArg() == 1 && set == "report":
 		exit(performance(*out, *page))
 	case flag.NArg() == 1 && set == "soak":

@@ -49,6 +49,7 @@ func TestRules(t *testing.T) {
 		{"serial-mismatch", with(detect.BootMismatch, live), 1, time.Millisecond, 0, detect.Critical},
 		{"csr-mismatch", with(detect.CSRMismatch, live), 1, time.Millisecond, 0, detect.Critical},
 		{"firmware-mismatch", with(detect.Version, live), 1, time.Millisecond, 0, detect.Critical},
+		{"firmware-outside", with(detect.Outside), 1, time.Millisecond, 0, detect.Warning},
 		{"firmware-refused", with(detect.FirmwareStatus, live, detail("InvalidSignature")), 1, time.Millisecond, 0, detect.Critical},
 		{"firmware-refused", with(detect.Event, live, detail("InvalidFirmwareSigningCertificate")), 1, time.Millisecond, 0, detect.Critical},
 		{"tampering", with(detect.Event, live, detail("TamperDetectionActivated")), 1, time.Millisecond, 0, detect.Critical},
@@ -104,8 +105,8 @@ func named(list []detect.Finding, name string) (detect.Finding, bool) {
 // Every rule has a line above.
 func TestEveryRuleIsTested(t *testing.T) {
 	t.Parallel()
-	if n := len(detect.Names()); n != 20 {
-		t.Errorf("there are %d names of findings, and 20 in TestRules", n)
+	if n := len(detect.Names()); n != 21 {
+		t.Errorf("there are %d names of findings, and 21 in TestRules", n)
 	}
 }
 

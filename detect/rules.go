@@ -23,6 +23,7 @@ const (
 	CSRMismatch    Kind = "csr-mismatch"     // a CSR for somebody else, or with a bad key
 	Version        Kind = "firmware-version" // boot with another firmware than before, unannounced
 	FirmwareStatus Kind = "firmware-status"  // Detail: the status
+	Outside        Kind = "firmware-outside" // a station is sent elsewhere than here for an image
 	Event          Kind = "event"            // security event; Detail: its name in 2.x
 	ClockAhead     Kind = "clock-ahead"      // a timestamp of the station's is in the future
 	ClockUnset     Kind = "clock-unset"      // or long before the station can have sent it
@@ -74,6 +75,8 @@ var rules = [...]rule{
 		reason: "the station asks for a certificate that isn't for it, or with a key that must not be used"},
 	{name: "firmware-mismatch", criticality: Critical, kinds: []Kind{Version}, signs: 1, within: time.Hour,
 		reason: "the station booted with another firmware version, and nothing had told of an update"},
+	{name: "firmware-outside", criticality: Warning, kinds: []Kind{Outside}, signs: 1, within: time.Hour,
+		reason: "the station is sent to where its back end has the firmware: it was the release's when Bollard looked, and may be another when the station comes"},
 	{name: "firmware-refused", criticality: Critical, kinds: []Kind{FirmwareStatus, Event}, apart: true, signs: 1, within: time.Hour,
 		details: []string{"InvalidSignature", "InstallVerificationFailed", "InvalidFirmwareSignature", "InvalidFirmwareSigningCertificate"},
 		reason:  "the station was given firmware that isn't genuine (%s)"},

@@ -23,7 +23,7 @@ type Enrolment struct {
 	Identity, Serial, Vendor, Model, Alias string
 	// FactoryHash pins the maker's certificate, FactoryKey its public key alone.
 	FactoryHash, FactoryKey string
-	Group, Site             string
+	Group, Site, Hardware   string
 	Profile                 int
 	Password                redact.Secret // nil: generate for profiles 1 and 2
 	// NoPassword leaves the station without one, for its back end to tell by
@@ -137,7 +137,7 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 		return Enrolled{}, fmt.Errorf("identity %q: %w", capped(e.Identity), err)
 	}
 	st := Station{
-		Identity: id.Name, Serial: e.Serial, Vendor: e.Vendor, Model: e.Model, Group: e.Group, Site: e.Site,
+		Identity: id.Name, Serial: e.Serial, Vendor: e.Vendor, Model: e.Model, Group: e.Group, Site: e.Site, Hardware: e.Hardware,
 		WantedProfile: e.Profile, FloorProfile: e.Profile, FactoryHash: strings.ToLower(e.FactoryHash), FactoryKey: strings.ToLower(e.FactoryKey), CreatedAt: s.clock(),
 	}
 	if id.NeedsEnrolment() {

@@ -36,7 +36,7 @@ func writing(name string) string {
 // and the spelling: there is no such action, but peers exist that would obey it.
 func (s *Service) Interest(v ocpp.Version, d ocpp.Direction, action string) bool {
 	if d == ocpp.FromCSMS {
-		return writing(action) != "" || action == ocpp.ActionGetLog
+		return writing(action) != "" || action == ocpp.ActionGetLog || action == ocpp.ActionGetDiagnostics
 	}
 	for _, known := range []string{ocpp.ActionBootNotification, ocpp.ActionSignCertificate, ocpp.ActionDataTransfer} {
 		if strings.EqualFold(strings.TrimSpace(action), known) {
@@ -84,8 +84,8 @@ func (s *Service) judge(ctx context.Context, sess Session, m Message) Verdict {
 		v, err = s.firmwareStatus(sess, m)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionLogStatus:
 		v, err = s.logStatus(ctx, sess, m)
-	case m.Direction == ocpp.FromCSMS && m.Action == ocpp.ActionGetLog:
-		v = s.backendLog(sess)
+	case m.Direction == ocpp.FromCSMS && (m.Action == ocpp.ActionGetLog || m.Action == ocpp.ActionGetDiagnostics):
+		v, err = s.backendLog(ctx, sess, m)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionGetCertificateStatus:
 		v, err = s.certificateStatus(sess, m.Payload, plainStatus)
 	case m.Direction == ocpp.FromStation && m.Action == ocpp.ActionGetCertificateChainStatus:

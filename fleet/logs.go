@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -38,6 +39,9 @@ const (
 	logLook     = time.Minute
 	// logIDs begin the requestIds of Bollard's own: back ends count from 1.
 	logIDs = 1 << 30
+	// besidesIDs begin the numbers of what back ends ask for: no requestId is one, they
+	// have 31 bits.
+	besidesIDs = 1 << 40
 )
 
 // LogState is how far a security log has come.
@@ -52,10 +56,13 @@ const (
 	LogFailed LogState = "failed"
 )
 
-// StationLog is one security log of a station.
+// StationLog is one log of a station: a security log that Bollard asked for, or what
+// a back end did.
 type StationLog struct {
 	Station   string
-	Request   int // requestId
+	Request   int    // requestId; of a back end's a number of its own
+	Kind      string // logType; Diagnostics: of 1.6 GetDiagnostics
+	Backend   string // that asked for it; "": Bollard did
 	State     LogState
 	AskedAt   time.Time
 	Note      string // why it failed, or ""
@@ -70,7 +77,8 @@ func (l *StationLog) open() bool { return l.State == LogAsked || l.State == LogC
 // LogStore keeps the records of security logs, under the promises of Store. A
 // removed station takes its own along.
 type LogStore interface {
-	// AddLog adds a record; of the station's the newest LogsKept stay.
+	// AddLog adds a record; of the station's the newest LogsKept stay of Bollard's own,
+	// and as many of back ends'.
 	// ErrUnknownStation without such a station.
 	AddLog(ctx context.Context, l StationLog, events ...ledger.Event) error
 	// UpdateLog changes a record in one transaction; ok is false without it.
@@ -88,6 +96,8 @@ type Logs struct {
 	Keep  time.Duration // how long one is kept
 	// URL is where a station may upload what belongs to a request.
 	URL func(station string, request int64, expires time.Time) (string, error)
+	// BackEnds: what back ends ask for is uploaded here, too.
+	BackEnds bool
 	// Sweep is told of the files of all records: the others may go.
 	Sweep func(known map[string]bool) error
 }
@@ -148,6 +158,7 @@ func (s *Service) logDue(ctx context.Context, key string, logs *Logs) (time.Time
 	if err != nil {
 		return time.Time{}, err
 	}
+	list = slices.DeleteFunc(list, func(l StationLog) bool { return l.Backend != "" })
 	if len(list) == 0 {
 		st, err := s.store.Station(ctx, key)
 		if err != nil {
@@ -187,7 +198,7 @@ const noSuchMessage = "the station has no such message"
 // what arrives is always known.
 func (s *Service) fetchLog(ctx context.Context, l *live, logs *Logs) (StationLog, error) {
 	now := s.clock()
-	rec := StationLog{Station: l.key, Request: logIDs + rand.IntN(logIDs), State: LogAsked, AskedAt: now}
+	rec := StationLog{Station: l.key, Request: logIDs + rand.IntN(logIDs), Kind: ocpp.LogTypeSecurity, State: LogAsked, AskedAt: now}
 	url, err := logs.URL(l.key, int64(rec.Request), now.Add(logTicket))
 	if err != nil {
 		return rec, err
@@ -313,14 +324,83 @@ func (s *Service) logStatus(ctx context.Context, sess Session, m Message) (Verdi
 }
 
 // backendLog notes that the back end asks the station for a log, which Bollard
-// doesn't disturb.
-func (s *Service) backendLog(sess Session) Verdict {
+// doesn't disturb, and has it uploaded here, where that is configured. Policy has
+// judged where the back end wants it.
+func (s *Service) backendLog(ctx context.Context, sess Session, m Message) (Verdict, error) {
 	if l := s.liveOf(sess); l != nil {
 		l.mu.Lock()
 		l.backendLog = s.clock()
 		l.mu.Unlock()
 	}
-	return Verdict{Act: Pass}
+	logs := s.logSchedule()
+	if logs == nil || !logs.BackEnds || sess.Security() == SecurityObserve {
+		return Verdict{Act: Pass}, nil
+	}
+	if _, signed := m.Head.BaseAction(); signed {
+		return Verdict{Act: Refuse, Code: ocpp.SecurityError, Reason: "a signed request for a log can't be led here"}, nil
+	}
+	rec := StationLog{Station: keyOfSession(sess), Request: besidesIDs + rand.IntN(besidesIDs), Backend: sess.Backend(), State: LogAsked, AskedAt: s.clock()}
+	place, err := whereLogGoes(m, &rec)
+	if err != nil {
+		return Verdict{}, err
+	}
+	url, err := logs.URL(rec.Station, int64(rec.Request), rec.AskedAt.Add(logTicket))
+	if err != nil {
+		return Verdict{Act: Refuse, Code: ocpp.InternalError, Reason: err.Error()}, nil //nolint:nilerr // the verdict carries it
+	}
+	payload, err := place(url)
+	if err == nil {
+		err = s.store.AddLog(ctx, rec)
+	}
+	if err != nil {
+		return Verdict{Act: Refuse, Code: ocpp.InternalError, Reason: "couldn't record that a log is asked for: " + err.Error()}, nil //nolint:nilerr // the verdict carries it
+	}
+	return Verdict{Act: Pass, Rewrite: payload}, nil
+}
+
+// whereLogGoes reads a back end's request for a log, and returns what makes it one to
+// another place. What Bollard doesn't know of it stays.
+func whereLogGoes(m Message, rec *StationLog) (func(url string) (json.RawMessage, error), error) {
+	if m.Action == ocpp.ActionGetDiagnostics {
+		var request ocpp.GetDiagnosticsRequest
+		rec.Kind = logDiagnostics
+		return func(url string) (json.RawMessage, error) { return replaced(m.Payload, "location", url) }, ocpp.DecodeStrict(m.Payload, &request)
+	}
+	var request ocpp.GetLogRequest
+	if err := ocpp.DecodeStrict(m.Payload, &request); err != nil {
+		return nil, err
+	}
+	rec.Kind = capped(request.LogType)
+	return func(url string) (json.RawMessage, error) {
+		var parts struct {
+			Log json.RawMessage `json:"log"`
+		}
+		if err := json.Unmarshal(m.Payload, &parts); err != nil {
+			return nil, err
+		}
+		inner, err := replaced(parts.Log, "remoteLocation", url)
+		if err != nil {
+			return nil, err
+		}
+		return replaced(m.Payload, "log", inner)
+	}, nil
+}
+
+// logDiagnostics is the kind of what 1.6 GetDiagnostics asks for.
+const logDiagnostics = "Diagnostics"
+
+// replaced is an object with another value of one key.
+func replaced(object json.RawMessage, key string, value any) (json.RawMessage, error) {
+	all := map[string]json.RawMessage{}
+	if err := json.Unmarshal(object, &all); err != nil {
+		return nil, fmt.Errorf("couldn't read a request for a log: %w", err)
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	all[key] = text
+	return json.Marshal(all)
 }
 
 // sweepLogs drops what is older than it is kept, and the files of what is gone.

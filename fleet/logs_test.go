@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -242,5 +243,48 @@ func TestSecurityLogsAreDropped(t *testing.T) {
 	defer sink.mu.Unlock()
 	if len(r.logs()) != 8 || len(sink.swept) != 8 || sink.swept["file-3"] || !sink.swept["file-11"] {
 		t.Errorf("%d logs, files %v", len(r.logs()), sink.swept)
+	}
+}
+
+// What a back end asks for is uploaded here where that is configured: nothing else of
+// its request changes, the newest of both kinds stay, and a back end that is only
+// watched is left alone.
+func TestBackEndsLogsComeHere(t *testing.T) { // N01, 1.6 §6.23, promise 11
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{})
+	schedule := (&logSink{}).schedule(0)
+	schedule.BackEnds = true
+	r.svc.AttachLogs(schedule)
+	s := r.connected(ocpp.V16, fleet.SecurityBollard)
+	for name, tt := range map[string]struct{ action, payload, want, kind string }{
+		"log":         {"GetLog", `{"logType":"DiagnosticsLog","requestId":7,"retries":3,"customData":{"vendorId":"x"},"log":{"remoteLocation":"https://files.example.com/a?b","oldestTimestamp":"2026-01-01T00:00:00Z"}}`, `{"customData":{"vendorId":"x"},"log":{"oldestTimestamp":"2026-01-01T00:00:00Z","remoteLocation":"HERE"},"logType":"DiagnosticsLog","requestId":7,"retries":3}`, "DiagnosticsLog"},
+		"diagnostics": {"GetDiagnostics", `{"location":"ftp://files.example.com/a","retries":1,"startTime":"2026-01-01T00:00:00Z"}`, `{"location":"HERE","retries":1,"startTime":"2026-01-01T00:00:00Z"}`, "Diagnostics"},
+	} {
+		v := s.message(ocpp.FromCSMS, tt.action, tt.payload)
+		l := r.logs()[0]
+		here := fmt.Sprintf("https://sink/cs-1/%d/%d", l.Request, l.AskedAt.Add(2*time.Hour).Unix())
+		if v.Act != fleet.Pass || string(v.Rewrite) != strings.Replace(tt.want, "HERE", here, 1) || l.Kind != tt.kind || l.Backend == "" {
+			t.Errorf("%s: %+v %s; %+v", name, v, v.Rewrite, l)
+		}
+		if err := r.svc.LogArrived(t.Context(), "cs-1", int64(l.Request), "file", 1, "x"); err != nil || r.logs()[0].State != fleet.LogHere {
+			t.Errorf("%s: %v, %+v", name, err, r.logs()[0])
+		}
+		r.advance(time.Hour)
+	}
+	if v := s.message(ocpp.FromCSMS, "GetLog", `{"logType":"DiagnosticsLog","requestId":7,"log":{"remoteLocation":"https://x","RemoteLocation":"https://y"}}`); v.Act != fleet.Refuse || v.Code != ocpp.FormatViolation {
+		t.Errorf("a request with two places: %+v", v)
+	}
+	for range fleet.LogsKept + 1 {
+		if _, err := r.svc.FetchLog(t.Context(), "CS-1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.logs()); n != fleet.LogsKept+2 {
+		t.Errorf("%d logs are kept: one kind drives the other out", n)
+	}
+	watched := r.connected(ocpp.V16, fleet.SecurityObserve)
+	if v := watched.message(ocpp.FromCSMS, "GetDiagnostics", `{"location":"ftp://x"}`); v.Act != fleet.Pass || v.Rewrite != nil {
+		t.Errorf("of a watched back end: %+v", v)
 	}
 }

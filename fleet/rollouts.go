@@ -138,19 +138,26 @@ func (c *Controller) GroupOf(ctx context.Context, key string) (string, error) {
 	return "", nil
 }
 
-// SetGroup labels a station with its group, "" for none, and says where it stands.
-func (s *Service) SetGroup(ctx context.Context, actor, identity string, group, site *string) (Station, error) {
+// Labels are what the operator says of a station; nil leaves one as it is, "" takes
+// it away.
+type Labels struct{ Group, Site, Hardware *string }
+
+// SetLabels labels a station with its group, and says where it stands and what
+// revision it is of.
+func (s *Service) SetLabels(ctx context.Context, actor, identity string, labels Labels) (Station, error) {
 	key, err := s.key(identity)
 	if err != nil {
 		return Station{}, err
 	}
 	return s.update(ctx, key, func(st *Station) ([]ledger.Event, error) {
 		data := map[string]string{}
-		if group != nil {
-			st.Group, data["group"] = *group, *group
-		}
-		if site != nil {
-			st.Site, data["site"] = *site, *site
+		for _, l := range []struct {
+			name     string
+			to, from *string
+		}{{"group", &st.Group, labels.Group}, {"site", &st.Site, labels.Site}, {"hardware", &st.Hardware, labels.Hardware}} {
+			if l.from != nil {
+				*l.to, data[l.name] = *l.from, *l.from
+			}
 		}
 		if err := checkLabels(st); err != nil {
 			return nil, err
@@ -160,8 +167,8 @@ func (s *Service) SetGroup(ctx context.Context, actor, identity string, group, s
 }
 
 func checkLabels(st *Station) error {
-	if !printable(st.Group, maxGroupName) || !printable(st.Site, maxGroupName) {
-		return fmt.Errorf("group and site of %q: give at most %d printable characters", st.Identity, maxGroupName)
+	if !printable(st.Group, maxGroupName) || !printable(st.Site, maxGroupName) || !printable(st.Hardware, maxGroupName) {
+		return fmt.Errorf("group, site and hardware of %q: give at most %d printable characters", st.Identity, maxGroupName)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ type Station struct {
 	Model    string
 	Group    string // label whose group's wants hold for it, or ""
 	Site     string // where it stands, for limits per site, or ""
+	Hardware string // revision, for firmware of certain ones, or ""
 
 	// Backend is the name of the back end it is to have whatever else matches it;
 	// SeenBackend is the one of its newest session.

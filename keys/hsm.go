@@ -94,11 +94,11 @@ func (k *Keeper) keyPlace(uri string, role Role) (hsmLocation, *token, error) {
 		return at, nil, errors.New("key URI pkcs11: it names no key; add ;object=NAME")
 	case !role.valid():
 		return at, nil, fmt.Errorf("key %s: unknown role %q", uri, role)
-	case role == RoleTLS:
+	case role == RoleTLS || role == RoleSSH:
 		// RSA key exchange (TLS_RSA_WITH_*, which OCPP demands) needs
 		// decryption in every handshake; a stranger's handshakes must not
-		// keep the module of the CA busy.
-		return at, nil, fmt.Errorf("key %s: TLS keys are kept in files; use a %s: URI", uri, SchemeSoft)
+		// keep the module of the CA busy. The same is true of SSH.
+		return at, nil, fmt.Errorf("key %s: keys of TLS and SSH are kept in files; use a %s: URI", uri, SchemeSoft)
 	}
 	return at, k.hsm.token(at, k.pinOf(at)), nil
 }

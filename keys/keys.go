@@ -33,11 +33,12 @@ const (
 	RoleOCSP     Role = "ocsp"
 	RoleFirmware Role = "firmware"
 	RoleLedger   Role = "ledger"
+	RoleSSH      Role = "ssh" // host keys
 )
 
 func (r Role) valid() bool {
 	switch r {
-	case RoleCA, RoleTLS, RoleOCSP, RoleFirmware, RoleLedger:
+	case RoleCA, RoleTLS, RoleOCSP, RoleFirmware, RoleLedger, RoleSSH:
 		return true
 	}
 	return false

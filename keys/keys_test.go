@@ -120,7 +120,7 @@ func TestKeyIsNeverOverwritten(t *testing.T) {
 
 func TestKeyOfAnotherRoleIsRefused(t *testing.T) {
 	t.Parallel()
-	roles := []keys.Role{keys.RoleCA, keys.RoleTLS, keys.RoleOCSP, keys.RoleFirmware, keys.RoleLedger}
+	roles := []keys.Role{keys.RoleCA, keys.RoleTLS, keys.RoleOCSP, keys.RoleFirmware, keys.RoleLedger, keys.RoleSSH}
 	dir := t.TempDir()
 	k := keeper(t, dir, "")
 	for _, made := range roles {

@@ -8,6 +8,14 @@ const (
 	StatusAcceptedCanceled = "AcceptedCanceled"
 )
 
+// ActionGetDiagnostics asks a station of 1.6 for what GetLog asks for elsewhere.
+const ActionGetDiagnostics = "GetDiagnostics"
+
+// GetDiagnosticsRequest says where a file goes, as far as Bollard looks.
+type GetDiagnosticsRequest struct {
+	Location string `json:"location"` // a folder, to which stations may append a name
+}
+
 // GetLogRequest of all versions; in 1.6 it is the security white paper's.
 type GetLogRequest struct {
 	LogType       string        `json:"logType"`

@@ -70,7 +70,7 @@ func (l *link) updateFirmware(payload []byte) reply {
 		return status("InvalidCertificate")
 	}
 	u, err := url.Parse(f.Location)
-	if err != nil || u.Scheme != "https" || u.Host == "" {
+	if err != nil || u.Scheme != "https" && s.cfg.Transfer == nil || u.Host == "" {
 		return l.refuse("UnsupportedParam")
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
@@ -199,6 +199,9 @@ func (s *Station) download(ctx context.Context, u *url.URL, retries *int) (name 
 			_ = os.Remove(file.Name())
 		}
 	}()
+	if u.Scheme != "https" {
+		return s.transfer(ctx, u, file)
+	}
 	attempts := 3
 	if retries != nil {
 		attempts = *retries + 1
@@ -214,6 +217,19 @@ func (s *Station) download(ctx context.Context, u *url.URL, retries *int) (name 
 		}
 	}
 	return "", sum, err
+}
+
+// transfer leaves it to who knows how.
+func (s *Station) transfer(ctx context.Context, u *url.URL, file *os.File) (name string, sum [sha256.Size]byte, err error) {
+	if err := s.cfg.Transfer(ctx, u.String(), file.Name()); err != nil {
+		return "", sum, err
+	}
+	digest := sha256.New()
+	if _, err := io.Copy(digest, io.LimitReader(file, maxImage)); err != nil {
+		return "", sum, err
+	}
+	copy(sum[:], digest.Sum(nil))
+	return file.Name(), sum, nil
 }
 
 // download is what is here of an image.

@@ -67,9 +67,12 @@ type Config struct {
 	Attempts       int           // NetworkProfileConnectionAttempts; 0: 3
 	BackOff        BackOff       // of reconnects
 	CallTimeout    time.Duration // 0: 30 s
-	DialTimeout    time.Duration // 0: 10 s
-	Compression    bool          // offer permessage-deflate
-	MeterInterval  time.Duration // pause between two meter values; 0: none
+	// Transfer fetches an image into a file by what the station doesn't know itself,
+	// such as SFTP. nil: it knows HTTPS alone.
+	Transfer      func(ctx context.Context, location, file string) error
+	DialTimeout   time.Duration // 0: 10 s
+	Compression   bool          // offer permessage-deflate
+	MeterInterval time.Duration // pause between two meter values; 0: none
 
 	Deviations Deviations
 	// Trace sees every frame in the order of the wire, before it is written or

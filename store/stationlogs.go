@@ -11,10 +11,10 @@ import (
 	"bollard/ledger"
 )
 
-const logColumns = "station, request, state, asked_at, note, file, size, sha256, arrived_at"
+const logColumns = "station, request, kind, backend, state, asked_at, note, file, size, sha256, arrived_at"
 
 // AddLog adds the record of a security log; of the station's the newest
-// fleet.LogsKept stay.
+// fleet.LogsKept stay of Bollard's own, and as many of back ends'.
 func (s *Store) AddLog(ctx context.Context, l fleet.StationLog, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		var known int
@@ -25,13 +25,13 @@ func (s *Store) AddLog(ctx context.Context, l fleet.StationLog, events ...ledger
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec("INSERT INTO station_logs (position, "+logColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			position, l.Station, l.Request, string(l.State), l.AskedAt.UnixMilli(), l.Note, l.File, l.Size, l.SHA256, millis(l.ArrivedAt)); err != nil {
+		if _, err := t.exec("INSERT INTO station_logs (position, "+logColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			position, l.Station, l.Request, l.Kind, l.Backend, string(l.State), l.AskedAt.UnixMilli(), l.Note, l.File, l.Size, l.SHA256, millis(l.ArrivedAt)); err != nil {
 			return fmt.Errorf("couldn't record a security log of station %q: %w", l.Station, err)
 		}
 		t.saw(l.AskedAt, l.ArrivedAt)
-		if _, err := t.exec(`DELETE FROM station_logs WHERE station = ? AND position <=
-			(SELECT position FROM station_logs WHERE station = ? ORDER BY position DESC LIMIT 1 OFFSET ?)`, l.Station, l.Station, fleet.LogsKept); err != nil {
+		if _, err := t.exec(`DELETE FROM station_logs WHERE station = ?1 AND (backend = '') = (?2 = '') AND position <=
+			(SELECT position FROM station_logs WHERE station = ?1 AND (backend = '') = (?2 = '') ORDER BY position DESC LIMIT 1 OFFSET ?3)`, l.Station, l.Backend, fleet.LogsKept); err != nil {
 			return fmt.Errorf("couldn't drop the oldest security logs of station %q: %w", l.Station, err)
 		}
 		return t.record(events...)
@@ -101,6 +101,6 @@ func (s *Store) DropLogs(ctx context.Context, before time.Time) ([]string, error
 
 func scanLog(row scanner) (fleet.StationLog, error) {
 	var l fleet.StationLog
-	err := row.Scan(&l.Station, &l.Request, &l.State, instant{&l.AskedAt}, &l.Note, &l.File, &l.Size, &l.SHA256, instant{&l.ArrivedAt})
+	err := row.Scan(&l.Station, &l.Request, &l.Kind, &l.Backend, &l.State, instant{&l.AskedAt}, &l.Note, &l.File, &l.Size, &l.SHA256, instant{&l.ArrivedAt})
 	return l, err
 }

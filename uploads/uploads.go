@@ -23,7 +23,6 @@ import (
 	"sync"
 	"time"
 
-	"bollard/internal/failpoint"
 	"bollard/internal/ticket"
 )
 
@@ -96,11 +95,16 @@ func New(cfg Config) (*Uploads, error) {
 
 // URL is where a station may upload, once, what belongs to a request.
 func (u *Uploads) URL(station string, request int64, expires time.Time) (string, error) {
-	text, err := u.cfg.Tickets.Issue(ticket.Ticket{Purpose: u.cfg.Purpose, Station: station, Request: request, Expires: expires})
+	text, err := u.Ticket(station, request, expires)
 	if err != nil {
 		return "", err
 	}
 	return strings.TrimSuffix(u.cfg.Base, "/") + Path + text, nil
+}
+
+// Ticket lets a station upload it by Bring.
+func (u *Uploads) Ticket(station string, request int64, expires time.Time) (string, error) {
+	return u.cfg.Tickets.Issue(ticket.Ticket{Purpose: u.cfg.Purpose, Station: station, Request: request, Expires: expires})
 }
 
 // ServeHTTP takes PUT and POST (N01.FR.18). A station may have appended a file
@@ -137,8 +141,16 @@ func (u *Uploads) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		u.refuse(w, t, err)
 		return
 	}
-	u.cfg.Log.Info("upload received", slog.String("station", t.Station), slog.Int64("request", t.Request), slog.Int64("bytes", f.Size))
+	u.arrived(t, f)
 	w.WriteHeader(http.StatusCreated)
+}
+
+func (u *Uploads) arrived(t ticket.Ticket, f File) {
+	u.cfg.Log.Info("upload received", slog.String("station", t.Station), slog.Int64("request", t.Request), slog.Int64("bytes", f.Size))
+}
+
+func (u *Uploads) tell(t ticket.Ticket, err error) {
+	u.cfg.Log.Warn("an upload was not kept", slog.String("station", t.Station), slog.Int64("request", t.Request), slog.Any("err", err))
 }
 
 // fault is an error with the status the station is told.
@@ -150,7 +162,7 @@ type fault struct {
 func (f *fault) Error() string { return f.text }
 
 func (u *Uploads) refuse(w http.ResponseWriter, t ticket.Ticket, err error) {
-	u.cfg.Log.Warn("an upload was not kept", slog.String("station", t.Station), slog.Int64("request", t.Request), slog.Any("err", err))
+	u.tell(t, err)
 	var told *fault
 	if errors.As(err, &told) {
 		http.Error(w, told.text, told.status)
@@ -162,46 +174,22 @@ func (u *Uploads) refuse(w http.ResponseWriter, t ticket.Ticket, err error) {
 // take writes the body beside its name, and gives it the name once all of it is
 // on disk.
 func (u *Uploads) take(w http.ResponseWriter, r *http.Request, t ticket.Ticket) (File, error) {
-	f := File{Name: nameOf(t)}
-	if err := u.reserve(f.Name); err != nil {
-		return f, err
-	}
-	kept := false
-	defer func() { u.release(f.Name, f.Size, kept) }()
-	sum := sha256.New()
-	out, err := u.root.OpenFile(f.Name+partial, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	a, err := u.receive(t)
 	if err != nil {
-		return f, fmt.Errorf("couldn't write an upload: %w", err)
+		return File{}, err
 	}
-	defer func() {
-		if !kept {
-			_ = u.root.Remove(f.Name + partial)
-			_ = u.root.Remove(f.Name)
-		}
-	}()
+	defer a.end()
+	sum := sha256.New()
 	body := &paced{r: http.MaxBytesReader(w, r.Body, u.cfg.MaxBytes), control: http.NewResponseController(w), from: time.Now()}
-	f.Size, err = io.Copy(io.MultiWriter(out, sum), body)
-	err = errors.Join(err, out.Sync(), out.Close())
+	size, err := io.Copy(io.MultiWriter(a.out, sum), body)
 	var long *http.MaxBytesError
 	switch {
 	case errors.As(err, &long):
-		return f, &fault{http.StatusRequestEntityTooLarge, "too large"}
+		return File{}, &fault{http.StatusRequestEntityTooLarge, "too large"}
 	case err != nil:
-		return f, fmt.Errorf("it came in part only: %w", err)
+		return File{}, fmt.Errorf("it came in part only: %w", err)
 	}
-	f.SHA256 = hex.EncodeToString(sum.Sum(nil))
-	failpoint.Hit("uploads.before-name")
-	if err := u.root.Rename(f.Name+partial, f.Name); err != nil {
-		return f, fmt.Errorf("couldn't name an upload: %w", err)
-	}
-	if err := u.sync(); err != nil {
-		return f, err
-	}
-	if err := u.cfg.Arrived(r.Context(), t, f); err != nil {
-		return f, fmt.Errorf("couldn't record an upload: %w", err)
-	}
-	kept = true
-	return f, nil
+	return a.keep(r.Context(), size, hex.EncodeToString(sum.Sum(nil)))
 }
 
 // reserve takes a name for one upload, if there is room.

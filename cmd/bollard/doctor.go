@@ -402,8 +402,8 @@ func (d *doctor) listeners(ctx context.Context, running *admin.Server) {
 		d.add("listeners", verdictOK, "", "the server listens on %s", strings.Join(running.OCPP, ", "))
 		return
 	}
-	wanted := map[string]string{"listen.pki": d.cfg.Listen.PKI, "listen.status": d.cfg.Listen.Status, "listen.admin": d.cfg.Listen.Admin, "listen.firmware": d.cfg.Listen.Firmware}
-	keys := []string{"listen.pki", "listen.status", "listen.admin", "listen.firmware"}
+	wanted := map[string]string{"listen.pki": d.cfg.Listen.PKI, "listen.status": d.cfg.Listen.Status, "listen.admin": d.cfg.Listen.Admin, "listen.firmware": d.cfg.Listen.Firmware, "listen.sftp": d.cfg.Listen.SFTP}
+	keys := []string{"listen.pki", "listen.status", "listen.admin", "listen.firmware", "listen.sftp"}
 	for i, l := range d.cfg.Listen.OCPP {
 		key := fmt.Sprintf("listen.ocpp[%d].address", i)
 		wanted[key] = l.Address

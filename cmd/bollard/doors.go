@@ -20,6 +20,7 @@ type doors struct {
 	status net.Listener
 	admin  net.Listener
 	files  net.Listener // listen.firmware
+	sftp   net.Listener // listen.sftp
 	socket net.Listener
 }
 
@@ -47,7 +48,7 @@ func (d *doors) open(ctx context.Context, dir string, cfg *config.File) error {
 	for _, one := range []struct {
 		key, address string
 		into         *net.Listener
-	}{{"listen.pki", cfg.Listen.PKI, &d.pki}, {"listen.status", cfg.Listen.Status, &d.status}, {"listen.admin", cfg.Listen.Admin, &d.admin}, {"listen.firmware", cfg.Listen.Firmware, &d.files}} {
+	}{{"listen.pki", cfg.Listen.PKI, &d.pki}, {"listen.status", cfg.Listen.Status, &d.status}, {"listen.admin", cfg.Listen.Admin, &d.admin}, {"listen.firmware", cfg.Listen.Firmware, &d.files}, {"listen.sftp", cfg.Listen.SFTP, &d.sftp}} {
 		if one.address == "" {
 			continue
 		}
@@ -74,7 +75,7 @@ func bind(ctx context.Context, key, address string) (net.Listener, error) {
 
 // Close closes what is still open; servers that ran have closed theirs.
 func (d *doors) Close() {
-	for _, l := range append(d.ocpp, d.pki, d.status, d.admin, d.files, d.socket) {
+	for _, l := range append(d.ocpp, d.pki, d.status, d.admin, d.files, d.sftp, d.socket) {
 		if l == nil {
 			continue
 		}
@@ -101,6 +102,9 @@ func (d *doors) addresses() addresses {
 	if d.files != nil {
 		a.Firmware = d.files.Addr().String()
 	}
+	if d.sftp != nil {
+		a.SFTP = d.sftp.Addr().String()
+	}
 	return a
 }
 
@@ -115,6 +119,11 @@ func (d *doors) derivePublic(cfg *config.File) {
 	if d.files != nil {
 		if bound, ok := d.files.Addr().(*net.TCPAddr); ok && cfg.Public.Firmware == "https://"+net.JoinHostPort(cfg.Host, "0") {
 			cfg.Public.Firmware = "https://" + net.JoinHostPort(cfg.Host, strconv.Itoa(bound.Port))
+		}
+	}
+	if d.sftp != nil {
+		if bound, ok := d.sftp.Addr().(*net.TCPAddr); ok && cfg.Public.SFTP == "sftp://"+net.JoinHostPort(cfg.Host, "0") {
+			cfg.Public.SFTP = "sftp://" + net.JoinHostPort(cfg.Host, strconv.Itoa(bound.Port))
 		}
 	}
 	for i, l := range cfg.Listen.OCPP {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bollard/firmware/depot"
+	"bollard/firmware/gate"
 	"bollard/fleet"
 	"bollard/internal/crowd"
 	"bollard/internal/ticket"
@@ -63,8 +64,22 @@ func (s *server) openUploads() error {
 	if s.cfg.SecurityLog.Off {
 		every = 0
 	}
-	s.fleet.AttachLogs(fleet.Logs{Every: every, Keep: s.cfg.SecurityLog.Keep, URL: s.uploads.URL, Sweep: s.uploads.Sweep})
+	s.fleet.AttachLogs(fleet.Logs{Every: every, Keep: s.cfg.SecurityLog.Keep, URL: s.uploadURL, BackEnds: s.cfg.SecurityLog.BackEnds, Sweep: s.uploads.Sweep})
 	return nil
+}
+
+// uploadURL is where a station may upload: by SFTP if its model knows nothing else.
+func (s *server) uploadURL(station string, request int64, expires time.Time) (string, error) {
+	if s.lockers != nil {
+		st, err := s.store.Station(context.Background(), station)
+		if err != nil {
+			return "", err
+		}
+		if s.updateRule(gate.Station{Vendor: st.Vendor, Model: st.Model}).Place == gate.SFTP {
+			return s.lockers.uploadURL(station, request, expires)
+		}
+	}
+	return s.uploads.URL(station, request, expires)
 }
 
 // file finds the handler of a path as it came: http.ServeMux would redirect one
@@ -93,6 +108,11 @@ func (s *server) serveFiles(ctx context.Context) error {
 		TLSConfig:      &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.certificates.get, NextProtos: []string{"http/1.1"}},
 		TLSNextProto:   map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
+	// What was served is told until the last download has ended.
+	telling, enough := context.WithCancel(context.WithoutCancel(ctx))
+	told := make(chan struct{})
+	go func() { s.downloads.Run(telling); close(told) }()
+	defer func() { enough(); <-told }()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- server.ServeTLS(crowd.Limit(s.doors.files, s.cfg.Limits.PerSource, maxFileConnections), "", "")

@@ -176,7 +176,7 @@ func (c *cli) firmwareUpdates() *cobra.Command {
 	in := admin.UpdateFilter{}
 	cmd := &cobra.Command{
 		Use:   "updates [--station ID]",
-		Short: "List the updates of stations, newest first",
+		Short: "List the updates of stations, and what is fetched for them, newest first",
 		Args:  cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			out, err := call[admin.UpdateFilter, admin.Updates](ctx, c, "firmware.updates", in)
@@ -187,6 +187,19 @@ func (c *cli) firmwareUpdates() *cobra.Command {
 				t := newTable(w, "STATION", "VERSION", "STATE", "STATUS", "SINCE", "RELEASE", "NOTE")
 				for _, j := range out.Updates {
 					t.row(j.Station, j.Version, string(j.State), j.Status, when(&j.ChangedAt), j.Release, j.Reason)
+				}
+				t.flush()
+				if len(out.Origins) == 0 {
+					return
+				}
+				fmt.Fprintln(w)
+				t = newTable(w, "FETCHED FROM", "LOCATION", "STATE", "BYTES", "OF", "SINCE", "IMAGE SHA256", "NOTE")
+				for _, l := range out.Origins {
+					size := ""
+					if l.Size > 0 {
+						size = strconv.FormatInt(l.Size, 10)
+					}
+					t.row(l.Where, l.Key[:12], string(l.State), strconv.FormatInt(l.Here, 10), size, when(&l.Changed), l.SHA256, l.Reason)
 				}
 				t.flush()
 			})

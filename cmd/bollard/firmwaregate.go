@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -13,9 +12,11 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/detect"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/gate"
+	"bollard/firmware/origin"
 	"bollard/firmware/release"
 	"bollard/fleet"
 	"bollard/internal/config"
@@ -28,10 +29,12 @@ import (
 const depotName = "firmware"
 
 const (
-	// imageCheck is how often every image is read again.
+	// imageCheck is how often every image is read again; which ones it is time for
+	// is looked at more often, since servers are restarted.
 	imageCheck = 24 * time.Hour
-	// fetchTime bounds the fetching of an image from a back end's location.
-	fetchTime = 15 * time.Minute
+	imageLook  = 10 * time.Minute
+	// fetchTime bounds one connection that fetches an image from a back end's location.
+	fetchTime = 6 * time.Hour
 )
 
 // openFirmware opens depot, releases and updates; without a server nothing is
@@ -55,6 +58,9 @@ func (a *app) openFirmware(ctx context.Context) error {
 func (a *app) gateConfig() gate.Config {
 	return gate.Config{
 		Store: a.store, Catalogue: a.releases, Depot: a.depot, Rule: a.updateRule,
+		Outside: func(ctx context.Context, station string) error {
+			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Outside, Station: station})
+		},
 		Record: func(ctx context.Context, e ledger.Event) error { return a.store.Record(ctx, e) },
 		Clock:  time.Now, Log: a.log,
 	}
@@ -113,6 +119,9 @@ func (a *app) updateRule(st gate.Station) gate.Rule {
 			rule.Level = gate.Level(m.Level)
 		}
 		rule.Dialect, rule.SignFill, rule.Upgrade = release.Dialect(m.Signature), m.SignFill, m.Upgrade
+		if m.Location != "ours" {
+			rule.Place = gate.Place(m.Location)
+		}
 		break
 	}
 	return rule
@@ -147,55 +156,80 @@ func (s *server) openDoor(ctx context.Context) error {
 	}
 	cfg := s.gateConfig()
 	cfg.Door = s.downloads
-	if cfg.Fetch, err = s.imageFetcher(); err != nil {
+	if err := s.openOrigins(ctx); err != nil {
 		return err
+	}
+	cfg.Origins = s.origins
+	if err := s.openLockers(ctx); err != nil {
+		return err
+	}
+	if s.lockers != nil {
+		cfg.Locker = s.lockers
 	}
 	s.updates, err = gate.New(ctx, cfg)
 	return err
 }
 
-// imageFetcher reads what a back end's location leads to, from the hosts that the
-// rules in force let stations be sent to.
-func (s *server) imageFetcher() (gate.Fetch, error) {
+// openOrigins lets images be fetched from where back ends send stations, under the
+// rules in force.
+func (s *server) openOrigins(ctx context.Context) error {
 	cfg := safehttp.Config{MaxBytes: int64(s.cfg.Firmware.MaxBytes), Timeout: fetchTime, Clock: time.Now}
 	for i, n := range s.cfg.Firmware.Networks {
 		network, err := netip.ParsePrefix(n)
 		if err != nil {
-			return nil, configFault(s.dir, fmt.Sprintf("firmware.networks[%d]", i), err)
+			return configFault(s.dir, fmt.Sprintf("firmware.networks[%d]", i), err)
 		}
 		cfg.AllowPrivate = append(cfg.AllowPrivate, network.Masked())
 	}
 	var err error
 	if cfg.RootCAs, err = trusted(s.dir, s.cfg.Firmware.Trust); err != nil {
-		return nil, configFault(s.dir, "firmware.trust", err)
+		return configFault(s.dir, "firmware.trust", err)
 	}
-	return func(ctx context.Context, location string, to io.Writer) error {
-		ports, err := safehttp.ByPort(s.warden.Rules().StationHosts())
-		if err != nil {
+	s.origins, err = origin.New(ctx, origin.Config{
+		Store: s.store, Depot: s.depot, Clock: time.Now, Log: s.log,
+		Check: func(location string) error {
+			_, err := s.imageClient(cfg, location)
 			return err
-		}
-		refused := error(&safehttp.Error{Rule: safehttp.RuleAllow, Reason: "its host isn't in lists.station_hosts of DIR/policy"})
-		for port, hosts := range ports {
-			one := cfg
-			if one.Hosts = hosts; port != 0 {
-				one.Ports = []int{port}
-			}
-			client, err := safehttp.New(one)
+		},
+		Fetch: func(ctx context.Context, location string, from safehttp.Mark, begin safehttp.Begin) error {
+			client, err := s.imageClient(cfg, location)
 			if err != nil {
 				return err
 			}
-			if err := client.Check(location); err != nil {
-				continue
-			}
-			return client.GetTo(ctx, location, to)
+			return client.GetOn(ctx, location, from, begin)
+		},
+	})
+	return err
+}
+
+// imageClient fetches from the hosts that the rules in force let stations be sent to.
+func (s *server) imageClient(cfg safehttp.Config, location string) (*safehttp.Client, error) {
+	ports, err := safehttp.ByPort(s.warden.Rules().StationHosts())
+	if err != nil {
+		return nil, err
+	}
+	refused := error(&safehttp.Error{Rule: safehttp.RuleAllow, Reason: "its host isn't in lists.station_hosts of DIR/policy"})
+	for port, hosts := range ports {
+		one := cfg
+		if one.Hosts = hosts; port != 0 {
+			one.Ports = []int{port}
 		}
-		return refused
-	}, nil
+		client, err := safehttp.New(one)
+		if err != nil {
+			return nil, err
+		}
+		if err := client.Check(location); err == nil {
+			return client, nil
+		} else if fault, ok := errors.AsType[*safehttp.Error](err); ok && fault.Rule != safehttp.RuleAllow && fault.Rule != safehttp.RulePort {
+			refused = err
+		}
+	}
+	return nil, refused
 }
 
 // checkImages reads every image again, now and then, until ctx ends.
 func (s *server) checkImages(ctx context.Context) error {
-	tick := time.NewTicker(imageCheck)
+	tick := time.NewTicker(imageLook)
 	defer tick.Stop()
 	for {
 		select {
@@ -203,7 +237,8 @@ func (s *server) checkImages(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		bad, err := s.depot.Check(ctx)
+		now := time.Now()
+		bad, err := s.depot.Check(ctx, now.Add(-imageCheck), now)
 		for _, digest := range bad {
 			s.log.Error("an image in the depot isn't what it was: it is given to nobody any more; add its release again", slog.String("sha256", digest))
 		}
@@ -272,7 +307,7 @@ func (u *updateGuard) station(ctx context.Context, s fleet.Session) gate.Station
 	out := gate.Station{Key: ocpp.Identity{Name: adm.Station.Identity}.Key(), Vendor: adm.Station.Vendor, Model: adm.Station.Model}
 	st, err := u.app.store.Station(ctx, out.Key)
 	if err == nil { // a boot fills in what the operator left open
-		out.Vendor, out.Model = st.Vendor, st.Model
+		out.Vendor, out.Model, out.Hardware = st.Vendor, st.Model, st.Hardware
 	}
 	plan, unread := u.app.store.Plan(ctx, out.Key)
 	out.Firmware, out.Unread = plan.Firmware, errors.Join(err, unread)

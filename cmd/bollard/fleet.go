@@ -427,13 +427,14 @@ func writeRollout(w io.Writer, r *admin.Rollout) {
 }
 
 func (c *cli) stationGroup() *cobra.Command {
-	var group, site string
+	var group, site, hardware string
 	cmd := &cobra.Command{
-		Use:   "group ID [GROUP] [--site SITE]",
-		Short: "Label a station with its group (\"\" for none) and say where it stands",
+		Use:   "group ID [GROUP] [--site SITE] [--hardware REVISION]",
+		Short: "Label a station with its group (\"\" for none), say where it stands and of which revision it is",
 		Args:  cobra.RangeArgs(1, 2),
 	}
 	cmd.Flags().StringVar(&site, "site", "", "where it stands, for limits per site")
+	cmd.Flags().StringVar(&hardware, "hardware", "", "revision of its hardware, for firmware of certain ones")
 	cmd.RunE = c.do(func(ctx context.Context, args []string) error {
 		in := admin.StationGroup{Identity: args[0]}
 		if len(args) == 2 {
@@ -443,12 +444,19 @@ func (c *cli) stationGroup() *cobra.Command {
 		if cmd.Flags().Changed("site") {
 			in.Site = &site
 		}
+		if cmd.Flags().Changed("hardware") {
+			in.Hardware = &hardware
+		}
 		out, err := call[admin.StationGroup, admin.Station](ctx, c, "station.group", in)
 		if err != nil {
 			return err
 		}
 		return c.print(out, func(w io.Writer) {
-			fmt.Fprintf(w, "%s: group %q, site %q\n", out.Identity, out.Group, out.Site)
+			fmt.Fprintf(w, "%s: group %q, site %q", out.Identity, out.Group, out.Site)
+			if out.Hardware != "" {
+				fmt.Fprintf(w, ", hardware %q", out.Hardware)
+			}
+			fmt.Fprintln(w)
 		})
 	})
 	return cmd

@@ -121,7 +121,7 @@ func readImport(path string) ([]admin.Enrolment, error) {
 func importColumns() map[string]bool {
 	return map[string]bool{
 		"identity": true, "serial": true, "profile": true, "vendor": true, "model": true,
-		"password": false, "cert_sha256": false, "alias": false, "key_sha256": false, "group": false, "site": false,
+		"password": false, "cert_sha256": false, "alias": false, "key_sha256": false, "group": false, "site": false, "hardware": false,
 	}
 }
 
@@ -201,7 +201,7 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 
 func checkColumns(name string, head []string) error {
 	columns := importColumns()
-	const hint = "columns are identity,serial,profile,vendor,model[,password][,cert_sha256][,key_sha256][,alias][,group][,site]"
+	const hint = "columns are identity,serial,profile,vendor,model[,password][,cert_sha256][,key_sha256][,alias][,group][,site][,hardware]"
 	for i, column := range head {
 		if _, known := columns[column]; !known {
 			return admin.Usagef(hint, "%s:1: unknown column %q", name, column)
@@ -246,6 +246,8 @@ func parseRow(head, cells []string) (admin.Enrolment, string) {
 			s.Group = cell
 		case "site":
 			s.Site = cell
+		case "hardware":
+			s.Hardware = cell
 		case "cert_sha256":
 			s.FactoryHash = strings.ToLower(cell)
 		case "profile":

@@ -19,7 +19,7 @@ import (
 // levels are the packages of the house from the bottom up: imports go downward
 // only, and nobody imports a neighbour of its own level.
 var levels = [][]string{
-	{"ocpp", "iso15118", "keys", "ledger", "detect"},
+	{"ocpp", "iso15118", "keys", "ledger", "detect", "locker"},
 	{"ca", "policy", "uploads", "approval"},
 	{"fleet", "alert", "firmware"},
 	{"gateway", "admin", "station", "backup", "warden"},
@@ -35,6 +35,7 @@ var owners = map[string]string{
 	"github.com/pressly/goose/v3":   "store",
 	"go.yaml.in/yaml/v3":            "internal/config",
 	"cel.dev/cel-go/cel":            "policy",
+	"github.com/pkg/sftp":           "locker",
 	"github.com/spf13/cobra":        "cmd/bollard",
 	"github.com/zmap/zlint/v3":      "ca",
 	"github.com/zmap/zlint/v3/lint": "ca",

@@ -34,6 +34,7 @@ type addresses struct {
 	Admin  string
 
 	Firmware string
+	SFTP     string
 }
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -129,6 +130,9 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	g.Go(func() error { return s.warden.Run(late) })
 	g.Go(func() error { return s.updates.Run(late) })
 	g.Go(func() error { return s.checkImages(ctx) })
+	if s.origins != nil {
+		g.Go(func() error { return s.origins.Run(ctx) })
+	}
 	g.Go(func() error { return s.witness.Run(late) })
 	g.Go(func() error { return admin.ServeSocket(late, s.doors.socket, s.registry, drain, s.log) })
 	if s.doors.admin != nil {
@@ -145,6 +149,9 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	}
 	if s.uploads != nil {
 		g.Go(func() error { return s.serveFiles(late) })
+	}
+	if s.lockers != nil {
+		g.Go(func() error { return s.lockers.server.Serve(ctx, s.doors.sftp) })
 	}
 	for _, own := range s.maintained {
 		g.Go(func() error { return own.Maintain(ctx) })

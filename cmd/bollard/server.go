@@ -13,6 +13,7 @@ import (
 	"bollard/ca"
 	"bollard/ca/status"
 	"bollard/firmware/depot"
+	"bollard/firmware/origin"
 	"bollard/fleet"
 	"bollard/gateway"
 	"bollard/internal/config"
@@ -39,6 +40,8 @@ type server struct {
 	status     *status.Server
 	uploads    *uploads.Uploads // nil without listen.firmware
 	downloads  *depot.Door      // nil, too
+	origins    *origin.Origins  // nil, too
+	lockers    *lockers         // nil without listen.sftp
 	witness    *witness.Service
 	started    time.Time
 	retention  atomic.Pointer[store.Retention]
@@ -115,6 +118,9 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	operations.Live = s.gateway
 	operations.Failed = s.gateway.LastFailure
 	operations.Server = s.describe
+	if s.origins != nil {
+		operations.Origins = func(context.Context) ([]origin.Lead, error) { return s.origins.List(), nil }
+	}
 	rules := &policing{app: a, warden: s.warden, reconsider: s.gateway.Reconsider}
 	s.registry = rules.register(a.withUpkeep(admin.New(operations)))
 	return s, nil

@@ -63,6 +63,7 @@ func (c *cli) stationAdd() *cobra.Command {
 	f.StringVar(&in.Alias, "alias", "", "further serial number accepted as this station's CN")
 	f.StringVar(&in.Group, "group", "", "group whose wants hold for it (bollard fleet)")
 	f.StringVar(&in.Site, "site", "", "where it stands, for limits per site")
+	f.StringVar(&in.Hardware, "hardware", "", "revision of its hardware, for firmware of certain ones")
 	f.StringVar(&in.FactoryHash, "cert-sha256", "", "SHA-256 of the maker's certificate the station comes with")
 	f.StringVar(&in.FactoryKey, "key-sha256", "", "SHA-256 of that certificate's public key, where it may be renewed by its maker")
 	f.BoolVar(&in.OneTime, "one-time", false, "have the station replace the password at first contact by one nobody is told (A01)")
@@ -158,6 +159,7 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	line("model", s.Model)
 	line("group", s.Group)
 	line("site", s.Site)
+	line("hardware", s.Hardware)
 	if s.Backend != "" {
 		line("back end", s.Backend+" wanted, "+cmp.Or(s.SeenBackend, "none")+" seen")
 	}

@@ -20,10 +20,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Defaults of Config.
@@ -32,8 +32,11 @@ const (
 	DefaultMaxTotal = 64 << 30
 )
 
-// partial is the suffix of what isn't whole yet.
-const partial = ".part"
+// Suffixes of what isn't whole yet, and of what isn't what it was.
+const (
+	partial = ".part"
+	rotten  = ".bad"
+)
 
 // Errors of Add and Check that callers branch on.
 var (
@@ -41,7 +44,7 @@ var (
 	ErrDigest = errors.New("the file isn't the one that was named")
 	// ErrSize: it is longer than was named or than is kept.
 	ErrSize = errors.New("the file is too large")
-	// ErrUnknown: there is nothing under the digest.
+	// ErrUnknown: there is nothing under the digest, or not any more.
 	ErrUnknown = errors.New("no such image is in the depot")
 )
 
@@ -65,9 +68,8 @@ type Depot struct {
 	cfg  Config
 	root *os.Root
 
-	adding sync.Mutex // one at a time: room is reckoned before
-	mu     sync.Mutex // guards bad
-	bad    map[string]bool
+	mu      sync.Mutex
+	claimed int64 // room for what is being added
 }
 
 // Open opens the folder and removes what isn't whole.
@@ -85,12 +87,12 @@ func Open(cfg Config) (*Depot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open the firmware depot: %w", err)
 	}
-	d := &Depot{cfg: cfg, root: root, bad: map[string]bool{}}
-	if _, err := d.each(func(name string, _ int64) error {
-		if !strings.HasSuffix(name, partial) {
+	d := &Depot{cfg: cfg, root: root}
+	if err := d.each(func(f fs.FileInfo) error {
+		if !strings.HasSuffix(f.Name(), partial) {
 			return nil
 		}
-		return root.Remove(name)
+		return root.Remove(f.Name())
 	}); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
@@ -107,19 +109,11 @@ func (d *Depot) Add(ctx context.Context, want Image, fill func(to io.Writer) err
 	if want.SHA256 != "" && !digestForm.MatchString(want.SHA256) {
 		return Image{}, fmt.Errorf("%.80q is no SHA-256 in lower-case hex", want.SHA256)
 	}
-	d.adding.Lock()
-	defer d.adding.Unlock()
-	total, err := d.each(func(string, int64) error { return nil })
+	limit, err := d.claim(want.Size)
 	if err != nil {
 		return Image{}, err
 	}
-	limit := min(d.cfg.MaxBytes, d.cfg.MaxTotal-total)
-	if want.Size > limit {
-		return Image{}, fmt.Errorf("%w: %d bytes, of which %d fit", ErrSize, want.Size, limit)
-	}
-	if want.Size > 0 {
-		limit = want.Size
-	}
+	defer d.unclaim(limit)
 	name := rand.Text() + partial
 	out, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {
@@ -137,13 +131,41 @@ func (d *Depot) Add(ctx context.Context, want Image, fill func(to io.Writer) err
 	if err := d.root.Rename(name, got.SHA256); err != nil {
 		return Image{}, fmt.Errorf("couldn't name an image: %w", err)
 	}
-	if err := d.sync(); err != nil {
-		return Image{}, err
+	if err := d.root.Remove(got.SHA256 + rotten); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Image{}, fmt.Errorf("couldn't remove an image that changed: %w", err)
 	}
+	return got, d.sync()
+}
+
+// claim reserves room for an image of a size, or of any with 0: as many bytes as it
+// may have.
+func (d *Depot) claim(size int64) (limit int64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.bad, got.SHA256)
-	return got, nil
+	total := d.claimed
+	if err := d.each(func(f fs.FileInfo) error {
+		if !strings.HasSuffix(f.Name(), partial) {
+			total += f.Size()
+		}
+		return nil
+	}); err != nil {
+		return 0, err
+	}
+	limit = max(min(d.cfg.MaxBytes, d.cfg.MaxTotal-total), 0)
+	if size > limit {
+		return 0, fmt.Errorf("%w: %d bytes, of which %d fit", ErrSize, size, limit)
+	}
+	if size > 0 {
+		limit = size
+	}
+	d.claimed += limit
+	return limit, nil
+}
+
+func (d *Depot) unclaim(n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.claimed -= n
 }
 
 // is compares what is said of a file with what it is.
@@ -163,14 +185,14 @@ var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // Open opens an image for reading; ErrUnknown without it.
 func (d *Depot) Open(digest string) (*os.File, int64, error) {
-	d.mu.Lock()
-	bad := d.bad[digest]
-	d.mu.Unlock()
-	if bad || !digestForm.MatchString(digest) {
+	if !digestForm.MatchString(digest) {
 		return nil, 0, ErrUnknown
 	}
 	f, err := d.root.Open(digest)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := d.root.Stat(digest + rotten); err == nil {
+			return nil, 0, fmt.Errorf("%w: what was under its digest has changed on the disk", ErrUnknown)
+		}
 		return nil, 0, ErrUnknown
 	}
 	if err != nil {
@@ -192,54 +214,67 @@ func (d *Depot) Has(digest string) (int64, error) {
 	return size, f.Close()
 }
 
-// Check reads every image again and returns the digests whose files have another:
-// they are given to nobody any more until Add takes them in anew.
-func (d *Depot) Check(ctx context.Context) (bad []string, err error) {
-	_, err = d.each(func(name string, _ int64) error {
-		if !digestForm.MatchString(name) {
+// Check reads every image again that wasn't read since a time, and returns the
+// digests whose files have another: they are given to nobody any more, also after a
+// restart, until Add takes them in anew.
+func (d *Depot) Check(ctx context.Context, since, now time.Time) (bad []string, err error) {
+	err = d.each(func(f fs.FileInfo) error {
+		// A file's time is when it was read last; of a time to come a clock was wrong.
+		if at := f.ModTime(); !digestForm.MatchString(f.Name()) || !at.Before(since) && !at.After(now) {
 			return nil
 		}
-		f, err := d.root.Open(name)
-		if err != nil {
+		sound, err := d.sound(ctx, f.Name())
+		switch {
+		case err != nil:
 			return fmt.Errorf("couldn't read an image again: %w", err)
+		case sound:
+			return d.root.Chtimes(f.Name(), now, now)
 		}
-		defer f.Close()
-		sum := sha256.New()
-		if _, err := io.Copy(sum, &reader{ctx, f}); err != nil {
-			return fmt.Errorf("couldn't read an image again: %w", err)
+		bad = append(bad, f.Name())
+		if err := d.root.Rename(f.Name(), f.Name()+rotten); err != nil {
+			return fmt.Errorf("couldn't put an image aside that changed: %w", err)
 		}
-		if hex.EncodeToString(sum.Sum(nil)) == name {
-			return nil
-		}
-		bad = append(bad, name)
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.bad[name] = true
-		return nil
+		return d.sync()
 	})
 	return bad, err
 }
 
-// each calls f for every file and returns the bytes of all.
-func (d *Depot) each(f func(name string, size int64) error) (total int64, err error) {
+// sound says whether an image has its digest still.
+func (d *Depot) sound(ctx context.Context, name string) (bool, error) {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, &reader{ctx, f}); err != nil {
+		return false, err
+	}
+	return hex.EncodeToString(sum.Sum(nil)) == name, nil
+}
+
+// each calls f for every file.
+func (d *Depot) each(f func(info fs.FileInfo) error) error {
 	entries, err := fs.ReadDir(d.root.FS(), ".")
 	if err != nil {
-		return 0, fmt.Errorf("couldn't look at the firmware depot: %w", err)
+		return fmt.Errorf("couldn't look at the firmware depot: %w", err)
 	}
 	for _, e := range entries {
 		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // what was being added has got its name, or none
+		}
 		if err != nil {
-			return 0, fmt.Errorf("couldn't look at the firmware depot: %w", err)
+			return fmt.Errorf("couldn't look at the firmware depot: %w", err)
 		}
 		if !info.Mode().IsRegular() {
 			continue
 		}
-		total += info.Size()
-		if err := f(path.Base(e.Name()), info.Size()); err != nil {
-			return 0, err
+		if err := f(info); err != nil {
+			return err
 		}
 	}
-	return total, nil
+	return nil
 }
 
 // sync makes names durable.

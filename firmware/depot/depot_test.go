@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"bollard/firmware/depot"
 )
@@ -162,8 +163,17 @@ func TestDepotOverTime(t *testing.T) {
 	if left := files(t, dir); len(left) != 2 {
 		t.Errorf("files %v", left)
 	}
-	if bad, err := d.Check(t.Context()); err != nil || len(bad) != 0 {
-		t.Fatalf("sound: %v, %v", bad, err)
+	now := time.Now()
+	check := func(since time.Time) []string {
+		t.Helper()
+		bad, err := d.Check(t.Context(), since, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bad
+	}
+	if bad := check(now.Add(time.Hour)); len(bad) != 0 {
+		t.Fatalf("sound: %v", bad)
 	}
 	rotten := filepath.Join(dir, sum([]byte("first")))
 	if err := os.Chmod(rotten, 0o600); err != nil {
@@ -172,14 +182,27 @@ func TestDepotOverTime(t *testing.T) {
 	if err := os.WriteFile(rotten, []byte("fIrst"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if bad, err := d.Check(t.Context()); err != nil || len(bad) != 1 || bad[0] != sum([]byte("first")) {
-		t.Errorf("%v, %v", bad, err)
+	if err := os.Chtimes(rotten, now, now); err != nil { // it was read at the last check
+		t.Fatal(err)
 	}
-	if _, err := d.Has(sum([]byte("first"))); !errors.Is(err, depot.ErrUnknown) {
-		t.Errorf("the changed one: %v", err)
+	if bad := check(now); len(bad) != 0 {
+		t.Errorf("read again too soon: %v", bad)
 	}
-	if _, err := d.Has(sum([]byte("second"))); err != nil {
-		t.Errorf("the other one: %v", err)
+	now = now.Add(time.Hour)
+	if bad := check(now); len(bad) != 1 || bad[0] != sum([]byte("first")) {
+		t.Errorf("%v", bad)
+	}
+	for range 2 { // a restart forgets nothing
+		if _, err := d.Has(sum([]byte("first"))); !errors.Is(err, depot.ErrUnknown) || !strings.Contains(err.Error(), "changed on the disk") {
+			t.Errorf("the changed one: %v", err)
+		}
+		if _, err := d.Has(sum([]byte("second"))); err != nil {
+			t.Errorf("the other one: %v", err)
+		}
+		if bad := check(now); len(bad) != 0 {
+			t.Errorf("told twice: %v", bad)
+		}
+		d = open(t, depot.Config{Dir: dir})
 	}
 	if _, err := d.Add(t.Context(), depot.Image{}, from([]byte("first"))); err != nil {
 		t.Fatal(err)
@@ -190,7 +213,32 @@ func TestDepotOverTime(t *testing.T) {
 	if _, err := d.Has(sum([]byte("first"))); err != nil {
 		t.Errorf("taken in anew: %v", err)
 	}
-	if bad, err := d.Check(t.Context()); err != nil || len(bad) != 0 {
-		t.Errorf("taken in anew: %v, %v", bad, err)
+	if left := files(t, dir); len(left) != 2 {
+		t.Errorf("files %v", left)
+	}
+	if bad := check(now.Add(time.Hour)); len(bad) != 0 {
+		t.Errorf("taken in anew: %v", bad)
+	}
+}
+
+// Images are added beside each other, and all together keep to the bound: what is on
+// its way counts as much as it may become.
+func TestRoomIsClaimed(t *testing.T) {
+	t.Parallel()
+	d := open(t, depot.Config{MaxBytes: 1000, MaxTotal: 1500})
+	_, err := d.Add(t.Context(), depot.Image{Size: 1000}, func(w io.Writer) error {
+		if _, err := d.Add(t.Context(), depot.Image{Size: 501}, from(make([]byte, 501))); !errors.Is(err, depot.ErrSize) {
+			t.Errorf("no room beside it: %v", err)
+		}
+		if _, err := d.Add(t.Context(), depot.Image{Size: 500}, from(make([]byte, 500))); err != nil {
+			t.Errorf("the last room beside it: %v", err)
+		}
+		return errors.New("cut")
+	})
+	if err == nil {
+		t.Fatal("it was kept")
+	}
+	if _, err := d.Add(t.Context(), depot.Image{Size: 1000}, from(bytes.Repeat([]byte{1}, 1000))); err != nil {
+		t.Errorf("after it broke off: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -33,10 +34,12 @@ const maxLocation = 512
 const DefaultUses = 8
 
 const (
-	// patience is how long a station may take for one piece.
+	// patience is how long a station may take for one chunk.
 	patience = time.Minute
-	// piece is what is handed to a connection at a time.
-	piece = 32 << 10
+	// chunk is what is handed to a connection at a time.
+	chunk = 32 << 10
+	// lookEvery is how often what wasn't told is looked for.
+	lookEvery = 10 * time.Second
 )
 
 // Grant lets one station take one image for one job, until a time.
@@ -55,7 +58,8 @@ type DoorConfig struct {
 	// Open is asked before a byte is sent whether the job still wants it; Forget
 	// tells that it doesn't while bytes are sent.
 	Open func(ctx context.Context, g Grant) bool
-	// Served is told of every download as it ends, also one that broke off.
+	// Served is told what downloads took as they end, also those that broke off: of
+	// small ones together, so that their number is bounded. Run tells the rest.
 	Served func(ctx context.Context, g Grant, s Span)
 	// Bytes a second, of all downloads, of a site's, and of one station's; 0: as
 	// fast as it goes.
@@ -74,6 +78,13 @@ type Door struct {
 
 	mu    sync.Mutex
 	tolls map[int64]*toll // by job
+	late  []entry         // of jobs that are over, not told yet
+}
+
+// entry is what was taken for a job.
+type entry struct {
+	grant Grant
+	span  Span
 }
 
 // NewDoor needs Depot, Tickets, Open and Served.
@@ -135,40 +146,17 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "use GET", http.StatusMethodNotAllowed)
 		return
 	}
-	toll := d.toll(g.Job) // before Open is asked: who ends the job later ends this, too
-	if !d.cfg.Open(r.Context(), g) {
-		if toll.unpaid() {
-			d.Forget(g.Job)
-		}
-		http.Error(w, "gone", http.StatusGone)
-		return
-	}
-	file, size, err := d.cfg.Depot.Open(digest)
-	if err != nil {
-		d.cfg.Log.Error("an image can't be given to a station", slog.String("station", g.Station), slog.String("sha256", digest), slog.Any("err", err))
-		http.Error(w, "no such file", http.StatusNotFound)
+	file, size, toll, refused := d.admit(r.Context(), g)
+	if refused != nil {
+		http.Error(w, refused.text, refused.status)
 		return
 	}
 	defer file.Close()
-	if !toll.enter(size * int64(d.cfg.Uses)) {
-		http.Error(w, "taken too often", http.StatusForbidden)
-		return
-	}
-	out := &outlet{ctx: r.Context(), file: file, size: size, toll: toll, control: http.NewResponseController(w), limits: []*rate.Limiter{d.total}}
+	out := &outlet{ctx: r.Context(), file: file, size: size, toll: toll, control: http.NewResponseController(w)}
 	if r.Method == http.MethodGet {
-		site := ""
-		if d.cfg.Site != nil {
-			site = d.cfg.Site(r.Context(), g.Station)
-		}
-		for _, s := range []struct {
-			key   string
-			bytes int64
-		}{{"station " + g.Station, d.cfg.PerStation}, {"site " + site, d.cfg.PerSite}} {
-			if s.bytes > 0 && s.key != "site " {
-				out.limits = append(out.limits, d.shares.take(s.key, s.bytes))
-				defer d.shares.give(s.key)
-			}
-		}
+		limits, done := d.limits(r.Context(), g.Station)
+		defer done()
+		out.limits = limits
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
@@ -183,7 +171,95 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, out)
 	if out.sent {
 		// The request's context ends with the connection; what was sent was.
-		d.cfg.Served(context.WithoutCancel(r.Context()), g, Span{From: out.from, To: out.at, At: at})
+		d.tell(context.WithoutCancel(r.Context()), entry{g, toll.took(Span{From: out.from, To: out.at, Bytes: out.at - out.from, Requests: 1, At: at})})
+	}
+}
+
+// refusal is why an image isn't handed out, as an answer of HTTP.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// admit opens the image of a grant, if it may be taken now.
+func (d *Door) admit(ctx context.Context, g Grant) (*os.File, int64, *toll, *refusal) {
+	toll := d.toll(g) // before Open is asked: who ends the job later ends this, too
+	if !d.cfg.Open(ctx, g) {
+		if toll.unpaid() {
+			d.Forget(g.Job)
+		}
+		return nil, 0, nil, &refusal{http.StatusGone, "gone"}
+	}
+	file, size, err := d.cfg.Depot.Open(g.SHA256)
+	if err != nil {
+		d.cfg.Log.Error("an image can't be given to a station", slog.String("station", g.Station), slog.String("sha256", g.SHA256), slog.Any("err", err))
+		return nil, 0, nil, &refusal{http.StatusNotFound, "no such file"}
+	}
+	if !toll.enter(size, d.cfg.Uses) {
+		_ = file.Close() // it was only read
+		return nil, 0, nil, &refusal{http.StatusForbidden, "taken too often"}
+	}
+	return file, size, toll, nil
+}
+
+// limits of what a station downloads now, until done is called.
+func (d *Door) limits(ctx context.Context, station string) (list []*rate.Limiter, done func()) {
+	list = []*rate.Limiter{d.total}
+	site := ""
+	if d.cfg.Site != nil {
+		site = d.cfg.Site(ctx, station)
+	}
+	var taken []string
+	for _, s := range []struct {
+		key   string
+		bytes int64
+	}{{"station " + station, d.cfg.PerStation}, {"site " + site, d.cfg.PerSite}} {
+		if s.bytes > 0 && s.key != "site " {
+			list, taken = append(list, d.shares.take(s.key, s.bytes)), append(taken, s.key)
+		}
+	}
+	return list, func() {
+		for _, key := range taken {
+			d.shares.give(key)
+		}
+	}
+}
+
+func (d *Door) tell(ctx context.Context, e entry) {
+	if e.span.Requests > 0 {
+		d.cfg.Served(ctx, e.grant, e.span)
+	}
+}
+
+// Run tells what downloads took that wasn't told as they ended, until ctx ends.
+func (d *Door) Run(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			d.flush(last, true)
+			return
+		case <-tick.C:
+			d.flush(ctx, false)
+		}
+	}
+}
+
+func (d *Door) flush(ctx context.Context, all bool) {
+	d.mu.Lock()
+	list := d.late
+	d.late = nil
+	for _, t := range d.tolls {
+		list = append(list, entry{t.grant, t.due(all)})
+	}
+	d.mu.Unlock()
+	for _, e := range list {
+		d.tell(ctx, e)
 	}
 }
 
@@ -203,18 +279,20 @@ func (d *Door) Forget(job int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if t := d.tolls[job]; t != nil {
-		t.end()
+		if e := (entry{t.grant, t.end()}); e.span.Requests > 0 {
+			d.late = append(d.late, e)
+		}
 	}
 	delete(d.tolls, job)
 }
 
-func (d *Door) toll(job int64) *toll {
+func (d *Door) toll(g Grant) *toll {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t := d.tolls[job]
+	t := d.tolls[g.Job]
 	if t == nil {
-		t = &toll{clock: d.cfg.Clock}
-		d.tolls[job] = t
+		t = &toll{clock: d.cfg.Clock, grant: g}
+		d.tolls[g.Job] = t
 	}
 	return t
 }
@@ -234,6 +312,7 @@ type outlet struct {
 
 	from, at int64
 	sent     bool
+	set      time.Time // when the deadline was
 }
 
 func (o *outlet) Seek(offset int64, whence int) (int64, error) {
@@ -245,7 +324,7 @@ func (o *outlet) Seek(offset int64, whence int) (int64, error) {
 }
 
 func (o *outlet) Read(p []byte) (int, error) {
-	n, err := o.file.Read(p[:min(len(p), piece)])
+	n, err := o.file.Read(p[:min(len(p), chunk)])
 	if n > 0 {
 		for _, l := range o.limits {
 			if err := l.WaitN(o.ctx, n); err != nil {
@@ -257,18 +336,21 @@ func (o *outlet) Read(p []byte) (int, error) {
 		}
 		o.at += int64(n)
 		o.sent = true
-		// Setting a deadline fails only where there is none to set.
-		_ = o.control.SetWriteDeadline(time.Now().Add(patience))
+		if now := time.Now(); now.Sub(o.set) >= time.Second {
+			// Setting a deadline fails only where there is none to set.
+			_ = o.control.SetWriteDeadline(now.Add(patience))
+			o.set = now
+		}
 	}
 	return n, err
 }
 
-// limiter of so many bytes a second, at least a piece at a time.
+// limiter of so many bytes a second, at least a chunk at a time.
 func limiter(bytes int64) *rate.Limiter {
 	if bytes <= 0 {
 		return rate.NewLimiter(rate.Inf, 0)
 	}
-	return rate.NewLimiter(rate.Limit(bytes), piece)
+	return rate.NewLimiter(rate.Limit(bytes), chunk)
 }
 
 // shares are the limiters of what is downloading now.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -233,13 +234,75 @@ func TestServedBytes(t *testing.T) {
 	}
 	r.server.Close() // every handler has ended
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.served) != 5 || r.served[0].From != 100000 || r.served[0].To != 150000 {
+	// The few bytes more are told together with the next ones.
+	if len(r.served) != 4 || r.served[0] != (depot.Span{From: 100000, To: 150000, Bytes: 50000, Requests: 1, At: r.now}) ||
+		r.served[3] != (depot.Span{From: 0, To: 200000, Bytes: 200021, Requests: 2, At: r.now}) {
 		t.Errorf("noted: %+v", r.served)
 	}
+	r.mu.Unlock()
 	r.Forget(7)
 	if got := r.Door.Served(7); got.Bytes != 0 {
 		t.Errorf("after it was forgotten: %+v", got)
+	}
+}
+
+// Whoever asks for single bytes floods nothing: what it took is told now and then,
+// to the byte, what is kept of it is bounded, and it is turned away in the end.
+func TestSmallRanges(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *depot.DoorConfig) { c.Uses = 2 })
+	ctx, stop := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() { r.Run(ctx); close(stopped) }()
+	at := r.url()
+	get := func(from int) int {
+		request := httptest.NewRequest(http.MethodGet, at, nil)
+		request.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, from))
+		answer := httptest.NewRecorder()
+		r.ServeHTTP(answer, request)
+		return answer.Code
+	}
+	taken := 0
+	for get(taken) == http.StatusPartialContent {
+		taken++
+	}
+	if taken != 2*(32+200_000/4096) {
+		t.Errorf("%d single bytes were handed out", taken)
+	}
+	r.mu.Lock()
+	early := len(r.served)
+	r.now = r.now.Add(time.Minute)
+	r.mu.Unlock()
+	if early != 1 {
+		t.Errorf("%d entries within a minute", early)
+	}
+	stop()
+	<-stopped
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sum := int64(0)
+	for _, s := range r.served {
+		sum += s.Bytes
+	}
+	if len(r.served) != 2 || sum != int64(taken) || r.Door.Served(7).Bytes != sum || r.served[1].From != 1 || r.served[1].To != int64(taken) || r.served[1].Requests != taken-1 {
+		t.Errorf("noted %+v of %d bytes", r.served, taken)
+	}
+
+	gaps := newRig(t, func(c *depot.DoorConfig) { c.Uses = 100 })
+	at, taken = gaps.url(), 0
+	r = gaps
+	for get(2*taken) == http.StatusPartialContent {
+		taken++
+	}
+	if taken != 1000 {
+		t.Errorf("%d bytes with gaps between them were handed out", taken)
+	}
+	gaps.Forget(7) // what wasn't told is, once the job is over
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	gaps.Run(done)
+	if n := len(gaps.served); n != 2 || gaps.served[1].Bytes != 999 {
+		t.Errorf("noted %+v", gaps.served)
 	}
 }
 

@@ -1,14 +1,18 @@
 package depot
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
 )
 
-// Span is what one download took of an image: the bytes from From to before To.
+// Span is what was taken of an image since the last one that was told: by Requests
+// downloads, Bytes with what was sent more than once, from From to before To.
 type Span struct {
 	From, To int64
+	Bytes    int64
+	Requests int
 	At       time.Time // when it began
 }
 
@@ -19,54 +23,110 @@ type Served struct {
 	Last  time.Time // when the newest byte was; zero: none was
 }
 
+const (
+	// smallest is what a request may bring on the average, and spare how many may bring
+	// less: who asks for single bytes is turned away.
+	smallest = 4 << 10
+	spare    = 32
+	// maxGaps bounds the pieces of an image that a station has with gaps between them.
+	maxGaps = 1000
+	// tellEvery is between two records of what small downloads took.
+	tellEvery = time.Minute
+	// tellPart of the image at once is told without waiting.
+	tellPart = 8
+)
+
 // toll counts what is handed out for one job.
 type toll struct {
 	clock func() time.Time
+	grant Grant
 
-	mu    sync.Mutex
-	spans []Span // in order, apart from each other
-	bytes int64
-	size  int64 // of the image; 0: nothing was sent yet
-	last  time.Time
-	over  bool // the job is: nothing more is handed out
+	mu       sync.Mutex
+	spans    []piece // in order, apart from each other
+	bytes    int64
+	requests int64
+	size     int64 // of the image; 0: nothing was sent yet
+	last     time.Time
+	over     bool // the job is: nothing more is handed out
+	untold   Span
+	told     time.Time
 }
 
-// enter says whether more may be taken.
-func (t *toll) enter(most int64) bool {
+// piece of an image.
+type piece struct{ from, to int64 }
+
+// enter says whether more may be taken, of an image that may be taken so many times.
+func (t *toll) enter(size int64, uses int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.bytes < most || t.bytes == 0 // an empty image is one, too
+	t.requests++
+	return (t.bytes < size*int64(uses) || t.bytes == 0) && // an empty image is one, too
+		t.requests <= int64(uses)*(spare+size/smallest) && len(t.spans) < maxGaps
 }
 
-// end lets nothing more be handed out, also of downloads that run.
-func (t *toll) end() {
+// end lets nothing more be handed out, also of downloads that run, and returns what
+// wasn't told yet.
+func (t *toll) end() Span {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.over = true
+	return t.tell(true)
 }
 
 // pay notes bytes that are about to be handed out, unless the job is over.
 func (t *toll) pay(from, to, size int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over {
+	if t.over || len(t.spans) > maxGaps {
 		return false
 	}
 	t.bytes += to - from
 	t.size, t.last = size, t.clock()
 	// Those it touches become one with it.
-	first := slices.IndexFunc(t.spans, func(s Span) bool { return s.To >= from })
-	if first < 0 {
-		t.spans = append(t.spans, Span{From: from, To: to})
-		return true
-	}
+	first, _ := slices.BinarySearchFunc(t.spans, from, func(p piece, at int64) int { return cmp.Compare(p.to, at) })
 	end := first
-	for end < len(t.spans) && t.spans[end].From <= to {
-		from, to = min(from, t.spans[end].From), max(to, t.spans[end].To)
+	for end < len(t.spans) && t.spans[end].from <= to {
+		from, to = min(from, t.spans[end].from), max(to, t.spans[end].to)
 		end++
 	}
-	t.spans = slices.Replace(t.spans, first, end, Span{From: from, To: to})
+	t.spans = slices.Replace(t.spans, first, end, piece{from, to})
 	return true
+}
+
+// took notes what one download took, and returns what is to be told now, if
+// anything: the first at once, and what is a good part of the image; what small ones
+// took is told together.
+func (t *toll) took(s Span) Span {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.untold.Requests == 0 {
+		t.untold = s
+	} else {
+		u := &t.untold
+		u.From, u.To, u.Bytes, u.Requests = min(u.From, s.From), max(u.To, s.To), u.Bytes+s.Bytes, u.Requests+s.Requests
+	}
+	return t.tell(t.over || t.untold.Bytes >= t.size/tellPart)
+}
+
+// due is what is to be told meanwhile.
+func (t *toll) due(all bool) Span {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tell(all)
+}
+
+// tell hands out what wasn't told, if it is time. The caller holds mu.
+func (t *toll) tell(now bool) Span {
+	if t.untold.Requests == 0 {
+		return Span{}
+	}
+	at := t.clock()
+	if !now && !t.told.IsZero() && at.Sub(t.told) < tellEvery {
+		return Span{}
+	}
+	s := t.untold
+	t.untold, t.told = Span{}, at
+	return s
 }
 
 // unpaid says whether nothing was handed out.
@@ -79,6 +139,6 @@ func (t *toll) unpaid() bool {
 func (t *toll) served() Served {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	whole := len(t.spans) == 1 && t.spans[0].From == 0 && t.spans[0].To == t.size
+	whole := len(t.spans) == 1 && t.spans[0].from == 0 && t.spans[0].to == t.size
 	return Served{Bytes: t.bytes, Whole: whole, Last: t.last}
 }

@@ -12,7 +12,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/job"
+	"bollard/firmware/origin"
 	"bollard/firmware/release"
 	"bollard/internal/tally"
 	"bollard/ledger"
@@ -72,6 +72,7 @@ type Rule struct {
 	SignFill bool
 	// Upgrade makes a SignedUpdateFirmware of an UpdateFirmware of 1.6.
 	Upgrade bool
+	Place   Place // where it downloads
 }
 
 // Store keeps updates. Every write is durable, together with its ledger events,
@@ -106,8 +107,12 @@ type Door interface {
 	Forget(job int64)
 }
 
-// Fetch writes what a location leads to.
-type Fetch func(ctx context.Context, location string, to io.Writer) error
+// Origins know what back ends' locations lead to; *origin.Origins are.
+type Origins interface {
+	// Find waits as long as ctx lets it: *origin.Underway then, *origin.Fault where it
+	// can't be known. With want that image is in the depot when it returns none.
+	Find(ctx context.Context, location string, want *depot.Image) (origin.Lead, error)
+}
 
 // Config of a Gate.
 type Config struct {
@@ -115,13 +120,17 @@ type Config struct {
 	Catalogue Catalogue
 	Depot     *depot.Depot
 	Door      Door // nil: stations have nowhere to download, and nothing is sent
-	// Fetch reads what a back end's location leads to; nil: releases are known by
-	// their signature and by locations of the door's only.
-	Fetch  Fetch
-	Rule   func(s Station) Rule
-	Record func(ctx context.Context, e ledger.Event) error
-	Clock  func() time.Time
-	Log    *slog.Logger
+	// Origins are asked what a back end's location leads to; nil: releases are known
+	// by their signature and by locations of the door's only.
+	Origins Origins
+	Locker  Locker // nil: nobody is sent to SFTP
+	// Outside has people look at a station that is about to be sent elsewhere than here
+	// for its image. May be nil.
+	Outside func(ctx context.Context, station string) error
+	Rule    func(s Station) Rule
+	Record  func(ctx context.Context, e ledger.Event) error
+	Clock   func() time.Time
+	Log     *slog.Logger
 }
 
 // Gate is safe for concurrent use.
@@ -136,7 +145,7 @@ type Gate struct {
 // note is one kind of refusal, for the ledger.
 type note struct{ kind, station, action string }
 
-// New needs all of Config but Door, Fetch, Clock and Log. Run does
+// New needs all of Config but Door, Origins, Locker, Outside, Clock and Log. Run does
 // the rest of its work.
 func New(ctx context.Context, cfg Config) (*Gate, error) {
 	if cfg.Store == nil || cfg.Catalogue == nil || cfg.Depot == nil || cfg.Rule == nil || cfg.Record == nil {

@@ -312,6 +312,7 @@ func event(j *job.Job, actor string) ledger.Event {
 
 func served(g depot.Grant, s depot.Span) ledger.Event {
 	return ledger.Event{Kind: "firmware.served", Subject: g.Station, Actor: "bollard", Data: map[string]string{
-		"update": fmt.Sprint(g.Job), "image-sha256": g.SHA256, "from": fmt.Sprint(s.From), "to": fmt.Sprint(s.To), "began": s.At.UTC().Format(time.RFC3339),
+		"update": fmt.Sprint(g.Job), "image-sha256": g.SHA256, "from": fmt.Sprint(s.From), "to": fmt.Sprint(s.To),
+		"bytes": fmt.Sprint(s.Bytes), "requests": fmt.Sprint(s.Requests), "began": s.At.UTC().Format(time.RFC3339),
 	}}
 }

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"bollard/firmware/catalogue"
-	"bollard/firmware/depot"
 	"bollard/firmware/job"
 	"bollard/firmware/release"
 	"bollard/ledger"
@@ -108,20 +107,29 @@ func (g *Gate) update(ctx context.Context, sess Session, st Station, a *asked, r
 	if g.cfg.Door == nil {
 		return g.refuse(ctx, sess, st, a.action, block(NoDoor, "stations have nowhere to download: give listen.firmware"))
 	}
+	if rule.Place == SFTP && g.cfg.Locker == nil {
+		return g.refuse(ctx, sess, st, a.action, block(NoDoor, "stations of this model download by SFTP: give listen.sftp"))
+	}
 	if open, err := g.cfg.Store.OpenJobs(ctx, st.Key); err != nil {
 		return g.refuse(ctx, sess, st, a.action, err)
 	} else if len(open) > 0 {
 		return g.refuse(ctx, sess, st, a.action, block(Busy, "update "+open[0].ID+" of the station isn't over; `bollard firmware cancel` ends it"))
 	}
-	e, err := g.vet(ctx, sess.Version(), st, a, rule, g.cfg.Fetch)
+	e, err := g.vet(ctx, sess.Version(), st, a, rule, g.cfg.Origins)
 	if err != nil {
 		return g.refuse(ctx, sess, st, a.action, err)
 	}
 	now := g.cfg.Clock()
 	j := g.newJob(st, sess, a, &e, now)
 	j.Advance(job.Vetted, now)
-	if _, err := g.cfg.Depot.Has(e.Release.SHA256); err != nil {
-		return g.refuse(ctx, sess, st, a.action, block(Missing, "the image isn't in the depot: add the release again"))
+	if err := g.here(ctx, a, e.Release); err != nil {
+		return g.refuse(ctx, sess, st, a.action, err)
+	}
+	if rule.Place == Origin {
+		if err := g.there(ctx, a, e.Release); err != nil {
+			return g.refuse(ctx, sess, st, a.action, err)
+		}
+		j.Blind = true
 	}
 	j.Advance(job.Fetched, now)
 	if err := g.cfg.Catalogue.Verify(ctx, &e); err != nil {
@@ -148,7 +156,7 @@ func (g *Gate) update(ctx context.Context, sess Session, st Station, a *asked, r
 	g.mu.Lock()
 	g.open[st.Key] = j.ID
 	g.mu.Unlock()
-	return g.send(ctx, sess, st, a, &e, j, signature)
+	return g.send(ctx, sess, st, a, &e, j, signature, rule.Place)
 }
 
 // newJob begins the record of an update.
@@ -201,7 +209,7 @@ func (g *Gate) identify(ctx context.Context, j *job.Job, a *asked) error {
 }
 
 // send gives the station its request and takes its answer.
-func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *catalogue.Entry, j job.Job, signature release.Signature) Verdict {
+func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *catalogue.Entry, j job.Job, signature release.Signature, place Place) Verdict {
 	// An update that was begun is kept to its end, whoever waits for it.
 	keep := context.WithoutCancel(ctx)
 	fail := func(err error) Verdict {
@@ -216,7 +224,11 @@ func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *
 		}
 		return g.refuse(ctx, sess, st, a.action, err)
 	}
-	action, request, err := g.rewrite(sess.Version(), e, &j, signature)
+	location, err := g.location(ctx, a, e, &j, place)
+	if err != nil {
+		return fail(err)
+	}
+	action, request, err := g.rewrite(sess.Version(), e, &j, signature, location)
 	if err != nil {
 		return fail(err)
 	}
@@ -278,8 +290,8 @@ func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *
 }
 
 // rewrite makes the request that the station is given: the release's certificate
-// and signature, our location, times and retries within limits.
-func (g *Gate) rewrite(v ocpp.Version, e *catalogue.Entry, j *job.Job, signature release.Signature) (action string, request ocpp.UpdateFirmwareRequest, err error) {
+// and signature, its location, times and retries within limits.
+func (g *Gate) rewrite(v ocpp.Version, e *catalogue.Entry, j *job.Job, signature release.Signature, location string) (action string, request ocpp.UpdateFirmwareRequest, err error) {
 	cert, err := x509.ParseCertificate(e.Certificate)
 	if err != nil {
 		return "", request, fmt.Errorf("couldn't read the signing certificate: %w", err)
@@ -293,10 +305,6 @@ func (g *Gate) rewrite(v ocpp.Version, e *catalogue.Entry, j *job.Job, signature
 	begin := j.RetrieveAt
 	if begin.Before(now) {
 		begin = now
-	}
-	location, err := g.cfg.Door.URL(depot.Grant{Station: j.Station, Job: j.Number, SHA256: j.SHA256, Expires: begin.Add(urlLife)}, e.Release.File)
-	if err != nil {
-		return "", request, err
 	}
 	id := j.RequestID
 	request = ocpp.UpdateFirmwareRequest{
@@ -329,13 +337,19 @@ func (g *Gate) refuse(ctx context.Context, sess Session, st Station, action stri
 	}
 	g.note(ctx, "firmware.blocked", st.Key, action, string(b.block))
 	v := Verdict{Reason: b.Error()}
+	info := &ocpp.StatusInfo{ReasonCode: b.block.code()}
+	if b.block == Fetching { // the one that passes by itself
+		info.AdditionalInfo = b.text
+	}
 	switch {
+	case sess.Version() == ocpp.V16 && action == ocpp.ActionUpdateFirmware && b.block == Fetching:
+		v.Code = ocpp.GenericError // nothing is wrong with it
 	case sess.Version() == ocpp.V16 && action == ocpp.ActionUpdateFirmware:
 		v.Code = ocpp.SecurityError // its answer is empty: there is no other way to say no
 	case sess.Version() == ocpp.V16:
 		v.Answer = ocpp.GenericStatus{Status: ocpp.StatusRejected}
 	default:
-		v.Answer = ocpp.GenericStatus{Status: ocpp.StatusRejected, StatusInfo: &ocpp.StatusInfo{ReasonCode: b.block.code()}}
+		v.Answer = ocpp.GenericStatus{Status: ocpp.StatusRejected, StatusInfo: info}
 	}
 	return v
 }

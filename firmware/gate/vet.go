@@ -14,7 +14,9 @@ import (
 	"unicode/utf8"
 
 	"bollard/firmware/catalogue"
+	"bollard/firmware/depot"
 	"bollard/firmware/job"
+	"bollard/firmware/origin"
 	"bollard/firmware/release"
 	"bollard/internal/safehttp"
 	"bollard/ocpp"
@@ -45,6 +47,9 @@ const (
 	BadChain       Block = "bad-chain"
 	NoDialect      Block = "no-dialect" // none that the model verifies
 	Location       Block = "location"   // it can't be fetched from there
+	Size           Block = "size"       // what is there is too large
+	Digest         Block = "digest"     // what is there is another image
+	Fetching       Block = "fetching"   // what is there isn't known yet
 	TooFar         Block = "too-far"    // it is to begin in a long time
 	Publish        Block = "publish"    // through a local controller
 	Ended          Block = "ended"      // cancelled before it was sent
@@ -79,14 +84,14 @@ type asked struct {
 	retrieve, install      time.Time // zero: at once
 	retries, retryInterval *int
 	certificate, signature string
-	sha256                 string // of the payload
-	upgraded               bool   // 1.6 UpdateFirmware that goes on signed
+	sha256                 string    // of the payload
+	upgraded               bool      // 1.6 UpdateFirmware that goes on signed
+	foundAt                time.Time // when its location led to the release's image
 }
 
 // read decodes a request. Its fields keep to the limits of their version.
 func read(v ocpp.Version, action string, payload []byte) (*asked, error) {
-	sum := sha256.Sum256(payload)
-	a := &asked{action: action, sha256: hex.EncodeToString(sum[:])}
+	a := &asked{action: action, sha256: hexSum(string(payload))}
 	var retrieve, install string
 	if v == ocpp.V16 && action == ocpp.ActionUpdateFirmware {
 		var m ocpp.UpdateFirmwareRequest16
@@ -132,6 +137,11 @@ func read(v ocpp.Version, action string, payload []byte) (*asked, error) {
 	return a, nil
 }
 
+func hexSum(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
 // moment reads a time of OCPP. Real back ends leave out the zone.
 func moment(text string) (time.Time, error) {
 	at, err := time.Parse(time.RFC3339, text)
@@ -142,7 +152,7 @@ func moment(text string) (time.Time, error) {
 }
 
 // vet finds the release that is meant, and says why the station can't have it.
-func (g *Gate) vet(ctx context.Context, v ocpp.Version, st Station, a *asked, rule Rule, fetch Fetch) (catalogue.Entry, error) {
+func (g *Gate) vet(ctx context.Context, v ocpp.Version, st Station, a *asked, rule Rule, origins Origins) (catalogue.Entry, error) {
 	signed, certified := a.signature != "", a.certificate != ""
 	switch {
 	case a.upgraded && !rule.Upgrade:
@@ -159,7 +169,7 @@ func (g *Gate) vet(ctx context.Context, v ocpp.Version, st Station, a *asked, ru
 	if err := g.quarantine(ctx, st.Key); err != nil {
 		return catalogue.Entry{}, err
 	}
-	e, err := g.find(ctx, a, fetch)
+	e, err := g.find(ctx, a, origins)
 	if err != nil {
 		return catalogue.Entry{}, err
 	}
@@ -195,7 +205,7 @@ const historyJobs = 100
 
 // find maps a request to a release: by our own location, by its signature, or by
 // what its location leads to.
-func (g *Gate) find(ctx context.Context, a *asked, fetch Fetch) (catalogue.Entry, error) {
+func (g *Gate) find(ctx context.Context, a *asked, origins Origins) (catalogue.Entry, error) {
 	list, err := g.cfg.Catalogue.List(ctx)
 	if err != nil {
 		return catalogue.Entry{}, err
@@ -222,21 +232,59 @@ func (g *Gate) find(ctx context.Context, a *asked, fetch Fetch) (catalogue.Entry
 			return e, nil
 		}
 	}
-	if !ours && fetch != nil && len(list) > 0 {
-		sum := sha256.New()
-		if err := fetch(ctx, a.location, sum); err != nil {
-			if fault, ok := errors.AsType[*safehttp.Error](err); ok {
-				return catalogue.Entry{}, block(Location, fault.Reason+" (rule "+string(fault.Rule)+")")
-			}
+	if !ours && origins != nil && len(list) > 0 {
+		lead, err := fetched(ctx, origins, a.location, nil)
+		if err != nil {
 			return catalogue.Entry{}, err
 		}
-		digest = hex.EncodeToString(sum.Sum(nil))
+		digest = lead.SHA256
 	}
 	e, ok := by(func(r *release.Release) bool { return digest != "" && r.SHA256 == digest })
 	if !ok {
 		return catalogue.Entry{}, block(UnknownRelease, "what it leads to is no release here; `bollard firmware add` takes one in")
 	}
 	return e, nil
+}
+
+// here sees to it that a release's image is in the depot: one that was lost is taken
+// in from where the back end has it.
+func (g *Gate) here(ctx context.Context, a *asked, r *release.Release) error {
+	_, err := g.cfg.Depot.Has(r.SHA256)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, depot.ErrUnknown) {
+		return err
+	}
+	if _, ours := g.cfg.Door.Digest(a.location); ours || g.cfg.Origins == nil {
+		return block(Missing, "the image isn't in the depot: add the release again")
+	}
+	_, err = fetched(ctx, g.cfg.Origins, a.location, &depot.Image{SHA256: r.SHA256, SHA512: r.SHA512, MD5: r.MD5, Size: int64(r.Size)}) //nolint:gosec // at most 2^53
+	return err
+}
+
+// fetched asks for what a location leads to, for half of the time there is: the other
+// half is the station's, to answer in.
+func fetched(ctx context.Context, origins Origins, location string, want *depot.Image) (origin.Lead, error) {
+	if until, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(until)/2)
+		defer cancel()
+	}
+	lead, err := origins.Find(ctx, location, want)
+	if underway, ok := errors.AsType[*origin.Underway](err); ok {
+		return lead, block(Fetching, underway.Error())
+	}
+	if fault, ok := errors.AsType[*origin.Fault](err); ok {
+		switch fault.Rule {
+		case "":
+			return lead, block(Digest, fault.Reason)
+		case safehttp.RuleSize:
+			return lead, block(Size, fault.Error())
+		}
+		return lead, block(Location, fault.Error())
+	}
+	return lead, err
 }
 
 // fits judges a release for a station.
@@ -252,7 +300,7 @@ func (g *Gate) fits(ctx context.Context, st Station, e *catalogue.Entry) error {
 	case !now.Before(r.Expires):
 		return block(Frozen, "release "+r.ID+" has expired: a newer record of it is needed")
 	case !r.Covers(st.Vendor, st.Model, st.Hardware):
-		return block(WrongModel, "release "+r.ID+" isn't for "+st.Vendor+" "+st.Model)
+		return block(WrongModel, otherModel(r, st))
 	}
 	floor, err := g.floor(ctx, st, r.Component)
 	if err != nil {
@@ -276,6 +324,21 @@ func (g *Gate) fits(ctx context.Context, st Station, e *catalogue.Entry) error {
 		}
 	}
 	return nil
+}
+
+// otherModel says why a release isn't for a station, and what would make it so.
+func otherModel(r *release.Release, st Station) string {
+	why := "release " + r.ID + " isn't for " + st.Vendor + " " + st.Model
+	for _, m := range r.Models {
+		switch {
+		case m.Vendor != st.Vendor || m.Model != st.Model:
+		case st.Hardware == "":
+			return why + " of an unknown revision, but for " + strings.Join(m.Hardware, ", ") + ": `bollard station group " + st.Key + " --hardware REVISION` says which it is"
+		default:
+			return why + " " + st.Hardware + ", but for " + strings.Join(m.Hardware, ", ")
+		}
+	}
+	return why
 }
 
 // floor is the least a station may be given: what it was brought to, and what its

@@ -27,8 +27,9 @@ import (
 // bench is a gate with two published releases and one station, whose catalogue and
 // store do something of the test's in the middle.
 type bench struct {
-	t *testing.T
-	g *gate.Gate
+	t   *testing.T
+	g   *gate.Gate
+	cfg gate.Config
 	shelf
 	papers
 	door
@@ -90,12 +91,21 @@ func newBench(t *testing.T) *bench {
 			Signatures: []release.Signature{{Dialect: release.ECDSAP256, Value: version}}, NotBefore: now.Add(-time.Hour), Expires: now.Add(time.Hour),
 		}})
 	}
-	if b.g, err = gate.New(t.Context(), gate.Config{Store: b, Catalogue: b, Depot: d, Door: b,
+	b.cfg = gate.Config{Store: b, Catalogue: b, Depot: d, Door: b,
 		Rule:   func(gate.Station) gate.Rule { return gate.Rule{Level: gate.Enforce} },
-		Record: func(context.Context, ledger.Event) error { return nil }, Clock: func() time.Time { return now }}); err != nil {
-		t.Fatal(err)
-	}
+		Record: func(context.Context, ledger.Event) error { return nil }, Clock: func() time.Time { return now }}
+	b.restart(func(*gate.Config) {})
 	return b
+}
+
+// restart has another gate, with the same store.
+func (b *bench) restart(change func(*gate.Config)) {
+	b.t.Helper()
+	change(&b.cfg)
+	var err error
+	if b.g, err = gate.New(b.t.Context(), b.cfg); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // List gives a copy, as a store does.

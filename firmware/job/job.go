@@ -153,8 +153,8 @@ type Job struct {
 	// Gap: the connection was lost since the station's last word, which may not have
 	// been its last.
 	Gap bool `json:"gap,omitempty"`
-	// Blind: the server stopped while the station was downloading; which bytes it was
-	// given isn't known for sure.
+	// Blind: the server stopped while the station was downloading, or it downloads
+	// elsewhere; which bytes it was given isn't known for sure.
 	Blind  bool   `json:"blind,omitempty"`
 	Broken int    `json:"broken,omitempty"` // downloads that it said have failed
 	Before string `json:"before,omitempty"` // firmware version when it was asked for

@@ -59,6 +59,8 @@ func (c *checker) file(f *File) {
 	c.url(f.Public.OCPP, "public.ocpp", "ws", "wss")
 	c.url(f.Public.Status, "public.status", "http")
 	c.url(f.Public.Firmware, "public.firmware", "https")
+	c.url(f.Public.SFTP, "public.sftp", "sftp")
+	c.want(f.Listen.SFTP == "" || f.Listen.Firmware != "", "listen.sftp", "needs listen.firmware beside it, which keeps what is fetched and brought")
 	c.backends(f.Backends)
 	c.pair(f.Server.ECDSA.Certificate, f.Server.ECDSA.Key, "server_certificate.ecdsa")
 	c.pair(f.Server.RSA.Certificate, f.Server.RSA.Key, "server_certificate.rsa")
@@ -135,7 +137,7 @@ func (c *checker) listen(l *Listen) {
 		c.want(!plain || !o.CNOnly, key+".cn_only", "makes no sense with profile 1, which has no TLS")
 	}
 	for _, other := range []struct{ key, addr string }{
-		{"pki", l.PKI}, {"status", l.Status}, {"firmware", l.Firmware}, {"admin", l.Admin},
+		{"pki", l.PKI}, {"status", l.Status}, {"firmware", l.Firmware}, {"sftp", l.SFTP}, {"admin", l.Admin},
 	} {
 		if other.addr != "" {
 			address(other.addr, "listen."+other.key)
@@ -212,9 +214,12 @@ func (c *checker) firmware(f *Firmware) {
 	c.oneOf(f.Level, "firmware.level", "enforce", "observe")
 	for i, m := range f.Models {
 		key := fmt.Sprintf("firmware.models[%d]", i)
-		c.want(m.Level+m.Signature != "" || m.SignFill || m.Upgrade, key, "says nothing: give level, signature, sign_fill or upgrade")
+		c.want(m.Level+m.Signature+m.Location != "" || m.SignFill || m.Upgrade, key, "says nothing: give level, signature, sign_fill, upgrade or location")
 		if m.Level != "" {
 			c.oneOf(m.Level, key+".level", "enforce", "observe")
+		}
+		if m.Location != "" {
+			c.oneOf(m.Location, key+".location", "ours", "sftp", "origin")
 		}
 		if m.Signature != "" {
 			c.oneOf(m.Signature, key+".signature", "ecdsa-p256-sha256", "rsa-pss-sha256", "rsa-pkcs1v15-sha256")

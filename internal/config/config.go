@@ -58,6 +58,7 @@ type Public struct {
 	OCPP     string `yaml:"ocpp" doc:"such as wss://HOST:8443/ocpp, without the identity"`
 	Status   string `yaml:"status" doc:"such as http://HOST:8080"`
 	Firmware string `yaml:"firmware" doc:"such as https://HOST:8445"`
+	SFTP     string `yaml:"sftp" doc:"of listen.sftp, such as sftp://HOST:2022"`
 	Rollover string `yaml:"rollover" doc:"of the rollover listener, such as wss://HOST:8453/ocpp"`
 }
 
@@ -67,6 +68,7 @@ type Listen struct {
 	PKI      string         `yaml:"pki" show:"always" doc:"EST over TLS"`
 	Status   string         `yaml:"status" show:"always" doc:"OCSP and CRL, plain HTTP"`
 	Firmware string         `yaml:"firmware" show:"always" doc:"files for and from stations over TLS: security logs"`
+	SFTP     string         `yaml:"sftp" show:"always" doc:"the same over SFTP, for the models of firmware.models that know nothing else; none: not served"`
 	Admin    string         `yaml:"admin" show:"always" doc:"API, console, /healthz, /readyz, /metrics"`
 }
 
@@ -156,6 +158,8 @@ type SecurityLog struct {
 	Keep       time.Duration `yaml:"keep" doc:"how long a log is kept; of one station the newest ten"`
 	MaxBytes   int           `yaml:"max_bytes" doc:"longest log"`
 	TotalBytes int           `yaml:"total_bytes" doc:"all logs together"`
+	// BackEnds: see docs/security-log.md.
+	BackEnds bool `yaml:"back_ends" doc:"have what back ends ask for (GetLog, GetDiagnostics) uploaded here too, instead of where they say"`
 }
 
 // Retention has an age for each kind of record that may go; 0: none.
@@ -193,6 +197,7 @@ type FirmwareModel struct {
 	Signature string `yaml:"signature" doc:"what they verify: ecdsa-p256-sha256, rsa-pss-sha256 or rsa-pkcs1v15-sha256; none: the release's first"`
 	SignFill  bool   `yaml:"sign_fill" doc:"complete an UpdateFirmware of 2.x without signature from the release"`
 	Upgrade   bool   `yaml:"upgrade" doc:"send an UpdateFirmware of 1.6 on as SignedUpdateFirmware"`
+	Location  string `yaml:"location" doc:"where they download: ours (which is what none means), sftp, or origin: where the back end has it, if that is the release's image"`
 }
 
 // Alerts says who is told of findings.

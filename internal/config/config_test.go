@@ -83,6 +83,7 @@ func TestParseRefuses(t *testing.T) {
 		"firmware level":          {add: "firmware: {level: strong}\n", line: 7, key: "firmware.level", text: "enforce, observe"},
 		"firmware model":          {add: "firmware: {models: [{model: x}]}\n", line: 7, key: "firmware.models[0]", text: "says nothing"},
 		"firmware signature":      {add: "firmware: {models: [{model: x, signature: ecschnorr}]}\n", line: 7, key: "firmware.models[0].signature", text: "rsa-pss-sha256"},
+		"firmware location":       {add: "firmware: {models: [{model: x, location: theirs}]}\n", line: 7, key: "firmware.models[0].location", text: "origin"},
 		"firmware rate":           {add: "firmware: {site_rate: 100}\n", line: 7, key: "firmware.site_rate", text: "at least 1024"},
 		"no room for an image":    {add: "firmware: {max_bytes: 10000, total_bytes: 9999}\n", line: 7, key: "firmware.total_bytes", text: "at least firmware.max_bytes"},
 		"firmware network":        {add: "firmware: {networks: [x]}\n", line: 7, key: "firmware.networks[0]", text: "10.0.0.0/8"},
@@ -204,14 +205,14 @@ func TestEmptyFile(t *testing.T) {
 func full() *config.File {
 	return &config.File{
 		Organisation: "Ex: ample #1, \"CPO\"", Country: "DE", Host: "csms.example",
-		Public: config.Public{OCPP: "wss://lb.example/ocpp", Status: "http://lb.example", Firmware: "https://lb.example:1"},
+		Public: config.Public{OCPP: "wss://lb.example/ocpp", Status: "http://lb.example", Firmware: "https://lb.example:1", SFTP: "sftp://lb.example:2"},
 		Listen: config.Listen{
 			OCPP: []config.OCPPListener{
 				{Address: "[::1]:8443", Profiles: []int{3}, Trust: []string{"own", "ab"}, RefuseOrigin: true, ProxyProtocol: []string{"10.0.0.5", "2001:db8::/48"}},
 				{Address: "127.0.0.1:8442", Profiles: []int{2}, Allow: []string{"a,b", "007", "x: y"}, LegacyTLS: true, CNOnly: true},
 				{Address: "127.0.0.1:8440", Profiles: []int{1}},
 			},
-			PKI: "127.0.0.1:0", Status: "127.0.0.1:0", Firmware: "127.0.0.1:8445", Admin: "localhost:8446",
+			PKI: "127.0.0.1:0", Status: "127.0.0.1:0", Firmware: "127.0.0.1:8445", SFTP: "127.0.0.1:2022", Admin: "localhost:8446",
 		},
 		Backends: []config.Backend{
 			{URL: "wss://a.example/ocpp", Name: "yes", Security: "observe", Auth: "mtls", Trust: "t.pem", Certificate: "c.pem", Key: "k.pem", CNOnly: true, Match: config.Match{Identity: "*-1", Vendor: "true", Model: "1.6", Profile: 3}},
@@ -219,13 +220,13 @@ func full() *config.File {
 			{URL: "ws://c.example", Security: "bollard", Auth: "basic-per-station", Adopt: config.Adopt{Until: "2027-01-31"}},
 		},
 		Renewal:     config.Renewal{PerMinute: 7, RevokeSuperseded: true},
-		SecurityLog: config.SecurityLog{Off: true, Every: time.Hour, Keep: 2 * time.Hour, MaxBytes: 5000, TotalBytes: 6000},
+		SecurityLog: config.SecurityLog{Off: true, Every: time.Hour, Keep: 2 * time.Hour, MaxBytes: 5000, TotalBytes: 6000, BackEnds: true},
 		Alerts: config.Alerts{Minimum: "critical",
 			Webhooks: []config.Webhook{{Name: "w", URL: "https://w.example:1/x?y", SecretFile: "s", Trust: "t", Networks: []string{"10.0.0.0/8", "fd00::/8"}}},
 			Syslog:   []config.Syslog{{Name: "l", URL: "tls://l.example", Trust: "t", Certificate: "c", Key: "k"}, {Name: "m", URL: "udp://m.example"}}},
 		Policy:    config.Policy{TimeZone: "Europe/Amsterdam", RecordMB: 3},
 		Retention: config.Retention{SecurityEvents: 24 * time.Hour, Findings: 25 * time.Hour, Orders: 26 * time.Hour, Rollouts: 27 * time.Hour, Approvals: 28 * time.Hour, Checkpoints: 29 * time.Hour},
-		Firmware: config.Firmware{Level: "observe", Models: []config.FirmwareModel{{Vendor: "V", Model: "1*", Level: "enforce", Signature: "rsa-pss-sha256", SignFill: true, Upgrade: true}},
+		Firmware: config.Firmware{Level: "observe", Models: []config.FirmwareModel{{Vendor: "V", Model: "1*", Level: "enforce", Signature: "rsa-pss-sha256", SignFill: true, Upgrade: true, Location: "sftp"}},
 			Rate: 100000, SiteRate: 50000, StationRate: 20000, MaxBytes: 5000, TotalBytes: 6000, Networks: []string{"10.0.0.0/8"}, Trust: "t"},
 		Ledger: config.Ledger{Every: 2 * time.Hour, File: "/mnt/x/kept", Syslog: []config.Syslog{{Name: "l", URL: "tls://l.example"}},
 			Webhooks:  []config.Place{{Name: "w", URL: "https://w.example", Trust: "t", Networks: []string{"10.0.0.0/8"}}},

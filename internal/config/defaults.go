@@ -56,7 +56,7 @@ func (f *File) complete() {
 			f.Listen.OCPP[i].Profiles = []int{2, 3}
 		}
 	}
-	f.Public = Public{OCPP: f.OCPPURL(), Status: f.StatusURL(), Firmware: f.FirmwareURL(), Rollover: f.RolloverURL()}
+	f.Public = Public{OCPP: f.OCPPURL(), Status: f.StatusURL(), Firmware: f.FirmwareURL(), SFTP: f.SFTPURL(), Rollover: f.RolloverURL()}
 }
 
 func fill[T comparable](field *T, value T) {
@@ -112,6 +112,14 @@ func (f *File) FirmwareURL() string {
 		return f.Public.Firmware
 	}
 	return f.url("https", f.Listen.Firmware, "")
+}
+
+// SFTPURL is the base of what is fetched and brought over SFTP, or "".
+func (f *File) SFTPURL() string {
+	if f.Public.SFTP != "" {
+		return f.Public.SFTP
+	}
+	return f.url("sftp", f.Listen.SFTP, "")
 }
 
 func (f *File) url(scheme, address, path string) string {

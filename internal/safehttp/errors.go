@@ -21,6 +21,7 @@ const (
 	RuleHTTP     Rule = "http"     // not an HTTP answer
 	RuleRedirect Rule = "redirect" // one that isn't followed
 	RuleEncoding Rule = "encoding" // a compressed answer, though none was asked for
+	RuleRange    Rule = "range"    // a part that wasn't asked for
 	RuleSize     Rule = "size"
 	RuleTime     Rule = "time"
 )

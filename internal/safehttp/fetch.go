@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -32,8 +31,7 @@ func (c *Client) Get(ctx context.Context, rawURL string) (*Response, error) {
 // GetTo writes the body of a 200 to w as it comes, whole when it returns nil. Every
 // other status is an *Error; so is a w that takes no more.
 func (c *Client) GetTo(ctx context.Context, rawURL string, w io.Writer) error {
-	_, err := c.fetch(ctx, http.MethodGet, rawURL, nil, nil, w)
-	return err
+	return c.GetOn(ctx, rawURL, Mark{}, func(Mark, int64) (io.Writer, error) { return w, nil })
 }
 
 // Post sends a body. Errors are Get's.
@@ -46,15 +44,18 @@ func (c *Client) PostWith(ctx context.Context, rawURL string, header http.Header
 	return c.fetch(ctx, http.MethodPost, rawURL, header, body, nil)
 }
 
-// fetch reads the body of the answer, or writes it to a sink.
-func (c *Client) fetch(ctx context.Context, method, raw string, header http.Header, body []byte, sink io.Writer) (*Response, error) {
+// sink takes an answer that isn't a redirect.
+type sink func(t *target, answer *http.Response) error
+
+// fetch reads the body of the answer, or gives it to a sink.
+func (c *Client) fetch(ctx context.Context, method, raw string, header http.Header, body []byte, into sink) (*Response, error) {
 	t, err := c.parse(raw)
 	if err != nil {
 		return nil, err
 	}
 	limited, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	response, err := c.hop(limited, t, method, header, body, sink)
+	response, err := c.hop(limited, t, method, header, body, into)
 	switch {
 	case err == nil:
 		return response, nil
@@ -74,9 +75,9 @@ func expired(ctx context.Context) bool {
 
 // hop follows as many redirects as are allowed. Every further place is
 // checked, looked up and pinned as the first.
-func (c *Client) hop(ctx context.Context, t *target, method string, header http.Header, body []byte, sink io.Writer) (*Response, error) {
+func (c *Client) hop(ctx context.Context, t *target, method string, header http.Header, body []byte, into sink) (*Response, error) {
 	for hops := 0; ; hops++ {
-		response, location, err := c.once(ctx, t, method, header, body, sink)
+		response, location, err := c.once(ctx, t, method, header, body, into)
 		switch {
 		case err != nil:
 			return nil, err
@@ -111,7 +112,7 @@ func (c *Client) follow(from *target, location string) (*target, error) {
 
 // once makes one request over a connection of its own to an address that was
 // checked. For a redirect it returns the location only.
-func (c *Client) once(ctx context.Context, t *target, method string, header http.Header, body []byte, sink io.Writer) (*Response, string, error) {
+func (c *Client) once(ctx context.Context, t *target, method string, header http.Header, body []byte, into sink) (*Response, string, error) {
 	pinned, err := c.resolve(ctx, t)
 	if err != nil {
 		return nil, "", err
@@ -157,29 +158,11 @@ func (c *Client) once(ctx context.Context, t *target, method string, header http
 		}
 		return nil, location, nil
 	}
-	if sink != nil {
-		return nil, "", c.pour(t, answer, sink)
+	if into != nil {
+		return nil, "", into(t, answer)
 	}
 	response, err := c.read(t, answer)
 	return response, "", err
-}
-
-// pour writes the body of a 200 to a sink.
-func (c *Client) pour(t *target, answer *http.Response, sink io.Writer) error {
-	if answer.StatusCode != http.StatusOK {
-		return refuse(RuleHTTP, t.where(), "the answer has status "+strconv.Itoa(answer.StatusCode)+", not 200")
-	}
-	if err := c.fits(t, answer); err != nil {
-		return err
-	}
-	n, err := io.Copy(sink, io.LimitReader(answer.Body, c.cfg.MaxBytes+1))
-	switch {
-	case err != nil:
-		return &Error{Rule: RuleHTTP, Where: t.where(), Reason: "the answer broke off", Err: err}
-	case n > c.cfg.MaxBytes:
-		return refuse(RuleSize, t.where(), "the answer is too large")
-	}
-	return nil
 }
 
 // fits refuses an answer by its head.
