@@ -166,3 +166,21 @@ func TestRevokeEndsTheSession(t *testing.T) { // promise: within 60 s, here at o
 		t.Error("session on a revoked certificate goes on")
 	}
 }
+
+// Thousands of idle stations cost nothing while no record of a certificate changes.
+func TestSweepLooksOnceForEachChange(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1", Profile: 3})
+	s := r.open(r.admit(withCertificates(claim(t, "CS-1"), r.issue("CS-1", "SN-CS-1")...)), ocpp.V201)
+	for _, change := range []bool{true, false, false, true, false} {
+		if change {
+			r.issue("CS-1", "SN-CS-1")
+		}
+		before := s.asked.Load()
+		fleet.Sweep(t.Context(), r.svc)
+		if looked := s.asked.Load() > before; looked != change {
+			t.Errorf("changed: %t, looked: %t", change, looked)
+		}
+	}
+}

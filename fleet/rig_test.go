@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -444,6 +445,7 @@ func (r *rig) trust(m *maker) {
 // fakeSession is a scripted station: it records the CALLs it gets and answers
 // them from the script.
 type fakeSession struct {
+	asked    atomic.Int64 // for its admission
 	r        *rig
 	id       string
 	adm      fleet.Admission
@@ -484,7 +486,7 @@ func (r *rig) openWith(adm fleet.Admission, v ocpp.Version, mode fleet.SecurityM
 }
 
 func (s *fakeSession) ID() string                     { return s.id }
-func (s *fakeSession) Admission() fleet.Admission     { return s.adm }
+func (s *fakeSession) Admission() fleet.Admission     { s.asked.Add(1); return s.adm }
 func (s *fakeSession) Version() ocpp.Version          { return s.version }
 func (s *fakeSession) Security() fleet.SecurityMode   { return s.security }
 func (s *fakeSession) Backend() string                { return "csms" }

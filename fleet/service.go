@@ -91,6 +91,7 @@ type Service struct {
 	overruled *tally.Tally[overruledKey] // what the back end was refused and isn't written down yet
 	entrances *tally.Tally[entrance]     // what came to and fro and isn't written down yet
 	verified  verified
+	swept     *uint64 // epoch of the last whole sweep, which owns it; nil: none yet
 	standings standings
 	sightings sightings
 	// after runs f once d has passed, unless stopped; tests replace it.
@@ -210,8 +211,14 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// sweep ends live sessions whose certificate isn't good any more.
+// sweep ends live sessions whose certificate isn't good any more. Each was looked
+// up when it was opened, so that nothing is to be found as long as no record has
+// changed.
 func (s *Service) sweep(ctx context.Context) {
+	epoch, counted := s.cfg.Authority.Epoch() // before the look-ups: what comes between is of another epoch
+	if counted && s.swept != nil && *s.swept == epoch {
+		return
+	}
 	for _, l := range s.allLive() {
 		adm := l.session.Admission()
 		if adm.Leaf == nil {
@@ -228,6 +235,7 @@ func (s *Service) sweep(ctx context.Context) {
 			l.session.End(fmt.Sprintf("certificate %s is %s", rec.Serial, rec.State))
 		}
 	}
+	s.swept = &epoch
 }
 
 func (s *Service) clock() time.Time { return s.cfg.Clock() }

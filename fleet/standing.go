@@ -19,8 +19,11 @@ const maxStanding = 16 << 10
 type standings struct {
 	mu    sync.Mutex
 	epoch uint64
-	known map[[sha256.Size]byte]ca.Intent // serial number and station alone
+	known map[[sha256.Size]byte]issued
 }
+
+// issued is what is kept of a certificate's record.
+type issued struct{ serial, station string }
 
 // at forgets what is of another epoch. The caller holds mu.
 func (s *standings) at(epoch uint64) {
@@ -29,7 +32,7 @@ func (s *standings) at(epoch uint64) {
 	}
 }
 
-func (s *standings) lookup(epoch uint64, key [sha256.Size]byte) (ca.Intent, bool) {
+func (s *standings) lookup(epoch uint64, key [sha256.Size]byte) (issued, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at(epoch)
@@ -44,9 +47,9 @@ func (s *standings) remember(epoch uint64, key [sha256.Size]byte, r ca.Record) {
 		return
 	}
 	if s.known == nil || len(s.known) >= maxStanding {
-		s.known = make(map[[sha256.Size]byte]ca.Intent)
+		s.known = make(map[[sha256.Size]byte]issued)
 	}
-	s.known[key] = ca.Intent{Serial: r.Serial, Station: r.Station}
+	s.known[key] = issued{r.Serial, r.Station}
 }
 
 // standing is what is on record about a certificate: serial number, station and
@@ -58,7 +61,7 @@ func (s *Service) standing(ctx context.Context, cert *x509.Certificate) (ca.Reco
 	}
 	key := sha256.Sum256(cert.Raw)
 	if i, ok := s.standings.lookup(epoch, key); ok {
-		return ca.Record{Intent: i, State: ca.StateIssued}, true, nil
+		return ca.Record{Intent: ca.Intent{Serial: i.serial, Station: i.station}, State: ca.StateIssued}, true, nil
 	}
 	record, known, err := s.cfg.Authority.Status(ctx, cert)
 	if err == nil && known && record.State == ca.StateIssued {
