@@ -13,6 +13,7 @@ import (
 // notice. Until then it is its Conn.
 type Line struct {
 	net.Conn
+	direct *direct // reads and writes Conn, if there is one
 
 	// Owned by the stream's reader.
 	stream *Stream
@@ -26,7 +27,13 @@ type Line struct {
 const recordHeader = 5 // RFC 8446 §5.1
 
 // NewLine wraps a fresh connection.
-func NewLine(c net.Conn) *Line { return &Line{Conn: c} }
+func NewLine(c net.Conn) *Line {
+	l := &Line{Conn: c}
+	if !seen {
+		l.direct = newDirect(c)
+	}
+	return l
+}
 
 // Line returns the line itself. Wrappers of a line offer this method, so that
 // the line below can be found.
@@ -45,7 +52,11 @@ func (again) Temporary() bool { return true }
 // Read serves crypto/tls what the loop has read, one record at a time: its
 // buffer grows with what it is given and never shrinks.
 func (l *Line) Read(p []byte) (int, error) {
-	if l.stream == nil {
+	switch {
+	case l.stream != nil:
+	case l.direct != nil:
+		return l.direct.read(p)
+	default:
 		return l.Conn.Read(p)
 	}
 	if len(l.in) == 0 {
@@ -72,10 +83,13 @@ func (l *Line) Read(p []byte) (int, error) {
 
 // Write sends at once or queues; it never waits for the peer.
 func (l *Line) Write(p []byte) (int, error) {
-	if l.stream == nil {
-		return l.Conn.Write(p)
+	switch {
+	case l.stream != nil:
+		return l.stream.put(p)
+	case l.direct != nil:
+		return l.direct.write(p)
 	}
-	return l.stream.put(p)
+	return l.Conn.Write(p)
 }
 
 // CloseWrite ends the sending half.

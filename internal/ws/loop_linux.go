@@ -72,6 +72,8 @@ type Loop struct {
 	bell int // an eventfd: the loop has something to run
 	ends chan struct{}
 
+	clock clock
+
 	mu      sync.Mutex
 	streams map[int32]*Stream // by descriptor
 	ready   []*Stream         // to be run
@@ -237,7 +239,8 @@ func halfClose(fd int) { _ = syscall.Shutdown(fd, syscall.SHUT_WR) }
 // recv reads without waiting; 0 bytes without an error are the end.
 func recv(fd int, b []byte) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
+			syscall.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil

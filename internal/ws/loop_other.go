@@ -4,6 +4,7 @@ package ws
 
 import (
 	"errors"
+	"net"
 	"sync/atomic"
 )
 
@@ -29,7 +30,10 @@ func NewLoops() (*Loops, error) { return &Loops{}, nil }
 func (l *Loops) Close() {}
 
 // Loop doesn't exist here.
-type Loop struct{ buf, plain []byte }
+type Loop struct {
+	clock      clock
+	buf, plain []byte
+}
 
 func (l *Loop) enter(*Stream) {}
 func (l *Loop) leave(*Stream) {}
@@ -42,3 +46,11 @@ func halfClose(int)                     {}
 func closeFD(int)                       {}
 func recv(int, []byte) (int, error)     { return 0, errNoLoop }
 func transmit(int, []byte) (int, error) { return 0, errNoLoop }
+
+// direct doesn't exist here either.
+type direct struct{}
+
+func newDirect(net.Conn) *direct { return nil }
+
+func (*direct) read([]byte) (int, error)  { return 0, errNoLoop }
+func (*direct) write([]byte) (int, error) { return 0, errNoLoop }

@@ -30,8 +30,7 @@ type outbox struct {
 	err   error    // sticky
 	half  bool     // end the sending half once the queue is empty
 	empty chan struct{}
-	timer *time.Timer // nil until something is to be watched
-	due   int64       // UnixNano at which the timer fires; 0 while tick runs
+	due   int64 // UnixNano at which tick runs next; 0 while it does
 	size  atomic.Int64
 }
 
@@ -250,21 +249,17 @@ func (o *outbox) spoil(err error) {
 func (s *Stream) wakeIn(d time.Duration) {
 	at := time.Now().UnixNano() + int64(d)
 	if s.out.due == 0 || at < s.out.due {
-		s.setTimer(at, d)
+		s.ringAt(at)
 	}
 }
 
-func (s *Stream) setTimer(at int64, d time.Duration) {
+func (s *Stream) ringAt(at int64) {
 	s.out.due = at
-	if s.out.timer == nil {
-		s.out.timer = time.AfterFunc(d, s.tick)
-		return
-	}
-	s.out.timer.Reset(d)
+	s.loop.clock.set(s, at)
 }
 
-// plan sets the timer to what is due next. Bytes that come in move what is due
-// without touching the timer: it finds out when it fires. The caller holds out.mu.
+// plan sets the clock to what is due next. Bytes that come in move what is due
+// without touching the clock: that is found out when it rings. The caller holds out.mu.
 func (s *Stream) plan(now int64) {
 	if s.closing.Load() {
 		return
@@ -283,11 +278,10 @@ func (s *Stream) plan(now int64) {
 	if due == 0 {
 		return
 	}
-	d := max(time.Duration(due-now), time.Millisecond)
-	s.setTimer(now+int64(d), d)
+	s.ringAt(max(due, now+int64(time.Millisecond)))
 }
 
-// tick does what is due, on a goroutine of the timer's.
+// tick does what is due, when the clock rings.
 func (s *Stream) tick() {
 	defer s.survive()
 	if s.closing.Load() {
@@ -395,9 +389,7 @@ func (s *Stream) shut() {
 	s.frames.part, s.frames.text = nil, nil
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
-	if s.out.timer != nil {
-		s.out.timer.Stop()
-	}
+	s.loop.clock.drop(s)
 	closeFD(s.out.fd)
 	s.out.fd, s.out.queue = -1, nil
 	s.out.size.Store(0)

@@ -80,7 +80,8 @@ type Stream struct {
 	sending   sync.Mutex // one frame at a time
 	closeSent bool       // under sending
 
-	out outbox
+	out   outbox
+	alarm alarm // the clock's
 }
 
 // Pair moves two connections, of which nobody has read or written anything since
@@ -113,7 +114,7 @@ func newStream(loop *Loop, c *Conn, fd int, h Handler) *Stream {
 	s.frames = frameReader{masked: !c.client, max: c.limits.MaxMessage}
 	s.out.fd = fd
 	_ = line.Conn.Close() // the duplicate lives on; the runtime's poller forgets the connection
-	line.Conn, line.stream = handed{}, s
+	line.Conn, line.direct, line.stream = handed{}, nil, s
 	if secure != nil && !c.client {
 		// The connection state shares its elements with crypto/tls, which would
 		// keep the parsed certificates for nothing: 4 KB a station.
