@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"bollard/detect"
@@ -76,11 +75,11 @@ type door struct {
 	ready chan net.Conn // finished handshakes, for the server's Accept
 	ended chan struct{} // closed when no further connection will come
 
-	handshakes sync.WaitGroup
+	handshakes *crew
 }
 
 func newDoor(g *Gateway, l *Listener, lobby *lobby) *door {
-	d := &door{gateway: g, Listener: l, lobby: lobby, ready: make(chan net.Conn), ended: make(chan struct{})}
+	d := &door{gateway: g, Listener: l, lobby: lobby, ready: make(chan net.Conn), ended: make(chan struct{}), handshakes: newCrew()}
 	if !l.plain() {
 		d.tls = newTLSSettings(l, g)
 	}
@@ -116,7 +115,7 @@ func (d *door) run(ctx context.Context) error {
 	cancel()
 	stop()
 	_ = d.Net.Close()
-	d.handshakes.Wait()
+	d.handshakes.wait()
 	close(d.ended)
 	<-served //nolint:errcheck // it says that the server was closed, as was asked
 	// Requests not read yet end here; admissions under way are waited for by Serve.
@@ -149,11 +148,11 @@ func (d *door) accept(ctx context.Context) error {
 		d.gateway.metrics.accepted.Inc()
 		limits := d.gateway.settings.Load().limits
 		if d.behind(conn) {
-			d.handshakes.Go(func() { d.introduce(ctx, conn, limits) })
+			d.handshakes.do(ctx, func() { d.introduce(ctx, conn, limits) })
 			continue
 		}
 		guest := d.enter(conn, limits.PerSource)
-		d.handshakes.Go(func() { d.receive(ctx, guest, limits.Handshake) })
+		d.handshakes.do(ctx, func() { d.receive(ctx, guest, limits.Handshake) })
 	}
 }
 

@@ -72,11 +72,19 @@ func (l *lobby) remove(g *guest) {
 
 // sourceOf is the address a peer is counted by: an IPv6 host has its whole /64.
 func sourceOf(addr net.Addr) netip.Addr {
+	return sourceOfAddr(addrOf(addr))
+}
+
+// addrOf is the IP address of a peer, the zero address if it has none.
+func addrOf(addr net.Addr) netip.Addr {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err != nil {
 		return netip.Addr{}
 	}
-	return sourceOfAddr(ap.Addr())
+	return ap.Addr().Unmap()
 }
 
 // shownSource writes the address a peer is counted by.

@@ -71,8 +71,8 @@ func proxyHeader(r io.Reader) (netip.AddrPort, error) {
 // behind says whether the peer is a balancer whose word on the source is taken.
 // Nobody else's is: a station could name another's address and use up its budget.
 func (l *Listener) behind(conn net.Conn) bool {
-	at, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-	return err == nil && slices.ContainsFunc(l.Proxies, func(p netip.Prefix) bool { return p.Contains(at.Addr().Unmap()) })
+	at := addrOf(conn.RemoteAddr())
+	return slices.ContainsFunc(l.Proxies, func(p netip.Prefix) bool { return p.Contains(at) })
 }
 
 // introduced reads a balancer's header and returns the connection as the

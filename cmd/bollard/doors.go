@@ -39,7 +39,9 @@ func (d *doors) open(ctx context.Context, dir string, cfg *config.File) error {
 		return err // before the socket, which relies on it
 	}
 	for i, l := range cfg.Listen.OCPP {
-		bound, err := bind(ctx, fmt.Sprintf("listen.ocpp[%d].address", i), l.Address)
+		// Deadlines and pings find a dead peer; TCP's own probes would cost four
+		// system calls a station.
+		bound, err := bind(ctx, net.ListenConfig{KeepAlive: -1}, fmt.Sprintf("listen.ocpp[%d].address", i), l.Address)
 		if err != nil {
 			return err
 		}
@@ -52,7 +54,7 @@ func (d *doors) open(ctx context.Context, dir string, cfg *config.File) error {
 		if one.address == "" {
 			continue
 		}
-		bound, err := bind(ctx, one.key, one.address)
+		bound, err := bind(ctx, net.ListenConfig{}, one.key, one.address)
 		if err != nil {
 			return err
 		}
@@ -63,8 +65,7 @@ func (d *doors) open(ctx context.Context, dir string, cfg *config.File) error {
 	return err
 }
 
-func bind(ctx context.Context, key, address string) (net.Listener, error) {
-	var lc net.ListenConfig
+func bind(ctx context.Context, lc net.ListenConfig, key, address string) (net.Listener, error) {
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, admin.Failedf("another program may use the address: `bollard doctor` looks, "+key+" in "+configName+" changes it",
