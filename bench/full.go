@@ -52,6 +52,12 @@ func newFullPlan() fullPlan {
 	}
 }
 
+// with measures these versions of TLS.
+func (f fullPlan) with(versions []string) fullPlan {
+	f.Versions = versions
+	return f
+}
+
 // bounded leaves out fleets larger than this, for a small machine.
 func (f fullPlan) bounded(stations int) fullPlan {
 	smaller := func(list []int) []int {

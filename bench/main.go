@@ -71,6 +71,7 @@ func main() {
 	tools := flag.String("tools", ".tools", "directory step-ca is built into")
 	parts := flag.String("parts", "", "what ca ("+strings.Join(caParts, ", ")+") and full ("+strings.Join(fullParts, ", ")+") measure; all if empty")
 	most := flag.Int("stations", slices.Max(newFullPlan().Idle), "full leaves out larger fleets")
+	versions := flag.String("tls", strings.Join(newFullPlan().Versions, ","), "versions full makes handshakes, idles and sends large records with")
 	page := flag.String("page", "docs/performance.md", "what report writes, its charts to -out")
 	long := flag.Duration("long", time.Minute, "how long a soak lasts")
 	flag.Usage = func() {
@@ -90,7 +91,7 @@ func main() {
 		exit(measure(ctx, plan, *out, os.Stdout))
 	case flag.NArg() == 1 && set == "full":
 		plan := plan{Rounds: *rounds, Bollard: *binary, Proxies: strings.Split(*proxies, ",")}
-		exit(measureFull(ctx, plan, newFullPlan().bounded(*most), chosen(*parts, fullParts), *out, os.Stdout))
+		exit(measureFull(ctx, plan, newFullPlan().with(strings.Split(*versions, ",")).bounded(*most), chosen(*parts, fullParts), *out, os.Stdout))
 	case flag.NArg() == 1 && set == "policy":
 		exit(measurePolicy(*rounds, *out, os.Stdout))
 	case flag.NArg() == 1 && set == "depot":
