@@ -157,11 +157,16 @@ func openWriter(ctx context.Context, path string) (*sql.DB, error) {
 	return db, nil
 }
 
+// readerCache is in KiB (negative, as SQLite has it), a quarter of SQLite's own:
+// what is read often is few rows, and the operating system has the file.
+const readerCache = "-512"
+
 // openReaders opens the pool for reading, which can't write.
 func openReaders(ctx context.Context, path string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite3", dsn(path, url.Values{
 		"mode":             {"ro"},
 		"_query_only":      {"on"},
+		"_cache_size":      {readerCache},
 		"_busy_timeout":    {"5000"},
 		"_stmt_cache_size": {statements},
 	}))

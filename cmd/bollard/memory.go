@@ -6,8 +6,10 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	runtimemetrics "runtime/metrics"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // garbageShare is the garbage, in percent of what lives, that a collection waits
@@ -17,15 +19,46 @@ const garbageShare = 50
 
 // heapFloor is garbage the collector lets a small heap have before it looks: with
 // no stations in it the process would collect each few megabytes, which was a
-// sixth of what a resumed handshake costs. More of it would be seen between idle
-// stations (docs/performance-notes.md).
-const heapFloor = 16 << 20
+// sixth of what a resumed handshake costs. A heap that has as much in it needs no
+// floor: between idle stations all garbage is seen (docs/performance-notes.md).
+const heapFloor = 32 << 20
 
-// keepFloor makes a block that counts as living and is never written, so that no
-// memory stands behind it, for as long as release isn't called.
-func keepFloor() (release func()) {
-	floor := make([]byte, heapFloor)
-	return func() { runtime.KeepAlive(floor) }
+// floor is a block that counts as living and is never written, so that no memory
+// stands behind it.
+type floor struct{ block atomic.Pointer[[]byte] }
+
+// keepFloor has a floor until as much lives beside it, as each collection tells,
+// or until release.
+func keepFloor(live func() uint64) *floor {
+	// A limit counts the block, though nothing stands behind it.
+	size := min(heapFloor, debug.SetMemoryLimit(-1)/16)
+	block, f := make([]byte, size), &floor{}
+	f.block.Store(&block)
+	eachCollection(func() (again bool) {
+		if live() >= 2*uint64(size) {
+			f.release()
+		}
+		return f.block.Load() != nil
+	})
+	return f
+}
+
+func (f *floor) release() { f.block.Store(nil) }
+
+// liveHeap is what the last collection found to live, floor included.
+func liveHeap() uint64 {
+	live := []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	runtimemetrics.Read(live)
+	return live[0].Value.Uint64()
+}
+
+// eachCollection runs f after each of the collector's rounds, until it returns false.
+func eachCollection(f func() (again bool)) {
+	runtime.AddCleanup(new(*byte), func(struct{}) { // nobody holds it: the next round finds it
+		if f() {
+			eachCollection(f)
+		}
+	}, struct{}{})
 }
 
 // limitMemory has the collector know what the process may use: the cgroup's

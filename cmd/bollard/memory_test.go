@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"testing"
 	"testing/fstest"
 )
@@ -26,5 +27,21 @@ func TestMemoryLimitOfTheCgroup(t *testing.T) {
 		if got := memoryLimit(root); got != tt.want {
 			t.Errorf("%s: %d, want %d", name, got, tt.want)
 		}
+	}
+}
+
+func TestFloorIsThereWhileTheHeapIsSmall(t *testing.T) {
+	t.Parallel()
+	found := make(chan uint64)
+	f := keepFloor(func() uint64 { return <-found })
+	for _, live := range []uint64{0, 2*heapFloor - 1, 2 * heapFloor} {
+		if f.block.Load() == nil {
+			t.Fatalf("let go before %d bytes lived", live)
+		}
+		runtime.GC()
+		found <- live
+	}
+	for f.block.Load() != nil {
+		runtime.Gosched()
 	}
 }

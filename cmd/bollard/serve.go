@@ -58,7 +58,7 @@ log level) and the rules in DIR/policy.`,
 				return err
 			}
 			limitMemory(os.DirFS("/"))
-			defer keepFloor()()
+			defer keepFloor(liveHeap).release()
 			return serve(ctx, serveOptions{dataDir: c.data, kept: kept, log: c.stderr, reload: reload})
 		}),
 	}
