@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/iso15118/identifier"
 	"bollard/ocpp"
 )
 
@@ -76,6 +77,9 @@ type Issue struct {
 	Station string   `json:"station,omitempty"` // station profile: an enrolled identity
 	DNS     []string `json:"dns,omitempty"`     // server profiles: the first is the CN
 	IPs     []string `json:"ips,omitempty"`
+	// Name is the CN of ISO 15118's: the identifier of a station's controller or
+	// EVSE, or a car's PCID.
+	Name string `json:"name,omitempty"`
 }
 
 // Issued is the new certificate with its chain.
@@ -96,7 +100,13 @@ type Hierarchies struct {
 }
 
 // Kinds are the hierarchies Bollard has names for; not all exist everywhere.
-func Kinds() []string { return []string{"csms", "manufacturer", "v2g", "mo", "oem", "cps"} }
+func Kinds() []string {
+	var names []string
+	for _, k := range ca.Kinds() {
+		names = append(names, string(k))
+	}
+	return names
+}
 
 func (o *operations) registerCertificates(r *Registry) {
 	Register(r, "cert.list", o.certList)
@@ -203,11 +213,7 @@ func (o *operations) roots(kind string) ([]*x509.Certificate, error) {
 	}
 	roots := o.cfg.Authority.Roots(ca.Kind(kind))
 	if len(roots) == 0 {
-		hint := "`bollard ca show` lists the hierarchies there are"
-		if slices.Contains(ca.Kinds(), ca.Kind(kind)) {
-			hint = "`bollard ca create " + kind + "` makes it"
-		}
-		return nil, Refusedf(hint, "there is no %s hierarchy here", kind)
+		return nil, Refusedf("`bollard ca create "+kind+"` makes it", "there is no %s hierarchy here", kind)
 	}
 	return roots, nil
 }
@@ -225,6 +231,10 @@ func (o *operations) caIssue(ctx context.Context, in Issue) (Issued, error) {
 		err = firmwareSubject(in, &order)
 	case ca.ProfileServer, ca.ProfileServerCNOnly:
 		err = serverSubject(in, &order)
+	case ca.ProfileSECC, ca.ProfileSECC20:
+		err = o.seccSubject(ctx, in, &order)
+	case ca.ProfileProvisioning, ca.ProfileProvisioning20:
+		err = carSubject(in, &order)
 	default:
 		err = Usagef("profiles are "+strings.Join(ca.Profiles(), ", "), "there is no profile %q", in.Profile)
 	}
@@ -254,6 +264,29 @@ func (o *operations) stationSubject(ctx context.Context, in Issue, order *ca.Ord
 	}
 	order.Station = stationKey(s.Identity)
 	order.Subject, order.P224 = ca.Subject{CommonName: s.Serial}, o.cfg.Fleet.MayHaveP224(&s)
+	return nil
+}
+
+// seccSubject: CN is the identifier of the station's controller or of one EVSE.
+func (o *operations) seccSubject(ctx context.Context, in Issue, order *ca.Order) error {
+	if in.Station == "" || in.Name == "" || len(in.DNS)+len(in.IPs) > 0 {
+		return Usagef("--station names it, --name is the SECC's identifier", "a SECC profile needs an enrolled station and a name, and takes no others")
+	}
+	s, err := o.cfg.Fleet.Station(ctx, in.Station)
+	if err != nil {
+		return err
+	}
+	order.Station, order.Subject = stationKey(s.Identity), ca.Subject{CommonName: in.Name}
+	return nil
+}
+
+// carSubject: CN is the PCID in its normal form.
+func carSubject(in Issue, order *ca.Order) error {
+	pcid, err := identifier.ParsePCID(in.Name)
+	if err != nil || in.Station != "" || len(in.DNS)+len(in.IPs) > 0 {
+		return Usagef("--name gives it, such as WP0TESTA00000001A3", "a provisioning profile needs a PCID and nothing else")
+	}
+	order.Subject = ca.Subject{CommonName: string(pcid)}
 	return nil
 }
 

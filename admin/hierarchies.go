@@ -45,12 +45,8 @@ func RolloverSteps() []string { return []string{"start", "switch", "back", "fini
 
 // caCreate makes a further hierarchy.
 func (o *operations) caCreate(ctx context.Context, in KindRef) (PEM, error) {
-	if !slices.Contains(ca.Kinds(), ca.Kind(in.Kind)) {
-		var names []string
-		for _, k := range ca.Kinds() {
-			names = append(names, string(k))
-		}
-		return PEM{}, Usagef("kinds that can be made are "+strings.Join(names, ", "), "there is no kind of hierarchy %q to make", in.Kind)
+	if !slices.Contains(Kinds(), in.Kind) {
+		return PEM{}, Usagef("kinds that can be made are "+strings.Join(Kinds(), ", "), "there is no kind of hierarchy %q to make", in.Kind)
 	}
 	if err := o.cfg.Authority.Create(ctx, ca.Kind(in.Kind), Actor(ctx)); err != nil {
 		if errors.Is(err, ca.ErrHierarchyExists) {

@@ -90,17 +90,17 @@ type Authority struct {
 
 	mu      sync.Mutex
 	watch   []Watcher
-	claimed map[string]*claim // by key hash: keys of intents not recorded yet
-	servers map[string]bool   // names of own servers, lower case: no station may have one
-	pools   *cachedPools      // of StationPools
-	signers map[string]*ocspKeeper
+	claimed map[string]*claim        // by key hash: keys of intents not recorded yet
+	servers map[string]bool          // names of own servers, lower case: no station may have one
+	pools   *cachedPools             // of StationPools
+	signers map[string]*officeKeeper // by office and issuer
 }
 
 func newAuthority(cfg Config) *Authority {
 	return &Authority{
 		cfg: cfg, random: rand.Reader, template: template, shapes: newShapes(),
 		loaded: map[Kind]*loadedHierarchy{}, claimed: map[string]*claim{}, servers: map[string]bool{},
-		signers: map[string]*ocspKeeper{},
+		signers: map[string]*officeKeeper{},
 	}
 }
 

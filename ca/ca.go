@@ -23,6 +23,7 @@ import (
 type Subject struct {
 	CommonName   string
 	Organisation string // "": the hierarchy's
+	Domain       string // DC of a CA of ISO 15118; leaves have their profile's
 	DNSNames     []string
 	IPAddresses  []net.IP
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"bollard/ledger"
@@ -18,6 +19,7 @@ type StatusIssuer struct {
 	Name        string // such as csms-issuing: /<name>.crl, /<name>.crt
 	Kind        Kind
 	Certificate *x509.Certificate
+	Issuing     bool // of leaves
 	Root        bool // certifies CAs only: no OCSP, its list tells
 }
 
@@ -29,14 +31,19 @@ func (a *Authority) StatusIssuers() []StatusIssuer {
 		if l.issuing == nil {
 			continue
 		}
-		list = append(list, StatusIssuer{Name: l.issuing.name, Kind: h.kind, Certificate: l.issuing.cert})
+		list = append(list, StatusIssuer{Name: l.issuing.name, Kind: h.kind, Certificate: l.issuing.cert, Issuing: true})
 		for _, ca := range l.cas {
-			if ca.profile == ProfileRoot {
-				list = append(list, StatusIssuer{Name: ca.name, Kind: h.kind, Certificate: ca.cert, Root: true})
+			if ca.certifiesCAs(h) && !ca.borrowed {
+				list = append(list, StatusIssuer{Name: ca.name, Kind: h.kind, Certificate: ca.cert, Root: !h.statusOfCAs})
 			}
 		}
 	}
 	return list
+}
+
+// certifiesCAs: a root, or a CA between it and the issuing one.
+func (ca caRecord) certifiesCAs(h hierarchy) bool {
+	return ca.profile == h.root || slices.Contains(h.subs[:len(h.subs)-1], ca.profile)
 }
 
 // CRL signs the full revocation list of a hierarchy's issuing CA and returns
@@ -58,7 +65,7 @@ func (a *Authority) SignCRL(ctx context.Context, name string) ([]byte, error) {
 			return a.crl(ctx, l.issuing)
 		}
 		for _, ca := range l.cas {
-			if ca.profile != ProfileRoot || ca.name != name {
+			if !ca.certifiesCAs(h) || ca.name != name {
 				continue
 			}
 			by, err := a.openIssuer(ctx, ca)

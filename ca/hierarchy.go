@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -16,10 +17,11 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"bollard/iso15118/identifier"
 	"bollard/keys"
 )
 
-// Kind names a hierarchy. Further kinds (v2g, mo, oem, cps) are added as data.
+// Kind names a hierarchy.
 type Kind string
 
 // The hierarchies.
@@ -30,11 +32,22 @@ const (
 	KindManufacturer Kind = "manufacturer"
 )
 
-// hierarchy is a root, an issuing CA below it and what that issues.
+// hierarchy is a root, one or two CAs below it and what the last of them issues.
 type hierarchy struct {
-	kind   Kind
-	title  string   // in the CN of its CAs
-	leaves []string // profiles
+	kind     Kind
+	title    string   // in the CN of its CAs
+	subTitle string   // in that of those below the root; "": title
+	root     string   // profile
+	cross    string   // profile of a new root under the old one
+	subs     []string // profiles below the root, from above
+	leaves   []string // profiles
+	domain   string   // DC of the root
+	class    KeyClass // of its CAs; "": as those there are
+	// under is the hierarchy whose root it is made under, if that one is there then.
+	under Kind
+	// statusOfCAs: relying parties ask OCSP about its CAs too, which their issuers
+	// answer themselves.
+	statusOfCAs bool
 	// anchored: stations install the issuing CA as their root, in a self-signed
 	// certificate of its own, because nothing may stand between an installed
 	// root and what it signs (docs/adr/0010-manufacturer-anchor.md).
@@ -42,10 +55,10 @@ type hierarchy struct {
 }
 
 // hierarchies is data: a further kind is a further row.
-var hierarchies = []hierarchy{
-	{kind: KindCSMS, title: "CSMS", leaves: []string{ProfileStation, ProfileServer, ProfileServerCNOnly}},
-	{kind: KindManufacturer, title: "Manufacturer", leaves: []string{ProfileFirmware}, anchored: true},
-}
+var hierarchies = append([]hierarchy{
+	{kind: KindCSMS, title: "CSMS", root: ProfileRoot, cross: ProfileCross, subs: []string{ProfileIssuing}, leaves: []string{ProfileStation, ProfileServer, ProfileServerCNOnly}},
+	{kind: KindManufacturer, title: "Manufacturer", root: ProfileRoot, cross: ProfileCross, subs: []string{ProfileIssuing}, leaves: []string{ProfileFirmware}, anchored: true},
+}, mobilityHierarchies()...)
 
 // Kinds returns the hierarchies there are.
 func Kinds() []Kind {
@@ -83,23 +96,37 @@ func hierarchyFor(profile string) (hierarchy, error) {
 	return hierarchy{}, fmt.Errorf("unknown profile %q (known: %s)", profile, strings.Join(Profiles(), ", "))
 }
 
-// caName is the name of a CA in records: csms-root, csms-issuing.
-func (h hierarchy) caName(profile string) string { return string(h.kind) + "-" + profile }
+// caName is the name of a CA in records: csms-root, csms-issuing, cps-sub-ca-2.
+func (h hierarchy) caName(profile string) string {
+	if _, level, ok := strings.Cut(profile, subCA); ok {
+		profile = subCA[1:] + level
+	}
+	return string(h.kind) + "-" + profile
+}
+
+// subCA is in the names of the profiles of CAs of ISO 15118 below the root.
+const subCA = "-sub-ca-"
 
 // rootName is the name of the root of a generation: csms-root, csms-root-2.
 func (h hierarchy) rootName(generation int) string {
 	if generation <= 1 {
-		return h.caName(ProfileRoot)
+		return h.caName("root")
 	}
-	return fmt.Sprintf("%s-%d", h.caName(ProfileRoot), generation)
+	return fmt.Sprintf("%s-%d", h.caName("root"), generation)
 }
+
+// issuing is the profile of the CA that issues leaves.
+func (h hierarchy) issuing() string { return h.subs[len(h.subs)-1] }
 
 // last is the certificate that completes a new hierarchy.
 func (h hierarchy) last() (profile, issuedBy string) {
 	if h.anchored {
-		return ProfileAnchor, h.caName(ProfileIssuing)
+		return ProfileAnchor, h.caName(h.issuing())
 	}
-	return ProfileIssuing, h.caName(ProfileRoot)
+	if n := len(h.subs); n > 1 {
+		return h.issuing(), h.caName(h.subs[n-2])
+	}
+	return h.issuing(), h.rootName(1)
 }
 
 // issuer is a CA that can sign.
@@ -139,14 +166,14 @@ func newIssuer(name, profile string, cert *x509.Certificate, signer crypto.Signe
 		return nil, err
 	}
 	i := &issuer{name: name, profile: profile, cert: cert, signer: signer, algorithm: algorithm}
-	if cert != nil && profile != ProfileRoot {
+	if cert != nil && profile != ProfileRoot && profile != ProfileMobilityRoot {
 		i.chain = []*x509.Certificate{cert}
 	}
 	return i, nil
 }
 
-// subjectName builds the name of a certificate. CAs carry the country, leaves
-// the organisation (A00.FR.509) and CN only.
+// subjectName builds the name of a certificate. CAs of stations carry the country,
+// leaves the organisation (A00.FR.509) and CN only; ISO 15118 has DC besides.
 func subjectName(p Profile, s Subject, organisation, country string) pkix.Name {
 	name := pkix.Name{CommonName: s.CommonName, Organization: []string{organisation}}
 	if name.CommonName == "" && len(s.DNSNames) > 0 {
@@ -157,10 +184,10 @@ func subjectName(p Profile, s Subject, organisation, country string) pkix.Name {
 	if s.Organisation != "" {
 		name.Organization = []string{s.Organisation}
 	}
-	if p.CA && country != "" {
+	if (p.CA && !p.ShortKeyID || p.Country) && country != "" {
 		name.Country = []string{country}
 	}
-	return name
+	return withDomain(name, cmp.Or(s.Domain, p.Domain))
 }
 
 // checkNames refuses subjects a profile doesn't allow.
@@ -179,6 +206,11 @@ func checkNames(p Profile, name pkix.Name, s Subject) error {
 	sans := len(s.DNSNames) + len(s.IPAddresses)
 	switch p.Names {
 	case namesCA, namesService:
+	case namesMobility:
+	case namesSECC:
+		if err := identifier.CheckSECC(name.CommonName); err != nil {
+			return err
+		}
 	case namesStation:
 		if err := CheckSerialNumber(name.CommonName); err != nil {
 			return err
@@ -219,6 +251,15 @@ func checkText(what, s string) error {
 // subjectKeyID is method 1 of RFC 7093: the leftmost 160 bits of the SHA-256 of
 // the public key's bits.
 func subjectKeyID(public crypto.PublicKey) ([]byte, error) {
+	bits, err := publicKeyBits(public)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(bits)
+	return sum[:20], nil
+}
+
+func publicKeyBits(public crypto.PublicKey) ([]byte, error) {
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return nil, err
@@ -230,8 +271,7 @@ func subjectKeyID(public crypto.PublicKey) ([]byte, error) {
 	if _, err := asn1.Unmarshal(spki, &info); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(info.Key.Bytes)
-	return sum[:20], nil
+	return info.Key.Bytes, nil
 }
 
 // SerialOf is a certificate's serial number as Bollard writes it: lower-case

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"bollard/keys"
@@ -51,6 +52,9 @@ func Init(ctx context.Context, cfg InitConfig) error {
 	if err != nil {
 		return err
 	}
+	if h.class != "" {
+		cfg.Algorithm = algorithmOf[h.class]
+	}
 	complete, err := Config{
 		Store: cfg.Store, Keeper: cfg.Keeper, KeyBase: cfg.KeyBase, StatusURL: cfg.StatusURL,
 		Organisation: cfg.Organisation, Country: cfg.Country, Clock: cfg.Clock, Log: cfg.Log,
@@ -92,20 +96,38 @@ func (b builder) build(ctx context.Context) error {
 	if err := b.missing(ctx); err != nil {
 		return err
 	}
-	name := b.h.caName(ProfileRoot)
-	root, err := b.ensure(ctx, wantedCA{name: name, profile: ProfileRoot, issuedBy: name, file: name})
+	issuing, err := b.top(ctx)
 	if err != nil {
 		return err
 	}
-	name = b.h.caName(ProfileIssuing)
-	issuing, err := b.ensure(ctx, wantedCA{name: name, profile: ProfileIssuing, issuedBy: root.name, by: root, file: name})
-	if err != nil || !b.h.anchored {
-		return err
+	for _, profile := range b.h.subs {
+		name := b.h.caName(profile)
+		if issuing, err = b.ensure(ctx, wantedCA{name: name, profile: profile, issuedBy: issuing.name, by: issuing, file: name}); err != nil {
+			return err
+		}
+	}
+	if !b.h.anchored {
+		return nil
 	}
 	_, err = b.ensure(ctx, wantedCA{
 		name: b.h.caName(ProfileAnchor), profile: ProfileAnchor, issuedBy: issuing.name, like: issuing,
 	})
 	return err
+}
+
+// top is the root a hierarchy is made under: its own, or that of another one.
+func (b builder) top(ctx context.Context) (*issuer, error) {
+	name := b.h.rootName(1)
+	if other := b.a.hierarchy(b.h.under); b.h.under != "" && other.issuing != nil {
+		_, err := findCA(ctx, b.a.cfg.Store, b.h, name, b.h.root, name)
+		if errors.Is(err, ErrNoHierarchy) { // no run was interrupted that began one of its own
+			return b.a.openIssuer(ctx, other.cas[0])
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return b.ensure(ctx, wantedCA{name: name, profile: b.h.root, issuedBy: name, file: name})
 }
 
 // wantedCA is a CA certificate to be there.
@@ -153,12 +175,16 @@ func (b builder) ensure(ctx context.Context, w wantedCA) (*issuer, error) {
 		Key:     proven,
 		// The key is part of the name: two roots of one organisation never
 		// have equal names, which stations take for the same root.
-		Subject:   Subject{CommonName: fmt.Sprintf("%s %s CA %s", b.h.title, caTitle[w.profile], proven.Hash()[:8])},
+		Subject:   Subject{CommonName: b.h.commonName(w.profile, proven.Hash()[:8])},
 		Requester: b.actor,
 		Reference: keyReference + uri,
 	}
+	if w.profile == b.h.root {
+		order.Subject.Domain = b.h.domain
+	}
 	if w.like != nil {
-		order.name = &w.like.cert.Subject
+		name := withDomain(w.like.cert.Subject, domainOf(w.like.cert.Subject))
+		order.name = &name
 	}
 	prepared, err := b.a.prepare(ctx, w.by, order)
 	if err != nil {
@@ -179,7 +205,17 @@ func (b builder) ensure(ctx context.Context, w wantedCA) (*issuer, error) {
 	return by, nil
 }
 
-var caTitle = map[string]string{ProfileRoot: "Root", ProfileIssuing: "Issuing"}
+// commonName of a CA: short, where certificates have to be.
+func (h hierarchy) commonName(profile, tag string) string {
+	_, level, sub := strings.Cut(profile, subCA)
+	switch {
+	case profile == h.root:
+		return fmt.Sprintf("%s Root CA %s", h.title, tag)
+	case sub:
+		return fmt.Sprintf("%s Sub-CA %s %s", h.subTitle, level, tag)
+	}
+	return fmt.Sprintf("%s Issuing CA %s", h.title, tag)
+}
 
 func (b builder) signer(ctx context.Context, w wantedCA) (crypto.Signer, string, error) {
 	if w.like != nil {
@@ -193,8 +229,12 @@ func (b builder) signer(ctx context.Context, w wantedCA) (crypto.Signer, string,
 	return signer, uri, err
 }
 
-// defaultAlgorithm of a further CA is the class of those there are.
-func (a *Authority) defaultAlgorithm() keys.Algorithm {
+// defaultAlgorithm of a further hierarchy is the standard's, or the class of the
+// CAs there are.
+func (a *Authority) defaultAlgorithm(h hierarchy) keys.Algorithm {
+	if h.class != "" {
+		return algorithmOf[h.class]
+	}
 	if by := a.hierarchy(KindCSMS).issuing; by != nil {
 		return algorithmLike(by.cert.PublicKey)
 	}
@@ -206,10 +246,12 @@ func algorithmLike(public crypto.PublicKey) keys.Algorithm {
 	if err != nil {
 		return keys.P256
 	}
-	return map[KeyClass]keys.Algorithm{
-		ClassP384: keys.P384, ClassP521: keys.P521, ClassRSA2048: keys.RSA2048, ClassRSA3072: keys.RSA3072,
-		ClassP256: keys.P256,
-	}[class]
+	return algorithmOf[class]
+}
+
+var algorithmOf = map[KeyClass]keys.Algorithm{
+	ClassP384: keys.P384, ClassP521: keys.P521, ClassRSA2048: keys.RSA2048, ClassRSA3072: keys.RSA3072,
+	ClassP256: keys.P256,
 }
 
 // key makes a key, or takes the one that an interrupted init made and got as

@@ -95,7 +95,7 @@ func TestInitRefuses(t *testing.T) {
 		"no organisation":   {func(c *ca.InitConfig) { c.Organisation = "" }, "organisation is empty"},
 		"long organisation": {func(c *ca.InitConfig) { c.Organisation = strings.Repeat("x", 65) }, "64"},
 		"country":           {func(c *ca.InitConfig) { c.Country = "nl" }, "two capital letters"},
-		"kind":              {func(c *ca.InitConfig) { c.Kind = "v2g" }, "known: csms"},
+		"kind":              {func(c *ca.InitConfig) { c.Kind = "private" }, "known: csms"},
 		"scheme":            {func(c *ca.InitConfig) { c.KeyBase = "vault:" }, "supported"},
 		"algorithm":         {func(c *ca.InitConfig) { c.Algorithm = "dsa" }, "known: p256"},
 	} {

@@ -55,7 +55,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if order.Key.public == nil {
 		return nil, errors.New("internal error: order without a proven key")
 	}
-	if (order.Profile == ProfileStation) != (order.Station != "") {
+	if (profile.Names == namesStation || profile.Names == namesSECC) != (order.Station != "") {
 		return nil, fmt.Errorf("internal error: profile %s with station %q", order.Profile, order.Station)
 	}
 	now := a.cfg.Clock().UTC()

@@ -42,6 +42,8 @@ type limit struct {
 	crl, ocsp, issuers bool
 	noCheck            bool
 	p224               bool // that curve, where the plan has it
+	// ISO 15118: sizes, a key identifier of 8 bytes; with DC, with C.
+	mobility, domain, country bool
 }
 
 const (
@@ -49,7 +51,7 @@ const (
 	caKeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 )
 
-var limits = map[string]limit{
+var limits = withMobilityLimits(map[string]limit{
 	ProfileRoot:    {ca: true, pathLength: -1, longest: 20 * year, usage: caKeyUsage, usageRSA: caKeyUsage},
 	ProfileIssuing: {ca: true, pathLength: 0, longest: 10 * year, usage: caKeyUsage, usageRSA: caKeyUsage, crl: true, issuers: true},
 	ProfileCross:   {ca: true, pathLength: -1, longest: 20 * year, usage: caKeyUsage, usageRSA: caKeyUsage, crl: true, issuers: true},
@@ -75,7 +77,7 @@ var limits = map[string]limit{
 		pathLength: -1, longest: 91 * 24 * time.Hour, ekus: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, crl: true, ocsp: true, issuers: true,
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 	},
-}
+})
 
 // linter collects faults.
 type linter struct {
@@ -101,6 +103,9 @@ func lint(cert *x509.Certificate, p plan, alike *shapes) error {
 	l.validity()
 	l.key()
 	l.extensions()
+	if known.mobility {
+		l.size()
+	}
 	faults, err := alike.lint(cert.Raw, cert.RawTBSCertificate, p.profile.Name)
 	l.demand(err == nil, "%v", err)
 	l.faults = append(l.faults, faults...)
@@ -141,8 +146,12 @@ func (l *linter) names() {
 	want, err := asn1.Marshal(l.plan.subject.ToRDNSequence())
 	l.demand(err == nil && bytes.Equal(c.RawSubject, want), "subject differs from the plan")
 	attributes := 2 // O and CN
-	if l.limit.ca && len(l.plan.subject.Country) > 0 {
-		attributes = 3
+	if (l.limit.ca && !l.limit.mobility || l.limit.country) && len(l.plan.subject.Country) > 0 {
+		attributes++
+	}
+	if l.limit.domain {
+		attributes++
+		l.demand(slices.ContainsFunc(c.Subject.Names, func(a pkix.AttributeTypeAndValue) bool { return a.Type.Equal(oidDomain) && a.Value != "" }), "no DC, by which ISO 15118 tells actors apart")
 	}
 	l.demand(len(c.Subject.Names) == attributes, "subject has %d attributes, want %d", len(c.Subject.Names), attributes)
 	l.demand(c.Subject.CommonName != "", "no common name")
@@ -240,6 +249,9 @@ func (l *linter) extensions() {
 	l.demand(c.KeyUsage == usage, "key usage %#x, want %#x", int(c.KeyUsage), int(usage))
 	l.demand(slices.Equal(c.ExtKeyUsage, l.limit.ekus) && len(c.UnknownExtKeyUsage) == 0, "extended key usage %v (A00.FR.514)", c.ExtKeyUsage)
 	keyID, err := subjectKeyID(l.plan.key)
+	if l.limit.mobility {
+		keyID, err = shortKeyID(l.plan.key)
+	}
 	l.demand(err == nil && bytes.Equal(c.SubjectKeyId, keyID), "subject key identifier isn't the key's")
 }
 

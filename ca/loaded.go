@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -16,6 +17,8 @@ type caRecord struct {
 	cert    *x509.Certificate
 	keyURI  string
 	retired bool // a root no longer trusted here, whose revocation list goes on
+	// borrowed: a root of another hierarchy, which speaks for it.
+	borrowed bool
 }
 
 // keyReference marks the Reference of a CA's record: what follows is the URI
@@ -71,9 +74,9 @@ func (a *Authority) read(ctx context.Context, h hierarchy) (*loadedHierarchy, er
 		return nil, err
 	}
 	l.cas, l.old = cas, chain
-	issuing := cas[1]
+	issuing := cas[len(cas)-1]
 	if change.underWay() {
-		cross, err := findCA(ctx, a.cfg.Store, h, h.rootName(change.Generation), ProfileCross, h.rootName(present))
+		cross, err := findCA(ctx, a.cfg.Store, h, h.rootName(change.Generation), h.cross, h.rootName(present))
 		if err != nil {
 			return nil, err
 		}
@@ -83,21 +86,21 @@ func (a *Authority) read(ctx context.Context, h hierarchy) (*loadedHierarchy, er
 		}
 		l.cross, l.next = cross.cert, chain
 		if change.Phase == PhaseSwitched {
-			issuing = further[1]
+			issuing = further[len(further)-1]
 			l.cas = append(further, l.cas...)
 		} else {
 			l.cas = append(l.cas, further...)
 		}
 	}
 	if h.anchored {
-		anchor, err := findCA(ctx, a.cfg.Store, h, h.caName(ProfileAnchor), ProfileAnchor, h.caName(ProfileIssuing))
+		anchor, err := findCA(ctx, a.cfg.Store, h, h.caName(ProfileAnchor), ProfileAnchor, h.caName(h.issuing()))
 		if err != nil {
 			return nil, err
 		}
 		l.cas = append(l.cas, anchor)
 	}
 	for g := 1; g < present; g++ {
-		root, err := findCA(ctx, a.cfg.Store, h, h.rootName(g), ProfileRoot, h.rootName(g))
+		root, err := findCA(ctx, a.cfg.Store, h, h.rootName(g), h.root, h.rootName(g))
 		if err != nil {
 			return nil, err
 		}
@@ -114,18 +117,47 @@ func (a *Authority) read(ctx context.Context, h hierarchy) (*loadedHierarchy, er
 // generation reads a root and the issuing CA's certificate under it.
 func (a *Authority) generation(ctx context.Context, h hierarchy, n int) ([]caRecord, []*x509.Certificate, error) {
 	name := h.rootName(n)
-	root, err := findCA(ctx, a.cfg.Store, h, name, ProfileRoot, name)
+	root, err := findCA(ctx, a.cfg.Store, h, name, h.root, name)
+	if errors.Is(err, ErrNoHierarchy) && h.under != "" {
+		root, err = a.borrowedRoot(ctx, h)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	issuing, err := findCA(ctx, a.cfg.Store, h, h.caName(ProfileIssuing), ProfileIssuing, name)
+	cas, chain := []caRecord{root}, []*x509.Certificate(nil)
+	for _, profile := range h.subs {
+		above := cas[len(cas)-1]
+		sub, err := findCA(ctx, a.cfg.Store, h, h.caName(profile), profile, above.name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := sub.cert.CheckSignatureFrom(above.cert); err != nil {
+			return nil, nil, fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", sub.name, above.name, err)
+		}
+		cas, chain = append(cas, sub), append([]*x509.Certificate{sub.cert}, chain...)
+	}
+	return cas, chain, nil
+}
+
+// borrowedRoot is the root of another hierarchy that this one was made under;
+// that one is loaded before.
+func (a *Authority) borrowedRoot(ctx context.Context, h hierarchy) (caRecord, error) {
+	other, err := hierarchyOf(h.under)
 	if err != nil {
-		return nil, nil, err
+		return caRecord{}, err
 	}
-	if err := issuing.cert.CheckSignatureFrom(root.cert); err != nil {
-		return nil, nil, fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", issuing.name, root.name, err)
+	for _, root := range a.hierarchy(h.under).cas {
+		if root.profile != other.root {
+			continue
+		}
+		if _, err := findCA(ctx, a.cfg.Store, h, h.caName(h.subs[0]), h.subs[0], root.name); err == nil {
+			root.borrowed = true
+			return root, nil
+		} else if !errors.Is(err, ErrNoHierarchy) {
+			return caRecord{}, err
+		}
 	}
-	return []caRecord{root, issuing}, []*x509.Certificate{issuing.cert}, nil
+	return caRecord{}, fmt.Errorf("%w: %s", ErrNoHierarchy, h.kind)
 }
 
 // served is the chain given out below a leaf: under the present root until
@@ -133,7 +165,7 @@ func (a *Authority) generation(ctx context.Context, h hierarchy, n int) ([]caRec
 // that holders of either root can follow it.
 func (l *loadedHierarchy) served() []*x509.Certificate {
 	if l.rollover.Phase == PhaseSwitched {
-		return append(l.next[:1:1], l.cross)
+		return append(slices.Clip(slices.Clone(l.next)), l.cross)
 	}
 	return l.old
 }
@@ -163,12 +195,21 @@ func findCA(ctx context.Context, store Store, h hierarchy, name, profile, issued
 // Roots returns the hierarchy's own root certificates that are trusted, the
 // one whose chain is served first. There are two while the root is changed.
 func (a *Authority) Roots(kind Kind) []*x509.Certificate {
-	return a.certificates(kind, ProfileRoot)
+	h, err := hierarchyOf(kind)
+	if err != nil {
+		return nil
+	}
+	return a.certificates(kind, h.root)
 }
 
-// Intermediates returns the hierarchy's issuing CA certificates.
+// Intermediates returns the hierarchy's CA certificates below the root, from
+// above.
 func (a *Authority) Intermediates(kind Kind) []*x509.Certificate {
-	return a.certificates(kind, ProfileIssuing)
+	h, err := hierarchyOf(kind)
+	if err != nil {
+		return nil
+	}
+	return a.certificates(kind, h.subs...)
 }
 
 // Installable returns what stations install as the root of this hierarchy:
@@ -192,10 +233,10 @@ func (a *Authority) RetiredRoots(kind Kind) []*x509.Certificate {
 	return certs
 }
 
-func (a *Authority) certificates(kind Kind, profile string) []*x509.Certificate {
+func (a *Authority) certificates(kind Kind, of ...string) []*x509.Certificate {
 	var certs []*x509.Certificate
 	for _, ca := range a.hierarchy(kind).cas {
-		if ca.profile == profile && !ca.retired {
+		if slices.Contains(of, ca.profile) && !ca.retired {
 			certs = append(certs, ca.cert)
 		}
 	}
@@ -227,7 +268,7 @@ func (a *Authority) Create(ctx context.Context, kind Kind, actor string) error {
 	if a.cfg.Keeper == nil {
 		return errors.New("internal error: ca.Config.Keeper is missing")
 	}
-	if err := (builder{a: a, h: h, actor: actor, algorithm: a.defaultAlgorithm()}).build(ctx); err != nil {
+	if err := (builder{a: a, h: h, actor: actor, algorithm: a.defaultAlgorithm(h)}).build(ctx); err != nil {
 		return err
 	}
 	if err := a.load(ctx, h); err != nil {

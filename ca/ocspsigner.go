@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -13,10 +14,6 @@ import (
 	"bollard/keys"
 )
 
-// ocspReference marks the Reference of an OCSP signer's certificate: the URI
-// of its private key follows.
-const ocspReference = "ocsp:"
-
 // signerRetry is how soon a failed renewal is tried again.
 const signerRetry = time.Minute
 
@@ -26,8 +23,24 @@ type OCSPSigner struct {
 	Key         crypto.Signer // role ocsp
 }
 
-// ocspKeeper keeps the signer of one issuing CA valid.
-type ocspKeeper struct {
+// office is a job that an issuing CA gives to a key of Bollard's own, whose
+// certificate is renewed by itself.
+type office struct {
+	what    string // for people
+	profile func(h hierarchy) string
+	// reference marks the Reference of its certificates: the URI of the private key
+	// follows.
+	reference string
+	role      keys.Role
+	title     string // in the CN
+}
+
+var ocspOffice = office{
+	what: "OCSP signer", profile: func(hierarchy) string { return ProfileOCSP }, reference: "ocsp:", role: keys.RoleOCSP, title: "OCSP Responder",
+}
+
+// officeKeeper keeps the signer of one issuing CA valid.
+type officeKeeper struct {
 	mu      sync.Mutex
 	current *OCSPSigner
 	retry   time.Time // not before
@@ -37,51 +50,80 @@ type ocspKeeper struct {
 // "csms-issuing", issued or renewed if that is due. While renewal fails the
 // present one serves until it expires.
 func (a *Authority) OCSPSigner(ctx context.Context, issuer string) (*OCSPSigner, error) {
+	if own, err := a.ownOCSPSigner(ctx, issuer); own != nil || err != nil {
+		return own, err
+	}
+	return a.officer(ctx, ocspOffice, issuer)
+}
+
+// officer returns who holds an office of an issuing CA.
+func (a *Authority) officer(ctx context.Context, o office, issuer string) (*OCSPSigner, error) {
 	a.mu.Lock()
-	k := a.signers[issuer]
+	k := a.signers[o.reference+issuer]
 	if k == nil {
-		k = &ocspKeeper{}
-		a.signers[issuer] = k
+		k = &officeKeeper{}
+		a.signers[o.reference+issuer] = k
 	}
 	a.mu.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := a.cfg.Clock()
 	if k.current == nil {
-		present, err := a.presentOCSPSigner(ctx, issuer)
+		present, err := a.presentOfficer(ctx, o, issuer)
 		if err != nil {
 			return nil, err
 		}
 		k.current = present
 	}
 	valid := k.current != nil && now.Before(k.current.Certificate.NotAfter)
-	if valid && now.Before(profiles[ProfileOCSP].RenewAt(k.current.Certificate)) {
+	_, h, err := a.issuerNamed(issuer)
+	if err != nil {
+		return nil, err
+	}
+	if valid && now.Before(profiles[o.profile(h)].RenewAt(k.current.Certificate)) {
 		return k.current, nil
 	}
 	if now.Before(k.retry) {
 		if valid {
 			return k.current, nil
 		}
-		return nil, fmt.Errorf("there is no OCSP signer of %s; the next try is at %s", issuer, k.retry.Format(time.TimeOnly))
+		return nil, fmt.Errorf("there is no %s of %s; the next try is at %s", o.what, issuer, k.retry.Format(time.TimeOnly))
 	}
-	next, err := a.issueOCSPSigner(ctx, issuer, k.current)
+	next, err := a.appoint(ctx, o, issuer, k.current)
 	if err != nil {
 		k.retry = now.Add(signerRetry)
 		if valid {
-			a.cfg.Log.Error("OCSP signer not renewed", "issuer", issuer, "not_after", k.current.Certificate.NotAfter, "err", err)
+			a.cfg.Log.Error("a signer's certificate isn't renewed", "signer", o.what, "issuer", issuer, "not_after", k.current.Certificate.NotAfter, "err", err)
 			return k.current, nil
 		}
-		return nil, fmt.Errorf("couldn't make an OCSP signer of %s: %w", issuer, err)
+		return nil, fmt.Errorf("couldn't make the %s of %s: %w", o.what, issuer, err)
 	}
 	k.current = next
 	return next, nil
+}
+
+// ownOCSPSigner is a CA that answers for the CAs it certified itself: a V2G root
+// issues no leaf, so no signer either ([V2G2-867]). nil for others.
+func (a *Authority) ownOCSPSigner(ctx context.Context, issuer string) (*OCSPSigner, error) {
+	for _, h := range hierarchies {
+		for _, ca := range a.hierarchy(h.kind).cas {
+			if h.statusOfCAs && ca.name == issuer && ca.certifiesCAs(h) {
+				by, err := a.openIssuer(ctx, ca)
+				if err != nil {
+					return nil, err
+				}
+				return &OCSPSigner{Certificate: by.cert, Key: by.signer}, nil
+			}
+		}
+	}
+	return nil, nil
 }
 
 // dropOCSPSigner makes the next signer one with a new key: nobody looks up the
 // revocation of a signer, so it must stop signing here.
 func (a *Authority) dropOCSPSigner(r Record) {
 	a.mu.Lock()
-	k := a.signers[r.Issuer]
+	k := a.signers[ocspOffice.reference+r.Issuer]
 	a.mu.Unlock()
 	if k == nil {
 		return
@@ -102,22 +144,22 @@ func (a *Authority) issuerNamed(name string) (*issuer, hierarchy, error) {
 	return nil, hierarchy{}, fmt.Errorf("%w: %s", ErrNoHierarchy, name)
 }
 
-// presentOCSPSigner finds the newest valid signer whose key is still there; nil
-// if there is none.
-func (a *Authority) presentOCSPSigner(ctx context.Context, issuer string) (*OCSPSigner, error) {
+// presentOfficer finds the newest valid signer whose key is still there; nil if
+// there is none.
+func (a *Authority) presentOfficer(ctx context.Context, o office, issuer string) (*OCSPSigner, error) {
 	if a.cfg.Keeper == nil {
 		return nil, errors.New("internal error: ca.Config.Keeper is missing")
 	}
-	by, _, err := a.issuerNamed(issuer)
+	by, h, err := a.issuerNamed(issuer)
 	if err != nil {
 		return nil, err
 	}
-	records, err := a.cfg.Store.Certificates(ctx, Filter{Profile: ProfileOCSP, State: StateIssued})
+	records, err := a.cfg.Store.Certificates(ctx, Filter{Profile: o.profile(h), State: StateIssued})
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read the OCSP signers: %w", err)
+		return nil, fmt.Errorf("couldn't read the signers' certificates: %w", err)
 	}
 	for _, r := range records {
-		uri, ok := strings.CutPrefix(r.Reference, ocspReference)
+		uri, ok := strings.CutPrefix(r.Reference, o.reference)
 		if !ok || r.External || r.Issuer != issuer || !a.cfg.Clock().Before(r.NotAfter) {
 			continue
 		}
@@ -125,7 +167,7 @@ func (a *Authority) presentOCSPSigner(ctx context.Context, issuer string) (*OCSP
 		if err != nil || cert.CheckSignatureFrom(by.cert) != nil {
 			continue
 		}
-		key, err := a.cfg.Keeper.Open(ctx, uri, keys.RoleOCSP)
+		key, err := a.cfg.Keeper.Open(ctx, uri, o.role)
 		if errors.Is(err, keys.ErrNotFound) {
 			continue // lost: a new one is issued
 		}
@@ -140,13 +182,13 @@ func (a *Authority) presentOCSPSigner(ctx context.Context, issuer string) (*OCSP
 	return nil, nil
 }
 
-// issueOCSPSigner certifies the present key again, or a new one.
-func (a *Authority) issueOCSPSigner(ctx context.Context, issuer string, present *OCSPSigner) (*OCSPSigner, error) {
+// appoint certifies the present key again, or a new one.
+func (a *Authority) appoint(ctx context.Context, o office, issuer string, present *OCSPSigner) (*OCSPSigner, error) {
 	by, h, err := a.issuerNamed(issuer)
 	if err != nil {
 		return nil, err
 	}
-	key, uri, err := a.ocspKey(ctx, by, present)
+	key, uri, err := a.officeKey(ctx, o, by, h, present)
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +197,8 @@ func (a *Authority) issueOCSPSigner(ctx context.Context, issuer string, present 
 		return nil, err
 	}
 	prepared, err := a.prepare(ctx, by, Order{
-		Profile: ProfileOCSP, Key: proven, Requester: "bollard", Reference: ocspReference + uri,
-		Subject: Subject{CommonName: fmt.Sprintf("%s OCSP Responder %s", h.title, proven.Hash()[:8])},
+		Profile: o.profile(h), Key: proven, Requester: "bollard", Reference: o.reference + uri,
+		Subject: Subject{CommonName: strings.TrimSpace(fmt.Sprintf("%s %s %s", cmp.Or(h.subTitle, h.title), o.title, proven.Hash()[:8]))},
 	})
 	if err != nil {
 		return nil, err
@@ -165,11 +207,11 @@ func (a *Authority) issueOCSPSigner(ctx context.Context, issuer string, present 
 	if err != nil {
 		return nil, err
 	}
-	a.cfg.Log.Info("OCSP signer issued", "issuer", issuer, "serial", issued.Serial, "not_after", issued.NotAfter)
+	a.cfg.Log.Info("a signer's certificate issued", "signer", o.what, "issuer", issuer, "serial", issued.Serial, "not_after", issued.NotAfter)
 	return &OCSPSigner{Certificate: issued.Certificate, Key: key}, nil
 }
 
-func (a *Authority) ocspKey(ctx context.Context, by *issuer, present *OCSPSigner) (crypto.Signer, string, error) {
+func (a *Authority) officeKey(ctx context.Context, o office, by *issuer, h hierarchy, present *OCSPSigner) (crypto.Signer, string, error) {
 	if present != nil {
 		if bound, ok := present.Key.(keys.Signer); ok {
 			return bound, bound.URI(), nil
@@ -180,14 +222,17 @@ func (a *Authority) ocspKey(ctx context.Context, by *issuer, present *OCSPSigner
 		return nil, "", err
 	}
 	// The name is new each time: a key without a record is never taken up.
-	uri, err := keys.Join(a.cfg.KeyBase, fmt.Sprintf("%s-ocsp-%s.key", by.name, tag.Text(16)[:12]))
+	uri, err := keys.Join(a.cfg.KeyBase, fmt.Sprintf("%s-%s-%s.key", by.name, o.role, tag.Text(16)[:12]))
 	if err != nil {
 		return nil, "", err
 	}
 	algorithm := keys.P256
-	if isRSA(by.cert.PublicKey) {
+	switch {
+	case isRSA(by.cert.PublicKey):
 		algorithm = keys.RSA2048 // who checks RSA certificates may know nothing else
+	case o.role == keys.RoleCPS:
+		algorithm = a.defaultAlgorithm(h)
 	}
-	key, err := a.cfg.Keeper.Create(ctx, uri, keys.RoleOCSP, algorithm)
+	key, err := a.cfg.Keeper.Create(ctx, uri, o.role, algorithm)
 	return key, uri, err
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 )
 
@@ -55,6 +56,9 @@ const (
 	namesServer  NameRule = "server"  // CN = first name, SAN = all
 	namesCNOnly  NameRule = "cn-only" // CN = FQDN, no SAN (A00.FR.510, .511 note)
 	namesService NameRule = "service" // O and a CN for people, no SAN
+	namesSECC    NameRule = "secc"    // CN = identifier of a station's controller or EVSE, DC
+	// namesMobility: CN = eMAID, PCID or a CN for people, and DC in some.
+	namesMobility NameRule = "mobility"
 )
 
 // Profile is everything that is the same in all certificates of one purpose.
@@ -83,6 +87,11 @@ type Profile struct {
 	// the revocation list, the OCSP responder, the issuer's certificate
 	// (RFC 5280 §4.2.1.13, §4.2.2.1).
 	CRL, OCSP, CAIssuers bool
+	// Domain is DC of the subject, Country says that it has C: ISO 15118.
+	Domain  string
+	Country bool
+	// ShortKeyID: an 8-byte subject key identifier, as ISO 15118 has it.
+	ShortKeyID bool
 	// NoCheck tells that its holder's revocation isn't looked up (RFC 6960 §4.2.2.2.1).
 	NoCheck bool
 }
@@ -91,7 +100,7 @@ type Profile struct {
 var everyKey = []KeyClass{ClassP256, ClassP384, ClassP521, ClassRSA2048, ClassRSA3072}
 
 // profiles is data: a further profile is a further row.
-var profiles = map[string]Profile{
+var profiles = withMobility(map[string]Profile{
 	ProfileRoot: {
 		Name: ProfileRoot, Role: ProfileRoot, Issuer: ProfileRoot,
 		CA: true, PathLength: -1, Years: 20, Backdate: time.Hour,
@@ -173,11 +182,24 @@ var profiles = map[string]Profile{
 		Names:       namesCNOnly, Keys: everyKey, RenewAfter: 48, RenewJitter: 2,
 		CRL: true, OCSP: true, CAIssuers: true,
 	},
-}
+})
 
 // Profiles returns the names of the profiles a certificate can be ordered for.
 func Profiles() []string {
-	return []string{ProfileStation, ProfileServer, ProfileServerCNOnly, ProfileFirmware}
+	return []string{ProfileStation, ProfileServer, ProfileServerCNOnly, ProfileFirmware,
+		ProfileSECC, ProfileSECC20, ProfileContract, ProfileContract20, ProfileProvisioning, ProfileProvisioning20, ProfileCPS, ProfileCPS20}
+}
+
+// CAProfiles returns the names of the profiles of CAs whose keys are Bollard's.
+func CAProfiles() []string {
+	var names []string
+	for name, p := range profiles {
+		if p.CA {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // end returns notAfter for a notBefore of now less Backdate: the validity

@@ -115,7 +115,7 @@ func (a *Authority) issuerOf(cert *x509.Certificate) (string, bool) {
 	}
 	for _, by := range a.Intermediates(h.kind) {
 		if cert.CheckSignatureFrom(by) == nil {
-			return h.caName(ProfileIssuing), true
+			return h.caName(h.issuing()), true
 		}
 	}
 	return "", false

@@ -89,6 +89,9 @@ func (a *Authority) Rollover(ctx context.Context, kind Kind, actor string) (Roll
 		return Rollover{}, err
 	}
 	change := l.rollover
+	if l.cas[0].borrowed {
+		return change, fmt.Errorf("%w: %s has no root of its own, it is under that of %s", ErrRollover, kind, h.under)
+	}
 	if change.underWay() {
 		return change, fmt.Errorf("%w: the change to root %d of %s is %s already", ErrRollover, change.Generation, kind, change.Phase)
 	}
@@ -118,18 +121,24 @@ func (a *Authority) prepareRollover(ctx context.Context, h hierarchy, l *loadedH
 	if err != nil {
 		return err
 	}
+	below := l.issuing // what the root certifies
+	if len(h.subs) > 1 {
+		if below, err = a.openIssuer(ctx, l.cas[1]); err != nil {
+			return err
+		}
+	}
 	b := builder{a: a, h: h, actor: actor, algorithm: algorithmLike(oldRoot.cert.PublicKey)}
 	name := h.rootName(change.Generation)
-	root, err := b.ensure(ctx, wantedCA{name: name, profile: ProfileRoot, issuedBy: name, file: name + "-" + change.Tag, adopt: true})
+	root, err := b.ensure(ctx, wantedCA{name: name, profile: h.root, issuedBy: name, file: name + "-" + change.Tag, adopt: true})
 	if err != nil {
 		return err
 	}
 	failpoint.Hit("ca.rollover-root")
-	if _, err := b.ensure(ctx, wantedCA{name: name, profile: ProfileCross, issuedBy: oldRoot.name, by: oldRoot, like: root}); err != nil {
+	if _, err := b.ensure(ctx, wantedCA{name: name, profile: h.cross, issuedBy: oldRoot.name, by: oldRoot, like: root}); err != nil {
 		return err
 	}
 	failpoint.Hit("ca.rollover-cross")
-	_, err = b.ensure(ctx, wantedCA{name: l.issuing.name, profile: ProfileIssuing, issuedBy: name, by: root, like: l.issuing})
+	_, err = b.ensure(ctx, wantedCA{name: below.name, profile: below.profile, issuedBy: name, by: root, like: below})
 	return err
 }
 

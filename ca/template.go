@@ -46,7 +46,7 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 	if err != nil {
 		return plan{}, err
 	}
-	keyID, err := subjectKeyID(order.Key.public)
+	keyID, err := profile.keyID(order.Key.public)
 	if err != nil {
 		return plan{}, err
 	}

@@ -34,11 +34,12 @@ const (
 	RoleFirmware Role = "firmware"
 	RoleLedger   Role = "ledger"
 	RoleSSH      Role = "ssh" // host keys
+	RoleCPS      Role = "cps" // signs what is installed in cars (ISO 15118)
 )
 
 func (r Role) valid() bool {
 	switch r {
-	case RoleCA, RoleTLS, RoleOCSP, RoleFirmware, RoleLedger, RoleSSH:
+	case RoleCA, RoleTLS, RoleOCSP, RoleFirmware, RoleLedger, RoleSSH, RoleCPS:
 		return true
 	}
 	return false

@@ -1,6 +1,7 @@
 package status_test
 
 import (
+	"crypto/x509"
 	"strings"
 	"testing"
 
@@ -74,5 +75,26 @@ func TestOpenSSLChecksTheLists(t *testing.T) {
 	}
 	if _, alias := get(t, r.url+"/"+string(ca.KindCSMS)+".crl"); string(alias) != string(list) {
 		t.Error("/csms.crl is another list")
+	}
+}
+
+// Cars ask about the CAs between a leaf and its root too: who certified them
+// answers, since a V2G root issues no leaf ([V2G2-867]).
+func TestOpenSSLAsksAboutSubCAs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	if err := r.Create(t.Context(), ca.KindV2G, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	root, subs := r.Roots(ca.KindV2G)[0], r.Intermediates(ca.KindV2G)
+	for i, issuer := range []*x509.Certificate{root, subs[0]} {
+		if subs[i].OCSPServer[0] != r.url+ca.OCSPPath {
+			t.Errorf("%s names %v", subs[i].Subject, subs[i].OCSPServer)
+		}
+		out, err := openssl(t, "ocsp", "-url", subs[i].OCSPServer[0], "-CAfile", pemFile(t, "CERTIFICATE", root.Raw), "-verify_other", pemFile(t, "CERTIFICATE", issuer.Raw),
+			"-issuer", pemFile(t, "CERTIFICATE", issuer.Raw), "-sha256", "-cert", pemFile(t, "CERTIFICATE", subs[i].Raw))
+		if err != nil || !strings.Contains(out, "Response verify OK") || !strings.Contains(out, ": good") {
+			t.Errorf("%s: %v: %s", subs[i].Subject, err, out)
+		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 type publication struct {
 	name        string
 	kind        ca.Kind
-	root        bool
+	issuing     bool
 	certificate atomic.Pointer[x509.Certificate]
 	revocations atomic.Uint64 // how many there were, to see whether the list knows them
 
@@ -96,7 +96,7 @@ func (s *Server) publicationOf(name string) *publication {
 		return p
 	}
 	for _, p := range s.published {
-		if !p.root && string(p.kind) == name {
+		if p.issuing && string(p.kind) == name {
 			return p
 		}
 	}

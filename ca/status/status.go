@@ -115,7 +115,7 @@ func (s *Server) Changed() {
 		}
 		p.certificate.Store(i.Certificate)
 		p.kind = i.Kind
-		p.root = i.Root
+		p.issuing = i.Issuing
 		if i.Root {
 			continue
 		}

@@ -106,7 +106,8 @@ The CSR gives its key and the proof of possession; names come from the flags.`,
 	f := cmd.Flags()
 	f.StringVar(&in.Profile, "profile", "", "profile: "+strings.Join(ca.Profiles(), ", "))
 	f.StringVar(&file, "csr", "", "file with the CSR, PEM or DER; - is standard input")
-	f.StringVar(&in.Station, "station", "", "station profile: identity of an enrolled station")
+	f.StringVar(&in.Station, "station", "", "station and SECC profiles: identity of an enrolled station")
+	f.StringVar(&in.Name, "name", "", "profiles of ISO 15118: identifier of the SECC or EVSE, or the car's PCID")
 	f.StringSliceVar(&in.DNS, "dns", nil, "server profiles: DNS names; the first is the CN")
 	f.StringSliceVar(&in.IPs, "ip", nil, "server profiles: IP addresses")
 	return cmd

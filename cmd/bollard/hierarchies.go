@@ -16,7 +16,11 @@ func (c *cli) caCreate() *cobra.Command {
 	return &cobra.Command{
 		Use:   "create KIND",
 		Short: "Make a further hierarchy, such as manufacturer, and print its root",
-		Args:  cobra.ExactArgs(1),
+		Long: `Make a further hierarchy, and print its root. KIND: ` + strings.Join(admin.Kinds()[1:], ", ") + `.
+
+v2g, mo, oem and cps are those of ISO 15118-2, each with two sub-CAs, and with -20
+those of ISO 15118-20. cps is made under the own v2g root if there is one.`,
+		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			return c.printPEM(ctx, "ca.create", admin.KindRef{Kind: args[0]})
 		}),

@@ -98,7 +98,7 @@ func (a *app) restored(ctx context.Context, _ admin.None) (restoredState, error)
 
 func (a *app) keyPlaces(ctx context.Context, _ admin.None) (keyPlaces, error) {
 	out := keyPlaces{Keys: []keyPlace{}}
-	for _, profile := range []string{ca.ProfileRoot, ca.ProfileIssuing, ca.ProfileAnchor} {
+	for _, profile := range ca.CAProfiles() {
 		list, err := a.store.Certificates(ctx, ca.Filter{Profile: profile, State: ca.StateIssued})
 		if err != nil {
 			return keyPlaces{}, err
