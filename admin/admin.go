@@ -15,6 +15,7 @@ import (
 	"bollard/alert"
 	"bollard/approval/docket"
 	"bollard/ca"
+	"bollard/contract"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/gate"
 	"bollard/firmware/origin"
@@ -41,6 +42,7 @@ type Config struct {
 	Docket    *docket.Docket
 	Releases  *catalogue.Catalogue
 	Updates   *gate.Gate
+	Contracts *contract.Service
 	// Origins tells what is known of the locations back ends name, newest first.
 	Origins func(ctx context.Context) ([]origin.Lead, error)
 	Ledger  LedgerStore
@@ -80,6 +82,7 @@ func New(cfg Config) *Registry {
 	o.registerLedger(r)
 	o.registerApprovals(r)
 	o.registerFirmware(r)
+	o.registerContracts(r)
 	return r
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"bollard/approval/docket"
 	"bollard/ca"
+	"bollard/contract"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/gate"
@@ -72,6 +73,8 @@ func explanations() []explanation {
 		{docket.ErrUnknown, KindRefused, "`bollard approval list` shows them"},
 		{docket.ErrNotGranted, KindRefused, "`bollard approval request` asks people to approve it, `bollard approval list` shows who has"},
 		{docket.ErrUsed, KindRefused, "one approval is for one use: `bollard approval request` asks again"},
+		{contract.ErrUnknown, KindRefused, "`bollard contract list` shows them"},
+		{contract.ErrExists, KindRefused, "`bollard contract list` shows it"},
 		{catalogue.ErrUnknown, KindRefused, "`bollard firmware list` shows the releases"},
 		{catalogue.ErrExists, KindRefused, "`bollard firmware show` shows it; a release that is changed gets another ID"},
 		{catalogue.ErrState, KindRefused, "`bollard firmware list` shows where each is"},

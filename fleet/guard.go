@@ -163,11 +163,11 @@ func wrappedAnswer(status, reasonCode, reason string) any {
 	if reasonCode != "" {
 		inner.StatusInfo = &ocpp.StatusInfo{ReasonCode: reasonCode, AdditionalInfo: reason}
 	}
-	return ocpp.DataTransferResponse{Status: ocpp.StatusAccepted, Data: wrap(inner)}
+	return ocpp.DataTransferResponse{Status: ocpp.StatusAccepted, Data: Wrap(inner)}
 }
 
-// wrap encodes a payload as JSON within a JSON string.
-func wrap(payload any) json.RawMessage {
+// Wrap encodes a payload as JSON within a JSON string: the 1.6 DataTransfer form.
+func Wrap(payload any) json.RawMessage {
 	inner, err := json.Marshal(payload)
 	if err != nil {
 		panic("internal error: couldn't encode an own payload: " + err.Error())

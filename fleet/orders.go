@@ -347,7 +347,7 @@ func signedMessage(order *Order, issued *ca.Issued) (action string, payload any,
 	}
 	signed := ocpp.CertificateSignedRequest{CertificateChain: chain.String(), CertificateType: order.Type, RequestID: order.RequestID}
 	if order.Wire == WireDataTransfer {
-		return ocpp.ActionDataTransfer, ocpp.DataTransferRequest{VendorID: pncVendor, MessageID: ocpp.ActionCertificateSigned, Data: wrap(signed)}, nil
+		return ocpp.ActionDataTransfer, ocpp.DataTransferRequest{VendorID: pncVendor, MessageID: ocpp.ActionCertificateSigned, Data: Wrap(signed)}, nil
 	}
 	return ocpp.ActionCertificateSigned, signed, nil
 }

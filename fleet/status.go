@@ -264,7 +264,7 @@ func plainStatus(r ocpp.GetCertificateStatusResponse) any { return r }
 
 // wrappedStatus is that of a 1.6 DataTransfer.
 func wrappedStatus(r ocpp.GetCertificateStatusResponse) any {
-	return ocpp.DataTransferResponse{Status: ocpp.StatusAccepted, Data: wrap(r)}
+	return ocpp.DataTransferResponse{Status: ocpp.StatusAccepted, Data: Wrap(r)}
 }
 
 // certificateChainStatus answers GetCertificateChainStatus (M07) on a vehicle's

@@ -70,7 +70,7 @@ func (t transferred) Version() ocpp.Version { return ocpp.V201 }
 // Call returns the 2.0.1 answer. A station that doesn't know the vendor or the
 // message is one that lacks it: a *ocpp.CallFailure.
 func (t transferred) Call(ctx context.Context, action string, payload any) (json.RawMessage, error) {
-	answer, err := t.Session.Call(ctx, ocpp.ActionDataTransfer, ocpp.DataTransferRequest{VendorID: pncVendor, MessageID: action, Data: wrap(payload)})
+	answer, err := t.Session.Call(ctx, ocpp.ActionDataTransfer, ocpp.DataTransferRequest{VendorID: pncVendor, MessageID: action, Data: Wrap(payload)})
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ var catalogue = []Action{
 	{"DiagnosticsStatusNotification", FromStation, in16, ""},
 	{"ExtendedTriggerMessage", FromCSMS, in16, "Rejected"},
 	{"FirmwareStatusNotification", FromStation, inAll, ""},
-	{"Get15118EVCertificate", FromStation, in2, ""},
+	{ActionGet15118EVCertificate, FromStation, in2, ""},
 	{"GetBaseReport", FromCSMS, in2, "Rejected"},
 	{"GetCertificateChainStatus", FromStation, in21, ""},
 	{"GetCertificateStatus", FromStation, in2, "Failed"},

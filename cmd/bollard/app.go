@@ -18,6 +18,7 @@ import (
 	"bollard/approval/docket"
 	"bollard/ca"
 	"bollard/ca/quality"
+	"bollard/contract"
 	"bollard/detect"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
@@ -46,6 +47,7 @@ type app struct {
 	depot     *depot.Depot
 	releases  *catalogue.Catalogue
 	updates   *gate.Gate
+	contracts *contract.Service
 	seal      *sealer
 	notary    *notary
 	backends  atomic.Pointer[[]config.Backend] // in force: a server may read them anew
@@ -155,6 +157,9 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	a.authority, a.fleet = authority, service
 	a.registrar = fleet.NewRegistrar(service, a.store)
 	a.controller = fleet.NewController(service, a.store)
+	if a.contracts, err = contract.New(contract.Config{Store: a.store, Authority: authority, Clock: a.clock, Log: a.log}); err != nil {
+		return err
+	}
 	return a.openFirmware(ctx)
 }
 
@@ -176,7 +181,7 @@ func (a *app) operations() *admin.Registry {
 
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
-		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Releases: a.releases, Updates: a.updates, Origins: a.store.Leads, Ledger: a.store, Notary: a.notary,
+		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Releases: a.releases, Updates: a.updates, Contracts: a.contracts, Origins: a.store.Leads, Ledger: a.store, Notary: a.notary,
 		Seal: a.seal.Seal, Clock: a.clock, Log: a.log,
 	}
 }

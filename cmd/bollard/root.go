@@ -80,6 +80,7 @@ func (c *cli) root() *cobra.Command {
 		c.approvalCommand(),
 		c.approverCommand(),
 		c.firmwareCommand(),
+		c.contractCommand(),
 		c.exiCommand(),
 		c.alertCommand(),
 		c.backupCommand(),

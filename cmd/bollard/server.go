@@ -141,7 +141,7 @@ func (s *server) newWarden(ctx context.Context) error {
 		return fmt.Errorf("policy.time_zone: %w", err)
 	}
 	cfg := warden.Config{
-		Next: &updateGuard{s.fleet, s.app}, Rules: rules, Anchors: s.anchors, Group: s.groupOf, Notice: s.alerts.Notice, Zone: zone, Clock: s.clock, Log: s.log, Metrics: s.metrics,
+		Next: &contractGuard{&updateGuard{s.fleet, s.app}}, Rules: rules, Anchors: s.anchors, Group: s.groupOf, Notice: s.alerts.Notice, Zone: zone, Clock: s.clock, Log: s.log, Metrics: s.metrics,
 		Record:       func(ctx context.Context, e ledger.Event) error { return s.store.Record(ctx, e) },
 		Transactions: s.store,
 	}

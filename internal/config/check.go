@@ -77,6 +77,7 @@ func (c *checker) file(f *File) {
 		"rollouts": r.Rollouts, "approvals": r.Approvals, "checkpoints": r.Checkpoints, "people": r.People} {
 		c.want(age == 0 || age >= 24*time.Hour, "retention."+key, "must be at least 24h; without it they stay")
 	}
+	c.contracts(&f.Contracts)
 	c.firmware(&f.Firmware)
 	for i, g := range f.Guard {
 		key := fmt.Sprintf("guard[%d]", i)
@@ -207,6 +208,15 @@ func (c *checker) alerts(a *Alerts) {
 		name(s.Name, key)
 		c.want(s.URL != "", key+".url", "is missing")
 		c.pair(s.Certificate, s.Key, key)
+	}
+}
+
+func (c *checker) contracts(f *Contracts) {
+	if f.Answer != "" {
+		c.oneOf(f.Answer, "contracts.answer", AnswerOwn, AnswerBackend)
+	}
+	for i, m := range f.Models {
+		c.want(m.MaxResponse >= 1000, fmt.Sprintf("contracts.models[%d].max_response", i), "must be at least 1000 characters: no answer would fit")
 	}
 }
 

@@ -31,6 +31,7 @@ type File struct {
 	Renewal         Renewal    `yaml:"renewal" doc:"of station certificates"`
 	// SecurityLog is only asked for where listen.firmware has a place for it.
 	SecurityLog SecurityLog `yaml:"security_log" doc:"the security logs stations are asked to upload to listen.firmware (GetLog)"`
+	Contracts   Contracts   `yaml:"contracts" doc:"contract certificates for cars (ISO 15118): docs/contracts.md"`
 	Firmware    Firmware    `yaml:"firmware" doc:"firmware updates of stations, which download from listen.firmware: docs/firmware-updates.md"`
 	Alerts      Alerts      `yaml:"alerts" doc:"who is told of what looks like an attack or a fault: docs/alerts.md"`
 	Policy      Policy      `yaml:"policy" doc:"rules about messages, which stand in DIR/policy/*.yaml"`
@@ -187,6 +188,25 @@ type Firmware struct {
 	// Networks: safehttp keeps to public addresses but for these.
 	Networks []string `yaml:"networks" doc:"private networks an image may be fetched from, such as 10.0.0.0/8"`
 	Trust    string   `yaml:"trust" doc:"PEM file of roots for fetching images over https; none: the system's"`
+}
+
+// Who answers cars that ask for a contract certificate.
+const (
+	AnswerOwn     = "own"
+	AnswerBackend = "backend"
+)
+
+// Contracts says who answers cars that ask for a contract certificate.
+type Contracts struct {
+	Answer string          `yaml:"answer" doc:"own: Bollard, from its contracts; backend: the request is passed on; none: own where there is a hierarchy mo or mo-20"`
+	Models []ContractModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
+}
+
+// ContractModel is what the stations of one model carry to cars.
+type ContractModel struct {
+	Vendor      string `yaml:"vendor" doc:"as in the station's record, with * and ?; none: all"`
+	Model       string `yaml:"model" number:"ok" doc:"as in the station's record, with * and ?; none: all"`
+	MaxResponse int    `yaml:"max_response" doc:"longest exiResponse in characters; none: 5600, in OCPP 2.1 17000"`
 }
 
 // FirmwareModel is how the stations of one model are updated.

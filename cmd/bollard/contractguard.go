@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"bollard/ca"
+	"bollard/contract"
+	"bollard/fleet"
+	"bollard/internal/config"
+	"bollard/ocpp"
+)
+
+// contractPatience bounds the answer to a car, which gives up after 5 s
+// (ISO 15118-2) and its station after 4.5 s.
+const contractPatience = 4 * time.Second
+
+// pncVendor marks the 1.6 DataTransfer form of Get15118EVCertificate (OCA
+// application note "Using ISO 15118 Plug & Charge with OCPP 1.6").
+const pncVendor = "org.openchargealliance.iso15118pnc"
+
+// contractGuard answers cars from the own contracts, before anybody else sees
+// their requests.
+type contractGuard struct {
+	*updateGuard
+}
+
+// Interest is the cars' and everybody's.
+func (g *contractGuard) Interest(v ocpp.Version, d ocpp.Direction, action string) bool {
+	return d == ocpp.FromStation && v != ocpp.V16 && action == ocpp.ActionGet15118EVCertificate || g.updateGuard.Interest(v, d, action)
+}
+
+// Message answers a car's request, where contracts are answered here.
+func (g *contractGuard) Message(ctx context.Context, s fleet.Session, m fleet.Message) fleet.Verdict {
+	payload, wrapped, asked, err := carRequest(s, m)
+	switch {
+	case !asked:
+		return g.updateGuard.Message(ctx, s, m)
+	case m.Head.Type == ocpp.Send:
+		return fleet.Verdict{Act: fleet.Drop, Reason: "a request for a certificate sent without wanting an answer"}
+	case !g.answers(s):
+		return fleet.Verdict{Act: fleet.Pass}
+	}
+	var request ocpp.Get15118EVCertificateRequest
+	if err == nil {
+		err = ocpp.DecodeStrict(payload, &request)
+	}
+	if err != nil {
+		code := ocpp.FormatViolation
+		if frame, ok := errors.AsType[*ocpp.FrameError](err); ok {
+			code = frame.Code
+		}
+		return fleet.Verdict{Act: fleet.Refuse, Code: code, Reason: err.Error()}
+	}
+	// Signing and writing take their time, and other frames go on meanwhile.
+	return fleet.Verdict{Later: func(ctx context.Context) fleet.Verdict {
+		answer, reason := g.ask(ctx, s, &request)
+		if !wrapped {
+			return fleet.Verdict{Act: fleet.Answer, Payload: answer, Reason: reason}
+		}
+		return fleet.Verdict{Act: fleet.Answer, Payload: ocpp.DataTransferResponse{Status: ocpp.StatusAccepted, Data: fleet.Wrap(answer)}, Reason: reason}
+	}}
+}
+
+// carRequest is the payload of a Get15118EVCertificate in either form.
+func carRequest(s fleet.Session, m fleet.Message) (payload json.RawMessage, wrapped, asked bool, err error) {
+	switch {
+	case m.Direction != ocpp.FromStation:
+		return nil, false, false, nil
+	case m.Action == ocpp.ActionGet15118EVCertificate:
+		return m.Payload, false, true, nil
+	case m.Action != ocpp.ActionDataTransfer || s.Version() != ocpp.V16:
+		return nil, false, false, nil
+	}
+	var transfer ocpp.DataTransferRequest
+	if ocpp.DecodeStrict(m.Payload, &transfer) != nil {
+		return nil, false, false, nil // for the fleet to refuse
+	}
+	if !strings.EqualFold(strings.TrimSpace(transfer.VendorID), pncVendor) || !strings.EqualFold(strings.TrimSpace(transfer.MessageID), ocpp.ActionGet15118EVCertificate) {
+		return nil, false, false, nil
+	}
+	var text string
+	if json.Unmarshal(transfer.Data, &text) != nil {
+		return nil, true, true, &ocpp.FrameError{Code: ocpp.TypeConstraintViolation, Reason: "data of a plug & charge transfer is not a string"}
+	}
+	return json.RawMessage(text), true, true, nil
+}
+
+// answers says whether contracts are answered here: as bollard.yaml has it, or
+// where there is a hierarchy of contracts; never for a back end that answers
+// certificate messages itself.
+func (g *contractGuard) answers(s fleet.Session) bool {
+	if s.Security() != fleet.SecurityBollard {
+		return false
+	}
+	switch g.app.cfg.Contracts.Answer {
+	case config.AnswerOwn:
+		return true
+	case config.AnswerBackend:
+		return false
+	}
+	return len(g.app.authority.Roots(ca.KindMO)) > 0 || len(g.app.authority.Roots(ca.KindMO20)) > 0
+}
+
+func (g *contractGuard) ask(ctx context.Context, s fleet.Session, request *ocpp.Get15118EVCertificateRequest) (ocpp.Get15118EVCertificateResponse, string) {
+	patience, cancel := context.WithTimeout(ctx, contractPatience)
+	defer cancel()
+	st := g.station(ctx, s)
+	type result struct {
+		answer ocpp.Get15118EVCertificateResponse
+		reason string
+	}
+	done := make(chan result, 1)
+	// What was begun is finished though the car has given up: its next try finds it.
+	s.Go(func(ctx context.Context) {
+		answer, reason := g.app.contracts.Ask(ctx, s.Version(), request, g.longest(st.Vendor, st.Model), "station:"+st.Key)
+		done <- result{answer, reason}
+	})
+	select {
+	case r := <-done:
+		if r.reason != "" {
+			g.app.log.Warn("a car got no contract certificate", slog.String("station", st.Key), slog.String("session", s.ID()), slog.String("reason", r.reason))
+		}
+		return r.answer, r.reason
+	case <-patience.Done():
+		return contract.Failed(ocpp.ReasonInternalError, "try again later"), "no answer in time; the car's next try finds it"
+	}
+}
+
+// longest answer a station's model takes; 0: what its version carries.
+func (g *contractGuard) longest(vendor, model string) int {
+	for _, m := range g.app.cfg.Contracts.Models {
+		if (fleet.Model{Vendor: m.Vendor, Model: m.Model}).Fits(vendor, model) {
+			return m.MaxResponse
+		}
+	}
+	return 0
+}

@@ -1,0 +1,59 @@
+package contract_test
+
+import (
+	"encoding/base64"
+	"strings"
+	"testing"
+
+	"bollard/iso15118/message"
+	"bollard/ocpp"
+)
+
+// The form of each version: an answer on failure too, never a part of one.
+func TestAsk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, append(kindsOf(message.ISO2), kindsOf(message.ISO20)...)...)
+	r.add(t)
+	request := func(p message.Protocol) *ocpp.Get15118EVCertificateRequest {
+		c := r.car(t, p)
+		return &ocpp.Get15118EVCertificateRequest{SchemaVersion: p.Namespace(), Action: ocpp.EVCertificateInstall, EXIRequest: base64.StdEncoding.EncodeToString(sign(t, c.request(), c.key))}
+	}
+	most := 1
+	for name, tt := range map[string]struct {
+		version   ocpp.Version
+		protocol  message.Protocol
+		change    func(in *ocpp.Get15118EVCertificateRequest)
+		longest   int
+		ok        bool
+		answered  bool
+		reason    string
+		remaining bool
+	}{
+		"2.0.1":              {ocpp.V201, message.ISO2, nil, 0, true, true, "", false},
+		"2.1":                {ocpp.V21, message.ISO2, nil, 0, true, true, "", false},
+		"2.1 and -20":        {ocpp.V21, message.ISO20, func(in *ocpp.Get15118EVCertificateRequest) { in.MaximumChains = &most }, 0, true, true, "", true},
+		"1.6":                {ocpp.V16, message.ISO2, nil, 0, true, true, "", false},
+		"2.0.1 and -20":      {ocpp.V201, message.ISO20, nil, 0, false, false, "5600", false},
+		"short of the model": {ocpp.V21, message.ISO2, nil, 4000, false, false, "4000", false},
+		"model with room":    {ocpp.V201, message.ISO20, nil, 20000, true, true, "", false},
+		"unknown schema":     {ocpp.V201, message.ISO2, func(in *ocpp.Get15118EVCertificateRequest) { in.SchemaVersion = "urn:x" }, 0, false, false, "schema", false},
+		"unknown action":     {ocpp.V201, message.ISO2, func(in *ocpp.Get15118EVCertificateRequest) { in.Action = "Delete" }, 0, false, false, "Install", false},
+		"no base64":          {ocpp.V201, message.ISO2, func(in *ocpp.Get15118EVCertificateRequest) { in.EXIRequest = "%" }, 0, false, false, "base64", false},
+		"another action":     {ocpp.V201, message.ISO2, func(in *ocpp.Get15118EVCertificateRequest) { in.Action = ocpp.EVCertificateUpdate }, 0, false, true, "kind", false},
+	} {
+		in := request(tt.protocol)
+		if tt.change != nil {
+			tt.change(in)
+		}
+		out, reason := r.Ask(t.Context(), tt.version, in, tt.longest, "operator")
+		if (out.Status == ocpp.StatusAccepted) != tt.ok || (out.EXIResponse != "") != tt.answered || !strings.Contains(reason, tt.reason) || (reason == "") != tt.ok {
+			t.Errorf("%s: %s, %d characters, %q", name, out.Status, len(out.EXIResponse), reason)
+		}
+		if (out.Remaining != nil) != tt.remaining {
+			t.Errorf("%s: remaining contracts %v", name, out.Remaining)
+		}
+		if tt.longest == 0 && tt.version != ocpp.V21 && len(out.EXIResponse) > ocpp.MaxEXIResponse {
+			t.Errorf("%s: %d characters", name, len(out.EXIResponse))
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package contract
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"bollard/ca"
+	"bollard/iso15118/envelope"
+	"bollard/iso15118/message"
+	"bollard/iso15118/signature"
+	"bollard/ledger"
+)
+
+// renewBefore is how long the contract certificate of a bundle must still be
+// valid to be given again.
+const renewBefore = 30 * 24 * time.Hour
+
+// prepare makes an answer before the car asks, if its certificate is in the pool.
+func (s *Service) prepare(ctx context.Context, c *Contract, p message.Protocol) error {
+	known, ok, err := s.store.Provisioning(ctx, c.PCID, p)
+	if err != nil || !ok {
+		return err
+	}
+	chain, fault := parse(message.Chain{Certificate: known.Certificate, SubCertificates: known.SubCertificates})
+	if fault == nil {
+		fault = s.verifyCar(ctx, p, chain, s.clock())
+	}
+	if fault != nil {
+		return fault
+	}
+	receiver, ok := chain[0].PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return errors.New("internal error: a key of no edition")
+	}
+	_, fault, err = s.bundle(ctx, c, p, receiver, false, "bollard")
+	if fault != nil {
+		return fault
+	}
+	return err
+}
+
+// bundle returns the answer for a contract and a car's key: the one there is, or
+// a new one. An update always gets a new certificate.
+func (s *Service) bundle(ctx context.Context, c *Contract, p message.Protocol, receiver *ecdsa.PublicKey, update bool, actor string) (Bundle, *Fault, error) {
+	defer s.lock(c.ID)()
+	spki, err := x509.MarshalPKIXPublicKey(receiver)
+	if err != nil {
+		return Bundle{}, nil, err
+	}
+	have, ok, err := s.store.Bundle(ctx, c.ID, p)
+	if err != nil {
+		return Bundle{}, nil, err
+	}
+	if ok && have.Receiver == hexOf(spki) && s.clock().Before(have.Until) && s.inForce(ctx, have.Serial) {
+		// A repeated update is sealed for the same old key: it finds its answer too.
+		if a, err := message.DecodeResponse(p, have.EXI); err == nil && a.Update == update {
+			return have, nil, nil
+		}
+	}
+	return s.makeBundle(ctx, c, p, receiver, hexOf(spki), update, actor)
+}
+
+// inForce says whether a certificate is issued and not revoked.
+func (s *Service) inForce(ctx context.Context, serial string) bool {
+	record, err := s.authority.Record(ctx, serial)
+	return err == nil && record.State == ca.StateIssued
+}
+
+func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protocol, receiver *ecdsa.PublicKey, hash string, update bool, actor string) (Bundle, *Fault, error) {
+	signer, err := s.authority.CPSSigner(ctx, kindsOf(p).cps)
+	if errors.Is(err, ca.ErrNoHierarchy) {
+		return Bundle{}, unavailable("nobody here signs for cars: " + err.Error()), nil
+	}
+	if err != nil {
+		return Bundle{}, nil, err
+	}
+	curve := elliptic.P256()
+	if p == message.ISO20 {
+		curve = elliptic.P521()
+	}
+	// 1. The contract's key lives from here to the end of this function, and leaves
+	// sealed. Copies that crypto/ecdsa makes on its way can't be cleared.
+	key, err := ecdsa.GenerateKey(curve, s.random)
+	if err != nil {
+		return Bundle{}, nil, err
+	}
+	defer forget(key)
+	issued, fault, err := s.certify(ctx, c, p, key, actor)
+	if fault != nil || err != nil {
+		return Bundle{}, fault, err
+	}
+	// 2. Sealed for the car.
+	a := message.Response{
+		Protocol: p, Header: message.Header{Session: make([]byte, 8)}, Update: update, Code: "OK",
+		EMAID: string(c.EMAID), Curve: message.SECP521, Processing: "Finished",
+		CPS: chainOf(signer.Certificate, signer.Chain), Contract: chainOf(issued.Certificate, issued.Chain),
+	}
+	a.SetIDs()
+	var sealed envelope.Sealed
+	if p == message.ISO20 {
+		sealed, err = envelope.Seal20(s.random, key, receiver, envelope.Context{PCID: string(c.PCID), SubjectKeyID: issued.Certificate.SubjectKeyId})
+	} else {
+		sealed, err = envelope.Seal2(s.random, key, receiver)
+	}
+	if err != nil {
+		return Bundle{}, nil, fmt.Errorf("couldn't seal a contract key: %w", err)
+	}
+	a.Public, a.Key = sealed.Public, sealed.Key
+	// 3. Signed by the CPS, whose chain cars trust.
+	sig, err := signature.Sign(s.random, signer.Key, p.Set(), a.Signed()...)
+	if err != nil {
+		return Bundle{}, nil, fmt.Errorf("couldn't sign an answer for a car: %w", err)
+	}
+	a.Signature = &sig
+	b := Bundle{Contract: c.ID, Protocol: p, Receiver: hash, Serial: issued.Serial, Until: issued.NotAfter.Add(-renewBefore)}
+	if cps := signer.Certificate.NotAfter.Add(-24 * time.Hour); cps.Before(b.Until) {
+		b.Until = cps
+	}
+	if b.EXI, err = a.Encode(); err != nil {
+		return Bundle{}, nil, fmt.Errorf("couldn't encode an answer for a car: %w", err)
+	}
+	return b, nil, s.store.PutBundle(ctx, b)
+}
+
+// certify issues the contract certificate by MO sub-CA 2. Its serial number is
+// the contract's before anything is signed, so that cancelling finds it.
+func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, key *ecdsa.PrivateKey, actor string) (*ca.Issued, *Fault, error) {
+	proven, err := ca.GeneratedKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	profile := ca.ProfileContract
+	if p == message.ISO20 {
+		profile = ca.ProfileContract20
+	}
+	prepared, err := s.authority.Prepare(ctx, ca.Order{
+		Profile: profile, Key: proven, Subject: ca.Subject{CommonName: string(c.EMAID)}, Requester: actor, Reference: contractReference + c.ID,
+	})
+	if errors.Is(err, ca.ErrNoHierarchy) {
+		return nil, unavailable("nobody here issues contract certificates: " + err.Error()), nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var fault *Fault
+	_, err = s.store.UpdateContract(ctx, c.ID, func(now *Contract) ([]ledger.Event, error) {
+		if now.State != StateActive {
+			fault = cancelled("the contract is cancelled")
+			return nil, nil
+		}
+		now.Serials = append(now.Serials, prepared.Intent().Serial)
+		*c = *now
+		return nil, nil
+	})
+	if fault != nil || err != nil {
+		return nil, fault, err
+	}
+	issued, err := s.authority.Issue(ctx, prepared)
+	return issued, nil, err
+}
+
+// contractReference marks the records of contract certificates; the contract's ID
+// follows.
+const contractReference = "contract:"
+
+func chainOf(leaf *x509.Certificate, above []*x509.Certificate) message.Chain {
+	c := message.Chain{Certificate: bytes.Clone(leaf.Raw)}
+	for _, cert := range above {
+		c.SubCertificates = append(c.SubCertificates, cert.Raw)
+	}
+	return c
+}
+
+// forget overwrites a private key.
+func forget(key *ecdsa.PrivateKey) {
+	clear(key.D.Bits()) //nolint:staticcheck // nothing else lets go of it
+}

@@ -1,0 +1,124 @@
+package contract
+
+import (
+	"slices"
+	"time"
+
+	"bollard/iso15118/identifier"
+	"bollard/iso15118/message"
+)
+
+// A station asks for cars it has plugged in: ten at once and then one in ten
+// seconds is more than any has. Each answer costs signatures and writes.
+const (
+	burst  = 10
+	refill = 10 * time.Second
+	// maxTracked bounds both maps: peers make their keys.
+	maxTracked = 10_000
+	// courseTime is how long a car may take to fetch its contracts one by one.
+	courseTime = 10 * time.Minute
+)
+
+type allowance struct {
+	left float64
+	at   time.Time
+}
+
+// mayAsk takes one request from a station's allowance. An operator's are its own.
+func (s *Service) mayAsk(actor string, now time.Time) bool {
+	if len(actor) < len(stationActor) || actor[:len(stationActor)] != stationActor {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.asked[actor]
+	if a == nil {
+		if len(s.asked) >= maxTracked {
+			clear(s.asked)
+		}
+		a = &allowance{left: burst, at: now}
+		s.asked[actor] = a
+	}
+	a.left = min(burst, a.left+now.Sub(a.at).Seconds()/refill.Seconds())
+	a.at = now
+	if a.left < 1 {
+		return false
+	}
+	a.left--
+	return true
+}
+
+const stationActor = "station:"
+
+// course is how far a car of ISO 15118-20 is in fetching its contracts: it sends
+// the same request until none remains.
+type course struct {
+	contracts []string // IDs, in the order they are given
+	next      int
+	begun     time.Time
+}
+
+// choose picks the contract a request gets, and says how many remain.
+func (s *Service) choose(in Request, r *message.Request, list []Contract, now time.Time) (Contract, int, *Fault) {
+	if len(list) == 0 {
+		return Contract{}, 0, noContract("no contract for this car")
+	}
+	list = slices.DeleteFunc(slices.Clone(list), func(c Contract) bool { return c.State != StateActive })
+	if len(list) == 0 {
+		return Contract{}, 0, cancelled("the contract is cancelled")
+	}
+	wanted := accounts(append(slices.Clone(in.Prioritized), r.Prioritized...))
+	place := func(c Contract) int {
+		i := slices.IndexFunc(wanted, func(id identifier.EMAID) bool { return id.Same(c.EMAID) })
+		if i < 0 {
+			return len(wanted)
+		}
+		return i
+	}
+	slices.SortStableFunc(list, func(a, b Contract) int { return place(a) - place(b) })
+	if r.Protocol == message.ISO2 {
+		return list[0], 0, nil
+	}
+	if len(wanted) > 0 && place(list[0]) == len(wanted) {
+		return Contract{}, 0, unknownAccount("none of the accounts the car names has a contract for it here")
+	}
+	most := int(r.MaximumChains)
+	if in.Most > 0 {
+		most = min(most, in.Most)
+	}
+	if most < 1 {
+		return Contract{}, 0, unavailable("the car has no room for a contract")
+	}
+	return s.next(hexOf(append([]byte(in.Actor+"\n"), in.EXI...)), list[:min(len(list), most)], now)
+}
+
+// accounts reads what can be read.
+func accounts(texts []string) []identifier.EMAID {
+	var list []identifier.EMAID
+	for _, text := range texts {
+		if id, err := identifier.ParseEMAID(text); err == nil {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// next is the next contract of a course.
+func (s *Service) next(key string, list []Contract, now time.Time) (Contract, int, *Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for _, c := range list {
+		ids = append(ids, c.ID)
+	}
+	c := s.courses[key]
+	if c == nil || now.Sub(c.begun) > courseTime || !slices.Equal(c.contracts, ids) || c.next >= len(ids) {
+		if len(s.courses) >= maxTracked {
+			clear(s.courses)
+		}
+		c = &course{contracts: ids, begun: now}
+		s.courses[key] = c
+	}
+	c.next++
+	return list[c.next-1], len(ids) - c.next, nil
+}

@@ -1,0 +1,92 @@
+// Package contract is the e-mobility provider: contracts by eMAID, cars by their
+// provisioning certificates, and the contract certificates that bring the two
+// together.
+//
+// It promises that no certificate and no key leaves for a request whose signature
+// or chain didn't verify, that a contract's private key is never stored or logged
+// in clear, and that what is delivered for a contract that is no longer in force
+// is revoked with it.
+package contract
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"bollard/iso15118/identifier"
+	"bollard/iso15118/message"
+	"bollard/ledger"
+)
+
+// State of a contract.
+type State string
+
+// A contract is active until it is cancelled, for good.
+const (
+	StateActive    State = "active"
+	StateCancelled State = "cancelled"
+)
+
+// Contract is one account's right to charge with one car.
+type Contract struct {
+	ID          string // random; stands for the contract where eMAID and PCID may not be
+	EMAID       identifier.EMAID
+	PCID        identifier.PCID
+	State       State
+	CreatedAt   time.Time
+	CancelledAt time.Time
+	// Serials are the certificates of the contract, each added before it is signed.
+	Serials []string
+}
+
+// Provisioning is a car's provisioning certificate as its maker gave it to the
+// pool. A car of both editions has two, on different curves.
+type Provisioning struct {
+	PCID            identifier.PCID
+	Protocol        message.Protocol
+	Certificate     []byte   // DER
+	SubCertificates [][]byte // the maker's, from below
+	AddedAt         time.Time
+}
+
+// Bundle is an answer made for one contract and one key of the car's. It holds
+// the contract key only sealed for that key.
+type Bundle struct {
+	Contract string // ID
+	Protocol message.Protocol
+	Receiver string // SHA-256 of the public key it is sealed for, hex
+	Serial   string // of the contract certificate
+	Until    time.Time
+	EXI      []byte // of the answer, for no session yet
+}
+
+// Errors callers branch on.
+var (
+	ErrUnknown = errors.New("no such contract")
+	ErrExists  = errors.New("the contract exists already")
+)
+
+// Store keeps contracts. Every write is durable, together with its ledger events,
+// before the method returns. Methods are safe for concurrent use.
+type Store interface {
+	// AddContract is ErrExists while the account has an active contract for the car.
+	AddContract(ctx context.Context, c Contract, events ...ledger.Event) error
+	// UpdateContract reads, changes and writes one in one transaction; ErrUnknown.
+	UpdateContract(ctx context.Context, id string, change func(*Contract) ([]ledger.Event, error)) (Contract, error)
+	// ContractsOf are a car's contracts in any state, oldest first.
+	ContractsOf(ctx context.Context, pcid identifier.PCID) ([]Contract, error)
+	// ContractsBy are an account's, oldest first; by the eMAID without its check
+	// character.
+	ContractsBy(ctx context.Context, bare identifier.EMAID) ([]Contract, error)
+	Contracts(ctx context.Context) ([]Contract, error) // oldest first
+
+	// PutProvisioning adds a car's certificate, or replaces the one of its edition.
+	PutProvisioning(ctx context.Context, p Provisioning, events ...ledger.Event) error
+	Provisioning(ctx context.Context, pcid identifier.PCID, p message.Protocol) (Provisioning, bool, error)
+
+	// PutBundle keeps one a contract and edition.
+	PutBundle(ctx context.Context, b Bundle, events ...ledger.Event) error
+	Bundle(ctx context.Context, contract string, p message.Protocol) (Bundle, bool, error)
+	// Record writes events alone.
+	Record(ctx context.Context, events ...ledger.Event) error
+}

@@ -1,0 +1,77 @@
+package contract
+
+import (
+	"bollard/iso15118/message"
+)
+
+// Fault is why a car gets no certificate: the standard's code for the car, the
+// reason for the operator. The reason names no person.
+type Fault struct {
+	code2, code20 string // ResponseCode
+	Reason        string
+}
+
+// Error returns the operator's reason.
+func (f *Fault) Error() string { return f.Reason }
+
+// Code is the answer's response code.
+func (f *Fault) Code(p message.Protocol) string {
+	if p == message.ISO20 {
+		return f.code20
+	}
+	return f.code2
+}
+
+// The failures there are, with the codes of ISO 15118-2 and -20.
+func noContract(reason string) *Fault {
+	return &Fault{"FAILED_NoCertificateAvailable", "WARNING_NoContractMatchingPCIDFound", reason}
+}
+
+func unavailable(reason string) *Fault {
+	return &Fault{"FAILED_NoCertificateAvailable", "WARNING_NoCertificateAvailable", reason}
+}
+
+func cancelled(reason string) *Fault {
+	return &Fault{"FAILED_ContractCanceled", "WARNING_NoCertificateAvailable", reason}
+}
+
+func unknownAccount(reason string) *Fault {
+	return &Fault{"FAILED_NoCertificateAvailable", "WARNING_eMSPUnknown", reason}
+}
+
+func badSignature(reason string) *Fault {
+	return &Fault{"FAILED_SignatureError", "FAILED_SignatureError", reason}
+}
+
+func badChain(reason string) *Fault {
+	return &Fault{"FAILED_CertChainError", "WARNING_CertificateValidationError", reason}
+}
+
+func expired(reason string) *Fault {
+	return &Fault{"FAILED_CertificateExpired", "WARNING_CertificateExpired", reason}
+}
+
+func notYet(reason string) *Fault {
+	return &Fault{"FAILED_CertChainError", "WARNING_CertificateNotYetValid", reason}
+}
+
+func revoked(reason string) *Fault {
+	return &Fault{"FAILED_CertificateRevoked", "WARNING_CertificateRevoked", reason}
+}
+
+// answer is a well-formed answer of the failure: members the schema demands are
+// there, with nothing in them.
+func (f *Fault) answer(r *message.Request, now int64) ([]byte, error) {
+	nothing := message.Chain{Certificate: []byte{0}}
+	a := message.Response{
+		Protocol: r.Protocol, Header: message.Header{Session: r.Session, Time: now}, Update: r.Update, Code: f.Code(r.Protocol),
+		CPS: nothing, Contract: nothing, Public: []byte{0}, Key: []byte{0}, EMAID: "XX000000000000",
+		Curve: message.SECP521, Processing: "Finished",
+	}
+	if r.Protocol == message.ISO20 {
+		a.Contract.SubCertificates = [][]byte{{0}}
+		a.Public, a.Key = make([]byte, 133), make([]byte, 94)
+	}
+	a.SetIDs()
+	return a.Encode()
+}

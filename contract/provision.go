@@ -1,0 +1,200 @@
+package contract
+
+import (
+	"cmp"
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"bollard/iso15118/identifier"
+	"bollard/iso15118/message"
+	"bollard/ledger"
+)
+
+// Request is what a station passes on for a car, or an operator from a file.
+type Request struct {
+	Protocol    message.Protocol
+	Update      bool // the message is an update
+	EXI         []byte
+	Most        int      // contracts wanted in all, 0: as the message says
+	Prioritized []string // eMAIDs wanted first, beside those of the message
+	Actor       string   // who asks: "station:<key>", "operator"
+}
+
+// Answer is what goes back.
+type Answer struct {
+	// EXI is the car's answer, well-formed on failure too; empty if the request
+	// couldn't be read.
+	EXI       []byte
+	Code      string // its ResponseCode, "" without an answer
+	Reason    string // why not, for the operator; "": a certificate is in it
+	Remaining int    // contracts the car can fetch by the same request
+	Serial    string // of the contract certificate
+}
+
+// maxEXI bounds a request: OCPP 2.1 carries 11,000 characters of base64.
+const maxEXI = 16 << 10
+
+// Provision answers a car's request for a contract certificate. An error means
+// that nothing is known to be wrong with the request: the same may be tried again.
+func (s *Service) Provision(ctx context.Context, in Request) (Answer, error) {
+	now := s.clock()
+	if !s.mayAsk(in.Actor, now) {
+		return Answer{Reason: "certificates for cars are asked for too often"}, nil
+	}
+	if len(in.EXI) > maxEXI {
+		return s.refuse(ctx, in, nil, noContract("a request of more than 16 KB"))
+	}
+	r, err := message.DecodeRequest(in.Protocol, in.EXI)
+	if err != nil {
+		return s.refuse(ctx, in, nil, noContract("the request can't be read: "+err.Error()))
+	}
+	if r.Update != in.Update {
+		return s.refuse(ctx, in, r, badSignature("the request isn't of the kind its sender says"))
+	}
+	made, fault, err := s.answer(ctx, in, r, now)
+	switch {
+	case err != nil:
+		return Answer{}, err
+	case fault != nil:
+		return s.refuse(ctx, in, r, fault)
+	}
+	return made, nil
+}
+
+// refuse records and answers a failure.
+func (s *Service) refuse(ctx context.Context, in Request, r *message.Request, fault *Fault) (Answer, error) {
+	out := Answer{Reason: fault.Reason}
+	if r != nil {
+		var err error
+		if out.EXI, err = fault.answer(r, s.clock().Unix()); err != nil {
+			return Answer{}, err
+		}
+		out.Code = fault.Code(r.Protocol)
+	}
+	s.log.Warn("a car gets no contract certificate", "asked_by", in.Actor, "code", cmp.Or(out.Code, "none"), "reason", fault.Reason)
+	return out, s.store.Record(ctx, ledger.Event{Kind: "contract.refused", Subject: hexOf(in.EXI)[:16], Actor: in.Actor, Data: map[string]string{
+		"code": cmp.Or(out.Code, "none"), "protocol": in.Protocol.String(),
+	}})
+}
+
+// answer verifies a request, finds its contract, and makes or repeats the answer.
+func (s *Service) answer(ctx context.Context, in Request, r *message.Request, now time.Time) (Answer, *Fault, error) {
+	chain, fault := parse(r.Chain)
+	if fault != nil {
+		return Answer{}, fault, nil
+	}
+	if p, err := protocolOf(chain[0]); err != nil || p != r.Protocol {
+		return Answer{}, badChain("the certificate's key isn't of the request's edition"), nil
+	}
+	// Who signed must hold the certificate's key, whatever it is worth.
+	if fault := verifySignature(r, chain[0]); fault != nil {
+		return Answer{}, fault, nil
+	}
+	var list []Contract
+	var err error
+	if r.Update {
+		list, fault, err = s.forUpdate(ctx, r, chain, now)
+	} else {
+		list, fault, err = s.forInstallation(ctx, r, chain, now)
+	}
+	if fault != nil || err != nil {
+		return Answer{}, fault, err
+	}
+	c, remaining, fault := s.choose(in, r, list, now)
+	if fault != nil {
+		return Answer{}, fault, nil
+	}
+	receiver, ok := chain[0].PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return Answer{}, nil, errors.New("internal error: a key of no edition")
+	}
+	b, fault, err := s.bundle(ctx, &c, r.Protocol, receiver, r.Update, in.Actor)
+	if fault != nil || err != nil {
+		return Answer{}, fault, err
+	}
+	a, err := message.DecodeResponse(r.Protocol, b.EXI)
+	if err != nil {
+		return Answer{}, nil, err
+	}
+	a.Session, a.Time, a.Remaining = r.Session, now.Unix(), int64(remaining)
+	out := Answer{Code: a.Code, Remaining: remaining, Serial: b.Serial}
+	if out.EXI, err = a.Encode(); err != nil {
+		return Answer{}, nil, err
+	}
+	// On record before it is given away.
+	return out, nil, s.store.Record(ctx, s.event("contract.delivered", &c, in.Actor, map[string]string{
+		"serial": b.Serial, "protocol": r.Protocol.String(), "update": strconv.FormatBool(r.Update),
+	}))
+}
+
+// forInstallation verifies the car's chain and returns its contracts.
+func (s *Service) forInstallation(ctx context.Context, r *message.Request, chain []*x509.Certificate, now time.Time) ([]Contract, *Fault, error) {
+	pcid, err := identifier.ParsePCID(chain[0].Subject.CommonName)
+	if err != nil {
+		return nil, noContract("the certificate's common name isn't a car's"), nil
+	}
+	known, ok, err := s.store.Provisioning(ctx, pcid, r.Protocol)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ok {
+		if string(known.Certificate) != string(chain[0].Raw) {
+			return nil, badChain("the car has another provisioning certificate than the one in the pool"), nil
+		}
+		more, fault := parse(message.Chain{Certificate: known.Certificate, SubCertificates: known.SubCertificates})
+		if fault != nil {
+			return nil, fault, nil
+		}
+		chain = append(chain, more[1:]...)
+	}
+	if fault := s.verifyCar(ctx, r.Protocol, chain, now); fault != nil {
+		return nil, fault, nil
+	}
+	list, err := s.store.ContractsOf(ctx, pcid)
+	return list, nil, err
+}
+
+// forUpdate verifies the old contract's chain and returns the contract.
+func (s *Service) forUpdate(ctx context.Context, r *message.Request, chain []*x509.Certificate, now time.Time) ([]Contract, *Fault, error) {
+	fault := s.verifyContract(ctx, r.Protocol, chain, now)
+	c, ok, err := s.contractOf(ctx, chain[0])
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case fault != nil && ok && c.State == StateCancelled:
+		// Its certificate is revoked with it: say the former.
+		return nil, cancelled("the contract is cancelled"), nil
+	case fault != nil:
+		return nil, fault, nil
+	case !ok:
+		return nil, noContract("the contract is another provider's"), nil
+	}
+	named, err := identifier.ParseEMAID(r.EMAID)
+	if err != nil || !named.Same(c.EMAID) {
+		return nil, badChain("the request names another account than its certificate"), nil
+	}
+	return []Contract{c}, nil, nil
+}
+
+// contractOf finds the contract a certificate of ours was issued for.
+func (s *Service) contractOf(ctx context.Context, cert *x509.Certificate) (c Contract, ok bool, err error) {
+	record, known, err := s.authority.Status(ctx, cert)
+	if err != nil {
+		return c, false, err
+	}
+	emaid, unreadable := identifier.ParseEMAID(cert.Subject.CommonName)
+	if !known || record.External || unreadable != nil {
+		return c, false, nil
+	}
+	list, err := s.store.ContractsBy(ctx, emaid.Bare())
+	i := slices.IndexFunc(list, func(c Contract) bool { return slices.Contains(c.Serials, record.Serial) })
+	if err != nil || i < 0 {
+		return c, false, err
+	}
+	return list[i], true, nil
+}

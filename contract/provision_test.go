@@ -1,0 +1,394 @@
+package contract_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/base64"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bollard/ca"
+	"bollard/contract"
+	"bollard/iso15118/envelope"
+	"bollard/iso15118/identifier"
+	"bollard/iso15118/message"
+	"bollard/iso15118/signature"
+	"bollard/ledger"
+)
+
+var protocols = []message.Protocol{message.ISO2, message.ISO20}
+
+// install checks an answer as the car does and returns the contract with its key.
+func (c *car) install(t *testing.T, r *rig, a *message.Response) ([]*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	kind := kindsOf(c.p)
+	cps := certificates(t, a.CPS)
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	for _, root := range r.authority.Roots(kind[0]) {
+		roots.AddCert(root)
+	}
+	for _, sub := range cps[1:] {
+		between.AddCert(sub)
+	}
+	if _, err := cps[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: r.now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		t.Fatalf("the CPS isn't under the V2G root: %v", err)
+	}
+	if err := signature.Verify(c.p.Set(), *a.Signature, cps[0].PublicKey, []signature.Suite{signature.P256, signature.P521}, a.Signed()...); err != nil {
+		t.Fatal(err)
+	}
+	chain := certificates(t, a.Contract)
+	public, ok := chain[0].PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		t.Fatalf("a contract key of type %T", chain[0].PublicKey)
+	}
+	sealed := envelope.Sealed{Public: a.Public, Key: a.Key}
+	var key *ecdsa.PrivateKey
+	var err error
+	if c.p == message.ISO20 {
+		key, err = envelope.Open20(sealed, c.key, public, envelope.Context{PCID: string(pcid), SubjectKeyID: chain[0].SubjectKeyId})
+	} else {
+		key, err = envelope.Open2(sealed, c.key, public)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return chain, key
+}
+
+func certificates(t *testing.T, c message.Chain) []*x509.Certificate {
+	t.Helper()
+	var out []*x509.Certificate
+	for _, der := range append([][]byte{c.Certificate}, c.SubCertificates...) {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, cert)
+	}
+	return out
+}
+
+// A car gets its contract: signed by the CPS under the V2G root, sealed for it
+// alone, the same when the answer was lost, and small enough for OCPP 2.0.1.
+func TestInstallation(t *testing.T) {
+	t.Parallel()
+	for _, p := range protocols {
+		t.Run(p.String(), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, kindsOf(p)...)
+			c := r.car(t, p)
+			r.add(t)
+			exi := sign(t, c.request(), c.key)
+			answer, a := r.ask(t, p, exi, false)
+			if a == nil || a.Code != "OK" || answer.Reason != "" || !bytes.Equal(a.Session, session) {
+				t.Fatalf("got %+v", answer)
+			}
+			chain, key := c.install(t, r, a)
+			if len(chain) != 3 || chain[0].Subject.CommonName != string(emaid.Full()) || !key.PublicKey.Equal(chain[0].PublicKey) {
+				t.Errorf("a chain of %d for %s", len(chain), chain[0].Subject)
+			}
+			if rec, known, err := r.authority.Status(t.Context(), chain[0]); err != nil || !known || rec.State != ca.StateIssued || rec.Serial != answer.Serial {
+				t.Errorf("on record: %t, %+v, %v", known, rec, err)
+			}
+			if most := map[message.Protocol]int{message.ISO2: 5600, message.ISO20: 17000}[p]; base64.StdEncoding.EncodedLen(len(answer.EXI)) > most {
+				t.Errorf("%d characters, OCPP carries %d", base64.StdEncoding.EncodedLen(len(answer.EXI)), most)
+			}
+			again, b := r.ask(t, p, exi, false)
+			if again.Serial != answer.Serial || !bytes.Equal(a.Key, b.Key) {
+				t.Error("a repeated request got another certificate")
+			}
+			r.keepsNoSecret(t, key)
+			if _, err := r.authority.Revoke(t.Context(), answer.Serial, "keyCompromise", "operator"); err != nil {
+				t.Fatal(err)
+			}
+			if fresh, _ := r.ask(t, p, exi, false); fresh.Code != "OK" || fresh.Serial == answer.Serial {
+				t.Errorf("after its revocation the certificate is given again: %+v", fresh)
+			}
+		})
+	}
+}
+
+// keepsNoSecret looks for a private key in all that is kept.
+func (r *rig) keepsNoSecret(t *testing.T, key *ecdsa.PrivateKey) {
+	t.Helper()
+	scalar, err := key.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range protocols {
+		for _, c := range r.contracts(t) {
+			b, ok, err := r.store.Bundle(t.Context(), c.ID, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok && bytes.Contains(b.EXI, scalar) {
+				t.Error("the contract key is kept in clear")
+			}
+		}
+	}
+	for e, err := range r.store.Entries(t.Context(), 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := e.Kind + e.Subject + e.Actor
+		for k, v := range e.Data {
+			text += k + v
+		}
+		if strings.Contains(text, string(emaid)) || strings.Contains(text, string(pcid)) {
+			t.Errorf("the ledger names a person: %s", text)
+		}
+	}
+}
+
+func (r *rig) contracts(t *testing.T) []contract.Contract {
+	t.Helper()
+	list, err := r.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// What is in the pool is made ready before the car asks.
+func TestReadyBeforeAsked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	c := r.car(t, message.ISO2)
+	if _, err := r.AddProvisioning(t.Context(), "operator", c.chain); err != nil {
+		t.Fatal(err)
+	}
+	added := r.add(t)
+	b, ok, err := r.store.Bundle(t.Context(), added.ID, message.ISO2)
+	if err != nil || !ok {
+		t.Fatalf("%t, %v", ok, err)
+	}
+	answer, a := r.ask(t, message.ISO2, sign(t, c.request(), c.key), false)
+	if answer.Serial != b.Serial {
+		t.Error("another certificate was given")
+	}
+	c.install(t, r, a)
+	other := r.car(t, message.ISO2)
+	if answer, _ := r.ask(t, message.ISO2, sign(t, other.request(), other.key), false); answer.Code != "FAILED_CertChainError" {
+		t.Errorf("a car with the PCID of another: %+v", answer)
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	c := r.car(t, message.ISO2)
+	r.add(t)
+	_, a := r.ask(t, message.ISO2, sign(t, c.request(), c.key), false)
+	old, key := c.install(t, r, a)
+	request := func() []byte { return sign(t, update(old, string(emaid)), key) }
+	answer, b := r.ask(t, message.ISO2, request(), true)
+	if answer.Code != "OK" || !b.Update {
+		t.Fatalf("got %+v", answer)
+	}
+	holder := &car{key: key, p: message.ISO2}
+	fresh, _ := holder.install(t, r, b)
+	if fresh[0].SerialNumber.Cmp(old[0].SerialNumber) == 0 {
+		t.Error("the old certificate came back")
+	}
+	if answer, _ := r.ask(t, message.ISO2, request(), false); answer.Code != "FAILED_SignatureError" {
+		t.Errorf("an update as an installation: %+v", answer)
+	}
+	if answer, _ := r.ask(t, message.ISO2, sign(t, update(old, "NLEXA000000000"), key), true); answer.Code != "FAILED_CertChainError" {
+		t.Errorf("of another account: %+v", answer)
+	}
+	if _, err := r.Cancel(t.Context(), "operator", emaid, ""); err != nil {
+		t.Fatal(err)
+	}
+	if answer, _ := r.ask(t, message.ISO2, request(), true); answer.Code != "FAILED_ContractCanceled" {
+		t.Errorf("of a cancelled contract: %+v", answer)
+	}
+	for _, cert := range []*x509.Certificate{old[0], fresh[0]} {
+		if rec, _, err := r.authority.Status(t.Context(), cert); err != nil || rec.State != ca.StateRevoked {
+			t.Errorf("after cancelling the certificate is %s: %v", rec.State, err)
+		}
+	}
+}
+
+// Each failure has the standard's code, a reason, and gives nothing out.
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	for _, p := range protocols {
+		foreign := newRig(t, kindsOf(p)[2]) // a manufacturer nobody trusts
+		for name, tt := range map[string]struct {
+			code2, code20 string
+			change        func(t *testing.T, r *rig, c *car) []byte
+		}{
+			"no contract": {"FAILED_NoCertificateAvailable", "WARNING_NoContractMatchingPCIDFound", func(t *testing.T, _ *rig, c *car) []byte {
+				return sign(t, c.request(), c.key)
+			}},
+			"cancelled": {"FAILED_ContractCanceled", "WARNING_NoCertificateAvailable", func(t *testing.T, r *rig, c *car) []byte {
+				r.add(t)
+				if _, err := r.Cancel(t.Context(), "operator", emaid, pcid); err != nil {
+					t.Fatal(err)
+				}
+				return sign(t, c.request(), c.key)
+			}},
+			"unsigned": {"FAILED_SignatureError", "FAILED_SignatureError", func(t *testing.T, r *rig, c *car) []byte {
+				r.add(t)
+				return encode(t, c.request())
+			}},
+			"signed by another": {"FAILED_SignatureError", "FAILED_SignatureError", func(t *testing.T, r *rig, c *car) []byte {
+				r.add(t)
+				return sign(t, c.request(), newKey(t, curveOf(c.p)))
+			}},
+			"expired": {"FAILED_CertificateExpired", "WARNING_CertificateExpired", func(t *testing.T, r *rig, c *car) []byte {
+				r.add(t)
+				r.now = r.now.AddDate(11, 0, 0)
+				return sign(t, c.request(), c.key)
+			}},
+			"not yet valid": {"FAILED_CertChainError", "WARNING_CertificateNotYetValid", func(t *testing.T, r *rig, c *car) []byte {
+				r.add(t)
+				r.now = r.now.Add(-2 * time.Hour)
+				return sign(t, c.request(), c.key)
+			}},
+			"revoked": {"FAILED_CertificateRevoked", "WARNING_CertificateRevoked", func(t *testing.T, r *rig, c *car) []byte {
+				r.add(t)
+				if _, err := r.authority.Revoke(t.Context(), ca.SerialOf(c.chain[0]), "keyCompromise", "operator"); err != nil {
+					t.Fatal(err)
+				}
+				return sign(t, c.request(), c.key)
+			}},
+			"wrong root": {"FAILED_CertChainError", "WARNING_CertificateValidationError", func(t *testing.T, r *rig, c *car) []byte {
+				r.add(t)
+				other := foreign.car(t, c.p)
+				return sign(t, other.request(), other.key)
+			}},
+			"no CPS": {"FAILED_NoCertificateAvailable", "WARNING_NoCertificateAvailable", func(t *testing.T, r *rig, _ *car) []byte {
+				alone := newRig(t, kindsOf(p)[1], kindsOf(p)[2])
+				*r = *alone
+				r.add(t)
+				c := r.car(t, p)
+				return sign(t, c.request(), c.key)
+			}},
+		} {
+			t.Run(p.String()+" "+name, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, kindsOf(p)...)
+				c := r.car(t, p)
+				exi := tt.change(t, r, c)
+				before := r.now
+				a, out := r.ask(t, p, exi, false)
+				want := tt.code2
+				if p == message.ISO20 {
+					want = tt.code20
+				}
+				if a.Code != want || a.Reason == "" || a.Serial != "" || out.Signature != nil || !bytes.Equal(out.Session, session) {
+					t.Errorf("got %+v, want %s", a, want)
+				}
+				issued, err := r.store.Certificates(t.Context(), ca.Filter{Profile: map[message.Protocol]string{message.ISO2: ca.ProfileContract, message.ISO20: ca.ProfileContract20}[p]})
+				if err != nil || len(issued) != 0 {
+					t.Errorf("%d contract certificates at %s: %v", len(issued), before, err)
+				}
+				if !slices.ContainsFunc(entries(t, r), func(e ledger.Entry) bool { return e.Kind == "contract.refused" && e.Data["code"] == want }) {
+					t.Error("nothing on record")
+				}
+			})
+		}
+	}
+}
+
+func entries(t *testing.T, r *rig) []ledger.Entry {
+	t.Helper()
+	var list []ledger.Entry
+	for e, err := range r.store.Entries(t.Context(), 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+// Bytes that are no request get no answer, and nothing happens.
+func TestHostileBytes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	c := r.car(t, message.ISO2)
+	r.add(t)
+	good := sign(t, c.request(), c.key)
+	for name, exi := range map[string][]byte{
+		"empty": {}, "cut": good[:len(good)/2], "longer": append(bytes.Clone(good), 0), "huge": make([]byte, 1<<20), "zeros": make([]byte, 100),
+	} {
+		if a, _ := r.ask(t, message.ISO2, exi, false); len(a.EXI) != 0 || a.Reason == "" || a.Serial != "" {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	for bit := range len(good) * 8 {
+		if bit%97 != 0 {
+			continue
+		}
+		flipped := bytes.Clone(good)
+		flipped[bit/8] ^= 0x80 >> (bit % 8)
+		// The session isn't signed: a change there is another session.
+		if a, out := r.ask(t, message.ISO2, flipped, false); a.Serial != "" && bytes.Equal(out.Session, session) {
+			t.Errorf("bit %d changes nothing", bit)
+		}
+	}
+}
+
+// Several contracts of -20: one a request, in the order the car wants, until none
+// remains.
+func TestSeveralContracts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO20)...)
+	c := r.car(t, message.ISO20)
+	var all []string
+	for _, id := range []identifier.EMAID{"NLEXA000000001", "NLEXA000000002", "NLEXA000000003", "NLEXA000000004"} {
+		if _, err := r.Add(t.Context(), "operator", id, pcid); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, string(id.Full()))
+	}
+	request := c.request()
+	request.Prioritized = []string{"NL-EXA-000000003"}
+	exi := sign(t, request, c.key)
+	var got []string
+	for _, remaining := range []int{2, 1, 0} {
+		a, out := r.ask(t, message.ISO20, exi, false)
+		if a.Code != "OK" || a.Remaining != remaining || int(out.Remaining) != remaining {
+			t.Fatalf("got %+v, %d should remain", a, remaining)
+		}
+		chain, _ := c.install(t, r, out)
+		got = append(got, chain[0].Subject.CommonName)
+	}
+	if want := []string{all[2], all[0], all[1]}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	request = c.request()
+	request.Prioritized = []string{"DEABC000000000"}
+	if a, _ := r.ask(t, message.ISO20, sign(t, request, c.key), false); a.Code != "WARNING_eMSPUnknown" {
+		t.Errorf("an account of somebody else: %+v", a)
+	}
+}
+
+// A station that asks without end costs nothing after its allowance.
+func TestAllowance(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	ask := func() contract.Answer {
+		a, err := r.Provision(t.Context(), contract.Request{Protocol: message.ISO2, Actor: "station:cs1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	for range 10 {
+		ask()
+	}
+	before := len(entries(t, r))
+	if a := ask(); !strings.Contains(a.Reason, "too often") || len(entries(t, r)) != before {
+		t.Errorf("got %+v", a)
+	}
+	r.now = r.now.Add(10 * time.Second)
+	if a := ask(); strings.Contains(a.Reason, "too often") {
+		t.Errorf("got %+v", a)
+	}
+}

@@ -1,0 +1,208 @@
+package contract_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"bollard/ca"
+	"bollard/contract"
+	"bollard/iso15118/identifier"
+	"bollard/iso15118/message"
+	"bollard/iso15118/signature"
+	"bollard/keys"
+	"bollard/store"
+)
+
+const (
+	emaid = identifier.EMAID("NLEXA123456789")
+	pcid  = identifier.PCID("WP0TESTA00000001A3")
+)
+
+// rig is a provider with all hierarchies of its own, over the real database.
+type rig struct {
+	*contract.Service
+	authority *ca.Authority
+	store     *store.Store
+	now       time.Time
+}
+
+func newRig(t *testing.T, kinds ...ca.Kind) *rig {
+	t.Helper()
+	r := &rig{now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
+	dir := t.TempDir()
+	clock := func() time.Time { return r.now }
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "bollard.db"), Clock: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	keeper, err := keys.New(keys.Config{Dir: filepath.Join(dir, "keys")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, kind := range append([]ca.Kind{ca.KindCSMS}, kinds...) {
+		if i == 0 {
+			err = ca.Init(t.Context(), ca.InitConfig{Store: db, Keeper: keeper, Kind: kind, Organisation: "Example CPO", Country: "NL", StatusURL: statusURL, Clock: clock})
+			if err == nil {
+				r.authority, err = ca.New(t.Context(), ca.Config{Store: db, Keeper: keeper, Organisation: "Example CPO", Country: "NL", StatusURL: statusURL, Clock: clock})
+			}
+		} else {
+			err = r.authority.Create(t.Context(), kind, "operator")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.store = db
+	if r.Service, err = contract.New(contract.Config{Store: db, Authority: r.authority, Clock: clock}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+const statusURL = "http://status.example.com:8080"
+
+func kindsOf(p message.Protocol) []ca.Kind {
+	if p == message.ISO20 {
+		return []ca.Kind{ca.KindV2G20, ca.KindMO20, ca.KindOEM20, ca.KindCPS20}
+	}
+	return []ca.Kind{ca.KindV2G, ca.KindMO, ca.KindOEM, ca.KindCPS}
+}
+
+func curveOf(p message.Protocol) elliptic.Curve {
+	if p == message.ISO20 {
+		return elliptic.P521()
+	}
+	return elliptic.P256()
+}
+
+// car is one with a provisioning certificate of our own OEM hierarchy.
+type car struct {
+	key   *ecdsa.PrivateKey
+	chain []*x509.Certificate
+	p     message.Protocol
+}
+
+func (r *rig) car(t *testing.T, p message.Protocol) *car {
+	t.Helper()
+	c := &car{key: newKey(t, curveOf(p)), p: p}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "car"}}, c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := ca.ParseCSR(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile := ca.ProfileProvisioning
+	if p == message.ISO20 {
+		profile = ca.ProfileProvisioning20
+	}
+	prepared, err := r.authority.Prepare(t.Context(), ca.Order{Profile: profile, Key: csr.Key, Subject: ca.Subject{CommonName: string(pcid)}, Requester: "operator"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := r.authority.Issue(t.Context(), prepared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.chain = append([]*x509.Certificate{issued.Certificate}, issued.Chain...)
+	return c
+}
+
+func newKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+var session = []byte{1, 2, 3, 4, 5, 6, 7, 8}
+
+// request is the car's for an installation, unsigned.
+func (c *car) request() *message.Request {
+	r := &message.Request{
+		Protocol: c.p, Header: message.Header{Session: session, Time: 1}, ID: "id1",
+		Chain: message.Chain{Certificate: c.chain[0].Raw}, Roots: []message.RootID{{Issuer: "CN=V2G", Serial: big.NewInt(1)}},
+	}
+	if c.p == message.ISO20 {
+		r.ID, r.Chain.ID, r.MaximumChains = "", "id1", 3
+		for _, sub := range c.chain[1:] {
+			r.Chain.SubCertificates = append(r.Chain.SubCertificates, sub.Raw)
+		}
+	}
+	return r
+}
+
+// update is the car's request with an old contract.
+func update(old []*x509.Certificate, account string) *message.Request {
+	r := &message.Request{
+		Protocol: message.ISO2, Update: true, Header: message.Header{Session: session}, ID: "id1", EMAID: account,
+		Chain: message.Chain{ID: "id2", Certificate: old[0].Raw}, Roots: []message.RootID{{Issuer: "CN=V2G", Serial: big.NewInt(1)}},
+	}
+	for _, sub := range old[1:] {
+		r.Chain.SubCertificates = append(r.Chain.SubCertificates, sub.Raw)
+	}
+	return r
+}
+
+// sign signs and encodes a request.
+func sign(t *testing.T, r *message.Request, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	sig, err := signature.Sign(rand.Reader, key, r.Protocol.Set(), r.Signed()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Signature = &sig
+	return encode(t, r)
+}
+
+func encode(t *testing.T, r *message.Request) []byte {
+	t.Helper()
+	data, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func (r *rig) ask(t *testing.T, p message.Protocol, exi []byte, isUpdate bool) (contract.Answer, *message.Response) {
+	t.Helper()
+	a, err := r.Provision(t.Context(), contract.Request{Protocol: p, EXI: exi, Update: isUpdate, Actor: "operator"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a.EXI) == 0 {
+		return a, nil
+	}
+	out, err := message.DecodeResponse(p, a.EXI)
+	if err != nil {
+		t.Fatalf("the answer isn't well-formed: %v", err)
+	}
+	if a.Code != out.Code {
+		t.Errorf("code %s, the answer says %s", a.Code, out.Code)
+	}
+	return a, out
+}
+
+func (r *rig) add(t *testing.T) contract.Contract {
+	t.Helper()
+	c, err := r.Add(t.Context(), "operator", emaid, pcid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

@@ -1,0 +1,186 @@
+package contract
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"bollard/ca"
+	"bollard/iso15118/identifier"
+	"bollard/iso15118/message"
+	"bollard/ledger"
+)
+
+// Config of a Service.
+type Config struct {
+	Store     Store
+	Authority *ca.Authority
+	Clock     func() time.Time // nil: time.Now
+	Log       *slog.Logger     // nil: discarded
+}
+
+// Service answers cars. It is safe for concurrent use.
+type Service struct {
+	store     Store
+	authority *ca.Authority
+	clock     func() time.Time
+	log       *slog.Logger
+	random    io.Reader
+
+	// making holds one contract's work apart from its own: two requests at once
+	// get one certificate.
+	making [64]sync.Mutex
+
+	mu      sync.Mutex // guards what follows
+	asked   map[string]*allowance
+	courses map[string]*course
+}
+
+// New returns a Service.
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.Authority == nil {
+		return nil, errors.New("internal error: contract.Config lacks a store or an authority")
+	}
+	s := &Service{
+		store: cfg.Store, authority: cfg.Authority, clock: cfg.Clock, log: cfg.Log, random: rand.Reader,
+		asked: map[string]*allowance{}, courses: map[string]*course{},
+	}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return s, nil
+}
+
+// Add gives an account a contract for a car. What can be is made ready for the
+// car's first request.
+func (s *Service) Add(ctx context.Context, actor string, emaid identifier.EMAID, pcid identifier.PCID) (Contract, error) {
+	c := Contract{ID: newID(), EMAID: emaid.Full(), PCID: pcid, State: StateActive, CreatedAt: s.clock().UTC()}
+	if err := s.store.AddContract(ctx, c, s.event("contract.added", &c, actor, nil)); err != nil {
+		return Contract{}, err
+	}
+	for _, p := range []message.Protocol{message.ISO2, message.ISO20} {
+		if err := s.prepare(ctx, &c, p); err != nil {
+			s.log.Warn("a contract's answer couldn't be made ready; it is made when the car asks", "contract", c.ID, "protocol", p.String(), "err", err)
+		}
+	}
+	return c, nil
+}
+
+// Cancel ends an account's contracts, all of them or those for one car, and
+// revokes their certificates. Cancelled ones stay so; a revocation that failed is
+// tried again.
+func (s *Service) Cancel(ctx context.Context, actor string, emaid identifier.EMAID, pcid identifier.PCID) ([]Contract, error) {
+	list, err := s.store.ContractsBy(ctx, emaid.Bare())
+	if err != nil {
+		return nil, err
+	}
+	if pcid != "" {
+		list = slices.DeleteFunc(list, func(c Contract) bool { return c.PCID != pcid })
+	}
+	if len(list) == 0 {
+		return nil, ErrUnknown
+	}
+	for i := range list {
+		if list[i], err = s.cancel(ctx, actor, list[i].ID); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func (s *Service) cancel(ctx context.Context, actor, id string) (Contract, error) {
+	// 1. No certificate of it is begun any more.
+	c, err := s.store.UpdateContract(ctx, id, func(c *Contract) ([]ledger.Event, error) {
+		if c.State == StateCancelled {
+			return nil, nil
+		}
+		c.State, c.CancelledAt = StateCancelled, s.clock().UTC()
+		return []ledger.Event{s.event("contract.cancelled", c, actor, nil)}, nil
+	})
+	if err != nil {
+		return Contract{}, err
+	}
+	// 2. One that was begun before is signed by now, or never.
+	defer s.lock(id)()
+	if c, err = s.store.UpdateContract(ctx, id, func(*Contract) ([]ledger.Event, error) { return nil, nil }); err != nil {
+		return Contract{}, err
+	}
+	// 3. What was signed is revoked. Signatures are recorded before this: step 2.
+	for _, serial := range c.Serials {
+		_, err := s.authority.Revoke(ctx, serial, "cessationOfOperation", actor)
+		if err != nil && !errors.Is(err, ca.ErrUnknownSerial) {
+			return Contract{}, fmt.Errorf("the contract is cancelled, but certificate %s isn't revoked yet; cancel it again: %w", serial, err)
+		}
+	}
+	return c, nil
+}
+
+// List returns the contracts, oldest first.
+func (s *Service) List(ctx context.Context) ([]Contract, error) { return s.store.Contracts(ctx) }
+
+// AddProvisioning takes a car's provisioning certificate, leaf first, into the
+// pool. Its chain has to lead to a trusted root of a manufacturer.
+func (s *Service) AddProvisioning(ctx context.Context, actor string, chain []*x509.Certificate) (Provisioning, error) {
+	if len(chain) == 0 || len(chain) > 3 {
+		return Provisioning{}, fmt.Errorf("a provisioning chain of %d certificates; give the car's and up to two sub-CAs", len(chain))
+	}
+	pcid, err := identifier.ParsePCID(chain[0].Subject.CommonName)
+	if err != nil {
+		return Provisioning{}, fmt.Errorf("the certificate's common name isn't a car's: %w", err)
+	}
+	protocol, err := protocolOf(chain[0])
+	if err != nil {
+		return Provisioning{}, err
+	}
+	if fault := s.verifyCar(ctx, protocol, chain, s.clock()); fault != nil {
+		return Provisioning{}, fault
+	}
+	p := Provisioning{PCID: pcid, Protocol: protocol, Certificate: chain[0].Raw, AddedAt: s.clock().UTC()}
+	for _, sub := range chain[1:] {
+		p.SubCertificates = append(p.SubCertificates, sub.Raw)
+	}
+	event := ledger.Event{Kind: "provisioning.added", Subject: hexOf(p.Certificate), Actor: actor,
+		Data: map[string]string{"pcid": string(pcid), "protocol": protocol.String()}, People: []string{"pcid"}}
+	return p, s.store.PutProvisioning(ctx, p, event)
+}
+
+// event is evidence about a contract. Account and car become pseudonyms.
+func (s *Service) event(kind string, c *Contract, actor string, data map[string]string) ledger.Event {
+	e := ledger.Event{Kind: kind, Subject: c.ID, Actor: actor, People: []string{"emaid", "pcid"},
+		Data: map[string]string{"emaid": string(c.EMAID.Bare()), "pcid": string(c.PCID)}}
+	for k, v := range data {
+		e.Data[k] = v
+	}
+	return e
+}
+
+// lock holds one contract's certificates; call what it returns.
+func (s *Service) lock(id string) func() {
+	sum := sha256.Sum256([]byte(id))
+	m := &s.making[int(sum[0])%len(s.making)]
+	m.Lock()
+	return m.Unlock
+}
+
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+func hexOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,134 @@
+package contract
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"bollard/ca"
+	"bollard/iso15118/message"
+	"bollard/iso15118/signature"
+)
+
+// kinds are the hierarchies that an edition's certificates are of.
+type kinds struct{ mo, oem, cps ca.Kind }
+
+func kindsOf(p message.Protocol) kinds {
+	if p == message.ISO20 {
+		return kinds{ca.KindMO20, ca.KindOEM20, ca.KindCPS20}
+	}
+	return kinds{ca.KindMO, ca.KindOEM, ca.KindCPS}
+}
+
+// suites are the signatures of an edition.
+func suites(p message.Protocol) []signature.Suite {
+	if p == message.ISO20 {
+		return []signature.Suite{signature.P521}
+	}
+	return []signature.Suite{signature.P256}
+}
+
+// protocolOf tells an edition by the curve of a certificate's key: one key is
+// never used in both.
+func protocolOf(cert *x509.Certificate) (message.Protocol, error) {
+	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return 0, errors.New("the certificate's key isn't one of ISO 15118-2 (P-256) or -20 (P-521)")
+	}
+	switch key.Curve {
+	case elliptic.P256():
+		return message.ISO2, nil
+	case elliptic.P521():
+		return message.ISO20, nil
+	}
+	return 0, fmt.Errorf("the certificate's key is on %s, ISO 15118-2 has P-256, -20 P-521", key.Curve.Params().Name)
+}
+
+// verifyCar verifies a provisioning chain up to a root of a manufacturer: own or
+// trusted for the use oem, and no other ([V2G2-925]).
+func (s *Service) verifyCar(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) *Fault {
+	return s.verify(ctx, kindsOf(p).oem, "oem", chain, now)
+}
+
+// verifyContract verifies a contract chain up to a root of a provider.
+func (s *Service) verifyContract(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) *Fault {
+	return s.verify(ctx, kindsOf(p).mo, "mo", chain, now)
+}
+
+func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []*x509.Certificate, now time.Time) *Fault {
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	anchors, err := s.authority.Anchors(ctx, use)
+	if err != nil {
+		return unavailable(err.Error())
+	}
+	for _, a := range anchors {
+		cert, err := x509.ParseCertificate(a.DER)
+		if err != nil {
+			return unavailable(fmt.Sprintf("couldn't read trusted root %s; remove it and add it again: %v", a.Hash, err))
+		}
+		roots.AddCert(cert)
+	}
+	for _, cert := range s.authority.Roots(kind) {
+		roots.AddCert(cert)
+	}
+	for _, cert := range slices.Concat(s.authority.Intermediates(kind), chain[1:]) {
+		between.AddCert(cert)
+	}
+	leaf := chain[0]
+	switch {
+	case leaf.IsCA:
+		return badChain("the certificate is a CA's")
+	case leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return badChain("the certificate isn't one to sign with")
+	case now.After(leaf.NotAfter):
+		return expired("the certificate expired on " + leaf.NotAfter.Format(time.DateOnly))
+	case now.Before(leaf.NotBefore):
+		return notYet("the certificate isn't valid before " + leaf.NotBefore.Format(time.DateOnly))
+	}
+	_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return expired("a certificate of the chain has expired")
+	}
+	if err != nil {
+		return badChain(fmt.Sprintf("the chain leads to no root trusted for %s (`bollard ca trust add --use %s`): %T", use, use, err))
+	}
+	for _, cert := range chain {
+		record, known, err := s.authority.Status(ctx, cert)
+		if err != nil {
+			return unavailable(err.Error())
+		}
+		if known && record.State != ca.StateIssued {
+			return revoked("certificate " + record.Serial + " is " + string(record.State))
+		}
+	}
+	return nil
+}
+
+// parse reads a chain of a message.
+func parse(c message.Chain) ([]*x509.Certificate, *Fault) {
+	var chain []*x509.Certificate
+	for _, der := range append([][]byte{c.Certificate}, c.SubCertificates...) {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, badChain("a certificate of the chain can't be read")
+		}
+		chain = append(chain, cert)
+	}
+	return chain, nil
+}
+
+// verifySignature checks a request's signature with the key of its certificate.
+func verifySignature(r *message.Request, cert *x509.Certificate) *Fault {
+	if r.Signature == nil {
+		return badSignature("the request isn't signed")
+	}
+	if err := signature.Verify(r.Protocol.Set(), *r.Signature, cert.PublicKey, suites(r.Protocol), r.Signed()...); err != nil {
+		return badSignature("the request's signature: " + err.Error())
+	}
+	return nil
+}

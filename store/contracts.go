@@ -1,0 +1,162 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"bollard/contract"
+	"bollard/iso15118/identifier"
+	"bollard/iso15118/message"
+	"bollard/ledger"
+)
+
+var _ contract.Store = (*Store)(nil)
+
+// AddContract keeps a contract; contract.ErrExists while the account has an
+// active one for the car.
+func (s *Store) AddContract(ctx context.Context, c contract.Contract, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		var known int
+		switch err := t.row("SELECT 1 FROM contracts WHERE bare = ? AND pcid = ? AND active = 1", string(c.EMAID.Bare()), string(c.PCID)).Scan(&known); {
+		case err == nil:
+			return contract.ErrExists
+		case !errors.Is(err, sql.ErrNoRows):
+			return fmt.Errorf("couldn't look for a contract: %w", err)
+		}
+		text, err := json.Marshal(c)
+		if err != nil {
+			return fmt.Errorf("couldn't encode contract %s: %w", c.ID, err)
+		}
+		if _, err := t.exec("INSERT INTO contracts (position, id, bare, pcid, active, record) VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM contracts), ?, ?, ?, ?, ?)",
+			c.ID, string(c.EMAID.Bare()), string(c.PCID), activeContract(&c), string(text)); err != nil {
+			return fmt.Errorf("couldn't store contract %s: %w", c.ID, err)
+		}
+		t.saw(c.CreatedAt)
+		return t.record(events...)
+	})
+}
+
+func activeContract(c *contract.Contract) int {
+	if c.State == contract.StateActive {
+		return 1
+	}
+	return 0
+}
+
+// UpdateContract reads, changes and writes a contract in one transaction;
+// contract.ErrUnknown if there is none.
+func (s *Store) UpdateContract(ctx context.Context, id string, change func(*contract.Contract) ([]ledger.Event, error)) (contract.Contract, error) {
+	var c contract.Contract
+	err := s.write(ctx, func(t *tx) error {
+		var err error
+		c, err = scanJSON[contract.Contract](t.row("SELECT record FROM contracts WHERE id = ?", id))
+		if errors.Is(err, sql.ErrNoRows) {
+			return contract.ErrUnknown
+		}
+		if err != nil {
+			return fmt.Errorf("couldn't read contract %s: %w", id, err)
+		}
+		events, err := change(&c)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(c)
+		if err != nil {
+			return fmt.Errorf("couldn't encode contract %s: %w", id, err)
+		}
+		if _, err := t.exec("UPDATE contracts SET active = ?, record = ? WHERE id = ? AND record <> ?", activeContract(&c), string(text), id, string(text)); err != nil {
+			return fmt.Errorf("couldn't store contract %s: %w", id, err)
+		}
+		t.saw(c.CancelledAt)
+		return t.record(events...)
+	})
+	return c, err
+}
+
+// ContractsOf returns a car's contracts, oldest first.
+func (s *Store) ContractsOf(ctx context.Context, pcid identifier.PCID) ([]contract.Contract, error) {
+	return s.contracts(ctx, "WHERE pcid = ?", string(pcid))
+}
+
+// ContractsBy returns an account's contracts, oldest first.
+func (s *Store) ContractsBy(ctx context.Context, bare identifier.EMAID) ([]contract.Contract, error) {
+	return s.contracts(ctx, "WHERE bare = ?", string(bare))
+}
+
+// Contracts returns all contracts, oldest first.
+func (s *Store) Contracts(ctx context.Context) ([]contract.Contract, error) {
+	return s.contracts(ctx, "")
+}
+
+func (s *Store) contracts(ctx context.Context, where string, args ...any) ([]contract.Contract, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT record FROM contracts "+where+" ORDER BY position", args...)
+	list, err := collect(rows, err, scanJSON[contract.Contract])
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the contracts: %w", explain(s.path, err))
+	}
+	return list, nil
+}
+
+// PutProvisioning keeps a car's provisioning certificate of an edition.
+func (s *Store) PutProvisioning(ctx context.Context, p contract.Provisioning, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		text, err := json.Marshal(p)
+		if err != nil {
+			return fmt.Errorf("couldn't encode a provisioning certificate: %w", err)
+		}
+		if _, err := t.exec("INSERT INTO provisioning (pcid, protocol, record) VALUES (?, ?, ?) ON CONFLICT (pcid, protocol) DO UPDATE SET record = excluded.record",
+			string(p.PCID), p.Protocol, string(text)); err != nil {
+			return fmt.Errorf("couldn't store a provisioning certificate: %w", err)
+		}
+		t.saw(p.AddedAt)
+		return t.record(events...)
+	})
+}
+
+// Provisioning returns a car's provisioning certificate of an edition.
+func (s *Store) Provisioning(ctx context.Context, pcid identifier.PCID, p message.Protocol) (contract.Provisioning, bool, error) {
+	return readOne[contract.Provisioning](ctx, s, "a provisioning certificate", "SELECT record FROM provisioning WHERE pcid = ? AND protocol = ?", string(pcid), p)
+}
+
+// PutBundle keeps a contract's answer of an edition.
+func (s *Store) PutBundle(ctx context.Context, b contract.Bundle, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		text, err := json.Marshal(b)
+		if err != nil {
+			return fmt.Errorf("couldn't encode the answer of contract %s: %w", b.Contract, err)
+		}
+		if _, err := t.exec("INSERT INTO contract_bundles (contract, protocol, record) VALUES (?, ?, ?) ON CONFLICT (contract, protocol) DO UPDATE SET record = excluded.record",
+			b.Contract, b.Protocol, string(text)); err != nil {
+			return fmt.Errorf("couldn't store the answer of contract %s: %w", b.Contract, err)
+		}
+		return t.record(events...)
+	})
+}
+
+// Bundle returns a contract's answer of an edition.
+func (s *Store) Bundle(ctx context.Context, id string, p message.Protocol) (contract.Bundle, bool, error) {
+	return readOne[contract.Bundle](ctx, s, "the answer of a contract", "SELECT record FROM contract_bundles WHERE contract = ? AND protocol = ?", id, p)
+}
+
+// readOne reads a row of JSON; ok is false without one.
+func readOne[T any](ctx context.Context, s *Store, what, query string, args ...any) (value T, ok bool, err error) {
+	db, err := s.reader()
+	if err != nil {
+		return value, false, err
+	}
+	value, err = scanJSON[T](db.QueryRowContext(ctx, query, args...))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return value, false, nil
+	case err != nil:
+		return value, false, fmt.Errorf("couldn't read %s: %w", what, explain(s.path, err))
+	}
+	return value, true, nil
+}
