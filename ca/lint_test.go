@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -174,16 +175,22 @@ func TestMutatedFieldStopsIssuing(t *testing.T) {
 				if m.only != nil && !slices.Contains(m.only, profile) {
 					continue
 				}
+				unchanged := false
 				mutated := authorityWith(a, func(p plan) (*x509.Certificate, error) {
 					c, err := template(p)
 					if err == nil {
+						before := *c
 						m.change(c)
+						unchanged = reflect.DeepEqual(before, *c)
 						c.Subject = withDomain(c.Subject, p.profile.Domain)
 					}
 					return c, err
 				})
 				before := len(store.records)
 				_, err := mutated.prepareAny(t, o)
+				if unchanged && !hasRSA(profile) {
+					continue // those of ISO 15118 lack what is taken away
+				}
 				if err == nil {
 					t.Errorf("%s (RSA %t): a certificate with mutated %s was prepared", profile, useRSA, m.name)
 				}

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"testing"
-	"time"
 
 	"bollard/iso15118/message"
 	"bollard/station/ev"
@@ -20,7 +19,7 @@ func TestCar(t *testing.T) {
 			r := newRig(t, kindsOf(p)...)
 			c := r.car(t, p)
 			r.add(t)
-			vehicle := &ev.Car{Protocol: p, Key: c.key, Chain: c.chain, Roots: x509.NewCertPool(), Clock: func() time.Time { return r.now }}
+			vehicle := &ev.Car{Protocol: p, Key: c.key, Chain: c.chain, Roots: x509.NewCertPool(), Clock: r.clock.now}
 			ask := func(exi []byte, err error, isUpdate bool) []byte {
 				t.Helper()
 				if err != nil {

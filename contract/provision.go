@@ -76,7 +76,6 @@ func (s *Service) refuse(ctx context.Context, in Request, r *message.Request, fa
 		}
 		out.Code = fault.Code(r.Protocol)
 	}
-	s.log.Warn("a car gets no contract certificate", "asked_by", in.Actor, "code", cmp.Or(out.Code, "none"), "reason", fault.Reason)
 	return out, s.store.Record(ctx, ledger.Event{Kind: "contract.refused", Subject: hexOf(in.EXI)[:16], Actor: in.Actor, Data: map[string]string{
 		"code": cmp.Or(out.Code, "none"), "protocol": in.Protocol.String(),
 	}})
@@ -189,7 +188,7 @@ func (s *Service) contractOf(ctx context.Context, cert *x509.Certificate) (c Con
 	}
 	emaid, unreadable := identifier.ParseEMAID(cert.Subject.CommonName)
 	if !known || record.External || unreadable != nil {
-		return c, false, nil
+		return c, false, nil //nolint:nilerr // what is no account has no contract here
 	}
 	list, err := s.store.ContractsBy(ctx, emaid.Bare())
 	i := slices.IndexFunc(list, func(c Contract) bool { return slices.Contains(c.Serials, record.Serial) })

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/base64"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func (c *car) install(t *testing.T, r *rig, a *message.Response) ([]*x509.Certif
 	for _, sub := range cps[1:] {
 		between.AddCert(sub)
 	}
-	if _, err := cps[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: r.now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+	if _, err := cps[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: r.clock.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		t.Fatalf("the CPS isn't under the V2G root: %v", err)
 	}
 	if err := signature.Verify(c.p.Set(), *a.Signature, cps[0].PublicKey, []signature.Suite{signature.P256, signature.P521}, a.Signed()...); err != nil {
@@ -216,82 +217,96 @@ func TestUpdate(t *testing.T) {
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	for _, p := range protocols {
-		foreign := newRig(t, kindsOf(p)[2]) // a manufacturer nobody trusts
-		for name, tt := range map[string]struct {
-			code2, code20 string
-			change        func(t *testing.T, r *rig, c *car) []byte
-		}{
-			"no contract": {"FAILED_NoCertificateAvailable", "WARNING_NoContractMatchingPCIDFound", func(t *testing.T, _ *rig, c *car) []byte {
-				return sign(t, c.request(), c.key)
-			}},
-			"cancelled": {"FAILED_ContractCanceled", "WARNING_NoCertificateAvailable", func(t *testing.T, r *rig, c *car) []byte {
-				r.add(t)
-				if _, err := r.Cancel(t.Context(), "operator", emaid, pcid); err != nil {
-					t.Fatal(err)
+		t.Run(p.String(), func(t *testing.T) {
+			t.Parallel()
+			r, foreign := newRig(t, kindsOf(p)...), newRig(t, kindsOf(p)[2]) // a manufacturer nobody trusts
+			start := r.clock.now()
+			for i, tt := range failures {
+				r.clock.set(start)
+				id := identifier.PCID(fmt.Sprintf("WP0TESTA000000%02dA3", i))
+				c := r.carOf(t, p, id)
+				if tt.foreign {
+					c = foreign.carOf(t, p, id)
 				}
-				return sign(t, c.request(), c.key)
-			}},
-			"unsigned": {"FAILED_SignatureError", "FAILED_SignatureError", func(t *testing.T, r *rig, c *car) []byte {
-				r.add(t)
-				return encode(t, c.request())
-			}},
-			"signed by another": {"FAILED_SignatureError", "FAILED_SignatureError", func(t *testing.T, r *rig, c *car) []byte {
-				r.add(t)
-				return sign(t, c.request(), newKey(t, curveOf(c.p)))
-			}},
-			"expired": {"FAILED_CertificateExpired", "WARNING_CertificateExpired", func(t *testing.T, r *rig, c *car) []byte {
-				r.add(t)
-				r.now = r.now.AddDate(11, 0, 0)
-				return sign(t, c.request(), c.key)
-			}},
-			"not yet valid": {"FAILED_CertChainError", "WARNING_CertificateNotYetValid", func(t *testing.T, r *rig, c *car) []byte {
-				r.add(t)
-				r.now = r.now.Add(-2 * time.Hour)
-				return sign(t, c.request(), c.key)
-			}},
-			"revoked": {"FAILED_CertificateRevoked", "WARNING_CertificateRevoked", func(t *testing.T, r *rig, c *car) []byte {
-				r.add(t)
-				if _, err := r.authority.Revoke(t.Context(), ca.SerialOf(c.chain[0]), "keyCompromise", "operator"); err != nil {
-					t.Fatal(err)
+				account := identifier.EMAID(fmt.Sprintf("NLEXA0000000%02d", i))
+				if !tt.nobody {
+					if _, err := r.Add(t.Context(), "operator", account, id); err != nil {
+						t.Fatal(err)
+					}
 				}
-				return sign(t, c.request(), c.key)
-			}},
-			"wrong root": {"FAILED_CertChainError", "WARNING_CertificateValidationError", func(t *testing.T, r *rig, c *car) []byte {
-				r.add(t)
-				other := foreign.car(t, c.p)
-				return sign(t, other.request(), other.key)
-			}},
-			"no CPS": {"FAILED_NoCertificateAvailable", "WARNING_NoCertificateAvailable", func(t *testing.T, r *rig, _ *car) []byte {
-				alone := newRig(t, kindsOf(p)[1], kindsOf(p)[2])
-				*r = *alone
-				r.add(t)
-				c := r.car(t, p)
-				return sign(t, c.request(), c.key)
-			}},
-		} {
-			t.Run(p.String()+" "+name, func(t *testing.T) {
-				t.Parallel()
-				r := newRig(t, kindsOf(p)...)
-				c := r.car(t, p)
-				exi := tt.change(t, r, c)
-				before := r.now
+				request := c.request()
+				exi := sign(t, request, c.key)
+				if tt.change != nil {
+					exi = tt.change(t, r, c, account, exi)
+				}
 				a, out := r.ask(t, p, exi, false)
 				want := tt.code2
 				if p == message.ISO20 {
 					want = tt.code20
 				}
 				if a.Code != want || a.Reason == "" || a.Serial != "" || out.Signature != nil || !bytes.Equal(out.Session, session) {
-					t.Errorf("got %+v, want %s", a, want)
+					t.Errorf("%s: got %+v, want %s", tt.name, a, want)
 				}
 				issued, err := r.store.Certificates(t.Context(), ca.Filter{Profile: map[message.Protocol]string{message.ISO2: ca.ProfileContract, message.ISO20: ca.ProfileContract20}[p]})
 				if err != nil || len(issued) != 0 {
-					t.Errorf("%d contract certificates at %s: %v", len(issued), before, err)
+					t.Errorf("%s: %d contract certificates: %v", tt.name, len(issued), err)
 				}
-				if !slices.ContainsFunc(entries(t, r), func(e ledger.Entry) bool { return e.Kind == "contract.refused" && e.Data["code"] == want }) {
-					t.Error("nothing on record")
+				if log := entries(t, r); !slices.ContainsFunc(log[len(log)-1:], func(e ledger.Entry) bool { return e.Kind == "contract.refused" && e.Data["code"] == want }) {
+					t.Errorf("%s: not on record", tt.name)
 				}
-			})
-		}
+			}
+		})
+	}
+}
+
+// failures change a good request, or what it meets.
+var failures = []struct {
+	name, code2, code20 string
+	nobody, foreign     bool
+	change              func(t *testing.T, r *rig, c *car, account identifier.EMAID, exi []byte) []byte
+}{
+	{name: "no contract", code2: "FAILED_NoCertificateAvailable", code20: "WARNING_NoContractMatchingPCIDFound", nobody: true},
+	{name: "wrong root", code2: "FAILED_CertChainError", code20: "WARNING_CertificateValidationError", foreign: true},
+	{name: "cancelled", code2: "FAILED_ContractCanceled", code20: "WARNING_NoCertificateAvailable",
+		change: func(t *testing.T, r *rig, _ *car, account identifier.EMAID, exi []byte) []byte {
+			if _, err := r.Cancel(t.Context(), "operator", account, ""); err != nil {
+				t.Fatal(err)
+			}
+			return exi
+		}},
+	{name: "unsigned", code2: "FAILED_SignatureError", code20: "FAILED_SignatureError",
+		change: func(t *testing.T, _ *rig, c *car, _ identifier.EMAID, _ []byte) []byte { return encode(t, c.request()) }},
+	{name: "signed by another", code2: "FAILED_SignatureError", code20: "FAILED_SignatureError",
+		change: func(t *testing.T, _ *rig, c *car, _ identifier.EMAID, _ []byte) []byte {
+			return sign(t, c.request(), newKey(t, curveOf(c.p)))
+		}},
+	{name: "revoked", code2: "FAILED_CertificateRevoked", code20: "WARNING_CertificateRevoked",
+		change: func(t *testing.T, r *rig, c *car, _ identifier.EMAID, exi []byte) []byte {
+			if _, err := r.authority.Revoke(t.Context(), ca.SerialOf(c.chain[0]), "keyCompromise", "operator"); err != nil {
+				t.Fatal(err)
+			}
+			return exi
+		}},
+	{name: "not yet valid", code2: "FAILED_CertChainError", code20: "WARNING_CertificateNotYetValid",
+		change: func(_ *testing.T, r *rig, _ *car, _ identifier.EMAID, exi []byte) []byte {
+			r.clock.set(r.clock.now().Add(-2 * time.Hour))
+			return exi
+		}},
+	{name: "expired", code2: "FAILED_CertificateExpired", code20: "WARNING_CertificateExpired",
+		change: func(_ *testing.T, r *rig, _ *car, _ identifier.EMAID, exi []byte) []byte {
+			r.clock.set(r.clock.now().AddDate(11, 0, 0))
+			return exi
+		}},
+}
+
+// A provider without a CPS has nobody whose signature cars take.
+func TestNoCPS(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, ca.KindMO, ca.KindOEM)
+	c := r.car(t, message.ISO2)
+	r.add(t)
+	if a, _ := r.ask(t, message.ISO2, sign(t, c.request(), c.key), false); a.Code != "FAILED_NoCertificateAvailable" || !strings.Contains(a.Reason, "ca create cps") {
+		t.Errorf("got %+v", a)
 	}
 }
 
@@ -387,7 +402,7 @@ func TestAllowance(t *testing.T) {
 	if a := ask(); !strings.Contains(a.Reason, "too often") || len(entries(t, r)) != before {
 		t.Errorf("got %+v", a)
 	}
-	r.now = r.now.Add(10 * time.Second)
+	r.clock.set(r.clock.now().Add(10 * time.Second))
 	if a := ask(); strings.Contains(a.Reason, "too often") {
 		t.Errorf("got %+v", a)
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,14 +31,21 @@ type rig struct {
 	*contract.Service
 	authority *ca.Authority
 	store     *store.Store
-	now       time.Time
+	clock     *testClock
 }
+
+// testClock is set by the test; the store reads it too.
+type testClock struct{ ns atomic.Int64 }
+
+func (c *testClock) now() time.Time { return time.Unix(0, c.ns.Load()).UTC() }
+
+func (c *testClock) set(t time.Time) { c.ns.Store(t.UnixNano()) }
 
 func newRig(t *testing.T, kinds ...ca.Kind) *rig {
 	t.Helper()
-	r := &rig{now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
-	dir := t.TempDir()
-	clock := func() time.Time { return r.now }
+	r := &rig{clock: &testClock{}}
+	r.clock.set(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC))
+	dir, clock := t.TempDir(), r.clock.now
 	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "bollard.db"), Clock: clock})
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +103,11 @@ type car struct {
 }
 
 func (r *rig) car(t *testing.T, p message.Protocol) *car {
+	t.Helper()
+	return r.carOf(t, p, pcid)
+}
+
+func (r *rig) carOf(t *testing.T, p message.Protocol, pcid identifier.PCID) *car {
 	t.Helper()
 	c := &car{key: newKey(t, curveOf(p)), p: p}
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "car"}}, c.key)

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"os"
@@ -49,7 +50,7 @@ func (s *server) carOf(p iso15118.Protocol, pcid string) *ev.Car {
 }
 
 // M01, M02: a car gets its contract certificate through stations of each version,
-// and none any more once the contract is revoked. The back end sees nothing of it.
+// authorises with it, and gets none any more once the contract is revoked. The back end sees nothing of it.
 func TestContractCertificate(t *testing.T) {
 	t.Parallel()
 	backend := startBackend(t)
@@ -102,7 +103,7 @@ func TestContractCertificate(t *testing.T) {
 		got, _, err := car.Take(answer, car.Key)
 		return got, err
 	}
-	serials := map[iso15118.Protocol]string{}
+	serials, certificate := map[iso15118.Protocol]string{}, ""
 	for _, way := range []struct {
 		version  ocpp.Version
 		protocol iso15118.Protocol
@@ -120,12 +121,24 @@ func TestContractCertificate(t *testing.T) {
 			t.Errorf("%s over %s: a second certificate for one car", way.protocol, way.version)
 		}
 		serials[way.protocol] = serial
+		if way.protocol == iso15118.ISO2 {
+			certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: got.Chain[0].Raw}))
+		}
 	}
-	// 5600 characters hold an answer of -2 with our own certificates, not one of -20.
-	if _, err := install(ocpp.V201, iso15118.ISO20); err == nil || !strings.Contains(err.Error(), ocpp.ReasonTooLargeElement) {
-		t.Errorf("-20 over 2.0.1: %v", err)
+	authorise := func(want, chain string) {
+		t.Helper()
+		raw, err := stations[ocpp.V201].Call(ctx, ocpp.ActionAuthorize, ocpp.AuthorizeRequest{IDToken: ocpp.IDToken{IDToken: "NLEXA123456789", Type: "eMAID"}, Certificate: certificate})
+		var answer ocpp.AuthorizeResponse
+		if err == nil {
+			err = json.Unmarshal(raw, &answer)
+		}
+		if err != nil || answer.IDTokenInfo.Status != want || answer.CertificateStatus != chain {
+			t.Errorf("authorised: %+v, want %s, %s: %v", answer, want, chain, err)
+		}
 	}
+	authorise("Accepted", "Accepted")
 	srv.cli("contract", "revoke", emaid)
+	authorise("Blocked", "ContractCancelled")
 	for p, serial := range serials {
 		if got := srv.certificates("--profile", map[iso15118.Protocol]string{iso15118.ISO2: "contract", iso15118.ISO20: "contract-20"}[p]); len(got) != 1 || got[0].Serial != serial || got[0].State != "revoked" {
 			t.Errorf("%s: %+v", p, got)

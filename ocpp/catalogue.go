@@ -51,7 +51,7 @@ var (
 var catalogue = []Action{
 	{"AFRRSignal", FromCSMS, in21, "Rejected"},
 	{"AdjustPeriodicEventStream", FromCSMS, in21, "Rejected"},
-	{"Authorize", FromStation, inAll, ""},
+	{ActionAuthorize, FromStation, inAll, ""},
 	{"BatterySwap", FromStation, in21, ""},
 	{"BootNotification", FromStation, inAll, ""},
 	{"CancelReservation", FromCSMS, inAll, "Rejected"},

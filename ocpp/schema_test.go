@@ -54,6 +54,8 @@ func TestMessagesFitTheSchemas(t *testing.T) {
 		"GetVariablesResponse":          ocpp.GetVariablesResponse{GetVariableResult: []ocpp.GetVariableResult{{AttributeStatus: ocpp.StatusAccepted, AttributeValue: "1", Component: component, Variable: variable}}},
 		"SetNetworkProfileRequest":      network,
 		"SetNetworkProfileResponse":     ocpp.GenericStatus{Status: "Failed"},
+		"AuthorizeRequest":              ocpp.AuthorizeRequest{IDToken: ocpp.IDToken{IDToken: "x", Type: "eMAID"}, Certificate: "x", HashData: []ocpp.OCSPRequestData{{HashAlgorithm: ocpp.HashSHA256, IssuerNameHash: "00", IssuerKeyHash: "00", SerialNumber: "1", ResponderURL: "x"}}},
+		"AuthorizeResponse":             ocpp.AuthorizeResponse{IDTokenInfo: ocpp.IDTokenInfo{Status: "Accepted"}, CertificateStatus: "ContractCancelled"},
 		"Get15118EVCertificateRequest":  ocpp.Get15118EVCertificateRequest{SchemaVersion: "urn:iso:15118:2:2013:MsgDef", Action: ocpp.EVCertificateUpdate, EXIRequest: "gA=="},
 		"Get15118EVCertificateResponse": ocpp.Get15118EVCertificateResponse{Status: ocpp.StatusFailed, StatusInfo: info},
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,19 +32,23 @@ type contractGuard struct {
 
 // Interest is the cars' and everybody's.
 func (g *contractGuard) Interest(v ocpp.Version, d ocpp.Direction, action string) bool {
-	return d == ocpp.FromStation && v != ocpp.V16 && action == ocpp.ActionGet15118EVCertificate || g.updateGuard.Interest(v, d, action)
+	mine := action == ocpp.ActionGet15118EVCertificate || action == ocpp.ActionAuthorize
+	return d == ocpp.FromStation && v != ocpp.V16 && mine || g.updateGuard.Interest(v, d, action)
 }
 
 // Message answers a car's request, where contracts are answered here.
 func (g *contractGuard) Message(ctx context.Context, s fleet.Session, m fleet.Message) fleet.Verdict {
-	payload, wrapped, asked, err := carRequest(s, m)
+	action, payload, wrapped, err := carRequest(s, m)
 	switch {
-	case !asked:
+	case action == "":
 		return g.updateGuard.Message(ctx, s, m)
 	case m.Head.Type == ocpp.Send:
 		return fleet.Verdict{Act: fleet.Drop, Reason: "a request for a certificate sent without wanting an answer"}
 	case !g.answers(s):
 		return fleet.Verdict{Act: fleet.Pass}
+	}
+	if action == ocpp.ActionAuthorize {
+		return g.authorize(ctx, payload, wrapped)
 	}
 	var request ocpp.Get15118EVCertificateRequest
 	if err == nil {
@@ -59,35 +64,60 @@ func (g *contractGuard) Message(ctx context.Context, s fleet.Session, m fleet.Me
 	// Signing and writing take their time, and other frames go on meanwhile.
 	return fleet.Verdict{Later: func(ctx context.Context) fleet.Verdict {
 		answer, reason := g.ask(ctx, s, &request)
-		if !wrapped {
-			return fleet.Verdict{Act: fleet.Answer, Payload: answer, Reason: reason}
-		}
-		return fleet.Verdict{Act: fleet.Answer, Payload: ocpp.DataTransferResponse{Status: ocpp.StatusAccepted, Data: fleet.Wrap(answer)}, Reason: reason}
+		return answered(answer, wrapped, reason)
 	}}
 }
 
-// carRequest is the payload of a Get15118EVCertificate in either form.
-func carRequest(s fleet.Session, m fleet.Message) (payload json.RawMessage, wrapped, asked bool, err error) {
+// authorize answers for the own contracts; whoever else wants to charge is the
+// back end's matter, and what can't be read in one way too.
+func (g *contractGuard) authorize(ctx context.Context, payload json.RawMessage, wrapped bool) fleet.Verdict {
+	var request ocpp.AuthorizeRequest
+	if ocpp.DecodeStrict(payload, &request) != nil {
+		return fleet.Verdict{Act: fleet.Pass}
+	}
+	answer, ours, err := g.app.contracts.Authorize(ctx, &request)
+	switch {
+	case err != nil:
+		return fleet.Verdict{Act: fleet.Refuse, Code: ocpp.InternalError, Reason: err.Error()}
+	case !ours:
+		return fleet.Verdict{Act: fleet.Pass}
+	}
+	return answered(answer, wrapped, "a contract of ours")
+}
+
+// answered is an answer in the form its question came in.
+func answered(answer any, wrapped bool, reason string) fleet.Verdict {
+	if wrapped {
+		answer = ocpp.DataTransferResponse{Status: ocpp.StatusAccepted, Data: fleet.Wrap(answer)}
+	}
+	return fleet.Verdict{Act: fleet.Answer, Payload: answer, Reason: reason}
+}
+
+// carRequest is the action and the payload of a message for a car in either form;
+// "" for others.
+func carRequest(s fleet.Session, m fleet.Message) (action string, payload json.RawMessage, wrapped bool, err error) {
+	mine := []string{ocpp.ActionGet15118EVCertificate, ocpp.ActionAuthorize}
 	switch {
 	case m.Direction != ocpp.FromStation:
-		return nil, false, false, nil
-	case m.Action == ocpp.ActionGet15118EVCertificate:
-		return m.Payload, false, true, nil
+		return "", nil, false, nil
+	case s.Version() != ocpp.V16 && slices.Contains(mine, m.Action):
+		return m.Action, m.Payload, false, nil
 	case m.Action != ocpp.ActionDataTransfer || s.Version() != ocpp.V16:
-		return nil, false, false, nil
+		return "", nil, false, nil
 	}
 	var transfer ocpp.DataTransferRequest
 	if ocpp.DecodeStrict(m.Payload, &transfer) != nil {
-		return nil, false, false, nil // for the fleet to refuse
+		return "", nil, false, nil //nolint:nilerr // for the fleet to refuse
 	}
-	if !strings.EqualFold(strings.TrimSpace(transfer.VendorID), pncVendor) || !strings.EqualFold(strings.TrimSpace(transfer.MessageID), ocpp.ActionGet15118EVCertificate) {
-		return nil, false, false, nil
+	i := slices.IndexFunc(mine, func(a string) bool { return strings.EqualFold(strings.TrimSpace(transfer.MessageID), a) })
+	if i < 0 || !strings.EqualFold(strings.TrimSpace(transfer.VendorID), pncVendor) {
+		return "", nil, false, nil
 	}
 	var text string
 	if json.Unmarshal(transfer.Data, &text) != nil {
-		return nil, true, true, &ocpp.FrameError{Code: ocpp.TypeConstraintViolation, Reason: "data of a plug & charge transfer is not a string"}
+		return mine[i], nil, true, &ocpp.FrameError{Code: ocpp.TypeConstraintViolation, Reason: "data of a plug & charge transfer is not a string"}
 	}
-	return json.RawMessage(text), true, true, nil
+	return mine[i], json.RawMessage(text), true, nil
 }
 
 // answers says whether contracts are answered here: as bollard.yaml has it, or

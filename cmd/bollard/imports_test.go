@@ -21,7 +21,7 @@ import (
 var levels = [][]string{
 	{"ocpp", "iso15118", "keys", "ledger", "detect", "locker"},
 	{"ca", "policy", "uploads", "approval"},
-	{"fleet", "alert", "firmware"},
+	{"fleet", "alert", "firmware", "contract"},
 	{"gateway", "admin", "station", "backup", "warden"},
 	{"store"},
 	{"cmd"},

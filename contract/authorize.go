@@ -1,0 +1,169 @@
+package contract
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"slices"
+	"strings"
+
+	"bollard/ca"
+	"bollard/iso15118/identifier"
+	"bollard/iso15118/message"
+	"bollard/ocpp"
+)
+
+// tokenEMAID is the type of an idToken that is an account (C07).
+const tokenEMAID = "eMAID"
+
+// Statuses of an Authorize with a contract.
+const (
+	tokenAccepted = "Accepted"
+	tokenInvalid  = "Invalid"
+	tokenExpired  = "Expired"
+	tokenUnknown  = "Unknown"
+	tokenBlocked  = "Blocked"
+
+	chainAccepted  = "Accepted"
+	chainCancelled = "ContractCancelled"
+	chainExpired   = "CertificateExpired"
+	chainRevoked   = "CertificateRevoked"
+	chainFault     = "CertChainError"
+)
+
+// Authorize answers a station that asks whether an account may charge, with the
+// contract certificate it was shown or hashes of it (C07). ours is false for
+// accounts that have no contract here: whose they are decides.
+func (s *Service) Authorize(ctx context.Context, in *ocpp.AuthorizeRequest) (out ocpp.AuthorizeResponse, ours bool, err error) {
+	emaid, unreadable := identifier.ParseEMAID(in.IDToken.IDToken)
+	if in.IDToken.Type != tokenEMAID || unreadable != nil {
+		return out, false, nil //nolint:nilerr // what is no account has no contract here
+	}
+	list, err := s.store.ContractsBy(ctx, emaid.Bare())
+	if err != nil || len(list) == 0 {
+		return out, false, err
+	}
+	active := slices.ContainsFunc(list, func(c Contract) bool { return c.State == StateActive })
+	pair := func(token, chain string) (ocpp.AuthorizeResponse, bool, error) {
+		return ocpp.AuthorizeResponse{IDTokenInfo: ocpp.IDTokenInfo{Status: token}, CertificateStatus: chain}, true, nil
+	}
+	if in.Certificate == "" && len(in.HashData) == 0 {
+		if active {
+			return pair(tokenAccepted, "")
+		}
+		return pair(tokenBlocked, "")
+	}
+	serial, fault, err := s.shown(ctx, in, emaid)
+	if err != nil {
+		return out, true, err
+	}
+	i := slices.IndexFunc(list, func(c Contract) bool { return slices.Contains(c.Serials, serial) })
+	switch {
+	case i >= 0 && list[i].State != StateActive:
+		// Its certificate is revoked with it; the contract's state counts more (C07.FR.13).
+		return pair(tokenBlocked, chainCancelled)
+	case fault == nil && i >= 0:
+		return pair(tokenAccepted, chainAccepted) // C07.FR.14
+	case fault == nil:
+		return pair(tokenUnknown, chainCancelled) // another account's certificate
+	}
+	switch fault.code2 {
+	case expired("").code2:
+		return pair(tokenExpired, chainExpired) // C07.FR.15
+	case revoked("").code2:
+		return pair(tokenInvalid, chainRevoked) // C07.FR.16
+	}
+	return pair(tokenInvalid, chainFault) // C07.FR.17
+}
+
+// shown finds the contract certificate a station was shown, and what is wrong with
+// it or its chain.
+func (s *Service) shown(ctx context.Context, in *ocpp.AuthorizeRequest, emaid identifier.EMAID) (serial string, fault *Fault, err error) {
+	if in.Certificate == "" {
+		return s.named(ctx, in.HashData)
+	}
+	var chain []*x509.Certificate
+	for rest := []byte(in.Certificate); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil || len(chain) == 4 {
+			return "", badChain("a certificate of the chain can't be read"), nil
+		}
+		chain = append(chain, cert)
+	}
+	if len(chain) == 0 {
+		return "", badChain("there is no certificate"), nil
+	}
+	p, unknown := protocolOf(chain[0])
+	named, unreadable := identifier.ParseEMAID(chain[0].Subject.CommonName)
+	if unknown != nil || unreadable != nil || !named.Same(emaid) {
+		return "", badChain("the certificate isn't the account's"), nil
+	}
+	return ca.SerialOf(chain[0]), s.verifyContract(ctx, p, chain, s.clock()), nil
+}
+
+// named judges a chain by hashes: one of them has to be of a contract certificate
+// that an own MO sub-CA 2 issued.
+func (s *Service) named(ctx context.Context, list []ocpp.OCSPRequestData) (string, *Fault, error) {
+	now := s.clock()
+	for i := range list {
+		if !s.hashedByMO(&list[i]) {
+			continue
+		}
+		record, err := s.authority.Record(ctx, strings.TrimLeft(strings.ToLower(list[i].SerialNumber), "0"))
+		switch {
+		case errors.Is(err, ca.ErrUnknownSerial):
+			continue
+		case err != nil:
+			return "", nil, err
+		case !strings.HasPrefix(record.Reference, contractReference):
+			continue // a CA's
+		case record.State != ca.StateIssued:
+			return record.Serial, revoked("certificate " + record.Serial + " is " + string(record.State)), nil
+		case now.After(record.NotAfter):
+			return record.Serial, expired("the certificate has expired"), nil
+		case now.Before(record.NotBefore):
+			return record.Serial, notYet("the certificate isn't valid yet"), nil
+		}
+		return record.Serial, nil, nil
+	}
+	return "", badChain("no such certificate was issued here"), nil
+}
+
+func (s *Service) hashedByMO(d *ocpp.OCSPRequestData) bool {
+	for _, p := range []message.Protocol{message.ISO2, message.ISO20} {
+		if slices.ContainsFunc(s.authority.Intermediates(kindsOf(p).mo), func(by *x509.Certificate) bool { return isHashedBy(by, d) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// isHashedBy tells whether hash data names a CA as a certificate's issuer (RFC 6960
+// §4.1.1).
+func isHashedBy(by *x509.Certificate, d *ocpp.OCSPRequestData) bool {
+	hash, ok := map[string]crypto.Hash{ocpp.HashSHA256: crypto.SHA256, ocpp.HashSHA384: crypto.SHA384, ocpp.HashSHA512: crypto.SHA512}[strings.ToUpper(d.HashAlgorithm)]
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(by.RawSubjectPublicKeyInfo, &info); err != nil || !ok {
+		return false
+	}
+	same := func(text string, of []byte) bool {
+		sum, err := hex.DecodeString(text)
+		h := hash.New()
+		h.Write(of)
+		return err == nil && bytes.Equal(sum, h.Sum(nil))
+	}
+	return same(d.IssuerNameHash, by.RawSubject) && same(d.IssuerKeyHash, info.Key.Bytes)
+}

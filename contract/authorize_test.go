@@ -1,0 +1,99 @@
+package contract_test
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"testing"
+
+	"golang.org/x/crypto/ocsp"
+
+	"bollard/ca"
+	"bollard/iso15118/message"
+	"bollard/ocpp"
+)
+
+// pemOf is a chain as stations pass it on.
+func pemOf(chain []*x509.Certificate) string {
+	var text []byte
+	for _, cert := range chain {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
+	}
+	return string(text)
+}
+
+// hashed names a certificate as stations do.
+func hashed(t *testing.T, cert, issuer *x509.Certificate) []ocpp.OCSPRequestData {
+	t.Helper()
+	der, err := ocsp.CreateRequest(cert, issuer, &ocsp.RequestOptions{Hash: crypto.SHA256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := ocsp.ParseRequest(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []ocpp.OCSPRequestData{{HashAlgorithm: ocpp.HashSHA256, IssuerNameHash: hex.EncodeToString(r.IssuerNameHash), IssuerKeyHash: hex.EncodeToString(r.IssuerKeyHash), SerialNumber: r.SerialNumber.Text(16)}}
+}
+
+// C07: the pairs of statuses, by chain and by hashes alike.
+func TestAuthorize(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	c := r.car(t, message.ISO2)
+	r.add(t)
+	_, a := r.ask(t, message.ISO2, sign(t, c.request(), c.key), false)
+	chain, _ := c.install(t, r, a)
+	wants := func(what, account, token, certificate string, mutate ...func(*ocpp.AuthorizeRequest)) {
+		t.Helper()
+		for _, in := range []ocpp.AuthorizeRequest{
+			{IDToken: ocpp.IDToken{IDToken: account, Type: "eMAID"}, Certificate: pemOf(chain)},
+			{IDToken: ocpp.IDToken{IDToken: account, Type: "eMAID"}, HashData: hashed(t, chain[0], chain[1])},
+		} {
+			for _, m := range mutate {
+				m(&in)
+			}
+			out, ours, err := r.Authorize(t.Context(), &in)
+			if err != nil || !ours || out.IDTokenInfo.Status != token || out.CertificateStatus != certificate {
+				t.Errorf("%s (hashes: %t): %+v, ours %t, %v", what, in.Certificate == "", out, ours, err)
+			}
+		}
+	}
+	bare := func(in *ocpp.AuthorizeRequest) { in.Certificate, in.HashData = "", nil }
+	wants("valid", string(emaid), "Accepted", "Accepted")
+	wants("with check character and separators", "nl-exa-123456789", "Accepted", "Accepted")
+	wants("account alone", string(emaid), "Accepted", "", bare)
+	wants("another's certificate", string(emaid), "Invalid", "CertChainError", func(in *ocpp.AuthorizeRequest) {
+		if in.Certificate != "" {
+			in.Certificate = pemOf(c.chain)
+		} else {
+			in.HashData = hashed(t, c.chain[0], c.chain[1])
+		}
+	})
+	wants("unreadable", string(emaid), "Invalid", "CertChainError", func(in *ocpp.AuthorizeRequest) {
+		if in.Certificate != "" {
+			in.Certificate = "x"
+		} else {
+			in.HashData[0].IssuerKeyHash = "00"
+		}
+	})
+	for name, token := range map[string]ocpp.IDToken{"another type": {IDToken: string(emaid), Type: "ISO14443"}, "another account": {IDToken: "DEABC000000000", Type: "eMAID"}} {
+		if _, ours, err := r.Authorize(t.Context(), &ocpp.AuthorizeRequest{IDToken: token}); ours || err != nil {
+			t.Errorf("%s is ours: %v", name, err)
+		}
+	}
+	now := r.clock.now()
+	r.clock.set(now.AddDate(3, 0, 0))
+	wants("expired", string(emaid), "Expired", "CertificateExpired")
+	r.clock.set(now)
+	if _, err := r.authority.Revoke(t.Context(), ca.SerialOf(chain[0]), "keyCompromise", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	wants("revoked", string(emaid), "Invalid", "CertificateRevoked")
+	if _, err := r.Cancel(t.Context(), "operator", emaid, ""); err != nil {
+		t.Fatal(err)
+	}
+	wants("cancelled", string(emaid), "Blocked", "ContractCancelled")
+	wants("cancelled, account alone", string(emaid), "Blocked", "", bare)
+}
