@@ -48,6 +48,7 @@ soak: ## a fleet whose lines break, for SOAK (default 60s): nothing lost, out of
 torture: ## the same for half an hour; 10,000 stations moved, renewed and rolled over through kill -9
 	@$(MAKE) --no-print-directory soak SOAK=30m
 	@BOLLARD_TEST_STATIONS=10000 go test -count=1 -run '^(TestFleetLife|TestFleetRenewsAtItsPace)$$' -timeout 4h ./fleet
+	@BOLLARD_TEST_STATIONS=10000 go test -count=1 -v -run '^TestRolloutOfThousands$$' -timeout 1h ./firmware/campaign
 
 tools:
 	@scripts/need openssl:openssl ssh-keygen:openssh-client sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm rauc:rauc mksquashfs:squashfs-tools

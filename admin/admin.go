@@ -16,6 +16,7 @@ import (
 	"bollard/approval/docket"
 	"bollard/ca"
 	"bollard/contract"
+	"bollard/firmware/campaign"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/gate"
 	"bollard/firmware/origin"
@@ -43,6 +44,7 @@ type Config struct {
 	Releases  *catalogue.Catalogue
 	Updates   *gate.Gate
 	Contracts *contract.Service
+	Rollouts  *campaign.Service // of releases
 	// Origins tells what is known of the locations back ends name, newest first.
 	Origins func(ctx context.Context) ([]origin.Lead, error)
 	Ledger  LedgerStore
@@ -83,6 +85,7 @@ func New(cfg Config) *Registry {
 	o.registerApprovals(r)
 	o.registerFirmware(r)
 	o.registerContracts(r)
+	o.registerRollouts(r)
 	return r
 }
 

@@ -8,6 +8,7 @@ import (
 	"bollard/approval/docket"
 	"bollard/ca"
 	"bollard/contract"
+	"bollard/firmware/campaign"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/gate"
@@ -80,6 +81,9 @@ func explanations() []explanation {
 		{catalogue.ErrState, KindRefused, "`bollard firmware list` shows where each is"},
 		{depot.ErrDigest, KindRefused, "give the image as its manufacturer made it; nothing was kept"},
 		{depot.ErrSize, KindRefused, "firmware.max_bytes and firmware.total_bytes in bollard.yaml bound what is kept"},
+		{campaign.ErrUnknown, KindRefused, "`bollard firmware rollouts` lists them, `bollard firmware rollout RELEASE` begins one"},
+		{campaign.ErrState, KindRefused, "`bollard firmware rollouts RELEASE` shows how far it is"},
+		{campaign.ErrNobody, KindRefused, "`bollard firmware rollout RELEASE --dry-run` says why of each station"},
 		{gate.ErrUnknown, KindRefused, "`bollard firmware updates` lists them"},
 		{ca.ErrUnknownSerial, KindRefused, "`bollard cert list` shows the serials, in lower-case hex"},
 		{ca.ErrUnknownAnchor, KindRefused, "`bollard ca trust list` shows the hashes"},

@@ -60,6 +60,8 @@ func TestRules(t *testing.T) {
 		{"refused-messages", with(detect.BadMessage, live), 10, time.Millisecond, 2 * time.Minute, detect.Warning},
 		{"backend-overruled", with(detect.Overruled, live), 5, time.Millisecond, 5 * time.Minute, detect.Warning},
 		{"rollout-halted", with(detect.RolloutHalted), 1, time.Millisecond, 0, detect.Critical},
+		{"firmware-halted", with(detect.FirmwareHalted), 1, time.Millisecond, 0, detect.Critical},
+		{"firmware-quarantined", with(detect.Quarantined), 1, time.Millisecond, 0, detect.Critical},
 		{"replay", with(detect.Replay, live), 5, time.Millisecond, 5 * time.Minute, detect.Warning},
 		{"", with(detect.Event, live, detail("FirmwareUpdated")), 1, time.Millisecond, 0, ""},
 		{"", with(detect.FirmwareStatus, live, detail("Installed")), 1, time.Millisecond, 0, ""},
@@ -105,8 +107,8 @@ func named(list []detect.Finding, name string) (detect.Finding, bool) {
 // Every rule has a line above.
 func TestEveryRuleIsTested(t *testing.T) {
 	t.Parallel()
-	if n := len(detect.Names()); n != 21 {
-		t.Errorf("there are %d names of findings, and 21 in TestRules", n)
+	if n := len(detect.Names()); n != 23 {
+		t.Errorf("there are %d names of findings, and 23 in TestRules", n)
 	}
 }
 

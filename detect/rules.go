@@ -32,6 +32,8 @@ const (
 	BadFrame       Kind = "bad-frame"        // no OCPP message
 	Replay         Kind = "replay"           // an answer nobody waits for, or a reserved id
 	RolloutHalted  Kind = "rollout-halted"   // by the failure of this station, one too many
+	FirmwareHalted Kind = "firmware-halted"  // a rollout of firmware, by this station
+	Quarantined    Kind = "quarantined"      // it installs firmware that it didn't verify
 )
 
 // rule makes a finding of signs: so many within a time, of which the pace is
@@ -100,6 +102,10 @@ var rules = [...]rule{
 		reason: "the back end tries what would lower this station's security, lock it out, or is against a rule"},
 	{name: "rollout-halted", criticality: Critical, kinds: []Kind{RolloutHalted}, signs: 1, within: time.Hour,
 		reason: "a rollout halted by itself when this station failed, one too many: `bollard fleet status` names all that did"},
+	{name: "firmware-halted", criticality: Critical, kinds: []Kind{FirmwareHalted}, signs: 1, within: time.Hour,
+		reason: "a rollout of firmware halted by itself when this station failed: `bollard firmware rollouts` says why"},
+	{name: "firmware-quarantined", criticality: Critical, kinds: []Kind{Quarantined}, signs: 1, within: time.Hour,
+		reason: "the station installed firmware without verifying it, and gets none until `bollard firmware clear`"},
 	{name: "replay", criticality: Warning, kinds: []Kind{Replay}, signs: 5, within: 10 * time.Minute,
 		reason: "answers come that nobody waits for, or with ids that are reserved"},
 }

@@ -40,6 +40,13 @@ func (l *live) openPost(s *Service, open bool) {
 	}
 }
 
+// HandOver delivers what waits in the outbox for a session's back end.
+func (s *Service) HandOver(sess Session) {
+	if l := s.liveOf(sess); l != nil {
+		l.deliver(s)
+	}
+}
+
 // notices counts an event that reaches the log; false means enough.
 func (l *live) notices() bool {
 	l.mu.Lock()

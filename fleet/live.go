@@ -59,6 +59,22 @@ func (s *Service) liveOf(sess Session) *live {
 	return s.lives[sess.ID()]
 }
 
+// Ready is a station's session, if Bollard may send it CALLs of its own now.
+func (s *Service) Ready(key string) (Session, bool) {
+	s.mu.Lock()
+	sessions := s.sessions
+	s.mu.Unlock()
+	if sessions == nil {
+		return nil, false
+	}
+	sess, ok := sessions.Session(key)
+	if !ok {
+		return nil, false
+	}
+	l := s.liveOf(sess)
+	return sess, l != nil && l.isReady()
+}
+
 // allLive returns the open sessions in a stable order.
 func (s *Service) allLive() []*live {
 	s.mu.Lock()

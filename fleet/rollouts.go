@@ -125,14 +125,20 @@ func (c *Controller) GroupOf(ctx context.Context, key string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("couldn't look up station %q: %w", key, err)
 	}
+	return c.GroupOfStation(ctx, &st)
+}
+
+// GroupOfStation is GroupOf for a record at hand.
+func (c *Controller) GroupOfStation(ctx context.Context, st *Station) (string, error) {
 	c.groupsMu.Lock()
 	defer c.groupsMu.Unlock()
 	if c.groups == nil {
+		var err error
 		if c.groups, err = c.Groups(ctx); err != nil {
 			return "", err
 		}
 	}
-	if g := groupOf(c.groups, &st); g != nil {
+	if g := groupOf(c.groups, st); g != nil {
 		return g.Name, nil
 	}
 	return "", nil

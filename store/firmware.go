@@ -7,16 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
+	"bollard/firmware/campaign"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/gate"
 	"bollard/firmware/job"
+	"bollard/fleet"
 	"bollard/ledger"
 )
 
 var (
 	_ catalogue.Store = (*Store)(nil)
 	_ gate.Store      = (*Store)(nil)
+	_ campaign.Store  = (*Store)(nil)
 )
 
 // AddRelease keeps a firmware release.
@@ -70,16 +74,23 @@ func (s *Store) UpdateReleases(ctx context.Context, change func([]*catalogue.Ent
 			return err
 		}
 		for _, e := range list {
-			text, err := json.Marshal(e)
-			if err != nil {
-				return fmt.Errorf("couldn't encode firmware release %s: %w", e.Release.ID, err)
-			}
-			if _, err := t.exec("UPDATE firmware_releases SET record = ? WHERE id = ? AND record <> ?", string(text), e.Release.ID, string(text)); err != nil {
-				return fmt.Errorf("couldn't store firmware release %s: %w", e.Release.ID, err)
+			if err := t.putRelease(e); err != nil {
+				return err
 			}
 		}
 		return t.record(events...)
 	})
+}
+
+func (t *tx) putRelease(e *catalogue.Entry) error {
+	text, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("couldn't encode firmware release %s: %w", e.Release.ID, err)
+	}
+	if _, err := t.exec("UPDATE firmware_releases SET record = ? WHERE id = ? AND record <> ?", string(text), e.Release.ID, string(text)); err != nil {
+		return fmt.Errorf("couldn't store firmware release %s: %w", e.Release.ID, err)
+	}
+	return nil
 }
 
 // AddJob keeps a station's update and gives it its number; gate.ErrBusy while the
@@ -125,41 +136,69 @@ func over(j *job.Job) int {
 // done raises the floor in it, one that is quarantined puts its station there.
 func (s *Store) UpdateJob(ctx context.Context, id string, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error) {
 	var updated job.Job
-	err := s.write(ctx, func(t *tx) error {
-		j, err := scanJSON[job.Job](t.row("SELECT record FROM firmware_jobs WHERE id = ?", id))
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("firmware update %.40q: %w", id, gate.ErrUnknown)
-		}
-		if err != nil {
-			return fmt.Errorf("couldn't read firmware update %s: %w", id, err)
-		}
-		before := j.State
-		events, err := change(&j)
-		if err != nil {
-			return err
-		}
-		text, err := json.Marshal(j)
-		if err != nil {
-			return fmt.Errorf("couldn't encode firmware update %s: %w", id, err)
-		}
-		if _, err := t.exec("UPDATE firmware_jobs SET over = ?, record = ? WHERE id = ?", over(&j), string(text), id); err != nil {
-			return fmt.Errorf("couldn't store firmware update %s: %w", id, err)
-		}
-		t.saw(j.ChangedAt)
-		if j.State == job.Done && before != job.Done {
-			if err := t.raiseFloor(j.Station, j.Component, job.Floor{Sequence: j.Sequence, SecurityEpoch: j.SecurityEpoch}); err != nil {
-				return err
-			}
-		}
-		if j.State == job.Quarantined && before != job.Quarantined {
-			if _, err := t.exec("INSERT INTO firmware_quarantine (station) VALUES (?) ON CONFLICT (station) DO NOTHING", j.Station); err != nil {
-				return fmt.Errorf("couldn't put station %q into quarantine: %w", j.Station, err)
-			}
-		}
-		updated = j
-		return t.record(events...)
+	err := s.write(ctx, func(t *tx) (err error) {
+		updated, err = t.updateJob(id, change)
+		return err
 	})
 	return updated, err
+}
+
+// ReportJob is UpdateJob with a copy in the station's outbox. Of those that had to go
+// for it, the count is kept.
+func (s *Store) ReportJob(ctx context.Context, id string, c gate.Copy, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error) {
+	var updated job.Job
+	err := s.write(ctx, func(t *tx) (err error) {
+		if updated, err = t.updateJob(id, change); err != nil {
+			return err
+		}
+		gone, err := t.addParcel(updated.Station, &fleet.Parcel{Action: c.Action, Payload: c.Payload, QueuedAt: c.At})
+		if err != nil || gone == 0 {
+			return err
+		}
+		return t.countLosses(updated.Station, 0, gone, func(fleet.EventLosses) []ledger.Event { return nil })
+	})
+	return updated, err
+}
+
+func (t *tx) updateJob(id string, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error) {
+	j, err := scanJSON[job.Job](t.row("SELECT record FROM firmware_jobs WHERE id = ?", id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return j, fmt.Errorf("firmware update %.40q: %w", id, gate.ErrUnknown)
+	}
+	if err != nil {
+		return j, fmt.Errorf("couldn't read firmware update %s: %w", id, err)
+	}
+	before := j.State
+	events, err := change(&j)
+	if err != nil {
+		return j, err
+	}
+	if err := t.putJob(&j); err != nil {
+		return j, err
+	}
+	if j.State == job.Done && before != job.Done {
+		if err := t.raiseFloor(j.Station, j.Component, job.Floor{Sequence: j.Sequence, SecurityEpoch: j.SecurityEpoch}); err != nil {
+			return j, err
+		}
+	}
+	if j.State == job.Quarantined && before != job.Quarantined {
+		if _, err := t.exec("INSERT INTO firmware_quarantine (station) VALUES (?) ON CONFLICT (station) DO NOTHING", j.Station); err != nil {
+			return j, fmt.Errorf("couldn't put station %q into quarantine: %w", j.Station, err)
+		}
+	}
+	return j, t.record(events...)
+}
+
+func (t *tx) putJob(j *job.Job) error {
+	text, err := json.Marshal(j)
+	if err != nil {
+		return fmt.Errorf("couldn't encode firmware update %s: %w", j.ID, err)
+	}
+	if _, err := t.exec("UPDATE firmware_jobs SET over = ?, record = ? WHERE id = ?", over(j), string(text), j.ID); err != nil {
+		return fmt.Errorf("couldn't store firmware update %s: %w", j.ID, err)
+	}
+	t.saw(j.ChangedAt)
+	return nil
 }
 
 // Jobs returns the newest updates of a station, of all with "", newest first.
@@ -199,12 +238,44 @@ func (s *Store) InQuarantine(ctx context.Context, station string) (bool, error) 
 	return n > 0, nil
 }
 
-// EndQuarantine lets a station out.
-func (s *Store) EndQuarantine(ctx context.Context, station string, events ...ledger.Event) error {
+// Quarantined returns the stations that are kept from updates, by name.
+func (s *Store) Quarantined(ctx context.Context) ([]string, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT station FROM firmware_quarantine ORDER BY station")
+	list, err := collect(rows, err, func(row scanner) (string, error) {
+		var station string
+		return station, row.Scan(&station)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the stations in quarantine: %w", explain(s.path, err))
+	}
+	return list, nil
+}
+
+// EndQuarantine lets a station out, and marks the updates that put it there.
+func (s *Store) EndQuarantine(ctx context.Context, station string, at time.Time, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		if _, err := t.exec("DELETE FROM firmware_quarantine WHERE station = ?", station); err != nil {
 			return fmt.Errorf("couldn't let station %q out of quarantine: %w", station, err)
 		}
+		rows, err := t.rows("SELECT record FROM firmware_jobs WHERE station = ? AND over = 1", station)
+		list, err := collect(rows, err, scanJSON[job.Job])
+		if err != nil {
+			return fmt.Errorf("couldn't read the updates of station %q: %w", station, err)
+		}
+		for _, j := range list {
+			if j.State != job.Quarantined || !j.ClearedAt.IsZero() {
+				continue
+			}
+			j.ClearedAt = at
+			if err := t.putJob(&j); err != nil {
+				return err
+			}
+		}
+		t.saw(at)
 		return t.record(events...)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -149,9 +150,55 @@ func TestQuarantineOutlivesTheStation(t *testing.T) { // promise 10
 	if !in() {
 		t.Error("a station that was removed and added again is out of quarantine")
 	}
-	must(t, s.EndQuarantine(ctx, "cs-1", event("firmware.cleared")))
-	if in() {
-		t.Error("still in quarantine")
+	// Another one later: it is let out in one write, with what put it there.
+	_, err = s.AddJob(ctx, job.Job{ID: "b", Station: "cs-1", State: job.Quarantined})
+	must(t, err)
+	if err := s.EndQuarantine(ctx, "cs-1", at(9), ledger.Event{Kind: "no"}); err == nil || !in() {
+		t.Errorf("an invalid ledger event was stored: %v", err)
+	}
+	cleared := func() time.Time {
+		list, err := s.Jobs(ctx, "cs-1", 1)
+		must(t, err)
+		return list[0].ClearedAt
+	}
+	list, err := s.Quarantined(ctx)
+	if must(t, err); len(list) != 1 || list[0] != "cs-1" || !cleared().IsZero() {
+		t.Errorf("in quarantine: %v, cleared at %s", list, cleared())
+	}
+	must(t, s.EndQuarantine(ctx, "cs-1", at(9), event("firmware.cleared")))
+	if in() || !cleared().Equal(at(9)) {
+		t.Errorf("still in quarantine, cleared at %s", cleared())
+	}
+}
+
+// What a back end is told of a step and the step itself are kept together or not at
+// all.
+func TestReportWithItsCopy(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1")}))
+	_, err := s.AddJob(ctx, job.Job{ID: "a", Station: "cs-1", State: job.Sent})
+	must(t, err)
+	told := gate.Copy{Action: "FirmwareStatusNotification", Payload: []byte(`{"status":"Downloading"}`), At: at(5)}
+	report := func(events ...ledger.Event) error {
+		_, err := s.ReportJob(ctx, "a", told, func(j *job.Job) ([]ledger.Event, error) { j.State = job.Downloading; return events, nil })
+		return err
+	}
+	waiting := func() []fleet.Parcel {
+		list, err := s.Parcels(ctx, "cs-1", 10)
+		must(t, err)
+		return list
+	}
+	if err := report(ledger.Event{Kind: "no"}); err == nil || len(waiting()) != 0 {
+		t.Errorf("an invalid ledger event was stored: %v", err)
+	}
+	must(t, report(event("firmware.progress")))
+	if list := waiting(); len(list) != 1 || list[0].Action != told.Action || string(list[0].Payload) != string(told.Payload) || !list[0].QueuedAt.Equal(at(5)) {
+		t.Errorf("%+v", list)
+	}
+	if j, err := s.OpenJobs(ctx, "cs-1"); err != nil || j[0].State != job.Downloading {
+		t.Errorf("%+v, %v", j, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"bollard/firmware/catalogue"
 	"bollard/fleet"
 	"bollard/internal/rollout"
 	"bollard/ledger"
@@ -66,20 +67,48 @@ func (s *Store) PutRollout(ctx context.Context, r rollout.Record, changed []roll
 		return fmt.Errorf("couldn't encode rollout %s: %w", r.ID, err)
 	}
 	return s.write(ctx, func(t *tx) error {
-		_, err := t.exec(`INSERT INTO rollouts (id, position, kind, at, detail, header)
-			VALUES (?, (SELECT COALESCE(MAX(position), 0) + 1 FROM rollouts), ?, ?, ?, ?)
-			ON CONFLICT (id) DO UPDATE SET header = excluded.header`, r.ID, r.Kind, millis(r.At), string(r.Detail), string(header))
+		return t.putRollout(&r, header, changed, events)
+	})
+}
+
+// PutReleaseRollout is PutRollout with the release it is of, as move leaves that.
+func (s *Store) PutReleaseRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, release string, move func(*catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error {
+	header, err := json.Marshal(r.Header)
+	if err != nil {
+		return fmt.Errorf("couldn't encode rollout %s: %w", r.ID, err)
+	}
+	return s.write(ctx, func(t *tx) error {
+		e, err := scanJSON[catalogue.Entry](t.row("SELECT record FROM firmware_releases WHERE id = ?", release))
 		if err != nil {
-			return fmt.Errorf("couldn't store rollout %s: %w", r.ID, err)
+			return fmt.Errorf("couldn't read firmware release %s: %w", release, err)
 		}
-		for _, m := range changed {
-			_, err := t.exec(`INSERT INTO rollout_members (rollout, member, site, wave, slot, state, began, at, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-				ON CONFLICT (rollout, member) DO UPDATE SET state = excluded.state, began = excluded.began, at = excluded.at, note = excluded.note`,
-				r.ID, m.ID, m.Site, m.Wave, m.Slot, string(m.State), millis(m.Began), millis(m.At), m.Note)
-			if err != nil {
-				return fmt.Errorf("couldn't store member %q of rollout %s: %w", m.ID, r.ID, err)
+		moved, err := move(&e)
+		if err != nil {
+			return err
+		}
+		if len(moved) > 0 {
+			if err := t.putRelease(&e); err != nil {
+				return err
 			}
 		}
-		return t.record(events...)
+		return t.putRollout(&r, header, changed, append(moved, events...))
 	})
+}
+
+func (t *tx) putRollout(r *rollout.Record, header []byte, changed []rollout.Member, events []ledger.Event) error {
+	_, err := t.exec(`INSERT INTO rollouts (id, position, kind, at, detail, header)
+			VALUES (?, (SELECT COALESCE(MAX(position), 0) + 1 FROM rollouts), ?, ?, ?, ?)
+			ON CONFLICT (id) DO UPDATE SET header = excluded.header`, r.ID, r.Kind, millis(r.At), string(r.Detail), string(header))
+	if err != nil {
+		return fmt.Errorf("couldn't store rollout %s: %w", r.ID, err)
+	}
+	for _, m := range changed {
+		_, err := t.exec(`INSERT INTO rollout_members (rollout, member, site, wave, slot, state, began, at, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+				ON CONFLICT (rollout, member) DO UPDATE SET state = excluded.state, began = excluded.began, at = excluded.at, note = excluded.note`,
+			r.ID, m.ID, m.Site, m.Wave, m.Slot, string(m.State), millis(m.Began), millis(m.At), m.Note)
+		if err != nil {
+			return fmt.Errorf("couldn't store member %q of rollout %s: %w", m.ID, r.ID, err)
+		}
+	}
+	return t.record(events...)
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"bollard/firmware/catalogue"
+	"bollard/firmware/release"
 	"bollard/fleet"
 	"bollard/internal/rollout"
 	"bollard/ledger"
@@ -48,6 +50,37 @@ func TestRolloutsAreKept(t *testing.T) {
 	}
 	if got, err = s.RolloutMembers(ctx, "one"); err != nil || len(got) != 2 {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// A rollout and its release change together or not at all.
+func TestRolloutWithItsRelease(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddRelease(ctx, catalogue.Entry{Release: &release.Release{ID: "r"}, State: catalogue.Published}))
+	put := func(phase rollout.Phase, events ...ledger.Event) error {
+		return s.PutReleaseRollout(ctx, rollout.Record{ID: "one", Kind: "firmware", At: at(1), Detail: json.RawMessage(`{}`), Header: rollout.Header{Phase: phase}}, nil, "r",
+			func(e *catalogue.Entry) ([]ledger.Event, error) {
+				moved, err := e.Move(catalogue.Rolling, "test", "", at(3))
+				return []ledger.Event{moved}, err
+			}, events...)
+	}
+	state := func() catalogue.State {
+		list, err := s.Releases(ctx)
+		must(t, err)
+		return list[0].State
+	}
+	if err := put(rollout.Running, ledger.Event{Kind: "no"}); err == nil || state() != catalogue.Published {
+		t.Errorf("%v: the release is %s", err, state())
+	}
+	must(t, put(rollout.Running, event("firmware.rollout")))
+	if err := put(rollout.Finished); err == nil {
+		t.Error("a release that can't go there did")
+	}
+	list, err := s.Rollouts(ctx, "firmware")
+	if must(t, err); state() != catalogue.Rolling || len(list) != 1 || list[0].Header.Phase != rollout.Running {
+		t.Errorf("the release is %s, and the rollout %+v", state(), list)
 	}
 }
 

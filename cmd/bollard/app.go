@@ -20,6 +20,7 @@ import (
 	"bollard/ca/quality"
 	"bollard/contract"
 	"bollard/detect"
+	"bollard/firmware/campaign"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/gate"
@@ -48,6 +49,7 @@ type app struct {
 	releases  *catalogue.Catalogue
 	updates   *gate.Gate
 	contracts *contract.Service
+	rollouts  *campaign.Service
 	seal      *sealer
 	notary    *notary
 	backends  atomic.Pointer[[]config.Backend] // in force: a server may read them anew
@@ -181,7 +183,7 @@ func (a *app) operations() *admin.Registry {
 
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
-		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Releases: a.releases, Updates: a.updates, Contracts: a.contracts, Origins: a.store.Leads, Ledger: a.store, Notary: a.notary,
+		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Releases: a.releases, Updates: a.updates, Rollouts: a.rollouts, Contracts: a.contracts, Origins: a.store.Leads, Ledger: a.store, Notary: a.notary,
 		Seal: a.seal.Seal, Clock: a.clock, Log: a.log,
 	}
 }

@@ -25,6 +25,10 @@ func (c *cli) firmwareCommand() *cobra.Command {
 	return c.group("firmware", "Sign releases of firmware, publish them, and follow the updates of stations",
 		c.firmwareKey(), c.firmwareSign(), c.firmwareVerify(), c.firmwareLog(),
 		c.firmwareAdd(), c.firmwareList(), c.firmwareShow(), c.firmwareApprove(), c.firmwarePublish(), c.firmwareSupersede(), c.firmwareWithdraw(), c.firmwareRevoke(),
+		c.firmwareRollout(), c.firmwareRollouts(),
+		c.rolloutDecision("halt", "Let no further station begin, and no back end's request for the release through", ""),
+		c.rolloutDecision("resume", "Go on with a halted rollout, once enough people approved it", `Go on with a halted rollout, once enough people approved it
+(`+"`bollard firmware approve RELEASE --action resume`"+`). The failures so far are accepted then; as many more halt it again.`),
 		c.firmwareUpdates(), c.firmwareCancel(), c.firmwareClear())
 }
 

@@ -16,6 +16,7 @@ import (
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/gate"
+	"bollard/firmware/job"
 	"bollard/firmware/origin"
 	"bollard/firmware/release"
 	"bollard/fleet"
@@ -51,8 +52,10 @@ func (a *app) openFirmware(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	a.updates, err = gate.New(ctx, a.gateConfig())
-	return err
+	if a.updates, err = gate.New(ctx, a.gateConfig()); err != nil {
+		return err
+	}
+	return a.openRollouts(ctx)
 }
 
 func (a *app) gateConfig() gate.Config {
@@ -60,6 +63,12 @@ func (a *app) gateConfig() gate.Config {
 		Store: a.store, Catalogue: a.releases, Depot: a.depot, Rule: a.updateRule,
 		Outside: func(ctx context.Context, station string) error {
 			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Outside, Station: station})
+		},
+		Turn: func(release, station string) gate.Block { return a.rollouts.Turn(release, station) },
+		Over: func(j job.Job) { a.rollouts.Over(j) },
+		Tell: a.cfg.Firmware.TellBackends,
+		Alarm: func(ctx context.Context, station string) error {
+			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Quarantined, Station: station})
 		},
 		Record: func(ctx context.Context, e ledger.Event) error { return a.store.Record(ctx, e) },
 		Clock:  time.Now, Log: a.log,
@@ -122,6 +131,7 @@ func (a *app) updateRule(st gate.Station) gate.Rule {
 		if m.Location != "ours" {
 			rule.Place = gate.Place(m.Location)
 		}
+		rule.Refusal = ocpp.ErrorCode(m.Refusal)
 		break
 	}
 	return rule
@@ -166,8 +176,10 @@ func (s *server) openDoor(ctx context.Context) error {
 	if s.lockers != nil {
 		cfg.Locker = s.lockers
 	}
-	s.updates, err = gate.New(ctx, cfg)
-	return err
+	if s.updates, err = gate.New(ctx, cfg); err != nil {
+		return err
+	}
+	return s.openRollouts(ctx)
 }
 
 // openOrigins lets images be fetched from where back ends send stations, under the
@@ -280,6 +292,11 @@ func (u *updateGuard) Message(ctx context.Context, s fleet.Session, m fleet.Mess
 	}
 	st := u.station(ctx, s)
 	if m.Direction == ocpp.FromCSMS {
+		if u.Service.Interest(s.Version(), m.Direction, m.Action) { // a Reset concerns both
+			if told := u.Service.Message(ctx, s, m); told.Act != fleet.Pass {
+				return told
+			}
+		}
 		if s.Security() == fleet.SecurityObserve { // nothing of such a back end is refused
 			return fleet.Verdict{Act: fleet.Pass}
 		}
@@ -298,21 +315,32 @@ func (u *updateGuard) Message(ctx context.Context, s fleet.Session, m fleet.Mess
 	}
 	mine := updateVerdict(v)
 	mine.Watch, mine.Merge, mine.After = told.Watch, told.Merge, told.After
+	if v.Told {
+		mine.After = func(context.Context) { u.HandOver(s) }
+	}
 	return mine
 }
 
 // station is what the gate may know of a session's station.
 func (u *updateGuard) station(ctx context.Context, s fleet.Session) gate.Station {
 	adm := s.Admission()
-	out := gate.Station{Key: ocpp.Identity{Name: adm.Station.Identity}.Key(), Vendor: adm.Station.Vendor, Model: adm.Station.Model}
-	st, err := u.app.store.Station(ctx, out.Key)
+	known := adm.Station
+	st, err := u.app.store.Station(ctx, stationKey(&known))
 	if err == nil { // a boot fills in what the operator left open
-		out.Vendor, out.Model, out.Hardware = st.Vendor, st.Model, st.Hardware
+		known = st
 	}
-	plan, unread := u.app.store.Plan(ctx, out.Key)
-	out.Firmware, out.Unread = plan.Firmware, errors.Join(err, unread)
+	plan, unread := u.app.store.Plan(ctx, stationKey(&known))
+	out := updated(&known, &plan)
+	out.Unread = errors.Join(err, unread)
 	return out
 }
+
+// updated is what the gate may know of a station.
+func updated(st *fleet.Station, plan *fleet.Plan) gate.Station {
+	return gate.Station{Key: stationKey(st), Vendor: st.Vendor, Model: st.Model, Hardware: st.Hardware, Firmware: plan.Firmware}
+}
+
+func stationKey(st *fleet.Station) string { return ocpp.Identity{Name: st.Identity}.Key() }
 
 // updateVerdict is the gate's, as the gateway carries it out.
 func updateVerdict(v gate.Verdict) fleet.Verdict {

@@ -3,20 +3,25 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"bollard/fleet"
 	"bollard/internal/rollout"
 )
 
+// rolloutWatch is how rollouts that aren't over stand.
+type rolloutWatch struct {
+	Rollouts map[rollout.Phase]int
+	Stations map[rollout.State]int
+}
+
 // rolloutGauges shows the rollouts that aren't over to Prometheus.
 type rolloutGauges struct {
-	controller         *fleet.Controller
+	watch              func() rolloutWatch
 	rollouts, stations *prometheus.Desc
 }
 
-func newRolloutGauges(c *fleet.Controller) *rolloutGauges {
-	return &rolloutGauges{c,
-		prometheus.NewDesc("bollard_rollouts", "Rollouts that aren't over, by phase.", []string{"phase"}, nil),
-		prometheus.NewDesc("bollard_rollout_stations", "Stations of rollouts that aren't over, by state.", []string{"state"}, nil)}
+func newRolloutGauges(prefix, what string, watch func() rolloutWatch) *rolloutGauges {
+	return &rolloutGauges{watch,
+		prometheus.NewDesc(prefix+"rollouts", what+" that aren't over, by phase.", []string{"phase"}, nil),
+		prometheus.NewDesc(prefix+"rollout_stations", "Stations of rollouts that aren't over, by state.", []string{"state"}, nil)}
 }
 
 // Describe and Collect make it a prometheus.Collector.
@@ -27,7 +32,7 @@ func (g *rolloutGauges) Describe(to chan<- *prometheus.Desc) {
 
 // Collect tells zeros too: an alert on a gauge that isn't there never fires.
 func (g *rolloutGauges) Collect(to chan<- prometheus.Metric) {
-	w := g.controller.Watch()
+	w := g.watch()
 	for _, phase := range []rollout.Phase{rollout.Running, rollout.Paused, rollout.Halted} {
 		to <- prometheus.MustNewConstMetric(g.rollouts, prometheus.GaugeValue, float64(w.Rollouts[phase]), string(phase))
 	}

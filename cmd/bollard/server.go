@@ -62,7 +62,8 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		}
 		return 0
 	}))
-	s.metrics.MustRegister(newAlertQueues(s.alerts), newRolloutGauges(s.controller))
+	s.metrics.MustRegister(newAlertQueues(s.alerts), newRolloutGauges("bollard_", "Rollouts", func() rolloutWatch { return rolloutWatch(s.controller.Watch()) }),
+		newRolloutGauges("bollard_firmware_", "Rollouts of firmware", func() rolloutWatch { return rolloutWatch(s.rollouts.Watch()) }))
 	places, err := ledgerPlaces(a.dir, a.cfg, a.store)
 	if err != nil {
 		return nil, err

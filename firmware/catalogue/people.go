@@ -51,7 +51,7 @@ func (a Action) from() []State {
 	case ActionPublish, ActionLegal:
 		return []State{Added}
 	case ActionStart:
-		return []State{Published}
+		return []State{Published, Complete}
 	case ActionWiden:
 		return []State{Rolling}
 	case ActionHalt:

@@ -9,7 +9,8 @@ import (
 	"bollard/ledger"
 )
 
-// State of a release: it goes forward only, but for a halt, which people can end.
+// State of a release: it goes forward only, but for a halt, which people can end, and
+// for another rollout, such as to stations that came later.
 type State string
 
 // The states. What comes before Added happens at the manufacturer's, who gives
@@ -32,7 +33,7 @@ func follow() map[State][]State {
 		Published:  {Rolling, Halted, Superseded, Withdrawn, Revoked},
 		Rolling:    {Halted, Complete, Superseded, Withdrawn, Revoked},
 		Halted:     {Rolling, Superseded, Withdrawn, Revoked},
-		Complete:   {Superseded, Withdrawn, Revoked},
+		Complete:   {Rolling, Superseded, Withdrawn, Revoked},
 		Superseded: {Withdrawn, Revoked},
 		Withdrawn:  {Revoked}, // what was taken back may turn out to be dangerous
 	}

@@ -12,12 +12,12 @@ import (
 	"bollard/ledger"
 )
 
-// No release comes back from where it is, but from a halt; each move is one entry
+// No release comes back from where it is, but from a halt, and to another rollout; each move is one entry
 // that says from where to where.
 func TestReleasesGoForwardOnly(t *testing.T) { // promise 10
 	t.Parallel()
 	rank := map[catalogue.State]int{
-		catalogue.Added: 0, catalogue.Published: 1, catalogue.Rolling: 2, catalogue.Halted: 2, catalogue.Complete: 3,
+		catalogue.Added: 0, catalogue.Published: 1, catalogue.Rolling: 2, catalogue.Halted: 2, catalogue.Complete: 2,
 		catalogue.Superseded: 4, catalogue.Withdrawn: 5, catalogue.Revoked: 6,
 	}
 	now := time.Unix(1780315200, 0)
@@ -115,7 +115,7 @@ func TestWhatPeopleApprove(t *testing.T) {
 		{catalogue.Rolling, []string{"firmware.widen/canary", "firmware.halt"}},
 		{catalogue.Halted, []string{"firmware.resume"}},
 		{catalogue.Rolling, []string{"firmware.widen/canary", "firmware.halt"}},
-		{catalogue.Complete, nil},
+		{catalogue.Complete, []string{"firmware.start/canary"}},
 	} {
 		if tt.state != catalogue.Added {
 			move(tt.state)

@@ -22,6 +22,7 @@ import (
 	"bollard/firmware/job"
 	"bollard/firmware/origin"
 	"bollard/firmware/release"
+	"bollard/internal/failpoint"
 	"bollard/internal/tally"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -40,8 +41,6 @@ type Session interface {
 	Backend() string
 	// Call sends a CALL to the station. A CALLERROR comes back as *ocpp.CallFailure.
 	Call(ctx context.Context, action string, payload any) (json.RawMessage, error)
-	// Upstream sends one to the back end.
-	Upstream(ctx context.Context, action string, payload any) (json.RawMessage, error)
 	// Go runs f beside the session, which waits for it when it ends.
 	Go(f func(ctx context.Context))
 }
@@ -73,6 +72,8 @@ type Rule struct {
 	// Upgrade makes a SignedUpdateFirmware of an UpdateFirmware of 1.6.
 	Upgrade bool
 	Place   Place // where it downloads
+	// Refusal is how one of 1.6 is refused, whose answer has no status; "": SecurityError.
+	Refusal ocpp.ErrorCode
 }
 
 // Store keeps updates. Every write is durable, together with its ledger events,
@@ -83,13 +84,27 @@ type Store interface {
 	// UpdateJob changes one in one transaction; a job that is done raises the
 	// station's floor in it, one that is quarantined puts the station there.
 	UpdateJob(ctx context.Context, id string, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error)
+	// ReportJob is UpdateJob with a copy for the station's back end in the outbox: both
+	// or neither.
+	ReportJob(ctx context.Context, id string, c Copy, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error)
 	OpenJobs(ctx context.Context, station string) ([]job.Job, error)        // of all with ""
 	Jobs(ctx context.Context, station string, limit int) ([]job.Job, error) // newest first, of all with ""
 	// InQuarantine and the floors outlive a station's record.
 	InQuarantine(ctx context.Context, station string) (bool, error)
-	EndQuarantine(ctx context.Context, station string, events ...ledger.Event) error
+	Quarantined(ctx context.Context) ([]string, error) // the stations, by name
+	// EndQuarantine lets a station out, and marks the updates that put it there as
+	// cleared, in one transaction.
+	EndQuarantine(ctx context.Context, station string, at time.Time, events ...ledger.Event) error
 	Floor(ctx context.Context, station, component string) (job.Floor, error)
 	RaiseFloor(ctx context.Context, station, component string, by job.Floor, events ...ledger.Event) error
+}
+
+// Copy is what a back end is told in place of a station's own message. It is
+// delivered at least once, and in order.
+type Copy struct {
+	Action  string
+	Payload json.RawMessage
+	At      time.Time
 }
 
 // Catalogue is where releases are; *catalogue.Catalogue is one.
@@ -128,9 +143,18 @@ type Config struct {
 	// for its image. May be nil.
 	Outside func(ctx context.Context, station string) error
 	Rule    func(s Station) Rule
-	Record  func(ctx context.Context, e ledger.Event) error
-	Clock   func() time.Time
-	Log     *slog.Logger
+	// Turn says why a rollout keeps a release from a station whose back end asks for
+	// it, or ""; nil: nothing is rolled out.
+	Turn func(release, station string) Block
+	// Tell lets back ends see the statuses of updates that Bollard started.
+	Tell bool
+	// Over is told of updates that ended; it must not wait. May be nil.
+	Over func(j job.Job)
+	// Alarm has people look at a station that was put into quarantine. May be nil.
+	Alarm  func(ctx context.Context, station string) error
+	Record func(ctx context.Context, e ledger.Event) error
+	Clock  func() time.Time
+	Log    *slog.Logger
 }
 
 // Gate is safe for concurrent use.
@@ -145,7 +169,7 @@ type Gate struct {
 // note is one kind of refusal, for the ledger.
 type note struct{ kind, station, action string }
 
-// New needs all of Config but Door, Origins, Locker, Outside, Clock and Log. Run does
+// New needs Store, Catalogue, Depot, Rule and Record. Run does
 // the rest of its work.
 func New(ctx context.Context, cfg Config) (*Gate, error) {
 	if cfg.Store == nil || cfg.Catalogue == nil || cfg.Depot == nil || cfg.Rule == nil || cfg.Record == nil {
@@ -156,6 +180,15 @@ func New(ctx context.Context, cfg Config) (*Gate, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Turn == nil {
+		cfg.Turn = func(string, string) Block { return "" }
+	}
+	if cfg.Over == nil {
+		cfg.Over = func(job.Job) {}
+	}
+	if cfg.Alarm == nil {
+		cfg.Alarm = func(context.Context, string) error { return nil }
 	}
 	g := &Gate{cfg: cfg, notes: tally.New[note](), open: map[string]string{}}
 	list, err := cfg.Store.OpenJobs(ctx, "")
@@ -172,7 +205,7 @@ func New(ctx context.Context, cfg Config) (*Gate, error) {
 // version and the spelling: peers exist that would obey it.
 func guarded(action string) string {
 	action = strings.TrimSpace(action)
-	for _, known := range []string{ocpp.ActionUpdateFirmware, ocpp.ActionSignedUpdateFirmware, ocpp.ActionPublishFirmware} {
+	for _, known := range []string{ocpp.ActionUpdateFirmware, ocpp.ActionSignedUpdateFirmware, ocpp.ActionPublishFirmware, ocpp.ActionReset} {
 		if strings.EqualFold(action, known) {
 			return known
 		}
@@ -198,6 +231,8 @@ type Verdict struct {
 	Code    ocpp.ErrorCode  // of a CALLERROR
 	Rewrite json.RawMessage // passes with this payload
 	Reason  string
+	// Told: a copy for the back end is in the outbox.
+	Told bool
 	// Later works the verdict out; it answers or refuses.
 	Later func(ctx context.Context) Verdict
 }
@@ -205,7 +240,7 @@ type Verdict struct {
 // Run ends updates whose station said no more, until ctx ends. What a stop of the
 // server left open it takes up first.
 func (g *Gate) Run(ctx context.Context) error {
-	if err := g.resume(ctx); err != nil && ctx.Err() == nil {
+	if err := g.Resume(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
 	tick := time.NewTicker(10 * time.Second)
@@ -226,9 +261,9 @@ func (g *Gate) Run(ctx context.Context) error {
 	}
 }
 
-// resume takes up what was open when the server stopped: what wasn't sent never
-// will be, its back end's CALL is gone; the rest goes on.
-func (g *Gate) resume(ctx context.Context) error {
+// Resume takes up what was open when the server stopped: what wasn't sent never
+// will be, its back end's CALL is gone; the rest goes on. Run begins with it.
+func (g *Gate) Resume(ctx context.Context) error {
 	list, err := g.cfg.Store.OpenJobs(ctx, "")
 	if err != nil {
 		return err
@@ -241,6 +276,16 @@ func (g *Gate) resume(ctx context.Context) error {
 			j.Restarted(now)
 			return nil
 		}); err != nil {
+			return err
+		}
+	}
+	// A kill may have come before the alarm.
+	jailed, err := g.cfg.Store.Quarantined(ctx)
+	if err != nil {
+		return err
+	}
+	for _, station := range jailed {
+		if err := g.cfg.Alarm(ctx, station); err != nil {
 			return err
 		}
 	}
@@ -285,9 +330,14 @@ var errNothing = errors.New("nothing to do")
 
 // change changes a job, records where it went, and looks after what follows.
 func (g *Gate) change(ctx context.Context, id, actor string, f func(j *job.Job, now time.Time) error) (job.Job, error) {
+	return g.changeBy(ctx, id, actor, g.cfg.Store.UpdateJob, f)
+}
+
+// changeBy is change with a way of its own to write.
+func (g *Gate) changeBy(ctx context.Context, id, actor string, write func(context.Context, string, func(*job.Job) ([]ledger.Event, error)) (job.Job, error), f func(j *job.Job, now time.Time) error) (job.Job, error) {
 	now := g.cfg.Clock()
 	var before job.State
-	j, err := g.cfg.Store.UpdateJob(ctx, id, func(j *job.Job) ([]ledger.Event, error) {
+	j, err := write(ctx, id, func(j *job.Job) ([]ledger.Event, error) {
 		before = j.State
 		if err := f(j, now); err != nil {
 			return nil, err
@@ -306,7 +356,17 @@ func (g *Gate) change(ctx context.Context, id, actor string, f func(j *job.Job, 
 	if err != nil {
 		return j, err
 	}
+	if j.State == job.Quarantined && before != j.State {
+		g.cfg.Log.Warn("a station installs firmware that it didn't verify", slog.String("station", j.Station), slog.String("release", j.Release), slog.String("reason", j.Reason))
+		if err := g.cfg.Alarm(ctx, j.Station); err != nil && ctx.Err() == nil { // Run repeats it at the next start
+			g.cfg.Log.Error("couldn't record an alarm about a station in quarantine", slog.String("station", j.Station), slog.Any("err", err))
+		}
+	}
+	if !j.State.Open() && before != j.State {
+		g.cfg.Over(j)
+	}
 	if !j.State.Open() && before.Open() {
+		failpoint.Hit("gate.over")
 		g.drop(id)
 		if g.cfg.Door != nil {
 			g.cfg.Door.Forget(j.Number)
@@ -322,6 +382,9 @@ func (g *Gate) openJob(station string) string {
 	defer g.mu.Unlock()
 	return g.open[station]
 }
+
+// Open says whether a station has an update that isn't over.
+func (g *Gate) Open(station string) bool { return g.openJob(station) != "" }
 
 // Wants says whether a job still wants its image, and may have it
 // (depot.DoorConfig.Open).

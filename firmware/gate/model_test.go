@@ -34,6 +34,7 @@ type shelf struct {
 	jobs   []job.Job
 	floors map[string]job.Floor // by updates
 	ran    map[string]job.Floor // by boots
+	told   []string
 	jailed bool
 	fell   bool
 	two    bool
@@ -81,6 +82,17 @@ func (s *shelf) UpdateJob(_ context.Context, id string, change func(*job.Job) ([
 	return j, nil
 }
 
+// ReportJob keeps what the back end is told beside the update.
+func (s *shelf) ReportJob(ctx context.Context, id string, c gate.Copy, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error) {
+	j, err := s.UpdateJob(ctx, id, change)
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.told = append(s.told, string(c.Payload))
+	}
+	return j, err
+}
+
 func (s *shelf) list(keep func(*job.Job) bool) []job.Job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,10 +119,17 @@ func (s *shelf) InQuarantine(context.Context, string) (bool, error) {
 	return s.jailed, nil
 }
 
-func (s *shelf) EndQuarantine(context.Context, string, ...ledger.Event) error {
+func (s *shelf) Quarantined(context.Context) ([]string, error) { return nil, nil }
+
+func (s *shelf) EndQuarantine(_ context.Context, _ string, at time.Time, _ ...ledger.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.jailed = false
+	for i := range s.jobs {
+		if s.jobs[i].State == job.Quarantined {
+			s.jobs[i].ClearedAt = at
+		}
+	}
 	return nil
 }
 
@@ -158,10 +177,9 @@ type wire struct {
 	ran    uint64 // the newest sequence a boot showed
 }
 
-func (w *wire) Version() ocpp.Version                                          { return ocpp.V201 }
-func (w *wire) Backend() string                                                { return "backend" }
-func (w *wire) Go(func(context.Context))                                       {}
-func (w *wire) Upstream(context.Context, string, any) (json.RawMessage, error) { return nil, nil }
+func (w *wire) Version() ocpp.Version    { return ocpp.V201 }
+func (w *wire) Backend() string          { return "backend" }
+func (w *wire) Go(func(context.Context)) {}
 
 // Call is an outward message: what is on the shelf now is what a kill would leave.
 func (w *wire) Call(_ context.Context, _ string, payload any) (json.RawMessage, error) {

@@ -15,6 +15,7 @@ import (
 
 	"bollard/firmware/depot"
 	"bollard/firmware/job"
+	"bollard/internal/failpoint"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -34,16 +35,32 @@ func (g *Gate) Report(ctx context.Context, sess Session, st Station, action stri
 		return Verdict{}
 	}
 	sum := sha256.Sum256(payload)
-	j, err = g.change(ctx, j.ID, "station:"+st.Key, func(j *job.Job, now time.Time) error {
+	write, translated := g.cfg.Store.UpdateJob, j.Rollout == "" && j.AskedID == nil && action == ocpp.ActionSignedFirmwareStatus
+	if word := plain(m.Status); translated && word != "" {
+		text, err := json.Marshal(ocpp.FirmwareStatusRequest{Status: word})
+		if err != nil {
+			return Verdict{Code: ocpp.InternalError, Reason: "couldn't translate a firmware status: " + err.Error()}
+		}
+		told := Copy{Action: ocpp.ActionFirmwareStatus, Payload: text, At: g.cfg.Clock()}
+		write = func(ctx context.Context, id string, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error) {
+			return g.cfg.Store.ReportJob(ctx, id, told, change)
+		}
+	}
+	j, err = g.changeBy(ctx, j.ID, "station:"+st.Key, write, func(j *job.Job, now time.Time) error {
 		j.Report(m.Status, hex.EncodeToString(sum[:]), g.served(j), now)
 		return nil
 	})
 	if err != nil {
 		return Verdict{Code: ocpp.InternalError, Reason: "couldn't record a firmware status: " + err.Error()}
 	}
+	failpoint.Hit("gate.reported")
 	switch {
-	case j.AskedID == nil && action == ocpp.ActionSignedFirmwareStatus:
-		return Verdict{Later: func(ctx context.Context) Verdict { return g.translate(ctx, sess, &j, m.Status) }}
+	case j.Rollout != "" && g.cfg.Tell:
+		return Verdict{}
+	case j.Rollout != "": // nobody behind here has asked for it
+		return Verdict{Answer: struct{}{}, Reason: "status of an update that Bollard started"}
+	case translated:
+		return Verdict{Answer: struct{}{}, Told: true, Reason: "translated for a back end that asked for a plain update"}
 	case m.RequestID != nil && j.AskedID != nil && *j.AskedID != j.RequestID:
 		return renumbered(payload, *j.AskedID)
 	}
@@ -85,24 +102,8 @@ func renumbered(payload []byte, id int) Verdict {
 	return Verdict{Code: ocpp.InternalError, Reason: "couldn't renumber a firmware status: " + err.Error()}
 }
 
-// translate tells a back end of OCPP 1.6 that asked for a plain update how the
-// signed one goes, in its words. States it has no word for it isn't told.
-func (g *Gate) translate(ctx context.Context, sess Session, j *job.Job, status string) Verdict {
-	answered := Verdict{Answer: struct{}{}, Reason: "translated for a back end that asked for a plain update"}
-	word := plain(status)
-	if word == "" {
-		return answered
-	}
-	if _, err := sess.Upstream(ctx, ocpp.ActionFirmwareStatus, ocpp.FirmwareStatusRequest{Status: word}); err != nil {
-		var failure *ocpp.CallFailure
-		if !errors.As(err, &failure) { // it has heard it, whatever it says
-			g.cfg.Log.Warn("couldn't tell a back end of a firmware update", slog.String("station", j.Station), slog.Any("err", err))
-		}
-	}
-	return answered
-}
-
-// plain is a status in the words of 1.6 FirmwareStatusNotification; "": it has none.
+// plain is a status of a signed update in the words of 1.6 FirmwareStatusNotification,
+// for a back end that asked for a plain one; "": it has none, and isn't told.
 func plain(status string) string {
 	switch status {
 	case "Downloaded", "DownloadFailed", "Downloading", "Idle", "InstallationFailed", "Installing", "Installed":
@@ -254,23 +255,14 @@ func (g *Gate) Clear(ctx context.Context, actor, station, reason string) (job.Jo
 		return job.Job{}, err
 	}
 	last := job.Job{Station: station} // what it was put there by may be gone
-	for _, j := range list {
-		if j.State != job.Quarantined || !j.ClearedAt.IsZero() {
-			continue
-		}
-		last, err = g.cfg.Store.UpdateJob(ctx, j.ID, func(j *job.Job) ([]ledger.Event, error) {
-			j.ClearedAt = g.cfg.Clock()
-			return nil, nil
-		})
-		if err != nil {
-			return job.Job{}, err
-		}
+	if i := slices.IndexFunc(list, func(j job.Job) bool { return j.State == job.Quarantined && j.ClearedAt.IsZero() }); i >= 0 {
+		last = list[i]
 	}
 	data := map[string]string{"reason": reason}
 	if last.ID != "" {
 		data["update"] = last.ID
 	}
-	return last, g.cfg.Store.EndQuarantine(ctx, station, ledger.Event{Kind: "firmware.cleared", Subject: station, Actor: actor, Data: data})
+	return last, g.cfg.Store.EndQuarantine(ctx, station, g.cfg.Clock(), ledger.Event{Kind: "firmware.cleared", Subject: station, Actor: actor, Data: data})
 }
 
 // event tells where an update went.

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -18,6 +19,7 @@ import (
 	"bollard/firmware/catalogue"
 	"bollard/firmware/job"
 	"bollard/firmware/release"
+	"bollard/internal/failpoint"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -39,6 +41,12 @@ func (g *Gate) Request(ctx context.Context, sess Session, st Station, action str
 	known := guarded(action)
 	rule := g.cfg.Rule(st)
 	exact := action == known && has(sess.Version(), action)
+	if known == ocpp.ActionReset {
+		if rule.Level == Observe || !exact { // one that is misspelt is for others to judge
+			return Verdict{}
+		}
+		return g.reset(ctx, sess, st, payload, signed)
+	}
 	if rule.Level == Observe {
 		if why := g.observe(ctx, sess, st, action, payload, exact, rule); why != "" {
 			g.note(ctx, "firmware.observed", st.Key, known, why)
@@ -104,59 +112,75 @@ func reasonOf(err error) string {
 // update brings one request from the back end's word to the station's answer.
 func (g *Gate) update(ctx context.Context, sess Session, st Station, a *asked, rule Rule) Verdict {
 	// 1. Vet: nobody learns of it yet.
-	if g.cfg.Door == nil {
-		return g.refuse(ctx, sess, st, a.action, block(NoDoor, "stations have nowhere to download: give listen.firmware"))
-	}
-	if rule.Place == SFTP && g.cfg.Locker == nil {
-		return g.refuse(ctx, sess, st, a.action, block(NoDoor, "stations of this model download by SFTP: give listen.sftp"))
-	}
-	if open, err := g.cfg.Store.OpenJobs(ctx, st.Key); err != nil {
+	if err := g.free(ctx, st.Key, rule); err != nil {
 		return g.refuse(ctx, sess, st, a.action, err)
-	} else if len(open) > 0 {
-		return g.refuse(ctx, sess, st, a.action, block(Busy, "update "+open[0].ID+" of the station isn't over; `bollard firmware cancel` ends it"))
 	}
 	e, err := g.vet(ctx, sess.Version(), st, a, rule, g.cfg.Origins)
 	if err != nil {
 		return g.refuse(ctx, sess, st, a.action, err)
 	}
+	j, signature, err := g.approve(ctx, sess, st, a, &e, rule, "backend:"+sess.Backend())
+	if err != nil {
+		return g.refuse(ctx, sess, st, a.action, err)
+	}
+	return g.send(ctx, sess, st, a, &e, j, signature, rule.Place)
+}
+
+// free says why a station can have no update now.
+func (g *Gate) free(ctx context.Context, station string, rule Rule) error {
+	if g.cfg.Door == nil {
+		return block(NoDoor, "stations have nowhere to download: give listen.firmware")
+	}
+	if rule.Place == SFTP && g.cfg.Locker == nil {
+		return block(NoDoor, "stations of this model download by SFTP: give listen.sftp")
+	}
+	open, err := g.cfg.Store.OpenJobs(ctx, station)
+	if err == nil && len(open) > 0 {
+		err = block(Busy, "update "+open[0].ID+" of the station isn't over; `bollard firmware cancel` ends it")
+	}
+	return err
+}
+
+// approve judges the papers of a release that was vetted, and puts the update on
+// disk as approved: the station has this one.
+func (g *Gate) approve(ctx context.Context, sess Session, st Station, a *asked, e *catalogue.Entry, rule Rule, actor string) (job.Job, release.Signature, error) {
 	now := g.cfg.Clock()
-	j := g.newJob(st, sess, a, &e, now)
+	j := g.newJob(st, sess, a, e, now)
 	j.Advance(job.Vetted, now)
 	if err := g.here(ctx, a, e.Release); err != nil {
-		return g.refuse(ctx, sess, st, a.action, err)
+		return j, release.Signature{}, err
 	}
 	if rule.Place == Origin {
 		if err := g.there(ctx, a, e.Release); err != nil {
-			return g.refuse(ctx, sess, st, a.action, err)
+			return j, release.Signature{}, err
 		}
 		j.Blind = true
 	}
 	j.Advance(job.Fetched, now)
-	if err := g.cfg.Catalogue.Verify(ctx, &e); err != nil {
-		return g.refuse(ctx, sess, st, a.action, block(BadChain, err.Error()))
+	if err := g.cfg.Catalogue.Verify(ctx, e); err != nil {
+		return j, release.Signature{}, block(BadChain, err.Error())
 	}
 	signature, ok := pick(e.Release, rule.Dialect)
 	if !ok {
-		return g.refuse(ctx, sess, st, a.action, block(NoDialect, "release "+e.Release.ID+" has no signature in "+string(rule.Dialect)))
+		return j, release.Signature{}, block(NoDialect, "release "+e.Release.ID+" has no signature in "+string(rule.Dialect))
 	}
 	j.Dialect, j.Certificate = string(signature.Dialect), signature.Cert
 	if err := g.identify(ctx, &j, a); err != nil {
-		return g.refuse(ctx, sess, st, a.action, err)
+		return j, signature, err
 	}
 	j.Advance(job.Approved, now)
-
-	// 2. Approved is on disk, and the station has this one update.
-	j, err = g.cfg.Store.AddJob(ctx, j, event(&j, "backend:"+sess.Backend()))
+	j, err := g.cfg.Store.AddJob(ctx, j, event(&j, actor))
 	if errors.Is(err, ErrBusy) {
-		return g.refuse(ctx, sess, st, a.action, block(Busy, err.Error()))
+		return j, signature, block(Busy, err.Error())
 	}
 	if err != nil {
-		return g.refuse(ctx, sess, st, a.action, err)
+		return j, signature, err
 	}
+	failpoint.Hit("gate.approved")
 	g.mu.Lock()
 	g.open[st.Key] = j.ID
 	g.mu.Unlock()
-	return g.send(ctx, sess, st, a, &e, j, signature, rule.Place)
+	return j, signature, nil
 }
 
 // newJob begins the record of an update.
@@ -170,7 +194,7 @@ func (g *Gate) newJob(st Station, sess Session, a *asked, e *catalogue.Entry, no
 		SHA256: r.SHA256, Size: int64(r.Size), Approval: e.Approval, //nolint:gosec // at most 2^53
 		Action: a.action, AskedID: a.requestID, AskedSHA256: a.sha256,
 		RetrieveAt: a.retrieve, InstallAt: a.install, Before: st.Firmware,
-		Retries: clamp(a.retries, mostRetries), RetryInterval: clamp(a.retryInterval, longestPause),
+		Retries: clamp(a.retries, mostRetries), RetryInterval: clamp(a.retryInterval, longestPause), Rollout: a.rollout,
 		State: job.Held, CreatedAt: now, ChangedAt: now,
 	}
 	return j
@@ -208,21 +232,47 @@ func (g *Gate) identify(ctx context.Context, j *job.Job, a *asked) error {
 	return nil
 }
 
-// send gives the station its request and takes its answer.
+// send gives the station its request, and the back end the station's answer.
 func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *catalogue.Entry, j job.Job, signature release.Signature, place Place) Verdict {
+	answer, done, err := g.deliver(ctx, sess, st, a, e, j, signature, place)
+	var failure *ocpp.CallFailure
+	switch {
+	case errors.As(err, &failure):
+		return Verdict{Code: failure.Code, Reason: "the station answered with a CALLERROR"}
+	case errors.Is(err, errUnanswered):
+		return Verdict{Code: ocpp.GenericError, Reason: err.Error()}
+	case err != nil && done.State.Underway():
+		return Verdict{Code: ocpp.InternalError, Reason: "couldn't record a station's answer: " + err.Error()}
+	case err != nil:
+		return g.refuse(ctx, sess, st, a.action, err)
+	case a.upgraded && done.State == job.Refused:
+		return Verdict{Code: ocpp.GenericError, Reason: done.Reason}
+	case a.upgraded:
+		return Verdict{Answer: struct{}{}, Reason: "sent signed, as release " + j.Release}
+	}
+	return Verdict{Answer: answer, Reason: "sent as release " + j.Release}
+}
+
+// errUnanswered: whether the station has the request isn't known.
+var errUnanswered = errors.New("the station didn't answer")
+
+// deliver gives the station its request and takes its answer; a CALLERROR is one too.
+// With any error but these nothing was sent if the job isn't underway.
+func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, e *catalogue.Entry, j job.Job, signature release.Signature, place Place) (json.RawMessage, job.Job, error) {
 	// An update that was begun is kept to its end, whoever waits for it.
 	keep := context.WithoutCancel(ctx)
-	fail := func(err error) Verdict {
+	fail := func(err error) (json.RawMessage, job.Job, error) {
 		g.cfg.Log.Error("couldn't send a firmware update", slog.String("station", st.Key), slog.String("release", j.Release), slog.Any("err", err))
-		if _, err := g.change(keep, j.ID, "bollard", func(j *job.Job, now time.Time) error {
+		ended, failed := g.change(keep, j.ID, "bollard", func(j *job.Job, now time.Time) error {
 			if !j.State.Open() {
 				return errNothing
 			}
 			return j.Cancel("it couldn't be sent", now)
-		}); err != nil {
-			g.cfg.Log.Error("couldn't end a firmware update", slog.String("station", st.Key), slog.Any("err", err))
+		})
+		if failed != nil {
+			g.cfg.Log.Error("couldn't end a firmware update", slog.String("station", st.Key), slog.Any("err", failed))
 		}
-		return g.refuse(ctx, sess, st, a.action, err)
+		return nil, ended, err
 	}
 	location, err := g.location(ctx, a, e, &j, place)
 	if err != nil {
@@ -243,17 +293,19 @@ func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *
 		return fail(err)
 	}
 
-	// 3. Sent is on disk before the first byte leaves.
-	if _, err := g.change(ctx, j.ID, "bollard", func(j *job.Job, now time.Time) error {
+	// Sent is on disk before the first byte leaves.
+	sent, err := g.change(ctx, j.ID, "bollard", func(j *job.Job, now time.Time) error {
 		if j.State != job.Approved {
 			return block(Ended, "the update was ended meanwhile")
 		}
 		j.SentSHA256 = hex.EncodeToString(sum[:])
 		j.Advance(job.Sent, now)
 		return nil
-	}); err != nil {
+	})
+	if err != nil {
 		return fail(err)
 	}
+	failpoint.Hit("gate.sent")
 	answer, err := sess.Call(ctx, action, json.RawMessage(text))
 	status := ""
 	var failure *ocpp.CallFailure
@@ -265,28 +317,24 @@ func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *
 			err = errors.Join(err, lost)
 		}
 		g.cfg.Log.Warn("a station didn't answer a firmware update", slog.String("station", st.Key), slog.Any("err", err))
-		return Verdict{Code: ocpp.GenericError, Reason: "the station didn't answer"}
+		return nil, sent, errUnanswered
 	default:
 		var response ocpp.GenericStatus
 		if err := ocpp.DecodeStrict(answer, &response); err == nil {
 			status = response.Status
 		}
 	}
+	failpoint.Hit("gate.answered")
 
-	// 4. The station's answer is on disk before the back end's.
+	// The station's answer is on disk before anybody learns of it.
 	done, err := g.change(keep, j.ID, "station:"+st.Key, func(j *job.Job, now time.Time) error { j.Answer(status, now); return nil })
-	if err != nil {
-		return Verdict{Code: ocpp.InternalError, Reason: "couldn't record a station's answer: " + err.Error()}
-	}
 	switch {
+	case err != nil:
+		return nil, sent, err
 	case failure != nil:
-		return Verdict{Code: failure.Code, Reason: "the station answered with a CALLERROR"}
-	case a.upgraded && done.State == job.Refused:
-		return Verdict{Code: ocpp.GenericError, Reason: done.Reason}
-	case a.upgraded:
-		return Verdict{Answer: struct{}{}, Reason: "sent signed, as release " + j.Release}
+		return nil, done, failure
 	}
-	return Verdict{Answer: answer, Reason: "sent as release " + j.Release}
+	return answer, done, nil
 }
 
 // rewrite makes the request that the station is given: the release's certificate
@@ -345,7 +393,7 @@ func (g *Gate) refuse(ctx context.Context, sess Session, st Station, action stri
 	case sess.Version() == ocpp.V16 && action == ocpp.ActionUpdateFirmware && b.block == Fetching:
 		v.Code = ocpp.GenericError // nothing is wrong with it
 	case sess.Version() == ocpp.V16 && action == ocpp.ActionUpdateFirmware:
-		v.Code = ocpp.SecurityError // its answer is empty: there is no other way to say no
+		v.Code = cmp.Or(g.cfg.Rule(st).Refusal, ocpp.SecurityError) // its answer is empty: there is no other way to say no
 	case sess.Version() == ocpp.V16:
 		v.Answer = ocpp.GenericStatus{Status: ocpp.StatusRejected}
 	default:

@@ -52,6 +52,9 @@ const (
 	Fetching       Block = "fetching"   // what is there isn't known yet
 	TooFar         Block = "too-far"    // it is to begin in a long time
 	Publish        Block = "publish"    // through a local controller
+	Ring           Block = "ring"       // its rollout hasn't come to the station
+	OnHold         Block = "halted"     // its rollout was halted
+	Installing     Block = "installing" // a Reset could break that off
 	Ended          Block = "ended"      // cancelled before it was sent
 	Failure        Block = "failure"    // of Bollard's
 )
@@ -87,6 +90,7 @@ type asked struct {
 	sha256                 string    // of the payload
 	upgraded               bool      // 1.6 UpdateFirmware that goes on signed
 	foundAt                time.Time // when its location led to the release's image
+	rollout                string    // whose it is, if nobody asked
 }
 
 // read decodes a request. Its fields keep to the limits of their version.
@@ -176,6 +180,9 @@ func (g *Gate) vet(ctx context.Context, v ocpp.Version, st Station, a *asked, ru
 	if err := g.fits(ctx, st, &e); err != nil {
 		return e, err
 	}
+	if b := g.cfg.Turn(e.Release.ID, st.Key); b != "" {
+		return e, block(b, "release "+e.Release.ID+" is rolled out, and `bollard firmware rollouts` shows whose turn it is")
+	}
 	if signed {
 		if err := g.vouched(ctx, a, &e); err != nil {
 			return e, err
@@ -212,14 +219,10 @@ func (g *Gate) find(ctx context.Context, a *asked, origins Origins) (catalogue.E
 	}
 	by := func(is func(*release.Release) bool) (catalogue.Entry, bool) {
 		found := slices.DeleteFunc(slices.Clone(list), func(e catalogue.Entry) bool { return !is(e.Release) })
-		// Two records may be of one image: the one that is offered counts.
-		if i := slices.IndexFunc(found, func(e catalogue.Entry) bool { return e.State.Offered() }); i >= 0 {
-			return found[i], true
+		if len(found) == 0 {
+			return catalogue.Entry{}, false
 		}
-		if len(found) > 0 {
-			return found[0], true
-		}
-		return catalogue.Entry{}, false
+		return g.counts(found), true
 	}
 	digest, ours := "", false
 	if g.cfg.Door != nil {
@@ -229,6 +232,9 @@ func (g *Gate) find(ctx context.Context, a *asked, origins Origins) (catalogue.E
 		if e, ok := by(func(r *release.Release) bool {
 			return slices.ContainsFunc(r.Signatures, func(s release.Signature) bool { return s.Value == a.signature })
 		}); ok {
+			if e.State.Offered() && !g.inDates(&e) { // a newer record may have renewed it
+				e, _ = by(func(r *release.Release) bool { return r.SHA256 == e.Release.SHA256 && r.Sequence == e.Release.Sequence })
+			}
 			return e, nil
 		}
 	}
@@ -256,7 +262,7 @@ func (g *Gate) here(ctx context.Context, a *asked, r *release.Release) error {
 	if !errors.Is(err, depot.ErrUnknown) {
 		return err
 	}
-	if _, ours := g.cfg.Door.Digest(a.location); ours || g.cfg.Origins == nil {
+	if _, ours := g.cfg.Door.Digest(a.location); ours || g.cfg.Origins == nil || a.rollout != "" {
 		return block(Missing, "the image isn't in the depot: add the release again")
 	}
 	_, err = fetched(ctx, g.cfg.Origins, a.location, &depot.Image{SHA256: r.SHA256, SHA512: r.SHA512, MD5: r.MD5, Size: int64(r.Size)}) //nolint:gosec // at most 2^53
@@ -287,12 +293,31 @@ func fetched(ctx context.Context, origins Origins, location string, want *depot.
 	return lead, err
 }
 
+// counts chooses among records of one image: one that is offered, in its dates if
+// there is one.
+func (g *Gate) counts(list []catalogue.Entry) catalogue.Entry {
+	best := list[0]
+	for _, e := range list {
+		if e.State.Offered() && (!best.State.Offered() || !g.inDates(&best) && g.inDates(&e)) {
+			best = e
+		}
+	}
+	return best
+}
+
+func (g *Gate) inDates(e *catalogue.Entry) bool {
+	now := g.cfg.Clock()
+	return !now.Before(e.Release.NotBefore) && now.Before(e.Release.Expires)
+}
+
 // fits judges a release for a station.
 func (g *Gate) fits(ctx context.Context, st Station, e *catalogue.Entry) error {
 	r, now := e.Release, g.cfg.Clock()
 	switch {
 	case e.State == catalogue.Revoked:
 		return block(IsRevoked, "release "+r.ID+" is revoked")
+	case e.State == catalogue.Halted:
+		return block(OnHold, "release "+r.ID+" is halted: "+e.Reason)
 	case !e.State.Offered():
 		return block(Unapproved, "release "+r.ID+" is "+string(e.State))
 	case now.Before(r.NotBefore):

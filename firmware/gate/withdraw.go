@@ -11,7 +11,8 @@ import (
 )
 
 // Withdraw cancels the updates to releases that are revoked: their stations can't
-// download any more. It is called once a revocation is on disk; an update that
+// download any more. Those that have the image already are followed on: what they do
+// with it has to be seen. It is called once a revocation is on disk; an update that
 // wasn't there yet finds the release revoked before it is sent.
 func (g *Gate) Withdraw(ctx context.Context, actor string) error {
 	open, err := g.cfg.Store.OpenJobs(ctx, "")
@@ -35,7 +36,7 @@ func (g *Gate) Withdraw(ctx context.Context, actor string) error {
 			continue
 		}
 		_, err := g.change(ctx, j.ID, actor, func(j *job.Job, now time.Time) error {
-			if !j.State.Open() {
+			if !j.State.Open() || j.State.Holds() {
 				return errNothing
 			}
 			return j.Cancel("its release is revoked: "+reason, now)

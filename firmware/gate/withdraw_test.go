@@ -34,6 +34,8 @@ type bench struct {
 	papers
 	door
 	verified, added func()
+	rule            gate.Rule
+	ours            string // digest behind every location; "": it isn't this door's
 	sent            int
 	forgotten       []int64
 }
@@ -53,11 +55,10 @@ func (b *bench) AddJob(ctx context.Context, j job.Job, events ...ledger.Event) (
 	return j, err
 }
 
-func (b *bench) Forget(number int64)                                            { b.forgotten = append(b.forgotten, number) }
-func (b *bench) Version() ocpp.Version                                          { return ocpp.V201 }
-func (b *bench) Backend() string                                                { return "backend" }
-func (b *bench) Go(func(context.Context))                                       {}
-func (b *bench) Upstream(context.Context, string, any) (json.RawMessage, error) { return nil, nil }
+func (b *bench) Forget(number int64)      { b.forgotten = append(b.forgotten, number) }
+func (b *bench) Version() ocpp.Version    { return ocpp.V201 }
+func (b *bench) Backend() string          { return "backend" }
+func (b *bench) Go(func(context.Context)) {}
 func (b *bench) Call(context.Context, string, any) (json.RawMessage, error) {
 	b.sent++
 	return json.RawMessage(`{"status":"Accepted"}`), nil
@@ -65,7 +66,7 @@ func (b *bench) Call(context.Context, string, any) (json.RawMessage, error) {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, shelf: shelf{floors: map[string]job.Floor{}}}
+	b := &bench{t: t, shelf: shelf{floors: map[string]job.Floor{}}, rule: gate.Rule{Level: gate.Enforce}}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +81,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	now := time.Unix(1780315200, 0).UTC()
+	now, began := time.Unix(1780315200, 0).UTC(), time.Now()
 	for i, version := range []string{"1.0.0", "2.0.0"} {
 		image, err := d.Add(t.Context(), depot.Image{}, func(w io.Writer) error { _, err := io.WriteString(w, version); return err })
 		if err != nil {
@@ -92,8 +93,8 @@ func newBench(t *testing.T) *bench {
 		}})
 	}
 	b.cfg = gate.Config{Store: b, Catalogue: b, Depot: d, Door: b,
-		Rule:   func(gate.Station) gate.Rule { return gate.Rule{Level: gate.Enforce} },
-		Record: func(context.Context, ledger.Event) error { return nil }, Clock: func() time.Time { return now }}
+		Rule:   func(gate.Station) gate.Rule { return b.rule },
+		Record: func(context.Context, ledger.Event) error { return nil }, Clock: func() time.Time { return now.Add(time.Since(began)) }}
 	b.restart(func(*gate.Config) {})
 	return b
 }
@@ -106,6 +107,10 @@ func (b *bench) restart(change func(*gate.Config)) {
 	if b.g, err = gate.New(b.t.Context(), b.cfg); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+func (b *bench) Digest(location string) (string, bool) {
+	return b.ours, b.ours != "" && strings.HasPrefix(location, "https://fw.example/")
 }
 
 // List gives a copy, as a store does.

@@ -80,6 +80,12 @@ func (s State) Underway() bool {
 	return s.Open() && !slices.Contains([]State{Held, Vetted, Fetched, Approved}, s)
 }
 
+// Holds says whether the station has the whole image, by its own word, and may
+// install it whatever becomes of the update.
+func (s State) Holds() bool {
+	return slices.Contains([]State{Downloaded, Verified, Installing, Rebooting, Confirming}, s)
+}
+
 // How long a station may take (fact of the field, not of the standard).
 const (
 	// answerTime is for the answer to the request.
@@ -129,9 +135,10 @@ type Job struct {
 	Size          int64  `json:"size"`
 	Approval      string `json:"approval,omitempty"` // nonce of what published the release
 
-	Action      string `json:"action"`     // of the back end's CALL
-	AskedID     *int   `json:"asked_id"`   // its requestId; nil: it has none (1.6 UpdateFirmware)
-	RequestID   int    `json:"request_id"` // the one the station was given
+	Rollout     string `json:"rollout,omitempty"` // that started it; "": the back end did
+	Action      string `json:"action"`            // of the back end's CALL
+	AskedID     *int   `json:"asked_id"`          // its requestId; nil: it has none (1.6 UpdateFirmware), or didn't ask
+	RequestID   int    `json:"request_id"`        // the one the station was given
 	AskedSHA256 string `json:"asked_sha256"`
 	SentSHA256  string `json:"sent_sha256,omitempty"`
 	// RetrieveAt and InstallAt are the times the station was given; zero: at once.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -224,7 +225,10 @@ func (c *checker) firmware(f *Firmware) {
 	c.oneOf(f.Level, "firmware.level", "enforce", "observe")
 	for i, m := range f.Models {
 		key := fmt.Sprintf("firmware.models[%d]", i)
-		c.want(m.Level+m.Signature+m.Location != "" || m.SignFill || m.Upgrade, key, "says nothing: give level, signature, sign_fill, upgrade or location")
+		c.want(m.Level+m.Signature+m.Location+m.Refusal != "" || m.SignFill || m.Upgrade, key, "says nothing: give level, signature, sign_fill, upgrade, location or refusal")
+		if m.Refusal != "" {
+			c.oneOf(m.Refusal, key+".refusal", "SecurityError", "NotSupported")
+		}
 		if m.Level != "" {
 			c.oneOf(m.Level, key+".level", "enforce", "observe")
 		}
@@ -243,6 +247,12 @@ func (c *checker) firmware(f *Firmware) {
 	}
 	c.want(f.MaxBytes >= 1<<10, "firmware.max_bytes", "must be at least 1024")
 	c.want(f.TotalBytes >= f.MaxBytes, "firmware.total_bytes", "must be at least firmware.max_bytes")
+	for i, w := range f.Windows {
+		for _, pattern := range []string{w.Site, w.Group} {
+			_, err := path.Match(pattern, "")
+			c.want(err == nil, fmt.Sprintf("firmware.windows[%d]", i), "has a pattern that can't be read")
+		}
+	}
 	for i, network := range f.Networks {
 		_, err := netip.ParsePrefix(network)
 		c.want(err == nil, fmt.Sprintf("firmware.networks[%d]", i), "must be a network, such as 10.0.0.0/8")

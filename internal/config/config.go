@@ -188,6 +188,16 @@ type Firmware struct {
 	// Networks: safehttp keeps to public addresses but for these.
 	Networks []string `yaml:"networks" doc:"private networks an image may be fetched from, such as 10.0.0.0/8"`
 	Trust    string   `yaml:"trust" doc:"PEM file of roots for fetching images over https; none: the system's"`
+	// Windows are for the rollouts Bollard does; a back end gives times of its own.
+	Windows      []FirmwareWindow `yaml:"windows" doc:"when rollouts may update stations; the first that fits counts; none: at any time"`
+	TellBackends bool             `yaml:"tell_backends" doc:"let back ends see the statuses of updates that a rollout started"`
+}
+
+// FirmwareWindow is when the stations of a site or a group may be updated.
+type FirmwareWindow struct {
+	Site  string   `yaml:"site" number:"ok" doc:"as in the station's record, with * and ?; none: all"`
+	Group string   `yaml:"group" number:"ok" doc:"with * and ?; none: all"`
+	Open  []string `yaml:"open" doc:"such as mon-fri 22:00-05:00 Europe/Amsterdam; none: at any time"`
 }
 
 // Who answers cars that ask for a contract certificate.
@@ -218,6 +228,7 @@ type FirmwareModel struct {
 	SignFill  bool   `yaml:"sign_fill" doc:"complete an UpdateFirmware of 2.x without signature from the release"`
 	Upgrade   bool   `yaml:"upgrade" doc:"send an UpdateFirmware of 1.6 on as SignedUpdateFirmware"`
 	Location  string `yaml:"location" doc:"where they download: ours (which is what none means), sftp, or origin: where the back end has it, if that is the release's image"`
+	Refusal   string `yaml:"refusal" doc:"error code that refuses an UpdateFirmware of 1.6: SecurityError, or NotSupported as of stations with signed firmware; none: SecurityError"`
 }
 
 // Alerts says who is told of findings.

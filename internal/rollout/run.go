@@ -21,7 +21,12 @@ type Run struct {
 	recent  []time.Time // beginnings of the last minute
 	changed map[string]bool
 	touched bool // the header
+	opens   func(wave int) bool
 }
+
+// Ask has f asked before a wave with members begins that isn't the first; it waits
+// until f agrees.
+func (r *Run) Ask(f func(wave int) bool) { r.opens = f }
 
 // Candidate is a member to be.
 type Candidate struct {
@@ -350,6 +355,9 @@ func (r *Run) follow(now time.Time, present func(id string) bool) {
 		h.Phase = Finished
 		r.leave("not there while the rollout ran", now)
 	case now.Sub(h.Settled) >= h.Rules.Soak || r.sizes[h.Wave] == 0:
+		if r.opens != nil && r.sizes[h.Wave+1] > 0 && !r.opens(h.Wave+1) {
+			return
+		}
 		h.Wave, h.WaveAt, h.Settled, h.Failed, h.Accepted = h.Wave+1, now, time.Time{}, 0, 0
 	default:
 		return

@@ -1,0 +1,337 @@
+package campaign
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"bollard/firmware/catalogue"
+	"bollard/firmware/gate"
+	"bollard/firmware/job"
+	"bollard/internal/rollout"
+	"bollard/ledger"
+)
+
+// Ring is one step of a rollout.
+type Ring struct {
+	Name  string  `json:"name"`
+	Share float64 `json:"share"` // of all its stations, with those of the rings before it
+}
+
+// Rings are those of a rollout that names none. The first has the stations of the lab
+// alone.
+func Rings() []Ring {
+	return []Ring{{"lab", 0}, {"canary", 0.01}, {"early", 0.1}, {"broad", 0.5}, {"rest", 1}}
+}
+
+// Plan is what a rollout is to be.
+type Plan struct {
+	Release string // its ID, the beginning of it, or its version
+	Rings   []Ring
+	Lab     string // group whose stations are the first ring
+	Group   string // only stations of this group; "": all
+	Rules   rollout.Rules
+	Jitter  time.Duration
+}
+
+// Planned is one station of a plan.
+type Planned struct {
+	Station string     `json:"station"`
+	Ring    string     `json:"ring,omitempty"`
+	Site    string     `json:"site,omitempty"`
+	Model   string     `json:"model"`
+	Online  bool       `json:"online"`
+	Opens   time.Time  `json:"opens,omitzero"` // when its window opens next, if it is shut
+	Block   gate.Block `json:"block,omitempty"`
+	Unable  string     `json:"unable,omitempty"` // why it takes no part
+}
+
+// mostJitter bounds how far the downloads of a rollout are spread.
+const mostJitter = 24 * time.Hour
+
+func (p *Plan) rules() (rollout.Rules, []string, error) {
+	rules, names := p.Rules, []string{}
+	rules.Waves = nil
+	for _, r := range p.Rings {
+		if err := catalogue.CheckRing(r.Name); err != nil {
+			return rules, nil, err
+		}
+		if slices.Contains(names, r.Name) {
+			return rules, nil, fmt.Errorf("two rings are called %s", r.Name)
+		}
+		names, rules.Waves = append(names, r.Name), append(rules.Waves, r.Share)
+	}
+	if p.Jitter < 0 || p.Jitter > mostJitter {
+		return rules, nil, fmt.Errorf("jitter: give at most %s", mostJitter)
+	}
+	return rules, names, rules.Validate()
+}
+
+// Dry is the dry run: every station that the release is for, with its ring, or why it
+// takes no part.
+func (s *Service) Dry(ctx context.Context, p Plan) ([]Planned, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, list, err := s.plan(ctx, &p, "dry-run")
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return list, nil
+	}
+	waves := map[string]int{}
+	for _, m := range c.run.Members() {
+		waves[m.ID] = m.Wave
+	}
+	for i := range list {
+		if wave, ok := waves[list[i].Station]; ok {
+			list[i].Ring = c.ringOf(wave)
+		}
+	}
+	return list, nil
+}
+
+// plan makes a rollout of all that can take part; nil if nobody can.
+func (s *Service) plan(ctx context.Context, p *Plan, id string) (*campaign, []Planned, error) {
+	rules, names, err := p.rules()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.load(ctx); err != nil {
+		return nil, nil, err
+	}
+	e, err := s.cfg.Releases.Find(ctx, p.Release)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !e.State.Offered() {
+		return nil, nil, fmt.Errorf("%w: release %s is %s", catalogue.ErrState, e.Release.ID, e.State)
+	}
+	stations, err := s.cfg.Fleet.Stations(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	now := s.cfg.Clock()
+	planned, candidates := []Planned{}, []rollout.Candidate{}
+	for _, st := range stations {
+		if p.Group != "" && st.Group != p.Group || !e.Release.Covers(st.Vendor, st.Model, st.Hardware) {
+			continue
+		}
+		_, online := s.cfg.Fleet.Session(st.Key)
+		one := Planned{Station: st.Key, Site: st.Site, Model: st.Vendor + " " + st.Model, Online: online}
+		if windows := s.cfg.Windows(st); !windows.Open(now) {
+			one.Opens = windows.Next(now)
+		}
+		if one.Block, one.Unable, err = s.unable(ctx, st, &e); err != nil {
+			return nil, nil, err
+		}
+		if planned = append(planned, one); one.Unable == "" {
+			candidates = append(candidates, rollout.Candidate{ID: st.Key, Site: st.Site, Kind: one.Model, First: p.Lab != "" && st.Group == p.Lab})
+		}
+	}
+	slices.SortFunc(planned, func(a, b Planned) int { return cmp.Compare(a.Station, b.Station) })
+	if len(candidates) == 0 {
+		return nil, planned, nil
+	}
+	// Rings are of the release, not of the try: a second rollout of it has the same.
+	c := &campaign{record: rollout.Record{ID: id, Kind: kind, At: now}, waves: map[string]int{}, detail: detail{
+		Release: e.Release.ID, Digest: e.Digest, Version: e.Release.Version, Rings: names, Jitter: p.Jitter,
+	}}
+	if c.run, err = rollout.New(rules, e.Release.ID, candidates, now); err != nil {
+		return nil, nil, err
+	}
+	for _, m := range c.run.Members() {
+		c.waves[m.ID] = m.Wave
+	}
+	return c, planned, nil
+}
+
+// unable says why a station takes no part in a rollout, or "".
+func (s *Service) unable(ctx context.Context, st Station, e *catalogue.Entry) (gate.Block, string, error) {
+	for _, other := range s.active {
+		if other.run.Has(st.Key) {
+			return "", "it is part of the rollout of " + other.detail.Version, nil
+		}
+	}
+	if err := s.cfg.Gate.Fits(ctx, st.Station, e); err != nil {
+		b, ok := gate.BlockOf(err)
+		if !ok {
+			return "", "", err
+		}
+		return b, err.Error(), nil
+	}
+	list, err := s.cfg.Gate.Jobs(ctx, st.Key)
+	if err != nil {
+		return "", "", err
+	}
+	list = slices.DeleteFunc(slices.Clone(list), func(j job.Job) bool { return j.Release != e.Release.ID })
+	if installed(list) >= triesInstall {
+		return "", "it failed twice with this release in hand: `bollard firmware updates` shows how", nil
+	}
+	return "", "", nil
+}
+
+// Start begins a rollout over all that can take part.
+func (s *Service) Start(ctx context.Context, actor string, p Plan) (Progress, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, _, err := s.plan(ctx, &p, newID())
+	if err != nil {
+		return Progress{}, err
+	}
+	if c == nil {
+		return Progress{}, ErrNobody
+	}
+	c.detail.By = actor
+	if c.record.Detail, err = json.Marshal(c.detail); err != nil {
+		return Progress{}, err
+	}
+	e, err := s.cfg.Releases.Find(ctx, c.detail.Release)
+	if err != nil {
+		return Progress{}, err
+	}
+	grant, err := s.cfg.Releases.Grant(ctx, catalogue.ActionStart, &e, c.ringOf(c.opening()))
+	if err != nil {
+		return Progress{}, err
+	}
+	events := []ledger.Event{grant.Used(actor), {Kind: "firmware.rollout-started", Subject: c.detail.Release, Actor: actor, Data: map[string]string{
+		"rollout": c.record.ID, "stations": strconv.Itoa(len(c.waves)), "rings": strings.Join(c.detail.Rings, ","), "record-sha256": c.detail.Digest,
+	}}}
+	if err := s.keep(ctx, c, actor, nil, events...); err != nil {
+		return Progress{}, fmt.Errorf("couldn't store the rollout: %w", err)
+	}
+	s.active[c.record.ID] = c
+	s.publish()
+	s.wake()
+	return c.progress(s.cfg.Clock()), nil
+}
+
+func (s *Service) wake() {
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Halt lets no further station begin; anybody on call may.
+func (s *Service) Halt(ctx context.Context, actor, release, reason string) (Progress, error) {
+	return s.change(ctx, actor, release, reason, func(c *campaign) ([]ledger.Event, error) {
+		if phase := c.run.Header().Phase; phase != rollout.Running {
+			return nil, fmt.Errorf("it is %s, not running", phase)
+		}
+		c.run.Halt(reason)
+		return nil, nil
+	})
+}
+
+// Resume goes on with a halted rollout, once enough people agreed to exactly that.
+// The failures that halted it are accepted: as many more halt it again.
+func (s *Service) Resume(ctx context.Context, actor, release, reason string) (Progress, error) {
+	return s.change(ctx, actor, release, reason, func(c *campaign) ([]ledger.Event, error) {
+		e, err := s.cfg.Releases.Find(ctx, c.detail.Release)
+		if err != nil {
+			return nil, err
+		}
+		grant, err := s.cfg.Releases.Grant(ctx, catalogue.ActionResume, &e, "")
+		if err != nil {
+			return nil, err
+		}
+		c.why = reason
+		return []ledger.Event{grant.Used(actor)}, c.run.Resume()
+	})
+}
+
+func (s *Service) change(ctx context.Context, actor, release, reason string, change func(*campaign) ([]ledger.Event, error)) (Progress, error) {
+	if strings.TrimSpace(reason) == "" || len(reason) > 500 {
+		return Progress{}, errors.New("give a reason of at most 500 bytes: it stands in the ledger")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.find(ctx, release)
+	if err != nil {
+		return Progress{}, err
+	}
+	events, err := change(c)
+	if err != nil {
+		return Progress{}, fmt.Errorf("rollout of %s: %w", c.detail.Version, err)
+	}
+	if err := s.keep(ctx, c, actor, nil, events...); err != nil {
+		s.active = nil
+		return Progress{}, fmt.Errorf("couldn't store the decision: %w", err)
+	}
+	s.publish()
+	s.wake()
+	return c.progress(s.cfg.Clock()), nil
+}
+
+// Progress is how far a rollout is.
+type Progress struct {
+	ID, Release, Version, By string
+	At                       time.Time
+	Rings                    []string
+	Header                   rollout.Header
+	Count                    map[rollout.State]int
+	Asks                     string           // the ring whose approval it waits for, or ""
+	Members                  []rollout.Member // of one that was asked for
+}
+
+// Ring names a wave.
+func (p *Progress) Ring(wave int) string {
+	if wave < len(p.Rings) {
+		return p.Rings[wave]
+	}
+	return ""
+}
+
+func (c *campaign) progress(now time.Time) Progress {
+	p := Progress{ID: c.record.ID, Release: c.detail.Release, Version: c.detail.Version, By: c.detail.By, At: c.record.At,
+		Rings: c.detail.Rings, Header: c.run.Header(), Count: c.run.Count()}
+	if h := p.Header; h.Phase == rollout.Running && !h.Settled.IsZero() && now.Sub(h.Settled) >= h.Rules.Soak {
+		p.Asks = p.Ring(h.Wave + 1)
+	}
+	return p
+}
+
+// Rollouts returns all, newest first, without their members.
+func (s *Service) Rollouts(ctx context.Context) ([]Progress, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	records, err := s.cfg.Store.Rollouts(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	list := []Progress{}
+	for _, record := range records {
+		c := s.active[record.ID]
+		if c == nil {
+			if c, err = s.read(ctx, record); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, c.progress(s.cfg.Clock()))
+	}
+	return list, nil
+}
+
+// Rollout returns that of a release.
+func (s *Service) Rollout(ctx context.Context, release string) (Progress, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.find(ctx, release)
+	if err != nil {
+		return Progress{}, err
+	}
+	p := c.progress(s.cfg.Clock())
+	p.Members = c.run.Members()
+	slices.SortFunc(p.Members, func(a, b rollout.Member) int { return cmp.Or(cmp.Compare(a.Wave, b.Wave), cmp.Compare(a.ID, b.ID)) })
+	return p, nil
+}
