@@ -104,6 +104,7 @@ func TestHardwareRevisions(t *testing.T) {
 	b := newBench(t)
 	b.papers.list[0].Release.Models = []release.Model{{Vendor: "V", Model: "M", Hardware: []string{"B1", "B2"}}}
 	for revision, want := range map[string]string{"": "of an unknown revision, but for B1, B2: `bollard station group cs-1 --hardware", "A": "V M A, but for B1, B2", "B2": ""} {
+		b.shelf.jobs = nil
 		payload := []byte(`{"requestId":7,"firmware":{"location":"https://x/y","retrieveDateTime":"2026-06-02T12:00:00Z","signingCertificate":"c","signature":"1.0.0"}}`)
 		v := b.g.Request(t.Context(), b, gate.Station{Key: "cs-1", Vendor: "V", Model: "M", Hardware: revision}, "UpdateFirmware", payload, false).Later(t.Context())
 		text, err := json.Marshal(v.Answer)
