@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -32,6 +33,10 @@ func (d *demo) scenes() []scene {
 		{"a CSR for somebody else's name is refused", d.otherName},
 		{"a CSR for a CA certificate (CA:TRUE) is refused", d.caTrue},
 		{"a return to the lower profile is refused", d.downgrade},
+		{"a signed release of firmware, approved by a person, is rolled out to the three", d.rollOut},
+		{"a release with one bit of its image flipped is refused", d.flippedBit},
+		{"an older release is refused, whoever signed it", d.oldRelease},
+		{"a station that installs without verifying is found, and gets no more", d.cheat},
 		{"the ledger is unbroken and has a record before each signature", d.ledger},
 	}
 }
@@ -46,6 +51,9 @@ func (d *demo) setUp(ctx context.Context) ([]string, error) {
 		dataDir: d.cli.data, organisation: demoOrganisation, country: "DE",
 		listen: "127.0.0.1:0", backend: back.URL(),
 	})
+	if err == nil {
+		err = d.approvers()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +124,7 @@ func (d *demo) config(p *player) station.Config {
 	}
 	return station.Config{
 		Identity: p.identity, Serial: p.serial, Version: p.version, URL: d.url, Profile: 2,
-		Password: []byte(p.password), Roots: roots,
+		Password: []byte(p.password), Roots: roots, ManufacturerRoots: []*x509.Certificate{d.makers.root.cert},
 		BackOff: station.BackOff{Minimum: 50 * time.Millisecond, Random: 50 * time.Millisecond, Repeats: 4},
 	}
 }
