@@ -107,10 +107,10 @@ func TestAdmissionsToAndFro(t *testing.T) {
 	main := withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"}))
 	side := main
 	side.Listener = "side"
-	const visits = 600
+	const visits = 200
 	for i := range visits {
 		r.visit([]fleet.Claim{main, side}[i%2], ocpp.V201)
-		r.advance(time.Second)
+		r.advance(3 * time.Second)
 		fleet.FlushEntrances(t.Context(), r.svc, false)
 	}
 	if list, _ := r.admissions("cs-1"); len(list) < 4 || len(list) > 12 {
