@@ -95,6 +95,10 @@ func measureDepot(ctx context.Context, rounds int, out string, stdout io.Writer)
 		return err
 	}
 	defer os.RemoveAll(dir)
+	err = os.Chmod(dir, 0o755) // nginx's worker is another user
+	if err != nil {
+		return err
+	}
 	own, err := newAuthority()
 	if err != nil {
 		return err

@@ -443,9 +443,12 @@ func TestWantedImage(t *testing.T) {
 		}
 		other := &depot.Image{SHA256: sum([]byte("other")), Size: 8000}
 		var fault *origin.Fault
-		for range 2 { // by what is known, then by what is there
+		for n := range 2 { // by what is known, then by what is there
 			if _, err := r.Find(t.Context(), location, other); !errors.As(err, &fault) || fault.Rule != "" || !strings.Contains(fault.Reason, want.SHA256) {
 				t.Errorf("another image: %v", err)
+			}
+			if len(r.fetches()) != 3+n {
+				t.Errorf("fetched from %v: what it leads to was known", r.fetches())
 			}
 			time.Sleep(origin.Fresh)
 		}
