@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,9 +53,10 @@ func (s *Store) Pseudonym(ctx context.Context, name string) (string, error) {
 }
 
 // Forget destroys a person's key, and the name wherever else the database has
-// it: in the authors of rollouts and in approvals that are closed. While an open
-// approval has the name it is ErrNeeded; without a pseudonym ledger.ErrNobody. The
-// bytes are overwritten, in the write-ahead log too.
+// it: in the authors of rollouts, and with the approvals that are closed, whose
+// number the entry tells. While an open approval has the name it is ErrNeeded;
+// without a pseudonym ledger.ErrNobody. The bytes are overwritten, in the
+// write-ahead log too.
 func (s *Store) Forget(ctx context.Context, name string, event func(pseudonym string) ledger.Event) (string, error) {
 	var pseudonym string
 	err := s.write(ctx, func(t *tx) error {
@@ -69,9 +71,23 @@ func (s *Store) Forget(ctx context.Context, name string, event func(pseudonym st
 		if pseudonym, err = t.pseudonym(name); err != nil {
 			return err
 		}
-		// The actor may be who is forgotten: the entry needs the key once more.
-		if err := t.record(event(pseudonym)); err != nil {
+		matters, err := t.closedMatters(name)
+		if err != nil {
 			return err
+		}
+		e := event(pseudonym)
+		if e.Data == nil {
+			e.Data = map[string]string{}
+		}
+		e.Data["approvals"] = strconv.Itoa(len(matters))
+		// The actor may be who is forgotten: the entry needs the key once more.
+		if err := t.record(e); err != nil {
+			return err
+		}
+		for _, m := range matters {
+			if _, err := t.exec("DELETE FROM approvals WHERE nonce = ?", m.Nonce); err != nil {
+				return fmt.Errorf("couldn't remove approval %s: %w", m.Nonce, err)
+			}
 		}
 		return t.erase(name, pseudonym)
 	})
@@ -81,11 +97,8 @@ func (s *Store) Forget(ctx context.Context, name string, event func(pseudonym st
 	return pseudonym, s.overwritten(ctx)
 }
 
-// erase removes the name. The writer overwrites what it deletes.
+// erase removes the name from all but approvals. The writer overwrites what it deletes.
 func (t *tx) erase(name, pseudonym string) error {
-	if err := t.eraseFromApprovals(name); err != nil {
-		return err
-	}
 	quoted := func(name string) string { return `"by":"operator:` + name + `"` }
 	if _, err := t.exec("UPDATE rollouts SET detail = replace(detail, ?, ?)", quoted(name), quoted(pseudonym)); err != nil {
 		return fmt.Errorf("couldn't remove a name from the rollouts: %w", err)
@@ -101,7 +114,9 @@ func (t *tx) erase(name, pseudonym string) error {
 }
 
 // expirePeople forgets who hasn't stood in the ledger since a time, but for those
-// whom an open approval needs.
+// whom a kept approval names, be it as one who could have signed: by its signatures
+// people account for what others did yesterday. The write-ahead log is emptied
+// again each time: somebody may have read it when the last one was forgotten.
 func (s *Store) expirePeople(ctx context.Context, age time.Duration) (int, error) {
 	before, n := s.clock().Add(-age), 0
 	err := s.write(ctx, func(t *tx) error {
@@ -114,12 +129,19 @@ func (s *Store) expirePeople(ctx context.Context, age time.Duration) (int, error
 		if err != nil {
 			return fmt.Errorf("couldn't look for people whose keys are old: %w", err)
 		}
+		if len(list) == 0 {
+			return nil
+		}
+		matters, err := t.matters()
+		if err != nil {
+			return err
+		}
 		for _, p := range list {
-			pseudonym := ledger.Pseudonym(p.key, p.name)
-			switch err := t.erase(p.name, pseudonym); {
-			case errors.Is(err, ErrNeeded):
+			if slices.ContainsFunc(matters, func(m docket.Matter) bool { return names(&m, p.name) }) {
 				continue
-			case err != nil:
+			}
+			pseudonym := ledger.Pseudonym(p.key, p.name)
+			if err := t.erase(p.name, pseudonym); err != nil {
 				return err
 			}
 			n++
@@ -131,32 +153,34 @@ func (s *Store) expirePeople(ctx context.Context, age time.Duration) (int, error
 		}
 		return nil
 	})
-	if err != nil || n == 0 {
+	if err != nil {
 		return 0, err
 	}
 	return n, s.overwritten(ctx)
 }
 
-// eraseFromApprovals looks at all before it removes the first: ErrNeeded leaves
-// everything as it was.
-func (t *tx) eraseFromApprovals(name string) error {
+func (t *tx) matters() ([]docket.Matter, error) {
 	rows, err := t.rows("SELECT " + matterColumns + " FROM approvals")
 	list, err := collect(rows, err, scanMatter)
 	if err != nil {
-		return fmt.Errorf("couldn't read the approvals: %w", err)
+		return nil, fmt.Errorf("couldn't read the approvals: %w", err)
+	}
+	return list, nil
+}
+
+// closedMatters are those with a name, or ErrNeeded if one of them is open.
+func (t *tx) closedMatters(name string) ([]docket.Matter, error) {
+	list, err := t.matters()
+	if err != nil {
+		return nil, err
 	}
 	list = slices.DeleteFunc(list, func(m docket.Matter) bool { return !names(&m, name) })
 	for _, m := range list {
 		if m.UsedAt.IsZero() && m.WithdrawnAt.IsZero() && m.Expires.After(t.w.clock()) {
-			return fmt.Errorf("approval %s: %w", m.Nonce, ErrNeeded)
+			return nil, fmt.Errorf("approval %s: %w", m.Nonce, ErrNeeded)
 		}
 	}
-	for _, m := range list {
-		if _, err := t.exec("DELETE FROM approvals WHERE nonce = ?", m.Nonce); err != nil {
-			return fmt.Errorf("couldn't remove approval %s: %w", m.Nonce, err)
-		}
-	}
-	return nil
+	return list, nil
 }
 
 func names(m *docket.Matter, name string) bool {
@@ -187,7 +211,7 @@ func (s *Store) overwritten(ctx context.Context) error {
 		err = errors.New("somebody reads it all the time")
 	}
 	if err != nil {
-		return fmt.Errorf("the person is forgotten, but the write-ahead log may have the key until the server stops: %w", err)
+		return fmt.Errorf("the write-ahead log may have the keys of people who are forgotten, until the server stops: %w", err)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func TestForgetLeavesNothingOfAPerson(t *testing.T) {
 		t.Errorf("the entry was %+v and is %+v", before, after)
 	}
 	kinds(t, s) // verifies
-	if e := entry(t, s, "ledger.forgot"); e.Subject != pseudonym || e.Actor != "operator:"+pseudonym {
+	if e := entry(t, s, "ledger.forgot"); e.Subject != pseudonym || e.Actor != "operator:"+pseudonym || e.Data["approvals"] != "1" {
 		t.Errorf("recorded as %+v", e)
 	}
 	if _, err := s.Forget(t.Context(), person, forgotten); !errors.Is(err, ledger.ErrNobody) {

@@ -29,10 +29,10 @@ func (c *cli) ledgerForget() *cobra.Command {
 	return &cobra.Command{
 		Use:   "forget NAME",
 		Short: "Destroy what ties a person to the pseudonym in the ledger; nothing brings it back",
-		Long: `Destroy what ties a person to the pseudonym in the ledger, and the name
-in rollouts and closed approvals. The entries stay, and the ledger verifies as
-before; nobody can tell any more who they were about. What the person does
-later gets another pseudonym.
+		Long: `Destroy what ties a person to the pseudonym in the ledger, the name in
+rollouts, and the closed approvals that have it. The entries stay, and the
+ledger verifies as before; nobody can tell any more who they were about. What
+the person does later gets another pseudonym.
 
 Backups made before still have the tie, and bollard.yaml an approver's name.`,
 		Args: cobra.ExactArgs(1),
