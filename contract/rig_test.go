@@ -41,7 +41,7 @@ func (c *testClock) now() time.Time { return time.Unix(0, c.ns.Load()).UTC() }
 
 func (c *testClock) set(t time.Time) { c.ns.Store(t.UnixNano()) }
 
-func newRig(t *testing.T, kinds ...ca.Kind) *rig {
+func newRig(t testing.TB, kinds ...ca.Kind) *rig {
 	t.Helper()
 	r := &rig{clock: &testClock{}}
 	r.clock.set(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC))
@@ -102,12 +102,12 @@ type car struct {
 	p     message.Protocol
 }
 
-func (r *rig) car(t *testing.T, p message.Protocol) *car {
+func (r *rig) car(t testing.TB, p message.Protocol) *car {
 	t.Helper()
 	return r.carOf(t, p, pcid)
 }
 
-func (r *rig) carOf(t *testing.T, p message.Protocol, pcid identifier.PCID) *car {
+func (r *rig) carOf(t testing.TB, p message.Protocol, pcid identifier.PCID) *car {
 	t.Helper()
 	c := &car{key: newKey(t, curveOf(p)), p: p}
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "car"}}, c.key)
@@ -134,7 +134,7 @@ func (r *rig) carOf(t *testing.T, p message.Protocol, pcid identifier.PCID) *car
 	return c
 }
 
-func newKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
+func newKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {
@@ -173,7 +173,7 @@ func update(old []*x509.Certificate, account string) *message.Request {
 }
 
 // sign signs and encodes a request.
-func sign(t *testing.T, r *message.Request, key *ecdsa.PrivateKey) []byte {
+func sign(t testing.TB, r *message.Request, key *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	sig, err := signature.Sign(rand.Reader, key, r.Protocol.Set(), r.Signed()...)
 	if err != nil {
@@ -183,7 +183,7 @@ func sign(t *testing.T, r *message.Request, key *ecdsa.PrivateKey) []byte {
 	return encode(t, r)
 }
 
-func encode(t *testing.T, r *message.Request) []byte {
+func encode(t testing.TB, r *message.Request) []byte {
 	t.Helper()
 	data, err := r.Encode()
 	if err != nil {
@@ -192,7 +192,7 @@ func encode(t *testing.T, r *message.Request) []byte {
 	return data
 }
 
-func (r *rig) ask(t *testing.T, p message.Protocol, exi []byte, isUpdate bool) (contract.Answer, *message.Response) {
+func (r *rig) ask(t testing.TB, p message.Protocol, exi []byte, isUpdate bool) (contract.Answer, *message.Response) {
 	t.Helper()
 	a, err := r.Provision(t.Context(), contract.Request{Protocol: p, EXI: exi, Update: isUpdate, Actor: "operator"})
 	if err != nil {
@@ -211,7 +211,7 @@ func (r *rig) ask(t *testing.T, p message.Protocol, exi []byte, isUpdate bool) (
 	return a, out
 }
 
-func (r *rig) add(t *testing.T) contract.Contract {
+func (r *rig) add(t testing.TB) contract.Contract {
 	t.Helper()
 	c, err := r.Add(t.Context(), "operator", emaid, pcid)
 	if err != nil {

@@ -31,9 +31,10 @@ func (c *cli) demoCommand() *cobra.Command {
 		Short: "Show the whole job on loopback: a CSMS, Bollard, three stations, an impostor",
 		Long: `Show the whole job on loopback, in a data directory of its own that is removed
 at the end: a CSMS, Bollard before it, and three stations (OCPP 1.6J, 2.0.1,
-2.1) that get certificates, charge, and are updated; and what must not work. It ends with
-exit code 0 only if every step held. Without --once it then goes on running and
-says where to connect a station of your own, until SIGINT or SIGTERM.`,
+2.1) that get certificates, charge, and are updated, a car that gets a contract
+certificate through them; and what must not work. It ends with exit code 0 only if
+every step held. Without --once it then goes on running and says where to connect a
+station of your own, until SIGINT or SIGTERM.`,
 		Args: cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)

@@ -29,6 +29,7 @@ func (d *demo) scenes() []scene {
 		{"the operator asks for profile 3: each gets a certificate and returns with mutual TLS", d.raise},
 		{"each charges a car", d.charge},
 		{"the CSMS's bytes are the stations', both ways, in order", d.compare},
+		{"a car gets its contract certificate through each, and charges until the contract is revoked", d.plugAndCharge},
 		{"an impostor with another station's certificate is refused", d.impostor},
 		{"a CSR for somebody else's name is refused", d.otherName},
 		{"a CSR for a CA certificate (CA:TRUE) is refused", d.caTrue},
