@@ -40,6 +40,12 @@ type Order struct {
 	Life time.Duration
 	// P224 says that the station's model may have a key on that curve.
 	P224 bool
+	// Judge, if set, is shown what is on record for the key, in any state, own and
+	// external, newest first; its error is Prepare's, which did nothing then.
+	Judge func(onRecord []Record) error
+	// Recorder, if set, is where both phases are recorded instead of the Store: in
+	// the same tables, and with what the requester records of the matter.
+	Recorder Recorder
 
 	name *pkix.Name // of a CA that gets a further certificate; replaces Subject
 }
@@ -124,15 +130,20 @@ var (
 	ErrRollover        = errors.New("the root change can't take this step")
 )
 
-// Store keeps intents, certificates and trust anchors. Every write is durable,
-// together with its ledger events, before the method returns, and all of it
-// happens or none. Methods are safe for concurrent use.
-type Store interface {
+// Recorder records the two phases of issuing. Every write is durable, together
+// with its ledger events and whatever else it writes, before the method returns,
+// and all of it happens or none. Methods are safe for concurrent use.
+type Recorder interface {
 	// PutIntent is the first phase's record. ErrDuplicateSerial if it exists.
 	PutIntent(ctx context.Context, intent Intent, events ...ledger.Event) error
 	// PutIssued turns an intended record into an issued one. It fails if the
 	// record is in any other state.
 	PutIssued(ctx context.Context, serial string, der []byte, at time.Time, events ...ledger.Event) error
+}
+
+// Store keeps intents, certificates and trust anchors, bound as a Recorder.
+type Store interface {
+	Recorder
 	// PutExternal records a certificate another CA issued. Idempotent.
 	PutExternal(ctx context.Context, record Record, events ...ledger.Event) error
 	// SetRevoked revokes an issued record. Revoking twice keeps the first time

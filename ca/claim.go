@@ -29,9 +29,21 @@ func (a *Authority) claimKey(ctx context.Context, order Order, profile Profile) 
 		a.releaseKey(hash)
 		return fmt.Errorf("couldn't check whether the key is in use: %w", err)
 	}
+	if err := judge(records, order, profile); err != nil {
+		a.releaseKey(hash)
+		return err
+	}
+	return nil
+}
+
+func judge(records []Record, order Order, profile Profile) error {
+	if order.Judge != nil {
+		if err := order.Judge(records); err != nil {
+			return err
+		}
+	}
 	for _, r := range records {
 		if err := clash(r, order, profile); err != nil {
-			a.releaseKey(hash)
 			return err
 		}
 	}

@@ -25,6 +25,7 @@ const recordTimeout = 30 * time.Second
 type Prepared struct {
 	authority *Authority
 	issuer    *issuer
+	recorder  Recorder
 	tbs       []byte // to-be-signed
 	intent    Intent
 	subject   []byte // DER
@@ -58,10 +59,6 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if (profile.Names == namesStation || profile.Names == namesSECC) != (order.Station != "") {
 		return nil, fmt.Errorf("internal error: profile %s with station %q", order.Profile, order.Station)
 	}
-	now := a.cfg.Clock().UTC()
-	if err := a.checkClock(ctx, now); err != nil {
-		return nil, err
-	}
 	class, err := classOf(order.Key.public)
 	if err != nil {
 		return nil, err
@@ -76,6 +73,10 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 		return nil, err
 	}
 	defer a.releaseKey(order.Key.Hash())
+	now := a.cfg.Clock().UTC()
+	if err := a.checkClock(ctx, now); err != nil {
+		return nil, err
+	}
 
 	// 1. What the certificate will say.
 	plan, err := a.plan(by, profile, order, now)
@@ -103,7 +104,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 		return nil, err
 	}
 	// 3. The intent, on disk, before anything is signed with the CA's key.
-	p := &Prepared{authority: a, issuer: by, tbs: tbs, subject: cert.RawSubject, intent: Intent{
+	p := &Prepared{authority: a, issuer: by, recorder: order.Recorder, tbs: tbs, subject: cert.RawSubject, intent: Intent{
 		Serial:    plan.serial.Text(16),
 		Issuer:    by.name,
 		Profile:   profile.Name,
@@ -117,7 +118,10 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 		NotAfter:  cert.NotAfter,
 		CreatedAt: now,
 	}, class: class}
-	if err := a.cfg.Store.PutIntent(ctx, p.intent, p.event("certificate.intent")); err != nil {
+	if p.recorder == nil {
+		p.recorder = a.cfg.Store
+	}
+	if err := p.recorder.PutIntent(ctx, p.intent, p.event("certificate.intent")); err != nil {
 		return nil, fmt.Errorf("couldn't record the intent to issue; nothing was signed: %w", err)
 	}
 	return p, nil
@@ -167,7 +171,7 @@ func (a *Authority) Issue(ctx context.Context, p *Prepared) (*Issued, error) {
 	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	at := a.cfg.Clock().UTC()
-	if err := a.cfg.Store.PutIssued(recording, p.intent.Serial, der, at, p.event("certificate.issued")); err != nil {
+	if err := p.recorder.PutIssued(recording, p.intent.Serial, der, at, p.event("certificate.issued")); err != nil {
 		return nil, fmt.Errorf("couldn't record certificate %s; it is not given out: %w", p.intent.Serial, err)
 	}
 	failpoint.Hit("ca.after-issued")

@@ -6,16 +6,6 @@ import (
 	"slices"
 )
 
-// RecordsOfKey returns what is recorded of certificates for a key, in any
-// state, own and external, newest first.
-func (a *Authority) RecordsOfKey(ctx context.Context, key ProvenKey) ([]Record, error) {
-	records, err := a.cfg.Store.CertificatesByKey(ctx, key.Hash())
-	if err != nil {
-		return nil, fmt.Errorf("couldn't look up the certificates of a key: %w", err)
-	}
-	return records, nil
-}
-
 // IssuedTo returns the records of a station's certificates that are issued and
 // not revoked, own and external, newest first.
 func (a *Authority) IssuedTo(ctx context.Context, station string) ([]Record, error) {

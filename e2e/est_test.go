@@ -305,7 +305,7 @@ func TestESTBodiesOfEachWrongKind(t *testing.T) {
 // repeats its request and gets one certificate.
 func TestKilledWhileEnrolling(t *testing.T) {
 	t.Parallel()
-	for _, point := range []string{"fleet.enrol-secret-used", "fleet.order-accepted", "ca.after-intent", "ca.after-sign", "ca.after-issued"} {
+	for _, point := range []string{"ca.after-intent", "ca.after-sign", "ca.after-issued"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			srv := newESTServer(t)

@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -127,8 +126,7 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 	if reason := s.curveFault(csr.Key, &st, adm.TLS13); reason != "" {
 		return invalid(reason)
 	}
-	sum := sha256.Sum256(csr.DER)
-	hash := hex.EncodeToString(sum[:])
+	hash := csrHash(&csr)
 	now := s.clock()
 	order, known, err := s.store.OrderByCSR(ctx, key, hash)
 	if err != nil {

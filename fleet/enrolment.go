@@ -13,7 +13,6 @@ import (
 
 	"bollard/ca"
 	"bollard/ca/est"
-	"bollard/internal/failpoint"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -222,24 +221,11 @@ func (a *applicant) Certify(ctx context.Context, csr ca.CSR) (*ca.Issued, error)
 	if reason := s.curveFault(csr.Key, &st, false); reason != "" {
 		return nil, &est.Refusal{Status: http.StatusBadRequest, Public: "a key on P-224 isn't taken: make one on P-256", Reason: reason}
 	}
-	issued, err := a.present(ctx, csr.Key)
+	issued, err := a.fulfil(ctx, &st, &csr)
 	if err != nil {
-		return nil, err
+		return nil, a.unissued(&st, err)
 	}
-	if a.secret != nil {
-		err := a.store.UseRegistration(ctx, a.station, a.secret, csr.Key.Hash(), ledger.Event{
-			Kind: "station.enrol-secret-used", Subject: a.station, Actor: "station:" + a.station, Data: map[string]string{"key": csr.Key.Hash()},
-		})
-		if errors.Is(err, ErrRegistrationUsed) {
-			return nil, &est.Refusal{Status: http.StatusForbidden, Public: "the one-time secret was used for another key",
-				Reason: fmt.Sprintf("one-time secret was used for another key: `bollard station enrol-secret %s` makes another", st.Identity)}
-		}
-		if err != nil {
-			return nil, err
-		}
-		failpoint.Hit("fleet.enrol-secret-used")
-	}
-	return a.fulfil(ctx, &st, &csr, issued)
+	return issued, nil
 }
 
 // mayAsk takes from the station's budget of certificate requests.
@@ -265,79 +251,22 @@ func (s *Service) estReason(csr *ca.CSR, st *Station) string {
 	return s.csrReason(csr, st)
 }
 
-// present returns the certificate a key has already: an answer that got lost is
-// given again, never a second certificate. nil if the key is new; a *est.Refusal
-// where a renewal would keep its key (threat C13) or the key is somebody else's.
-func (a *applicant) present(ctx context.Context, key ca.ProvenKey) (*ca.Issued, error) {
-	refuse := func(format string, args ...any) (*ca.Issued, error) {
-		return nil, &est.Refusal{Status: http.StatusBadRequest, Public: "the key is in use already: make a new key pair", Reason: fmt.Sprintf(format, args...)}
-	}
-	if a.leaf != nil && spkiHash(a.leaf.cert) == key.Hash() {
-		return refuse("request repeats the key of the presented certificate: a renewal needs a new key pair (A02.FR.02)")
-	}
-	records, err := a.service.cfg.Authority.RecordsOfKey(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	found := ""
-	for _, r := range records {
-		switch {
-		case r.Station != a.station || !r.External && r.Profile != ca.ProfileStation:
-			return refuse("key belongs to certificate %s of %.64q", r.Serial, r.Station)
-		case r.State == ca.StateIntended, r.State == ca.StateOrphaned:
-			// Nobody ever got it.
-		case r.State != ca.StateIssued || r.External:
-			return refuse("key is that of certificate %s, which is %s: a new certificate needs a new key pair", r.Serial, r.State)
-		case found == "":
-			found = r.Serial
-		}
-	}
-	if found == "" {
-		return nil, nil
-	}
-	issued, err := a.service.cfg.Authority.Lookup(ctx, found)
-	if err != nil {
-		return nil, err
-	}
-	if !a.service.clock().Before(ca.RenewAt(issued.Certificate)) {
-		return refuse("key is that of certificate %s, which is due for renewal: a renewal needs a new key pair (A02.FR.02)", found)
-	}
-	return issued, nil
-}
-
-// fulfil drives the order of a request to its certificate. The steps survive a
-// crash at any point: what exists is found by its key or the order's reference.
-func (a *applicant) fulfil(ctx context.Context, st *Station, csr *ca.CSR, issued *ca.Issued) (*ca.Issued, error) {
+// fulfil drives a request to its certificate, which is the one its key has if it
+// has one. The steps survive a crash at any point: what exists is found by its key
+// or by the order.
+func (a *applicant) fulfil(ctx context.Context, st *Station, csr *ca.CSR) (*ca.Issued, error) {
 	s := a.service
-	sum := sha256.Sum256(csr.DER)
-	hash := hex.EncodeToString(sum[:])
-	order, known, err := s.store.OrderByCSR(ctx, a.station, hash)
+	order, known, err := s.store.OrderByCSR(ctx, a.station, csrHash(csr))
 	if err != nil {
 		return nil, err
 	}
-	if issued == nil {
-		if !known {
-			now := s.clock()
-			order = Order{ID: newOrderID(), Station: a.station, CSR: csr.DER, CSRHash: hash, Wire: WireEST, State: OrderAccepted, CreatedAt: now, UpdatedAt: now}
-			if err := s.store.AddOrder(ctx, order, a.accepted(&order)); err != nil {
-				return nil, err
-			}
-			failpoint.Hit("fleet.order-accepted")
-			known = true
-		}
-		if issued, err = s.certify(ctx, st, csr.Key, order.ID); err != nil {
-			return nil, a.unissued(err)
-		}
+	issued, err := a.apply(ctx, st, csr, order, known)
+	var has *certifiedError
+	if errors.As(err, &has) {
+		issued, err = a.again(ctx, csr, order, known, has.serial)
 	}
-	if known && order.Serial != issued.Serial {
-		_, err := s.store.UpdateOrder(ctx, order.ID, func(o *Order) ([]ledger.Event, error) {
-			o.Wire, o.Serial = WireEST, issued.Serial
-			// If the answer doesn't arrive the station repeats its request.
-			return s.move(o, OrderDelivered, "", "station:"+o.Station), nil
-		})
-		if err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 	if st.RenewWanted {
 		_, err := s.store.UpdateStation(ctx, a.station, func(st *Station) ([]ledger.Event, error) {
@@ -351,6 +280,12 @@ func (a *applicant) fulfil(ctx context.Context, st *Station, csr *ca.CSR, issued
 	return issued, nil
 }
 
+// csrHash is what an order remembers a request by.
+func csrHash(csr *ca.CSR) string {
+	sum := sha256.Sum256(csr.DER)
+	return hex.EncodeToString(sum[:])
+}
+
 func (a *applicant) accepted(o *Order) ledger.Event {
 	e := orderEvent(o, "order.accepted", "station:"+a.station)
 	e.Data["door"], e.Data["proof"] = string(WireEST), a.proof
@@ -361,9 +296,12 @@ func (a *applicant) accepted(o *Order) ledger.Event {
 }
 
 // unissued tells what will never be issued from what may be later.
-func (a *applicant) unissued(err error) error {
+func (a *applicant) unissued(st *Station, err error) error {
 	var lint *ca.LintError
 	switch {
+	case errors.Is(err, ErrRegistrationUsed):
+		return &est.Refusal{Status: http.StatusForbidden, Public: "the one-time secret was used for another key",
+			Reason: fmt.Sprintf("one-time secret was used for another key: `bollard station enrol-secret %s` makes another", st.Identity)}
 	case errors.As(err, &lint):
 		return &est.Refusal{Status: http.StatusInternalServerError, Public: "the certificate can't be issued", Reason: err.Error()}
 	case permanent(err):
@@ -372,16 +310,17 @@ func (a *applicant) unissued(err error) error {
 	return err
 }
 
-// certify runs both phases for a station.
-func (s *Service) certify(ctx context.Context, st *Station, key ca.ProvenKey, reference string) (*ca.Issued, error) {
+// certify runs both phases for a station and what is set of an order: its key and
+// reference, and how it is judged and recorded.
+func (s *Service) certify(ctx context.Context, st *Station, order ca.Order) (*ca.Issued, error) {
 	plan, err := s.store.Plan(ctx, keyOf(st))
 	if err != nil {
 		return nil, err
 	}
-	prepared, err := s.cfg.Authority.Prepare(ctx, ca.Order{
-		Profile: ca.ProfileStation, Key: key, Subject: ca.Subject{CommonName: st.Serial},
-		Station: keyOf(st), Requester: "station:" + keyOf(st), Reference: reference, Life: plan.CertificateLife, P224: s.MayHaveP224(st),
-	})
+	order.Profile, order.Subject = ca.ProfileStation, ca.Subject{CommonName: st.Serial}
+	order.Station, order.Requester = keyOf(st), "station:"+keyOf(st)
+	order.Life, order.P224 = plan.CertificateLife, s.MayHaveP224(st)
+	prepared, err := s.cfg.Authority.Prepare(ctx, order)
 	if err != nil {
 		return nil, err
 	}

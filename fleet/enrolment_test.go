@@ -31,6 +31,10 @@ func TestESTOneTimeSecret(t *testing.T) {
 	r.add(fleet.Enrolment{Identity: "CS-1"})
 	d := r.est()
 	shown := d.secret("CS-1")
+	// A request that gets no intent uses nothing up: here the clock has gone back.
+	r.advance(-30 * time.Minute)
+	d.wantStatus(d.ask("simpleenroll", csrDER(t, newKey(t), "SN-CS-1", organisation), shown), 202)
+	r.advance(30 * time.Minute)
 	key := newKey(t)
 	csr := csrDER(t, key, "SN-CS-1", organisation)
 	cert := d.certificate(d.ask("simpleenroll", csr, shown))

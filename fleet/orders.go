@@ -199,7 +199,7 @@ func (s *Service) issue(ctx context.Context, order *Order) (*ca.Issued, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.certify(ctx, &st, csr.Key, order.ID)
+	return s.certify(ctx, &st, ca.Order{Key: csr.Key, Reference: order.ID})
 }
 
 // permanent errors don't go away by trying again.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"bollard/ca"
 	"bollard/ledger"
 )
 
@@ -43,6 +44,9 @@ type EnrolmentStore interface {
 	// UseRegistration binds the secret with this hash to a key; once more to the
 	// same key changes nothing and records nothing. Else ErrRegistrationUsed.
 	UseRegistration(ctx context.Context, station string, hash []byte, keyHash string, events ...ledger.Event) error
+	// Recorder returns what records an application with its certificate.
+	// ErrUnknownStation and ErrRegistrationUsed are in the chain of its errors.
+	Recorder(a Application) ca.Recorder
 	// StationBySerial and StationByFactory find a station by one of its serial
 	// numbers, and by the hash of the pinned factory certificate or of its key.
 	// ErrUnknownStation.

@@ -20,38 +20,42 @@ const certificateColumns = `serial, issuer, profile, station, requester, referen
 // PutIntent stores the first phase's record; ca.ErrDuplicateSerial if the
 // serial number exists in any state.
 func (s *Store) PutIntent(ctx context.Context, intent ca.Intent, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error {
-		added, err := t.insertCertificate(ca.Record{Intent: intent, State: ca.StateIntended})
-		if err != nil {
-			return err
-		}
-		if !added {
-			return fmt.Errorf("couldn't store intent %s: %w", intent.Serial, ca.ErrDuplicateSerial)
-		}
-		t.saw(intent.CreatedAt)
-		return t.record(events...)
-	})
+	return s.write(ctx, func(t *tx) error { return t.putIntent(intent, events...) })
+}
+
+func (t *tx) putIntent(intent ca.Intent, events ...ledger.Event) error {
+	added, err := t.insertCertificate(ca.Record{Intent: intent, State: ca.StateIntended})
+	if err != nil {
+		return err
+	}
+	if !added {
+		return fmt.Errorf("couldn't store intent %s: %w", intent.Serial, ca.ErrDuplicateSerial)
+	}
+	t.saw(intent.CreatedAt)
+	return t.record(events...)
 }
 
 // PutIssued turns an intended record into an issued one and fails in every
 // other state.
 func (s *Store) PutIssued(ctx context.Context, serial string, der []byte, at time.Time, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error {
-		changed, err := t.exec("UPDATE certificates SET state = ?, der = ?, issued_at = ? WHERE serial = ? AND state = ?",
-			ca.StateIssued, nonNil(der), millis(at), serial, ca.StateIntended)
+	return s.write(ctx, func(t *tx) error { return t.putIssued(serial, der, at, events...) })
+}
+
+func (t *tx) putIssued(serial string, der []byte, at time.Time, events ...ledger.Event) error {
+	changed, err := t.exec("UPDATE certificates SET state = ?, der = ?, issued_at = ? WHERE serial = ? AND state = ?",
+		ca.StateIssued, nonNil(der), millis(at), serial, ca.StateIntended)
+	if err != nil {
+		return fmt.Errorf("couldn't store certificate %s: %w", serial, err)
+	}
+	if changed == 0 {
+		state, err := t.certificateState(serial)
 		if err != nil {
 			return fmt.Errorf("couldn't store certificate %s: %w", serial, err)
 		}
-		if changed == 0 {
-			state, err := t.certificateState(serial)
-			if err != nil {
-				return fmt.Errorf("couldn't store certificate %s: %w", serial, err)
-			}
-			return fmt.Errorf("couldn't store certificate %s: its record is %s, not intended", serial, state)
-		}
-		t.saw(at)
-		return t.record(events...)
-	})
+		return fmt.Errorf("couldn't store certificate %s: its record is %s, not intended", serial, state)
+	}
+	t.saw(at)
+	return t.record(events...)
 }
 
 // PutExternal records a certificate another CA issued. Recording it again
@@ -206,7 +210,15 @@ func (s *Store) CertificateByReference(ctx context.Context, reference string) (c
 
 // CertificatesByKey returns every record of a public key in any state, newest first.
 func (s *Store) CertificatesByKey(ctx context.Context, keyHash string) ([]ca.Record, error) {
-	return s.certificates(ctx, "WHERE key_hash = ? ORDER BY position DESC", keyHash)
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := s.byKey.certificatesByKey.QueryContext(context.WithoutCancel(ctx), keyHash)
+	list, err := collect(rows, err, scanCertificate)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read certificates: %w", explain(s.path, err))
+	}
+	return list, nil
 }
 
 // Revoked returns all revoked and orphaned records of an issuer of Bollard's

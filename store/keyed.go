@@ -5,11 +5,12 @@ import (
 	"database/sql"
 )
 
-// keyed are the reads every admission makes, prepared once. They run without a
-// cancellation: a few rows by key take microseconds, and the driver would start a
-// goroutine for each to wait for it.
+// keyed are the reads every admission and every certificate makes, prepared once.
+// They run without a cancellation: a few rows by key take microseconds, and the
+// driver would start a goroutine for each to wait for it.
 type keyed struct {
-	station, certificate, orders, anchors *sql.Stmt
+	station, certificate, orders, anchors             *sql.Stmt
+	registration, plan, orderByCSR, certificatesByKey *sql.Stmt
 }
 
 // prepareKeyed prepares them; closing the pool closes them.
@@ -23,6 +24,10 @@ func prepareKeyed(ctx context.Context, db *sql.DB) (keyed, error) {
 		{&k.certificate, "SELECT " + certificateColumns + " FROM certificates WHERE serial = ?"},
 		{&k.orders, "SELECT " + orderColumns + " FROM orders WHERE station = ? ORDER BY position DESC LIMIT ?"},
 		{&k.anchors, "SELECT purpose, hash, subject, der, added_at FROM anchors WHERE ? = '' OR purpose = ? ORDER BY purpose, hash"},
+		{&k.registration, "SELECT " + registrationColumns + " FROM registrations WHERE station = ?"},
+		{&k.plan, "SELECT plan FROM plans WHERE station = ?"},
+		{&k.orderByCSR, "SELECT " + orderColumns + " FROM orders WHERE csr_hash = ? AND station = ? ORDER BY position DESC LIMIT 1"},
+		{&k.certificatesByKey, "SELECT " + certificateColumns + " FROM certificates WHERE key_hash = ? ORDER BY position DESC"},
 	} {
 		var err error
 		if *p.into, err = db.PrepareContext(ctx, p.query); err != nil { //nolint:sqlclosecheck // closed with the pool
@@ -32,14 +37,30 @@ func prepareKeyed(ctx context.Context, db *sql.DB) (keyed, error) {
 	return k, nil
 }
 
+// ready says why nothing is read any more.
+func (s *Store) ready(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err := s.reader()
+	return err
+}
+
+// lookUp reads one row by key.
+func lookUp[T any](ctx context.Context, s *Store, query *sql.Stmt, scan func(scanner) (T, error), key ...any) (T, error) {
+	if err := s.ready(ctx); err != nil {
+		var none T
+		return none, err
+	}
+	row, err := scan(query.QueryRowContext(context.WithoutCancel(ctx), key...))
+	return row, explain(s.path, err)
+}
+
 // remembered returns a row of recent, or reads it. clone makes what the caller
 // gets independent of what is kept.
 func remembered[V any](ctx context.Context, s *Store, r *recent[V], key string, clone func(V) V, read func(context.Context) (V, error)) (V, error) {
 	var none V
-	if err := ctx.Err(); err != nil {
-		return none, err
-	}
-	if _, err := s.reader(); err != nil {
+	if err := s.ready(ctx); err != nil {
 		return none, err
 	}
 	row, age, ok := r.get(key)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -15,34 +16,39 @@ const orderColumns = "id, station, csr, csr_hash, type, request_id, wire, state,
 
 // AddOrder stores a new order of a known station.
 func (s *Store) AddOrder(ctx context.Context, order fleet.Order, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error {
-		var known int
-		if err := t.row("SELECT COUNT(*) FROM stations WHERE station = ?", order.Station).Scan(&known); err != nil {
-			return fmt.Errorf("couldn't look for the station of order %s: %w", order.ID, err)
-		}
-		if known == 0 {
-			return fmt.Errorf("couldn't add order %s: station %q: %w", order.ID, order.Station, fleet.ErrUnknownStation)
-		}
-		added, err := t.exec("INSERT INTO orders (position, "+orderColumns+`)
-			VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM orders), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (id) DO NOTHING`, orderArgs(order)...)
-		if err != nil {
-			return fmt.Errorf("couldn't add order %s: %w", order.ID, err)
-		}
-		if added == 0 {
-			return fmt.Errorf("couldn't add order %s: it exists already", order.ID)
-		}
+	return s.write(ctx, func(t *tx) error { return t.addOrder(order, events...) })
+}
+
+func (t *tx) addOrder(order fleet.Order, events ...ledger.Event) error {
+	added, err := t.exec("INSERT INTO orders (position, "+orderColumns+`)
+		SELECT (SELECT COALESCE(MAX(position), 0) + 1 FROM orders), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM stations WHERE station = ?
+		ON CONFLICT (id) DO NOTHING`, append(orderArgs(order), order.Station)...)
+	if err != nil {
+		return fmt.Errorf("couldn't add order %s: %w", order.ID, err)
+	}
+	if added == 1 {
 		return t.record(events...)
-	})
+	}
+	var known int
+	if err := t.row("SELECT COUNT(*) FROM stations WHERE station = ?", order.Station).Scan(&known); err != nil {
+		return fmt.Errorf("couldn't look for the station of order %s: %w", order.ID, err)
+	}
+	if known == 0 {
+		return fmt.Errorf("couldn't add order %s: station %q: %w", order.ID, order.Station, fleet.ErrUnknownStation)
+	}
+	return fmt.Errorf("couldn't add order %s: it exists already", order.ID)
 }
 
 // OrderByCSR returns the newest order of the station for this CSR.
 func (s *Store) OrderByCSR(ctx context.Context, station, csrHash string) (fleet.Order, bool, error) {
-	list, err := s.orders(ctx, "WHERE csr_hash = ? AND station = ? ORDER BY position DESC LIMIT 1", csrHash, station)
-	if err != nil || len(list) == 0 {
-		return fleet.Order{}, false, err
+	order, err := lookUp(ctx, s, s.byKey.orderByCSR, scanOrder, csrHash, station)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fleet.Order{}, false, nil
+	case err != nil:
+		return fleet.Order{}, false, fmt.Errorf("couldn't read orders: %w", err)
 	}
-	return list[0], true, nil
+	return order, true, nil
 }
 
 // Orders returns the station's orders, newest first, at most limit; all for 0.
@@ -62,32 +68,13 @@ func (s *Store) Orders(ctx context.Context, station string, limit int) ([]fleet.
 
 // UpdateOrder reads, changes and writes one order in one transaction;
 // ErrUnknownOrder if there is none. change is bound as UpdateStation's; the
-// order's id and station stay.
+// order's id, station, request and time of creation stay.
 func (s *Store) UpdateOrder(ctx context.Context, id string, change func(*fleet.Order) ([]ledger.Event, error)) (fleet.Order, error) {
 	var updated fleet.Order
 	err := s.write(ctx, func(t *tx) error {
-		order, err := scanOrder(t.row("SELECT "+orderColumns+" FROM orders WHERE id = ?", id))
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("couldn't change order %s: %w", id, ErrUnknownOrder)
-		}
-		if err != nil {
-			return fmt.Errorf("couldn't read order %s: %w", id, err)
-		}
-		station := order.Station
-		events, err := change(&order)
-		if err != nil {
-			return err
-		}
-		if order.ID != id || order.Station != station {
-			return fmt.Errorf("couldn't change order %s: its id and station can't change", id)
-		}
-		if _, err := t.exec("UPDATE orders SET ("+orderColumns+") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?",
-			append(orderArgs(order), id)...); err != nil {
-			return fmt.Errorf("couldn't store order %s: %w", id, err)
-		}
-		order.CreatedAt, order.UpdatedAt = cut(order.CreatedAt), cut(order.UpdatedAt)
-		updated = order
-		return t.record(events...)
+		var err error
+		updated, err = t.changeOrder(id, change)
+		return err
 	})
 	if err != nil {
 		return fleet.Order{}, err
@@ -95,29 +82,45 @@ func (s *Store) UpdateOrder(ctx context.Context, id string, change func(*fleet.O
 	return updated, nil
 }
 
-func (s *Store) orders(ctx context.Context, clause string, args ...any) ([]fleet.Order, error) {
-	db, err := s.reader()
-	if err != nil {
-		return nil, err
+func (t *tx) changeOrder(id string, change func(*fleet.Order) ([]ledger.Event, error)) (fleet.Order, error) {
+	was, err := scanOrder(t.row("SELECT "+orderColumns+" FROM orders WHERE id = ?", id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return fleet.Order{}, fmt.Errorf("couldn't change order %s: %w", id, ErrUnknownOrder)
 	}
-	rows, err := db.QueryContext(ctx, "SELECT "+orderColumns+" FROM orders "+clause, args...)
-	list, err := collect(rows, err, scanOrder)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read orders: %w", explain(s.path, err))
+		return fleet.Order{}, fmt.Errorf("couldn't read order %s: %w", id, err)
 	}
-	return list, nil
+	order := was
+	events, err := change(&order)
+	if err != nil {
+		return fleet.Order{}, err
+	}
+	if order.ID != id || order.Station != was.Station || order.CSRHash != was.CSRHash || !bytes.Equal(order.CSR, was.CSR) || !order.CreatedAt.Equal(was.CreatedAt) {
+		return fleet.Order{}, fmt.Errorf("couldn't change order %s: its id, station, request and time can't change", id)
+	}
+	// Columns of an index stay out: what is named is written anew there, changed or
+	// not.
+	if _, err := t.exec("UPDATE orders SET type = ?, request_id = ?, wire = ?, state = ?, serial = ?, reason = ?, updated_at = ? WHERE id = ?",
+		order.Type, requestID(order), order.Wire, order.State, order.Serial, order.Reason, millis(order.UpdatedAt), id); err != nil {
+		return fleet.Order{}, fmt.Errorf("couldn't store order %s: %w", id, err)
+	}
+	order.CreatedAt, order.UpdatedAt = cut(order.CreatedAt), cut(order.UpdatedAt)
+	return order, t.record(events...)
 }
 
 // orderArgs are the values of orderColumns.
 func orderArgs(o fleet.Order) []any {
-	var request any
-	if o.RequestID != nil {
-		request = *o.RequestID
-	}
 	return []any{
-		o.ID, o.Station, o.CSR, o.CSRHash, o.Type, request, o.Wire, o.State, o.Serial, o.Reason,
+		o.ID, o.Station, o.CSR, o.CSRHash, o.Type, requestID(o), o.Wire, o.State, o.Serial, o.Reason,
 		millis(o.CreatedAt), millis(o.UpdatedAt),
 	}
+}
+
+func requestID(o fleet.Order) any {
+	if o.RequestID == nil {
+		return nil
+	}
+	return *o.RequestID
 }
 
 func scanOrder(row scanner) (fleet.Order, error) {

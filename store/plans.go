@@ -13,13 +13,9 @@ import (
 
 // Plan returns what is recorded of a station's plan, the zero Plan if nothing is.
 func (s *Store) Plan(ctx context.Context, station string) (fleet.Plan, error) {
-	db, err := s.reader()
+	plan, err := lookUp(ctx, s, s.byKey.plan, scanPlan, station)
 	if err != nil {
-		return fleet.Plan{}, err
-	}
-	plan, err := scanPlan(db.QueryRowContext(ctx, "SELECT plan FROM plans WHERE station = ?", station))
-	if err != nil {
-		return fleet.Plan{}, fmt.Errorf("couldn't read the plan of station %q: %w", station, explain(s.path, err))
+		return fleet.Plan{}, fmt.Errorf("couldn't read the plan of station %q: %w", station, err)
 	}
 	return plan, nil
 }

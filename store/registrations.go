@@ -16,16 +16,12 @@ const registrationColumns = "station, salt, hash, created_at, expires_at, key_ha
 
 // Registration returns a station's one-time secret; ok is false without one.
 func (s *Store) Registration(ctx context.Context, station string) (fleet.Registration, bool, error) {
-	db, err := s.reader()
-	if err != nil {
-		return fleet.Registration{}, false, err
-	}
-	r, err := scanRegistration(db.QueryRowContext(ctx, "SELECT "+registrationColumns+" FROM registrations WHERE station = ?", station))
+	r, err := lookUp(ctx, s, s.byKey.registration, scanRegistration, station)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return fleet.Registration{}, false, nil
 	case err != nil:
-		return fleet.Registration{}, false, fmt.Errorf("couldn't read the one-time secret of station %q: %w", station, explain(s.path, err))
+		return fleet.Registration{}, false, fmt.Errorf("couldn't read the one-time secret of station %q: %w", station, err)
 	}
 	return r, true, nil
 }
@@ -52,24 +48,26 @@ func (s *Store) PutRegistration(ctx context.Context, r fleet.Registration, event
 // same key changes nothing. fleet.ErrRegistrationUsed if it is bound to another
 // key or isn't the station's any more.
 func (s *Store) UseRegistration(ctx context.Context, station string, hash []byte, keyHash string, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error {
-		bound, err := t.exec("UPDATE registrations SET key_hash = ? WHERE station = ? AND hash = ? AND key_hash = ''", keyHash, station, hash)
-		if err != nil {
-			return fmt.Errorf("couldn't use the one-time secret of station %q: %w", station, err)
-		}
-		if bound == 1 {
-			return t.record(events...)
-		}
-		var before int
-		err = t.row("SELECT 1 FROM registrations WHERE station = ? AND hash = ? AND key_hash = ?", station, hash, keyHash).Scan(&before)
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("station %q: %w", station, fleet.ErrRegistrationUsed)
-		}
-		if err != nil {
-			return fmt.Errorf("couldn't use the one-time secret of station %q: %w", station, err)
-		}
-		return nil
-	})
+	return s.write(ctx, func(t *tx) error { return t.useRegistration(station, hash, keyHash, events...) })
+}
+
+func (t *tx) useRegistration(station string, hash []byte, keyHash string, events ...ledger.Event) error {
+	bound, err := t.exec("UPDATE registrations SET key_hash = ? WHERE station = ? AND hash = ? AND key_hash = ''", keyHash, station, hash)
+	if err != nil {
+		return fmt.Errorf("couldn't use the one-time secret of station %q: %w", station, err)
+	}
+	if bound == 1 {
+		return t.record(events...)
+	}
+	var before int
+	err = t.row("SELECT 1 FROM registrations WHERE station = ? AND hash = ? AND key_hash = ?", station, hash, keyHash).Scan(&before)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("station %q: %w", station, fleet.ErrRegistrationUsed)
+	}
+	if err != nil {
+		return fmt.Errorf("couldn't use the one-time secret of station %q: %w", station, err)
+	}
+	return nil
 }
 
 // StationBySerial returns the station that answers to a serial number, its own
