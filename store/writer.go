@@ -86,7 +86,7 @@ func newWriter(ctx context.Context, db *sql.DB, path string, clock func() time.T
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	conn, err := db.Conn(ctx)
+	conn, err := writing(ctx, db)
 	if err != nil {
 		return nil, explain(path, err)
 	}
@@ -97,6 +97,20 @@ func newWriter(ctx context.Context, db *sql.DB, path string, clock func() time.T
 	}
 	w.newest.Store(newest)
 	return w, nil
+}
+
+// writing returns the connection that writes. What a savepoint may have to put
+// back stays in memory: of more than a few pages SQLite would make a file, in a
+// directory of other programs, and write to it page by page.
+func writing(ctx context.Context, db *sql.DB) (*sql.Conn, error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.ExecContext(ctx, "PRAGMA temp_store = MEMORY"); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }
 
 func (w *writer) close() error {
@@ -282,7 +296,7 @@ func (w *writer) rollback(ctx context.Context) {
 func (w *writer) reconnect(ctx context.Context) {
 	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // makes the pool close it
 	_ = w.conn.Close()
-	if conn, err := w.db.Conn(ctx); err == nil {
+	if conn, err := writing(ctx, w.db); err == nil {
 		w.conn = conn
 	}
 }
