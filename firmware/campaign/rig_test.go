@@ -197,8 +197,8 @@ func (w *world) play(m *mobile, request *ocpp.UpdateFirmwareRequest, at time.Tim
 		return
 	}
 	say(time.Minute, "Downloaded")
-	if m.temper == pretends || m.temper == cheats { // its update is over as soon as that is seen
-		end(2 * time.Second)
+	if m.temper == pretends { // its update is over as soon as that is seen
+		end(0)
 		end = func(time.Duration) {}
 	}
 	if m.temper == forged {
@@ -213,6 +213,10 @@ func (w *world) play(m *mobile, request *ocpp.UpdateFirmwareRequest, at time.Tim
 		at = later(at, install)
 	}
 	say(time.Second, "Installing")
+	if m.temper == cheats {
+		end(0)
+		end = func(time.Duration) {}
+	}
 	if m.temper == broken {
 		say(time.Minute, "InstallationFailed")
 		end(0)
