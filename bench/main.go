@@ -7,6 +7,7 @@
 //	go run ./bench depot            firmware from the depot and as a file from nginx; a minute
 //	go run ./bench policy           what rules cost a message; seconds
 //	go run ./bench full             front ends in every respect; about two hours, or less with -parts
+//	go run ./bench -tls 1.3 -parts record full  one part, with one version of TLS
 //	go run ./bench report           docs/performance.md out of the reports in -out
 //	go run ./bench -rounds 5 quick  more paired rounds than three
 //	go run ./bench -long 30m soak   Bollard alone, with lines that break; fails on any loss
