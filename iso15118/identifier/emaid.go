@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // EMAID is an e-mobility account identifier in its normal form: upper case,
@@ -148,6 +149,10 @@ func value(c byte) int { return strings.IndexByte(alphabet, c) }
 func compact(text string) (string, error) {
 	if len(text) > 255 {
 		return "", fmt.Errorf("%d characters, at most 255 are allowed", len(text))
+	}
+	// Before upper case is made: ſ and ı would become ASCII.
+	if strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return "", errors.New("it has letters that aren't ASCII")
 	}
 	plain := strings.NewReplacer("-", "", "*", "").Replace(strings.ToUpper(text))
 	if plain == "" || strings.Trim(plain, alphabet) != "" {

@@ -64,6 +64,8 @@ func TestEMAID(t *testing.T) {
 		"country":         {"1N123ABCDEFGHI", ""},
 		"sign":            {"NN123ABCDEFG!I", ""},
 		"other alphabet":  {"NN123ABCDEFGHİ", ""},
+		"long s":          {"NN123ABCDEFGHſ", ""},
+		"dotless i":       {"NN123ABCDEFGHı", ""},
 		"empty":           {"", ""},
 		"separators only": {strings.Repeat("-", 14), ""},
 	} {

@@ -32,3 +32,8 @@ func Resign(t *testing.T, signature *exi.Element, key crypto.Signer) {
 func SignDeclared(random io.Reader, key crypto.Signer, set *exi.Set, parts ...exi.Element) (exi.Element, error) {
 	return sign(random, key, set.EncodeDeclared, parts)
 }
+
+// Value signs a message.
+func Value(s Suite, key crypto.Signer) ([]byte, error) {
+	return s.sign(rand.Reader, key, []byte("message"))
+}

@@ -6,8 +6,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
+	"io"
+	"math/big"
 	"os"
 	"slices"
 	"testing"
@@ -328,4 +331,29 @@ func TestRefused(t *testing.T) {
 			t.Error("verified")
 		}
 	})
+}
+
+// faulty is a security module that answers with other integers.
+type faulty struct {
+	crypto.Signer
+	r, s *big.Int
+}
+
+func (f faulty) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return asn1.Marshal(struct{ R, S *big.Int }{f.r, f.s})
+}
+
+func TestFaultyModule(t *testing.T) {
+	t.Parallel()
+	one, wide := big.NewInt(1), new(big.Int).Lsh(big.NewInt(1), 256)
+	for name, f := range map[string]faulty{
+		"wide r": {nil, wide, one}, "wide s": {nil, one, wide}, "negative": {nil, big.NewInt(-1), one}, "zero": {nil, one, new(big.Int)},
+	} {
+		if _, err := signature.Value(signature.P256, f); err == nil {
+			t.Errorf("%s: signed", name)
+		}
+	}
+	if _, err := signature.Value(signature.P256, faulty{nil, one, one}); err != nil {
+		t.Errorf("one that fits: %v", err)
+	}
 }

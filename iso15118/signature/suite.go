@@ -89,6 +89,11 @@ func (s Suite) sign(random io.Reader, key crypto.Signer, message []byte) ([]byte
 	if rest, err := asn1.Unmarshal(der, &pair); err != nil || len(rest) > 0 {
 		return nil, errors.New("the key's signature isn't the DER of two integers")
 	}
+	for _, n := range []*big.Int{pair.R, pair.S} {
+		if n.Sign() <= 0 || n.BitLen() > a.size/2*8 { // a security module may be faulty
+			return nil, fmt.Errorf("the key's signature has an integer that isn't one of %s", a.name)
+		}
+	}
 	value := make([]byte, a.size)
 	pair.R.FillBytes(value[:a.size/2])
 	pair.S.FillBytes(value[a.size/2:])
