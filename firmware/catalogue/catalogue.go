@@ -320,6 +320,9 @@ func (c *Catalogue) Supersede(ctx context.Context, actor, ref, by string) (Entry
 	if err != nil {
 		return Entry{}, err
 	}
+	if err := c.Fault(ctx, &newer); err != nil {
+		return Entry{}, fmt.Errorf("release %s can't be sent in place of %s: %w", newer.Release.ID, e.Release.ID, err)
+	}
 	err = c.cfg.Store.UpdateReleases(ctx, func(list []*Entry) ([]ledger.Event, error) {
 		o, err := pick(list, e.Release.ID)
 		if err != nil {

@@ -86,6 +86,8 @@ func (c *Catalogue) Asking(ctx context.Context, action Action, name string) (sco
 	return asking(action, &e, ring)
 }
 
+// asking holds how the release came to its state where that may come again: what
+// was agreed to about one halt counts for no other.
 func asking(action Action, e *Entry, ring string) (scope, text string, err error) {
 	switch {
 	case !slices.Contains(action.from(), e.State):
@@ -95,12 +97,19 @@ func asking(action Action, e *Entry, ring string) (scope, text string, err error
 	case !action.ringed() && ring != "":
 		return "", "", fmt.Errorf("%s isn't about a ring", action)
 	case !action.ringed():
-		return "release:" + e.Release.ID, subject(e), nil
+		return "release:" + e.Release.ID, subject(e) + standing(action, e), nil
 	}
 	if err := CheckRing(ring); err != nil {
 		return "", "", err
 	}
-	return "release:" + e.Release.ID + "/" + ring, subject(e) + "ring: " + ring + "\n", nil
+	return "release:" + e.Release.ID + "/" + ring, subject(e) + standing(action, e) + "ring: " + ring + "\n", nil
+}
+
+func standing(action Action, e *Entry) string {
+	if action == ActionPublish || action == ActionLegal {
+		return "" // of what was added, which nothing comes back to
+	}
+	return fmt.Sprintf("state: %s since %s, because of %q\n", e.State, e.ChangedAt.UTC().Format(time.RFC3339Nano), e.Reason)
 }
 
 // Grant tells that enough people agreed to an action on a release as it is now,

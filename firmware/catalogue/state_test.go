@@ -106,6 +106,7 @@ func TestWhatPeopleApprove(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	read := map[string]bool{}
 	for _, tt := range []struct {
 		state catalogue.State
 		want  []string
@@ -115,11 +116,23 @@ func TestWhatPeopleApprove(t *testing.T) {
 		{catalogue.Rolling, []string{"firmware.widen/canary", "firmware.halt"}},
 		{catalogue.Halted, []string{"firmware.resume"}},
 		{catalogue.Rolling, []string{"firmware.widen/canary", "firmware.halt"}},
+		{catalogue.Halted, []string{"firmware.resume"}},
+		{catalogue.Rolling, []string{"firmware.widen/canary", "firmware.halt"}},
 		{catalogue.Complete, []string{"firmware.start/canary"}},
 	} {
 		if tt.state != catalogue.Added {
 			move(tt.state)
 		}
+		for _, action := range []catalogue.Action{catalogue.ActionStart, catalogue.ActionWiden, catalogue.ActionHalt, catalogue.ActionResume} {
+			for _, name := range []string{r.ID, r.ID + "/canary"} {
+				_, text := ask(action, name)
+				if text != "" && read[string(action)+text] {
+					t.Errorf("people sign the same for %s as the last time:\n%s", action, text)
+				}
+				read[string(action)+text] = true
+			}
+		}
+		s.now = s.now.Add(time.Second)
 		if got := can(); !slices.Equal(got, tt.want) {
 			t.Errorf("of one that is %s people can approve %v, want %v", tt.state, got, tt.want)
 		}
@@ -209,5 +222,10 @@ func TestSupersede(t *testing.T) {
 	}
 	if _, err := s.Publish(t.Context(), "operator:root", old.ID); err == nil {
 		t.Error("what was withdrawn was published again")
+	}
+	last := s.publish(13, func(r *release.Release) { r.Models = append(r.Models, release.Model{Vendor: "ACME", Model: "Amp"}) })
+	s.now = s.now.Add(2 * time.Hour)
+	if _, err := s.Supersede(t.Context(), "operator:root", newer.ID, last.ID); err == nil || s.state(newer.ID) != catalogue.Published {
+		t.Errorf("by one that expired: %v", err)
 	}
 }
