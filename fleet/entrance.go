@@ -15,7 +15,8 @@ import (
 
 // A station that comes another way than the last time is an entry, in the
 // transaction that records the way; how often it came the same way again is one
-// entry a day. A fleet that reconnects writes nothing before its sessions begin.
+// entry a day. A fleet that reconnects writes nothing before its sessions begin: a
+// crash loses the counts of half a minute, those of a tally's pause at most.
 const (
 	sumEvery = 24 * time.Hour
 	sumBatch = 256 // stations in one transaction
