@@ -134,7 +134,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		refusals:  newRefusals(),
 		watcher:   cfg.Watcher,
 		overruled: tally.New[overruledKey](),
-		entrances: tally.New[entrance](),
+		entrances: tally.NewLong[entrance](),
 		after:     func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		lives:     make(map[string]*live),
 		turns:     make(map[string]*turn),

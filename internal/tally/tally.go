@@ -14,12 +14,14 @@ import (
 const (
 	firstPause   = time.Minute
 	longestPause = time.Hour
+	longMemory   = 24 * time.Hour
 )
 
 // Tally counts by kind. It remembers a kind for as long as it repeats.
 type Tally[K comparable] struct {
 	mu    sync.Mutex
 	notes map[K]*note
+	keep  time.Duration // how long a kind that stopped is remembered at least
 }
 
 type note struct {
@@ -37,6 +39,10 @@ type Count struct {
 
 // New has counted nothing.
 func New[K comparable]() *Tally[K] { return &Tally[K]{notes: make(map[K]*note)} }
+
+// NewLong has counted nothing, and remembers a kind for a day after its last record:
+// what comes again just after each pause waits ever longer, too.
+func NewLong[K comparable]() *Tally[K] { return &Tally[K]{notes: make(map[K]*note), keep: longMemory} }
 
 // First says whether Add would have one of this kind recorded at once.
 func (t *Tally[K]) First(kind K, now time.Time) bool {
@@ -56,7 +62,11 @@ func (t *Tally[K]) Add(kind K, text string, now time.Time) bool {
 	defer t.mu.Unlock()
 	n := t.notes[kind]
 	if t.first(kind, now) {
-		t.notes[kind] = &note{text: text, at: now, pause: firstPause}
+		pause := firstPause
+		if n != nil && now.Sub(n.at) < t.keep {
+			pause = min(2*n.pause, longestPause)
+		}
+		t.notes[kind] = &note{text: text, at: now, pause: pause}
 		return true
 	}
 	n.text = text
@@ -75,7 +85,7 @@ func (t *Tally[K]) Due(now time.Time, all bool) map[K]Count {
 		case n.count > 0 && (all || ripe):
 			out[kind] = Count{n.text, n.count}
 			n.count, n.at, n.pause = 0, now, min(2*n.pause, longestPause)
-		case n.count == 0 && ripe:
+		case n.count == 0 && ripe && now.Sub(n.at) >= t.keep:
 			delete(t.notes, kind)
 		}
 	}

@@ -36,3 +36,35 @@ func TestTally(t *testing.T) {
 		t.Error("who has stopped isn't forgotten")
 	}
 }
+
+// What comes each time just after the pause is told ever less often, and all over
+// again once it has been away for a day.
+func TestTallyOfTheSlow(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	c := tally.NewLong[string]()
+	told, records := 0, 0
+	const times = 1000
+	for range times {
+		if c.Add("a", "", now) {
+			told, records = told+1, records+1
+		}
+		for range 61 {
+			now = now.Add(time.Second)
+			for _, n := range c.Due(now, false) {
+				told, records = told+n.Count, records+1
+			}
+		}
+	}
+	for _, n := range c.Due(now, true) {
+		told += n.Count
+	}
+	if told != times || records > 30 {
+		t.Errorf("%d records in 17 hours tell of %d of %d", records, told, times)
+	}
+	now = now.Add(25 * time.Hour)
+	c.Due(now, false)
+	if !c.Add("a", "", now) || c.Add("a", "", now) || len(c.Due(now.Add(time.Minute), false)) != 1 {
+		t.Error("who was away for a day is still waited for")
+	}
+}
