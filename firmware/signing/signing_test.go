@@ -246,9 +246,16 @@ func TestSignRefuses(t *testing.T) {
 		"the token is gone": func(_ *testing.T, cfg *signing.Config) {
 			cfg.Signer = broken{cfg.Signer, errors.New("the token is gone")}
 		},
-		"doesn't verify":             func(_ *testing.T, cfg *signing.Config) { cfg.Signer = broken{cfg.Signer, nil} },
-		"openssl doesn't take":       func(t *testing.T, cfg *signing.Config) { cfg.OpenSSL = writeProgram(t, "echo no >&2; exit 1") },
-		"openssl can't read the CMS": func(t *testing.T, cfg *signing.Config) { cfg.OpenSSL = writeProgram(t, "test $1 = pkeyutl") },
+		"doesn't verify": func(_ *testing.T, cfg *signing.Config) { cfg.Signer = broken{cfg.Signer, nil} },
+		"openssl doesn't take the CMS": func(t *testing.T, cfg *signing.Config) {
+			cfg.OpenSSL = writeProgram(t, `test $1 != asn1parse && exec `+cfg.OpenSSL+` "$@"`)
+		},
+		"openssl doesn't take release.dsse.json": func(t *testing.T, cfg *signing.Config) {
+			cfg.OpenSSL = writeProgram(t, `test $1 != dgst && exec `+cfg.OpenSSL+` "$@"`)
+		},
+		"openssl doesn't take the ecdsa-p256-sha256 signature": func(t *testing.T, cfg *signing.Config) {
+			cfg.OpenSSL = writeProgram(t, `test $1 != pkeyutl && exec `+cfg.OpenSSL+` "$@"`)
+		},
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
