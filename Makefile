@@ -34,6 +34,7 @@ bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance b
 	@go run ./bench policy
 	@go test -run '^$$' -bench '^BenchmarkVerifyMillion$$' -benchtime 1x ./store
 	@go run ./bench depot
+	@go run ./bench firmware
 
 bench-full: tools build ## hours: every measure, kept in docs/performance, and docs/performance.md
 	@scripts/need nginx:nginx-light haproxy:haproxy

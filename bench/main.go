@@ -6,6 +6,7 @@
 //	go run ./bench ca-full          the same, SQLite up to a million certificates
 //	go run ./bench depot            firmware from the depot and as a file from nginx; a minute
 //	go run ./bench policy           what rules cost a message; seconds
+//	go run ./bench firmware         what signing 1 GiB costs beside openssl's digest and sha256sum; a minute
 //	go run ./bench full             front ends in every respect; about two hours, or less with -parts
 //	go run ./bench -tls 1.3 -parts record full  one part, with one version of TLS
 //	go run ./bench report           docs/performance.md out of the reports in -out
@@ -76,7 +77,7 @@ func main() {
 	page := flag.String("page", "docs/performance.md", "what report writes, its charts to -out")
 	long := flag.Duration("long", time.Minute, "how long a soak lasts")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|policy|depot|full|ca|ca-full|report|soak")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|policy|firmware|depot|full|ca|ca-full|report|soak")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -97,6 +98,8 @@ func main() {
 		exit(measurePolicy(*rounds, *out, os.Stdout))
 	case flag.NArg() == 1 && set == "depot":
 		exit(measureDepot(ctx, *rounds, *out, os.Stdout))
+	case flag.NArg() == 1 && set == "firmware":
+		exit(measureFirmware(ctx, *rounds, *binary, *out, os.Stdout))
 	case flag.NArg() == 1 && set == "report":
 		exit(performance(*out, *page))
 	case flag.NArg() == 1 && set == "soak":
