@@ -29,6 +29,8 @@ import (
 type Store interface {
 	Certificate(ctx context.Context, serial string) (ca.Record, error)
 	Certificates(ctx context.Context, f ca.Filter) ([]ca.Record, error)
+	Stations(ctx context.Context) ([]fleet.Station, error)
+	Plans(ctx context.Context) (map[string]fleet.Plan, error)
 	NewestTime(ctx context.Context) (time.Time, error)
 	SetSecret(ctx context.Context, name string, ciphertext []byte, events ...ledger.Event) error
 }

@@ -2,12 +2,8 @@ package admin
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"bollard/approval/docket"
@@ -17,11 +13,12 @@ import (
 	"bollard/firmware/release"
 )
 
-// AddRelease takes a release in. The image is read by who serves the operation.
+// AddRelease takes a release in: a delivery, or a folder with the image. Absolute
+// paths; the files are read by who serves the operation.
 type AddRelease struct {
-	Envelope    []byte `json:"envelope"`    // DSSE, as its manufacturer signed it
-	Certificate []byte `json:"certificate"` // the signer's, PEM
-	Image       string `json:"image"`       // absolute path
+	Delivery string `json:"delivery,omitempty"`
+	Folder   string `json:"folder,omitempty"`
+	Image    string `json:"image,omitempty"` // "": in the folder, under its name
 }
 
 // ReleaseRef names one by its ID, the beginning of it, or its version.
@@ -29,7 +26,7 @@ type ReleaseRef struct {
 	Release string `json:"release"`
 }
 
-// EndRelease withdraws or revokes one.
+// EndRelease withdraws or revokes one, or removes its image.
 type EndRelease struct {
 	Release string `json:"release"`
 	Reason  string `json:"reason"`
@@ -53,6 +50,7 @@ type Release struct {
 	ChangedAt   time.Time        `json:"changed_at,omitzero"`
 	PublishedAt time.Time        `json:"published_at,omitzero"`
 	RevokedAt   time.Time        `json:"revoked_at,omitzero"`
+	RemovedAt   time.Time        `json:"removed_at,omitzero"`
 	// Fault is why it couldn't be sent now, though it is published.
 	Fault string `json:"fault,omitempty"`
 	// Again: it was here already, and only its image was taken in.
@@ -109,6 +107,7 @@ func (o *operations) registerFirmware(r *Registry) {
 	Register(r, "firmware.add", o.firmwareAdd)
 	Register(r, "firmware.list", o.firmwareList)
 	Register(r, "firmware.show", o.firmwareShow)
+	Register(r, "firmware.report", o.firmwareReport)
 	Register(r, "firmware.approve", o.firmwareApprove)
 	Register(r, "firmware.publish", func(ctx context.Context, in ReleaseRef) (Release, error) {
 		e, err := o.cfg.Releases.Publish(ctx, Actor(ctx), in.Release)
@@ -120,6 +119,10 @@ func (o *operations) registerFirmware(r *Registry) {
 	})
 	Register(r, "firmware.withdraw", func(ctx context.Context, in EndRelease) (Release, error) {
 		e, err := o.cfg.Releases.Withdraw(ctx, Actor(ctx), in.Release, in.Reason)
+		return o.released(ctx, &e, err)
+	})
+	Register(r, "firmware.remove", func(ctx context.Context, in EndRelease) (Release, error) {
+		e, err := o.cfg.Releases.Remove(ctx, Actor(ctx), in.Release, in.Reason)
 		return o.released(ctx, &e, err)
 	})
 	Register(r, "firmware.supersede", func(ctx context.Context, in SupersedeRelease) (Release, error) {
@@ -158,26 +161,19 @@ func (o *operations) registerFirmware(r *Registry) {
 }
 
 func (o *operations) firmwareAdd(ctx context.Context, in AddRelease) (Release, error) {
-	block, _ := pem.Decode(in.Certificate)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return Release{}, Refusedf("", "the signing certificate isn't one in PEM")
+	var b catalogue.Bundle
+	var source io.Closer
+	var err error
+	if in.Delivery != "" {
+		b, source, err = openDelivery(in.Delivery)
+	} else {
+		b, source, err = openFolder(in.Folder, in.Image)
 	}
-	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return Release{}, Refusedf("", "couldn't read the signing certificate: %w", err)
+		return Release{}, err
 	}
-	e, again, err := o.cfg.Releases.Add(ctx, Actor(ctx), catalogue.Bundle{Envelope: in.Envelope, Certificate: cert, Image: func(to io.Writer) error {
-		f, err := os.Open(in.Image)
-		if err != nil {
-			return fmt.Errorf("couldn't read the image: %w", err)
-		}
-		defer f.Close()
-		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-			return errors.New("the image isn't a file")
-		}
-		_, err = io.Copy(to, f)
-		return err
-	}})
+	defer func() { _ = source.Close() }() // it was only read
+	e, again, err := o.cfg.Releases.Add(ctx, Actor(ctx), b)
 	out, err := o.released(ctx, &e, err)
 	out.Again = again && err == nil
 	return out, err
@@ -189,7 +185,7 @@ func (o *operations) released(ctx context.Context, e *catalogue.Entry, err error
 	}
 	out := Release{
 		Release: e.Release, Digest: e.Digest, State: e.State, Reason: e.Reason, Approval: e.Approval, Successor: e.Successor,
-		AddedAt: e.AddedAt, ChangedAt: e.ChangedAt, PublishedAt: e.PublishedAt, RevokedAt: e.RevokedAt,
+		AddedAt: e.AddedAt, ChangedAt: e.ChangedAt, PublishedAt: e.PublishedAt, RevokedAt: e.RevokedAt, RemovedAt: e.RemovedAt,
 	}
 	if e.State != catalogue.Revoked && e.State != catalogue.Withdrawn {
 		if fault := o.cfg.Releases.Fault(ctx, e); fault != nil {

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"bollard/firmware/campaign"
@@ -23,8 +25,8 @@ var (
 	_ campaign.Store  = (*Store)(nil)
 )
 
-// AddRelease keeps a firmware release.
-func (s *Store) AddRelease(ctx context.Context, e catalogue.Entry, events ...ledger.Event) error {
+// AddRelease keeps a firmware release with its papers.
+func (s *Store) AddRelease(ctx context.Context, e catalogue.Entry, papers map[string][]byte, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		var known int
 		switch err := t.row("SELECT 1 FROM firmware_releases WHERE id = ?", e.Release.ID).Scan(&known); {
@@ -40,6 +42,11 @@ func (s *Store) AddRelease(ctx context.Context, e catalogue.Entry, events ...led
 		if _, err := t.exec("INSERT INTO firmware_releases (id, position, record) VALUES (?, (SELECT COALESCE(MAX(position), 0) + 1 FROM firmware_releases), ?)",
 			e.Release.ID, string(text)); err != nil {
 			return fmt.Errorf("couldn't store firmware release %s: %w", e.Release.ID, err)
+		}
+		for _, name := range slices.Sorted(maps.Keys(papers)) {
+			if _, err := t.exec("INSERT INTO firmware_papers (release, name, content) VALUES (?, ?, ?)", e.Release.ID, name, papers[name]); err != nil {
+				return fmt.Errorf("couldn't store %s of firmware release %s: %w", name, e.Release.ID, err)
+			}
 		}
 		return t.record(events...)
 	})

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"bollard/firmware/gate"
 	"bollard/firmware/job"
 	"bollard/firmware/release"
+	"bollard/firmware/tuf"
 	"bollard/fleet"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -28,9 +30,9 @@ func TestReleasesAreKept(t *testing.T) {
 		return catalogue.Entry{Release: &release.Release{ID: id, Sequence: 1 << 52, NotBefore: at(1)}, Digest: "d", Envelope: []byte("e"), Certificate: []byte{0, 1}, State: catalogue.Added, AddedAt: at(2)}
 	}
 	first, second := entry("1"), entry("2")
-	must(t, s.AddRelease(ctx, first, event("firmware.added")))
-	must(t, s.AddRelease(ctx, second))
-	if err := s.AddRelease(ctx, first); !errors.Is(err, catalogue.ErrExists) {
+	must(t, s.AddRelease(ctx, first, map[string][]byte{"sbom.cdx.json": {1, 0, 255}}, event("firmware.added")))
+	must(t, s.AddRelease(ctx, second, nil))
+	if err := s.AddRelease(ctx, first, nil); !errors.Is(err, catalogue.ErrExists) {
 		t.Errorf("twice: %v", err)
 	}
 	must(t, s.UpdateReleases(ctx, func(list []*catalogue.Entry) ([]ledger.Event, error) {
@@ -43,6 +45,16 @@ func TestReleasesAreKept(t *testing.T) {
 	}); err == nil {
 		t.Error("an error of change was lost")
 	}
+	text, err := s.Paper(ctx, "1", "sbom.cdx.json")
+	must(t, err)
+	if !bytes.Equal(text, []byte{1, 0, 255}) {
+		t.Errorf("its paper is %x", text)
+	}
+	for _, of := range [][2]string{{"1", "image.tlog-proof"}, {"2", "sbom.cdx.json"}} {
+		if _, err := s.Paper(ctx, of[0], of[1]); !errors.Is(err, catalogue.ErrUnknown) {
+			t.Errorf("%v: %v", of, err)
+		}
+	}
 	first.State, first.RevokedAt = catalogue.Revoked, at(3)
 	list, err := s.Releases(ctx)
 	must(t, err)
@@ -50,6 +62,33 @@ func TestReleasesAreKept(t *testing.T) {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"firmware.added", "firmware.revoked"}, kinds(t, s)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What was seen of a manufacturer is there when it is asked for again; an error keeps
+// what was.
+func TestMetadataIsKept(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	full := filledIn[tuf.Seen]()
+	update := func(want *tuf.Seen, next *tuf.Seen, failure error) {
+		t.Helper()
+		err := s.UpdateMaker(t.Context(), "acme", func(seen *tuf.Seen) (*tuf.Seen, []ledger.Event, error) {
+			if diff := cmp.Diff(want, seen); diff != "" {
+				t.Error(diff)
+			}
+			return next, []ledger.Event{event("firmware.metadata")}, failure
+		})
+		if !errors.Is(err, failure) {
+			t.Errorf("%v, want %v", err, failure)
+		}
+	}
+	update(nil, &tuf.Seen{Root: []byte("root")}, nil)
+	update(&tuf.Seen{Root: []byte("root")}, &full, nil)
+	update(&full, nil, errors.New("no"))
+	update(&full, &full, nil)
+	if diff := cmp.Diff([]string{"firmware.metadata", "firmware.metadata", "firmware.metadata"}, kinds(t, s)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -58,7 +58,7 @@ func TestRolloutWithItsRelease(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	ctx := t.Context()
-	must(t, s.AddRelease(ctx, catalogue.Entry{Release: &release.Release{ID: "r"}, State: catalogue.Published}))
+	must(t, s.AddRelease(ctx, catalogue.Entry{Release: &release.Release{ID: "r"}, State: catalogue.Published}, nil))
 	put := func(phase rollout.Phase, events ...ledger.Event) error {
 		return s.PutReleaseRollout(ctx, rollout.Record{ID: "one", Kind: "firmware", At: at(1), Detail: json.RawMessage(`{}`), Header: rollout.Header{Phase: phase}}, nil, "r",
 			func(e *catalogue.Entry) ([]ledger.Event, error) {

@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"bollard/admin"
-	"bollard/firmware/bundle"
 	"bollard/fleet"
 	"bollard/internal/rollout"
 	"bollard/ledger"
@@ -69,14 +68,7 @@ func decisions() []decision {
 	}
 	signedRelease := func(f *faulty, id string) (admin.AddRelease, string) {
 		dir, r := f.maker.release(f.t, id, uint64(f.n), []byte(id))
-		read := func(name string) []byte {
-			text, err := os.ReadFile(filepath.Join(dir, name))
-			if err != nil {
-				f.t.Fatal(err)
-			}
-			return text
-		}
-		return admin.AddRelease{Envelope: read(bundle.FileEnvelope), Certificate: read(bundle.FileCertificate), Image: filepath.Join(dir, r.File)}, r.ID
+		return admin.AddRelease{Folder: dir}, r.ID
 	}
 	added := func(f *faulty, id string) string {
 		in, release := signedRelease(f, id)
@@ -119,6 +111,11 @@ func decisions() []decision {
 		}},
 		{op: "firmware.withdraw", kind: "firmware.withdrawn", with: func(f *faulty, id string) any {
 			return admin.EndRelease{Release: added(f, id), Reason: "x"}
+		}},
+		{op: "firmware.remove", kind: "firmware.removed", with: func(f *faulty, id string) any {
+			in := admin.EndRelease{Release: added(f, id), Reason: "x"}
+			f.call("firmware.withdraw", in, nil)
+			return in
 		}},
 		{op: "firmware.supersede", kind: "firmware.superseded", with: func(f *faulty, id string) any {
 			older := published(f, id)
@@ -235,7 +232,7 @@ func decisions() []decision {
 func undecided() []string {
 	return []string{
 		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.check", "ca.crl", "ca.root", "ca.show",
-		"ca.trust.list", "cert.list", "cert.show", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.show", "ledger.checkpoint",
+		"ca.trust.list", "cert.list", "cert.show", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.report", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.show", "ledger.checkpoint",
 		"ledger.epochs", "ledger.page", "ledger.person", "ledger.prove", "ledger.verify", "policy.anchors", "policy.entries", "policy.held",
 		"policy.release", "policy.reload", "policy.show", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/smallstep/pkcs7"
 
 	"bollard/admin"
+	"bollard/firmware/bundle"
 	"bollard/firmware/campaign"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/job"
@@ -127,8 +128,10 @@ func (d *demo) signed(ctx context.Context, version string, sequence uint64) (*re
 	if err != nil {
 		return nil, admin.AddRelease{}, err
 	}
-	in := admin.AddRelease{Envelope: envelope, Certificate: maker.pem(), Image: filepath.Join(d.dir, "image-"+version)}
-	return r, in, os.WriteFile(in.Image, image, 0o600)
+	folder := filepath.Join(d.dir, "release-"+version)
+	in := admin.AddRelease{Folder: folder, Image: filepath.Join(folder, r.File)}
+	return r, in, errors.Join(os.MkdirAll(folder, 0o700), os.WriteFile(in.Image, image, 0o600),
+		os.WriteFile(filepath.Join(folder, bundle.FileEnvelope), envelope, 0o600), os.WriteFile(filepath.Join(folder, bundle.FileCertificate), maker.pem(), 0o600))
 }
 
 // publish takes a release in and publishes it with alice's approval.

@@ -23,13 +23,13 @@ import (
 
 func (c *cli) firmwareCommand() *cobra.Command {
 	return c.group("firmware", "Sign releases of firmware, publish them, and follow the updates of stations",
-		c.firmwareKey(), c.firmwareSign(), c.firmwareVerify(), c.firmwareLog(),
-		c.firmwareAdd(), c.firmwareList(), c.firmwareShow(), c.firmwareApprove(), c.firmwarePublish(), c.firmwareSupersede(), c.firmwareWithdraw(), c.firmwareRevoke(),
+		c.firmwareKey(), c.firmwareSign(), c.firmwareVerify(), c.firmwareLog(), c.firmwareTUF(), c.firmwarePack(),
+		c.firmwareAdd(), c.firmwareList(), c.firmwareShow(), c.firmwareApprove(), c.firmwarePublish(), c.firmwareSupersede(), c.firmwareWithdraw(), c.firmwareRevoke(), c.firmwareRemove(),
 		c.firmwareRollout(), c.firmwareRollouts(),
 		c.rolloutDecision("halt", "Let no further station begin, and no back end's request for the release through", ""),
 		c.rolloutDecision("resume", "Go on with a halted rollout, once enough people approved it", `Go on with a halted rollout, once enough people approved it
 (`+"`bollard firmware approve RELEASE --action resume`"+`). The failures so far are accepted then; as many more halt it again.`),
-		c.firmwareUpdates(), c.firmwareCancel(), c.firmwareClear())
+		c.firmwareReport(), c.firmwareUpdates(), c.firmwareCancel(), c.firmwareClear())
 }
 
 // firmwareKeeper opens keys without a configuration: a manufacturer signs where
@@ -106,14 +106,15 @@ type checkedBundle struct {
 }
 
 func (c *cli) firmwareVerify() *cobra.Command {
-	dir, trust, logKey, witnesses := "", "", "", []string(nil)
+	dir, trust, logKey, witnesses, needed := "", "", "", []string(nil), 0
 	cmd := &cobra.Command{
 		Use:   "verify IMAGE --release DIR [--trust ROOT.pem]",
 		Short: "Verify an image against its release, and say which part doesn't hold",
 		Long: `Verify an image against its release, and say which part doesn't hold. --trust is a
 file with the manufacturer's roots; without it nobody vouches for the signing
 certificate. --log-key is the verifier key of a transparency log the release has to be
-in, proven by its checkpoint, and --witness-key one that has to have cosigned that. The exit code is 0 only if everything holds.`,
+in, proven by its checkpoint, and --witness-key one that has to have cosigned that, or, of
+several, as many as --witnesses says. The exit code is 0 only if everything holds.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			if dir == "" {
@@ -137,6 +138,9 @@ in, proven by its checkpoint, and --witness-key one that has to have cosigned th
 					return admin.Usagef("a witness cosigns the checkpoint of a log: give its --log-key too", "--witness-key %.80q isn't to be used: %v", key, err)
 				}
 				believed.Witnesses = append(believed.Witnesses, w)
+			}
+			if believed.Needed = needed; needed < 0 || needed > len(witnesses) {
+				return admin.Usagef("", "--witnesses %d: %d keys are given", needed, len(witnesses))
 			}
 			findings, err := c.checkBundle(ctx, args[0], dir, believed)
 			if err != nil {
@@ -168,7 +172,8 @@ in, proven by its checkpoint, and --witness-key one that has to have cosigned th
 	cmd.Flags().StringVar(&dir, "release", "", "directory of the release")
 	cmd.Flags().StringVar(&trust, "trust", "", "PEM file with the manufacturer's roots")
 	cmd.Flags().StringVar(&logKey, "log-key", "", "verifier key of the log the release has to be in")
-	cmd.Flags().StringArrayVar(&witnesses, "witness-key", nil, "verifier key of a witness that must have cosigned the log's checkpoint")
+	cmd.Flags().StringArrayVar(&witnesses, "witness-key", nil, "verifier key of a witness that must have cosigned the log's checkpoint; can be repeated")
+	cmd.Flags().IntVar(&needed, "witnesses", 0, "how many of the witnesses must have; without it all")
 	return cmd
 }
 

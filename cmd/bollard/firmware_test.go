@@ -16,6 +16,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -446,7 +447,7 @@ func TestFirmwareUpdate(t *testing.T) { // L01.FR.01, .11, .28, .31, promise 10
 // whatever way the back end asks, and each version says no in its own words.
 func TestFirmwareIsRefused(t *testing.T) { // L01.FR.11, L02, TC_L_18, promise 10
 	t.Parallel()
-	y := newYard(t, "firmware: {models: [{model: Watt, level: observe}]}\n")
+	y := newYard(t, "firmware: {log: releases, models: [{model: Watt, level: observe}, {model: Iron, level: strict}]}\n")
 	good := y.publish("2.0.0", 20, station.Image("2.0.0", 1000))
 	revoked := y.publish("3.0.0", 30, station.Image("3.0.0", 1000))
 	y.must("firmware", "revoke", revoked.ID, "--reason", "it bricks stations")
@@ -523,6 +524,17 @@ func TestFirmwareIsRefused(t *testing.T) { // L01.FR.11, L02, TC_L_18, promise 1
 	if watt.State().Update != "" {
 		t.Error("a station of another model updates")
 	}
+	// Where the level is strict it has to be in a log.
+	y.charger("strict", ocpp.V201, func(c *station.Config) { c.Model = "Iron" })
+	folder, unlogged := y.maker.release(t, "6.0.0", 60, station.Image("6.0.0", 1000), func(r *release.Release) { r.Models[0].Model = "Iron" })
+	y.must("firmware", "add", folder)
+	y.approve(unlogged.ID)
+	y.must("firmware", "publish", unlogged.ID)
+	answer, err := y.send("strict", "UpdateFirmware", y.request(7, unlogged))
+	if info, ok := answer["statusInfo"].(map[string]any); err != nil || !ok || info["reasonCode"] != "GwNoProof" {
+		t.Errorf("in no log: %v, %v", answer, err)
+	}
+	y.logIsServed()
 	// Who only observes lets everything pass, and writes down what was wrong.
 	y.charger("watched", ocpp.V201, func(c *station.Config) { c.Model = "Watt" })
 	if answer, err := y.send("watched", "UpdateFirmware", y.request(7, nil)); err != nil || answer["statusInfo"].(map[string]any)["reasonCode"] != "MissingSignature" {
@@ -530,6 +542,33 @@ func TestFirmwareIsRefused(t *testing.T) { // L01.FR.11, L02, TC_L_18, promise 1
 	}
 	if exported := y.must("ledger", "export"); !strings.Contains(exported, `"firmware.observed"`) {
 		t.Error("what would have been refused isn't in the ledger")
+	}
+}
+
+// logIsServed: the own log of releases is read beside certificate status, by anybody.
+func (y *yard) logIsServed() {
+	y.t.Helper()
+	writeTest(y.t, filepath.Join(y.dir, "secret"), []byte("secret"))
+	if err := os.Mkdir(filepath.Join(y.dir, "releases"), 0o700); err != nil {
+		y.t.Fatal(err)
+	}
+	writeTest(y.t, filepath.Join(y.dir, "releases", "checkpoint"), []byte("a checkpoint"))
+	for path, want := range map[string]string{"/log/checkpoint": "a checkpoint", "/log/../secret": "", "/log/%2e%2e/secret": "", "/log/": ""} {
+		request, err := http.NewRequestWithContext(y.t.Context(), http.MethodGet, "http://"+y.at.Status+path, nil)
+		if err != nil {
+			y.t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			y.t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		if err := errors.Join(err, answer.Body.Close()); err != nil {
+			y.t.Fatal(err)
+		}
+		if (answer.StatusCode == http.StatusOK) != (want != "") || want != "" && string(text) != want || strings.Contains(string(text), "secret") {
+			y.t.Errorf("%s: %d %q", path, answer.StatusCode, text)
+		}
 	}
 }
 

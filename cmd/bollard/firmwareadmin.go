@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -16,25 +14,44 @@ import (
 	"bollard/admin"
 	"bollard/firmware/bundle"
 	"bollard/firmware/job"
-	"bollard/firmware/release"
 )
 
 func (c *cli) firmwareAdd() *cobra.Command {
-	image := ""
+	in := admin.AddRelease{}
 	cmd := &cobra.Command{
-		Use:   "add DIR [--image FILE]",
+		Use:   "add DELIVERY|DIR [--image FILE]",
 		Short: "Take a manufacturer's release in: verified, but not published",
-		Long: `Take a release in from the folder its manufacturer gives away: ` + bundle.FileEnvelope + `,
-` + bundle.FileCertificate + ` and, unless --image names it, the image under the name the release has.
-Its signatures must be good and its signer's root trusted (ca trust add --use
-manufacturer, or the own hierarchy of that name). No station gets it before it is
-approved and published. Of a release that is here already only the image is taken
-in again, where it was lost or damaged.`,
+		Long: `Take a release in: the delivery that its manufacturer packed into one file
+(bollard firmware pack), or a folder with ` + bundle.FileEnvelope + `, ` + bundle.FileCertificate + `,
+what else the release names and, unless --image names it, the image.
+
+Its signatures must be good, its signer's root trusted (ca trust add --use
+manufacturer, or the own hierarchy of that name) and good for its vendor and models
+(firmware.makers in bollard.yaml); of a manufacturer with metadata, that too. No
+station gets it before it is approved and published. Of a release that is here
+already only the image is taken in again, where it was lost or damaged.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
-			in, err := readRelease(args[0], image)
+			path, err := filepath.Abs(args[0])
 			if err != nil {
 				return err
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				return admin.Usagef("give the folder that `bollard firmware sign --out` made, or a delivery of `bollard firmware pack`", "couldn't open the release: %w", err)
+			}
+			if in.Image != "" {
+				if in.Image, err = filepath.Abs(in.Image); err != nil {
+					return err
+				}
+			}
+			switch {
+			case info.IsDir():
+				in.Folder = path
+			case in.Image != "":
+				return admin.Usagef("", "a delivery has its image: --image is for a folder")
+			default:
+				in.Delivery = path
 			}
 			out, err := call[admin.AddRelease, admin.Release](ctx, c, "firmware.add", in)
 			if err != nil {
@@ -43,70 +60,8 @@ in again, where it was lost or damaged.`,
 			return c.print(out, func(w io.Writer) { writeRelease(w, &out) })
 		}),
 	}
-	cmd.Flags().StringVar(&image, "image", "", "the image, if it isn't in DIR")
+	cmd.Flags().StringVar(&in.Image, "image", "", "the image, if it isn't in DIR")
 	return cmd
-}
-
-// readRelease finds the parts of a release. What they say is judged by who keeps
-// them; here only the image's name is needed.
-func readRelease(dir, image string) (admin.AddRelease, error) {
-	var in admin.AddRelease
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return in, admin.Usagef("give the folder that `bollard firmware sign --out` made", "couldn't open the release: %w", err)
-	}
-	defer root.Close()
-	read := func(name string) ([]byte, error) {
-		f, err := root.Open(name)
-		if err != nil {
-			return nil, admin.Usagef("", "couldn't read the release: %w", err)
-		}
-		defer f.Close()
-		text, err := io.ReadAll(io.LimitReader(f, 4*release.MaxSize))
-		if err != nil {
-			return nil, admin.Usagef("", "couldn't read %s of the release: %w", name, err)
-		}
-		return text, nil
-	}
-	if in.Envelope, err = read(bundle.FileEnvelope); err != nil {
-		return in, err
-	}
-	if in.Certificate, err = read(bundle.FileCertificate); err != nil {
-		return in, err
-	}
-	if image == "" {
-		name, err := imageName(in.Envelope)
-		if err != nil {
-			return in, err
-		}
-		image = filepath.Join(dir, name)
-	}
-	in.Image, err = filepath.Abs(image)
-	return in, err
-}
-
-// imageName is the image's name as the envelope has it, which isn't verified yet.
-func imageName(envelope []byte) (string, error) {
-	var e struct {
-		Payload string `json:"payload"`
-	}
-	var r struct {
-		File string `json:"file"`
-	}
-	err := json.Unmarshal(envelope, &e)
-	if err == nil {
-		var payload []byte
-		if payload, err = base64.StdEncoding.DecodeString(e.Payload); err == nil {
-			err = json.Unmarshal(payload, &r)
-		}
-	}
-	if err == nil {
-		err = release.CheckFile(r.File)
-	}
-	if err != nil {
-		return "", admin.Refusedf("--image FILE names the image", "couldn't find the image's name in %s: %w", bundle.FileEnvelope, err)
-	}
-	return r.File, nil
 }
 
 func (c *cli) firmwareList() *cobra.Command {

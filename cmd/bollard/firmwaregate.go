@@ -7,20 +7,22 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"bollard/ca"
 	"bollard/detect"
+	"bollard/firmware/bundle"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/gate"
 	"bollard/firmware/job"
 	"bollard/firmware/origin"
 	"bollard/firmware/release"
+	"bollard/firmware/tuf"
 	"bollard/fleet"
-	"bollard/internal/config"
 	"bollard/internal/safehttp"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -47,8 +49,16 @@ func (a *app) openFirmware(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	makers, err := a.makers()
+	if err != nil {
+		return err
+	}
+	logs, err := a.firmwareLogs()
+	if err != nil {
+		return err
+	}
 	if a.releases, err = catalogue.New(catalogue.Config{
-		Store: a.store, Depot: a.depot, Trust: a.trustsSigner, Approved: a.docket.Grant, Clock: time.Now,
+		Store: a.store, Depot: a.depot, Trust: a.trustsSigner, Makers: makers, Logs: logs, Keep: a.cfg.Firmware.Keep, Approved: a.docket.Grant, Clock: time.Now,
 	}); err != nil {
 		return err
 	}
@@ -77,16 +87,17 @@ func (a *app) gateConfig() gate.Config {
 
 // trustsSigner judges who signed firmware: under an outside root trusted for the
 // use manufacturer, or the own hierarchy of that name, and not revoked here.
-func (a *app) trustsSigner(ctx context.Context, signer *x509.Certificate) error {
+func (a *app) trustsSigner(ctx context.Context, signer *x509.Certificate) (catalogue.Anchor, error) {
+	var none catalogue.Anchor
 	anchors, err := a.authority.Anchors(ctx, "manufacturer")
 	if err != nil {
-		return err
+		return none, err
 	}
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	for _, t := range anchors {
 		cert, err := x509.ParseCertificate(t.DER)
 		if err != nil {
-			return fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", t.Hash, err)
+			return none, fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", t.Hash, err)
 		}
 		roots.AddCert(cert)
 	}
@@ -96,17 +107,59 @@ func (a *app) trustsSigner(ctx context.Context, signer *x509.Certificate) error 
 	for _, cert := range a.authority.Intermediates(ca.KindManufacturer) {
 		between.AddCert(cert)
 	}
-	if _, err := signer.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: time.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return fmt.Errorf("signing certificate isn't of a trusted manufacturer (`bollard ca trust add --use manufacturer`): %w", err)
+	chains, err := signer.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: time.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	if err != nil {
+		return none, fmt.Errorf("signing certificate isn't of a trusted manufacturer (`bollard ca trust add --use manufacturer`): %w", err)
 	}
 	rec, known, err := a.authority.Status(ctx, signer)
 	if err != nil {
-		return err
+		return none, err
 	}
 	if known && rec.State != ca.StateIssued {
-		return fmt.Errorf("signing certificate %s is %s", rec.Serial, rec.State)
+		return none, fmt.Errorf("signing certificate %s is %s", rec.Serial, rec.State)
 	}
-	return nil
+	root := chains[0][len(chains[0])-1]
+	return catalogue.Anchor{Root: root, Own: slices.ContainsFunc(a.authority.Roots(ca.KindManufacturer), root.Equal)}, nil
+}
+
+// makers are the manufacturers of bollard.yaml, with the roots of their metadata.
+func (a *app) makers() ([]catalogue.Maker, error) {
+	var list []catalogue.Maker
+	for i, m := range a.cfg.Firmware.Makers {
+		maker := catalogue.Maker{Name: m.Name, Roots: m.Roots, Vendors: m.Vendors, Models: m.Models}
+		if m.Metadata != "" {
+			var err error
+			if maker.Metadata, err = os.ReadFile(within(a.dir, m.Metadata)); err == nil {
+				_, err = tuf.Begin(maker.Metadata)
+			}
+			if err != nil {
+				return nil, configFault(a.dir, fmt.Sprintf("firmware.makers[%d].metadata", i), err)
+			}
+		}
+		list = append(list, maker)
+	}
+	return list, nil
+}
+
+// firmwareLogs are the transparency logs of bollard.yaml.
+func (a *app) firmwareLogs() ([]bundle.Log, error) {
+	var list []bundle.Log
+	for i, l := range a.cfg.Firmware.Logs {
+		key, err := ledger.NewVerifier(l.Key)
+		if err != nil {
+			return nil, configFault(a.dir, fmt.Sprintf("firmware.logs[%d].key", i), err)
+		}
+		log := bundle.Log{Key: key, Needed: l.Needed}
+		for j, w := range l.Witnesses {
+			v, err := ledger.NewVerifier(w)
+			if err != nil {
+				return nil, configFault(a.dir, fmt.Sprintf("firmware.logs[%d].witnesses[%d]", i, j), err)
+			}
+			log.Witnesses = append(log.Witnesses, v)
+		}
+		list = append(list, log)
+	}
+	return list, nil
 }
 
 // updateRule is what bollard.yaml says of a station's updates. Which model a
@@ -115,8 +168,10 @@ func (a *app) trustsSigner(ctx context.Context, signer *x509.Certificate) error 
 func (a *app) updateRule(st gate.Station) gate.Rule {
 	rule := gate.Rule{Level: gate.Level(a.cfg.Firmware.Level)}
 	if st.Vendor == "" || st.Model == "" {
-		if slices.ContainsFunc(a.cfg.Firmware.Models, func(m config.FirmwareModel) bool { return m.Level == string(gate.Enforce) }) {
-			rule.Level = gate.Enforce
+		for _, m := range a.cfg.Firmware.Models {
+			if levels := []gate.Level{gate.Observe, gate.Enforce, gate.Strict}; slices.Index(levels, gate.Level(m.Level)) > slices.Index(levels, rule.Level) {
+				rule.Level = gate.Level(m.Level)
+			}
 		}
 		return rule
 	}

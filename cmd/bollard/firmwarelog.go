@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +20,7 @@ import (
 	"bollard/keys"
 	"bollard/ledger"
 	"bollard/ledger/tiles"
+	"bollard/ledger/witness"
 )
 
 // maxSBOM bounds a bill of materials.
@@ -101,6 +105,50 @@ func logSigner(ctx context.Context, k *keys.Keeper, uri, origin string) (*ledger
 	}
 	vkey, err := ledger.VerifierKey(origin, public)
 	return signer, vkey, err
+}
+
+// statusHandler answers certificate status, and serves an own log of releases. It is
+// no ServeMux: that redirects paths of OCSP requests, which are Base64.
+func (s *server) statusHandler() http.Handler {
+	status := s.status.Handler()
+	if s.cfg.Firmware.Log == "" {
+		return status
+	}
+	log := http.StripPrefix("/log", tiles.Handler(within(s.dir, s.cfg.Firmware.Log)))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/log/") {
+			log.ServeHTTP(w, r)
+			return
+		}
+		status.ServeHTTP(w, r)
+	})
+}
+
+// cosigners ask witnesses, each given as URL and verifier key with a comma between, to
+// sign a log's checkpoint.
+func cosigners(given []string, log *tiles.Log) (func(context.Context, ledger.Note) (ledger.Note, error), error) {
+	var list []*witness.Cosigner
+	for _, text := range given {
+		url, key, _ := strings.Cut(text, ",")
+		c, err := witness.NewCosigner(witness.HTTPConfig{Name: url, URL: url, Clock: time.Now}, key, log.Hashes)
+		if err != nil {
+			return nil, admin.Usagef("such as https://witness.example/,witness.example/w1+…", "--witness %.200q: %w", text, err)
+		}
+		list = append(list, c)
+	}
+	if list == nil {
+		return nil, nil
+	}
+	return func(ctx context.Context, n ledger.Note) (ledger.Note, error) {
+		for _, c := range list {
+			signed, err := c.Keep(ctx, n)
+			if err != nil {
+				return n, fmt.Errorf("witness %s: %w", c.Name(), err)
+			}
+			n = signed
+		}
+		return n, nil
+	}, nil
 }
 
 // openFirmwareLog opens a log for the release that cfg is about.

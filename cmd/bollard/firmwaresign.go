@@ -30,6 +30,7 @@ type signOptions struct {
 	notBefore, expires         string
 	reboot                     time.Duration
 	sbom, log, logSigner       string
+	witnesses                  []string
 	build                      bundle.Build
 	ocppOnly                   bool
 	sha512, md5                bool
@@ -80,6 +81,9 @@ what each file is for.`,
 					return err
 				}
 				defer func() { _ = log.Close() }() // what it took is on disk
+				if cfg.Cosign, err = cosigners(o.witnesses, log); err != nil {
+					return err
+				}
 			}
 			bar := c.progress("reading " + filepath.Base(cfg.Image))
 			cfg.Progress = bar.show
@@ -128,6 +132,7 @@ func (o *signOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.build.Commit, "commit", "", "commit it was built from, in hex")
 	f.StringVar(&o.log, "log", "", "directory of the transparency log to enter it into; see bollard firmware log create")
 	f.StringVar(&o.logSigner, "log-signer", "", "the log's key: softkms:…")
+	f.StringArrayVar(&o.witnesses, "witness", nil, "URL,KEY of a witness that has to cosign the log's checkpoint; can be repeated")
 	f.BoolVar(&o.ocppOnly, "ocpp-only", false, "make no CMS: then the certificate's extendedKeyUsage needs codeSigning only")
 	f.BoolVar(&o.sha512, "sha512", false, "record the image's SHA-512 too")
 	f.BoolVar(&o.md5, "md5", false, "record its MD5 too, the checksum of PublishFirmware")
@@ -180,6 +185,9 @@ func (o *signOptions) config(c *cli, image string) (signing.Config, error) {
 	}
 	if (o.log == "") != (o.logSigner == "") {
 		return cfg, admin.Usagef("`bollard firmware log create` makes both", "--log and --log-signer go together")
+	}
+	if o.log == "" && len(o.witnesses) > 0 {
+		return cfg, admin.Usagef("", "a witness cosigns the checkpoint of a log: give --log too")
 	}
 	cfg.OCPPOnly = o.ocppOnly
 	cfg.Digests.SHA512, cfg.Digests.MD5 = o.sha512, o.md5

@@ -120,6 +120,13 @@ func (c *cli) firmwareWithdraw() *cobra.Command {
 	return c.endRelease("withdraw", "Take a release back: updates to it begin no more", ". Those that\nbegan go on.", "firmware.withdraw")
 }
 
+func (c *cli) firmwareRemove() *cobra.Command {
+	return c.endRelease("remove", "Delete the image of a release that is over", `. That is one which
+is superseded, withdrawn or revoked, ten years after its publication (firmware.keep in
+bollard.yaml, if longer), or which was never published. Its record, signatures and
+papers stay.`, "firmware.remove")
+}
+
 func (c *cli) firmwareRevoke() *cobra.Command {
 	return c.endRelease("revoke", "End a release for good: no station gets it any more", `. Updates to it
 that aren't over are cancelled, and downloads break off; what a station has, it may

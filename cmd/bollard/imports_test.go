@@ -29,16 +29,17 @@ var levels = [][]string{
 
 // owners are libraries that one folder keeps to itself.
 var owners = map[string]string{
-	"github.com/gorilla/websocket":  "internal/ws",
-	"github.com/mattn/go-sqlite3":   "store",
-	"filippo.io/age":                "backup",
-	"github.com/pressly/goose/v3":   "store",
-	"go.yaml.in/yaml/v3":            "internal/config",
-	"cel.dev/cel-go/cel":            "policy",
-	"github.com/pkg/sftp":           "locker",
-	"github.com/spf13/cobra":        "cmd/bollard",
-	"github.com/zmap/zlint/v3":      "ca",
-	"github.com/zmap/zlint/v3/lint": "ca",
+	"github.com/theupdateframework/go-tuf/v2/metadata": "firmware/tuf",
+	"github.com/gorilla/websocket":                     "internal/ws",
+	"github.com/mattn/go-sqlite3":                      "store",
+	"filippo.io/age":                                   "backup",
+	"github.com/pressly/goose/v3":                      "store",
+	"go.yaml.in/yaml/v3":                               "internal/config",
+	"cel.dev/cel-go/cel":                               "policy",
+	"github.com/pkg/sftp":                              "locker",
+	"github.com/spf13/cobra":                           "cmd/bollard",
+	"github.com/zmap/zlint/v3":                         "ca",
+	"github.com/zmap/zlint/v3/lint":                    "ca",
 }
 
 // pure packages take time and randomness as arguments and touch nothing.

@@ -143,7 +143,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 		g.Go(func() error { return s.servePKI(late) })
 	}
 	if s.doors.status != nil {
-		g.Go(func() error { return admin.ServeHTTP(late, s.doors.status, s.status.Handler(), drain, s.log) })
+		g.Go(func() error { return admin.ServeHTTP(late, s.doors.status, s.statusHandler(), drain, s.log) })
 	}
 	if s.doors.status != nil {
 		g.Go(func() error { return s.status.Run(ctx) })

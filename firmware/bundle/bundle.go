@@ -38,6 +38,15 @@ const (
 	maxFile         = 64 << 20           // of what is read whole
 )
 
+// Files are the names of all but the image. One may be missing, or be another's.
+func Files() []string {
+	names := []string{FileRelease, FileEnvelope, FileCertificate, FileChain, FileSignature, FileBinary, FileCMS, FileSBOM, FileProvenance, FileProof}
+	for _, d := range release.Dialects() {
+		names = append(names, FileOf(d))
+	}
+	return names
+}
+
 // FileOf is where a further signature is, in another dialect than the first.
 func FileOf(d release.Dialect) string { return "image." + string(d) + ".sig" }
 
@@ -134,10 +143,12 @@ type Finding struct {
 type Trust struct {
 	Roots []*x509.Certificate // of the manufacturer; none: the chain isn't checked, and that is said
 	At    time.Time
-	// Log is the transparency log's key, Witnesses those whose cosignatures have to
-	// be on the checkpoint; no Log: that nobody vouches for it is said.
+	// Log is the transparency log's key, Witnesses those whose cosignatures count, and
+	// Needed how many the checkpoint has to have, 0 for all; no Log: that nobody
+	// vouches for it is said.
 	Log       note.Verifier
 	Witnesses []note.Verifier
+	Needed    int
 }
 
 // Check says of each part whether it holds, for an image as it was measured.

@@ -4,7 +4,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"bollard/firmware/release"
@@ -38,15 +40,64 @@ func (c *checker) logged() {
 		if err != nil {
 			return "", err
 		}
+		if c.trust.Log != nil {
+			return Log{c.trust.Log, c.trust.Witnesses, c.trust.Needed}.Check(r, text)
+		}
 		proof, err := ledger.ParseInclusion(string(text))
 		if err != nil {
 			return "", err
 		}
-		return c.proven(r, proof)
+		where, err := included(r, proof)
+		return where + "; nobody vouches for the log: no key was given", err
 	})
 }
 
-func (c *checker) proven(r *release.Release, proof ledger.Inclusion) (string, error) {
+// Log is a transparency log as somebody trusts it.
+type Log struct {
+	Key note.Verifier
+	// Witnesses are those whose cosignatures count, and Needed how many of them a
+	// checkpoint has to have; 0: all.
+	Witnesses []note.Verifier
+	Needed    int
+}
+
+// Check says of a release's proof (c2sp.org/tlog-proof) where the release stands in
+// the log, or why that isn't proven.
+func (l Log) Check(r *release.Release, text []byte) (where string, err error) {
+	proof, err := ledger.ParseInclusion(string(text))
+	if err != nil {
+		return "", err
+	}
+	if where, err = included(r, proof); err != nil {
+		return "", err
+	}
+	return where, l.vouches(proof)
+}
+
+// vouches: who stands there twice counts once.
+func (l Log) vouches(proof ledger.Inclusion) error {
+	if !proof.Note.SignedBy(l.Key) {
+		return errors.New("its checkpoint isn't signed by the log's key")
+	}
+	all, missing := map[uint32]bool{}, []string{}
+	for _, w := range l.Witnesses {
+		if !all[w.KeyHash()] && !proof.Note.SignedBy(w) {
+			missing = append(missing, w.Name())
+		}
+		all[w.KeyHash()] = true
+	}
+	needed := l.Needed
+	if needed == 0 {
+		needed = len(all)
+	}
+	if have := len(all) - len(missing); have < needed {
+		return fmt.Errorf("its checkpoint is cosigned by %d of the %d witnesses it needs, and not by %s", have, needed, strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// included proves that a release is in the tree of a proof's checkpoint.
+func included(r *release.Release, proof ledger.Inclusion) (where string, err error) {
 	entry, err := LogEntry(r)
 	if err != nil {
 		return "", err
@@ -57,17 +108,5 @@ func (c *checker) proven(r *release.Release, proof ledger.Inclusion) (string, er
 	if err := proof.Check(tlog.RecordHash(entry)); err != nil {
 		return "", err
 	}
-	where := fmt.Sprintf("entry %d of %s", proof.Index, r.Log)
-	if c.trust.Log == nil {
-		return where + "; nobody vouches for the log: no key was given", nil
-	}
-	if !proof.Note.SignedBy(c.trust.Log) {
-		return "", errors.New("its checkpoint isn't signed by the log's key")
-	}
-	for _, w := range c.trust.Witnesses {
-		if !proof.Note.SignedBy(w) {
-			return "", fmt.Errorf("its checkpoint isn't cosigned by %s", w.Name())
-		}
-	}
-	return where, nil
+	return fmt.Sprintf("entry %d of %s", proof.Index, r.Log), nil
 }

@@ -32,10 +32,12 @@ type sbom struct {
 }
 
 type sbomComponent struct {
-	Ref    string `json:"bom-ref"`
-	Type   string `json:"type"`
-	Name   string `json:"name"`
-	Hashes []struct {
+	Ref     string `json:"bom-ref"`
+	Type    string `json:"type"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	PURL    string `json:"purl"`
+	Hashes  []struct {
 		Alg     string `json:"alg"`
 		Content string `json:"content"`
 	} `json:"hashes"`
@@ -96,6 +98,32 @@ func collect(list []sbomComponent, refs map[string]bool) error {
 		}
 	}
 	return nil
+}
+
+// Part is one of a bill of materials.
+type Part struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	PURL    string `json:"purl,omitempty"` // package URL
+}
+
+// Parts lists what a bill of materials that CheckSBOM takes names, parts of parts too.
+func Parts(text []byte) ([]Part, error) {
+	var b sbom
+	if err := ocpp.DecodeStrict(text, &b); err != nil {
+		return nil, errors.New("SBOM isn't CycloneDX in strict JSON")
+	}
+	var list []Part
+	var walk func([]sbomComponent)
+	walk = func(components []sbomComponent) {
+		for _, c := range components {
+			list = append(list, Part{c.Name, c.Version, c.PURL})
+			walk(c.Components)
+		}
+	}
+	walk(b.Components)
+	walk(b.Metadata.Component.Components)
+	return list, nil
 }
 
 // StatementType is the payload type of provenance in its envelope (in-toto v1).
@@ -178,8 +206,8 @@ func (b Build) Statement(file string, digest [sha256.Size]byte) ([]byte, error) 
 	return text, nil
 }
 
-// checkProvenance reads a signed statement and returns who built the image.
-func checkProvenance(ctx context.Context, envelope []byte, cert *x509.Certificate, digest [sha256.Size]byte) (builder string, err error) {
+// CheckProvenance reads a signed statement and returns who built the image.
+func CheckProvenance(ctx context.Context, envelope []byte, cert *x509.Certificate, digest [sha256.Size]byte) (builder string, err error) {
 	text, err := release.Unseal(ctx, StatementType, envelope, cert)
 	if err != nil {
 		return "", err
@@ -208,7 +236,7 @@ func (c *checker) papers(ctx context.Context) {
 		if err := c.whole(); err != nil {
 			return "", err
 		}
-		builder, err := checkProvenance(ctx, text, c.b.Certificate, c.image.SHA256)
+		builder, err := CheckProvenance(ctx, text, c.b.Certificate, c.image.SHA256)
 		return "built by " + builder, err
 	})
 }

@@ -429,7 +429,9 @@ func newWorldIn(t testing.TB, dir string, n int, change func(i int, m *mobile)) 
 	}
 	t.Cleanup(func() { w.depot.Close() })
 	if w.stock, err = catalogue.New(catalogue.Config{Store: db, Depot: w.depot, Clock: w.clock,
-		Trust: func(context.Context, *x509.Certificate) error { return nil },
+		Trust: func(context.Context, *x509.Certificate) (catalogue.Anchor, error) {
+			return catalogue.Anchor{Own: true}, nil
+		},
 		Approved: func(_ context.Context, action, scope, _ string) (approval.Grant, error) {
 			if w.granted != nil {
 				return approval.Grant{}, w.granted(action, scope)
@@ -529,7 +531,7 @@ func (w *world) publish(version string, sequence uint64) *release.Release {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := w.store.AddRelease(w.t.Context(), catalogue.Entry{Release: r, Digest: digest, Envelope: envelope, Certificate: w.signer.Raw, State: catalogue.Published, AddedAt: start, PublishedAt: start}); err != nil {
+	if err := w.store.AddRelease(w.t.Context(), catalogue.Entry{Release: r, Digest: digest, Envelope: envelope, Certificate: w.signer.Raw, State: catalogue.Published, AddedAt: start, PublishedAt: start}, nil); err != nil {
 		w.t.Fatal(err)
 	}
 	return r

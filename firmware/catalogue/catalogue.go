@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"bollard/approval"
+	"bollard/firmware/bundle"
 	"bollard/firmware/depot"
 	"bollard/firmware/release"
 	"bollard/ledger"
@@ -43,13 +44,18 @@ type Entry struct {
 	ChangedAt   time.Time        `json:"changed_at,omitzero"` // when it came to its state
 	PublishedAt time.Time        `json:"published_at,omitzero"`
 	RevokedAt   time.Time        `json:"revoked_at,omitzero"`
+	RemovedAt   time.Time        `json:"removed_at,omitzero"` // when its image went
 }
 
 // Store keeps entries. Every write is durable, together with its ledger events,
 // before the method returns.
 type Store interface {
-	// AddRelease refuses a second one of the same ID with ErrExists.
-	AddRelease(ctx context.Context, e Entry, events ...ledger.Event) error
+	MakerStore
+	// AddRelease keeps a release with its papers, by name; it refuses a second one of
+	// the same ID with ErrExists.
+	AddRelease(ctx context.Context, e Entry, papers map[string][]byte, events ...ledger.Event) error
+	// Paper is one of a release, or ErrUnknown.
+	Paper(ctx context.Context, id, name string) ([]byte, error)
 	Releases(ctx context.Context) ([]Entry, error) // newest first
 	// UpdateReleases reads, changes and writes all in one transaction; what change
 	// doesn't touch stays.
@@ -62,7 +68,13 @@ type Config struct {
 	Depot *depot.Depot
 	// Trust judges a manufacturer's chain now: to a root the operator trusts for
 	// firmware, in its dates, not revoked as far as is known.
-	Trust func(ctx context.Context, signer *x509.Certificate) error
+	Trust  func(ctx context.Context, signer *x509.Certificate) (Anchor, error)
+	Makers []Maker // for whom the roots sign
+	// Logs are the transparency logs that count, for who asks for proof.
+	Logs []bundle.Log
+	// Keep is how long images are kept from their publication, if that is longer than
+	// the ten years that the law asks for.
+	Keep time.Duration
 	// Approved tells whether enough people agreed.
 	Approved func(ctx context.Context, action, scope, text string) (approval.Grant, error)
 	Clock    func() time.Time
@@ -86,7 +98,11 @@ func New(cfg Config) (*Catalogue, error) {
 type Bundle struct {
 	Envelope    []byte
 	Certificate *x509.Certificate
-	Image       func(to io.Writer) error // writes the image
+	Papers      map[string][]byte // bill of materials, provenance and proof of a log, as bundle names them
+	// Metadata gives a file of the manufacturer's metadata, or fs.ErrNotExist; nil: the
+	// release came without.
+	Metadata func(name string) ([]byte, error)
+	Image    func(to io.Writer) error // writes the image
 }
 
 // Add verifies a release and keeps it with its image. One that is here already
@@ -105,20 +121,35 @@ func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (e Entry, 
 	if err := c.Verify(ctx, &e); err != nil {
 		return Entry{}, false, err
 	}
+	if err := papers(ctx, &in, r); err != nil {
+		return Entry{}, false, err
+	}
 	known, again, err := c.fits(ctx, &e)
 	if err != nil {
 		return Entry{}, false, err
+	}
+	if !again { // what is here was delivered once: only its image is of interest, which its digest proves
+		if err := c.delivered(ctx, actor, &in, r); err != nil {
+			return Entry{}, false, err
+		}
 	}
 	want := depot.Image{SHA256: r.SHA256, SHA512: r.SHA512, MD5: r.MD5, Size: int64(r.Size)} //nolint:gosec // at most 2^53
 	if _, err := c.cfg.Depot.Add(ctx, want, in.Image); err != nil {
 		return Entry{}, false, err
 	}
 	if again {
-		return known, true, c.cfg.Store.UpdateReleases(ctx, func([]*Entry) ([]ledger.Event, error) {
-			return []ledger.Event{event("firmware.image-added", actor, &known)}, nil
+		err := c.cfg.Store.UpdateReleases(ctx, func(list []*Entry) ([]ledger.Event, error) {
+			o, err := pick(list, known.Release.ID)
+			if err != nil {
+				return nil, err
+			}
+			o.RemovedAt = time.Time{}
+			known = *o
+			return []ledger.Event{event("firmware.image-added", actor, o)}, nil
 		})
+		return known, true, err
 	}
-	return e, false, c.cfg.Store.AddRelease(ctx, e, event(Added.kind(), actor, &e))
+	return e, false, c.cfg.Store.AddRelease(ctx, e, in.Papers, event(Added.kind(), actor, &e))
 }
 
 // fits finds the release if it is here, and refuses another of its ID or another
@@ -179,7 +210,14 @@ func (c *Catalogue) Verify(ctx context.Context, e *Entry) error {
 			return fmt.Errorf("signature in %s: %w", s.Dialect, err)
 		}
 	}
-	return c.Trusted(ctx, cert)
+	if err := release.CheckCertificate(cert, false); err != nil { // stations check none of it
+		return err
+	}
+	m, err := c.maker(ctx, cert)
+	if err != nil {
+		return err
+	}
+	return m.may(signed)
 }
 
 // Trusted says why firmware signed with a certificate isn't the manufacturer's.
@@ -187,7 +225,27 @@ func (c *Catalogue) Trusted(ctx context.Context, signer *x509.Certificate) error
 	if err := release.CheckCertificate(signer, false); err != nil { // stations check none of it
 		return err
 	}
-	return c.cfg.Trust(ctx, signer)
+	_, err := c.cfg.Trust(ctx, signer)
+	return err
+}
+
+// Proven says why a release isn't in a transparency log that the operator trusts, with
+// as many witnesses as that asks for, or nil.
+func (c *Catalogue) Proven(ctx context.Context, e *Entry) error {
+	r := e.Release
+	if r.Log == release.NoLog {
+		return errors.New("log: none, so it is in no transparency log")
+	}
+	i := slices.IndexFunc(c.cfg.Logs, func(l bundle.Log) bool { return l.Key.Name() == r.Log })
+	if i < 0 {
+		return fmt.Errorf("nobody trusts the log %.100q: firmware.logs in bollard.yaml has those that count", r.Log)
+	}
+	text, err := c.Paper(ctx, r.ID, bundle.FileProof)
+	if err != nil {
+		return err
+	}
+	_, err = c.cfg.Logs[i].Check(r, text)
+	return err
 }
 
 // Fault says why a release couldn't go to any station now, or nil.
@@ -204,6 +262,12 @@ func (c *Catalogue) Fault(ctx context.Context, e *Entry) error {
 
 // List returns all, newest first.
 func (c *Catalogue) List(ctx context.Context) ([]Entry, error) { return c.cfg.Store.Releases(ctx) }
+
+// Paper is what goes with a release, as it was signed: ErrUnknown if it has none of
+// the name.
+func (c *Catalogue) Paper(ctx context.Context, id, name string) ([]byte, error) {
+	return c.cfg.Store.Paper(ctx, id, name)
+}
 
 // Find looks one up by its ID or the beginning of it, or by its version if only
 // one has it.
@@ -225,7 +289,7 @@ func (c *Catalogue) Find(ctx context.Context, ref string) (Entry, error) {
 }
 
 // Publish lets a release go to stations, once enough people agreed. It revokes
-// what its record revokes, of the same vendor.
+// what its record revokes, if its signer may speak for that.
 func (c *Catalogue) Publish(ctx context.Context, actor, ref string) (Entry, error) {
 	e, err := c.Find(ctx, ref)
 	if err != nil {
@@ -238,6 +302,14 @@ func (c *Catalogue) Publish(ctx context.Context, actor, ref string) (Entry, erro
 		return Entry{}, fmt.Errorf("release %s can't be published: %w", e.Release.ID, err)
 	}
 	grants, err := c.publishing(ctx, &e)
+	if err != nil {
+		return Entry{}, err
+	}
+	signer, err := x509.ParseCertificate(e.Certificate)
+	if err != nil {
+		return Entry{}, fmt.Errorf("couldn't read the signing certificate: %w", err)
+	}
+	reach, err := c.maker(ctx, signer)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -262,7 +334,10 @@ func (c *Catalogue) Publish(ctx context.Context, actor, ref string) (Entry, erro
 				published.Data["approval"], published.Data["approved-by"] = o.Approval, strings.Join(by, ",")
 				published.People = []string{"approved-by"}
 				events, e = append(events, published), *o
-			case slices.Contains(e.Release.Revokes, o.Release.ID) && o.Release.Vendor == e.Release.Vendor && o.State.Before(Revoked):
+			case slices.Contains(e.Release.Revokes, o.Release.ID) && o.State.Before(Revoked):
+				if err := reach.may(o.Release); err != nil {
+					return nil, fmt.Errorf("release %s revokes %s, which it can't: %w", e.Release.ID, o.Release.ID, err)
+				}
 				revoked, err := o.Move(Revoked, actor, "revoked by release "+e.Release.ID, now)
 				if err != nil {
 					return nil, err

@@ -17,9 +17,11 @@ import (
 	"time"
 
 	"bollard/approval"
+	"bollard/firmware/bundle"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/release"
+	"bollard/firmware/tuf"
 	"bollard/ledger"
 )
 
@@ -35,22 +37,36 @@ type shelf struct {
 	now     time.Time
 	cert    *x509.Certificate
 	key     *ecdsa.PrivateKey
+	anchor  catalogue.Anchor // that every signer stands under
+	files   *depot.Depot
+	logs    []bundle.Log
+	keep    time.Duration
+	papers  map[string][]byte
+	seen    map[string]*tuf.Seen
 }
 
 func newShelf(t *testing.T) *shelf {
 	t.Helper()
-	s := &shelf{t: t, granted: map[string][]string{}, asked: map[string]string{}, now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)}
+	s := &shelf{t: t, granted: map[string][]string{}, seen: map[string]*tuf.Seen{}, asked: map[string]string{}, now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)}
 	var err error
 	if s.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
 	s.cert = s.certificate([]x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning})
-	files, err := depot.Open(depot.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, MaxTotal: 1 << 24})
-	if err != nil {
+	s.anchor = catalogue.Anchor{Root: s.cert}
+	if s.files, err = depot.Open(depot.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, MaxTotal: 1 << 24}); err != nil {
 		t.Fatal(err)
 	}
+	s.trust()
+	return s
+}
+
+// trust has the operator name manufacturers.
+func (s *shelf) trust(makers ...catalogue.Maker) {
+	s.t.Helper()
+	var err error
 	s.Catalogue, err = catalogue.New(catalogue.Config{
-		Store: s, Depot: files, Trust: func(context.Context, *x509.Certificate) error { return nil },
+		Store: s, Depot: s.files, Trust: func(context.Context, *x509.Certificate) (catalogue.Anchor, error) { return s.anchor, nil }, Makers: makers, Logs: s.logs, Keep: s.keep,
 		Approved: func(_ context.Context, action, scope, text string) (approval.Grant, error) {
 			s.asked[action+" "+scope] = text
 			by, ok := s.granted[action+" "+scope]
@@ -62,9 +78,8 @@ func newShelf(t *testing.T) *shelf {
 		Clock: func() time.Time { return s.now },
 	})
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	return s
 }
 
 func (s *shelf) certificate(usage []x509.ExtKeyUsage) *x509.Certificate {
@@ -140,8 +155,14 @@ func (s *shelf) state(id string) catalogue.State {
 	return e.State
 }
 
-func (s *shelf) AddRelease(_ context.Context, e catalogue.Entry, events ...ledger.Event) error {
+func (s *shelf) seenIn(id string) bool {
+	_, err := s.Find(s.t.Context(), id)
+	return err == nil
+}
+
+func (s *shelf) AddRelease(_ context.Context, e catalogue.Entry, papers map[string][]byte, events ...ledger.Event) error {
 	s.list = append([]*catalogue.Entry{&e}, s.list...)
+	s.papers = papers
 	s.events = append(s.events, events...)
 	return nil
 }
@@ -166,6 +187,22 @@ func (s *shelf) UpdateReleases(ctx context.Context, change func([]*catalogue.Ent
 	events, err := change(copies)
 	if err == nil {
 		s.list, s.events = copies, append(s.events, events...)
+	}
+	return err
+}
+
+func (s *shelf) Paper(_ context.Context, _, name string) ([]byte, error) {
+	text, ok := s.papers[name]
+	if !ok {
+		return nil, catalogue.ErrUnknown
+	}
+	return text, nil
+}
+
+func (s *shelf) UpdateMaker(_ context.Context, name string, change func(*tuf.Seen) (*tuf.Seen, []ledger.Event, error)) error {
+	after, events, err := change(s.seen[name])
+	if err == nil {
+		s.seen[name], s.events = after, append(s.events, events...)
 	}
 	return err
 }

@@ -61,6 +61,7 @@ type Level string
 const (
 	Observe Level = "observe" // pass, and record what would have been refused
 	Enforce Level = "enforce"
+	Strict  Level = "strict" // as Enforce, and the release must be in a transparency log
 )
 
 // Rule is what holds for a station.
@@ -112,6 +113,7 @@ type Catalogue interface {
 	List(ctx context.Context) ([]catalogue.Entry, error)
 	Verify(ctx context.Context, e *catalogue.Entry) error
 	Trusted(ctx context.Context, signer *x509.Certificate) error
+	Proven(ctx context.Context, e *catalogue.Entry) error // in a transparency log
 }
 
 // Door is where stations download; *depot.Door is one.

@@ -160,6 +160,11 @@ func (g *Gate) approve(ctx context.Context, sess Session, st Station, a *asked, 
 	if err := g.cfg.Catalogue.Verify(ctx, e); err != nil {
 		return j, release.Signature{}, block(BadChain, err.Error())
 	}
+	if rule.Level == Strict {
+		if err := g.cfg.Catalogue.Proven(ctx, e); err != nil {
+			return j, release.Signature{}, block(NoProof, err.Error())
+		}
+	}
 	signature, ok := pick(e.Release, rule.Dialect)
 	if !ok {
 		return j, release.Signature{}, block(NoDialect, "release "+e.Release.ID+" has no signature in "+string(rule.Dialect))

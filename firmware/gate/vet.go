@@ -46,6 +46,7 @@ const (
 	BadSignature   Block = "bad-signature"
 	BadChain       Block = "bad-chain"
 	NoDialect      Block = "no-dialect" // none that the model verifies
+	NoProof        Block = "no-proof"   // of a transparency log, which Strict asks for
 	Location       Block = "location"   // it can't be fetched from there
 	Size           Block = "size"       // what is there is too large
 	Digest         Block = "digest"     // what is there is another image

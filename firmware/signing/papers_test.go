@@ -1,6 +1,7 @@
 package signing_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -124,5 +125,62 @@ func TestLogNoneIsSaid(t *testing.T) {
 	_, trust.Log = newLog(t)
 	if wrong := faults(check(t, cfg.Out, image, trust)); len(wrong) != 1 || wrong[bundle.FileProof] == "" {
 		t.Errorf("%v", wrong)
+	}
+}
+
+// As many witnesses as somebody asks for must have cosigned, each counted once; what a
+// witness didn't sign isn't given away.
+func TestWitnessesAreCounted(t *testing.T) {
+	t.Parallel()
+	m, image := newMaker(t, ecKey(t), nil), image(t)
+	cfg := config(t, m, image)
+	cfg.Log, cfg.LogKey = newLog(t)
+	var keys []note.Verifier
+	var signers []note.Signer
+	for _, name := range []string{"w1.example", "w2.example", "w3.example"} {
+		public, key, err := ed25519.GenerateKey(rand.Reader)
+		must(t, err)
+		s, err := ledger.NewSigner(name, public, func(m []byte) ([]byte, error) { return ed25519.Sign(key, m), nil })
+		must(t, err)
+		vkey, err := ledger.VerifierKey(name, public)
+		must(t, err)
+		v, err := ledger.NewVerifier(vkey)
+		must(t, err)
+		keys, signers = append(keys, v), append(signers, s)
+	}
+	cfg.Cosign = func(context.Context, ledger.Note) (ledger.Note, error) { return ledger.Note{}, errors.New("no") }
+	if _, err := signing.Sign(t.Context(), cfg); err == nil {
+		t.Fatal("a witness refused, and the release was kept")
+	}
+	if _, err := os.Stat(cfg.Out); err == nil {
+		t.Fatal("a witness refused, and the bundle is there")
+	}
+	cfg.Cosign = func(_ context.Context, n ledger.Note) (ledger.Note, error) {
+		signed, err := note.Sign(&note.Note{Text: n.Text()}, signers[0], signers[1])
+		must(t, err)
+		n, ok := n.Merge(strings.TrimPrefix(string(signed), n.Text()+"\n"), keys[0], keys[1])
+		if !ok {
+			t.Error("the witnesses' own signatures aren't good")
+		}
+		return n, nil
+	}
+	sign(t, cfg)
+	for name, tt := range map[string]struct {
+		keys   []note.Verifier
+		needed int
+		good   bool
+	}{
+		"both":             {keys[:2], 0, true},
+		"one of one":       {keys[1:2], 0, true},
+		"two of three":     {keys, 2, true},
+		"all of three":     {keys, 0, false},
+		"three of three":   {keys, 3, false},
+		"who didn't":       {keys[2:], 0, false},
+		"one of two twice": {[]note.Verifier{keys[0], keys[0], keys[2]}, 2, false},
+	} {
+		wrong := faults(check(t, cfg.Out, image, bundle.Trust{At: now, Log: cfg.LogKey, Witnesses: tt.keys, Needed: tt.needed}))
+		if (len(wrong) == 0) != tt.good {
+			t.Errorf("%s: %v", name, wrong)
+		}
 	}
 }

@@ -44,6 +44,8 @@ type Config struct {
 	Build    *bundle.Build // where the image comes from; nil: nothing is said
 	Log      Log           // nil: the record says that it is in none
 	LogKey   note.Verifier // of Log
+	// Cosign asks witnesses for their signatures of the log's checkpoint; nil: nobody.
+	Cosign func(ctx context.Context, n ledger.Note) (ledger.Note, error)
 	// OpenSSL is the program that verifies what was signed; "" leaves that to Go.
 	OpenSSL  string
 	Clock    func() time.Time
@@ -296,6 +298,11 @@ func (cfg *Config) enter(ctx context.Context, d *draft, r *release.Release, imag
 	proof, err := cfg.Log.Append(entry)
 	if err != nil {
 		return err
+	}
+	if cfg.Cosign != nil {
+		if proof.Note, err = cfg.Cosign(ctx, proof.Note); err != nil {
+			return fmt.Errorf("release %s is in the log now, but its bundle wasn't kept: %w", r.ID, err)
+		}
 	}
 	d.write(bundle.FileProof, []byte(proof.String()))
 	if d.err != nil {

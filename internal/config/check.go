@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -222,7 +223,7 @@ func (c *checker) contracts(f *Contracts) {
 }
 
 func (c *checker) firmware(f *Firmware) {
-	c.oneOf(f.Level, "firmware.level", "enforce", "observe")
+	c.oneOf(f.Level, "firmware.level", "strict", "enforce", "observe")
 	for i, m := range f.Models {
 		key := fmt.Sprintf("firmware.models[%d]", i)
 		c.want(m.Level+m.Signature+m.Location+m.Refusal != "" || m.SignFill || m.Upgrade, key, "says nothing: give level, signature, sign_fill, upgrade, location or refusal")
@@ -230,7 +231,7 @@ func (c *checker) firmware(f *Firmware) {
 			c.oneOf(m.Refusal, key+".refusal", "SecurityError", "NotSupported")
 		}
 		if m.Level != "" {
-			c.oneOf(m.Level, key+".level", "enforce", "observe")
+			c.oneOf(m.Level, key+".level", "strict", "enforce", "observe")
 		}
 		if m.Location != "" {
 			c.oneOf(m.Location, key+".location", "ours", "sftp", "origin")
@@ -238,6 +239,12 @@ func (c *checker) firmware(f *Firmware) {
 		if m.Signature != "" {
 			c.oneOf(m.Signature, key+".signature", "ecdsa-p256-sha256", "rsa-pss-sha256", "rsa-pkcs1v15-sha256")
 		}
+	}
+	c.makers(f.Makers)
+	for i, l := range f.Logs {
+		key := fmt.Sprintf("firmware.logs[%d]", i)
+		c.want(l.Key != "", key+".key", "is missing: `bollard firmware log create` prints it")
+		c.want(l.Needed >= 0 && l.Needed <= len(l.Witnesses), key+".needed", "must be from 0 to %d, the witnesses", len(l.Witnesses))
 	}
 	for _, rate := range []struct {
 		key string
@@ -286,6 +293,24 @@ func (c *checker) ledger(l *Ledger) {
 		c.want(w.Key != "", key+".key", "is missing: a witness publishes it")
 	}
 }
+
+func (c *checker) makers(list []FirmwareMaker) {
+	names, roots := map[string]bool{}, map[string]bool{}
+	for i, m := range list {
+		key := fmt.Sprintf("firmware.makers[%d]", i)
+		c.want(m.Name != "" && !names[m.Name], key+".name", "is missing, or stands here a second time")
+		c.want(len(m.Roots) > 0, key+".roots", "is missing: bollard ca trust list shows them")
+		c.want(len(m.Vendors) > 0, key+".vendors", "is missing: it may sign for nobody")
+		names[m.Name] = true
+		for j, root := range m.Roots {
+			c.want(rootForm.MatchString(root) && !roots[root], fmt.Sprintf("%s.roots[%d]", key, j), "isn't 64 lower-case hex digits, or stands here a second time")
+			roots[root] = true
+		}
+	}
+}
+
+// rootForm is a SHA-256.
+var rootForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func (c *checker) approvals(f *File) {
 	people := map[string]bool{}
@@ -414,6 +439,9 @@ func (f *File) NamedFiles() []NamedFile {
 		}
 	}
 	add(f.Firmware.Trust, "firmware.trust", false)
+	for i, m := range f.Firmware.Makers {
+		add(m.Metadata, fmt.Sprintf("firmware.makers[%d].metadata", i), false)
+	}
 	add(f.Keys.PassphraseFile, "keys.passphrase_file", true)
 	add(f.Server.ECDSA.Certificate, "server_certificate.ecdsa.certificate", false)
 	add(f.Server.ECDSA.Key, "server_certificate.ecdsa.key", true)

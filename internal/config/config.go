@@ -177,8 +177,12 @@ type Retention struct {
 // Firmware says which updates go to stations, and how fast.
 type Firmware struct {
 	// Level of models that Models doesn't name.
-	Level  string          `yaml:"level" doc:"enforce: stations get published releases only; observe: record what would be refused"`
+	Level  string          `yaml:"level" doc:"enforce: stations get published releases only; strict: which are in a log; observe: record what would be refused"`
 	Models []FirmwareModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
+	Makers []FirmwareMaker `yaml:"makers" doc:"manufacturers and for whom they sign; a trusted root that isn't here signs for the vendor its subject's O names"`
+	Keep   time.Duration   `yaml:"keep" doc:"how long images are kept from their publication: the support period, if it is longer than ten years"`
+	Log    string          `yaml:"log" doc:"directory of an own log of releases, served read-only under /log/ of listen.status"`
+	Logs   []FirmwareLog   `yaml:"logs" doc:"transparency logs that count for the level strict"`
 	// Rates in bytes a second.
 	Rate        int `yaml:"rate" doc:"bytes a second for all downloads together; none: as fast as it goes"`
 	SiteRate    int `yaml:"site_rate" doc:"bytes a second for the stations of one site"`
@@ -223,7 +227,7 @@ type ContractModel struct {
 type FirmwareModel struct {
 	Vendor    string `yaml:"vendor" doc:"as in the station's record, with * and ?; none: all"`
 	Model     string `yaml:"model" number:"ok" doc:"as in the station's record, with * and ?; none: all"`
-	Level     string `yaml:"level" doc:"enforce or observe; none: that of all"`
+	Level     string `yaml:"level" doc:"strict, enforce or observe; none: that of all"`
 	Signature string `yaml:"signature" doc:"what they verify: ecdsa-p256-sha256, rsa-pss-sha256 or rsa-pkcs1v15-sha256; none: the release's first"`
 	SignFill  bool   `yaml:"sign_fill" doc:"complete an UpdateFirmware of 2.x without signature from the release"`
 	Upgrade   bool   `yaml:"upgrade" doc:"send an UpdateFirmware of 1.6 on as SignedUpdateFirmware"`
@@ -288,6 +292,22 @@ type Witness struct {
 	Key      string   `yaml:"key" show:"always" number:"ok" doc:"its verifier key, NAME+HASH+KEY"`
 	Trust    string   `yaml:"trust" doc:"PEM file of roots; none: the system's"`
 	Networks []string `yaml:"networks" doc:"private networks the witness may be in, such as 10.0.0.0/8"`
+}
+
+// FirmwareMaker is a manufacturer and for whom it may sign firmware.
+type FirmwareMaker struct {
+	Name     string   `yaml:"name" number:"ok" show:"always" doc:"for people"`
+	Roots    []string `yaml:"roots" number:"ok" show:"always" doc:"SHA-256 of its roots, as bollard ca trust list shows them"`
+	Vendors  []string `yaml:"vendors" number:"ok" show:"always" doc:"to the letter as in BootNotification"`
+	Models   []string `yaml:"models" number:"ok" doc:"of those vendors, with * at the end for any that begin so; none: all"`
+	Metadata string   `yaml:"metadata" doc:"file with the first root.json of its metadata; none: its releases come without"`
+}
+
+// FirmwareLog is a transparency log of releases.
+type FirmwareLog struct {
+	Key       string   `yaml:"key" number:"ok" show:"always" doc:"its verifier key, NAME+HASH+KEY"`
+	Witnesses []string `yaml:"witnesses" number:"ok" doc:"verifier keys of witnesses whose cosignatures count"`
+	Needed    int      `yaml:"needed" doc:"how many of them; none: all"`
 }
 
 // Approver is a person with the public halves of their own keys.

@@ -1,0 +1,4 @@
+package bundle
+
+// CheckCMS is checkCMS.
+var CheckCMS = checkCMS

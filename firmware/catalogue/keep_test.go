@@ -1,0 +1,62 @@
+package catalogue_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"bollard/firmware/catalogue"
+)
+
+// An image goes when its release is over and its time is too; what it was stays.
+func TestImagesAreKept(t *testing.T) { // CRA article 13(9)
+	t.Parallel()
+	s := newShelf(t)
+	const actor = "operator:root"
+	never, r, twin := s.add(6), s.publish(7), s.publish(8)
+	there := func(sha256 string) bool { _, err := s.files.Has(sha256); return err == nil }
+	refused := func(what, id string) {
+		t.Helper()
+		if _, err := s.Remove(t.Context(), actor, id, "room"); err == nil {
+			t.Errorf("%s was removed", what)
+		}
+	}
+	refused("one that may still be published", never.ID)
+	if _, err := s.Withdraw(t.Context(), actor, never.ID, "a mistake"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Remove(t.Context(), actor, never.ID, ""); err == nil {
+		t.Error("without a reason")
+	}
+	if e, err := s.Remove(t.Context(), actor, never.ID, "room"); err != nil || e.RemovedAt.IsZero() || there(never.SHA256) {
+		t.Errorf("one that nobody was offered: %+v, %v", e, err)
+	}
+	if last := s.events[len(s.events)-1]; last.Kind != "firmware.removed" || last.Data["reason"] != "room" {
+		t.Errorf("%+v", last)
+	}
+	refused("one that is offered", r.ID)
+	if _, err := s.Revoke(t.Context(), actor, r.ID, "it bricks stations"); err != nil {
+		t.Fatal(err)
+	}
+	s.now = s.now.AddDate(10, 0, -1)
+	if _, err := s.Remove(t.Context(), actor, r.ID, "room"); err == nil || !strings.Contains(err.Error(), "2036-06-01") {
+		t.Errorf("a day before its time: %v", err)
+	}
+	s.now = s.now.AddDate(0, 0, 1)
+	s.keep = 11 * 365 * 24 * time.Hour // a longer support period
+	s.trust()
+	refused("one in its support period", r.ID)
+	s.keep = time.Hour // and a shorter one shortens nothing
+	s.trust()
+	for range 2 { // the file may have been left by a crash
+		if _, err := s.Remove(t.Context(), actor, r.ID, "room"); err != nil || there(r.SHA256) {
+			t.Errorf("after ten years: %v", err)
+		}
+	}
+	if e, err := s.Find(t.Context(), r.ID); err != nil || e.State != catalogue.Revoked || e.Digest == "" {
+		t.Errorf("its record: %+v, %v", e, err)
+	}
+	if !there(twin.SHA256) {
+		t.Error("another release's image is gone")
+	}
+}
