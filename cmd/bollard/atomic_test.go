@@ -24,6 +24,7 @@ import (
 	"bollard/admin"
 	"bollard/fleet"
 	"bollard/internal/rollout"
+	"bollard/iso15118/message"
 	"bollard/ledger"
 )
 
@@ -88,7 +89,37 @@ func decisions() []decision {
 		f.call("firmware.publish", admin.ReleaseRef{Release: release}, nil)
 		return release
 	}
+	// rolling is a release whose rollout to one station has begun.
+	rolling := func(f *faulty, id string) string {
+		release := f.startable(published(f, id), id)
+		f.call("firmware.rollout", f.rollout(release, id), nil)
+		return release
+	}
+	contracted := func(f *faulty, _ string) admin.AddContract {
+		in := f.contract()
+		f.call("contract.add", in, nil)
+		return in
+	}
 	return []decision{
+		{op: "firmware.rollout", kind: "firmware.rollout-started", with: func(f *faulty, id string) any {
+			return f.rollout(f.startable(published(f, id), id), id)
+		}},
+		{op: "firmware.halt", kind: "firmware.halted", with: func(f *faulty, id string) any {
+			return admin.RolloutDecision{Release: rolling(f, id), Reason: "x"}
+		}},
+		{op: "firmware.resume", kind: "firmware.rolling", with: func(f *faulty, id string) any {
+			in := admin.RolloutDecision{Release: rolling(f, id), Reason: "x"}
+			f.call("firmware.halt", in, nil)
+			f.approve(admin.ApproveRelease{Release: in.Release, Action: "firmware.resume", Reason: "x"})
+			return in
+		}},
+		{op: "contract.add", kind: "contract.added", with: func(f *faulty, _ string) any { return f.contract() }},
+		{op: "contract.revoke", kind: "contract.cancelled", with: func(f *faulty, id string) any {
+			return admin.ContractRef{EMAID: contracted(f, id).EMAID}
+		}},
+		{op: "contract.provision", kind: "contract.refused", alone: true, with: func(f *faulty, _ string) any {
+			return admin.Provision{Schema: message.ISO2.Namespace(), EXI: f.stranger()}
+		}},
 		{op: "firmware.add", kind: "firmware.added", with: func(f *faulty, id string) any {
 			in, _ := signedRelease(f, id)
 			return in
@@ -232,7 +263,7 @@ func decisions() []decision {
 func undecided() []string {
 	return []string{
 		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.check", "ca.crl", "ca.root", "ca.show",
-		"ca.trust.list", "cert.list", "cert.show", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.report", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.show", "ledger.checkpoint",
+		"ca.trust.list", "cert.list", "cert.show", "contract.list", "firmware.rollout.plan", "firmware.rollout.show", "firmware.rollouts", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.report", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.show", "ledger.checkpoint",
 		"ledger.epochs", "ledger.page", "ledger.person", "ledger.prove", "ledger.verify", "policy.anchors", "policy.entries", "policy.held",
 		"policy.release", "policy.reload", "policy.show", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",
 	}
@@ -278,7 +309,7 @@ func newFaulty(t *testing.T) *faulty {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edit(t, filepath.Join(dir, configName), "country: NL", fmt.Sprintf("country: NL\napprovers: [{name: alice, ssh: [%q]}]\napprovals: [{action: station.downgrade, needed: 1}, {action: firmware.publish, needed: 1}]",
+	edit(t, filepath.Join(dir, configName), "country: NL", fmt.Sprintf("country: NL\napprovers: [{name: alice, ssh: [%q]}]\napprovals: [{action: station.downgrade, needed: 1}, {action: firmware.publish, needed: 1}, {action: firmware.resume, needed: 1}]",
 		strings.TrimSpace(string(public))))
 	cfg, err := loadConfig(dir)
 	if err != nil {

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"time"
+
+	"bollard/admin"
+	"bollard/firmware/campaign"
+	"bollard/internal/rollout"
+	"bollard/iso15118/message"
+	"bollard/station/ev"
+)
+
+// startable gives a release a station of its own, in a group called id, and alice's
+// approval to begin there.
+func (f *faulty) startable(release, id string) string {
+	f.t.Helper()
+	f.call("station.add", admin.Enrolment{Identity: id, Serial: "SN-" + id, Profile: 2, Vendor: "ACME", Model: "Volt"}, nil)
+	f.call("station.group", admin.StationGroup{Identity: id, Group: &id}, nil)
+	f.approve(admin.ApproveRelease{Release: release, Action: "firmware.start", Ring: "all", Reason: "x"})
+	return release
+}
+
+func (f *faulty) rollout(release, group string) admin.ReleaseRollout {
+	return admin.ReleaseRollout{Release: release, Group: group, Rings: []campaign.Ring{{Name: "all", Share: 1}}, Rules: rollout.Rules{Patience: time.Hour, PerMinute: 60}}
+}
+
+// approve asks for an approval, and gives alice's.
+func (f *faulty) approve(in admin.ApproveRelease) {
+	f.t.Helper()
+	var m admin.Approval
+	f.call("firmware.approve", in, &m)
+	in.Signature = f.sign(m.Statement)
+	f.call("firmware.approve", in, nil)
+}
+
+// contract is one that doesn't exist yet.
+func (f *faulty) contract() admin.AddContract {
+	f.n++
+	return admin.AddContract{EMAID: fmt.Sprintf("NL-EXA-%09d", f.n), PCID: fmt.Sprintf("WP0TEST%010d", f.n)}
+}
+
+// stranger is the request of a car whose maker nobody trusts.
+func (f *faulty) stranger() []byte {
+	f.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: f.contract().PCID}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	car := &ev.Car{Protocol: message.ISO2, Key: key, Chain: []*x509.Certificate{cert}, Roots: x509.NewCertPool(), Clock: time.Now}
+	exi, err := car.Install()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return exi
+}
