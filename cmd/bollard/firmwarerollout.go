@@ -28,8 +28,9 @@ while its window is open (firmware.windows in bollard.yaml), and one of a site a
 It halts by itself where more stations of a ring fail than --fail-limit allows, or
 where one reports InvalidSignature; going on takes approvals then. --dry-run shows who
 takes part in which ring, and why others don't. Beginning takes the approval of
-firmware.start for the first ring, and each further ring that of firmware.widen; they
-may be given ahead.`,
+firmware.start for the first ring, and each further ring that of firmware.widen, which
+can be given once the release rolls; a halt voids what wasn't used by then. No ring ends
+before one of its stations runs the release.`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
@@ -38,7 +39,7 @@ may be given ahead.`,
 	f.StringVar(&in.Lab, "lab", "lab", "group whose stations are the first ring")
 	f.StringVar(&in.Group, "group", "", "only stations of this group")
 	f.StringVar(&soak, "soak", "24h", "pause between rings")
-	f.StringVar(&patience, "patience", "24h", "a station that isn't done after this has failed, and one that isn't there is waited for as long")
+	f.StringVar(&patience, "patience", "24h", "a station that isn't done after this has failed, once no update of it runs, and one that isn't there is waited for as long")
 	f.StringVar(&jitter, "jitter", "10m", "time over which downloads are spread")
 	f.IntVar(&in.Rules.PerMinute, "per-minute", 60, "stations that begin in a minute")
 	f.IntVar(&in.Rules.PerSite, "per-site", 1, "stations of one site at work at once; 0: no limit")

@@ -56,6 +56,8 @@ type Gate interface {
 	Start(ctx context.Context, sess gate.Session, st gate.Station, o gate.Order) (job.Job, error)
 	Jobs(ctx context.Context, station string) ([]job.Job, error) // newest first
 	Open(station string) bool                                    // it has one that isn't over
+	// Withdraw ends those of revoked releases, and of halted ones what wasn't sent.
+	Withdraw(ctx context.Context, actor string) error
 }
 
 // Releases are those of a *catalogue.Catalogue.
@@ -141,6 +143,7 @@ type campaign struct {
 	waves  map[string]int // of each member
 	used   []ledger.Event // approvals of the ring that begins
 	why    string         // somebody decided, until it is stored
+	told   int            // the ring whose missing approval was told
 }
 
 // opening is the first ring with stations.
@@ -215,6 +218,8 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) Over(j job.Job) {
 	if condemns(&j) {
 		s.condemned.add(j.Release, j.Station)
+	} else if j.SentSHA256 == "" { // nothing came of it
+		return
 	}
 	select {
 	case s.poke <- struct{}{}:

@@ -129,17 +129,23 @@ func (s *Service) stepOne(ctx context.Context, c *campaign) ([]*start, error) {
 	}
 	c.run.Ask(func(wave int) bool { return s.widens(ctx, c, &e, wave) })
 	// 2. Time, limits, rings.
-	present, err := s.present(ctx, now)
-	if err != nil {
+	if err := s.learn(ctx, now); err != nil {
 		return nil, err
 	}
-	failed = append(failed, c.run.Look(now, present)...)
+	c.run.Spare(s.cfg.Gate.Open)
+	failed = append(failed, c.run.Look(now, s.there)...)
+	atWork := c.run.AtWork()
+	again = slices.DeleteFunc(again, func(b *start) bool { // it took too long, and is written off
+		return !slices.ContainsFunc(atWork, func(m rollout.Member) bool { return m.ID == b.station.Key })
+	})
 	if n := len(failed); n > 0 && culprit == "" {
 		culprit = failed[n-1].ID
 	}
 	// 3. Those whose turn it is.
-	begun := c.run.Begin(now, present)
-	if h := c.run.Header(); h.Phase == rollout.Halted && c.record.Header.Phase != rollout.Halted {
+	begun := c.run.Begin(now, func(key string) bool { return s.present(key, now) })
+	h := c.run.Header()
+	halts := h.Phase == rollout.Halted && c.record.Header.Phase != rollout.Halted
+	if halts {
 		s.cfg.Log.Warn("firmware rollout halted", slog.String("rollout", c.record.ID), slog.String("release", c.detail.Release), slog.String("reason", h.Why))
 		// Told before it is on disk: a kill in between tells it again.
 		if err := s.cfg.Halted(ctx, culprit); err != nil {
@@ -155,7 +161,12 @@ func (s *Service) stepOne(ctx context.Context, c *campaign) ([]*start, error) {
 	if len(begun) > 0 {
 		failpoint.Hit("campaign.begun")
 	}
-	if h := c.run.Header(); h.Phase != rollout.Running {
+	if halts {
+		if err := s.cfg.Gate.Withdraw(ctx, "bollard"); err != nil {
+			s.cfg.Log.Warn("couldn't end the updates of a halted release that weren't sent; it is tried again", slog.Any("err", err))
+		}
+	}
+	if h.Phase != rollout.Running {
 		if h.Phase.Over() && len(c.run.AtWork()) == 0 {
 			delete(s.active, c.record.ID)
 		}
@@ -184,34 +195,45 @@ func (s *Service) widens(ctx context.Context, c *campaign, e *catalogue.Entry, w
 	}
 	grant, err := s.cfg.Releases.Grant(ctx, catalogue.ActionWiden, e, c.ringOf(wave))
 	if err != nil {
-		s.cfg.Log.Debug("a firmware rollout waits for the approval of its next ring", slog.String("rollout", c.record.ID), slog.String("ring", c.ringOf(wave)), slog.Any("err", err))
+		level := slog.LevelDebug
+		if c.told != wave {
+			c.told, level = wave, slog.LevelInfo
+		}
+		s.cfg.Log.Log(ctx, level, "a firmware rollout waits for the approval of its next ring", slog.String("rollout", c.record.ID), slog.String("ring", c.ringOf(wave)), slog.Any("err", err))
 		return false
 	}
 	c.used = []ledger.Event{grant.Used("bollard")}
 	return true
 }
 
-// present tells which stations could begin now: they are there, have no other update,
-// and their window is open for long enough.
-func (s *Service) present(ctx context.Context, now time.Time) (func(string) bool, error) {
-	if s.known == nil || now.Sub(s.knownAt) >= stationsFor {
-		list, err := s.cfg.Fleet.Stations(ctx)
-		if err != nil {
-			return nil, err
-		}
-		s.known, s.knownAt = make(map[string]Station, len(list)), now
-		for _, st := range list {
-			s.known[st.Key] = st
-		}
+// learn reads the stations anew.
+func (s *Service) learn(ctx context.Context, now time.Time) error {
+	if s.known != nil && now.Sub(s.knownAt) < stationsFor {
+		return nil
 	}
-	return func(key string) bool {
-		st, ok := s.known[key]
-		if !ok || s.cfg.Gate.Open(key) {
-			return false
-		}
-		_, there := s.cfg.Fleet.Session(key)
-		return there && room(s.cfg.Windows(st), now)
-	}, nil
+	list, err := s.cfg.Fleet.Stations(ctx)
+	if err != nil {
+		return err
+	}
+	s.known, s.knownAt = make(map[string]Station, len(list)), now
+	for _, st := range list {
+		s.known[st.Key] = st
+	}
+	return nil
+}
+
+// there says whether a station is connected: it will have its turn when its window
+// opens.
+func (s *Service) there(key string) bool {
+	_, known := s.known[key]
+	_, there := s.cfg.Fleet.Session(key)
+	return known && there
+}
+
+// present says whether a station could begin now: it is there, has no other update,
+// and its window is open for long enough.
+func (s *Service) present(key string, now time.Time) bool {
+	return s.there(key) && !s.cfg.Gate.Open(key) && room(s.cfg.Windows(s.known[key]), now)
 }
 
 // room says whether there is time enough to begin.
@@ -251,7 +273,8 @@ func (s *Service) judge(ctx context.Context, c *campaign, m *rollout.Member, now
 		return "", "", nil, err
 	}
 	list = own(list, c.record.ID)
-	// What wasn't sent, by a kill or a halt, is as if it had never been.
+	// What wasn't sent, by a kill or a halt, is no try; it is paused for like one, or what
+	// fails here each time would be begun without end.
 	sent := slices.DeleteFunc(slices.Clone(list), func(j job.Job) bool { return j.SentSHA256 == "" })
 	if len(sent) > 0 {
 		last := &sent[0]
@@ -264,9 +287,9 @@ func (s *Service) judge(ctx context.Context, c *campaign, m *rollout.Member, now
 		if why := final(last, sent); why != "" {
 			return rollout.Failed, why, nil, nil
 		}
-		if now.Before(last.ChangedAt.Add(pause(c.record.ID, m.ID, len(sent)))) {
-			return rollout.Begun, "", nil, nil
-		}
+	}
+	if len(list) > 0 && now.Before(list[0].ChangedAt.Add(pause(c.record.ID, m.ID, max(len(sent), 1)))) {
+		return rollout.Begun, "", nil, nil
 	}
 	if c.run.Header().Phase != rollout.Running {
 		return rollout.Begun, "", nil, nil
@@ -362,7 +385,7 @@ func (s *Service) settle(ctx context.Context, starts []*start) error {
 			continue // it is read anew, and judged
 		}
 		switch b.block {
-		case "", gate.Busy, gate.Ended, gate.IsRevoked: // another time, or the next look sees why
+		case "", gate.Busy, gate.Ended, gate.OnHold, gate.Unapproved, gate.IsRevoked: // another time, or the next look sees why
 			continue
 		case gate.Rollback:
 			b.c.run.Settle(b.station.Key, rollout.Done, "it has this release already, or a newer one", now)
@@ -407,6 +430,9 @@ func (s *Service) keep(ctx context.Context, c *campaign, actor string, failed []
 		state, ok := map[rollout.Phase]catalogue.State{rollout.Running: catalogue.Rolling, rollout.Halted: catalogue.Halted, rollout.Finished: catalogue.Complete}[header.Phase]
 		if !ok || header.Phase == before.Phase || e.State == state {
 			return nil, nil
+		}
+		if state == catalogue.Complete && c.run.Count()[rollout.Done] == 0 {
+			return nil, nil // nobody has it: it may be rolled out again
 		}
 		event, err := e.Move(state, actor, fact(why), s.cfg.Clock())
 		return []ledger.Event{event}, err

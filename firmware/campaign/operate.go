@@ -57,7 +57,7 @@ const mostJitter = 24 * time.Hour
 
 func (p *Plan) rules() (rollout.Rules, []string, error) {
 	rules, names := p.Rules, []string{}
-	rules.Waves = nil
+	rules.Waves, rules.Proof = nil, true
 	for _, r := range p.Rings {
 		if err := catalogue.CheckRing(r.Name); err != nil {
 			return rules, nil, err
@@ -221,13 +221,21 @@ func (s *Service) wake() {
 
 // Halt lets no further station begin; anybody on call may.
 func (s *Service) Halt(ctx context.Context, actor, release, reason string) (Progress, error) {
-	return s.change(ctx, actor, release, reason, func(c *campaign) ([]ledger.Event, error) {
+	p, err := s.change(ctx, actor, release, reason, func(c *campaign) ([]ledger.Event, error) {
 		if phase := c.run.Header().Phase; phase != rollout.Running {
 			return nil, fmt.Errorf("it is %s, not running", phase)
 		}
 		c.run.Halt(reason)
 		return nil, nil
 	})
+	if err != nil {
+		return p, err
+	}
+	// What stood in the store as approved when the halt came there isn't sent any more.
+	if err := s.cfg.Gate.Withdraw(ctx, actor); err != nil {
+		return p, fmt.Errorf("it is halted, but updates that were about to be sent couldn't be ended, halt it again: %w", err)
+	}
+	return p, nil
 }
 
 // Resume goes on with a halted rollout, once enough people agreed to exactly that.

@@ -70,7 +70,29 @@ type world struct {
 }
 
 // kept is the database, which is asked for no approvals: they are the world's.
-type kept struct{ *store.Store }
+type kept struct {
+	*store.Store
+	added   func()                 // an update is there, and isn't sent yet
+	refuses func(j *job.Job) error // to write an update
+}
+
+func (k *kept) AddJob(ctx context.Context, j job.Job, events ...ledger.Event) (job.Job, error) {
+	j, err := k.Store.AddJob(ctx, j, events...)
+	if k.added != nil {
+		k.added()
+	}
+	return j, err
+}
+
+func (k *kept) UpdateJob(ctx context.Context, id string, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error) {
+	return k.Store.UpdateJob(ctx, id, func(j *job.Job) ([]ledger.Event, error) {
+		events, err := change(j)
+		if err == nil && k.refuses != nil {
+			err = k.refuses(j)
+		}
+		return events, err
+	})
+}
 
 func (k *kept) PutReleaseRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, id string, move func(*catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error {
 	var real []ledger.Event
@@ -423,7 +445,7 @@ func newWorldIn(t testing.TB, dir string, n int, change func(i int, m *mobile)) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	w.store = &kept{db}
+	w.store = &kept{Store: db}
 	if w.depot, err = depot.Open(depot.Config{Dir: filepath.Join(dir, "firmware")}); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,8 @@ import (
 // Withdraw cancels the updates to releases that are revoked: their stations can't
 // download any more. Those that have the image already are followed on: what they do
 // with it has to be seen. It is called once a revocation is on disk; an update that
-// wasn't there yet finds the release revoked before it is sent.
+// wasn't there yet finds the release revoked before it is sent. Of a halted release it
+// ends what wasn't sent, in the same way.
 func (g *Gate) Withdraw(ctx context.Context, actor string) error {
 	open, err := g.cfg.Store.OpenJobs(ctx, "")
 	if err != nil || len(open) == 0 {
@@ -23,23 +24,23 @@ func (g *Gate) Withdraw(ctx context.Context, actor string) error {
 	if err != nil {
 		return err
 	}
-	revoked := map[string]string{}
+	back := map[string]catalogue.Entry{}
 	for _, e := range list {
-		if e.State == catalogue.Revoked {
-			revoked[e.Release.ID] = e.Reason
+		if e.State == catalogue.Revoked || e.State == catalogue.Halted {
+			back[e.Release.ID] = e
 		}
 	}
 	var failed error
 	for _, j := range open {
-		reason, ok := revoked[j.Release]
+		e, ok := back[j.Release]
 		if !ok {
 			continue
 		}
 		_, err := g.change(ctx, j.ID, actor, func(j *job.Job, now time.Time) error {
-			if !j.State.Open() || j.State.Holds() {
+			if !j.State.Open() || j.State.Holds() || e.State == catalogue.Halted && j.State.Underway() {
 				return errNothing
 			}
-			return j.Cancel("its release is revoked: "+reason, now)
+			return j.Cancel("its release is "+string(e.State)+": "+e.Reason, now)
 		})
 		failed = errors.Join(failed, err)
 	}

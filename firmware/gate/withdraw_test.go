@@ -34,6 +34,7 @@ type bench struct {
 	papers
 	door
 	verified, added func()
+	updating        func() // an update is about to be written
 	rule            gate.Rule
 	ours            string // digest behind every location; "": it isn't this door's
 	sent            int
@@ -53,6 +54,14 @@ func (b *bench) AddJob(ctx context.Context, j job.Job, events ...ledger.Event) (
 		b.added()
 	}
 	return j, err
+}
+
+func (b *bench) UpdateJob(ctx context.Context, id string, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error) {
+	if f := b.updating; f != nil {
+		b.updating = nil
+		f()
+	}
+	return b.shelf.UpdateJob(ctx, id, change)
 }
 
 func (b *bench) Forget(number int64)      { b.forgotten = append(b.forgotten, number) }
@@ -231,5 +240,34 @@ func TestRemovedUnderWay(t *testing.T) {
 	}
 	if got := b.ask("2.0.0"); !strings.Contains(got, "Accepted") {
 		t.Errorf("the next update: %s", got)
+	}
+}
+
+// Of a release that is halted nothing goes out that wasn't sent before: neither what the
+// halt finds in the store, nor what is past its last look at the release. What was sent
+// goes on.
+func TestHaltedBeforeItIsSent(t *testing.T) { // promise 10
+	t.Parallel()
+	b := newBench(t)
+	halt := func() {
+		b.papers.list[0].State, b.papers.list[0].Reason = catalogue.Halted, "stations smell"
+		if err := b.g.Withdraw(t.Context(), "alice"); err != nil {
+			t.Error(err)
+		}
+	}
+	b.updating = halt
+	if got := b.ask("1.0.0"); strings.Contains(got, "Accepted") || b.sent != 0 {
+		t.Errorf("%s; sent %d", got, b.sent)
+	}
+	if j := b.shelf.jobs[0]; j.State != job.Cancelled || !strings.Contains(j.Reason, "stations smell") {
+		t.Errorf("it is %s: %s", j.State, j.Reason)
+	}
+	b.papers.list[0].State = catalogue.Rolling
+	if got := b.ask("1.0.0"); !strings.Contains(got, "Accepted") {
+		t.Fatal(got)
+	}
+	halt()
+	if j := b.shelf.jobs[1]; j.State != job.Accepted {
+		t.Errorf("what was sent is %s: %s", j.State, j.Reason)
 	}
 }

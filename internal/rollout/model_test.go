@@ -130,6 +130,7 @@ func TestRolloutModel(t *testing.T) {
 			PerMinute: rapid.IntRange(1, 50).Draw(t, "per minute"),
 			PerSite:   rapid.IntRange(0, 2).Draw(t, "per site"),
 			Sample:    rapid.SampledFrom([]int{0, 5}).Draw(t, "sample"),
+			Proof:     rapid.Bool().Draw(t, "proof"),
 			Bound:     rapid.SampledFrom([]float64{0, 0.9}).Draw(t, "bound"),
 			FailLimit: rapid.SampledFrom([]float64{0, 0.2, 0.9}).Draw(t, "limit"),
 		}

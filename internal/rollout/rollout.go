@@ -38,6 +38,9 @@ type Rules struct {
 	// Bound is the success a wave has to show: the lower end of its share's 95 %
 	// interval (Wilson). A wave too small to show it must have no failure.
 	Bound float64 `json:"bound,omitempty"`
+	// Proof: no wave ends with nobody of it done while others of it could be, and the
+	// last one not before anybody is.
+	Proof bool `json:"proof,omitempty"`
 }
 
 // Validate names the first rule that makes no sense.

@@ -217,6 +217,33 @@ func TestSampleIsWaitedFor(t *testing.T) {
 	}
 }
 
+// With Proof no wave ends that nobody did, unless people accepted that all of it failed.
+func TestProof(t *testing.T) {
+	t.Parallel()
+	list := candidates(20, 20)
+	proof := func(r *rollout.Rules) { r.Waves, r.Proof, r.FailLimit = []float64{0.1, 1}, true, 0.5 }
+	nobody := func(string) bool { return false }
+	run := begin(t, rules(proof), list)
+	now := start.Add(1000 * time.Hour)
+	if run.Look(now, nobody); run.Header().Wave != 0 || !run.Header().Settled.IsZero() {
+		t.Errorf("nobody was there: %+v", run.Header())
+	}
+	one := run.Begin(now, func(string) bool { return true })[0]
+	run.Settle(one.ID, rollout.Failed, "", now)
+	if run.Look(now, nobody); run.Header().Wave != 0 {
+		t.Errorf("one of two failed, and nobody did it: %+v", run.Header())
+	}
+	run = begin(t, rules(proof), list)
+	run.Settle(run.Begin(now, func(string) bool { return true })[0].ID, rollout.Done, "", now)
+	for _, m := range run.AtWork() {
+		run.Settle(m.ID, rollout.Done, "", now)
+	}
+	run.Look(now, nobody)
+	if run.Look(now.Add(1000*time.Hour), nobody); run.Header().Phase != rollout.Finished {
+		t.Errorf("the first wave did it, and the others never came: %+v", run.Header())
+	}
+}
+
 func TestHaltFromOutside(t *testing.T) {
 	t.Parallel()
 	run := begin(t, rules(nil), candidates(100, 1))

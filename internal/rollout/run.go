@@ -22,7 +22,12 @@ type Run struct {
 	changed map[string]bool
 	touched bool // the header
 	opens   func(wave int) bool
+	spared  func(id string) bool
 }
+
+// Spare has f asked before a member is late: while f says so, what it does isn't over,
+// and its caller sees the end of it.
+func (r *Run) Spare(f func(id string) bool) { r.spared = f }
 
 // Ask has f asked before a wave with members begins that isn't the first; it waits
 // until f agrees.
@@ -265,10 +270,10 @@ func (r *Run) Settle(id string, state State, note string, now time.Time) {
 
 // Look takes time into account: members that took too long fail, even when
 // nobody may begin any more; too many failures halt, a wave at its end is followed by the next. It returns the
-// members that took too long.
-func (r *Run) Look(now time.Time, present func(id string) bool) (late []Member) {
+// members that took too long. Who is there is waited for, whether it could begin now or not.
+func (r *Run) Look(now time.Time, there func(id string) bool) (late []Member) {
 	for _, m := range r.AtWork() {
-		if now.Sub(m.Began) >= r.header.Rules.Patience {
+		if now.Sub(m.Began) >= r.header.Rules.Patience && (r.spared == nil || !r.spared(m.ID)) {
 			r.Settle(m.ID, Failed, fmt.Sprintf("not done after %s", r.header.Rules.Patience), now)
 			late = append(late, *r.members[m.ID])
 		}
@@ -281,7 +286,7 @@ func (r *Run) Look(now time.Time, present func(id string) bool) (late []Member) 
 		r.halt(fmt.Sprintf("%d of the %d in wave %d failed, %d are allowed", r.header.Failed-r.header.Accepted, size, r.header.Wave+1, allowed))
 		return late
 	}
-	r.follow(now, present)
+	r.follow(now, there)
 	return late
 }
 
@@ -333,10 +338,10 @@ func (r *Run) unshown() string {
 
 // follow ends the present wave once nobody of it is at work or waited for, and
 // begins the next after Soak.
-func (r *Run) follow(now time.Time, present func(id string) bool) {
+func (r *Run) follow(now time.Time, there func(id string) bool) {
 	h := &r.header
 	if h.Settled.IsZero() {
-		if len(r.begun) > 0 || now.Before(h.WaveAt) || r.expects(now, present) {
+		if len(r.begun) > 0 || now.Before(h.WaveAt) || r.expects(now, there) || r.unproven() {
 			return
 		}
 		done, failed := r.ended()
@@ -367,11 +372,30 @@ func (r *Run) follow(now time.Time, present func(id string) bool) {
 
 // expects says whether the present wave still has members to begin: all that
 // are there, and for a time those that aren't.
-func (r *Run) expects(now time.Time, present func(id string) bool) bool {
+func (r *Run) expects(now time.Time, there func(id string) bool) bool {
 	waited := now.Sub(r.header.WaveAt) >= r.waveTime()+r.header.Rules.Patience
 	return slices.ContainsFunc(r.queue, func(m *Member) bool {
-		return m.State == Waiting && m.Wave <= r.header.Wave && (!waited || present(m.ID))
+		return m.State == Waiting && m.Wave <= r.header.Wave && (!waited || there(m.ID))
 	})
+}
+
+// unproven says whether the present wave's end would show nothing: nobody did it. Where
+// all of it failed, people went on.
+func (r *Run) unproven() bool {
+	if !r.header.Rules.Proof {
+		return false
+	}
+	last := r.header.Wave == len(r.header.Rules.Waves)-1
+	waits := false
+	for _, m := range r.members {
+		if last || m.Wave == r.header.Wave {
+			if m.State == Done {
+				return false
+			}
+			waits = waits || m.State == Waiting
+		}
+	}
+	return waits
 }
 
 func (r *Run) leave(why string, now time.Time) {
