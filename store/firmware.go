@@ -218,6 +218,11 @@ func (s *Store) OpenJobs(ctx context.Context, station string) ([]job.Job, error)
 	return s.jobs(ctx, "WHERE over = 0 AND (? = '' OR station = ?) ORDER BY number", station, station)
 }
 
+// CondemnedJobs returns the updates whose stations called a release's signature invalid.
+func (s *Store) CondemnedJobs(ctx context.Context, release string) ([]job.Job, error) {
+	return s.jobs(ctx, "WHERE json_extract(record, '$.release') = ? AND json_extract(record, '$.condemned_at') IS NOT NULL ORDER BY number", release)
+}
+
 func (s *Store) jobs(ctx context.Context, where string, args ...any) ([]job.Job, error) {
 	db, err := s.reader()
 	if err != nil {

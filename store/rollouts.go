@@ -98,7 +98,7 @@ func (s *Store) PutReleaseRollout(ctx context.Context, r rollout.Record, changed
 func (t *tx) putRollout(r *rollout.Record, header []byte, changed []rollout.Member, events []ledger.Event) error {
 	_, err := t.exec(`INSERT INTO rollouts (id, position, kind, at, detail, header)
 			VALUES (?, (SELECT COALESCE(MAX(position), 0) + 1 FROM rollouts), ?, ?, ?, ?)
-			ON CONFLICT (id) DO UPDATE SET header = excluded.header`, r.ID, r.Kind, millis(r.At), string(r.Detail), string(header))
+			ON CONFLICT (id) DO UPDATE SET header = excluded.header, detail = excluded.detail`, r.ID, r.Kind, millis(r.At), string(r.Detail), string(header))
 	if err != nil {
 		return fmt.Errorf("couldn't store rollout %s: %w", r.ID, err)
 	}

@@ -73,6 +73,9 @@ type Releases interface {
 type Store interface {
 	Rollouts(ctx context.Context, kind string) ([]rollout.Record, error) // newest first
 	RolloutMembers(ctx context.Context, id string) ([]rollout.Member, error)
+	// CondemnedJobs are the updates, whoever asked for them, whose stations condemned
+	// a release.
+	CondemnedJobs(ctx context.Context, release string) ([]job.Job, error)
 	// PutReleaseRollout stores a rollout, new or known, and those of its members that
 	// changed, and its release as move leaves it: all in one transaction.
 	PutReleaseRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, release string, move func(e *catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error
@@ -109,30 +112,41 @@ type Service struct {
 	knownAt time.Time
 }
 
-// condemned are releases by their IDs, with the station that condemned each. It has a
-// lock of its own: stations' messages wait for it.
+// condemned are releases by their IDs, with the newest station that condemned each. It
+// has a lock of its own: stations' messages wait for it.
 type condemned struct {
 	mu sync.Mutex
-	by map[string]string
+	by map[string]verdict
 }
 
-func (c *condemned) add(release, station string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.by[release] = station
+// verdict is that a station called a release's signature invalid.
+type verdict struct {
+	station string
+	at      time.Time
 }
 
-func (c *condemned) of(release string) (station string, ok bool) {
+func (c *condemned) add(j *job.Job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	station, ok = c.by[release]
-	return station, ok
+	if !c.by[j.Release].at.After(j.CondemnedAt) {
+		c.by[j.Release] = verdict{j.Station, j.CondemnedAt}
+	}
 }
 
-func (c *condemned) drop(release string) {
+func (c *condemned) of(release string) (v verdict, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.by, release)
+	v, ok = c.by[release]
+	return v, ok
+}
+
+// drop forgets a verdict that halted its rollout, but no newer one.
+func (c *condemned) drop(release string, heeded verdict) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by[release] == heeded {
+		delete(c.by, release)
+	}
 }
 
 // campaign is a rollout that isn't over.
@@ -143,6 +157,7 @@ type campaign struct {
 	waves  map[string]int // of each member
 	used   []ledger.Event // approvals of the ring that begins
 	why    string         // somebody decided, until it is stored
+	heeded verdict        // that halted it, until Turn knows
 	told   int            // the ring whose missing approval was told
 }
 
@@ -163,6 +178,9 @@ type detail struct {
 	Rings   []string      `json:"rings"` // names of the waves
 	Jitter  time.Duration `json:"jitter"`
 	By      string        `json:"by"`
+	// Heeded is when the newest station condemned the release whose word halted this: a
+	// restart reads those after it alone, or it would undo what people decided.
+	Heeded time.Time `json:"heeded,omitzero"`
 }
 
 // turn is what the gate asks about a release.
@@ -183,7 +201,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{cfg: cfg, poke: make(chan struct{}, 1), condemned: condemned{by: map[string]string{}}}
+	s := &Service{cfg: cfg, poke: make(chan struct{}, 1), condemned: condemned{by: map[string]verdict{}}}
 	s.turns.Store(&map[string]turn{})
 	s.watch.Store(&Watch{})
 	return s, s.load(ctx)
@@ -217,7 +235,7 @@ func (s *Service) Run(ctx context.Context) error {
 // the rollout before anybody else begins.
 func (s *Service) Over(j job.Job) {
 	if condemns(&j) {
-		s.condemned.add(j.Release, j.Station)
+		s.condemned.add(&j)
 	} else if j.SentSHA256 == "" { // nothing came of it
 		return
 	}
@@ -232,10 +250,11 @@ func (s *Service) Over(j job.Job) {
 func (s *Service) Turn(release, station string) gate.Block {
 	t, ok := (*s.turns.Load())[release]
 	wave, member := t.waves[station]
+	_, condemned := s.condemned.of(release)
 	switch {
 	case !ok:
 		return ""
-	case t.halted:
+	case t.halted || condemned:
 		return gate.OnHold
 	case member && wave > t.wave:
 		return gate.Ring
@@ -292,9 +311,29 @@ func (s *Service) load(ctx context.Context) error {
 		if !record.Header.Phase.Over() || len(c.run.AtWork()) > 0 {
 			active[record.ID] = c
 		}
+		if err := s.recall(ctx, c); err != nil {
+			return err
+		}
 	}
 	s.active = active
 	s.publish()
+	return nil
+}
+
+// recall takes up what stations said of a rollout's release that hasn't halted it yet.
+func (s *Service) recall(ctx context.Context, c *campaign) error {
+	if c.record.Header.Phase.Over() {
+		return nil
+	}
+	list, err := s.cfg.Store.CondemnedJobs(ctx, c.detail.Release)
+	if err != nil {
+		return err
+	}
+	for _, j := range list {
+		if j.CondemnedAt.After(c.record.At) && j.CondemnedAt.After(c.detail.Heeded) {
+			s.condemned.add(&j)
+		}
+	}
 	return nil
 }
 
@@ -355,7 +394,7 @@ func newID() string {
 // condemns says whether the end of one update says that no station should get its
 // release: key, image or model are wrong.
 func condemns(j *job.Job) bool {
-	return j.Status == "InvalidSignature"
+	return !j.CondemnedAt.IsZero()
 }
 
 // ringOf names a wave.

@@ -8,6 +8,7 @@ import (
 
 	"bollard/firmware/campaign"
 	"bollard/firmware/catalogue"
+	"bollard/firmware/gate"
 	"bollard/firmware/job"
 	"bollard/internal/rollout"
 	"bollard/internal/window"
@@ -191,4 +192,51 @@ func TestFailedStartsArePaused(t *testing.T) {
 	}
 	w.store.refuses = nil
 	w.run("it is over", time.Hour, w.over)
+}
+
+// What a station of a back end says about a release holds it up before the rollout has
+// looked: for back ends, and for what is about to be sent. It outlives a kill, and what
+// people decided about it does, too.
+func TestInvalidSignatureIsKept(t *testing.T) { // promise 10
+	t.Parallel()
+	w := newWorld(t, 6, func(_ int, m *mobile) { m.st.Site = "" })
+	r := w.publish("2.0.0", 20)
+	first := w.stations["cs-00000"]
+	first.temper = forged
+	if got := w.asks("cs-00000", r); !strings.Contains(got, "Accepted") {
+		t.Fatal(got)
+	}
+	first.temper = good // its key is mended for the next time
+	w.begin(plan(func(p *campaign.Plan) {
+		p.Rings, p.Rules.PerMinute = []campaign.Ring{{Name: "all", Share: 1}}, 12
+	}))
+	w.at(w.clock().Add(time.Minute))
+	w.store.added = func() {
+		w.store.added = nil
+		w.says(first, asked, "InvalidSignature")
+	}
+	if err := w.rollout.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.sent) != 1 {
+		t.Errorf("%d stations were sent what one had condemned", len(w.sent)-1)
+	}
+	for _, when := range []string{"at once", "after a kill"} {
+		if got := w.rollout.Turn(r.ID, "cs-00005"); got != gate.OnHold {
+			t.Errorf("%s back ends are told %q", when, got)
+		}
+		w.open()
+	}
+	w.step(time.Minute)
+	if p := w.progress("2.0.0"); p.Header.Phase != rollout.Halted || !strings.Contains(p.Header.Why, "cs-00000 reports InvalidSignature") {
+		t.Fatalf("%+v", p.Header)
+	}
+	if _, err := w.rollout.Resume(t.Context(), "operator", "2.0.0", "it was its key"); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	w.run("it is over", 12*time.Hour, w.over)
+	if n := w.states(); n[rollout.Done] != 6 {
+		t.Errorf("%v", n)
+	}
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -77,7 +79,8 @@ func (s *Service) step(ctx context.Context) ([]*start, error) {
 		return nil, err
 	}
 	var all []*start
-	for _, c := range s.active {
+	stepped := slices.Collect(maps.Values(s.active))
+	for _, c := range stepped {
 		starts, err := s.stepOne(ctx, c)
 		if err != nil {
 			s.active = nil // what memory says may differ from the disk
@@ -86,6 +89,10 @@ func (s *Service) step(ctx context.Context) ([]*start, error) {
 		all = append(all, starts...)
 	}
 	s.publish()
+	// Only now does Turn know by the halt itself.
+	for _, c := range stepped {
+		s.condemned.drop(c.detail.Release, c.heeded)
+	}
 	return all, nil
 }
 
@@ -109,10 +116,10 @@ func (s *Service) stepOne(ctx context.Context, c *campaign) ([]*start, error) {
 		}
 	}
 	culprit := ""
-	station, bad := s.condemned.of(c.detail.Release)
-	if bad {
-		culprit = station
-		c.run.Halt("station " + station + " reports InvalidSignature: key, image or model are wrong")
+	if v, bad := s.condemned.of(c.detail.Release); bad {
+		culprit = v.station
+		c.heeded, c.detail.Heeded = v, v.at
+		c.run.Halt("station " + v.station + " reports InvalidSignature: key, image or model are wrong")
 	}
 	e, err := s.cfg.Releases.Find(ctx, c.detail.Release)
 	if err != nil {
@@ -154,9 +161,6 @@ func (s *Service) stepOne(ctx context.Context, c *campaign) ([]*start, error) {
 	}
 	if err := s.keep(ctx, c, "bollard", failed); err != nil {
 		return nil, err
-	}
-	if bad {
-		s.condemned.drop(c.detail.Release)
 	}
 	if len(begun) > 0 {
 		failpoint.Hit("campaign.begun")
@@ -282,7 +286,7 @@ func (s *Service) judge(ctx context.Context, c *campaign, m *rollout.Member, now
 			return rollout.Done, "", nil, nil
 		}
 		if condemns(last) {
-			s.condemned.add(c.detail.Release, m.ID)
+			s.condemned.add(last)
 		}
 		if why := final(last, sent); why != "" {
 			return rollout.Failed, why, nil, nil
@@ -413,6 +417,11 @@ func (s *Service) keep(ctx context.Context, c *campaign, actor string, failed []
 	if !changed {
 		return nil
 	}
+	detail, err := json.Marshal(c.detail)
+	if err != nil {
+		return err
+	}
+	c.record.Detail = detail
 	events, c.used = append(events, c.used...), nil
 	for _, m := range failed {
 		events = append(events, ledger.Event{Kind: "firmware.rollout-failed", Subject: m.ID, Actor: actor,

@@ -150,7 +150,8 @@ type Config struct {
 	Turn func(release, station string) Block
 	// Tell lets back ends see the statuses of updates that Bollard started.
 	Tell bool
-	// Over is told of updates that ended; it must not wait. May be nil.
+	// Over is told of updates that ended, and of ended ones whose release their station
+	// condemns later; it must not wait. May be nil.
 	Over func(j job.Job)
 	// Alarm has people look at a station that was put into quarantine. May be nil.
 	Alarm  func(ctx context.Context, station string) error
@@ -339,8 +340,9 @@ func (g *Gate) change(ctx context.Context, id, actor string, f func(j *job.Job, 
 func (g *Gate) changeBy(ctx context.Context, id, actor string, write func(context.Context, string, func(*job.Job) ([]ledger.Event, error)) (job.Job, error), f func(j *job.Job, now time.Time) error) (job.Job, error) {
 	now := g.cfg.Clock()
 	var before job.State
+	condemned := false
 	j, err := write(ctx, id, func(j *job.Job) ([]ledger.Event, error) {
-		before = j.State
+		before, condemned = j.State, !j.CondemnedAt.IsZero()
 		if err := f(j, now); err != nil {
 			return nil, err
 		}
@@ -364,7 +366,7 @@ func (g *Gate) changeBy(ctx context.Context, id, actor string, write func(contex
 			g.cfg.Log.Error("couldn't record an alarm about a station in quarantine", slog.String("station", j.Station), slog.Any("err", err))
 		}
 	}
-	if !j.State.Open() && before != j.State {
+	if !j.State.Open() && (before != j.State || !j.CondemnedAt.IsZero() && !condemned) {
 		g.cfg.Over(j)
 	}
 	if !j.State.Open() && before.Open() {

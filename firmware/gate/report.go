@@ -68,11 +68,11 @@ func (g *Gate) Report(ctx context.Context, sess Session, st Station, action stri
 }
 
 // meant is the update a notification is about: by its requestId, else the one that
-// runs (stations leave it out). That it verified may come when none runs any more:
+// runs (stations leave it out). What it found when it verified may come when none runs any more:
 // then it is the newest that was sent.
 func (g *Gate) meant(ctx context.Context, station string, request *int, status string) (job.Job, bool, error) {
 	id := g.openJob(station)
-	late := id == "" && request == nil && status == "SignatureVerified"
+	late := id == "" && request == nil && (status == "SignatureVerified" || status == "InvalidSignature")
 	if id == "" && request == nil && !late {
 		return job.Job{}, false, nil
 	}

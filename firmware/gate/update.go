@@ -303,6 +303,10 @@ func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, 
 		if j.State != job.Approved {
 			return block(Ended, "the update was ended meanwhile")
 		}
+		// Another station may have condemned the release since it was judged.
+		if err := g.turn(j.Release, j.Station); err != nil {
+			return err
+		}
 		j.SentSHA256 = hex.EncodeToString(sum[:])
 		j.Advance(job.Sent, now)
 		return nil

@@ -181,8 +181,8 @@ func (g *Gate) vet(ctx context.Context, v ocpp.Version, st Station, a *asked, ru
 	if err := g.fits(ctx, st, &e); err != nil {
 		return e, err
 	}
-	if b := g.cfg.Turn(e.Release.ID, st.Key); b != "" {
-		return e, block(b, "release "+e.Release.ID+" is rolled out, and `bollard firmware rollouts` shows whose turn it is")
+	if err := g.turn(e.Release.ID, st.Key); err != nil {
+		return e, err
 	}
 	if signed {
 		if err := g.vouched(ctx, a, &e); err != nil {

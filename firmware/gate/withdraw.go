@@ -74,3 +74,11 @@ func (g *Gate) drop(id string) {
 	defer g.mu.Unlock()
 	maps.DeleteFunc(g.open, func(_, open string) bool { return open == id })
 }
+
+// turn says why a rollout keeps a release from a station, or nil.
+func (g *Gate) turn(release, station string) error {
+	if b := g.cfg.Turn(release, station); b != "" {
+		return block(b, "release "+release+" is rolled out, and `bollard firmware rollouts` shows whose turn it is")
+	}
+	return nil
+}

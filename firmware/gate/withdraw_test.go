@@ -271,3 +271,25 @@ func TestHaltedBeforeItIsSent(t *testing.T) { // promise 10
 		t.Errorf("what was sent is %s: %s", j.State, j.Reason)
 	}
 }
+
+// A station may call the signature invalid when its update is over: that is as good.
+func TestCondemnedWhenItIsOver(t *testing.T) { // promise 10
+	t.Parallel()
+	b := newBench(t)
+	var over []job.Job
+	b.restart(func(cfg *gate.Config) { cfg.Over = func(j job.Job) { over = append(over, j) } })
+	if got := b.ask("1.0.0"); !strings.Contains(got, "Accepted") {
+		t.Fatal(got)
+	}
+	if _, err := b.g.Cancel(t.Context(), "alice", "cs-1", "x"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second says nothing new
+		if v := b.g.Report(t.Context(), b, gate.Station{Key: "cs-1", Vendor: "V", Model: "M"}, "FirmwareStatusNotification", []byte(`{"status":"InvalidSignature"}`)); v.Code != "" {
+			t.Errorf("%+v", v)
+		}
+	}
+	if len(over) != 2 || !over[0].CondemnedAt.IsZero() || over[1].CondemnedAt.IsZero() || over[1].State != job.Cancelled {
+		t.Errorf("%+v", over)
+	}
+}

@@ -157,6 +157,9 @@ type Job struct {
 	Steps  []Step `json:"steps"`
 	// SawVerified: the station said SignatureVerified.
 	SawVerified bool `json:"saw_verified,omitempty"`
+	// CondemnedAt is when the station called the signature invalid, however the update
+	// stood: no station should get the release.
+	CondemnedAt time.Time `json:"condemned_at,omitzero"`
 	// Gap: the connection was lost since the station's last word, which may not have
 	// been its last.
 	Gap bool `json:"gap,omitempty"`
