@@ -203,6 +203,10 @@ func TestOneFileAlone(t *testing.T) {
 		if _, err := io.ReadFull(f, head); err != nil || string(head) != "firmware" {
 			t.Errorf("%q: %q, %v", path, head, err)
 		}
+		if second, err := c.Open(path); err == nil {
+			second.Close()
+			t.Errorf("%q was opened twice at once", path)
+		}
 		f.Close()
 	}
 	for _, path := range []string{"/etc/passwd", "../../../../etc/passwd", "/volt.bin/x", "/volt.bin\x00", "//etc//passwd", "", "/", "~", "/proc/self/environ", strings.Repeat("../", 1000) + "etc/passwd", "/VOLT.BIN"} {

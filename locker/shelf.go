@@ -20,6 +20,7 @@ type shelf struct {
 
 	mu      sync.Mutex
 	left    int  // calls
+	reading bool // the file is open: each that is open costs a descriptor
 	brought bool // one file is, or was: it can be looked at, and nothing more
 }
 
@@ -44,11 +45,31 @@ func (s *shelf) Fileread(r *sftp.Request) (io.ReaderAt, error) {
 	case r.Filepath != "/"+s.box.Name:
 		return nil, sftp.ErrSSHFxNoSuchFile
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reading {
+		return nil, sftp.ErrSSHFxFailure
+	}
 	file, err := s.box.Fetch(s.ctx)
 	if err != nil {
 		return nil, sftp.ErrSSHFxPermissionDenied // why is no peer's business
 	}
-	return file, nil
+	s.reading = true
+	return &fetching{file, s}, nil
+}
+
+// fetching is the one file of a login that is open.
+type fetching struct {
+	File
+	shelf *shelf
+}
+
+// Close lets it be opened again.
+func (f *fetching) Close() error {
+	f.shelf.mu.Lock()
+	f.shelf.reading = false
+	f.shelf.mu.Unlock()
+	return f.File.Close()
 }
 
 // Filewrite takes what is brought, once.

@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
+	"bollard/internal/extent"
 	"bollard/internal/failpoint"
 	"bollard/internal/ticket"
 )
@@ -68,45 +70,84 @@ func (a *arrival) end() {
 	a.u.release(a.name, a.size, a.kept)
 }
 
-// Parcel is an upload that comes in pieces of any order. Close keeps it, if it is
-// whole; Drop doesn't.
-type Parcel struct {
-	ctx context.Context
-	u   *Uploads
+// maxParts bounds the pieces of a parcel with gaps between them.
+const maxParts = 1000
 
-	mu   sync.Mutex
-	a    *arrival // nil: it is over
-	came int64    // bytes, with what was written twice
-	end  int64    // of the last of them
+// Parcel is an upload that comes in pieces of any order. Close keeps it, if it is
+// whole; Drop doesn't, nor does one that comes slower than an upload by HTTP may.
+type Parcel struct {
+	ctx  context.Context
+	u    *Uploads
+	from time.Time
+
+	mu    sync.Mutex
+	a     *arrival // nil: it is over
+	came  extent.Set
+	end   int64 // of the last of them
+	timer *time.Timer
 }
 
 // errOver: a parcel was closed already.
 var errOver = errors.New("the upload is over")
 
-// Bring takes an upload for whoever has its ticket and doesn't come by HTTP. ctx is of
-// the connection it comes over.
-func (u *Uploads) Bring(ctx context.Context, text string) (*Parcel, error) {
-	t, err := u.cfg.Tickets.Read(text, u.cfg.Purpose, u.cfg.Clock())
+// Pass lets a station upload by Bring what URL lets it by HTTP: neither does for the
+// other.
+func (u *Uploads) Pass(station string, request int64, expires time.Time) (string, error) {
+	return u.cfg.Tickets.Issue(ticket.Ticket{Purpose: u.passPurpose(), Station: station, Request: request, Expires: expires})
+}
+
+func (u *Uploads) passPurpose() string { return u.cfg.Purpose + "-pass" }
+
+// Holds says whether a text is a pass for an upload, now.
+func (u *Uploads) Holds(text string) error {
+	_, err := u.cfg.Tickets.Read(text, u.passPurpose(), u.cfg.Clock())
+	return err
+}
+
+// Bring takes an upload for whoever has its pass and doesn't come by HTTP, one of a
+// station at a time. ctx is of the connection it comes over.
+func (u *Uploads) Bring(ctx context.Context, pass string) (*Parcel, error) {
+	t, err := u.cfg.Tickets.Read(pass, u.passPurpose(), u.cfg.Clock())
 	if err != nil {
 		return nil, err
+	}
+	t.Purpose = u.cfg.Purpose // it is the same upload, however it comes
+	if !u.begins(t.Station) {
+		return nil, errors.New("the station brings another already")
 	}
 	select {
 	case u.desks <- struct{}{}:
 	default:
+		u.brought(t.Station)
 		return nil, errors.New("too many uploads at once")
 	}
 	a, err := u.receive(t)
 	if err != nil {
 		<-u.desks
+		u.brought(t.Station)
 		return nil, err
 	}
-	return &Parcel{ctx: ctx, u: u, a: a}, nil
+	p := &Parcel{ctx: ctx, u: u, a: a, from: time.Now()}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timer = time.AfterFunc(patience, p.late)
+	return p, nil
 }
 
-// Holds says whether a text is a ticket for an upload, now.
-func (u *Uploads) Holds(text string) error {
-	_, err := u.cfg.Tickets.Read(text, u.cfg.Purpose, u.cfg.Clock())
-	return err
+func (u *Uploads) begins(station string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.bring[station] {
+		return false
+	}
+	u.bring[station] = true
+	return true
+}
+
+func (u *Uploads) brought(station string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.bring, station)
 }
 
 // WriteAt writes a piece, within the bound.
@@ -119,10 +160,28 @@ func (p *Parcel) WriteAt(b []byte, off int64) (int, error) {
 	if off < 0 || off > p.u.cfg.MaxBytes-int64(len(b)) {
 		return 0, errors.New("too large")
 	}
+	if p.came.Parts() > maxParts {
+		return 0, errors.New("too many gaps")
+	}
 	n, err := p.a.out.WriteAt(b, off)
-	p.came += int64(n)
+	p.came.Add(off, off+int64(n))
 	p.end = max(p.end, off+int64(n))
 	return n, err
+}
+
+// late throws it away if too little came by now: each holds one of few places.
+func (p *Parcel) late() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.a == nil {
+		return
+	}
+	if wait := time.Until(deadline(p.from, p.came.Bytes())); wait > 0 {
+		p.timer.Reset(wait)
+		return
+	}
+	p.u.tell(p.a.t, errors.New("it came too slowly"))
+	p.over()
 }
 
 // Close keeps it: on disk, whole, and told of when it returns nil.
@@ -133,7 +192,7 @@ func (p *Parcel) Close() error {
 		return errOver
 	}
 	defer p.over()
-	if p.came != p.end { // a gap, or a piece that was written twice
+	if !p.came.Whole(p.end) {
 		return errors.New("it came in part only")
 	}
 	sum := sha256.New()
@@ -160,7 +219,9 @@ func (p *Parcel) Drop() {
 
 // over ends it. The caller holds mu.
 func (p *Parcel) over() {
+	p.timer.Stop()
 	p.a.end()
+	p.u.brought(p.a.t.Station)
 	p.a = nil
 	<-p.u.desks
 }

@@ -70,6 +70,7 @@ type Uploads struct {
 	mu    sync.Mutex
 	total int64           // of all files
 	busy  map[string]bool // names being written
+	bring map[string]bool // stations that bring something
 }
 
 // New opens the folder and removes what isn't whole.
@@ -90,21 +91,16 @@ func New(cfg Config) (*Uploads, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open the folder of uploads: %w", err)
 	}
-	return &Uploads{cfg: cfg, root: root, desks: make(chan struct{}, atOnce), busy: map[string]bool{}}, nil
+	return &Uploads{cfg: cfg, root: root, desks: make(chan struct{}, atOnce), busy: map[string]bool{}, bring: map[string]bool{}}, nil
 }
 
 // URL is where a station may upload, once, what belongs to a request.
 func (u *Uploads) URL(station string, request int64, expires time.Time) (string, error) {
-	text, err := u.Ticket(station, request, expires)
+	text, err := u.cfg.Tickets.Issue(ticket.Ticket{Purpose: u.cfg.Purpose, Station: station, Request: request, Expires: expires})
 	if err != nil {
 		return "", err
 	}
 	return strings.TrimSuffix(u.cfg.Base, "/") + Path + text, nil
-}
-
-// Ticket lets a station upload it by Bring.
-func (u *Uploads) Ticket(station string, request int64, expires time.Time) (string, error) {
-	return u.cfg.Tickets.Issue(ticket.Ticket{Purpose: u.cfg.Purpose, Station: station, Request: request, Expires: expires})
 }
 
 // ServeHTTP takes PUT and POST (N01.FR.18). A station may have appended a file
@@ -280,8 +276,13 @@ type paced struct {
 
 func (p *paced) Read(b []byte) (int, error) {
 	// Setting a deadline fails only where there is none to set.
-	_ = p.control.SetReadDeadline(p.from.Add(patience + time.Duration(p.n/slowest)*time.Second))
+	_ = p.control.SetReadDeadline(deadline(p.from, p.n))
 	n, err := p.r.Read(b)
 	p.n += int64(n)
 	return n, err
+}
+
+// deadline is how long an upload has for more, of which so much came.
+func deadline(from time.Time, came int64) time.Time {
+	return from.Add(patience + time.Duration(came/slowest)*time.Second)
 }

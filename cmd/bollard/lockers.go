@@ -92,7 +92,7 @@ func (l *lockers) URL(g depot.Grant, name string) (string, error) {
 
 // uploadURL is where a station brings what it was asked for.
 func (l *lockers) uploadURL(station string, request int64, expires time.Time) (string, error) {
-	pass, err := l.s.uploads.Ticket(station, request, expires)
+	pass, err := l.s.uploads.Pass(station, request, expires)
 	if err != nil {
 		return "", err
 	}

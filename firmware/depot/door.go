@@ -197,7 +197,7 @@ func (d *Door) admit(ctx context.Context, g Grant) (*os.File, int64, *toll, *ref
 		d.cfg.Log.Error("an image can't be given to a station", slog.String("station", g.Station), slog.String("sha256", g.SHA256), slog.Any("err", err))
 		return nil, 0, nil, &refusal{http.StatusNotFound, "no such file"}
 	}
-	if !toll.enter(size, d.cfg.Uses) {
+	if !toll.enter(size) {
 		_ = file.Close() // it was only read
 		return nil, 0, nil, &refusal{http.StatusForbidden, "taken too often"}
 	}
@@ -291,14 +291,14 @@ func (d *Door) toll(g Grant) *toll {
 	defer d.mu.Unlock()
 	t := d.tolls[g.Job]
 	if t == nil {
-		t = &toll{clock: d.cfg.Clock, grant: g}
+		t = &toll{clock: d.cfg.Clock, grant: g, uses: d.cfg.Uses}
 		d.tolls[g.Job] = t
 	}
 	return t
 }
 
 // errOver breaks off a download.
-var errOver = errors.New("the update is over")
+var errOver = errors.New("the update is over, or its image was taken too often")
 
 // outlet is a file as http.ServeContent reads it: at a pace, and noted before it
 // is handed to the connection, so that a station never has more than is known.

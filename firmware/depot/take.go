@@ -55,8 +55,12 @@ type Taking struct {
 	span Span
 }
 
-// ReadAt reads as an outlet does: noted before it is handed out.
+// ReadAt reads as an outlet does: noted before it is handed out. Each call counts as
+// a request by URL does.
 func (t *Taking) ReadAt(p []byte, off int64) (int, error) {
+	if !t.toll.enter(t.Size) {
+		return 0, errOver
+	}
 	read := 0
 	for read < len(p) {
 		n, err := t.file.ReadAt(p[read:min(len(p), read+chunk)], off+int64(read))

@@ -1,10 +1,10 @@
 package depot
 
 import (
-	"cmp"
-	"slices"
 	"sync"
 	"time"
+
+	"bollard/internal/extent"
 )
 
 // Span is what was taken of an image since the last one that was told: by Requests
@@ -24,8 +24,8 @@ type Served struct {
 }
 
 const (
-	// smallest is what a request may bring on the average, and spare how many may bring
-	// less: who asks for single bytes is turned away.
+	// smallest is what a request, or a read of one that is open, may bring on the average,
+	// and spare how many may bring less: who asks for single bytes is turned away.
 	smallest = 4 << 10
 	spare    = 32
 	// maxGaps bounds the pieces of an image that a station has with gaps between them.
@@ -40,9 +40,10 @@ const (
 type toll struct {
 	clock func() time.Time
 	grant Grant
+	uses  int // how many times over the image may be taken
 
 	mu       sync.Mutex
-	spans    []piece // in order, apart from each other
+	here     extent.Set // at the station
 	bytes    int64
 	requests int64
 	size     int64 // of the image; 0: nothing was sent yet
@@ -52,16 +53,13 @@ type toll struct {
 	told     time.Time
 }
 
-// piece of an image.
-type piece struct{ from, to int64 }
-
-// enter says whether more may be taken, of an image that may be taken so many times.
-func (t *toll) enter(size int64, uses int) bool {
+// enter counts a request and says whether more may be taken.
+func (t *toll) enter(size int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.requests++
-	return (t.bytes < size*int64(uses) || t.bytes == 0) && // an empty image is one, too
-		t.requests <= int64(uses)*(spare+size/smallest) && len(t.spans) < maxGaps
+	return (t.bytes < size*int64(t.uses) || t.bytes == 0) && // an empty image is one, too
+		t.requests <= int64(t.uses)*(spare+size/smallest) && t.here.Parts() < maxGaps
 }
 
 // end lets nothing more be handed out, also of downloads that run, and returns what
@@ -73,23 +71,17 @@ func (t *toll) end() Span {
 	return t.tell(true)
 }
 
-// pay notes bytes that are about to be handed out, unless the job is over.
+// pay notes bytes that are about to be handed out, unless the job is over or the image
+// was taken often enough: what runs is bounded as what begins.
 func (t *toll) pay(from, to, size int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over || len(t.spans) > maxGaps {
+	if t.over || t.here.Parts() > maxGaps || t.bytes+to-from > size*int64(t.uses) {
 		return false
 	}
 	t.bytes += to - from
 	t.size, t.last = size, t.clock()
-	// Those it touches become one with it.
-	first, _ := slices.BinarySearchFunc(t.spans, from, func(p piece, at int64) int { return cmp.Compare(p.to, at) })
-	end := first
-	for end < len(t.spans) && t.spans[end].from <= to {
-		from, to = min(from, t.spans[end].from), max(to, t.spans[end].to)
-		end++
-	}
-	t.spans = slices.Replace(t.spans, first, end, piece{from, to})
+	t.here.Add(from, to)
 	return true
 }
 
@@ -139,6 +131,5 @@ func (t *toll) unpaid() bool {
 func (t *toll) served() Served {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	whole := len(t.spans) == 1 && t.spans[0].from == 0 && t.spans[0].to == t.size
-	return Served{Bytes: t.bytes, Whole: whole, Last: t.last}
+	return Served{Bytes: t.bytes, Whole: t.bytes > 0 && t.here.Whole(t.size), Last: t.last}
 }
