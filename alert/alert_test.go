@@ -256,7 +256,9 @@ func TestFindingsAreBounded(t *testing.T) {
 			t.Errorf("%s has %d findings, %v", station, len(list), err)
 		}
 	}
-	if err := db.RemoveStation(t.Context(), "cs-1", ledger.Event{Kind: "station.removed", Actor: "test"}); err != nil {
+	if err := db.RemoveStation(t.Context(), "cs-1", func(*fleet.Station) []ledger.Event {
+		return []ledger.Event{{Kind: "station.removed", Actor: "test"}}
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if list, err := db.Findings(t.Context(), "", 1000); err != nil || len(list) != 1 {

@@ -84,10 +84,18 @@ func (st *Station) enter(way string, now time.Time) []ledger.Event {
 	return events
 }
 
-// lastSum is the sum of a station that is about to be removed.
-func (s *Service) lastSum(st *Station) []ledger.Event {
-	st.Admissions += s.sightings.drop(keyOf(st)).Admissions
-	return st.sum(s.clock())
+// summedUp removes a station. The last sum is of the row as the removal finds it, with
+// what isn't written yet: that is kept where the removal fails.
+func (s *Service) summedUp(key string, remove func(sum func(*Station) []ledger.Event) error) error {
+	left, now := s.sightings.drop(key), s.clock()
+	err := remove(func(st *Station) []ledger.Event {
+		st.Admissions += left.Admissions
+		return st.sum(now)
+	})
+	if err != nil {
+		s.sightings.add(key, left)
+	}
+	return err
 }
 
 // sumAdmissions writes the day's sums.

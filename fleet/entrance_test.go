@@ -1,8 +1,11 @@
 package fleet_test
 
 import (
+	"context"
+	"errors"
 	"maps"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,5 +146,104 @@ func TestAdmissionThatDidntComeAbout(t *testing.T) {
 	}
 	if st := r.station("CS-1"); st.SeenProfile != 0 || st.Admitted != "" {
 		t.Errorf("it left %+v", st)
+	}
+}
+
+// fussy is a disk that doesn't take everything.
+type fussy struct {
+	fleet.Store
+	orders atomic.Bool  // can't be read
+	leave  func() error // before a station goes
+}
+
+var errFussy = errors.New("the disk is fussy")
+
+func (f *fussy) Orders(ctx context.Context, key string, limit int) ([]fleet.Order, error) {
+	if f.orders.Load() {
+		return nil, errFussy
+	}
+	return f.Store.Orders(ctx, key, limit)
+}
+
+func (f *fussy) RemoveStation(ctx context.Context, key string, last func(*fleet.Station) []ledger.Event) error {
+	if err := f.leave(); err != nil {
+		return err
+	}
+	return f.Store.RemoveStation(ctx, key, last)
+}
+
+func (f *fussy) RetireStation(ctx context.Context, key string, at time.Time, secrets []string, last func(*fleet.Station) []ledger.Event) error {
+	if err := f.leave(); err != nil {
+		return err
+	}
+	return f.Store.RetireStation(ctx, key, at, secrets, last)
+}
+
+// What a session proved is recorded again and again on a bad disk; that it was let in
+// counts once.
+func TestAdmissionsOnABadDisk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	disk := &fussy{leave: func() error { return nil }}
+	r.wrap = func(s fleet.Store) fleet.Store { disk.Store = s; return disk }
+	r.restart()
+	r.add(fleet.Enrolment{Identity: "CS-1"})
+	main := withCertificates(claim(t, "CS-1"), r.issue("CS-1", "SN-CS-1")...)
+	side := main
+	side.Listener = "side"
+	// New, the same again, another way, to and fro.
+	visits := []fleet.Claim{main, main, side, main, side}
+	for _, c := range visits {
+		adm := r.admit(c)
+		disk.orders.Store(true)
+		s := r.open(adm, ocpp.V201)
+		for range 3 {
+			fleet.RetrySeen(t.Context(), r.svc)
+		}
+		disk.orders.Store(false)
+		fleet.RetrySeen(t.Context(), r.svc)
+		s.close()
+	}
+	fleet.FlushEntrances(t.Context(), r.svc, true)
+	if err := r.svc.Remove(t.Context(), "operator", "CS-1"); err != nil {
+		t.Fatal(err)
+	}
+	if list, count := r.admissions("cs-1"); count != len(visits) {
+		t.Errorf("entries tell of %d admissions of %d: %v", count, len(visits), list)
+	}
+}
+
+// The last sum is of what the removal finds, and a removal that fails takes nothing
+// of it away.
+func TestLastSum(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(*rig) error{
+		"removal":         func(r *rig) error { return r.svc.Remove(r.t.Context(), "operator", "CS-1") },
+		"decommissioning": func(r *rig) error { return r.svc.Decommission(r.t.Context(), "operator", "CS-1", "end of lease") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			disk := &fussy{}
+			r.wrap = func(s fleet.Store) fleet.Store { disk.Store = s; return disk }
+			r.restart()
+			password := withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"}))
+			for range 3 {
+				r.visit(password, ocpp.V201)
+			}
+			disk.leave = func() error { return errFussy }
+			if err := leave(r); !errors.Is(err, errFussy) {
+				t.Fatal(err)
+			}
+			disk.leave = func() error { // a batch that was underway
+				return r.store.Sighted(t.Context(), map[string]fleet.Sighting{"cs-1": {At: r.clock(), Admissions: 5}})
+			}
+			if err := leave(r); err != nil {
+				t.Fatal(err)
+			}
+			if list, count := r.admissions("cs-1"); count != 3+5 {
+				t.Errorf("entries tell of %d admissions of 8: %v", count, list)
+			}
+		})
 	}
 }

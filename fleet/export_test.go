@@ -73,6 +73,9 @@ func FlushEntrances(ctx context.Context, s *Service, all bool) { s.flushEntrance
 
 func SumAdmissions(ctx context.Context, s *Service) { s.sumAdmissions(ctx) }
 
+// RetrySeen repeats what the disk didn't take, as Run does each second.
+func RetrySeen(ctx context.Context, s *Service) { s.retrySeen(ctx) }
+
 // Standings returns how many certificates are remembered as issued.
 func Standings(s *Service) int {
 	s.standings.mu.Lock()

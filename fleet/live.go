@@ -24,6 +24,7 @@ type live struct {
 	running bool      // a plan is running
 	again   bool      // and is to run once more
 	unseen  bool      // what the session proved couldn't be recorded yet
+	counted bool      // its admission is, or stands in the ledger
 	steps   int       // steps and orders that are changing the station at this moment
 	renewAt time.Time // its turn to renew; zero: none taken
 	alarms  []*alarm  // that are set
@@ -251,4 +252,20 @@ func (s *Service) takeTurn(ctx context.Context, key string) (release func(), err
 		return nil, err
 	}
 	return func() { <-t.slot; leave() }, nil
+}
+
+// count says whether the session's admission is to be counted: once, however often
+// what it proved has to be recorded.
+func (l *live) count() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := !l.counted
+	l.counted = true
+	return first
+}
+
+func (l *live) uncounted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.counted
 }

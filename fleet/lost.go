@@ -19,7 +19,7 @@ var ErrRetired = errors.New("identity was decommissioned")
 type RetirementStore interface {
 	// RetireStation removes a station with its orders, events and the named
 	// secrets, and keeps its identity as used up, in one transaction.
-	RetireStation(ctx context.Context, key string, at time.Time, secrets []string, events ...ledger.Event) error
+	RetireStation(ctx context.Context, key string, at time.Time, secrets []string, last func(*Station) []ledger.Event) error
 	// Retired returns the identities that are used up, by key.
 	Retired(ctx context.Context) (map[string]time.Time, error)
 }
@@ -208,8 +208,12 @@ func (s *Service) Decommission(ctx context.Context, actor, identity, reason stri
 	if err := s.revokeAs(ctx, actor, &st, "cessationOfOperation"); err != nil {
 		return err
 	}
-	err = s.store.RetireStation(ctx, key, s.clock(), secrets, append(s.lastSum(&st), ledger.Event{Kind: "station.decommissioned", Subject: key, Actor: actor,
-		Data: map[string]string{"serial": st.Serial, "reason": fact(reason)}})...)
+	err = s.summedUp(key, func(sum func(*Station) []ledger.Event) error {
+		return s.store.RetireStation(ctx, key, s.clock(), secrets, func(st *Station) []ledger.Event {
+			return append(sum(st), ledger.Event{Kind: "station.decommissioned", Subject: key, Actor: actor,
+				Data: map[string]string{"serial": st.Serial, "reason": fact(reason)}})
+		})
+	})
 	if err != nil {
 		return fmt.Errorf("couldn't decommission station %q: %w", identity, err)
 	}

@@ -67,8 +67,11 @@ func (s *Service) Remove(ctx context.Context, actor, identity string) error {
 	if err := s.revokeAs(ctx, actor, &st, "cessationOfOperation"); err != nil {
 		return fmt.Errorf("%w; the station is kept", err)
 	}
-	err = s.store.RemoveStation(ctx, key, append(s.lastSum(&st), ledger.Event{Kind: "station.removed", Subject: key, Actor: actor,
-		Data: map[string]string{"serial": st.Serial}})...)
+	err = s.summedUp(key, func(sum func(*Station) []ledger.Event) error {
+		return s.store.RemoveStation(ctx, key, func(st *Station) []ledger.Event {
+			return append(sum(st), ledger.Event{Kind: "station.removed", Subject: key, Actor: actor, Data: map[string]string{"serial": st.Serial}})
+		})
+	})
 	if err != nil {
 		return fmt.Errorf("couldn't remove station %q: %w", identity, err)
 	}

@@ -59,6 +59,7 @@ type rig struct {
 	renewals    int  // a minute; 0: as by default
 	revoke      bool // superseded certificates
 	watcher     fleet.Watcher
+	wrap        func(fleet.Store) fleet.Store // the service's; nil: it is store
 
 	mu     sync.Mutex
 	now    time.Time
@@ -129,8 +130,12 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	disk := fleet.Store(r.store)
+	if r.wrap != nil {
+		disk = r.wrap(disk)
+	}
 	r.svc, err = fleet.New(r.t.Context(), fleet.Config{
-		Store: r.store, Authority: r.auth, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp", RolloverURL: r.rolloverURL,
+		Store: disk, Authority: r.auth, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp", RolloverURL: r.rolloverURL,
 		Record:       func(ctx context.Context, e ledger.Event) error { return r.store.Record(ctx, e) },
 		KeepUpstream: r.keep, Guard: r.guard, Approved: r.approved, P224: r.p224,
 		Rollover: r.rollover, ServedRoots: r.served, RenewalsPerMinute: r.renewals, RevokeSuperseded: r.revoke, Watcher: r.watcher,

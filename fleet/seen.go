@@ -45,7 +45,7 @@ func (s *Service) retrySeen(ctx context.Context) {
 }
 
 func (s *Service) recordSeen(ctx context.Context, l *live) {
-	err := s.seen(ctx, l.session)
+	err := s.seen(ctx, l)
 	var stale staleError
 	switch {
 	case errors.As(err, &stale):
@@ -64,7 +64,8 @@ func (s *Service) recordSeen(ctx context.Context, l *live) {
 	}
 }
 
-func (s *Service) seen(ctx context.Context, sess Session) error {
+func (s *Service) seen(ctx context.Context, l *live) error {
+	sess := l.session
 	adm, now := sess.Admission(), s.clock()
 	key := keyOf(&adm.Station)
 	serial := ""
@@ -95,7 +96,7 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 	}
 	way := wayIn(&st, sess, serial)
 	come := entrance{key, way}
-	entering := way != before.Admitted && s.entrances.First(come, now)
+	entering := l.uncounted() && way != before.Admitted && s.entrances.First(come, now)
 	if entering || len(events) > 0 || before.SeenProfile != st.SeenProfile || before.Version != st.Version || before.SeenBackend != st.SeenBackend ||
 		before.RenewWanted != st.RenewWanted || before.PlanNote != st.PlanNote || !before.AllowExpired.Equal(st.AllowExpired) {
 		var earlier Sighting // was by the way of the record
@@ -114,6 +115,10 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 			s.sightings.add(key, earlier)
 			return err
 		}
+		if entering {
+			l.count()
+			s.entrances.Add(come, "", now)
+		}
 		if before.Pending != nil && after.Pending == nil {
 			s.secrets.forget(key)
 			if err := s.learnSecrets(ctx); err != nil {
@@ -128,12 +133,14 @@ func (s *Service) seen(ctx context.Context, sess Session) error {
 		}
 		s.mu.Unlock()
 	}
-	if way == before.Admitted {
-		s.sightings.add(key, Sighting{now, 1})
-	} else {
+	sighting := Sighting{At: now}
+	switch counts := l.count(); {
+	case counts && way == before.Admitted:
+		sighting.Admissions = 1
+	case counts:
 		s.entrances.Add(come, "", now)
-		s.sightings.add(key, Sighting{At: now})
 	}
+	s.sightings.add(key, sighting)
 	if serial == "" {
 		return nil
 	}

@@ -33,6 +33,9 @@ type sightings struct {
 }
 
 func (g *sightings) add(key string, s Sighting) {
+	if s == (Sighting{}) {
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.of == nil {

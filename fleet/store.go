@@ -38,8 +38,9 @@ type Store interface {
 	// Sighted moves SeenAt of the named stations forward and adds to their
 	// Admissions, all in one transaction; unknown ones are left out.
 	Sighted(ctx context.Context, stations map[string]Sighting) error
-	// RemoveStation deletes the record and its open orders; certificates stay.
-	RemoveStation(ctx context.Context, key string, events ...ledger.Event) error
+	// RemoveStation deletes the record and its open orders; certificates stay. last
+	// says what is recorded of it, in the same transaction.
+	RemoveStation(ctx context.Context, key string, last func(*Station) []ledger.Event) error
 
 	// Plan returns what is recorded of a station's plan; the zero Plan if nothing is.
 	Plan(ctx context.Context, station string) (Plan, error)

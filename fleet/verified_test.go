@@ -41,7 +41,7 @@ func TestRememberedChain(t *testing.T) {
 			}
 		}},
 		{"station removed", func(r *rig, _ *maker, _ *x509.Certificate) {
-			if err := r.store.RemoveStation(r.t.Context(), keyOf("CS-1")); err != nil {
+			if err := r.store.RemoveStation(r.t.Context(), keyOf("CS-1"), func(*fleet.Station) []ledger.Event { return nil }); err != nil {
 				r.t.Fatal(err)
 			}
 		}},

@@ -184,7 +184,7 @@ func TestQuarantineOutlivesTheStation(t *testing.T) { // promise 10
 	}
 	_, err = s.UpdateJob(ctx, "a", func(j *job.Job) ([]ledger.Event, error) { j.State = job.Quarantined; return nil, nil })
 	must(t, err)
-	must(t, s.RemoveStation(ctx, "cs-1"))
+	must(t, s.RemoveStation(ctx, "cs-1", told("station.removed")))
 	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1")}))
 	if !in() {
 		t.Error("a station that was removed and added again is out of quarantine")

@@ -131,7 +131,7 @@ func (m *model) removeStation(t *testing.T, rt *rapid.T) {
 	if _, exists := m.stations[key]; !exists {
 		want = fleet.ErrUnknownStation
 	}
-	if err := m.store.RemoveStation(t.Context(), key, event("station.removed")); !errors.Is(err, want) {
+	if err := m.store.RemoveStation(t.Context(), key, told("station.removed")); !errors.Is(err, want) {
 		rt.Fatalf("got %v, want %v", err, want)
 	}
 	delete(m.stations, key)

@@ -43,7 +43,7 @@ func TestReadersSeeEveryWriteThatReturned(t *testing.T) {
 	}
 	must(t, s.SetRevoked(ctx, "01", "keyCompromise", at(2)))
 	state(ca.StateRevoked)
-	must(t, s.RemoveStation(ctx, "cs-1"))
+	must(t, s.RemoveStation(ctx, "cs-1", told("station.removed")))
 	if _, err := s.Station(ctx, "cs-1"); !errors.Is(err, fleet.ErrUnknownStation) {
 		t.Errorf("a removed station: %v", err)
 	}
@@ -111,12 +111,13 @@ func TestSighted(t *testing.T) {
 	must(t, err)
 	must(t, s.Sighted(ctx, map[string]fleet.Sighting{"cs-1": {At: at(5), Admissions: 2}, "gone": {At: at(5), Admissions: 1}}))
 	must(t, s.Sighted(ctx, map[string]fleet.Sighting{"cs-1": {At: at(3), Admissions: 3}})) // never back
+	must(t, s.Sighted(ctx, map[string]fleet.Sighting{"cs-2": {Admissions: 1}}))            // that it was is known, not when
 	for key, want := range map[string]struct {
 		at    time.Time
 		count int
-	}{"cs-1": {at(5), before.Admissions + 5}, "cs-2": {time.Time{}, before.Admissions}} {
+	}{"cs-1": {at(5), before.Admissions + 5}, "cs-2": {time.Time{}, before.Admissions + 1}} {
 		st, err := s.Station(ctx, key)
-		if err != nil || !st.SeenAt.Equal(want.at) || st.Admissions != want.count {
+		if err != nil || !st.SeenAt.Equal(want.at) || st.SeenAt.IsZero() != want.at.IsZero() || st.Admissions != want.count {
 			t.Errorf("%s was seen at %v, let in %d times, %v; want %+v", key, st.SeenAt, st.Admissions, err, want)
 		}
 	}

@@ -62,7 +62,7 @@ func TestRegistrations(t *testing.T) {
 	if n != 1 {
 		t.Errorf("%d uses are in the ledger", n)
 	}
-	must(t, s.RemoveStation(ctx, "a"))
+	must(t, s.RemoveStation(ctx, "a", told("station.removed")))
 	if _, ok, err := s.Registration(ctx, "a"); ok || err != nil {
 		t.Errorf("after its station went: %t, %v", ok, err)
 	}

@@ -13,9 +13,9 @@ var _ fleet.RetirementStore = (*Store)(nil)
 
 // RetireStation removes a station with its orders, secrets and events, and
 // keeps that its identity is used up, in one transaction.
-func (s *Store) RetireStation(ctx context.Context, key string, at time.Time, secrets []string, events ...ledger.Event) error {
+func (s *Store) RetireStation(ctx context.Context, key string, at time.Time, secrets []string, last func(*fleet.Station) []ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
-		if err := t.removeStation(key); err != nil {
+		if err := t.removeStation(key, last); err != nil {
 			return err
 		}
 		if _, err := t.exec("DELETE FROM orders WHERE station = ?", key); err != nil {
@@ -30,7 +30,7 @@ func (s *Store) RetireStation(ctx context.Context, key string, at time.Time, sec
 			ON CONFLICT (station) DO UPDATE SET retired_at = excluded.retired_at`, key, millis(at)); err != nil {
 			return fmt.Errorf("couldn't keep the identity of station %q: %w", key, err)
 		}
-		return t.record(events...)
+		return nil
 	})
 }
 

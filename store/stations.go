@@ -243,8 +243,12 @@ func (s *Store) UpdateStations(ctx context.Context, keys []string, change func(*
 func (s *Store) Sighted(ctx context.Context, stations map[string]fleet.Sighting) error {
 	return s.write(ctx, func(t *tx) error {
 		for key, seen := range stations {
-			if _, err := t.exec("UPDATE stations SET seen_at = MAX(COALESCE(seen_at, 0), ?), admissions = admissions + ? WHERE station = ?",
-				seen.At.UnixMilli(), seen.Admissions, key); err != nil {
+			at := int64(0) // leaves it as it is
+			if !seen.At.IsZero() {
+				at = seen.At.UnixMilli()
+			}
+			if _, err := t.exec("UPDATE stations SET seen_at = NULLIF(MAX(COALESCE(seen_at, 0), ?), 0), admissions = admissions + ? WHERE station = ?",
+				at, seen.Admissions, key); err != nil {
 				return fmt.Errorf("couldn't store when station %q was seen: %w", key, err)
 			}
 		}
@@ -266,23 +270,19 @@ func stored(s fleet.Station) fleet.Station {
 }
 
 // RemoveStation deletes the record and its open orders; certificates and
-// closed orders stay.
-func (s *Store) RemoveStation(ctx context.Context, key string, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error {
-		if err := t.removeStation(key); err != nil {
-			return err
-		}
-		return t.record(events...)
-	})
+// closed orders stay. last says what is recorded of it, in the same transaction: it
+// must not call the store, nor wait for anything.
+func (s *Store) RemoveStation(ctx context.Context, key string, last func(*fleet.Station) []ledger.Event) error {
+	return s.write(ctx, func(t *tx) error { return t.removeStation(key, last) })
 }
 
-func (t *tx) removeStation(key string) error {
-	removed, err := t.exec("DELETE FROM stations WHERE station = ?", key) // and its serials
+func (t *tx) removeStation(key string, last func(*fleet.Station) []ledger.Event) error {
+	station, err := scanStation(t.row("SELECT "+stationColumns+" FROM stations WHERE station = ?", key))
 	if err != nil {
-		return fmt.Errorf("couldn't remove station %q: %w", key, err)
+		return unknownStation(key, err)
 	}
-	if removed == 0 {
-		return fmt.Errorf("couldn't remove station %q: %w", key, fleet.ErrUnknownStation)
+	if _, err := t.exec("DELETE FROM stations WHERE station = ?", key); err != nil { // and its serials
+		return fmt.Errorf("couldn't remove station %q: %w", key, err)
 	}
 	if _, err := t.exec("DELETE FROM orders WHERE station = ? AND state IN (?, ?, ?)",
 		key, fleet.OrderAccepted, fleet.OrderIssued, fleet.OrderDelivered); err != nil {
@@ -291,7 +291,7 @@ func (t *tx) removeStation(key string) error {
 	if _, err := t.exec("DELETE FROM running_transactions WHERE station = ?", key); err != nil {
 		return fmt.Errorf("couldn't remove transactions of station %q: %w", key, err)
 	}
-	return nil
+	return t.record(last(&station)...)
 }
 
 // stationArgs are the values of stationColumns.

@@ -156,6 +156,11 @@ func TestUpdateStationAndPlan(t *testing.T) {
 	}
 }
 
+// told is what a removal records.
+func told(kind string) func(*fleet.Station) []ledger.Event {
+	return func(*fleet.Station) []ledger.Event { return []ledger.Event{event(kind)} }
+}
+
 func TestRemoveStation(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -167,8 +172,8 @@ func TestRemoveStation(t *testing.T) {
 		must(t, s.AddOrder(ctx, fleet.Order{ID: "2-" + string(state), Station: "cs-2", State: state}))
 	}
 	must(t, s.PutIntent(ctx, intent("a1")))
-	must(t, s.RemoveStation(ctx, "cs-1", event("station.removed")))
-	if err := s.RemoveStation(ctx, "cs-1", event("station.gone")); !errors.Is(err, fleet.ErrUnknownStation) {
+	must(t, s.RemoveStation(ctx, "cs-1", told("station.removed")))
+	if err := s.RemoveStation(ctx, "cs-1", told("station.gone")); !errors.Is(err, fleet.ErrUnknownStation) {
 		t.Errorf("got %v", err)
 	}
 	orders, err := s.Orders(ctx, "cs-1", 0)

@@ -38,6 +38,6 @@ func TestTransactionsAreBounded(t *testing.T) {
 	expect("the newest three", 3, 4, 5)
 	must(t, s.PutTransactions(ctx, []warden.Owned{{Transaction: warden.Transaction{5}, Station: "a"}, owned(6, "a"), owned(7, "a")}, at(4), 9))
 	expect("ended, and too old", 4, 6, 7)
-	must(t, s.RemoveStation(ctx, "cs-1"))
+	must(t, s.RemoveStation(ctx, "cs-1", told("station.removed")))
 	expect("without the removed station's", 6, 7)
 }

@@ -55,7 +55,7 @@ type Owned struct {
 }
 
 // Transaction stands for the id of one within a back end. It is a digest, so that
-// no text of a peer is kept.
+// no text of a peer is kept; a number, as 1.6 has, can be found from it by trying.
 type Transaction [16]byte
 
 func transactionOf(backend, id string) Transaction {
@@ -109,8 +109,9 @@ func (t *transactions) note(tx Transaction, station string, since time.Time) {
 	if t.changed == nil {
 		t.changed = map[ownership]time.Time{}
 	}
-	if len(t.changed) < maxTransactions {
-		t.changed[ownership{tx, station}] = since
+	key := ownership{tx, station}
+	if _, pending := t.changed[key]; pending || len(t.changed) < maxTransactions {
+		t.changed[key] = since
 	}
 }
 

@@ -129,3 +129,11 @@ func TestTransactionsOnAFailingDisk(t *testing.T) {
 		t.Errorf("kept: %v, %v", list, err)
 	}
 }
+
+// However much waits for the disk, the end of what waits already isn't lost.
+func TestTransactionsAtTheCap(t *testing.T) {
+	t.Parallel()
+	if since, waits, oneMore := warden.PendingAtTheCap(time.Unix(1780315200, 0)); !waits || !since.IsZero() || oneMore {
+		t.Errorf("the first waits: %v, since %v; one more: %v", waits, since, oneMore)
+	}
+}
