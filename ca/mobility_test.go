@@ -1,6 +1,7 @@
 package ca_test
 
 import (
+	"bytes"
 	"crypto/elliptic"
 	"crypto/x509"
 	"errors"
@@ -164,6 +165,43 @@ func TestCPSUnderTheV2GRoot(t *testing.T) {
 	}
 	if _, err := under.CPSSigner(t.Context(), ca.KindCPS20); !errors.Is(err, ca.ErrNoHierarchy) {
 		t.Errorf("of no hierarchy: %v", err)
+	}
+}
+
+// A CPS whose certificate was revoked, any of those its key has, signs no more: the
+// next one has another key, after a restart too.
+func TestRevokedCPS(t *testing.T) {
+	t.Parallel()
+	for name, which := range map[string]int{"the present one": 1, "the one before, of the same key": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := mobilityRig(t, ca.KindCPS)
+			signer := func() *x509.Certificate {
+				t.Helper()
+				s, err := r.CPSSigner(t.Context(), ca.KindCPS)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s.Certificate
+			}
+			certs := []*x509.Certificate{signer()}
+			r.now = r.now.AddDate(0, 0, 80)
+			certs = append(certs, signer())
+			if certs[0].Equal(certs[1]) || !bytes.Equal(certs[0].RawSubjectPublicKeyInfo, certs[1].RawSubjectPublicKeyInfo) {
+				t.Fatal("not renewed with the same key")
+			}
+			if _, err := r.Revoke(t.Context(), ca.SerialOf(certs[which]), "keyCompromise", "operator"); err != nil {
+				t.Fatal(err)
+			}
+			next := signer()
+			if bytes.Equal(next.RawSubjectPublicKeyInfo, certs[1].RawSubjectPublicKeyInfo) {
+				t.Error("the revoked key signs on")
+			}
+			r.reopen(t)
+			if again := signer(); !again.Equal(next) {
+				t.Errorf("after a restart %s signs, not %s", again.Subject, next.Subject)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -119,18 +120,30 @@ func (a *Authority) ownOCSPSigner(ctx context.Context, issuer string) (*OCSPSign
 	return nil, nil
 }
 
-// dropOCSPSigner makes the next signer one with a new key: nobody looks up the
-// revocation of a signer, so it must stop signing here.
-func (a *Authority) dropOCSPSigner(r Record) {
-	a.mu.Lock()
-	k := a.signers[ocspOffice.reference+r.Issuer]
-	a.mu.Unlock()
-	if k == nil {
-		return
+// dismiss makes the next holder of an office one with a new key, if the one of this
+// record holds any: OCSP signers are looked up by nobody, cars look up no CPS, so
+// they must stop signing here.
+func (a *Authority) dismiss(r Record) {
+	for _, o := range []office{ocspOffice, cpsOffice} {
+		if !strings.HasPrefix(r.Reference, o.reference) {
+			continue
+		}
+		a.mu.Lock()
+		k := a.signers[o.reference+r.Issuer]
+		a.mu.Unlock()
+		if k != nil {
+			k.dismiss(r.KeyHash)
+		}
 	}
+}
+
+func (k *officeKeeper) dismiss(hash string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.current != nil && SerialOf(k.current.Certificate) == r.Serial {
+	if k.current == nil {
+		return
+	}
+	if held, err := keyHash(k.current.Key.Public()); err != nil || held == hash {
 		k.current = nil
 	}
 }
@@ -144,8 +157,8 @@ func (a *Authority) issuerNamed(name string) (*issuer, hierarchy, error) {
 	return nil, hierarchy{}, fmt.Errorf("%w: %s", ErrNoHierarchy, name)
 }
 
-// presentOfficer finds the newest valid signer whose key is still there; nil if
-// there is none.
+// presentOfficer finds the newest valid signer whose key is still there, and none of
+// whose certificates was revoked; nil if there is none.
 func (a *Authority) presentOfficer(ctx context.Context, o office, issuer string) (*OCSPSigner, error) {
 	if a.cfg.Keeper == nil {
 		return nil, errors.New("internal error: ca.Config.Keeper is missing")
@@ -165,6 +178,13 @@ func (a *Authority) presentOfficer(ctx context.Context, o office, issuer string)
 		}
 		cert, err := x509.ParseCertificate(r.DER)
 		if err != nil || cert.CheckSignatureFrom(by.cert) != nil {
+			continue
+		}
+		same, err := a.cfg.Store.CertificatesByKey(ctx, r.KeyHash)
+		if err != nil {
+			return nil, fmt.Errorf("couldn't read the signers' certificates: %w", err)
+		}
+		if slices.ContainsFunc(same, func(r Record) bool { return r.State == StateRevoked }) {
 			continue
 		}
 		key, err := a.cfg.Keeper.Open(ctx, uri, o.role)

@@ -35,8 +35,8 @@ func (a *Authority) revoked(r Record) {
 	for _, w := range a.watchers() {
 		w.Revoked(r.Issuer, r.Serial)
 	}
+	a.dismiss(r)
 	if r.Profile == ProfileOCSP {
-		a.dropOCSPSigner(r)
 		a.changed()
 	}
 }

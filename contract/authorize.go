@@ -27,7 +27,6 @@ const (
 	tokenAccepted = "Accepted"
 	tokenInvalid  = "Invalid"
 	tokenExpired  = "Expired"
-	tokenUnknown  = "Unknown"
 	tokenBlocked  = "Blocked"
 
 	chainAccepted  = "Accepted"
@@ -38,7 +37,8 @@ const (
 )
 
 // Authorize answers a station that asks whether an account may charge, with the
-// contract certificate it was shown or hashes of it (C07). ours is false for
+// contract certificate it was shown or hashes of it (C07); with neither, the account
+// alone is judged. ours is false for
 // accounts that have no contract here: whose they are decides.
 func (s *Service) Authorize(ctx context.Context, in *ocpp.AuthorizeRequest) (out ocpp.AuthorizeResponse, ours bool, err error) {
 	emaid, unreadable := identifier.ParseEMAID(in.IDToken.IDToken)
@@ -71,7 +71,7 @@ func (s *Service) Authorize(ctx context.Context, in *ocpp.AuthorizeRequest) (out
 	case fault == nil && i >= 0:
 		return pair(tokenAccepted, chainAccepted) // C07.FR.14
 	case fault == nil:
-		return pair(tokenUnknown, chainCancelled) // another account's certificate
+		return pair(tokenInvalid, chainFault) // another account's, or another provider's for this one
 	}
 	switch fault.code2 {
 	case expired("").code2:
@@ -108,7 +108,15 @@ func (s *Service) shown(ctx context.Context, in *ocpp.AuthorizeRequest, emaid id
 	if unknown != nil || unreadable != nil || !named.Same(emaid) {
 		return "", badChain("the certificate isn't the account's"), nil
 	}
-	return ca.SerialOf(chain[0]), s.verifyContract(ctx, p, chain, s.clock()), nil
+	// Serial numbers of different CAs may be equal: what isn't on record as ours has none.
+	record, known, err := s.authority.Status(ctx, chain[0])
+	if err != nil {
+		return "", nil, err
+	}
+	if known && !record.External {
+		serial = record.Serial
+	}
+	return serial, s.verifyContract(ctx, p, chain, s.clock()), nil
 }
 
 // named judges a chain by hashes: one of them has to be of a contract certificate

@@ -2,10 +2,15 @@ package contract_test
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"math/big"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ocsp"
 
@@ -71,6 +76,10 @@ func TestAuthorize(t *testing.T) {
 			in.HashData = hashed(t, c.chain[0], c.chain[1])
 		}
 	})
+	if _, err := r.Add(t.Context(), "operator", "NLEXA000000001", "WP0TESTA00000002A3"); err != nil {
+		t.Fatal(err)
+	}
+	wants("another account's contract", "NLEXA000000001", "Invalid", "CertChainError")
 	wants("unreadable", string(emaid), "Invalid", "CertChainError", func(in *ocpp.AuthorizeRequest) {
 		if in.Certificate != "" {
 			in.Certificate = "x"
@@ -96,4 +105,53 @@ func TestAuthorize(t *testing.T) {
 	}
 	wants("cancelled", string(emaid), "Blocked", "ContractCancelled")
 	wants("cancelled, account alone", string(emaid), "Blocked", "", bare)
+}
+
+// A certificate of another provider's, under a root trusted for mo, is none of ours
+// though it has the account's name and an own certificate's serial number.
+func TestAuthorizeForeignSerial(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	c := r.car(t, message.ISO2)
+	r.add(t)
+	_, a := r.ask(t, message.ISO2, sign(t, c.request(), c.key), false)
+	own, _ := c.install(t, r, a)
+	rootKey, key := newKey(t, curveOf(message.ISO2)), newKey(t, curveOf(message.ISO2))
+	now := r.clock.now()
+	root := certify(t, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Another MO"}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, rootKey, rootKey)
+	foreign := certify(t, &x509.Certificate{SerialNumber: own[0].SerialNumber, Subject: pkix.Name{CommonName: own[0].Subject.CommonName}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 6, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature}, root, key, rootKey)
+	if _, err := r.authority.AddAnchor(t.Context(), "mo", []byte(pemOf([]*x509.Certificate{root})), "operator"); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		chain              []*x509.Certificate
+		token, certificate string
+	}{
+		"own":     {own, "Accepted", "Accepted"},
+		"foreign": {[]*x509.Certificate{foreign}, "Invalid", "CertChainError"},
+	} {
+		in := ocpp.AuthorizeRequest{IDToken: ocpp.IDToken{IDToken: string(emaid), Type: "eMAID"}, Certificate: pemOf(tt.chain)}
+		out, ours, err := r.Authorize(t.Context(), &in)
+		if err != nil || !ours || out.IDTokenInfo.Status != tt.token || out.CertificateStatus != tt.certificate {
+			t.Errorf("%s: %+v, ours %t, %v", name, out, ours, err)
+		}
+	}
+}
+
+func certify(t *testing.T, template, by *x509.Certificate, key, signer *ecdsa.PrivateKey) *x509.Certificate {
+	t.Helper()
+	if by == nil {
+		by = template
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, by, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
 }

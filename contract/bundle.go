@@ -21,6 +21,10 @@ import (
 // valid to be given again.
 const renewBefore = 30 * 24 * time.Hour
 
+// makeTimeout bounds the making of an answer, which doesn't end with who asked:
+// what is begun is finished and found by the next request.
+const makeTimeout = time.Minute
+
 // prepare makes an answer before the car asks, if its certificate is in the pool.
 func (s *Service) prepare(ctx context.Context, c *Contract, p message.Protocol) error {
 	known, ok, err := s.store.Provisioning(ctx, c.PCID, p)
@@ -57,7 +61,7 @@ func (s *Service) bundle(ctx context.Context, c *Contract, p message.Protocol, r
 	if err != nil {
 		return Bundle{}, nil, err
 	}
-	if ok && have.Receiver == hexOf(spki) && s.clock().Before(have.Until) && s.inForce(ctx, have.Serial) {
+	if ok && have.Receiver == hexOf(spki) && s.clock().Before(have.Until) && s.inForce(ctx, have.Serial) && s.inForce(ctx, have.CPS) {
 		// A repeated update is sealed for the same old key: it finds its answer too.
 		if a, err := message.DecodeResponse(p, have.EXI); err == nil && a.Update == update {
 			return have, nil, nil
@@ -80,6 +84,11 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 	if err != nil {
 		return Bundle{}, nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return Bundle{}, nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTimeout)
+	defer cancel()
 	curve := elliptic.P256()
 	if p == message.ISO20 {
 		curve = elliptic.P521()
@@ -118,7 +127,7 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 		return Bundle{}, nil, fmt.Errorf("couldn't sign an answer for a car: %w", err)
 	}
 	a.Signature = &sig
-	b := Bundle{Contract: c.ID, Protocol: p, Receiver: hash, Serial: issued.Serial, Until: issued.NotAfter.Add(-renewBefore)}
+	b := Bundle{Contract: c.ID, Protocol: p, Receiver: hash, Serial: issued.Serial, CPS: ca.SerialOf(signer.Certificate), Until: issued.NotAfter.Add(-renewBefore)}
 	if cps := signer.Certificate.NotAfter.Add(-24 * time.Hour); cps.Before(b.Until) {
 		b.Until = cps
 	}

@@ -56,6 +56,7 @@ type Bundle struct {
 	Protocol message.Protocol
 	Receiver string // SHA-256 of the public key it is sealed for, hex
 	Serial   string // of the contract certificate
+	CPS      string // serial of the certificate that signed it
 	Until    time.Time
 	EXI      []byte // of the answer, for no session yet
 }

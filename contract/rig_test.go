@@ -31,6 +31,7 @@ type rig struct {
 	*contract.Service
 	authority *ca.Authority
 	store     *store.Store
+	keeper    *keys.Keeper
 	clock     *testClock
 }
 
@@ -72,7 +73,7 @@ func newRig(t testing.TB, kinds ...ca.Kind) *rig {
 			t.Fatal(err)
 		}
 	}
-	r.store = db
+	r.store, r.keeper = db, keeper
 	if r.Service, err = contract.New(contract.Config{Store: db, Authority: r.authority, Clock: clock}); err != nil {
 		t.Fatal(err)
 	}

@@ -79,8 +79,8 @@ func (s *Service) Add(ctx context.Context, actor string, emaid identifier.EMAID,
 }
 
 // Cancel ends an account's contracts, all of them or those for one car, and
-// revokes their certificates. Cancelled ones stay so; a revocation that failed is
-// tried again.
+// revokes their certificates. One that fails keeps none of the others; cancelled
+// ones stay so, and a revocation that failed is tried again by the next call.
 func (s *Service) Cancel(ctx context.Context, actor string, emaid identifier.EMAID, pcid identifier.PCID) ([]Contract, error) {
 	list, err := s.store.ContractsBy(ctx, emaid.Bare())
 	if err != nil {
@@ -92,10 +92,14 @@ func (s *Service) Cancel(ctx context.Context, actor string, emaid identifier.EMA
 	if len(list) == 0 {
 		return nil, ErrUnknown
 	}
+	var failed []error
 	for i := range list {
 		if list[i], err = s.cancel(ctx, actor, list[i].ID); err != nil {
-			return nil, err
+			failed = append(failed, err)
 		}
+	}
+	if len(failed) > 0 {
+		return nil, errors.Join(failed...)
 	}
 	return list, nil
 }
@@ -118,13 +122,27 @@ func (s *Service) cancel(ctx context.Context, actor, id string) (Contract, error
 		return Contract{}, err
 	}
 	// 3. What was signed is revoked. Signatures are recorded before this: step 2.
+	var failed []error
 	for _, serial := range c.Serials {
-		_, err := s.authority.Revoke(ctx, serial, "cessationOfOperation", actor)
-		if err != nil && !errors.Is(err, ca.ErrUnknownSerial) {
-			return Contract{}, fmt.Errorf("the contract is cancelled, but certificate %s isn't revoked yet; cancel it again: %w", serial, err)
+		if err := s.end(ctx, actor, serial); err != nil {
+			failed = append(failed, fmt.Errorf("the contract is cancelled, but certificate %s isn't revoked yet; cancel it again: %w", serial, err))
 		}
 	}
-	return c, nil
+	return c, errors.Join(failed...)
+}
+
+// end revokes a certificate of a contract whose lock is held. One that was never
+// finished has no token left that could finish it: it is no certificate, verifies
+// nowhere here, and is orphaned at the next start.
+func (s *Service) end(ctx context.Context, actor, serial string) error {
+	record, err := s.authority.Record(ctx, serial)
+	if err == nil && record.State != ca.StateIntended {
+		_, err = s.authority.Revoke(ctx, serial, "cessationOfOperation", actor)
+	}
+	if errors.Is(err, ca.ErrUnknownSerial) {
+		return nil
+	}
+	return err
 }
 
 // List returns the contracts, oldest first.

@@ -48,18 +48,14 @@ func (g *contractGuard) Message(ctx context.Context, s fleet.Session, m fleet.Me
 		return fleet.Verdict{Act: fleet.Pass}
 	}
 	if action == ocpp.ActionAuthorize {
-		return g.authorize(ctx, payload, wrapped)
+		return g.authorize(ctx, payload, wrapped, err)
 	}
 	var request ocpp.Get15118EVCertificateRequest
 	if err == nil {
 		err = ocpp.DecodeStrict(payload, &request)
 	}
 	if err != nil {
-		code := ocpp.FormatViolation
-		if frame, ok := errors.AsType[*ocpp.FrameError](err); ok {
-			code = frame.Code
-		}
-		return fleet.Verdict{Act: fleet.Refuse, Code: code, Reason: err.Error()}
+		return misread(err)
 	}
 	// Signing and writing take their time, and other frames go on meanwhile.
 	return fleet.Verdict{Later: func(ctx context.Context) fleet.Verdict {
@@ -68,12 +64,25 @@ func (g *contractGuard) Message(ctx context.Context, s fleet.Session, m fleet.Me
 	}}
 }
 
+// misread refuses what can't be read in one way: the back end might read another
+// account in it.
+func misread(err error) fleet.Verdict {
+	code := ocpp.FormatViolation
+	if frame, ok := errors.AsType[*ocpp.FrameError](err); ok {
+		code = frame.Code
+	}
+	return fleet.Verdict{Act: fleet.Refuse, Code: code, Reason: err.Error()}
+}
+
 // authorize answers for the own contracts; whoever else wants to charge is the
-// back end's matter, and what can't be read in one way too.
-func (g *contractGuard) authorize(ctx context.Context, payload json.RawMessage, wrapped bool) fleet.Verdict {
+// back end's matter. unread is why there is no payload.
+func (g *contractGuard) authorize(ctx context.Context, payload json.RawMessage, wrapped bool, unread error) fleet.Verdict {
 	var request ocpp.AuthorizeRequest
-	if ocpp.DecodeStrict(payload, &request) != nil {
-		return fleet.Verdict{Act: fleet.Pass}
+	if unread == nil {
+		unread = ocpp.DecodeStrict(payload, &request)
+	}
+	if unread != nil {
+		return misread(unread)
 	}
 	answer, ours, err := g.app.contracts.Authorize(ctx, &request)
 	switch {
@@ -145,7 +154,8 @@ func (g *contractGuard) ask(ctx context.Context, s fleet.Session, request *ocpp.
 		reason string
 	}
 	done := make(chan result, 1)
-	// What was begun is finished though the car has given up: its next try finds it.
+	// What was begun goes on though the car has given up, as long as the station's
+	// session lasts; a certificate that is begun by then is finished in any case.
 	s.Go(func(ctx context.Context) {
 		answer, reason := g.app.contracts.Ask(ctx, s.Version(), request, g.longest(st.Vendor, st.Model), "station:"+st.Key)
 		done <- result{answer, reason}
