@@ -3,16 +3,16 @@ package contract
 import (
 	"context"
 	"encoding/base64"
-	"fmt"
 
 	"bollard/iso15118/message"
 	"bollard/ocpp"
 )
 
 // Ask answers a Get15118EVCertificate. longest bounds the answer in characters of
-// base64; 0 is what the version carries. The reason is the operator's; "" tells
-// that a certificate is in the answer.
-func (s *Service) Ask(ctx context.Context, v ocpp.Version, in *ocpp.Get15118EVCertificateRequest, longest int, actor string) (ocpp.Get15118EVCertificateResponse, string) {
+// base64; 0 is what the version carries. late tells that nobody waits any more, nil
+// that somebody does. The reason is the operator's; "" tells that a certificate is in
+// the answer.
+func (s *Service) Ask(ctx context.Context, v ocpp.Version, in *ocpp.Get15118EVCertificateRequest, longest int, actor string, late func() bool) (ocpp.Get15118EVCertificateResponse, string) {
 	protocol, err := message.ParseProtocol(in.SchemaVersion)
 	if err != nil {
 		return Failed(ocpp.ReasonUnsupportedRequest, "schema version"), err.Error()
@@ -24,7 +24,13 @@ func (s *Service) Ask(ctx context.Context, v ocpp.Version, in *ocpp.Get15118EVCe
 	if err != nil {
 		return Failed(ocpp.ReasonUnsupportedRequest, "exiRequest isn't base64"), "exiRequest isn't base64"
 	}
-	request := Request{Protocol: protocol, Update: in.Action == ocpp.EVCertificateUpdate, EXI: exi, Prioritized: in.Prioritized, Actor: actor}
+	if longest == 0 {
+		longest = ocpp.MaxEXIResponse
+		if v == ocpp.V21 {
+			longest = ocpp.MaxEXIResponse21
+		}
+	}
+	request := Request{Protocol: protocol, Update: in.Action == ocpp.EVCertificateUpdate, EXI: exi, Prioritized: in.Prioritized, Actor: actor, Longest: longest, Late: late}
 	if in.MaximumChains != nil {
 		request.Most = *in.MaximumChains
 	}
@@ -32,20 +38,15 @@ func (s *Service) Ask(ctx context.Context, v ocpp.Version, in *ocpp.Get15118EVCe
 	if err != nil {
 		return Failed(ocpp.ReasonInternalError, "try again later"), err.Error()
 	}
+	if a.Withheld != "" {
+		return Failed(a.Withheld, "exiResponse"), a.Reason
+	}
 	out := ocpp.Get15118EVCertificateResponse{Status: ocpp.StatusAccepted, EXIResponse: base64.StdEncoding.EncodeToString(a.EXI)}
 	if a.Reason != "" {
 		out.Status = ocpp.StatusFailed
 	}
-	if longest == 0 {
-		longest = ocpp.MaxEXIResponse
-		if v == ocpp.V21 {
-			longest = ocpp.MaxEXIResponse21
-		}
-	}
-	if len(out.EXIResponse) > longest {
-		// Never cut: a car can do nothing with a part.
-		return Failed(ocpp.ReasonTooLargeElement, "exiResponse"),
-			fmt.Sprintf("the answer has %d characters, the station takes %d: shorten organisation and public.status, or raise contracts.models[].max_response for a model that takes more", len(out.EXIResponse), longest)
+	if len(out.EXIResponse) > longest { // a failure's: on record as one
+		return Failed(ocpp.ReasonTooLargeElement, "exiResponse"), a.Reason
 	}
 	if v == ocpp.V21 && protocol == message.ISO20 && a.Reason == "" {
 		out.Remaining = &a.Remaining

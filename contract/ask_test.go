@@ -45,7 +45,7 @@ func TestAsk(t *testing.T) {
 		if tt.change != nil {
 			tt.change(in)
 		}
-		out, reason := r.Ask(t.Context(), tt.version, in, tt.longest, "operator")
+		out, reason := r.Ask(t.Context(), tt.version, in, tt.longest, "operator", nil)
 		if (out.Status == ocpp.StatusAccepted) != tt.ok || (out.EXIResponse != "") != tt.answered || !strings.Contains(reason, tt.reason) || (reason == "") != tt.ok {
 			t.Errorf("%s: %s, %d characters, %q", name, out.Status, len(out.EXIResponse), reason)
 		}
@@ -54,6 +54,32 @@ func TestAsk(t *testing.T) {
 		}
 		if tt.longest == 0 && tt.version != ocpp.V21 && len(out.EXIResponse) > ocpp.MaxEXIResponse {
 			t.Errorf("%s: %d characters", name, len(out.EXIResponse))
+		}
+	}
+}
+
+// What doesn't fit, or comes when nobody waits any more, isn't on record as delivered,
+// and the next request gets it.
+func TestWithheld(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	r.add(t)
+	c := r.car(t, message.ISO2)
+	in := &ocpp.Get15118EVCertificateRequest{SchemaVersion: message.ISO2.Namespace(), Action: ocpp.EVCertificateInstall, EXIRequest: base64.StdEncoding.EncodeToString(sign(t, c.request(), c.key))}
+	for _, tt := range []struct {
+		name       string
+		longest    int
+		late       func() bool
+		kind, code string
+	}{
+		{"too long", 4000, nil, "contract.refused", ocpp.ReasonTooLargeElement},
+		{"too late", 0, func() bool { return true }, "contract.refused", ocpp.ReasonInternalError},
+		{"in time", 0, func() bool { return false }, "contract.delivered", ""},
+	} {
+		out, reason := r.Ask(t.Context(), ocpp.V201, in, tt.longest, "operator", tt.late)
+		log := entries(t, r)
+		if last := log[len(log)-1]; last.Kind != tt.kind || last.Data["code"] != tt.code || (reason == "") != (tt.code == "") || (out.EXIResponse == "") != (tt.code != "") {
+			t.Errorf("%s: %s %s on record, answered %s, %q", tt.name, last.Kind, last.Data["code"], out.Status, reason)
 		}
 	}
 }

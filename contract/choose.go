@@ -50,8 +50,8 @@ func (s *Service) mayAsk(actor string, now time.Time) bool {
 
 const stationActor = "station:"
 
-// course is how far a car of ISO 15118-20 is in fetching its contracts: it sends
-// the same request until none remains.
+// course is how far a car of ISO 15118-20 is in fetching its contracts: it asks on
+// in its session, signing anew or not, until none remains.
 type course struct {
 	contracts []string // IDs, in the order they are given
 	next      int
@@ -89,7 +89,13 @@ func (s *Service) choose(in Request, r *message.Request, list []Contract, now ti
 	if most < 1 {
 		return Contract{}, 0, unavailable("the car has no room for a contract")
 	}
-	return s.next(hexOf(append([]byte(in.Actor+"\n"), in.EXI...)), list[:min(len(list), most)], now)
+	c, remaining := s.next(courseOf(in, r), list[:min(len(list), most)], now)
+	return c, remaining, nil
+}
+
+// courseOf is one car in one session at one station.
+func courseOf(in Request, r *message.Request) string {
+	return hexOf(slices.Concat([]byte(in.Actor+"\n"), r.Session, r.Chain.Certificate))
 }
 
 // accounts reads what can be read.
@@ -103,8 +109,8 @@ func accounts(texts []string) []identifier.EMAID {
 	return list
 }
 
-// next is the next contract of a course.
-func (s *Service) next(key string, list []Contract, now time.Time) (Contract, int, *Fault) {
+// next is the next contract of a course, which goes on once it is delivered.
+func (s *Service) next(key string, list []Contract, now time.Time) (Contract, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var ids []string
@@ -119,6 +125,14 @@ func (s *Service) next(key string, list []Contract, now time.Time) (Contract, in
 		c = &course{contracts: ids, begun: now}
 		s.courses[key] = c
 	}
-	c.next++
-	return list[c.next-1], len(ids) - c.next, nil
+	return list[c.next], len(ids) - c.next - 1
+}
+
+// delivered takes a course past a contract, once however many asked for it together.
+func (s *Service) delivered(key, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.courses[key]; c != nil && c.next < len(c.contracts) && c.contracts[c.next] == id {
+		c.next++
+	}
 }

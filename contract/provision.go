@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"bollard/iso15118/identifier"
 	"bollard/iso15118/message"
 	"bollard/ledger"
+	"bollard/ocpp"
 )
 
 // Request is what a station passes on for a car, or an operator from a file.
@@ -23,6 +26,10 @@ type Request struct {
 	Most        int      // contracts wanted in all, 0: as the message says
 	Prioritized []string // eMAIDs wanted first, beside those of the message
 	Actor       string   // who asks: "station:<key>", "operator"
+	// Longest bounds the answer in characters of base64; 0: it doesn't.
+	Longest int
+	// Late tells that nobody waits for the answer any more; nil: somebody does.
+	Late func() bool
 }
 
 // Answer is what goes back.
@@ -34,6 +41,8 @@ type Answer struct {
 	Reason    string // why not, for the operator; "": a certificate is in it
 	Remaining int    // contracts the car can fetch by the same request
 	Serial    string // of the contract certificate
+	// Withheld is OCPP's reason code for an answer that was made and doesn't go out.
+	Withheld string
 }
 
 // maxEXI bounds a request: OCPP 2.1 carries 11,000 characters of base64.
@@ -125,10 +134,32 @@ func (s *Service) answer(ctx context.Context, in Request, r *message.Request, no
 	if out.EXI, err = a.Encode(); err != nil {
 		return Answer{}, nil, err
 	}
+	if n := base64.StdEncoding.EncodedLen(len(out.EXI)); in.Longest > 0 && n > in.Longest {
+		// Never cut: a car can do nothing with a part.
+		out, err = s.withhold(ctx, in, ocpp.ReasonTooLargeElement, fmt.Sprintf("the answer has %d characters, the station takes %d: "+
+			"shorten organisation and public.status, or raise contracts.models[].max_response for a model that takes more", n, in.Longest))
+		return out, nil, err
+	}
+	if in.Late != nil && in.Late() {
+		out, err = s.withhold(ctx, in, ocpp.ReasonInternalError, "the answer came too late; the car's next request finds it")
+		return out, nil, err
+	}
 	// On record before it is given away.
-	return out, nil, s.store.Record(ctx, s.event("contract.delivered", &c, in.Actor, map[string]string{
+	err = s.store.Record(ctx, s.event("contract.delivered", &c, in.Actor, map[string]string{
 		"serial": b.Serial, "protocol": r.Protocol.String(), "update": strconv.FormatBool(r.Update),
 	}))
+	if err != nil {
+		return Answer{}, nil, err
+	}
+	s.delivered(courseOf(in, r), c.ID)
+	return out, nil, nil
+}
+
+// withhold records that an answer doesn't go out.
+func (s *Service) withhold(ctx context.Context, in Request, code, reason string) (Answer, error) {
+	return Answer{Reason: reason, Withheld: code}, s.store.Record(ctx, ledger.Event{Kind: "contract.refused", Subject: hexOf(in.EXI)[:16], Actor: in.Actor, Data: map[string]string{
+		"code": code, "protocol": in.Protocol.String(),
+	}})
 }
 
 // forInstallation verifies the car's chain and returns its contracts.

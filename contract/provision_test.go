@@ -364,9 +364,13 @@ func TestSeveralContracts(t *testing.T) {
 	}
 	request := c.request()
 	request.Prioritized = []string{"NL-EXA-000000003"}
-	exi := sign(t, request, c.key)
 	var got []string
 	for _, remaining := range []int{2, 1, 0} {
+		exi := sign(t, request, c.key) // anew each time
+		// An answer that nobody waits for takes no contract.
+		if a, err := r.Provision(t.Context(), contract.Request{Protocol: message.ISO20, EXI: exi, Actor: "operator", Late: func() bool { return true }}); err != nil || a.Withheld == "" {
+			t.Fatalf("got %+v, %v", a, err)
+		}
 		a, out := r.ask(t, message.ISO20, exi, false)
 		if a.Code != "OK" || a.Remaining != remaining || int(out.Remaining) != remaining {
 			t.Fatalf("got %+v, %d should remain", a, remaining)
@@ -376,6 +380,12 @@ func TestSeveralContracts(t *testing.T) {
 	}
 	if want := []string{all[2], all[0], all[1]}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+	for range 2 { // another session begins anew, whatever became of the one before
+		request.Session = append([]byte{request.Session[0] + 1}, request.Session[1:]...)
+		if a, _ := r.ask(t, message.ISO20, sign(t, request, c.key), false); a.Remaining != 2 {
+			t.Errorf("another session: %+v", a)
+		}
 	}
 	request = c.request()
 	request.Prioritized = []string{"DEABC000000000"}

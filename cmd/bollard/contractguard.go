@@ -154,10 +154,11 @@ func (g *contractGuard) ask(ctx context.Context, s fleet.Session, request *ocpp.
 		reason string
 	}
 	done := make(chan result, 1)
+	late := func() bool { return patience.Err() != nil }
 	// What was begun goes on though the car has given up, as long as the station's
 	// session lasts; a certificate that is begun by then is finished in any case.
 	s.Go(func(ctx context.Context) {
-		answer, reason := g.app.contracts.Ask(ctx, s.Version(), request, g.longest(st.Vendor, st.Model), "station:"+st.Key)
+		answer, reason := g.app.contracts.Ask(ctx, s.Version(), request, g.longest(st.Vendor, st.Model), "station:"+st.Key, late)
 		done <- result{answer, reason}
 	})
 	select {
