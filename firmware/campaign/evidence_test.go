@@ -124,12 +124,15 @@ func TestPatienceAndUpdates(t *testing.T) {
 			if m.st.Site = ""; i == 0 {
 				m.temper = broken
 			}
+			if i < 11 {
+				m.st.Group = "lab"
+			}
 		})
 		w.publish("2.0.0", 20)
 		w.begin(plan(func(p *campaign.Plan) {
-			p.Rings, p.Rules.Patience = []campaign.Ring{{Name: "all", Share: 1}}, 30*time.Minute
+			p.Rings, p.Rules.Patience = []campaign.Ring{{Name: "lab", Share: 0}, {Name: "rest", Share: 1}}, 30*time.Minute
 		}))
-		w.run("others are done", time.Hour, func() bool { return w.states()[rollout.Done] == 11 })
+		w.run("others are done", time.Hour, func() bool { return w.states()[rollout.Done] == 10 && !w.gate.Open("cs-00000") })
 		w.step(time.Hour)
 		if n := w.states(); n[rollout.Failed] != 1 || len(w.sent["cs-00000"]) != 1 {
 			t.Errorf("%v, and it was sent the release %d times", n, len(w.sent["cs-00000"]))
