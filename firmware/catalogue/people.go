@@ -24,20 +24,19 @@ const (
 	ActionLegal  Action = "firmware.legal"
 	ActionStart  Action = "firmware.start"  // of a rollout, with its first ring
 	ActionWiden  Action = "firmware.widen"  // to a further ring
-	ActionHalt   Action = "firmware.halt"   // by whoever is on call
 	ActionResume Action = "firmware.resume" // of a rollout that was halted
 )
 
 // Actions returns them.
 func Actions() []Action {
-	return []Action{ActionPublish, ActionLegal, ActionStart, ActionWiden, ActionHalt, ActionResume}
+	return []Action{ActionPublish, ActionLegal, ActionStart, ActionWiden, ActionResume}
 }
 
 // Needed is how many people an action takes where the operator says nothing else;
 // 0: it can't be approved before the operator has said who does.
 func (a Action) Needed() int {
 	switch a {
-	case ActionStart, ActionHalt:
+	case ActionStart:
 		return 1
 	case ActionWiden, ActionResume:
 		return 2
@@ -54,8 +53,6 @@ func (a Action) from() []State {
 		return []State{Published, Complete}
 	case ActionWiden:
 		return []State{Rolling}
-	case ActionHalt:
-		return []State{Published, Rolling}
 	case ActionResume:
 		return []State{Halted}
 	}

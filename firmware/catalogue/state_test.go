@@ -112,18 +112,18 @@ func TestWhatPeopleApprove(t *testing.T) {
 		want  []string
 	}{
 		{catalogue.Added, []string{"firmware.publish"}},
-		{catalogue.Published, []string{"firmware.start/canary", "firmware.halt"}},
-		{catalogue.Rolling, []string{"firmware.widen/canary", "firmware.halt"}},
+		{catalogue.Published, []string{"firmware.start/canary"}},
+		{catalogue.Rolling, []string{"firmware.widen/canary"}},
 		{catalogue.Halted, []string{"firmware.resume"}},
-		{catalogue.Rolling, []string{"firmware.widen/canary", "firmware.halt"}},
+		{catalogue.Rolling, []string{"firmware.widen/canary"}},
 		{catalogue.Halted, []string{"firmware.resume"}},
-		{catalogue.Rolling, []string{"firmware.widen/canary", "firmware.halt"}},
+		{catalogue.Rolling, []string{"firmware.widen/canary"}},
 		{catalogue.Complete, []string{"firmware.start/canary"}},
 	} {
 		if tt.state != catalogue.Added {
 			move(tt.state)
 		}
-		for _, action := range []catalogue.Action{catalogue.ActionStart, catalogue.ActionWiden, catalogue.ActionHalt, catalogue.ActionResume} {
+		for _, action := range []catalogue.Action{catalogue.ActionStart, catalogue.ActionWiden, catalogue.ActionResume} {
 			for _, name := range []string{r.ID, r.ID + "/canary"} {
 				_, text := ask(action, name)
 				if text != "" && read[string(action)+text] {
