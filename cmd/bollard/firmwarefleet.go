@@ -101,6 +101,12 @@ func parseWindows(dir string, list []config.FirmwareWindow) (siteWindows, error)
 		if err != nil {
 			return nil, configFault(dir, fmt.Sprintf("firmware.windows[%d].open", i), err)
 		}
+		for _, w := range open {
+			if w.Length() < campaign.LeastRoom {
+				return nil, configFault(dir, fmt.Sprintf("firmware.windows[%d].open", i),
+					fmt.Errorf("window %q is too short: stations begin while at least %s of it are left", w, campaign.LeastRoom))
+			}
+		}
 		out = append(out, siteWindow{strings.ToLower(one.Site), strings.ToLower(one.Group), open})
 	}
 	return out, nil

@@ -21,7 +21,7 @@ import (
 // to end.
 func TestFirmwareRollout(t *testing.T) { // L01.FR.01, promise 10
 	t.Parallel()
-	y := newYard(t, "firmware: {windows: [{group: night, open: [\"mon 01:00-01:01 UTC\"]}]}\n")
+	y := newYard(t, "firmware: {windows: [{group: night, open: [\"mon 01:00-01:15 UTC\"]}]}\n")
 	r := y.publish("2.0.0", 20, station.Image("2.0.0", 100_000))
 	stations := map[string]*station.Station{"ro16": y.charger("ro16", ocpp.V16, nil), "ro201": y.charger("ro201", ocpp.V201, nil), "ro21": y.charger("ro21", ocpp.V21, nil)}
 	y.must("station", "group", "ro21", "lab", "--site", "north")
@@ -126,6 +126,9 @@ func TestFirmwareWindows(t *testing.T) {
 				t.Errorf("%s: at %d:30 it is open: %t", name, hour, !want)
 			}
 		}
+	}
+	if _, err := parseWindows("dir", []config.FirmwareWindow{{Open: []string{"daily 03:00-03:14 UTC"}}}); err == nil || !strings.Contains(err.Error(), "too short") {
+		t.Errorf("a window that nothing ever begins in: %v", err)
 	}
 	if _, err := parseWindows("dir", []config.FirmwareWindow{{Open: []string{"daily 03:00-04:00 Mars"}}}); err == nil || !strings.Contains(err.Error(), "firmware.windows[0].open") {
 		t.Error(err)

@@ -31,8 +31,9 @@ const (
 	triesInstall = 2
 	// firstPause is between two tries, and doubles.
 	firstPause = 10 * time.Minute
-	// leastRoom is how much of a window must be left to begin.
-	leastRoom = 15 * time.Minute
+	// LeastRoom is how much of a window must be left to begin; shorter ones are
+	// never used.
+	LeastRoom = 15 * time.Minute
 	// startsAtOnce bounds the stations whose answers are waited for.
 	startsAtOnce = 64
 )
@@ -243,7 +244,7 @@ func (s *Service) present(key string, now time.Time) bool {
 // room says whether there is time enough to begin.
 func room(list window.Windows, now time.Time) bool {
 	end, closes := list.Until(now)
-	return list.Open(now) && (!closes || end.Sub(now) >= leastRoom)
+	return list.Open(now) && (!closes || end.Sub(now) >= LeastRoom)
 }
 
 // ready is a station that can be sent the release now, or nil: later.

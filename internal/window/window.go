@@ -125,15 +125,44 @@ func (w *Window) span(t time.Time, n int) (from, to time.Time, ok bool) {
 	return from, to, from.Before(to)
 }
 
+// Length is how long the window is by the clocks on the wall.
+func (w Window) Length() time.Duration {
+	minutes := w.to - w.from
+	if minutes <= 0 {
+		minutes += 24 * 60
+	}
+	return time.Duration(minutes) * time.Minute
+}
+
 // Open says whether a window is open.
 func (list Windows) Open(at time.Time) bool {
-	_, open := list.Until(at)
+	_, open := list.last(at)
 	return open || len(list) == 0
 }
 
-// Until is when the open window closes that closes last; false if none is open
-// or nothing ever closes.
-func (list Windows) Until(at time.Time) (end time.Time, open bool) {
+// week is how far Until looks: windows that stay open for one come again every
+// week, so they never close.
+const week = 8 * 24 * time.Hour
+
+// Until is when the windows close, those that begin as others end included; false
+// if none is open or they never close.
+func (list Windows) Until(at time.Time) (end time.Time, closes bool) {
+	end, open := list.last(at)
+	closes = open
+	for open {
+		if end.Sub(at) > week {
+			return time.Time{}, false
+		}
+		var further time.Time
+		if further, open = list.last(end); open {
+			end = further
+		}
+	}
+	return end, closes
+}
+
+// last is when the open window ends that ends last; false if none is open.
+func (list Windows) last(at time.Time) (end time.Time, open bool) {
 	for i := range list {
 		for n := -1; n <= 0; n++ { // it may have begun the day before
 			from, to, ok := list[i].span(at, n)

@@ -86,6 +86,28 @@ func TestNext(t *testing.T) {
 	}
 }
 
+func TestUntilGoesOnWhereAnotherWindowBegins(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, at, until string // "": it never closes
+		windows         []string
+	}{
+		{"over midnight by two days", "2026-06-01T23:55:00Z", "2026-06-03T00:00:00Z", []string{"mon,tue 00:00-24:00 UTC"}},
+		{"from one window into the next", "2026-06-01T01:59:00Z", "2026-06-01T04:00:00Z", []string{"daily 02:00-04:00 UTC", "daily 01:00-02:00 UTC"}},
+		{"a minute between", "2026-06-01T01:59:00Z", "2026-06-01T02:00:00Z", []string{"daily 02:01-04:00 UTC", "daily 01:00-02:00 UTC"}},
+		{"always open", "2026-06-01T01:59:00Z", "", []string{"daily 00:00-24:00 Europe/Amsterdam"}},
+		{"always open in halves", "2026-06-01T01:59:00Z", "", []string{"daily 00:00-12:00 UTC", "daily 12:00-24:00 UTC"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			end, closes := parse(t, tt.windows...).Until(at(t, tt.at))
+			if closes != (tt.until != "") || closes && !end.Equal(at(t, tt.until)) {
+				t.Errorf("until %s, closes %v, want %q", end, closes, tt.until)
+			}
+		})
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -138,8 +160,17 @@ func TestNextIsTheFirst(t *testing.T) {
 				t.Fatalf("%s: open at %s, next was %s", text, probe, next)
 			}
 		}
-		if end, open := list.Until(next); !open || !end.After(next) || list.Open(end) && !strings.Contains(text, "daily") {
+		end, closes := list.Until(next)
+		if closes && (!end.After(next) || list.Open(end)) {
 			t.Fatalf("%s: open at %s until %s", text, next, end)
+		}
+		if !closes {
+			end = next.Add(8 * 24 * time.Hour)
+		}
+		for probe := next; probe.Before(end); probe = probe.Add(10 * time.Minute) {
+			if !list.Open(probe) {
+				t.Fatalf("%s: open at %s until %s (closes: %v), but not at %s", text, next, end, closes, probe)
+			}
 		}
 	})
 }
