@@ -9,9 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"bollard/internal/redact"
@@ -53,28 +51,8 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	u, err := url.Parse(cfg.URL)
-	if err != nil || u.Hostname() == "" {
-		return nil, fmt.Errorf("webhook %q has no readable URL", cfg.Name)
-	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	if u.Scheme != "https" && (u.Scheme != "http" || err != nil || !addr.IsLoopback()) {
-		return nil, fmt.Errorf("webhook %q: the URL must begin with https:// (http:// only to this machine)", cfg.Name)
-	}
-	port := map[string]int{"https": 443, "http": 80}[u.Scheme]
-	if u.Port() != "" {
-		if port, err = strconv.Atoi(u.Port()); err != nil {
-			return nil, fmt.Errorf("webhook %q has no valid port", cfg.Name)
-		}
-	}
-	client, err := safehttp.New(safehttp.Config{
-		Schemes: []string{u.Scheme}, Hosts: []string{strings.ToLower(u.Hostname())}, Ports: []int{port},
-		AllowPrivate: cfg.Networks, MaxBytes: 64 << 10, Timeout: sendPatience, Clock: cfg.Clock, RootCAs: cfg.RootCAs,
-	})
+	client, err := safehttp.One(cfg.URL, safehttp.Config{AllowPrivate: cfg.Networks, MaxBytes: 64 << 10, Timeout: sendPatience, Clock: cfg.Clock, RootCAs: cfg.RootCAs})
 	if err != nil {
-		return nil, fmt.Errorf("webhook %q: %w", cfg.Name, err)
-	}
-	if err := client.Check(cfg.URL); err != nil {
 		return nil, fmt.Errorf("webhook %q: %w", cfg.Name, err)
 	}
 	return &Webhook{cfg: cfg, client: client}, nil

@@ -342,3 +342,23 @@ type hostile struct{}
 func (hostile) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
 	return nil, errors.New("\x1b[31m\n\u202e" + strings.Repeat("x", 1000))
 }
+
+// A client of one place reaches no other, and none without TLS but this machine.
+func TestOne(t *testing.T) {
+	t.Parallel()
+	for url, ok := range map[string]bool{
+		"https://pool.example.com": true, "https://pool.example.com:8444/base": true, "http://127.0.0.1:8080": true, "http://[::1]:8080/a": true,
+		"http://pool.example.com": false, "http://10.0.0.1": false, "http://localhost": false, "ftp://127.0.0.1": false, "pool.example.com": false, "": false,
+		"https://a:b@pool.example.com": false, "https://pool.example.com#a": false, "https://": false,
+	} {
+		c, err := safehttp.One(url, safehttp.Config{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}, Hosts: []string{"*"}, Ports: []int{1}})
+		if (err == nil) != ok {
+			t.Errorf("%q: %v", url, err)
+		}
+		for _, other := range []string{"https://other.example.com/", "https://pool.example.com:9/", "http://pool.example.com/", "http://127.0.0.1:1/"} {
+			if c != nil && err == nil && c.Check(other) == nil {
+				t.Errorf("a client of %q may reach %s", url, other)
+			}
+		}
+	}
+}

@@ -5,9 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"bollard/internal/safehttp"
@@ -25,30 +22,7 @@ type HTTPConfig struct {
 }
 
 func (cfg HTTPConfig) client() (*safehttp.Client, error) {
-	u, err := url.Parse(cfg.URL)
-	if err != nil || u.Hostname() == "" {
-		return nil, fmt.Errorf("%q is no URL", cfg.URL)
-	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	if u.Scheme != "https" && (u.Scheme != "http" || err != nil || !addr.IsLoopback()) {
-		return nil, fmt.Errorf("%q must begin with https:// (http:// only to this machine)", cfg.URL)
-	}
-	c := safehttp.Config{
-		Schemes: []string{u.Scheme}, Hosts: []string{strings.ToLower(u.Hostname())},
-		AllowPrivate: cfg.Networks, MaxBytes: 64 << 10, Timeout: patience, Clock: cfg.Clock, RootCAs: cfg.RootCAs,
-	}
-	if u.Port() != "" {
-		port, err := strconv.Atoi(u.Port())
-		if err != nil {
-			return nil, fmt.Errorf("%q has no valid port", cfg.URL)
-		}
-		c.Ports = []int{port}
-	}
-	client, err := safehttp.New(c)
-	if err != nil {
-		return nil, err
-	}
-	return client, client.Check(cfg.URL)
+	return safehttp.One(cfg.URL, safehttp.Config{AllowPrivate: cfg.Networks, MaxBytes: 64 << 10, Timeout: patience, Clock: cfg.Clock, RootCAs: cfg.RootCAs})
 }
 
 // Webhook posts checkpoints as they are: they carry their own signature.
