@@ -3,26 +3,21 @@ package contract
 import (
 	"context"
 	"encoding/base64"
+	"errors"
+	"time"
 
 	"bollard/iso15118/message"
 	"bollard/ocpp"
 )
 
 // Ask answers a Get15118EVCertificate. longest bounds the answer in characters of
-// base64; 0 is what the version carries. late tells that nobody waits any more, nil
-// that somebody does. The reason is the operator's; "" tells that a certificate is in
+// base64; 0 is what the version carries. left is how long somebody waits, nil as long
+// as it takes. The reason is the operator's; "" tells that a certificate is in
 // the answer.
-func (s *Service) Ask(ctx context.Context, v ocpp.Version, in *ocpp.Get15118EVCertificateRequest, longest int, actor string, late func() bool) (ocpp.Get15118EVCertificateResponse, string) {
-	protocol, err := message.ParseProtocol(in.SchemaVersion)
+func (s *Service) Ask(ctx context.Context, v ocpp.Version, in *ocpp.Get15118EVCertificateRequest, longest int, actor string, left func() time.Duration) (ocpp.Get15118EVCertificateResponse, string) {
+	request, err := requestOf(in)
 	if err != nil {
-		return Failed(ocpp.ReasonUnsupportedRequest, "schema version"), err.Error()
-	}
-	if in.Action != ocpp.EVCertificateInstall && in.Action != ocpp.EVCertificateUpdate {
-		return Failed(ocpp.ReasonUnsupportedRequest, "action"), "action is neither Install nor Update"
-	}
-	exi, err := base64.StdEncoding.DecodeString(in.EXIRequest)
-	if err != nil {
-		return Failed(ocpp.ReasonUnsupportedRequest, "exiRequest isn't base64"), "exiRequest isn't base64"
+		return Failed(ocpp.ReasonUnsupportedRequest, err.Error()), err.Error()
 	}
 	if longest == 0 {
 		longest = ocpp.MaxEXIResponse
@@ -30,10 +25,7 @@ func (s *Service) Ask(ctx context.Context, v ocpp.Version, in *ocpp.Get15118EVCe
 			longest = ocpp.MaxEXIResponse21
 		}
 	}
-	request := Request{Protocol: protocol, Update: in.Action == ocpp.EVCertificateUpdate, EXI: exi, Prioritized: in.Prioritized, Actor: actor, Longest: longest, Late: late}
-	if in.MaximumChains != nil {
-		request.Most = *in.MaximumChains
-	}
+	request.Actor, request.Longest, request.Left = actor, longest, left
 	a, err := s.Provision(ctx, request)
 	if err != nil {
 		return Failed(ocpp.ReasonInternalError, "try again later"), err.Error()
@@ -48,10 +40,28 @@ func (s *Service) Ask(ctx context.Context, v ocpp.Version, in *ocpp.Get15118EVCe
 	if len(out.EXIResponse) > longest { // a failure's: on record as one
 		return Failed(ocpp.ReasonTooLargeElement, "exiResponse"), a.Reason
 	}
-	if v == ocpp.V21 && protocol == message.ISO20 && a.Reason == "" {
+	if v == ocpp.V21 && request.Protocol == message.ISO20 && a.Reason == "" {
 		out.Remaining = &a.Remaining
 	}
 	return out, a.Reason
+}
+
+// requestOf reads what a station passes on, as far as the EXI.
+func requestOf(in *ocpp.Get15118EVCertificateRequest) (out Request, err error) {
+	out.Update, out.Prioritized = in.Action == ocpp.EVCertificateUpdate, in.Prioritized
+	if out.Protocol, err = message.ParseProtocol(in.SchemaVersion); err != nil {
+		return out, err
+	}
+	if in.Action != ocpp.EVCertificateInstall && !out.Update {
+		return out, errors.New("action is neither Install nor Update")
+	}
+	if out.EXI, err = base64.StdEncoding.DecodeString(in.EXIRequest); err != nil {
+		return out, errors.New("exiRequest isn't base64")
+	}
+	if in.MaximumChains != nil {
+		out.Most = *in.MaximumChains
+	}
+	return out, nil
 }
 
 // Failed is an answer without one for the car.

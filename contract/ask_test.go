@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
+	"time"
 
 	"bollard/iso15118/message"
 	"bollard/ocpp"
@@ -69,14 +70,14 @@ func TestWithheld(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
 		longest    int
-		late       func() bool
+		left       func() time.Duration
 		kind, code string
 	}{
 		{"too long", 4000, nil, "contract.refused", ocpp.ReasonTooLargeElement},
-		{"too late", 0, func() bool { return true }, "contract.refused", ocpp.ReasonInternalError},
-		{"in time", 0, func() bool { return false }, "contract.delivered", ""},
+		{"too late", 0, func() time.Duration { return 0 }, "contract.refused", ocpp.ReasonInternalError},
+		{"in time", 0, func() time.Duration { return time.Minute }, "contract.delivered", ""},
 	} {
-		out, reason := r.Ask(t.Context(), ocpp.V201, in, tt.longest, "operator", tt.late)
+		out, reason := r.Ask(t.Context(), ocpp.V201, in, tt.longest, "operator", tt.left)
 		log := entries(t, r)
 		if last := log[len(log)-1]; last.Kind != tt.kind || last.Data["code"] != tt.code || (reason == "") != (tt.code == "") || (out.EXIResponse == "") != (tt.code != "") {
 			t.Errorf("%s: %s %s on record, answered %s, %q", tt.name, last.Kind, last.Data["code"], out.Status, reason)

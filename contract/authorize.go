@@ -49,7 +49,7 @@ func (s *Service) Authorize(ctx context.Context, in *ocpp.AuthorizeRequest) (out
 	if err != nil || len(list) == 0 {
 		return out, false, err
 	}
-	active := slices.ContainsFunc(list, func(c Contract) bool { return c.State == StateActive })
+	active := slices.ContainsFunc(list, func(c Contract) bool { return c.InForce(s.clock()) })
 	pair := func(token, chain string) (ocpp.AuthorizeResponse, bool, error) {
 		return ocpp.AuthorizeResponse{IDTokenInfo: ocpp.IDTokenInfo{Status: token}, CertificateStatus: chain}, true, nil
 	}
@@ -65,7 +65,7 @@ func (s *Service) Authorize(ctx context.Context, in *ocpp.AuthorizeRequest) (out
 	}
 	i := slices.IndexFunc(list, func(c Contract) bool { return slices.Contains(c.Serials, serial) })
 	switch {
-	case i >= 0 && list[i].State != StateActive:
+	case i >= 0 && !list[i].InForce(s.clock()):
 		// Its certificate is revoked with it; the contract's state counts more (C07.FR.13).
 		return pair(tokenBlocked, chainCancelled)
 	case fault == nil && i >= 0:

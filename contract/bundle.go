@@ -50,19 +50,25 @@ func (s *Service) prepare(ctx context.Context, c *Contract, p message.Protocol) 
 }
 
 // bundle returns the answer for a contract and a car's key: the one there is, or
-// a new one. An update always gets a new certificate.
+// a new one. A request that is sent again, by the car or by somebody who listened to
+// it, finds what it got before, also after others: nothing in it is fresh (in
+// ISO 15118-2 not even the time is signed), and only the car can use the answer.
 func (s *Service) bundle(ctx context.Context, c *Contract, p message.Protocol, receiver *ecdsa.PublicKey, update bool, actor string) (Bundle, *Fault, error) {
-	defer s.lock(c.ID)()
+	unlock, err := s.lock(ctx, c.ID)
+	if err != nil {
+		return Bundle{}, nil, err
+	}
+	defer unlock()
 	spki, err := x509.MarshalPKIXPublicKey(receiver)
 	if err != nil {
 		return Bundle{}, nil, err
 	}
-	have, ok, err := s.store.Bundle(ctx, c.ID, p)
+	have, ok, err := s.store.Bundle(ctx, c.ID, p, hexOf(spki))
 	if err != nil {
 		return Bundle{}, nil, err
 	}
-	if ok && have.Receiver == hexOf(spki) && s.clock().Before(have.Until) && s.inForce(ctx, have.Serial) && s.inForce(ctx, have.CPS) {
-		// A repeated update is sealed for the same old key: it finds its answer too.
+	if ok && s.clock().Before(have.Until) && have.Ends.Equal(c.EndsAt) && s.inForce(ctx, have.Serial) && s.inForce(ctx, have.CPS) {
+		// No key is both a car's and a contract's, but the answer would be the wrong one.
 		if a, err := message.DecodeResponse(p, have.EXI); err == nil && a.Update == update {
 			return have, nil, nil
 		}
@@ -127,7 +133,10 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 		return Bundle{}, nil, fmt.Errorf("couldn't sign an answer for a car: %w", err)
 	}
 	a.Signature = &sig
-	b := Bundle{Contract: c.ID, Protocol: p, Receiver: hash, Serial: issued.Serial, CPS: ca.SerialOf(signer.Certificate), Until: issued.NotAfter.Add(-renewBefore)}
+	b := Bundle{Contract: c.ID, Protocol: p, Receiver: hash, Serial: issued.Serial, CPS: ca.SerialOf(signer.Certificate), Until: issued.NotAfter.Add(-renewBefore), Ends: c.EndsAt}
+	if !c.EndsAt.IsZero() && c.EndsAt.Sub(issued.NotAfter) < time.Minute {
+		b.Until = issued.NotAfter // no certificate of it lasts longer
+	}
 	if cps := signer.Certificate.NotAfter.Add(-24 * time.Hour); cps.Before(b.Until) {
 		b.Until = cps
 	}
@@ -148,9 +157,16 @@ func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, 
 	if p == message.ISO20 {
 		profile = ca.ProfileContract20
 	}
-	prepared, err := s.authority.Prepare(ctx, ca.Order{
+	order := ca.Order{
 		Profile: profile, Key: proven, Subject: ca.Subject{CommonName: string(c.EMAID)}, Requester: actor, Reference: contractReference + c.ID,
-	})
+	}
+	if !c.EndsAt.IsZero() {
+		// Whole seconds, as certificates have them.
+		if order.Life = (c.EndsAt.Sub(s.clock()) - time.Second).Truncate(time.Second); order.Life <= 0 {
+			return nil, cancelled("the contract is over"), nil
+		}
+	}
+	prepared, err := s.authority.Prepare(ctx, order)
 	if errors.Is(err, ca.ErrNoHierarchy) {
 		return nil, unavailable("nobody here issues contract certificates: " + err.Error()), nil
 	}
@@ -159,7 +175,7 @@ func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, 
 	}
 	var fault *Fault
 	_, err = s.store.UpdateContract(ctx, c.ID, func(now *Contract) ([]ledger.Event, error) {
-		if now.State != StateActive {
+		if !now.InForce(s.clock()) {
 			fault = cancelled("the contract is cancelled")
 			return nil, nil
 		}

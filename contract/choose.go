@@ -61,11 +61,11 @@ type course struct {
 // choose picks the contract a request gets, and says how many remain.
 func (s *Service) choose(in Request, r *message.Request, list []Contract, now time.Time) (Contract, int, *Fault) {
 	if len(list) == 0 {
-		return Contract{}, 0, noContract("no contract for this car")
+		return Contract{}, 0, noContract("no contract for this car").orElsewhere()
 	}
-	list = slices.DeleteFunc(slices.Clone(list), func(c Contract) bool { return c.State != StateActive })
+	list = slices.DeleteFunc(slices.Clone(list), func(c Contract) bool { return !c.InForce(now) })
 	if len(list) == 0 {
-		return Contract{}, 0, cancelled("the contract is cancelled")
+		return Contract{}, 0, cancelled("the contract is cancelled or over").orElsewhere()
 	}
 	wanted := accounts(append(slices.Clone(in.Prioritized), r.Prioritized...))
 	place := func(c Contract) int {
@@ -80,7 +80,7 @@ func (s *Service) choose(in Request, r *message.Request, list []Contract, now ti
 		return list[0], 0, nil
 	}
 	if len(wanted) > 0 && place(list[0]) == len(wanted) {
-		return Contract{}, 0, unknownAccount("none of the accounts the car names has a contract for it here")
+		return Contract{}, 0, unknownAccount("none of the accounts the car names has a contract for it here").orElsewhere()
 	}
 	most := int(r.MaximumChains)
 	if in.Most > 0 {

@@ -35,8 +35,14 @@ type Contract struct {
 	State       State
 	CreatedAt   time.Time
 	CancelledAt time.Time
+	EndsAt      time.Time // zero: when it is cancelled
 	// Serials are the certificates of the contract, each added before it is signed.
 	Serials []string
+}
+
+// InForce tells whether the account may charge with the car by it.
+func (c *Contract) InForce(now time.Time) bool {
+	return c.State == StateActive && (c.EndsAt.IsZero() || now.Before(c.EndsAt))
 }
 
 // Provisioning is a car's provisioning certificate as its maker gave it to the
@@ -49,7 +55,8 @@ type Provisioning struct {
 	AddedAt         time.Time
 }
 
-// Bundle is an answer made for one contract and one key of the car's. It holds
+// Bundle is an answer made for one contract and one key of the car's: that of its
+// provisioning certificate, or of the contract certificate that is updated. It holds
 // the contract key only sealed for that key.
 type Bundle struct {
 	Contract string // ID
@@ -58,13 +65,16 @@ type Bundle struct {
 	Serial   string // of the contract certificate
 	CPS      string // serial of the certificate that signed it
 	Until    time.Time
-	EXI      []byte // of the answer, for no session yet
+	Ends     time.Time // of the contract when it was made
+	EXI      []byte    // of the answer, for no session yet
 }
 
 // Errors callers branch on.
 var (
 	ErrUnknown = errors.New("no such contract")
 	ErrExists  = errors.New("the contract exists already")
+	// ErrTooShort: nor is one made shorter than it is.
+	ErrTooShort = errors.New("the contract would end before its certificate has reached the car, or before it does now")
 )
 
 // Store keeps contracts. Every write is durable, together with its ledger events,
@@ -84,10 +94,12 @@ type Store interface {
 	// PutProvisioning adds a car's certificate, or replaces the one of its edition.
 	PutProvisioning(ctx context.Context, p Provisioning, events ...ledger.Event) error
 	Provisioning(ctx context.Context, pcid identifier.PCID, p message.Protocol) (Provisioning, bool, error)
+	// RemoveProvisioning removes a car's certificates of all editions.
+	RemoveProvisioning(ctx context.Context, pcid identifier.PCID, events ...ledger.Event) error
 
-	// PutBundle keeps one a contract and edition.
+	// PutBundle keeps one a contract, edition and receiver.
 	PutBundle(ctx context.Context, b Bundle, events ...ledger.Event) error
-	Bundle(ctx context.Context, contract string, p message.Protocol) (Bundle, bool, error)
+	Bundle(ctx context.Context, contract string, p message.Protocol, receiver string) (Bundle, bool, error)
 	// Record writes events alone.
 	Record(ctx context.Context, events ...ledger.Event) error
 }

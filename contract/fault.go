@@ -9,6 +9,8 @@ import (
 type Fault struct {
 	code2, code20 string // ResponseCode
 	Reason        string
+	elsewhere     bool   // pools of others may have what the car wants
+	pools         string // what became of those that were asked
 }
 
 // Error returns the operator's reason.
@@ -22,41 +24,47 @@ func (f *Fault) Code(p message.Protocol) string {
 	return f.code2
 }
 
+// orElsewhere lets pools of others be asked.
+func (f *Fault) orElsewhere() *Fault {
+	f.elsewhere = true
+	return f
+}
+
 // The failures there are, with the codes of ISO 15118-2 and -20.
 func noContract(reason string) *Fault {
-	return &Fault{"FAILED_NoCertificateAvailable", "WARNING_NoContractMatchingPCIDFound", reason}
+	return &Fault{code2: "FAILED_NoCertificateAvailable", code20: "WARNING_NoContractMatchingPCIDFound", Reason: reason}
 }
 
 func unavailable(reason string) *Fault {
-	return &Fault{"FAILED_NoCertificateAvailable", "WARNING_NoCertificateAvailable", reason}
+	return &Fault{code2: "FAILED_NoCertificateAvailable", code20: "WARNING_NoCertificateAvailable", Reason: reason}
 }
 
 func cancelled(reason string) *Fault {
-	return &Fault{"FAILED_ContractCanceled", "WARNING_NoCertificateAvailable", reason}
+	return &Fault{code2: "FAILED_ContractCanceled", code20: "WARNING_NoCertificateAvailable", Reason: reason}
 }
 
 func unknownAccount(reason string) *Fault {
-	return &Fault{"FAILED_NoCertificateAvailable", "WARNING_eMSPUnknown", reason}
+	return &Fault{code2: "FAILED_NoCertificateAvailable", code20: "WARNING_eMSPUnknown", Reason: reason}
 }
 
 func badSignature(reason string) *Fault {
-	return &Fault{"FAILED_SignatureError", "FAILED_SignatureError", reason}
+	return &Fault{code2: "FAILED_SignatureError", code20: "FAILED_SignatureError", Reason: reason}
 }
 
 func badChain(reason string) *Fault {
-	return &Fault{"FAILED_CertChainError", "WARNING_CertificateValidationError", reason}
+	return &Fault{code2: "FAILED_CertChainError", code20: "WARNING_CertificateValidationError", Reason: reason}
 }
 
 func expired(reason string) *Fault {
-	return &Fault{"FAILED_CertificateExpired", "WARNING_CertificateExpired", reason}
+	return &Fault{code2: "FAILED_CertificateExpired", code20: "WARNING_CertificateExpired", Reason: reason}
 }
 
 func notYet(reason string) *Fault {
-	return &Fault{"FAILED_CertChainError", "WARNING_CertificateNotYetValid", reason}
+	return &Fault{code2: "FAILED_CertChainError", code20: "WARNING_CertificateNotYetValid", Reason: reason}
 }
 
 func revoked(reason string) *Fault {
-	return &Fault{"FAILED_CertificateRevoked", "WARNING_CertificateRevoked", reason}
+	return &Fault{code2: "FAILED_CertificateRevoked", code20: "WARNING_CertificateRevoked", Reason: reason}
 }
 
 // answer is a well-formed answer of the failure: members the schema demands are

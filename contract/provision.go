@@ -28,8 +28,10 @@ type Request struct {
 	Actor       string   // who asks: "station:<key>", "operator"
 	// Longest bounds the answer in characters of base64; 0: it doesn't.
 	Longest int
-	// Late tells that nobody waits for the answer any more; nil: somebody does.
-	Late func() bool
+	// Left is how long somebody still waits for the answer; nil: for as long as it takes.
+	Left func() time.Duration
+	// Final keeps a request from pools of others: it came from one.
+	Final bool
 }
 
 // Answer is what goes back.
@@ -66,6 +68,9 @@ func (s *Service) Provision(ctx context.Context, in Request) (Answer, error) {
 		return s.refuse(ctx, in, r, badSignature("the request isn't of the kind its sender says"))
 	}
 	made, fault, err := s.answer(ctx, in, r, now)
+	if err == nil && fault != nil && fault.elsewhere {
+		made, fault, err = s.forward(ctx, in, r, fault)
+	}
 	switch {
 	case err != nil:
 		return Answer{}, err
@@ -85,9 +90,13 @@ func (s *Service) refuse(ctx context.Context, in Request, r *message.Request, fa
 		}
 		out.Code = fault.Code(r.Protocol)
 	}
-	return out, s.store.Record(ctx, ledger.Event{Kind: "contract.refused", Subject: hexOf(in.EXI)[:16], Actor: in.Actor, Data: map[string]string{
+	event := ledger.Event{Kind: "contract.refused", Subject: hexOf(in.EXI)[:16], Actor: in.Actor, Data: map[string]string{
 		"code": cmp.Or(out.Code, "none"), "protocol": in.Protocol.String(),
-	}})
+	}}
+	if fault.pools != "" {
+		event.Data["pools"] = fault.pools
+	}
+	return out, s.store.Record(ctx, event)
 }
 
 // answer verifies a request, finds its contract, and makes or repeats the answer.
@@ -134,25 +143,32 @@ func (s *Service) answer(ctx context.Context, in Request, r *message.Request, no
 	if out.EXI, err = a.Encode(); err != nil {
 		return Answer{}, nil, err
 	}
+	out, given, err := s.give(ctx, in, out, s.event("contract.delivered", &c, in.Actor, map[string]string{
+		"serial": b.Serial, "protocol": r.Protocol.String(), "update": strconv.FormatBool(r.Update),
+	}))
+	if given {
+		s.delivered(courseOf(in, r), c.ID)
+	}
+	return out, nil, err
+}
+
+// give records that an answer goes out, unless it doesn't.
+func (s *Service) give(ctx context.Context, in Request, out Answer, delivered ledger.Event) (_ Answer, given bool, err error) {
 	if n := base64.StdEncoding.EncodedLen(len(out.EXI)); in.Longest > 0 && n > in.Longest {
 		// Never cut: a car can do nothing with a part.
 		out, err = s.withhold(ctx, in, ocpp.ReasonTooLargeElement, fmt.Sprintf("the answer has %d characters, the station takes %d: "+
 			"shorten organisation and public.status, or raise contracts.models[].max_response for a model that takes more", n, in.Longest))
-		return out, nil, err
+		return out, false, err
 	}
-	if in.Late != nil && in.Late() {
+	if in.Left != nil && in.Left() <= 0 {
 		out, err = s.withhold(ctx, in, ocpp.ReasonInternalError, "the answer came too late; the car's next request finds it")
-		return out, nil, err
+		return out, false, err
 	}
 	// On record before it is given away.
-	err = s.store.Record(ctx, s.event("contract.delivered", &c, in.Actor, map[string]string{
-		"serial": b.Serial, "protocol": r.Protocol.String(), "update": strconv.FormatBool(r.Update),
-	}))
-	if err != nil {
-		return Answer{}, nil, err
+	if err := s.store.Record(ctx, delivered); err != nil {
+		return Answer{}, false, err
 	}
-	s.delivered(courseOf(in, r), c.ID)
-	return out, nil, nil
+	return out, true, nil
 }
 
 // withhold records that an answer doesn't go out.
@@ -182,11 +198,16 @@ func (s *Service) forInstallation(ctx context.Context, r *message.Request, chain
 		}
 		chain = append(chain, more[1:]...)
 	}
+	list, err := s.store.ContractsOf(ctx, pcid)
+	if err != nil {
+		return nil, nil, err
+	}
 	if fault := s.verifyCar(ctx, r.Protocol, chain, now); fault != nil {
+		// A car with a contract here has to prove itself here.
+		fault.elsewhere = fault.elsewhere && !s.anyInForce(list)
 		return nil, fault, nil
 	}
-	list, err := s.store.ContractsOf(ctx, pcid)
-	return list, nil, err
+	return list, nil, nil
 }
 
 // forUpdate verifies the old contract's chain and returns the contract.
@@ -202,7 +223,7 @@ func (s *Service) forUpdate(ctx context.Context, r *message.Request, chain []*x5
 	case fault != nil:
 		return nil, fault, nil
 	case !ok:
-		return nil, noContract("the contract is another provider's"), nil
+		return nil, noContract("the contract is another provider's").orElsewhere(), nil
 	}
 	named, err := identifier.ParseEMAID(r.EMAID)
 	if err != nil || !named.Same(c.EMAID) {

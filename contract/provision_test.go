@@ -101,7 +101,7 @@ func TestInstallation(t *testing.T) {
 			if again.Serial != answer.Serial || !bytes.Equal(a.Key, b.Key) {
 				t.Error("a repeated request got another certificate")
 			}
-			r.keepsNoSecret(t, key)
+			r.keepsNoSecret(t, c, key)
 			if _, err := r.authority.Revoke(t.Context(), answer.Serial, "keyCompromise", "operator"); err != nil {
 				t.Fatal(err)
 			}
@@ -113,21 +113,15 @@ func TestInstallation(t *testing.T) {
 }
 
 // keepsNoSecret looks for a private key in all that is kept.
-func (r *rig) keepsNoSecret(t *testing.T, key *ecdsa.PrivateKey) {
+func (r *rig) keepsNoSecret(t *testing.T, c *car, key *ecdsa.PrivateKey) {
 	t.Helper()
 	scalar, err := key.Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range protocols {
-		for _, c := range r.contracts(t) {
-			b, ok, err := r.store.Bundle(t.Context(), c.ID, p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if ok && bytes.Contains(b.EXI, scalar) {
-				t.Error("the contract key is kept in clear")
-			}
+	for _, of := range r.contracts(t) {
+		if b, ok := r.bundleOf(t, of, c); !ok || bytes.Contains(b.EXI, scalar) {
+			t.Errorf("nothing is kept, or the contract key in clear: %t", ok)
 		}
 	}
 	for e, err := range r.store.Entries(t.Context(), 1) {
@@ -162,9 +156,9 @@ func TestReadyBeforeAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	added := r.add(t)
-	b, ok, err := r.store.Bundle(t.Context(), added.ID, message.ISO2)
-	if err != nil || !ok {
-		t.Fatalf("%t, %v", ok, err)
+	b, ok := r.bundleOf(t, added, c)
+	if !ok {
+		t.Fatal("nothing is ready")
 	}
 	answer, a := r.ask(t, message.ISO2, sign(t, c.request(), c.key), false)
 	if answer.Serial != b.Serial {
@@ -368,7 +362,7 @@ func TestSeveralContracts(t *testing.T) {
 	for _, remaining := range []int{2, 1, 0} {
 		exi := sign(t, request, c.key) // anew each time
 		// An answer that nobody waits for takes no contract.
-		if a, err := r.Provision(t.Context(), contract.Request{Protocol: message.ISO20, EXI: exi, Actor: "operator", Late: func() bool { return true }}); err != nil || a.Withheld == "" {
+		if a, err := r.Provision(t.Context(), contract.Request{Protocol: message.ISO20, EXI: exi, Actor: "operator", Left: func() time.Duration { return 0 }}); err != nil || a.Withheld == "" {
 			t.Fatalf("got %+v, %v", a, err)
 		}
 		a, out := r.ask(t, message.ISO20, exi, false)

@@ -16,7 +16,6 @@ import (
 
 	"bollard/ca"
 	"bollard/iso15118/identifier"
-	"bollard/iso15118/message"
 	"bollard/ledger"
 )
 
@@ -24,6 +23,7 @@ import (
 type Config struct {
 	Store     Store
 	Authority *ca.Authority
+	Pools     []Outside        // asked in this order for cars without a contract here
 	Clock     func() time.Time // nil: time.Now
 	Log       *slog.Logger     // nil: discarded
 }
@@ -35,10 +35,11 @@ type Service struct {
 	clock     func() time.Time
 	log       *slog.Logger
 	random    io.Reader
+	pools     []Outside
 
 	// making holds one contract's work apart from its own: two requests at once
-	// get one certificate.
-	making [64]sync.Mutex
+	// get one certificate. Each has one place.
+	making [64]chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	asked   map[string]*allowance
@@ -51,8 +52,11 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("internal error: contract.Config lacks a store or an authority")
 	}
 	s := &Service{
-		store: cfg.Store, authority: cfg.Authority, clock: cfg.Clock, log: cfg.Log, random: rand.Reader,
+		store: cfg.Store, authority: cfg.Authority, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools,
 		asked: map[string]*allowance{}, courses: map[string]*course{},
+	}
+	for i := range s.making {
+		s.making[i] = make(chan struct{}, 1)
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -66,11 +70,19 @@ func New(cfg Config) (*Service, error) {
 // Add gives an account a contract for a car. What can be is made ready for the
 // car's first request.
 func (s *Service) Add(ctx context.Context, actor string, emaid identifier.EMAID, pcid identifier.PCID) (Contract, error) {
-	c := Contract{ID: newID(), EMAID: emaid.Full(), PCID: pcid, State: StateActive, CreatedAt: s.clock().UTC()}
-	if err := s.store.AddContract(ctx, c, s.event("contract.added", &c, actor, nil)); err != nil {
+	return s.add(ctx, actor, emaid, pcid, time.Time{})
+}
+
+func (s *Service) add(ctx context.Context, actor string, emaid identifier.EMAID, pcid identifier.PCID, end time.Time) (Contract, error) {
+	c := Contract{ID: newID(), EMAID: emaid.Full(), PCID: pcid, State: StateActive, CreatedAt: s.clock().UTC(), EndsAt: end}
+	data := map[string]string{}
+	if !end.IsZero() {
+		data["until"] = end.Format(time.RFC3339)
+	}
+	if err := s.store.AddContract(ctx, c, s.event("contract.added", &c, actor, data)); err != nil {
 		return Contract{}, err
 	}
-	for _, p := range []message.Protocol{message.ISO2, message.ISO20} {
+	for _, p := range editions {
 		if err := s.prepare(ctx, &c, p); err != nil {
 			s.log.Warn("a contract's answer couldn't be made ready; it is made when the car asks", "contract", c.ID, "protocol", p.String(), "err", err)
 		}
@@ -117,7 +129,11 @@ func (s *Service) cancel(ctx context.Context, actor, id string) (Contract, error
 		return Contract{}, err
 	}
 	// 2. One that was begun before is signed by now, or never.
-	defer s.lock(id)()
+	unlock, err := s.lock(ctx, id)
+	if err != nil {
+		return Contract{}, err
+	}
+	defer unlock()
 	if c, err = s.store.UpdateContract(ctx, id, func(*Contract) ([]ledger.Event, error) { return nil, nil }); err != nil {
 		return Contract{}, err
 	}
@@ -184,12 +200,17 @@ func (s *Service) event(kind string, c *Contract, actor string, data map[string]
 	return e
 }
 
-// lock holds one contract's certificates; call what it returns.
-func (s *Service) lock(id string) func() {
+// lock holds one contract's certificates, for which it waits as long as ctx lasts;
+// call what it returns.
+func (s *Service) lock(ctx context.Context, id string) (unlock func(), err error) {
 	sum := sha256.Sum256([]byte(id))
-	m := &s.making[int(sum[0])%len(s.making)]
-	m.Lock()
-	return m.Unlock
+	place := s.making[int(sum[0])%len(s.making)]
+	select {
+	case place <- struct{}{}:
+		return func() { <-place }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func newID() string {

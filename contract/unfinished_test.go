@@ -2,8 +2,11 @@ package contract_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"testing"
+	"time"
 
 	"bollard/ca"
 	"bollard/contract"
@@ -134,9 +137,9 @@ func TestFinishedWithoutItsRequester(t *testing.T) {
 		t.Errorf("given to nobody: %v", err)
 	}
 	accident.after = nil
-	b, ok, err := r.store.Bundle(t.Context(), added.ID, message.ISO2)
-	if err != nil || !ok {
-		t.Fatalf("not finished: %t, %v", ok, err)
+	b, ok := r.bundleOf(t, added, c)
+	if !ok {
+		t.Fatal("not finished")
 	}
 	if a, _ := r.ask(t, message.ISO2, exi, false); a.Serial != b.Serial {
 		t.Errorf("made anew: %+v", a)
@@ -164,15 +167,93 @@ func TestRevokedCPS(t *testing.T) {
 		t.Fatal("the revoked CPS answers on")
 	}
 	c.install(t, r, b)
-	old, _, err := r.store.Bundle(t.Context(), added.ID, message.ISO2)
-	if err == nil {
-		old.CPS = ""
-		err = r.store.PutBundle(t.Context(), old)
-	}
-	if err != nil {
+	old, _ := r.bundleOf(t, added, c)
+	old.CPS = ""
+	if err := r.store.PutBundle(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
 	if third, _ := r.ask(t, message.ISO2, exi, false); third.Code != "OK" || third.Serial == second.Serial {
 		t.Errorf("an answer that doesn't say who signed it was given: %+v", third)
+	}
+}
+
+// bundleOf is the answer made for a car.
+func (r *rig) bundleOf(t *testing.T, of contract.Contract, c *car) (contract.Bundle, bool) {
+	t.Helper()
+	sum := sha256.Sum256(c.chain[0].RawSubjectPublicKeyInfo)
+	b, ok, err := r.store.Bundle(t.Context(), of.ID, c.p, hex.EncodeToString(sum[:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, ok
+}
+
+// Who waits for another one's answer of the same contract goes when nobody waits for
+// theirs any more.
+func TestWaitingEnds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	accident := r.trip(t)
+	c := r.car(t, message.ISO2)
+	r.add(t)
+	exi := sign(t, c.request(), c.key)
+	ask := func(ctx context.Context) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := r.Provision(ctx, contract.Request{Protocol: message.ISO2, EXI: exi, Actor: "operator"})
+			done <- err
+		}()
+		return done
+	}
+	begun, release := make(chan struct{}), make(chan struct{})
+	accident.after = func(string) error { close(begun); <-release; return nil }
+	first := ask(t.Context())
+	<-begun
+	waiting, hangUp := context.WithCancel(t.Context())
+	second := ask(waiting)
+	hangUp()
+	select {
+	case err := <-second:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it waits on")
+	}
+	close(release)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}
+
+// What somebody captured and sends again, in any order, costs no certificate: each
+// request finds its own answer.
+func TestSentAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	c := r.car(t, message.ISO2)
+	r.add(t)
+	installation := sign(t, c.request(), c.key)
+	first, a := r.ask(t, message.ISO2, installation, false)
+	chain, key := c.install(t, r, a)
+	change := sign(t, update(chain, string(emaid)), key)
+	second, b := r.ask(t, message.ISO2, change, true)
+	opener := &car{key: key, chain: chain, p: message.ISO2}
+	chain2, key2 := opener.install(t, r, b)
+	change2 := sign(t, update(chain2, string(emaid)), key2)
+	third, _ := r.ask(t, message.ISO2, change2, true)
+	if first.Serial == second.Serial || second.Serial == third.Serial || third.Code != "OK" {
+		t.Fatalf("got %s, %s, %s", first.Serial, second.Serial, third.Serial)
+	}
+	for range 2 {
+		for i, again := range []struct {
+			exi      []byte
+			isUpdate bool
+			want     string
+		}{{installation, false, first.Serial}, {change, true, second.Serial}, {change2, true, third.Serial}} {
+			if got, _ := r.ask(t, message.ISO2, again.exi, again.isUpdate); got.Serial != again.want {
+				t.Errorf("request %d got another certificate", i)
+			}
+		}
 	}
 }

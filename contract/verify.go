@@ -95,7 +95,7 @@ func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []
 		return expired("a certificate of the chain has expired")
 	}
 	if err != nil {
-		return badChain(fmt.Sprintf("the chain leads to no root trusted for %s (`bollard ca trust add --use %s`): %T", use, use, err))
+		return badChain(fmt.Sprintf("the chain leads to no root trusted for %s (`bollard ca trust add --use %s`): %T", use, use, err)).orElsewhere()
 	}
 	for _, cert := range chain {
 		record, known, err := s.authority.Status(ctx, cert)
@@ -105,6 +105,14 @@ func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []
 		if known && record.State != ca.StateIssued {
 			return revoked("certificate " + record.Serial + " is " + string(record.State))
 		}
+	}
+	return nil
+}
+
+// verifyAnswer checks a signature over what a CPS has to sign.
+func verifyAnswer(a *message.Response, cps *x509.Certificate) error {
+	if err := signature.Verify(a.Protocol.Set(), *a.Signature, cps.PublicKey, suites(a.Protocol), a.Signed()...); err != nil {
+		return fmt.Errorf("its signature: %w", err)
 	}
 	return nil
 }

@@ -125,24 +125,34 @@ func (s *Store) Provisioning(ctx context.Context, pcid identifier.PCID, p messag
 	return readOne[contract.Provisioning](ctx, s, "a provisioning certificate", "SELECT record FROM provisioning WHERE pcid = ? AND protocol = ?", string(pcid), p)
 }
 
-// PutBundle keeps a contract's answer of an edition.
+// RemoveProvisioning removes a car's provisioning certificates.
+func (s *Store) RemoveProvisioning(ctx context.Context, pcid identifier.PCID, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		if _, err := t.exec("DELETE FROM provisioning WHERE pcid = ?", string(pcid)); err != nil {
+			return fmt.Errorf("couldn't remove a provisioning certificate: %w", err)
+		}
+		return t.record(events...)
+	})
+}
+
+// PutBundle keeps a contract's answer of an edition for one key.
 func (s *Store) PutBundle(ctx context.Context, b contract.Bundle, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		text, err := json.Marshal(b)
 		if err != nil {
 			return fmt.Errorf("couldn't encode the answer of contract %s: %w", b.Contract, err)
 		}
-		if _, err := t.exec("INSERT INTO contract_bundles (contract, protocol, record) VALUES (?, ?, ?) ON CONFLICT (contract, protocol) DO UPDATE SET record = excluded.record",
-			b.Contract, b.Protocol, string(text)); err != nil {
+		if _, err := t.exec("INSERT INTO contract_answers (contract, protocol, receiver, record) VALUES (?, ?, ?, ?) ON CONFLICT (contract, protocol, receiver) DO UPDATE SET record = excluded.record",
+			b.Contract, b.Protocol, b.Receiver, string(text)); err != nil {
 			return fmt.Errorf("couldn't store the answer of contract %s: %w", b.Contract, err)
 		}
 		return t.record(events...)
 	})
 }
 
-// Bundle returns a contract's answer of an edition.
-func (s *Store) Bundle(ctx context.Context, id string, p message.Protocol) (contract.Bundle, bool, error) {
-	return readOne[contract.Bundle](ctx, s, "the answer of a contract", "SELECT record FROM contract_bundles WHERE contract = ? AND protocol = ?", id, p)
+// Bundle returns a contract's answer of an edition for one key.
+func (s *Store) Bundle(ctx context.Context, id string, p message.Protocol, receiver string) (contract.Bundle, bool, error) {
+	return readOne[contract.Bundle](ctx, s, "the answer of a contract", "SELECT record FROM contract_answers WHERE contract = ? AND protocol = ? AND receiver = ?", id, p, receiver)
 }
 
 // readOne reads a row of JSON; ok is false without one.

@@ -159,7 +159,11 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	a.authority, a.fleet = authority, service
 	a.registrar = fleet.NewRegistrar(service, a.store)
 	a.controller = fleet.NewController(service, a.store)
-	if a.contracts, err = contract.New(contract.Config{Store: a.store, Authority: authority, Clock: a.clock, Log: a.log}); err != nil {
+	pools, err := contractPools(a.dir, a.cfg)
+	if err != nil {
+		return err
+	}
+	if a.contracts, err = contract.New(contract.Config{Store: a.store, Authority: authority, Pools: pools, Clock: a.clock, Log: a.log}); err != nil {
 		return err
 	}
 	return a.openFirmware(ctx)

@@ -57,6 +57,11 @@ func (g *contractGuard) Message(ctx context.Context, s fleet.Session, m fleet.Me
 	if err != nil {
 		return misread(err)
 	}
+	if pass, err := g.otherwise(ctx, &request); err != nil {
+		return fleet.Verdict{Act: fleet.Refuse, Code: ocpp.InternalError, Reason: err.Error()}
+	} else if pass {
+		return fleet.Verdict{Act: fleet.Pass}
+	}
 	// Signing and writing take their time, and other frames go on meanwhile.
 	return fleet.Verdict{Later: func(ctx context.Context) fleet.Verdict {
 		answer, reason := g.ask(ctx, s, &request)
@@ -142,7 +147,16 @@ func (g *contractGuard) answers(s fleet.Session) bool {
 	case config.AnswerBackend:
 		return false
 	}
-	return len(g.app.authority.Roots(ca.KindMO)) > 0 || len(g.app.authority.Roots(ca.KindMO20)) > 0
+	return len(g.app.cfg.Contracts.Pools) > 0 || len(g.app.authority.Roots(ca.KindMO)) > 0 || len(g.app.authority.Roots(ca.KindMO20)) > 0
+}
+
+// otherwise says whether a car's request goes on to the back end: bollard.yaml lets
+// those that nobody here or in a pool could answer.
+func (g *contractGuard) otherwise(ctx context.Context, request *ocpp.Get15118EVCertificateRequest) (bool, error) {
+	if g.app.cfg.Contracts.Otherwise != config.AnswerBackend {
+		return false, nil
+	}
+	return g.app.contracts.Elsewhere(ctx, request)
 }
 
 func (g *contractGuard) ask(ctx context.Context, s fleet.Session, request *ocpp.Get15118EVCertificateRequest) (ocpp.Get15118EVCertificateResponse, string) {
@@ -154,11 +168,12 @@ func (g *contractGuard) ask(ctx context.Context, s fleet.Session, request *ocpp.
 		reason string
 	}
 	done := make(chan result, 1)
-	late := func() bool { return patience.Err() != nil }
+	until, _ := patience.Deadline()
+	left := func() time.Duration { return time.Until(until) }
 	// What was begun goes on though the car has given up, as long as the station's
 	// session lasts; a certificate that is begun by then is finished in any case.
 	s.Go(func(ctx context.Context) {
-		answer, reason := g.app.contracts.Ask(ctx, s.Version(), request, g.longest(st.Vendor, st.Model), "station:"+st.Key, late)
+		answer, reason := g.app.contracts.Ask(ctx, s.Version(), request, g.longest(st.Vendor, st.Model), "station:"+st.Key, left)
 		done <- result{answer, reason}
 	})
 	select {

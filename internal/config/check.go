@@ -217,6 +217,11 @@ func (c *checker) contracts(f *Contracts) {
 	if f.Answer != "" {
 		c.oneOf(f.Answer, "contracts.answer", AnswerOwn, AnswerBackend)
 	}
+	if f.Otherwise != "" {
+		c.oneOf(f.Otherwise, "contracts.otherwise", AnswerBackend)
+	}
+	c.want(f.Answer != AnswerBackend || len(f.Pools) == 0 && f.Otherwise == "", "contracts.answer", "backend passes everything on: pools and otherwise are for own")
+	c.pools(f.Pools)
 	for i, m := range f.Models {
 		c.want(m.MaxResponse >= 1000, fmt.Sprintf("contracts.models[%d].max_response", i), "must be at least 1000 characters: no answer would fit")
 	}
@@ -437,6 +442,11 @@ func (f *File) NamedFiles() []NamedFile {
 		for j, name := range a.Certificates {
 			add(name, fmt.Sprintf("approvers[%d].certificates[%d]", i, j), false)
 		}
+	}
+	for i, p := range f.Contracts.Pools {
+		key := fmt.Sprintf("contracts.pools[%d].", i)
+		add(p.SecretFile, key+"secret_file", true)
+		add(p.Trust, key+"trust", false)
 	}
 	add(f.Firmware.Trust, "firmware.trust", false)
 	for i, m := range f.Firmware.Makers {

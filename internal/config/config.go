@@ -212,8 +212,11 @@ const (
 
 // Contracts says who answers cars that ask for a contract certificate.
 type Contracts struct {
-	Answer string          `yaml:"answer" doc:"own: Bollard, from its contracts; backend: the request is passed on; none: own where there is a hierarchy mo or mo-20"`
-	Models []ContractModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
+	Answer string `yaml:"answer" doc:"own: Bollard, from its contracts; backend: the request is passed on; none: own where there is a hierarchy mo or mo-20, or a pool"`
+	// Otherwise is for cars without a contract here, and no pool to ask.
+	Otherwise string          `yaml:"otherwise" doc:"backend: requests of cars without a contract here, and no pool to ask, are passed on; none: they are refused"`
+	Pools     []ContractPool  `yaml:"pools" doc:"providers elsewhere, asked in this order for cars without a contract here"`
+	Models    []ContractModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
 }
 
 // ContractModel is what the stations of one model carry to cars.

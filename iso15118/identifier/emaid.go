@@ -71,6 +71,25 @@ func (e EMAID) Bare() EMAID {
 // Full is the identifier with its check character.
 func (e EMAID) Full() EMAID { return e.Bare() + EMAID(e.Check()) }
 
+// Provider is who an account is with: country and provider, the first five
+// characters of an eMAID.
+type Provider string
+
+// Provider is the account's.
+func (e EMAID) Provider() Provider { return Provider(e[:5]) }
+
+// ParseProvider reads a provider as eMAIDs have it, such as NL-EXA.
+func ParseProvider(text string) (Provider, error) {
+	plain, err := compact(text)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("provider: %w", err)
+	case len(plain) != 5 || strings.Trim(plain[:2], letters) != "":
+		return "", errors.New("provider: it isn't a country of two letters and three letters or digits, such as NL-EXA")
+	}
+	return Provider(plain), nil
+}
+
 // Same tells whether two are one account: by their first 14 characters. Both
 // parsed, so check characters are right.
 func (e EMAID) Same(other EMAID) bool { return e.Bare() == other.Bare() }

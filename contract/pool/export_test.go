@@ -1,0 +1,12 @@
+package pool
+
+import "time"
+
+// ReadAnswers and ReadToken read what a pool says.
+func ReadAnswers(body []byte) ([][]byte, error) { return readAnswers(body) }
+
+// ReadToken reads an answer with an access token.
+func ReadToken(body []byte) (string, time.Duration, error) { return readToken(body) }
+
+// SetAsked bounds the questions under way.
+func (c *Client) SetAsked(n int) { c.asked = make(chan struct{}, n) }
