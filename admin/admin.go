@@ -16,6 +16,7 @@ import (
 	"bollard/approval/docket"
 	"bollard/ca"
 	"bollard/contract"
+	"bollard/contract/pool"
 	"bollard/firmware/campaign"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/gate"
@@ -46,6 +47,7 @@ type Config struct {
 	Releases  *catalogue.Catalogue
 	Updates   *gate.Gate
 	Contracts *contract.Service
+	Pool      *pool.Tokens      // who may use the pool
 	Rollouts  *campaign.Service // of releases
 	// Origins tells what is known of the locations back ends name, newest first.
 	Origins func(ctx context.Context) ([]origin.Lead, error)
@@ -87,6 +89,7 @@ func New(cfg Config) *Registry {
 	o.registerApprovals(r)
 	o.registerFirmware(r)
 	o.registerContracts(r)
+	o.registerPools(r)
 	o.registerRollouts(r)
 	return r
 }

@@ -34,6 +34,7 @@ type Contract struct {
 	State        string     `json:"state"`
 	CreatedAt    time.Time  `json:"created_at"`
 	CancelledAt  *time.Time `json:"cancelled_at,omitempty"`
+	EndsAt       *time.Time `json:"ends_at,omitempty"`
 	Certificates []string   `json:"certificates"` // serials, oldest first
 }
 
@@ -157,7 +158,7 @@ func readChain(data []byte) ([]*x509.Certificate, error) {
 func shownContract(c *contract.Contract) Contract {
 	out := Contract{
 		ID: c.ID, EMAID: string(c.EMAID), PCID: string(c.PCID), State: string(c.State), CreatedAt: c.CreatedAt,
-		CancelledAt: instant(c.CancelledAt), Certificates: c.Serials,
+		CancelledAt: instant(c.CancelledAt), EndsAt: instant(c.EndsAt), Certificates: c.Serials,
 	}
 	if out.Certificates == nil {
 		out.Certificates = []string{}

@@ -8,6 +8,7 @@ import (
 	"bollard/approval/docket"
 	"bollard/ca"
 	"bollard/contract"
+	"bollard/contract/pool"
 	"bollard/firmware/campaign"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
@@ -75,6 +76,8 @@ func explanations() []explanation {
 		{docket.ErrNotGranted, KindRefused, "`bollard approval request` asks people to approve it, `bollard approval list` shows who has"},
 		{docket.ErrUsed, KindRefused, "one approval is for one use: `bollard approval request` asks again"},
 		{contract.ErrUnknown, KindRefused, "`bollard contract list` shows them"},
+		{pool.ErrUnknownToken, KindRefused, "`bollard pool token list` shows them"},
+		{pool.ErrTokenExists, KindRefused, "`bollard pool token revoke` ends it; take another name to have both"},
 		{contract.ErrExists, KindRefused, "`bollard contract list` shows it"},
 		{catalogue.ErrUnknown, KindRefused, "`bollard firmware list` shows the releases"},
 		{catalogue.ErrExists, KindRefused, "`bollard firmware show` shows it; a release that is changed gets another ID"},

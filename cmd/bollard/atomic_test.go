@@ -120,6 +120,13 @@ func decisions() []decision {
 		{op: "contract.provision", kind: "contract.refused", alone: true, with: func(f *faulty, _ string) any {
 			return admin.Provision{Schema: message.ISO2.Namespace(), EXI: f.stranger()}
 		}},
+		{op: "pool.token.add", kind: "pool.token-added", with: func(_ *faulty, id string) any {
+			return admin.AddPoolToken{Name: id, Role: "cpo"}
+		}},
+		{op: "pool.token.revoke", kind: "pool.token-revoked", with: func(f *faulty, id string) any {
+			f.call("pool.token.add", admin.AddPoolToken{Name: id, Role: "cpo"}, nil)
+			return admin.PoolTokenRef{Name: id}
+		}},
 		{op: "firmware.add", kind: "firmware.added", with: func(f *faulty, id string) any {
 			in, _ := signedRelease(f, id)
 			return in
@@ -265,7 +272,7 @@ func undecided() []string {
 		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.check", "ca.crl", "ca.root", "ca.show",
 		"ca.trust.list", "cert.list", "cert.show", "contract.list", "firmware.rollout.plan", "firmware.rollout.show", "firmware.rollouts", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.report", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.show", "ledger.checkpoint",
 		"ledger.epochs", "ledger.page", "ledger.person", "ledger.prove", "ledger.verify", "policy.anchors", "policy.entries", "policy.held",
-		"policy.release", "policy.reload", "policy.show", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",
+		"policy.release", "policy.reload", "policy.show", "pool.token.list", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",
 	}
 }
 

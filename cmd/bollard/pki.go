@@ -10,10 +10,38 @@ import (
 
 	"bollard/ca"
 	"bollard/ca/est"
+	"bollard/contract/pool"
 )
 
-// pki is what listen.pki serves: EST.
+// pki is what listen.pki serves: EST, and the pool of contracts for those who have a
+// token of it.
 func (s *server) pki() (http.Handler, error) {
+	enrolment, err := s.enrolment()
+	if err != nil {
+		return nil, err
+	}
+	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "bollard_pool_answers_total",
+		Help: "Answers to clients of the pool of contracts, by operation (none: an unknown path) and HTTP status.",
+	}, []string{"operation", "status"})
+	s.metrics.MustRegister(answers)
+	door, err := pool.NewDoor(pool.DoorConfig{
+		Served: func(operation string, status int) {
+			answers.WithLabelValues(cmp.Or(operation, "none"), strconv.Itoa(status)).Inc()
+		},
+		Tokens: s.poolTokens(), Contracts: s.contracts, Authority: s.authority, Clock: s.clock, Log: s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", enrolment)
+	mux.Handle("/v1/", door)
+	mux.Handle("/oauth/", door)
+	return mux, nil
+}
+
+func (s *server) enrolment() (http.Handler, error) {
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "bollard_est_answers_total",
 		Help: "Answers to EST requests, by operation (none: an unknown path) and HTTP status.",
@@ -41,3 +69,6 @@ func (s *server) servePKI(ctx context.Context) error {
 		PerSource: s.cfg.Limits.PerSource, Drain: s.cfg.Limits.Drain, Log: s.log,
 	}.Serve(ctx)
 }
+
+// poolTokens are those of the own pool.
+func (a *app) poolTokens() *pool.Tokens { return &pool.Tokens{Store: a.store, Clock: a.clock} }

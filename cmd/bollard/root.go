@@ -81,6 +81,7 @@ func (c *cli) root() *cobra.Command {
 		c.approverCommand(),
 		c.firmwareCommand(),
 		c.contractCommand(),
+		c.poolCommand(),
 		c.exiCommand(),
 		c.alertCommand(),
 		c.backupCommand(),

@@ -1,0 +1,584 @@
+package pool_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"bollard/ca"
+	"bollard/contract"
+	"bollard/contract/pool"
+	"bollard/iso15118/message"
+	"bollard/iso15118/signature"
+	"bollard/keys"
+	"bollard/store"
+)
+
+const (
+	emaid = "NLEXA123456789"
+	pcid  = "WP0TESTA00000001A3"
+)
+
+// house is a provider with a pool, over the real database.
+type house struct {
+	t         *testing.T
+	authority *ca.Authority
+	contracts *contract.Service
+	store     *store.Store
+	tokens    *pool.Tokens
+	door      http.Handler
+	now       atomic.Int64
+	served    []string
+}
+
+func (h *house) clock() time.Time { return time.Unix(h.now.Load(), 0).UTC() }
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	h := &house{t: t}
+	h.now.Store(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).Unix())
+	dir := t.TempDir()
+	var err error
+	check := func() {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "bollard.db"), Clock: h.clock})
+	check()
+	t.Cleanup(func() {
+		if err := h.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	keeper, err := keys.New(keys.Config{Dir: filepath.Join(dir, "keys")})
+	check()
+	err = ca.Init(t.Context(), ca.InitConfig{Store: h.store, Keeper: keeper, Kind: ca.KindCSMS, Organisation: "Example MO", Country: "NL", StatusURL: "http://status.example.com", Clock: h.clock})
+	check()
+	h.authority, err = ca.New(t.Context(), ca.Config{Store: h.store, Keeper: keeper, Organisation: "Example MO", Country: "NL", StatusURL: "http://status.example.com", Clock: h.clock})
+	check()
+	for _, kind := range []ca.Kind{ca.KindV2G, ca.KindMO, ca.KindOEM, ca.KindCPS} {
+		err = h.authority.Create(t.Context(), kind, "operator")
+		check()
+	}
+	h.contracts, err = contract.New(contract.Config{Store: h.store, Authority: h.authority, Clock: h.clock})
+	check()
+	h.tokens = &pool.Tokens{Store: h.store, Clock: h.clock}
+	h.door, err = pool.NewDoor(pool.DoorConfig{Tokens: h.tokens, Contracts: h.contracts, Authority: h.authority, Clock: h.clock,
+		Served: func(operation string, status int) { h.served = append(h.served, operation) }})
+	check()
+	return h
+}
+
+// client is one of the pool's.
+type client struct {
+	h              *house
+	secret, bearer string
+}
+
+func (h *house) client(name string, role pool.Role, only ...string) *client {
+	h.t.Helper()
+	_, secret, err := h.tokens.Add(h.t.Context(), "operator", name, role, only)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	c := &client{h: h, secret: secret}
+	c.login(name)
+	return c
+}
+
+func (c *client) login(name string) {
+	c.h.t.Helper()
+	var token struct {
+		Token   string  `json:"access_token"`
+		Type    string  `json:"token_type"`
+		Seconds float64 `json:"expires_in"`
+	}
+	status, body := c.do("POST", "/oauth/token", map[string]string{"client_id": name, "client_secret": c.secret, "audience": "x", "grant_type": "client_credentials"})
+	if err := json.Unmarshal(body, &token); err != nil || status != 200 || token.Type != "Bearer" || token.Seconds != 3600 {
+		c.h.t.Fatalf("no access token: %d %s", status, body)
+	}
+	c.bearer = token.Token
+}
+
+func (c *client) do(method, path string, in any, edit ...func(*http.Request)) (int, []byte) {
+	c.h.t.Helper()
+	text, ok := in.(string)
+	if !ok && in != nil {
+		raw, err := json.Marshal(in)
+		if err != nil {
+			c.h.t.Fatal(err)
+		}
+		text = string(raw)
+	}
+	r := httptest.NewRequest(method, path, strings.NewReader(text))
+	r.TLS = &tls.ConnectionState{}
+	r.Header.Set("Content-Type", "application/json")
+	if c.bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+c.bearer)
+	}
+	for _, f := range edit {
+		f(r)
+	}
+	w := httptest.NewRecorder()
+	c.h.door.ServeHTTP(w, r)
+	return w.Code, w.Body.Bytes()
+}
+
+// born makes a car of the own manufacturer's.
+func (h *house) born(pcid string) (*ecdsa.PrivateKey, []*x509.Certificate) {
+	h.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	proven, err := ca.GeneratedKey(key)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	prepared, err := h.authority.Prepare(h.t.Context(), ca.Order{Profile: ca.ProfileProvisioning, Key: proven, Subject: ca.Subject{CommonName: pcid}, Requester: "operator"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	issued, err := h.authority.Issue(h.t.Context(), prepared)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return key, append([]*x509.Certificate{issued.Certificate}, issued.Chain...)
+}
+
+func b64(der []byte) string { return base64.StdEncoding.EncodeToString(der) }
+
+func carBody(chain []*x509.Certificate) map[string]string {
+	return map[string]string{"vehicleCertificate": b64(chain[0].Raw), "subCA2Certificate": b64(chain[1].Raw), "subCA1Certificate": b64(chain[2].Raw)}
+}
+
+func (h *house) contractBody(account, car string, ends time.Duration) map[string]string {
+	return map[string]string{"contractBegins": h.clock().Format(time.RFC3339), "contractEnds": h.clock().Add(ends).Format(time.RFC3339),
+		"emaid": account, "pcid": car, "xsdMsgDefNamespace": message.Namespace2}
+}
+
+// asked is a car's signed request.
+func asked(t *testing.T, key *ecdsa.PrivateKey, leaf *x509.Certificate) map[string]string {
+	t.Helper()
+	r := &message.Request{Protocol: message.ISO2, Header: message.Header{Session: []byte{1, 2, 3, 4, 5, 6, 7, 8}}, ID: "id1",
+		Chain: message.Chain{Certificate: leaf.Raw}, Roots: []message.RootID{{Issuer: "CN=V2G", Serial: big.NewInt(1)}}}
+	sig, err := signature.Sign(rand.Reader, key, r.Protocol.Set(), r.Signed()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Signature = &sig
+	exi, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{"certificateInstallationReq": b64(exi), "xsdMsgDefNamespace": message.Namespace2}
+}
+
+const (
+	day  = 24 * time.Hour
+	year = 365 * day
+)
+
+// kinds are the ledger's newest entries of the pool, oldest first.
+func (h *house) kinds(actor string) string {
+	h.t.Helper()
+	var list []string
+	for e, err := range h.store.Entries(h.t.Context(), 1) {
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, value := range e.Data {
+			if strings.Contains(value, emaid) || strings.Contains(value, pcid) {
+				h.t.Errorf("%s names a person or a car", e.Kind)
+			}
+		}
+		if e.Actor == actor && !strings.HasPrefix(e.Kind, "certificate.") {
+			list = append(list, e.Kind)
+		}
+	}
+	return strings.Join(list, " ")
+}
+
+// A manufacturer brings a car, a provider has a contract made, an operator's car gets
+// it, and each of them ends what is theirs: all of it on record.
+func TestPool(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	key, chain := h.born(pcid)
+	oem, mo, cpo := h.client("maker", pool.RoleOEM, "WP0"), h.client("provider", pool.RoleMO, "NL-EXA"), h.client("operator", pool.RoleCPO)
+	step := func(c *client, want int, method, path string, in any) []byte {
+		t.Helper()
+		status, body := c.do(method, path, in)
+		if status != want {
+			t.Errorf("%s %s: %d %s", method, path, status, body)
+		}
+		return body
+	}
+	body := h.contractBody("nl-exa-123456789", pcid, 90*day)
+	step(mo, 400, "PUT", "/v1/cps/generate/signedContractData", body) // no such car yet
+	step(oem, 200, "PUT", "/v1/oem/provCerts", carBody(chain))
+	step(mo, 201, "PUT", "/v1/cps/generate/signedContractData", body)
+	var car struct{ OEMMessage map[string]string }
+	if err := json.Unmarshal(step(mo, 200, "GET", "/v1/oem/provCerts/"+pcid, nil), &car); err != nil || car.OEMMessage["vehicleCertificate"] != b64(chain[0].Raw) ||
+		car.OEMMessage["subCA2Certificate"] != b64(chain[1].Raw) || car.OEMMessage["subCA1Certificate"] != b64(chain[2].Raw) {
+		t.Errorf("the car's certificates: %v, %v", car, err)
+	}
+	if got := step(mo, 200, "GET", "/v1/oem/lookupVehicle/"+pcid, nil); !bytes.Contains(got, []byte(message.Namespace2)) {
+		t.Errorf("the car: %s", got)
+	}
+	var found struct {
+		List []struct {
+			EMAID       string `json:"emaid"`
+			Certificate []byte `json:"contractCertificate"`
+			To          time.Time
+		} `json:"XMLContracts"`
+	}
+	if err := json.Unmarshal(step(mo, 200, "GET", "/v1/ccp/lookupContract/"+emaid, nil), &found); err != nil || len(found.List) != 1 || !strings.HasPrefix(found.List[0].EMAID, emaid) {
+		t.Fatalf("the contract: %+v, %v", found, err)
+	}
+	cert, err := x509.ParseCertificate(found.List[0].Certificate)
+	if err != nil || cert.NotAfter.After(h.clock().Add(90*day)) || cert.NotAfter.Before(h.clock().Add(89*day)) {
+		t.Errorf("the contract's certificate doesn't end with it: %v", err)
+	}
+	var got struct {
+		CCPResponse struct {
+			EMAIDContent []struct {
+				MessageDef struct{ CertificateInstallationRes []byte }
+			}
+		}
+	}
+	question := asked(t, key, chain[0])
+	answer := func(want int) *message.Response {
+		t.Helper()
+		if err := json.Unmarshal(step(cpo, want, "POST", "/v1/ccp/signedContractData", question), &got); err != nil || len(got.CCPResponse.EMAIDContent) != 1 {
+			t.Fatalf("no answer: %+v, %v", got, err)
+		}
+		a, err := message.DecodeResponse(message.ISO2, got.CCPResponse.EMAIDContent[0].MessageDef.CertificateInstallationRes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	if a := answer(200); a.Code != "OK" || !bytes.Equal(a.Contract.Certificate, cert.Raw) {
+		t.Errorf("the car gets %s, with another certificate than the one made ready: %t", a.Code, !bytes.Equal(a.Contract.Certificate, cert.Raw))
+	}
+	// Longer, not shorter; then the next request gets a certificate up to the new end.
+	step(mo, 400, "PUT", "/v1/cps/generate/signedContractData", h.contractBody(emaid, pcid, 60*day))
+	step(mo, 201, "PUT", "/v1/cps/generate/signedContractData", h.contractBody(emaid, pcid, year))
+	longer, err := x509.ParseCertificate(answer(200).Contract.Certificate)
+	if err != nil || longer.NotAfter.Before(h.clock().Add(year-day)) {
+		t.Errorf("made longer, the contract's certificate ends on %s: %v", longer.NotAfter, err)
+	}
+	step(mo, 200, "DELETE", "/v1/ccp/signedContractData/"+emaid, nil)
+	step(mo, 404, "GET", "/v1/ccp/lookupContract/"+emaid, nil)
+	if a := answer(404); a.Code != "FAILED_ContractCanceled" {
+		t.Errorf("after its end the car gets %s", a.Code)
+	}
+	step(mo, 201, "PUT", "/v1/cps/generate/signedContractData", h.contractBody(emaid, pcid, year))
+	step(oem, 200, "GET", "/v1/ccp/signedContractData/"+pcid, nil)
+	step(oem, 200, "DELETE", "/v1/oem/provCerts/"+pcid, nil)
+	step(oem, 404, "DELETE", "/v1/oem/provCerts/"+pcid, nil)
+	if a := answer(404); a.Code != "FAILED_ContractCanceled" {
+		t.Errorf("out of the pool the car gets %s", a.Code)
+	}
+	for actor, want := range map[string]string{
+		"pool:maker":    "provisioning.added pool.read contract.cancelled provisioning.removed pool.refused",
+		"pool:provider": "pool.refused contract.added pool.read pool.read pool.read pool.refused contract.lengthened contract.cancelled pool.refused contract.added",
+		"pool:operator": "contract.delivered contract.delivered contract.refused contract.refused",
+	} {
+		if log := h.kinds(actor); log != want {
+			t.Errorf("on record of %s: %s", actor, log)
+		}
+	}
+}
+
+// Each role has its own operations, for its own accounts and cars; what isn't proven
+// or isn't one's own leaves nothing behind.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, chain := h.born(pcid)
+	_, foreign := h.born("WVWTESTA0000001A3")
+	clients := map[string]*client{"oem": h.client("maker", pool.RoleOEM, "WP0"), "mo": h.client("provider", pool.RoleMO, "NLEXA"), "cpo": h.client("operator", pool.RoleCPO), "": {h: h}}
+	if status, body := clients["oem"].do("PUT", "/v1/oem/provCerts", carBody(chain)); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	other := h.client("other", pool.RoleMO, "DEABC")
+	if status, body := other.do("PUT", "/v1/cps/generate/signedContractData", h.contractBody("DEABC123456789", pcid, year)); status != 201 {
+		t.Fatalf("%d %s", status, body)
+	}
+	for _, tt := range []struct {
+		method, path string
+		in           any
+		oem, mo, cpo int
+	}{
+		{"PUT", "/v1/oem/provCerts", carBody(foreign), 403, 403, 403},
+		{"PUT", "/v1/oem/provCerts", carBody(chain), 200, 403, 403},
+		{"GET", "/v1/oem/provCerts/" + pcid, nil, 200, 200, 403},
+		{"GET", "/v1/oem/provCerts/WVWTESTA0000001A3", nil, 403, 404, 403},
+		{"GET", "/v1/oem/lookupVehicle/" + pcid, nil, 200, 200, 403},
+		{"DELETE", "/v1/oem/provCerts/WVWTESTA0000001A3", nil, 403, 403, 403},
+		{"GET", "/v1/ccp/signedContractData/" + pcid, nil, 200, 403, 403},
+		{"GET", "/v1/ccp/lookupContract/DEABC123456789", nil, 403, 403, 403},
+		{"DELETE", "/v1/ccp/signedContractData/DEABC123456789", nil, 403, 403, 403},
+		{"PUT", "/v1/cps/generate/signedContractData", h.contractBody("DEABC123456780", pcid, year), 403, 403, 403},
+		{"PUT", "/v1/cps/generate/signedContractData", h.contractBody(emaid, pcid, time.Hour), 403, 400, 403},
+		{"PUT", "/v1/cps/generate/signedContractData", h.contractBody(emaid, pcid, year), 403, 201, 403},
+		{"POST", "/v1/ccp/signedContractData", map[string]string{"certificateInstallationReq": "AAAA", "xsdMsgDefNamespace": message.Namespace2}, 403, 403, 400},
+		{"GET", "/v1/root/rootCerts", nil, 200, 200, 200},
+		{"GET", "/v1/root/rootCerts/00", nil, 404, 404, 404},
+		{"GET", "/v1/elsewhere", nil, 404, 404, 404},
+		{"PATCH", "/v1/root/rootCerts", nil, 404, 404, 404},
+	} {
+		for role, want := range map[string]int{"oem": tt.oem, "mo": tt.mo, "cpo": tt.cpo, "": 401} {
+			if role == "" && (tt.path == "/v1/elsewhere" || tt.method == "PATCH") {
+				want = 404
+			}
+			if status, body := clients[role].do(tt.method, tt.path, tt.in); status != want {
+				t.Errorf("%s %s as %q: %d %s, want %d", tt.method, tt.path, role, status, body, want)
+			}
+		}
+	}
+	if list, err := h.contracts.By(t.Context(), "DEABC123456789"); err != nil || len(list) != 1 || !list[0].InForce(h.clock()) {
+		t.Errorf("another provider's contract: %+v, %v", list, err)
+	}
+	if list, err := h.contracts.Provisioning(t.Context(), "WVWTESTA0000001A3"); err != nil || len(list) != 0 {
+		t.Errorf("another manufacturer's car: %+v, %v", list, err)
+	}
+	plain := httptest.NewRequest(http.MethodGet, "/v1/root/rootCerts", nil)
+	plain.Header.Set("Authorization", "Bearer "+clients["cpo"].bearer)
+	w := httptest.NewRecorder()
+	if h.door.ServeHTTP(w, plain); w.Code != http.StatusForbidden {
+		t.Errorf("without TLS: %d", w.Code)
+	}
+}
+
+// The roots of a pool, each with its type.
+func TestRoots(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	c := h.client("operator", pool.RoleCPO)
+	var all struct {
+		RootCertificateCollection struct {
+			RootCertificates []struct{ RootCertificateId, RootType, CaCertificate, Fingerprint string }
+		}
+	}
+	for query, want := range map[string]int{"": 3, "?rootType=MO": 1, "?rootType=v2g,oem": 2, "?rootType=PE": 0} {
+		status, body := c.do("GET", "/v1/root/rootCerts"+query, nil)
+		if err := json.Unmarshal(body, &all); err != nil || status != 200 || len(all.RootCertificateCollection.RootCertificates) != want {
+			t.Errorf("%q: %d %s, %v", query, status, body, err)
+		}
+	}
+	_, body := c.do("GET", "/v1/root/rootCerts?rootType=V2G", nil)
+	if err := json.Unmarshal(body, &all); err != nil {
+		t.Fatal(err)
+	}
+	root := all.RootCertificateCollection.RootCertificates[0]
+	if root.CaCertificate != b64(h.authority.Roots(ca.KindV2G)[0].Raw) {
+		t.Error("another V2G root")
+	}
+	if status, body := c.do("GET", "/v1/root/rootCerts/"+root.RootCertificateId, nil); status != 200 || !bytes.Contains(body, []byte(root.Fingerprint)) {
+		t.Errorf("by its ID: %d %s", status, body)
+	}
+}
+
+// An access token ends by itself, with its token, and when the token is made anew; a
+// secret is right or tells nothing.
+func TestTokensEnd(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	c := h.client("operator", pool.RoleCPO)
+	works := func(what string, want int) {
+		t.Helper()
+		if status, _ := c.do("GET", "/v1/root/rootCerts", nil); status != want {
+			t.Errorf("%s: %d", what, status)
+		}
+	}
+	works("new", 200)
+	h.now.Add(3599)
+	works("nearly over", 200)
+	h.now.Add(1)
+	works("over", 401)
+	c.login("operator")
+	first := c.bearer
+	for range 8 {
+		c.login("operator")
+	}
+	newest := c.bearer
+	c.bearer = first
+	works("the ninth newest", 401)
+	c.bearer = newest
+	works("the newest", 200)
+	for name, wrong := range map[string]string{"another secret": newest[:len(newest)-1] + "x", "no secret": "operator.", "no name": "." + newest[9:], "another name": "x" + newest, "none": ""} {
+		c.bearer = wrong
+		works(name, 401)
+	}
+	c.bearer = newest
+	if status, _ := c.do("GET", "/v1/root/rootCerts", nil, func(r *http.Request) { r.Header.Set("Authorization", "Basic "+newest) }); status != 401 {
+		t.Errorf("as Basic: %d", status)
+	}
+	if _, err := h.tokens.Revoke(t.Context(), "operator", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	works("revoked", 401)
+	old := c.secret
+	if status, _ := c.do("POST", "/oauth/token", map[string]string{"client_id": "operator", "client_secret": old, "audience": "x", "grant_type": "client_credentials"}); status != 401 {
+		t.Errorf("a revoked secret: %d", status)
+	}
+	if _, secret, err := h.tokens.Add(t.Context(), "operator", "operator", pool.RoleCPO, nil); err != nil || secret == old {
+		t.Fatalf("made anew: %v", err)
+	}
+	works("of the token before", 401)
+	for name, tt := range map[string]struct {
+		in   any
+		want int
+	}{
+		"the old secret":     {map[string]string{"client_id": "operator", "client_secret": old, "audience": "x", "grant_type": "client_credentials"}, 401},
+		"nobody":             {map[string]string{"client_id": "nobody", "client_secret": old, "audience": "x", "grant_type": "client_credentials"}, 401},
+		"no secret":          {map[string]string{"client_id": "operator", "grant_type": "client_credentials"}, 401},
+		"another grant":      {map[string]string{"client_id": "operator", "client_secret": old, "grant_type": "password"}, 400},
+		"no JSON":            {"client_id=operator", 400},
+		"read in two ways":   {`{"client_id":"operator","client_id":"x"}`, 400},
+		"more than anything": {`{"client_id":"` + strings.Repeat("x", 70<<10) + `"}`, 400},
+	} {
+		if status, body := c.do("POST", "/oauth/token", tt.in); status != tt.want || bytes.Contains(body, []byte("operator")) {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+	}
+	if stored, _, err := h.store.PoolToken(t.Context(), "operator"); err != nil || len(stored.Hash) != 32 || bytes.Contains(stored.Hash, []byte(old[:8])) {
+		t.Errorf("stored: %+v, %v", stored, err)
+	}
+	if !strings.HasSuffix(h.kinds("operator"), "pool.token-added pool.token-revoked pool.token-added") {
+		t.Errorf("on record: %s", h.kinds("operator"))
+	}
+}
+
+// A token is made for what it is bound to, once.
+func TestTokenScope(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for name, tt := range map[string]struct {
+		id   string
+		role pool.Role
+		only []string
+		ok   bool
+	}{
+		"maker":             {"maker", pool.RoleOEM, []string{"wp0", "WVW"}, true},
+		"maker of all":      {"m2", pool.RoleOEM, nil, false},
+		"maker of one car":  {"m3", pool.RoleOEM, []string{"WP0TESTA0000000123"}, false},
+		"maker of much":     {"m4", pool.RoleOEM, []string{"W"}, false},
+		"provider":          {"p1", pool.RoleMO, []string{"nl-exa", "DEABC"}, true},
+		"provider of all":   {"p2", pool.RoleMO, nil, false},
+		"provider of a car": {"p3", pool.RoleMO, []string{"WP0"}, false},
+		"operator":          {"o1", pool.RoleCPO, nil, true},
+		"bound operator":    {"o2", pool.RoleCPO, []string{"WP0"}, false},
+		"no role":           {"x1", "admin", nil, false},
+		"a name with a dot": {"x.2", pool.RoleCPO, nil, false},
+		"no name":           {"", pool.RoleCPO, nil, false},
+		"a long name":       {strings.Repeat("x", 33), pool.RoleCPO, nil, false},
+	} {
+		made, secret, err := h.tokens.Add(t.Context(), "operator", tt.id, tt.role, tt.only)
+		if (err == nil) != tt.ok || tt.ok && (len(secret) != 32 || made.Name != tt.id) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, _, err := h.tokens.Add(t.Context(), "operator", "maker", pool.RoleCPO, nil); !errors.Is(err, pool.ErrTokenExists) {
+		t.Errorf("twice: %v", err)
+	}
+	if _, err := h.tokens.Revoke(t.Context(), "operator", "nobody"); !errors.Is(err, pool.ErrUnknownToken) {
+		t.Errorf("nobody's: %v", err)
+	}
+	list, err := h.tokens.List(t.Context())
+	if err != nil || len(list) != 3 || list[0].Name != "maker" || list[0].Hash != nil || list[2].Only[0] != "NLEXA" {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+}
+
+// What a client sends is bounded, in size and number, and read in one way or not at all.
+func TestPoolBodies(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, chain := h.born(pcid)
+	oem, cpo := h.client("maker", pool.RoleOEM, "WP0"), h.client("operator", pool.RoleCPO)
+	stranger := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: chain[0].Subject, NotBefore: h.clock().Add(-day), NotAfter: h.clock().Add(day)}
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := x509.CreateCertificate(rand.Reader, stranger, stranger, own.Public(), own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noDER := map[string]string{"vehicleCertificate": "AAAA", "subCA1Certificate": "AAAA"}
+	form := func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }
+	for name, tt := range map[string]struct {
+		c      *client
+		method string
+		path   string
+		in     any
+		edit   func(*http.Request)
+		want   int
+	}{
+		"no JSON":               {oem, "PUT", "/v1/oem/provCerts", "x", nil, 400},
+		"a form":                {oem, "PUT", "/v1/oem/provCerts", "x", form, 415},
+		"large":                 {oem, "PUT", "/v1/oem/provCerts", `{"vehicleCertificate":"` + strings.Repeat("A", 70<<10) + `"}`, nil, 413},
+		"read in two ways":      {oem, "PUT", "/v1/oem/provCerts", `{"vehicleCertificate":"A","vehiclecertificate":"B"}`, nil, 400},
+		"nothing":               {oem, "PUT", "/v1/oem/provCerts", "{}", nil, 400},
+		"no certificate":        {oem, "PUT", "/v1/oem/provCerts", noDER, nil, 400},
+		"under nobody's root":   {oem, "PUT", "/v1/oem/provCerts", map[string]string{"vehicleCertificate": b64(foreign)}, nil, 400},
+		"another schema":        {cpo, "POST", "/v1/ccp/signedContractData", map[string]string{"certificateInstallationReq": "AAAA", "xsdMsgDefNamespace": "urn:x"}, nil, 400},
+		"no base64":             {cpo, "POST", "/v1/ccp/signedContractData", map[string]string{"certificateInstallationReq": "%", "xsdMsgDefNamespace": message.Namespace2}, nil, 400},
+		"a PCID that isn't one": {oem, "GET", "/v1/oem/provCerts/WP0", nil, nil, 400},
+	} {
+		edit := tt.edit
+		if edit == nil {
+			edit = func(*http.Request) {}
+		}
+		if status, body := tt.c.do(tt.method, tt.path, tt.in, edit); status != tt.want {
+			t.Errorf("%s: %d %s, want %d", name, status, body, tt.want)
+		}
+	}
+	key, other := h.born("WP0TESTA00000002A3")
+	question := asked(t, key, other[0])
+	if status, body := cpo.do("POST", "/v1/ccp/signedContractData", question, func(r *http.Request) { r.Header.Set("alwaysReturnEXI", "false") }); status != 404 || !bytes.Contains(body, []byte("errorMessages")) {
+		t.Errorf("in words: %d %s", status, body)
+	}
+	// One after the other, until the allowance is spent; others have their own.
+	for n := 0; ; n++ {
+		status, _ := oem.do("GET", "/v1/root/rootCerts", nil)
+		if status == http.StatusTooManyRequests {
+			break
+		}
+		if n > 300 {
+			t.Fatal("no end of requests")
+		}
+	}
+	if status, _ := cpo.do("GET", "/v1/root/rootCerts", nil); status != 200 {
+		t.Errorf("another client's allowance: %d", status)
+	}
+	h.now.Add(10)
+	if status, _ := oem.do("GET", "/v1/root/rootCerts", nil); status != 200 {
+		t.Errorf("later: %d", status)
+	}
+	for _, operation := range h.served {
+		if strings.Contains(operation, pcid) {
+			t.Errorf("the metric names a car: %s", operation)
+		}
+	}
+}

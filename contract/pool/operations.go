@@ -1,0 +1,326 @@
+package pool
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"bollard/ca"
+	"bollard/contract"
+	"bollard/iso15118/identifier"
+	"bollard/iso15118/message"
+	"bollard/ledger"
+)
+
+// signedData answers a car's request that an operator passes on. Failures are answers
+// for the car, too, with 404; alwaysReturnEXI: false has them in words alone.
+func (d *door) signedData(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	var in question
+	if err := read(r, &in); err != nil {
+		return 0, nil, err
+	}
+	p, err := message.ParseProtocol(in.Namespace)
+	if err != nil {
+		return 0, nil, refuse(http.StatusBadRequest, "xsdMsgDefNamespace: %v", err)
+	}
+	exi, err := base64.StdEncoding.Strict().DecodeString(in.Request)
+	if err != nil {
+		return 0, nil, refuse(http.StatusBadRequest, "certificateInstallationReq isn't base64")
+	}
+	request := contract.Request{Protocol: p, EXI: exi, Actor: actorOf(t), Final: true}
+	if car, err := message.DecodeRequest(p, exi); err == nil {
+		request.Update = car.Update // OPCP has one operation for both
+	}
+	a, err := d.cfg.Contracts.Provision(ctx, request)
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case len(a.EXI) == 0:
+		return 0, nil, refuse(http.StatusBadRequest, "EXI format is invalid")
+	}
+	out := answers{&ccpAnswers{[]content{{contractAnswer{Answer: base64.StdEncoding.EncodeToString(a.EXI)}}}}}
+	if a.Reason == "" {
+		return http.StatusOK, out, nil
+	}
+	d.cfg.Log.Warn("a car got no contract certificate", "token", t.Name, "reason", a.Reason)
+	if strings.EqualFold(r.Header.Get("alwaysReturnEXI"), "false") {
+		return http.StatusNotFound, problem("there is no contract for the car, or it isn't proven", newTrace()), nil
+	}
+	return http.StatusNotFound, out, nil
+}
+
+// makeContract gives an account a contract for a car (GenerateSignedContractData).
+func (d *door) makeContract(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	var in struct {
+		Begins    string `json:"contractBegins"`
+		Ends      string `json:"contractEnds"`
+		EMAID     string `json:"emaid"`
+		PCID      string `json:"pcid"`
+		Namespace string `json:"xsdMsgDefNamespace"`
+	}
+	if err := read(r, &in); err != nil {
+		return 0, nil, err
+	}
+	emaid, err := account(t, in.EMAID)
+	if err != nil {
+		return 0, nil, err
+	}
+	pcid, err := identifier.ParsePCID(in.PCID)
+	if err != nil {
+		return 0, nil, refuse(http.StatusBadRequest, "%v", err)
+	}
+	begins, err1 := time.Parse(time.RFC3339, in.Begins)
+	ends, err2 := time.Parse(time.RFC3339, in.Ends)
+	p, err3 := message.ParseProtocol(in.Namespace)
+	switch {
+	case errors.Join(err1, err2, err3) != nil:
+		return 0, nil, refuse(http.StatusBadRequest, "contractBegins and contractEnds are times (RFC 3339), xsdMsgDefNamespace is an edition's")
+	case begins.After(d.cfg.Clock()):
+		return 0, nil, refuse(http.StatusBadRequest, "contractBegins is in the future: send it when it begins")
+	}
+	known, err := d.cfg.Contracts.Provisioning(ctx, pcid)
+	if err != nil {
+		return 0, nil, err
+	}
+	if !inEdition(known, p) {
+		return 0, nil, refuse(http.StatusBadRequest, "the provisioning certificate of the car isn't in the pool")
+	}
+	_, err = d.cfg.Contracts.AddUntil(ctx, actorOf(t), emaid, pcid, ends)
+	if errors.Is(err, contract.ErrTooShort) {
+		return 0, nil, refuse(http.StatusBadRequest, "contractEnds is too soon, or sooner than it was: deleting the contract ends it")
+	}
+	return http.StatusCreated, nil, err
+}
+
+func inEdition(list []contract.Provisioning, p message.Protocol) bool {
+	for _, known := range list {
+		if known.Protocol == p {
+			return true
+		}
+	}
+	return false
+}
+
+// account reads an eMAID that a token may touch.
+func account(t *Token, text string) (identifier.EMAID, error) {
+	emaid, err := identifier.ParseEMAID(text)
+	switch {
+	case err != nil:
+		return "", refuse(http.StatusBadRequest, "%v", err)
+	case !t.may(string(emaid)):
+		return "", refuse(http.StatusForbidden, "the account is another provider's")
+	}
+	return emaid, nil
+}
+
+// endContract cancels an account's contracts and revokes their certificates.
+func (d *door) endContract(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	emaid, err := account(t, r.PathValue("emaid"))
+	if err != nil {
+		return 0, nil, err
+	}
+	_, err = d.cfg.Contracts.Cancel(ctx, actorOf(t), emaid, "")
+	if errors.Is(err, contract.ErrUnknown) {
+		return 0, nil, refuse(http.StatusNotFound, "no contract for the account")
+	}
+	return http.StatusOK, nil, err
+}
+
+// shown is a contract in LookupContractResponse.
+type shown struct {
+	PCID        string    `json:"pcid"`
+	EMAID       string    `json:"emaid"`
+	Namespace   string    `json:"xsdMsgDefNamespace,omitempty"`
+	Certificate string    `json:"contractCertificate,omitempty"` // none before the car asked
+	From        time.Time `json:"certValidFrom,omitzero"`
+	To          time.Time `json:"certValidTo,omitzero"`
+}
+
+func (d *door) lookupContract(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	emaid, err := account(t, r.PathValue("emaid"))
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err := d.cfg.Contracts.By(ctx, emaid)
+	if err != nil {
+		return 0, nil, err
+	}
+	return d.show(ctx, t, r, list, map[string]string{"emaid": string(emaid.Bare())})
+}
+
+func (d *door) contractsOf(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	pcid, err := car(t, r)
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err := d.cfg.Contracts.Of(ctx, pcid)
+	if err != nil {
+		return 0, nil, err
+	}
+	return d.show(ctx, t, r, list, map[string]string{"pcid": string(pcid)})
+}
+
+// show lists what of contracts is in force.
+func (d *door) show(ctx context.Context, t *Token, r *http.Request, list []contract.Contract, of map[string]string) (int, any, error) {
+	out := []shown{}
+	for i := range list {
+		if !list[i].InForce(d.cfg.Clock()) {
+			continue
+		}
+		one := shown{PCID: string(list[i].PCID), EMAID: string(list[i].EMAID)}
+		issued, ok, err := d.cfg.Contracts.Certificate(ctx, &list[i])
+		if err != nil {
+			return 0, nil, err
+		}
+		if ok {
+			one.Certificate, one.From, one.To = base64.StdEncoding.EncodeToString(issued.Certificate.Raw), issued.NotBefore, issued.NotAfter
+			one.Namespace = message.Namespace2
+			if issued.Profile == ca.ProfileContract20 {
+				one.Namespace = message.Namespace20
+			}
+		}
+		out = append(out, one)
+	}
+	if len(out) == 0 {
+		return 0, nil, refuse(http.StatusNotFound, "no contract in force")
+	}
+	return http.StatusOK, map[string]any{"XMLContracts": out}, d.noted(ctx, t, r, of)
+}
+
+// noted records that something of a person was handed out.
+func (d *door) noted(ctx context.Context, t *Token, r *http.Request, of map[string]string) error {
+	e := ledger.Event{Kind: "pool.read", Subject: t.Name, Actor: actorOf(t), Data: map[string]string{"operation": r.Pattern}}
+	for key, value := range of {
+		e.Data[key], e.People = value, append(e.People, key)
+	}
+	return d.cfg.Tokens.Store.Record(ctx, e)
+}
+
+// car reads the PCID of a path that a token may touch. A provider may look at any car.
+func car(t *Token, r *http.Request) (identifier.PCID, error) {
+	pcid, err := identifier.ParsePCID(r.PathValue("pcid"))
+	switch {
+	case err != nil:
+		return "", refuse(http.StatusBadRequest, "%v", err)
+	case t.Role == RoleOEM && !t.may(string(pcid)):
+		return "", refuse(http.StatusForbidden, "the car is another manufacturer's")
+	}
+	return pcid, nil
+}
+
+// carCertificates is a car in OPCP (ProvisioningCertificate), each in base64 of DER.
+type carCertificates struct {
+	Leaf      string `json:"vehicleCertificate"`
+	Sub1      string `json:"subCA1Certificate"`
+	Sub2      string `json:"subCA2Certificate,omitempty"`
+	Namespace string `json:"xsdMsgDefNamespace,omitempty"`
+}
+
+// putCar takes a car's provisioning certificate into the pool.
+func (d *door) putCar(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	var in carCertificates
+	if err := read(r, &in); err != nil {
+		return 0, nil, err
+	}
+	var chain []*x509.Certificate
+	for _, text := range []string{in.Leaf, in.Sub2, in.Sub1} {
+		if text == "" && len(chain) > 0 {
+			continue // there may be one sub-CA alone, or none
+		}
+		der, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err != nil {
+			return 0, nil, refuse(http.StatusBadRequest, "a certificate isn't base64 of DER")
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return 0, nil, refuse(http.StatusBadRequest, "a certificate can't be read")
+		}
+		chain = append(chain, cert)
+	}
+	pcid, err := identifier.ParsePCID(chain[0].Subject.CommonName)
+	switch {
+	case err != nil:
+		return 0, nil, refuse(http.StatusBadRequest, "the common name of vehicleCertificate: %v", err)
+	case !t.may(string(pcid)):
+		return 0, nil, refuse(http.StatusForbidden, "the car is another manufacturer's")
+	}
+	if _, err := d.cfg.Contracts.AddProvisioning(ctx, actorOf(t), chain); err != nil {
+		if fault, ok := errors.AsType[*contract.Fault](err); ok {
+			return 0, nil, refuse(http.StatusBadRequest, "the certificate isn't taken: %s", fault.Reason)
+		}
+		return 0, nil, err
+	}
+	return http.StatusOK, in, nil
+}
+
+// car hands out the certificates of a car; the edition is that of the query, or -2.
+func (d *door) car(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	list, of, err := d.carOf(ctx, t, r)
+	if err != nil {
+		return 0, nil, err
+	}
+	wanted := message.ISO2
+	if text := r.URL.Query().Get("xsdMsgDefNamespace"); text != "" {
+		if wanted, err = message.ParseProtocol(text); err != nil {
+			return 0, nil, refuse(http.StatusBadRequest, "xsdMsgDefNamespace: %v", err)
+		}
+	}
+	for _, known := range list {
+		if known.Protocol != wanted {
+			continue
+		}
+		out := carCertificates{Leaf: base64.StdEncoding.EncodeToString(known.Certificate), Namespace: wanted.Namespace()}
+		for i, sub := range known.SubCertificates {
+			text := base64.StdEncoding.EncodeToString(sub)
+			if i == len(known.SubCertificates)-1 {
+				out.Sub1 = text
+			} else {
+				out.Sub2 = text
+			}
+		}
+		return http.StatusOK, map[string]any{"OEMMessage": out}, d.noted(ctx, t, r, of)
+	}
+	return 0, nil, refuse(http.StatusNotFound, "no provisioning certificate of the car in that edition")
+}
+
+// lookupCar says which editions there are certificates of.
+func (d *door) lookupCar(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	list, of, err := d.carOf(ctx, t, r)
+	if err != nil {
+		return 0, nil, err
+	}
+	spaces := []string{}
+	for _, known := range list {
+		spaces = append(spaces, known.Protocol.Namespace())
+	}
+	return http.StatusOK, map[string]any{"pcid": r.PathValue("pcid"), "xsdMsgDefNamespaces": spaces}, d.noted(ctx, t, r, of)
+}
+
+func (d *door) carOf(ctx context.Context, t *Token, r *http.Request) ([]contract.Provisioning, map[string]string, error) {
+	pcid, err := car(t, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := d.cfg.Contracts.Provisioning(ctx, pcid)
+	if err == nil && len(list) == 0 {
+		err = refuse(http.StatusNotFound, "no provisioning certificate of the car")
+	}
+	return list, map[string]string{"pcid": string(pcid)}, err
+}
+
+// removeCar ends a car's contracts and takes its certificates out of the pool.
+func (d *door) removeCar(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	pcid, err := car(t, r)
+	if err != nil {
+		return 0, nil, err
+	}
+	err = d.cfg.Contracts.RemoveProvisioning(ctx, actorOf(t), pcid)
+	if errors.Is(err, contract.ErrUnknown) {
+		return 0, nil, refuse(http.StatusNotFound, "no provisioning certificate of the car")
+	}
+	return http.StatusOK, nil, err
+}
