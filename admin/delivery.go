@@ -95,6 +95,15 @@ func parts(read func(name string) ([]byte, error)) (b catalogue.Bundle, file str
 	if b.Certificate, err = release.DecodeCertificate(text); err != nil {
 		return b, "", Refusedf("", "couldn't read the signing certificate: %w", err)
 	}
+	text, err = read(bundle.FileChain)
+	if err == nil {
+		if b.Chain, err = release.DecodeChain(text); err != nil {
+			return b, "", Refusedf("", "couldn't read %s: %w", bundle.FileChain, err)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return b, "", Usagef("", "couldn't read %s of the release: %w", bundle.FileChain, err)
+	}
 	b.Papers = map[string][]byte{}
 	for _, name := range []string{bundle.FileSBOM, bundle.FileProvenance, bundle.FileProof} { // kept with it
 		text, err := read(name)

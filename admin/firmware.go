@@ -95,12 +95,14 @@ type EndUpdate struct {
 
 // ApproveRelease asks people to approve an action on a release, or adds a signature.
 type ApproveRelease struct {
-	Release   string `json:"release"`
-	Action    string `json:"action,omitempty"`    // such as firmware.start; "": firmware.publish
-	Ring      string `json:"ring,omitempty"`      // the action is about
-	Reason    string `json:"reason,omitempty"`    // for a request that isn't open yet
-	Person    string `json:"person,omitempty"`    // who asks, where several share an account
-	Signature []byte `json:"signature,omitempty"` // none: only ask
+	Release   string        `json:"release"`
+	Action    string        `json:"action,omitempty"`    // such as firmware.start; "": firmware.publish
+	Ring      string        `json:"ring,omitempty"`      // the action is about
+	Station   string        `json:"station,omitempty"`   // the exception is for
+	Valid     time.Duration `json:"valid,omitempty"`     // of a request that isn't open yet; 0: docket.DefaultValid
+	Reason    string        `json:"reason,omitempty"`    // for a request that isn't open yet
+	Person    string        `json:"person,omitempty"`    // who asks, where several share an account
+	Signature []byte        `json:"signature,omitempty"` // none: only ask
 }
 
 func (o *operations) registerFirmware(r *Registry) {
@@ -238,7 +240,12 @@ func (o *operations) firmwareApprove(ctx context.Context, in ApproveRelease) (Ap
 		return Approval{}, err
 	}
 	name := e.Release.ID
-	if in.Ring != "" {
+	switch {
+	case action.Exception() != (in.Station != "") || in.Ring != "" && in.Station != "":
+		return Approval{}, Usagef("", "downgrade, force and unsigned are exceptions for one station, and nothing else is")
+	case in.Station != "":
+		name += "/" + stationKey(in.Station)
+	case in.Ring != "":
 		name += "/" + in.Ring
 	}
 	scope, _, err := o.cfg.Releases.Asking(ctx, action, name)
@@ -256,7 +263,7 @@ func (o *operations) firmwareApprove(ctx context.Context, in ApproveRelease) (Ap
 		if in.Reason == "" {
 			in.Reason = string(action)
 		}
-		m, err = d.Open(ctx, Actor(ctx), docket.Ask{Action: string(action), Name: name, Person: in.Person, Reason: in.Reason})
+		m, err = d.Open(ctx, Actor(ctx), docket.Ask{Action: string(action), Name: name, Person: in.Person, Reason: in.Reason, Valid: in.Valid})
 	} else if in.Signature != nil {
 		m, _, err = d.Sign(ctx, Actor(ctx), m.Nonce, in.Signature)
 	}

@@ -79,9 +79,18 @@ func (o *operations) inventory(ctx context.Context) ([]inventory.Station, error)
 	if err != nil {
 		return nil, err
 	}
+	unverified, err := o.cfg.Updates.Unverified(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plain := map[string]string{} // the newest version each was given so
+	for _, j := range unverified {
+		plain[j.Station] = j.Version
+	}
 	out := make([]inventory.Station, len(list))
 	for i, s := range list {
-		out[i] = inventory.Station{ID: s.Identity, Vendor: s.Vendor, Model: s.Model, Version: plans[stationKey(s.Identity)].Firmware}
+		version := plans[stationKey(s.Identity)].Firmware
+		out[i] = inventory.Station{ID: s.Identity, Vendor: s.Vendor, Model: s.Model, Version: version, Unverified: version != "" && plain[stationKey(s.Identity)] == version}
 	}
 	return out, nil
 }

@@ -154,6 +154,8 @@ func samePerson(name, author string) bool {
 type Quorum struct {
 	Needed int      `json:"needed"`
 	Of     []string `json:"of,omitempty"` // names that count; none: every approver
+	// With are names of whom at least one has to be among them; none: anybody will do.
+	With []string `json:"with,omitempty"`
 }
 
 // Check says who of the people the quorum counts have signed the request, and
@@ -189,6 +191,9 @@ func (q Quorum) Check(r *Request, signatures [][]byte, approvers []Approver, spe
 	if len(names) < q.Needed {
 		missing := fmt.Errorf("%s of %s has %d of %d approvals", r.Action, r.Scope, len(names), q.Needed)
 		return names, errors.Join(append([]error{missing}, faults...)...)
+	}
+	if len(q.With) > 0 && !slices.ContainsFunc(names, func(name string) bool { return slices.Contains(q.With, name) }) {
+		return names, fmt.Errorf("%s of %s needs one of %s among those who approve it", r.Action, r.Scope, strings.Join(q.With, ", "))
 	}
 	return names, nil
 }

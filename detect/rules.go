@@ -12,28 +12,30 @@ type Kind string
 // Signs. Those of the door come from claims and handshakes that were refused,
 // the others from messages that are looked at anyway.
 const (
-	RefusedProof   Kind = "refused-proof"    // wrong password or certificate
-	RefusedUnknown Kind = "refused-unknown"  // identity nobody enrolled
-	RefusedProfile Kind = "refused-profile"  // lower security profile than seen before
-	RefusedTLS     Kind = "refused-tls"      // version, cipher suite or certificate; Detail says which
-	RefusedLive    Kind = "refused-live"     // proven, but the older connection is alive (profile 1)
-	Displaced      Kind = "displaced"        // a proven connection replaced the live one
-	Flapped        Kind = "flapped"          // and was refused for doing so too often
-	BootMismatch   Kind = "boot-mismatch"    // BootNotification's serial number is another's
-	CSRMismatch    Kind = "csr-mismatch"     // a CSR for somebody else, or with a bad key
-	Version        Kind = "firmware-version" // boot with another firmware than before, unannounced
-	FirmwareStatus Kind = "firmware-status"  // Detail: the status
-	Outside        Kind = "firmware-outside" // a station is sent elsewhere than here for an image
-	Event          Kind = "event"            // security event; Detail: its name in 2.x
-	ClockAhead     Kind = "clock-ahead"      // a timestamp of the station's is in the future
-	ClockUnset     Kind = "clock-unset"      // or long before the station can have sent it
-	BadMessage     Kind = "bad-message"      // of the station, refused by a rule
-	Overruled      Kind = "overruled"        // message of the back end, answered by Bollard against it or refused by a rule
-	BadFrame       Kind = "bad-frame"        // no OCPP message
-	Replay         Kind = "replay"           // an answer nobody waits for, or a reserved id
-	RolloutHalted  Kind = "rollout-halted"   // by the failure of this station, one too many
-	FirmwareHalted Kind = "firmware-halted"  // a rollout of firmware, by this station
-	Quarantined    Kind = "quarantined"      // it installs firmware that it didn't verify
+	RefusedProof   Kind = "refused-proof"     // wrong password or certificate
+	RefusedUnknown Kind = "refused-unknown"   // identity nobody enrolled
+	RefusedProfile Kind = "refused-profile"   // lower security profile than seen before
+	RefusedTLS     Kind = "refused-tls"       // version, cipher suite or certificate; Detail says which
+	RefusedLive    Kind = "refused-live"      // proven, but the older connection is alive (profile 1)
+	Displaced      Kind = "displaced"         // a proven connection replaced the live one
+	Flapped        Kind = "flapped"           // and was refused for doing so too often
+	BootMismatch   Kind = "boot-mismatch"     // BootNotification's serial number is another's
+	CSRMismatch    Kind = "csr-mismatch"      // a CSR for somebody else, or with a bad key
+	Version        Kind = "firmware-version"  // boot with another firmware than before, unannounced
+	FirmwareStatus Kind = "firmware-status"   // Detail: the status
+	Outside        Kind = "firmware-outside"  // a station is sent elsewhere than here for an image
+	Swapped        Kind = "firmware-swapped"  // where a station downloaded its image another one is now
+	Excepted       Kind = "firmware-excepted" // a station is given firmware that an exception lets it have
+	Event          Kind = "event"             // security event; Detail: its name in 2.x
+	ClockAhead     Kind = "clock-ahead"       // a timestamp of the station's is in the future
+	ClockUnset     Kind = "clock-unset"       // or long before the station can have sent it
+	BadMessage     Kind = "bad-message"       // of the station, refused by a rule
+	Overruled      Kind = "overruled"         // message of the back end, answered by Bollard against it or refused by a rule
+	BadFrame       Kind = "bad-frame"         // no OCPP message
+	Replay         Kind = "replay"            // an answer nobody waits for, or a reserved id
+	RolloutHalted  Kind = "rollout-halted"    // by the failure of this station, one too many
+	FirmwareHalted Kind = "firmware-halted"   // a rollout of firmware, by this station
+	Quarantined    Kind = "quarantined"       // it installs firmware that it didn't verify
 )
 
 // rule makes a finding of signs: so many within a time, of which the pace is
@@ -79,6 +81,10 @@ var rules = [...]rule{
 		reason: "the station booted with another firmware version, and nothing had told of an update"},
 	{name: "firmware-outside", criticality: Warning, kinds: []Kind{Outside}, signs: 1, within: time.Hour,
 		reason: "the station is sent to where its back end has the firmware: it was the release's when Bollard looked, and may be another when the station comes"},
+	{name: "firmware-swapped", criticality: Critical, kinds: []Kind{Swapped}, signs: 1, within: time.Hour,
+		reason: "where the station was sent for its firmware another image is now: it may have been given that, which its own check of the signature has to notice"},
+	{name: "firmware-exception", criticality: Warning, kinds: []Kind{Excepted}, signs: 1, within: time.Hour,
+		reason: "the station is given firmware by an exception that people made: older, out of its turn, or without a signature"},
 	{name: "firmware-refused", criticality: Critical, kinds: []Kind{FirmwareStatus, Event}, apart: true, signs: 1, within: time.Hour,
 		details: []string{"InvalidSignature", "InstallVerificationFailed", "InvalidFirmwareSignature", "InvalidFirmwareSigningCertificate"},
 		reason:  "the station was given firmware that isn't genuine (%s)"},

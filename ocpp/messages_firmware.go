@@ -5,6 +5,8 @@ const (
 	ActionUpdateFirmware       = "UpdateFirmware"
 	ActionSignedUpdateFirmware = "SignedUpdateFirmware" // 1.6
 	ActionPublishFirmware      = "PublishFirmware"      // 2.x, to a local controller
+	ActionUnpublishFirmware    = "UnpublishFirmware"
+	ActionPublishStatus        = "PublishFirmwareStatusNotification"
 	// TriggerFirmwareStatus is what a trigger asks for; in 1.6 that of
 	// ExtendedTriggerMessage, which the signed notification answers.
 	TriggerFirmwareStatus = "FirmwareStatusNotification"
@@ -15,6 +17,7 @@ const (
 	MaxFirmwareLocation    = 512
 	MaxFirmwareCertificate = 5500
 	MaxFirmwareSignature   = 800
+	FirmwareChecksum       = 32 // MD5 in hexadecimal digits, exactly
 )
 
 // UpdateFirmwareRequest of 2.x, and SignedUpdateFirmware of 1.6.
@@ -41,4 +44,26 @@ type UpdateFirmwareRequest16 struct {
 	RetrieveDate  string `json:"retrieveDate"`
 	Retries       *int   `json:"retries,omitempty"`
 	RetryInterval *int   `json:"retryInterval,omitempty"`
+}
+
+// PublishFirmwareRequest has a local controller offer an image to other stations (2.x
+// L03).
+type PublishFirmwareRequest struct {
+	RequestID     *int   `json:"requestId"`
+	Location      string `json:"location"`
+	Checksum      string `json:"checksum"` // MD5 in hexadecimal digits: the image's name, not its protection
+	Retries       *int   `json:"retries,omitempty"`
+	RetryInterval *int   `json:"retryInterval,omitempty"`
+}
+
+// UnpublishFirmwareRequest ends that (2.x L04).
+type UnpublishFirmwareRequest struct {
+	Checksum string `json:"checksum"`
+}
+
+// PublishFirmwareStatusRequest tells how far it is. The answer is an empty object.
+type PublishFirmwareStatusRequest struct {
+	Status    string   `json:"status"`
+	Location  []string `json:"location,omitempty"` // where it is offered; with Published
+	RequestID *int     `json:"requestId,omitempty"`
 }

@@ -58,16 +58,20 @@ func (l *link) updateFirmware(payload []byte) reply {
 		return failure(ocpp.FormatViolation, "")
 	}
 	s, f := l.s, req.Firmware
+	var signer *x509.Certificate
 	switch {
+	case s.cfg.Verify == Unsigned: // L02
 	case f.Signature == "":
 		return l.refuse("MissingSignature")
 	case f.SigningCertificate == "":
 		return l.refuse("MissingSigningCert")
 	}
-	signer, err := s.cfg.Verify.signer([]byte(f.SigningCertificate), s.trust.list(manufacturerRoot), s.now())
-	if err != nil {
-		s.queueEvent("InvalidFirmwareSigningCertificate")
-		return status("InvalidCertificate")
+	if s.cfg.Verify != Unsigned || f.SigningCertificate != "" {
+		var err error
+		if signer, err = s.cfg.Verify.signer([]byte(f.SigningCertificate), s.trust.list(manufacturerRoot), s.now()); err != nil {
+			s.queueEvent("InvalidFirmwareSigningCertificate")
+			return status("InvalidCertificate")
+		}
 	}
 	u, err := url.Parse(f.Location)
 	if err != nil || u.Scheme != "https" && s.cfg.Transfer == nil || u.Host == "" {
@@ -97,9 +101,35 @@ func (l *link) updateFirmware(payload []byte) reply {
 	})
 }
 
-// install does the update and tells of each step (L01.FR.01).
+// updatePlain is UpdateFirmware of 1.6, which a station with signed firmware refuses
+// (L01.FR.20 [1.6]).
+func (l *link) updatePlain(payload []byte) reply {
+	var req ocpp.UpdateFirmwareRequest16
+	if r, ok := decode(payload, &req); !ok {
+		return r
+	}
+	s := l.s
+	u, err := url.Parse(req.Location)
+	if s.cfg.Verify != Unsigned || err != nil {
+		return failure(ocpp.NotSupported, "signed firmware only")
+	}
+	return reply{payload: object{}}.then(func(ctx context.Context) {
+		s.install(ctx, &ocpp.UpdateFirmwareRequest{Retries: req.Retries, Firmware: &ocpp.Firmware{RetrieveDateTime: req.RetrieveDate}}, u, nil)
+	})
+}
+
+// install does the update and tells of each step (L01.FR.01), those of 1.6 core alone
+// where it isn't signed. Without a signer it verifies nothing.
 func (s *Station) install(ctx context.Context, req *ocpp.UpdateFirmwareRequest, u *url.URL, signer *x509.Certificate) {
-	tell := func(status string) { s.firmwareStatus(ctx, *req.RequestID, status) }
+	tell := func(status string) {
+		if req.RequestID != nil {
+			s.firmwareStatus(ctx, *req.RequestID, status)
+		} else if status != "InstallRebooting" && status != "DownloadScheduled" {
+			s.update(func() { s.state.Update = status })
+			// As in firmwareStatus.
+			_ = s.deliver(ctx, ocpp.ActionFirmwareStatus, ocpp.FirmwareStatusRequest{Status: status}, nil)
+		}
+	}
 	if !s.until(ctx, req.Firmware.RetrieveDateTime, func() { tell("DownloadScheduled") }) {
 		return
 	}
@@ -114,7 +144,7 @@ func (s *Station) install(ctx context.Context, req *ocpp.UpdateFirmwareRequest, 
 	}
 	defer func() { _ = os.Remove(file) }()
 	tell("Downloaded")
-	if !s.deviations().Unverified {
+	if signer != nil && !s.deviations().Unverified {
 		signature, err := base64.StdEncoding.DecodeString(req.Firmware.Signature)
 		if err == nil {
 			err = s.cfg.Verify.verify(signer, sum, signature)

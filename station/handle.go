@@ -61,10 +61,7 @@ func handler16(action string) handler {
 	case "UnlockConnector":
 		return func(*link, []byte) reply { return status("NotSupported") }
 	case "UpdateFirmware":
-		// L01.FR.20 [1.6]: a station with secure update refuses the plain one.
-		return func(*link, []byte) reply {
-			return failure(ocpp.NotSupported, "signed firmware only")
-		}
+		return (*link).updatePlain
 	case ocpp.ActionSignedUpdateFirmware:
 		return (*link).updateFirmware
 	}
@@ -75,6 +72,10 @@ func handler2(action string) handler {
 	switch action {
 	case ocpp.ActionUpdateFirmware:
 		return (*link).updateFirmware
+	case ocpp.ActionPublishFirmware:
+		return (*link).publishFirmware
+	case ocpp.ActionUnpublishFirmware:
+		return (*link).unpublishFirmware
 	case "SetVariables":
 		return (*link).setVariables
 	case "GetVariables":
@@ -302,6 +303,11 @@ func (l *link) triggerMessage(payload []byte) reply {
 		return send(req.Requested, func() any { return s.statusNotification(s.connectorStatus()) })
 	case ocpp.TriggerFirmwareStatus:
 		return status(accepted).then(func(context.Context) { s.repeatFirmware() })
+	case ocpp.ActionPublishStatus:
+		if s.cfg.Controller == nil {
+			return status("NotImplemented")
+		}
+		return status(accepted).then(s.repeatPublish)
 	case "MeterValues":
 		return send(req.Requested, func() any { return s.meterValues("Trigger", s.meter(), "") })
 	}

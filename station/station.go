@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -69,7 +70,10 @@ type Config struct {
 	CallTimeout    time.Duration // 0: 30 s
 	// Transfer fetches an image into a file by what the station doesn't know itself,
 	// such as SFTP. nil: it knows HTTPS alone.
-	Transfer      func(ctx context.Context, location, file string) error
+	Transfer func(ctx context.Context, location, file string) error
+	// Controller is where it offers images to others by plain HTTP: it is a local
+	// controller then (OCPP 2.x L03), and closes it. nil: it is none.
+	Controller    net.Listener
 	DialTimeout   time.Duration // 0: 10 s
 	Compression   bool          // offer permessage-deflate
 	MeterInterval time.Duration // pause between two meter values; 0: none
@@ -115,6 +119,8 @@ type Station struct {
 	firmware  string  // version that runs
 	updating  *update // nil without one
 	told      firmwareWord
+	offered   publishWord
+	shelf     *shelf // nil until it offers an image
 	reset     bool   // a Reset waits for the end of the transaction
 	reboot    bool   // the next connection starts with the first slot
 	boot      string // reason of the BootNotification still to be accepted, or ""
@@ -139,6 +145,7 @@ type State struct {
 	LastError    string // of the newest failed connection attempt, or ""
 	Firmware     string // version that runs
 	Update       string // newest firmware status, or ""
+	Publishing   string // newest status of firmware it offers to others, or ""
 }
 
 // New prepares a station; it is silent until Connect or Run.
@@ -168,6 +175,9 @@ func New(ctx context.Context, cfg Config) (*Station, error) {
 		firmware: cfg.Firmware,
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
+	if cfg.Controller != nil {
+		context.AfterFunc(s.ctx, func() { _ = cfg.Controller.Close() })
+	}
 	s.set = newSettings(cfg)
 	s.net = newNetwork(cfg)
 	s.state = State{Version: cfg.Version, Profile: cfg.Profile, Slot: 1, Certificate: keys.newest(), Firmware: cfg.Firmware}

@@ -67,11 +67,14 @@ func (v Verifier) signer(text []byte, roots []*x509.Certificate, now time.Time) 
 			return nil, errors.New("self-signed")
 		}
 	}
-	pool := x509.NewCertPool()
+	pool, between := x509.NewCertPool(), x509.NewCertPool()
 	for _, root := range roots {
 		pool.AddCert(root)
 	}
-	_, err = cert.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	if v != ChargeLab { // it wants the issuer itself among its roots
+		between.AppendCertsFromPEM(rest)
+	}
+	_, err = cert.Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	return cert, err
 }
 

@@ -218,6 +218,16 @@ func (s *Store) OpenJobs(ctx context.Context, station string) ([]job.Job, error)
 	return s.jobs(ctx, "WHERE over = 0 AND (? = '' OR station = ?) ORDER BY number", station, station)
 }
 
+// Unverified returns the updates that are done whose stations verified nothing.
+func (s *Store) Unverified(ctx context.Context) ([]job.Job, error) {
+	return s.jobs(ctx, "WHERE json_extract(record, '$.unsigned') AND json_extract(record, '$.state') = 'done' ORDER BY number")
+}
+
+// Publications returns what local controllers offer, by their own word.
+func (s *Store) Publications(ctx context.Context) ([]job.Job, error) {
+	return s.jobs(ctx, "WHERE json_extract(record, '$.state') = 'published' ORDER BY number DESC")
+}
+
 // CondemnedJobs returns the updates whose stations called a release's signature invalid.
 func (s *Store) CondemnedJobs(ctx context.Context, release string) ([]job.Job, error) {
 	return s.jobs(ctx, "WHERE json_extract(record, '$.release') = ? AND json_extract(record, '$.condemned_at') IS NOT NULL ORDER BY number", release)

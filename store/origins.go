@@ -11,8 +11,9 @@ import (
 
 var _ origin.Store = (*Store)(nil)
 
-// PutLead keeps what is known of a location in place of what was; the newest n stay.
-func (s *Store) PutLead(ctx context.Context, l origin.Lead, n int, events ...ledger.Event) error {
+// PutLead keeps what is known of a location in place of what was, and drops those whose
+// keys are gone.
+func (s *Store) PutLead(ctx context.Context, l origin.Lead, gone []string, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		text, err := json.Marshal(l)
 		if err != nil {
@@ -22,8 +23,10 @@ func (s *Store) PutLead(ctx context.Context, l origin.Lead, n int, events ...led
 			l.Key, l.ChangedAt.UnixMilli(), string(text)); err != nil {
 			return fmt.Errorf("couldn't store where firmware comes from: %w", err)
 		}
-		if _, err := t.exec("DELETE FROM firmware_origins WHERE location NOT IN (SELECT location FROM firmware_origins ORDER BY changed_at DESC LIMIT ?)", n); err != nil {
-			return fmt.Errorf("couldn't drop the oldest of where firmware comes from: %w", err)
+		for _, key := range gone {
+			if _, err := t.exec("DELETE FROM firmware_origins WHERE location = ?", key); err != nil {
+				return fmt.Errorf("couldn't drop where firmware came from: %w", err)
+			}
 		}
 		t.saw(l.ChangedAt)
 		return t.record(events...)

@@ -274,7 +274,7 @@ func knownApprovers(path, action string) ([]approval.Approver, approval.Quorum, 
 	}
 	for _, q := range cfg.Approvals {
 		if q.Action == action {
-			return people, approval.Quorum{Needed: q.Needed, Of: q.Of}, nil
+			return people, approval.Quorum{Needed: q.Needed, Of: q.Of, With: q.With}, nil
 		}
 	}
 	return nil, approval.Quorum{}, admin.Refusedf("", "%s says nothing of who approves %.80q", path, action)

@@ -38,7 +38,10 @@ func (a *app) approvalRules(cfg *config.File) (docket.Rules, error) {
 		if actions[q.Action] == nil {
 			return docket.Rules{}, configFault(a.dir, fmt.Sprintf("approvals[%d].action", i), fmt.Errorf("there is no such action; there are %v", actionNames(actions)))
 		}
-		rules.Quorums[q.Action] = approval.Quorum{Needed: q.Needed, Of: q.Of}
+		if catalogue.Action(q.Action).Exception() && q.Needed < catalogue.LeastForException {
+			return docket.Rules{}, configFault(a.dir, fmt.Sprintf("approvals[%d].needed", i), fmt.Errorf("an exception takes %d people at least", catalogue.LeastForException))
+		}
+		rules.Quorums[q.Action] = approval.Quorum{Needed: q.Needed, Of: q.Of, With: q.With}
 	}
 	return rules, nil
 }
@@ -56,6 +59,20 @@ func (a *app) approvable() map[string]docket.Subject {
 		}
 	}
 	return subjects
+}
+
+// exceptedStation is what people read of a station before they make an exception for
+// it: what runs on it, too, so that none outlasts what it was made for.
+func (a *app) exceptedStation(ctx context.Context, key string) (string, error) {
+	st, err := a.store.Station(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	plan, err := a.store.Plan(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("station: %q\nserial: %q\nmodel: %q %q %q\nruns: %q\n", st.Identity, st.Serial, st.Vendor, st.Model, st.Hardware, plan.Firmware), nil
 }
 
 func actionNames(actions map[string]docket.Subject) []string {

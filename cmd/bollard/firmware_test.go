@@ -49,12 +49,15 @@ import (
 type maker struct {
 	root, cert *x509.Certificate
 	key        *ecdsa.PrivateKey
+	rootKey    *ecdsa.PrivateKey
+	above      []*x509.Certificate // CAs between
 }
 
 func newMaker(t *testing.T) *maker {
 	t.Helper()
 	m := &maker{}
 	rootKey := newP256(t)
+	m.rootKey = rootKey
 	now := time.Now()
 	m.root = newCert(t, &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{"ACME"}, CommonName: "ACME Firmware Root"},
@@ -67,6 +70,21 @@ func newMaker(t *testing.T) *maker {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning, x509.ExtKeyUsageEmailProtection},
 	}, m.root, &m.key.PublicKey, rootKey)
 	return m
+}
+
+// under is the manufacturer with a signer under a CA of its own.
+func (m *maker) under(t *testing.T) *maker {
+	t.Helper()
+	key := newP256(t)
+	between := newCert(t, &x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{Organization: []string{"ACME"}, CommonName: "ACME Firmware CA " + rand.Text()},
+		NotBefore: m.root.NotBefore, NotAfter: m.root.NotAfter, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
+	}, m.root, &key.PublicKey, m.rootKey)
+	signer := newP256(t)
+	cert := newCert(t, &x509.Certificate{
+		SerialNumber: big.NewInt(4), Subject: m.cert.Subject, NotBefore: m.root.NotBefore, NotAfter: m.root.NotAfter, KeyUsage: m.cert.KeyUsage, ExtKeyUsage: m.cert.ExtKeyUsage,
+	}, between, &signer.PublicKey, key)
+	return &maker{root: m.root, cert: cert, key: signer, rootKey: m.rootKey, above: []*x509.Certificate{between}}
 }
 
 func newP256(t *testing.T) *ecdsa.PrivateKey {
@@ -124,7 +142,11 @@ func (m *maker) release(t *testing.T, version string, sequence uint64, image []b
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{bundle.FileEnvelope: envelope, bundle.FileCertificate: []byte(certPEM(m.cert)), r.File: image} {
+	files := map[string][]byte{bundle.FileEnvelope: envelope, bundle.FileCertificate: []byte(certPEM(m.cert)), r.File: image}
+	if len(m.above) > 0 {
+		files[bundle.FileChain] = release.EncodeChain(m.above)
+	}
+	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -145,25 +167,36 @@ type yard struct {
 
 func newYard(t *testing.T, config string) *yard {
 	t.Helper()
-	y := &yard{t: t, maker: newMaker(t), person: filepath.Join(t.TempDir(), "alice")}
+	return newYardOf(t, newMaker(t), config)
+}
+
+// newYardOf is newYard of a manufacturer, with more people who approve.
+func newYardOf(t *testing.T, m *maker, config string, people ...string) *yard {
+	t.Helper()
+	y := &yard{t: t, maker: m, person: filepath.Join(t.TempDir(), "alice")}
 	var err error
 	if y.csms, err = csms.New(t.Context(), csms.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(y.csms.Close)
-	if out, err := exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", y.person).CombinedOutput(); err != nil {
-		t.Fatalf("ssh-keygen: %v: %s", err, out)
-	}
-	public, err := os.ReadFile(y.person + ".pub")
-	if err != nil {
-		t.Fatal(err)
+	approvers := ""
+	for _, name := range append([]string{"alice"}, people...) {
+		file := y.who(name)
+		if out, err := exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", file).CombinedOutput(); err != nil {
+			t.Fatalf("ssh-keygen: %v: %s", err, out)
+		}
+		public, err := os.ReadFile(file + ".pub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		approvers += "  - {name: " + name + ", ssh: [\"" + strings.TrimSpace(string(public)) + "\"]}\n"
 	}
 	dir := newDataDir(t, y.csms.URL())
 	file, err := os.OpenFile(filepath.Join(dir, configName), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = file.WriteString("approvers: [{name: alice, ssh: [\"" + strings.TrimSpace(string(public)) + "\"]}]\napprovals: [{action: firmware.publish, needed: 1}]\n" + config)
+	_, err = file.WriteString("approvers:\n" + approvers + "approvals: [{action: firmware.publish, needed: 1}]\n" + config)
 	if err := errors.Join(err, file.Close(), os.MkdirAll(filepath.Join(dir, policyName), 0o700)); err != nil {
 		t.Fatal(err)
 	}
@@ -240,12 +273,20 @@ func (y *yard) publish(version string, sequence uint64, image []byte) *release.R
 // names no other. It returns the file with the signature.
 func (y *yard) approve(id string, how ...string) string {
 	y.t.Helper()
+	return y.approveAs("alice", id, how...)
+}
+
+// who is the file of a person's key.
+func (y *yard) who(name string) string { return filepath.Join(filepath.Dir(y.person), name) }
+
+func (y *yard) approveAs(name, id string, how ...string) string {
+	y.t.Helper()
 	how = append([]string{"firmware", "approve", id}, how...)
 	file := filepath.Join(y.t.TempDir(), "statement")
 	if err := os.WriteFile(file, []byte(y.must(append(how, "--print")...)), 0o600); err != nil {
 		y.t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(y.t.Context(), "ssh-keygen", "-q", "-Y", "sign", "-n", "bollard-approval", "-f", y.person, file).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(y.t.Context(), "ssh-keygen", "-q", "-Y", "sign", "-n", "bollard-approval", "-f", y.who(name), file).CombinedOutput(); err != nil {
 		y.t.Fatalf("ssh-keygen: %v: %s", err, out)
 	}
 	y.must(append(how, "--signature", file+".sig")...)
@@ -1007,7 +1048,7 @@ func (y *yard) ringsAreApprovedOneByOne(id string) {
 	for _, a := range ask[admin.None, admin.Approvers](y, "approver.list", admin.None{}).Approvers[0].Actions {
 		needed[a.Action] = a.Needed
 	}
-	want := map[string]int{"firmware.publish": 1, "firmware.start": 1, "firmware.widen": 2, "firmware.resume": 2}
+	want := map[string]int{"firmware.publish": 1, "firmware.start": 1, "firmware.widen": 2, "firmware.resume": 2, "firmware.downgrade": 3, "firmware.force": 3, "firmware.unsigned": 3}
 	if diff := cmp.Diff(want, needed); diff != "" {
 		y.t.Error(diff)
 	}

@@ -141,7 +141,14 @@ func (c *cli) firmwareUpdates() *cobra.Command {
 			return c.print(out, func(w io.Writer) {
 				t := newTable(w, "STATION", "VERSION", "STATE", "STATUS", "SINCE", "RELEASE", "NOTE")
 				for _, j := range out.Updates {
-					t.row(j.Station, j.Version, string(j.State), j.Status, when(&j.ChangedAt), j.Release, j.Reason)
+					note := j.Reason
+					if len(j.Exceptions) > 0 {
+						note = strings.TrimSpace("by exception: " + strings.Join(j.Exceptions, ", ") + ". " + note)
+					}
+					if j.Unsigned {
+						note += " The station didn't verify it."
+					}
+					t.row(j.Station, j.Version, string(j.State), j.Status, when(&j.ChangedAt), j.Release, note)
 				}
 				t.flush()
 				if len(out.Origins) == 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -58,7 +59,7 @@ func (a *app) openFirmware(ctx context.Context) error {
 		return err
 	}
 	if a.releases, err = catalogue.New(catalogue.Config{
-		Store: a.store, Depot: a.depot, Trust: a.trustsSigner, Makers: makers, Logs: logs, Keep: a.cfg.Firmware.Keep, Approved: a.docket.Grant, Clock: time.Now,
+		Store: a.store, Depot: a.depot, Trust: a.trustsSigner, Makers: makers, Logs: logs, Keep: a.cfg.Firmware.Keep, Approved: a.docket.Grant, Station: a.exceptedStation, Clock: time.Now,
 	}); err != nil {
 		return err
 	}
@@ -74,6 +75,13 @@ func (a *app) gateConfig() gate.Config {
 		Outside: func(ctx context.Context, station string) error {
 			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Outside, Station: station})
 		},
+		Site: a.siteStations,
+		Swapped: func(ctx context.Context, station string) error {
+			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Swapped, Station: station})
+		},
+		Excepted: func(ctx context.Context, station string) error {
+			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Excepted, Station: station})
+		},
 		Turn: func(release, station string) gate.Block { return a.rollouts.Turn(release, station) },
 		Over: func(j job.Job) { a.rollouts.Over(j) },
 		Tell: a.cfg.Firmware.TellBackends,
@@ -86,40 +94,52 @@ func (a *app) gateConfig() gate.Config {
 }
 
 // trustsSigner judges who signed firmware: under an outside root trusted for the
-// use manufacturer, or the own hierarchy of that name, and not revoked here.
-func (a *app) trustsSigner(ctx context.Context, signer *x509.Certificate) (catalogue.Anchor, error) {
+// use manufacturer, or the own hierarchy of that name, over CAs that came with a
+// release, none of them revoked here.
+func (a *app) trustsSigner(ctx context.Context, signer *x509.Certificate, between []*x509.Certificate) (catalogue.Anchor, error) {
 	var none catalogue.Anchor
 	anchors, err := a.authority.Anchors(ctx, "manufacturer")
 	if err != nil {
 		return none, err
 	}
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	own := a.authority.Roots(ca.KindManufacturer)
+	roots := slices.Clone(own)
 	for _, t := range anchors {
 		cert, err := x509.ParseCertificate(t.DER)
 		if err != nil {
 			return none, fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", t.Hash, err)
 		}
-		roots.AddCert(cert)
+		roots = append(roots, cert)
 	}
-	for _, cert := range a.authority.Roots(ca.KindManufacturer) {
-		roots.AddCert(cert)
-	}
-	for _, cert := range a.authority.Intermediates(ca.KindManufacturer) {
-		between.AddCert(cert)
-	}
-	chains, err := signer.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: time.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	between = append(slices.Clone(between), a.authority.Intermediates(ca.KindManufacturer)...)
+	chains, err := release.VerifyChain(signer, between, roots, time.Now())
 	if err != nil {
 		return none, fmt.Errorf("signing certificate isn't of a trusted manufacturer (`bollard ca trust add --use manufacturer`): %w", err)
 	}
-	rec, known, err := a.authority.Status(ctx, signer)
-	if err != nil {
-		return none, err
+	for _, chain := range chains {
+		if err = a.standing(ctx, chain); err == nil {
+			root := chain[len(chain)-1]
+			return catalogue.Anchor{Root: root, Own: slices.ContainsFunc(own, root.Equal)}, nil
+		}
 	}
-	if known && rec.State != ca.StateIssued {
-		return none, fmt.Errorf("signing certificate %s is %s", rec.Serial, rec.State)
+	return none, err
+}
+
+// standing says which certificate of a chain counts no more.
+func (a *app) standing(ctx context.Context, chain []*x509.Certificate) error {
+	for _, cert := range chain {
+		if sum := release.Fingerprint(cert); slices.Contains(a.cfg.Firmware.Revoked, sum) {
+			return fmt.Errorf("certificate %q is in firmware.revoked of bollard.yaml: sha256 %s", cert.Subject, sum)
+		}
+		rec, known, err := a.authority.Status(ctx, cert)
+		if err != nil {
+			return err
+		}
+		if known && rec.State != ca.StateIssued {
+			return fmt.Errorf("certificate %s of the signer's chain is %s", rec.Serial, rec.State)
+		}
 	}
-	root := chains[0][len(chains[0])-1]
-	return catalogue.Anchor{Root: root, Own: slices.ContainsFunc(a.authority.Roots(ca.KindManufacturer), root.Equal)}, nil
+	return nil
 }
 
 // makers are the manufacturers of bollard.yaml, with the roots of their metadata.
@@ -186,7 +206,7 @@ func (a *app) updateRule(st gate.Station) gate.Rule {
 		if m.Location != "ours" {
 			rule.Place = gate.Place(m.Location)
 		}
-		rule.Refusal = ocpp.ErrorCode(m.Refusal)
+		rule.Refusal, rule.Chain = ocpp.ErrorCode(m.Refusal), m.Chain
 		break
 	}
 	return rule
@@ -254,6 +274,11 @@ func (s *server) openOrigins(ctx context.Context) error {
 	}
 	s.origins, err = origin.New(ctx, origin.Config{
 		Store: s.store, Depot: s.depot, Clock: time.Now, Log: s.log,
+		Record: func(ctx context.Context, e ledger.Event) error { return s.store.Record(ctx, e) },
+		Known: func(ctx context.Context, sha256 string) (bool, error) {
+			list, err := s.releases.List(ctx)
+			return slices.ContainsFunc(list, func(e catalogue.Entry) bool { return e.Release.SHA256 == sha256 }), err
+		},
 		Check: func(location string) error {
 			_, err := s.imageClient(cfg, location)
 			return err
@@ -351,6 +376,8 @@ func (u *updateGuard) Message(ctx context.Context, s fleet.Session, m fleet.Mess
 			if told := u.Service.Message(ctx, s, m); told.Act != fleet.Pass {
 				return told
 			}
+			of, kept := s, fleet.Message{Direction: m.Direction, Head: ocpp.Head{Type: m.Head.Type, Action: m.Action}, Action: m.Action, Payload: slices.Clone(m.Payload)}
+			s = judged{s, func(ctx context.Context) fleet.Verdict { return u.Service.Message(ctx, of, kept) }}
 		}
 		if s.Security() == fleet.SecurityObserve { // nothing of such a back end is refused
 			return fleet.Verdict{Act: fleet.Pass}
@@ -364,7 +391,10 @@ func (u *updateGuard) Message(ctx context.Context, s fleet.Session, m fleet.Mess
 	} else {
 		v = u.app.updates.Report(ctx, s, st, m.Action, m.Payload)
 	}
-	told := u.Service.Message(ctx, s, m)
+	told := fleet.Verdict{Act: fleet.Pass}
+	if u.Service.Interest(s.Version(), m.Direction, m.Action) {
+		told = u.Service.Message(ctx, s, m)
+	}
 	if told.Act != fleet.Pass || v.Code == "" && v.Answer == nil && v.Rewrite == nil && v.Later == nil {
 		return told
 	}
@@ -374,6 +404,24 @@ func (u *updateGuard) Message(ctx context.Context, s fleet.Session, m fleet.Mess
 		mine.After = func(context.Context) { u.HandOver(s) }
 	}
 	return mine
+}
+
+// judged is a session with what the fleet says of one CALL at a later time (gate.Judge).
+type judged struct {
+	fleet.Session
+	again func(ctx context.Context) fleet.Verdict
+}
+
+// Anew judges it again.
+func (j judged) Anew(ctx context.Context) gate.Verdict {
+	switch v := j.again(ctx); v.Act {
+	case fleet.Pass:
+		return gate.Verdict{}
+	case fleet.Answer:
+		return gate.Verdict{Answer: v.Payload, Reason: v.Reason}
+	default:
+		return gate.Verdict{Code: cmp.Or(v.Code, ocpp.SecurityError), Reason: v.Reason}
+	}
 }
 
 // station is what the gate may know of a session's station.
@@ -392,7 +440,22 @@ func (u *updateGuard) station(ctx context.Context, s fleet.Session) gate.Station
 
 // updated is what the gate may know of a station.
 func updated(st *fleet.Station, plan *fleet.Plan) gate.Station {
-	return gate.Station{Key: stationKey(st), Vendor: st.Vendor, Model: st.Model, Hardware: st.Hardware, Firmware: plan.Firmware}
+	return gate.Station{Key: stationKey(st), Vendor: st.Vendor, Model: st.Model, Hardware: st.Hardware, Site: st.Site, Firmware: plan.Firmware}
+}
+
+// siteStations are who a local controller of a site may publish for.
+func (a *app) siteStations(ctx context.Context, site string) ([]gate.Station, error) {
+	list, err := a.store.Stations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []gate.Station
+	for i := range list {
+		if list[i].Site == site {
+			out = append(out, updated(&list[i], &fleet.Plan{}))
+		}
+	}
+	return out, nil
 }
 
 func stationKey(st *fleet.Station) string { return ocpp.Identity{Name: st.Identity}.Key() }

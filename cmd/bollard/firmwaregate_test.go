@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"bollard/firmware/gate"
 	"bollard/fleet"
 	"bollard/internal/config"
+	"bollard/ocpp"
 	"bollard/store"
 )
 
@@ -46,6 +48,26 @@ type someone struct{ fleet.Session }
 
 func (someone) Admission() fleet.Admission {
 	return fleet.Admission{Station: fleet.Station{Identity: "CS-1", Vendor: "ACME", Model: "Volt"}}
+}
+
+// What the fleet says of a CALL that waited is what becomes of it.
+func TestWaitingCallIsJudgedByTheFleet(t *testing.T) { // promise 4
+	t.Parallel()
+	answer := ocpp.GenericStatus{Status: ocpp.StatusRejected}
+	for name, tt := range map[string]struct {
+		fleet fleet.Verdict
+		want  gate.Verdict
+	}{
+		"pass":   {fleet.Verdict{Act: fleet.Pass, Watch: true}, gate.Verdict{}},
+		"answer": {fleet.Verdict{Act: fleet.Answer, Payload: answer, Reason: "x"}, gate.Verdict{Answer: answer, Reason: "x"}},
+		"refuse": {fleet.Verdict{Act: fleet.Refuse, Code: ocpp.FormatViolation}, gate.Verdict{Code: ocpp.FormatViolation}},
+		"drop":   {fleet.Verdict{Act: fleet.Drop}, gate.Verdict{Code: ocpp.SecurityError}},
+	} {
+		got := judged{someone{}, func(context.Context) fleet.Verdict { return tt.fleet }}.Anew(t.Context())
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
 }
 
 // A record that can't be read isn't taken for one that has nothing in it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ or has the part. Who runs what no release here is, is listed as unknown.`,
 					return
 				}
 				fmt.Fprintf(w, "%s: %d of %d stations, %d unknown\n", out.Answer.Asked, len(out.Answer.Below), out.Answer.Models, len(out.Answer.Unknown))
-				writeRows(w, out.Answer.Below, out.Answer.Unknown)
+				writeRows(w, out.Answer.Below, out.Answer.Unknown, out.Answer.Unverified)
 			})
 		}),
 	}
@@ -55,15 +56,17 @@ or has the part. Who runs what no release here is, is listed as unknown.`,
 	return cmd
 }
 
-func writeRows(w io.Writer, affected, unknown []inventory.Row) {
-	if len(affected)+len(unknown) == 0 {
+func writeRows(w io.Writer, lists ...[]inventory.Row) {
+	if len(slices.Concat(lists...)) == 0 {
 		return
 	}
 	t := newTable(w, "STATION", "VENDOR", "MODEL", "VERSION", "RELEASE", "NOTE")
-	for _, rows := range [][]inventory.Row{affected, unknown} {
-		for _, r := range rows {
-			t.row(r.ID, r.Vendor, r.Model, r.Version, r.Release, r.Why)
+	for _, r := range slices.Concat(lists...) {
+		version := r.Version
+		if r.Unverified {
+			version += " (not verified)"
 		}
+		t.row(r.ID, r.Vendor, r.Model, version, r.Release, r.Why)
 	}
 	t.flush()
 }

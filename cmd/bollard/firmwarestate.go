@@ -24,11 +24,12 @@ func (c *cli) firmwareApprove() *cobra.Command {
 	in := admin.ApproveRelease{}
 	statement, signature := false, ""
 	cmd := &cobra.Command{
-		Use:   "approve RELEASE [--action A] [--ring R] [--print | --signature FILE]",
+		Use:   "approve RELEASE [--action A] [--ring R | --station ID] [--print | --signature FILE]",
 		Short: "Ask people to approve an action on a release, or add a signature",
 		Long: `Ask the people of bollard.yaml to approve an action on a release: its publication,
 unless --action names another (` + firmwareActions() + `).
-start and widen are about one --ring. --print prints the statement to sign, --signature
+start and widen are about one --ring; downgrade, force and unsigned are exceptions for
+one --station, which its back end's next request uses up. --print prints the statement to sign, --signature
 adds what a person made of it:
 
   bollard firmware approve RELEASE --print > statement
@@ -64,6 +65,8 @@ bollard.yaml for the action, such as firmware.publish; docs/approvals.md has the
 	f := cmd.Flags()
 	f.StringVar(&in.Action, "action", "publish", firmwareActions())
 	f.StringVar(&in.Ring, "ring", "", "the ring that start or widen is about")
+	f.StringVar(&in.Station, "station", "", "the station that an exception is for: downgrade, force, unsigned")
+	f.DurationVar(&in.Valid, "valid", 0, "how long the request can be signed and used; without it 72h")
 	f.StringVar(&in.Reason, "reason", "", "why, for the ledger; of a new request")
 	f.StringVar(&in.Person, "author", "", "who asks, where several share an account: approves nothing then")
 	f.BoolVar(&statement, "print", false, "print the statement, byte for byte as it is to be signed")

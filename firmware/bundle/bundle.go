@@ -11,7 +11,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -79,7 +78,7 @@ func Open(dir fs.FS) (*Bundle, error) {
 	}
 	b.faults[FileCertificate] = err
 	if text, err = b.read(FileChain); err == nil {
-		b.above, err = decodeChain(text)
+		b.above, err = release.DecodeChain(text)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		b.faults[FileChain] = err
@@ -106,30 +105,6 @@ func (b *Bundle) read(name string) ([]byte, error) {
 		err = fmt.Errorf("it has more than %d bytes", maxFile)
 	}
 	return data, err
-}
-
-// EncodeChain writes the CAs above a signing certificate.
-func EncodeChain(above []*x509.Certificate) []byte {
-	var text []byte
-	for _, cert := range above {
-		text = append(text, release.EncodeCertificate(cert)...)
-	}
-	return text
-}
-
-func decodeChain(text []byte) ([]*x509.Certificate, error) {
-	var above []*x509.Certificate
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("couldn't read a certificate: %w", err)
-		}
-		above = append(above, cert)
-	}
-	if len(above) == 0 || string(EncodeChain(above)) != string(text) {
-		return nil, errors.New("it isn't certificates in PEM and nothing else")
-	}
-	return above, nil
 }
 
 // Finding is what is to say of one part: it holds, or Err says why not.
@@ -242,7 +217,7 @@ func (c *checker) certificate() (string, error) {
 	if len(c.trust.Roots) == 0 {
 		return cert.Subject.String() + "; nobody vouches for it: no root was given", nil
 	}
-	if err := release.VerifyChain(cert, c.b.above, c.trust.Roots, c.trust.At); err != nil {
+	if _, err := release.VerifyChain(cert, c.b.above, c.trust.Roots, c.trust.At); err != nil {
 		return "", err
 	}
 	return cert.Subject.String(), nil

@@ -451,7 +451,7 @@ func newWorldIn(t testing.TB, dir string, n int, change func(i int, m *mobile)) 
 	}
 	t.Cleanup(func() { w.depot.Close() })
 	if w.stock, err = catalogue.New(catalogue.Config{Store: db, Depot: w.depot, Clock: w.clock,
-		Trust: func(context.Context, *x509.Certificate) (catalogue.Anchor, error) {
+		Trust: func(context.Context, *x509.Certificate, []*x509.Certificate) (catalogue.Anchor, error) {
 			return catalogue.Anchor{Own: true}, nil
 		},
 		Approved: func(_ context.Context, action, scope, _ string) (approval.Grant, error) {

@@ -36,15 +36,17 @@ type Entry struct {
 	Digest      string           `json:"digest"`      // SHA-256 of the record in its canonical form
 	Envelope    []byte           `json:"envelope"`    // the record as it was signed (DSSE)
 	Certificate []byte           `json:"certificate"` // the signer's, DER
-	State       State            `json:"state"`
-	Reason      string           `json:"reason,omitempty"`    // why it came to its state
-	Approval    string           `json:"approval,omitempty"`  // nonce of what published it
-	Successor   string           `json:"successor,omitempty"` // ID of what superseded it
-	AddedAt     time.Time        `json:"added_at"`
-	ChangedAt   time.Time        `json:"changed_at,omitzero"` // when it came to its state
-	PublishedAt time.Time        `json:"published_at,omitzero"`
-	RevokedAt   time.Time        `json:"revoked_at,omitzero"`
-	RemovedAt   time.Time        `json:"removed_at,omitzero"` // when its image went
+	// Chain are CAs above the signer's as they came with the release, DER, nearest first.
+	Chain       [][]byte  `json:"chain,omitempty"`
+	State       State     `json:"state"`
+	Reason      string    `json:"reason,omitempty"`    // why it came to its state
+	Approval    string    `json:"approval,omitempty"`  // nonce of what published it
+	Successor   string    `json:"successor,omitempty"` // ID of what superseded it
+	AddedAt     time.Time `json:"added_at"`
+	ChangedAt   time.Time `json:"changed_at,omitzero"` // when it came to its state
+	PublishedAt time.Time `json:"published_at,omitzero"`
+	RevokedAt   time.Time `json:"revoked_at,omitzero"`
+	RemovedAt   time.Time `json:"removed_at,omitzero"` // when its image went
 }
 
 // Store keeps entries. Every write is durable, together with its ledger events,
@@ -66,15 +68,18 @@ type Store interface {
 type Config struct {
 	Store Store
 	Depot *depot.Depot
-	// Trust judges a manufacturer's chain now: to a root the operator trusts for
-	// firmware, in its dates, not revoked as far as is known.
-	Trust  func(ctx context.Context, signer *x509.Certificate) (Anchor, error)
+	// Trust judges a manufacturer's chain now: over CAs that came with its releases to a
+	// root the operator trusts for firmware, in its dates, not revoked as far as is known.
+	Trust  func(ctx context.Context, signer *x509.Certificate, between []*x509.Certificate) (Anchor, error)
 	Makers []Maker // for whom the roots sign
 	// Logs are the transparency logs that count, for who asks for proof.
 	Logs []bundle.Log
 	// Keep is how long images are kept from their publication, if that is longer than
 	// the ten years that the law asks for.
 	Keep time.Duration
+	// Station is what people read of a station before they make an exception for it; any
+	// change of it voids what they agreed to. nil: nobody makes one.
+	Station func(ctx context.Context, station string) (text string, err error)
 	// Approved tells whether enough people agreed.
 	Approved func(ctx context.Context, action, scope, text string) (approval.Grant, error)
 	Clock    func() time.Time
@@ -98,7 +103,8 @@ func New(cfg Config) (*Catalogue, error) {
 type Bundle struct {
 	Envelope    []byte
 	Certificate *x509.Certificate
-	Papers      map[string][]byte // bill of materials, provenance and proof of a log, as bundle names them
+	Chain       []*x509.Certificate // CAs above it, nearest first
+	Papers      map[string][]byte   // bill of materials, provenance and proof of a log, as bundle names them
 	// Metadata gives a file of the manufacturer's metadata, or fs.ErrNotExist; nil: the
 	// release came without.
 	Metadata func(name string) ([]byte, error)
@@ -115,6 +121,9 @@ func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (e Entry, 
 		return Entry{}, false, err
 	}
 	e = Entry{Release: r, Envelope: in.Envelope, Certificate: in.Certificate.Raw, State: Added, AddedAt: now, ChangedAt: now}
+	for _, ca := range in.Chain {
+		e.Chain = append(e.Chain, ca.Raw)
+	}
 	if e.Digest, err = r.Digest(); err != nil {
 		return Entry{}, false, err
 	}
@@ -213,19 +222,49 @@ func (c *Catalogue) Verify(ctx context.Context, e *Entry) error {
 	if err := release.CheckCertificate(cert, false); err != nil { // stations check none of it
 		return err
 	}
-	m, err := c.maker(ctx, cert)
+	above, err := e.above()
+	if err != nil {
+		return err
+	}
+	m, err := c.maker(ctx, cert, above)
 	if err != nil {
 		return err
 	}
 	return m.may(signed)
 }
 
-// Trusted says why firmware signed with a certificate isn't the manufacturer's.
+// above are the CAs that came with a release.
+func (e *Entry) above() ([]*x509.Certificate, error) {
+	var list []*x509.Certificate
+	for _, der := range e.Chain {
+		ca, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("couldn't read a CA above the signing certificate: %w", err)
+		}
+		list = append(list, ca)
+	}
+	return list, nil
+}
+
+// Trusted says why firmware signed with a certificate isn't the manufacturer's. OCPP
+// carries the certificate alone: the CAs above it are those of any release.
 func (c *Catalogue) Trusted(ctx context.Context, signer *x509.Certificate) error {
 	if err := release.CheckCertificate(signer, false); err != nil { // stations check none of it
 		return err
 	}
-	_, err := c.cfg.Trust(ctx, signer)
+	list, err := c.List(ctx)
+	if err != nil {
+		return err
+	}
+	var known []*x509.Certificate
+	for i := range list {
+		above, err := list[i].above()
+		if err != nil {
+			return err
+		}
+		known = append(known, above...)
+	}
+	_, err = c.cfg.Trust(ctx, signer, known)
 	return err
 }
 
@@ -309,7 +348,11 @@ func (c *Catalogue) Publish(ctx context.Context, actor, ref string) (Entry, erro
 	if err != nil {
 		return Entry{}, fmt.Errorf("couldn't read the signing certificate: %w", err)
 	}
-	reach, err := c.maker(ctx, signer)
+	above, err := e.above()
+	if err != nil {
+		return Entry{}, err
+	}
+	reach, err := c.maker(ctx, signer, above)
 	if err != nil {
 		return Entry{}, err
 	}

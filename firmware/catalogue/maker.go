@@ -44,8 +44,8 @@ type MakerStore interface {
 
 // maker is who stands behind a signer. A root that nobody named signs for the vendor
 // that its subject's O names, which it said before it was trusted.
-func (c *Catalogue) maker(ctx context.Context, signer *x509.Certificate) (Maker, error) {
-	a, err := c.cfg.Trust(ctx, signer)
+func (c *Catalogue) maker(ctx context.Context, signer *x509.Certificate, above []*x509.Certificate) (Maker, error) {
+	a, err := c.cfg.Trust(ctx, signer, above)
 	if err != nil || a.Own {
 		return Maker{own: a.Own}, err
 	}
@@ -93,7 +93,7 @@ func fits(pattern, model string) bool {
 // delivered verifies a delivery against what was seen of its manufacturer, and keeps
 // what is newer. A manufacturer with metadata delivers nothing without.
 func (c *Catalogue) delivered(ctx context.Context, actor string, in *Bundle, r *release.Release) error {
-	m, err := c.maker(ctx, in.Certificate)
+	m, err := c.maker(ctx, in.Certificate, in.Chain)
 	if err != nil || m.Metadata == nil {
 		return err
 	}
@@ -142,6 +142,9 @@ func named(targets tuf.Targets, in *Bundle, r *release.Release) error {
 	}
 	check(bundle.FileEnvelope, in.Envelope)
 	check(bundle.FileCertificate, release.EncodeCertificate(in.Certificate))
+	if len(in.Chain) > 0 {
+		check(bundle.FileChain, release.EncodeChain(in.Chain))
+	}
 	for name, text := range in.Papers {
 		check(name, text)
 	}

@@ -27,9 +27,38 @@ const (
 	ActionResume Action = "firmware.resume" // of a rollout that was halted
 )
 
+// The exceptions: each is for one station, and one update of it.
+const (
+	ActionDowngrade Action = "firmware.downgrade" // to what isn't newer than what it has run
+	ActionForce     Action = "firmware.force"     // out of its turn, or over what it isn't to be installed over
+	ActionUnsigned  Action = "firmware.unsigned"  // without a signature: it verifies nothing
+)
+
+// LeastForException is how many people an exception takes, whatever the operator says.
+const LeastForException = 3
+
 // Actions returns them.
 func Actions() []Action {
-	return []Action{ActionPublish, ActionLegal, ActionStart, ActionWiden, ActionResume}
+	return append([]Action{ActionPublish, ActionLegal, ActionStart, ActionWiden, ActionResume}, Exceptions()...)
+}
+
+// Exceptions returns those of them that are.
+func Exceptions() []Action { return []Action{ActionDowngrade, ActionForce, ActionUnsigned} }
+
+// Exception says whether an action is about one station.
+func (a Action) Exception() bool { return slices.Contains(Exceptions(), a) }
+
+// means is what people agree to by an exception.
+func (a Action) means() string {
+	switch a {
+	case ActionDowngrade:
+		return "the station may be given it though it isn't newer than what the station has run"
+	case ActionForce:
+		return "the station may be given it out of its turn: before its ring, while it is halted or superseded, or over what it isn't to be installed over"
+	case ActionUnsigned:
+		return "the station may be given it without a signature: the station verifies nothing of what it installs"
+	}
+	return ""
 }
 
 // Needed is how many people an action takes where the operator says nothing else;
@@ -40,6 +69,8 @@ func (a Action) Needed() int {
 		return 1
 	case ActionWiden, ActionResume:
 		return 2
+	case ActionDowngrade, ActionForce, ActionUnsigned:
+		return LeastForException
 	}
 	return 0
 }
@@ -55,6 +86,12 @@ func (a Action) from() []State {
 		return []State{Rolling}
 	case ActionResume:
 		return []State{Halted}
+	case ActionDowngrade:
+		return []State{Published, Rolling, Complete, Superseded}
+	case ActionForce:
+		return []State{Published, Rolling, Halted, Complete, Superseded}
+	case ActionUnsigned:
+		return []State{Published, Rolling, Complete}
 	}
 	return nil
 }
@@ -73,14 +110,33 @@ func CheckRing(name string) error {
 }
 
 // Asking says what approving an action would allow (docket.Subject). name is the
-// release, with a slash and the ring behind it where the action is about one.
+// release, with a slash and the ring or the station behind it where the action is about
+// one.
 func (c *Catalogue) Asking(ctx context.Context, action Action, name string) (scope, text string, err error) {
-	ref, ring, _ := strings.Cut(name, "/")
+	ref, what, _ := strings.Cut(name, "/")
 	e, err := c.Find(ctx, ref)
 	if err != nil {
 		return "", "", err
 	}
-	return asking(action, &e, ring)
+	return c.asking(ctx, action, &e, what)
+}
+
+// asking is Asking of an entry, and of the ring or the station.
+func (c *Catalogue) asking(ctx context.Context, action Action, e *Entry, what string) (scope, text string, err error) {
+	if !action.Exception() {
+		return asking(action, e, what)
+	}
+	if scope, text, err = asking(action, e, ""); err != nil {
+		return "", "", err
+	}
+	if what == "" || c.cfg.Station == nil {
+		return "", "", fmt.Errorf("%s is about one station: name it", action)
+	}
+	station, err := c.cfg.Station(ctx, what)
+	if err != nil {
+		return "", "", err
+	}
+	return scope + "/" + what, text + station + "exception: " + action.means() + "; once\n", nil
 }
 
 // asking holds how the release came to its state where that may come again: what
@@ -110,9 +166,10 @@ func standing(action Action, e *Entry) string {
 }
 
 // Grant tells that enough people agreed to an action on a release as it is now,
-// for a ring or "". Whoever acts on it writes its Used in the same transaction.
-func (c *Catalogue) Grant(ctx context.Context, action Action, e *Entry, ring string) (approval.Grant, error) {
-	scope, text, err := asking(action, e, ring)
+// for a ring, a station or "". Whoever acts on it writes its Used in the same
+// transaction.
+func (c *Catalogue) Grant(ctx context.Context, action Action, e *Entry, what string) (approval.Grant, error) {
+	scope, text, err := c.asking(ctx, action, e, what)
 	if err != nil {
 		return approval.Grant{}, err
 	}

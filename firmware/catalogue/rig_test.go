@@ -66,7 +66,9 @@ func (s *shelf) trust(makers ...catalogue.Maker) {
 	s.t.Helper()
 	var err error
 	s.Catalogue, err = catalogue.New(catalogue.Config{
-		Store: s, Depot: s.files, Trust: func(context.Context, *x509.Certificate) (catalogue.Anchor, error) { return s.anchor, nil }, Makers: makers, Logs: s.logs, Keep: s.keep,
+		Store: s, Depot: s.files, Trust: func(context.Context, *x509.Certificate, []*x509.Certificate) (catalogue.Anchor, error) {
+			return s.anchor, nil
+		}, Makers: makers, Logs: s.logs, Keep: s.keep,
 		Approved: func(_ context.Context, action, scope, text string) (approval.Grant, error) {
 			s.asked[action+" "+scope] = text
 			by, ok := s.granted[action+" "+scope]

@@ -23,6 +23,10 @@ func (f afar) Find(ctx context.Context, _ string, want *depot.Image) (origin.Lea
 	return f(ctx, want)
 }
 
+func (f afar) Since(ctx context.Context, _ string, _ time.Time) (origin.Lead, error) {
+	return f(ctx, nil)
+}
+
 // as is a bench that speaks another version.
 type as struct {
 	*bench

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"bollard/approval"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/job"
@@ -50,6 +51,7 @@ type Station struct {
 	Key           string
 	Vendor, Model string // of its record
 	Hardware      string // revision, or ""
+	Site          string // where it stands, or ""
 	Firmware      string // version its newest boot showed, or ""
 	Unread        error  // its record couldn't be: nothing is sent to it
 }
@@ -73,6 +75,8 @@ type Rule struct {
 	// Upgrade makes a SignedUpdateFirmware of an UpdateFirmware of 1.6.
 	Upgrade bool
 	Place   Place // where it downloads
+	// Chain sends the CAs above the signing certificate with it.
+	Chain bool
 	// Refusal is how one of 1.6 is refused, whose answer has no status; "": SecurityError.
 	Refusal ocpp.ErrorCode
 }
@@ -96,6 +100,10 @@ type Store interface {
 	// EndQuarantine lets a station out, and marks the updates that put it there as
 	// cleared, in one transaction.
 	EndQuarantine(ctx context.Context, station string, at time.Time, events ...ledger.Event) error
+	// Unverified are the updates that are done whose stations verified nothing.
+	Unverified(ctx context.Context) ([]job.Job, error)
+	// Publications are the jobs in the state job.Published.
+	Publications(ctx context.Context) ([]job.Job, error)
 	Floor(ctx context.Context, station, component string) (job.Floor, error)
 	RaiseFloor(ctx context.Context, station, component string, by job.Floor, events ...ledger.Event) error
 }
@@ -114,6 +122,8 @@ type Catalogue interface {
 	Verify(ctx context.Context, e *catalogue.Entry) error
 	Trusted(ctx context.Context, signer *x509.Certificate) error
 	Proven(ctx context.Context, e *catalogue.Entry) error // in a transparency log
+	// Grant tells that enough people agreed to an action on a release, here for a station.
+	Grant(ctx context.Context, action catalogue.Action, e *catalogue.Entry, station string) (approval.Grant, error)
 }
 
 // Door is where stations download; *depot.Door is one.
@@ -129,6 +139,8 @@ type Origins interface {
 	// Find waits as long as ctx lets it: *origin.Underway then, *origin.Fault where it
 	// can't be known. With want that image is in the depot when it returns none.
 	Find(ctx context.Context, location string, want *depot.Image) (origin.Lead, error)
+	// Since is Find where what was known before a time doesn't count.
+	Since(ctx context.Context, location string, since time.Time) (origin.Lead, error)
 }
 
 // Config of a Gate.
@@ -144,7 +156,15 @@ type Config struct {
 	// Outside has people look at a station that is about to be sent elsewhere than here
 	// for its image. May be nil.
 	Outside func(ctx context.Context, station string) error
-	Rule    func(s Station) Rule
+	// Swapped has people look at a station that downloaded where another image is now. May
+	// be nil.
+	Swapped func(ctx context.Context, station string) error
+	// Excepted has people look at a station that is about to be given what an exception
+	// lets it have. May be nil.
+	Excepted func(ctx context.Context, station string) error
+	Rule     func(s Station) Rule
+	// Site are the stations of one, for whom a local controller publishes; nil: nobody is.
+	Site func(ctx context.Context, site string) ([]Station, error)
 	// Turn says why a rollout keeps a release from a station whose back end asks for
 	// it, or ""; nil: nothing is rolled out.
 	Turn func(release, station string) Block
@@ -167,6 +187,8 @@ type Gate struct {
 
 	mu   sync.Mutex
 	open map[string]string // the job of each station that has one, by station
+	// visits are of the updates whose stations were sent elsewhere, by job.
+	visits map[string]*visit
 }
 
 // note is one kind of refusal, for the ledger.
@@ -187,13 +209,16 @@ func New(ctx context.Context, cfg Config) (*Gate, error) {
 	if cfg.Turn == nil {
 		cfg.Turn = func(string, string) Block { return "" }
 	}
+	if cfg.Site == nil {
+		cfg.Site = func(context.Context, string) ([]Station, error) { return nil, nil }
+	}
 	if cfg.Over == nil {
 		cfg.Over = func(job.Job) {}
 	}
 	if cfg.Alarm == nil {
 		cfg.Alarm = func(context.Context, string) error { return nil }
 	}
-	g := &Gate{cfg: cfg, notes: tally.New[note](), open: map[string]string{}}
+	g := &Gate{cfg: cfg, notes: tally.New[note](), open: map[string]string{}, visits: map[string]*visit{}}
 	list, err := cfg.Store.OpenJobs(ctx, "")
 	if err != nil {
 		return nil, err
@@ -208,7 +233,7 @@ func New(ctx context.Context, cfg Config) (*Gate, error) {
 // version and the spelling: peers exist that would obey it.
 func guarded(action string) string {
 	action = strings.TrimSpace(action)
-	for _, known := range []string{ocpp.ActionUpdateFirmware, ocpp.ActionSignedUpdateFirmware, ocpp.ActionPublishFirmware, ocpp.ActionReset} {
+	for _, known := range []string{ocpp.ActionUpdateFirmware, ocpp.ActionSignedUpdateFirmware, ocpp.ActionPublishFirmware, ocpp.ActionUnpublishFirmware, ocpp.ActionReset} {
 		if strings.EqualFold(action, known) {
 			return known
 		}
@@ -222,7 +247,7 @@ func (g *Gate) Interest(d ocpp.Direction, action string) bool {
 		return guarded(action) != ""
 	}
 	switch action {
-	case ocpp.ActionFirmwareStatus, ocpp.ActionSignedFirmwareStatus, ocpp.ActionBootNotification:
+	case ocpp.ActionFirmwareStatus, ocpp.ActionSignedFirmwareStatus, ocpp.ActionPublishStatus, ocpp.ActionBootNotification:
 		return true
 	}
 	return false
@@ -295,7 +320,8 @@ func (g *Gate) Resume(ctx context.Context) error {
 	return g.Withdraw(ctx, "bollard")
 }
 
-// Look ends what has run out of time, and what a revocation left open.
+// Look ends what has run out of time, and what a revocation left open, and looks again
+// where stations downloaded elsewhere.
 func (g *Gate) Look(ctx context.Context) error {
 	g.mu.Lock()
 	ids := make([]string, 0, len(g.open))
@@ -303,7 +329,7 @@ func (g *Gate) Look(ctx context.Context) error {
 		ids = append(ids, id)
 	}
 	g.mu.Unlock()
-	failed := g.Withdraw(ctx, "bollard")
+	failed := errors.Join(g.Withdraw(ctx, "bollard"), g.revisit(ctx))
 	for _, id := range ids {
 		_, err := g.change(ctx, id, "bollard", func(j *job.Job, now time.Time) error {
 			if now.Before(j.Deadline) {

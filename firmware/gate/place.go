@@ -22,6 +22,7 @@ const (
 	Ours   Place = ""       // the depot, over HTTPS
 	SFTP   Place = "sftp"   // the depot, over SFTP
 	Origin Place = "origin" // where the back end has it, if that is the image
+	Nearby Place = "nearby" // at the local controller of its site: no rule's, but of a location that is one's
 )
 
 // Locker is where stations fetch that know nothing but SFTP.
@@ -39,7 +40,7 @@ var plainURL = regexp.MustCompile(`^https?://[A-Za-z0-9.:\[\]-]+/[A-Za-z0-9._~%/
 // nobody can promise: the station's own check of the signature has to.
 func (g *Gate) there(ctx context.Context, a *asked, r *release.Release) error {
 	if _, ours := g.cfg.Door.Digest(a.location); ours || g.cfg.Origins == nil {
-		return block(Location, "stations of this model download from where the back end has the release, and it names no such place")
+		return block(Location, "the station is to download from where the back end has the release, and it names no place that could be looked at")
 	}
 	if !plainURL.MatchString(a.location) {
 		return block(Location, "the station would be handed the location itself, and it has characters that shells take for more than a URL")
@@ -68,19 +69,26 @@ func (g *Gate) location(ctx context.Context, a *asked, e *catalogue.Entry, j *jo
 		return g.cfg.Door.URL(grant, e.Release.File)
 	case SFTP:
 		return g.cfg.Locker.URL(grant, e.Release.File)
-	case Origin:
+	case Origin, Nearby:
 	}
 	u, err := url.Parse(a.location)
 	if err != nil {
 		return "", fmt.Errorf("couldn't read the location of an update: %w", err)
 	}
-	if err := g.cfg.Record(ctx, ledger.Event{Kind: "firmware.outside", Subject: j.Station, Actor: "bollard", Data: map[string]string{
+	data := map[string]string{
 		"update": j.ID, "release": j.Release, "image-sha256": j.SHA256, "location-sha256": hexSum(a.location), "where": u.Scheme + "://" + u.Host,
 		"fetched-at": a.foundAt.UTC().Format(time.RFC3339),
-	}}); err != nil {
+	}
+	if a.near != nil {
+		data["published-by"] = a.near.Station
+	}
+	if err := g.cfg.Record(ctx, ledger.Event{Kind: "firmware.outside", Subject: j.Station, Actor: "bollard", Data: data}); err != nil {
 		return "", err
 	}
-	if g.cfg.Outside != nil {
+	g.mu.Lock()
+	g.visits[j.ID] = &visit{job: *j, location: a.location}
+	g.mu.Unlock()
+	if g.cfg.Outside != nil && place == Origin {
 		if err := g.cfg.Outside(ctx, j.Station); err != nil {
 			return "", err
 		}

@@ -23,11 +23,23 @@ import (
 // Report takes a station's status notification. What it means for the update is
 // on disk before it goes on; whatever it means, it goes on.
 func (g *Gate) Report(ctx context.Context, sess Session, st Station, action string, payload []byte) Verdict {
+	if action == ocpp.ActionPublishStatus {
+		return g.published(ctx, sess, st, payload)
+	}
 	var m ocpp.FirmwareStatusRequest
 	if err := ocpp.DecodeStrict(payload, &m); err != nil {
 		return Verdict{} // the fleet's guard says what is wrong with it
 	}
-	j, ok, err := g.meant(ctx, st.Key, m.RequestID, m.Status)
+	// What it found when it verified may come when no update runs any more: then it is the
+	// newest that was sent.
+	none := g.openJob(st.Key) == ""
+	late := none && (m.Status == "SignatureVerified" || m.Status == "InvalidSignature")
+	if none && !late && m.RequestID == nil {
+		return Verdict{}
+	}
+	j, ok, err := g.meant(ctx, st.Key, m.RequestID, func(j *job.Job) bool {
+		return j.Publication == nil && (j.State.Open() || m.RequestID != nil || late && j.SentSHA256 != "")
+	})
 	if err != nil {
 		return Verdict{Code: ocpp.InternalError, Reason: "couldn't find a firmware update: " + err.Error()}
 	}
@@ -47,6 +59,9 @@ func (g *Gate) Report(ctx context.Context, sess Session, st Station, action stri
 		}
 	}
 	j, err = g.changeBy(ctx, j.ID, "station:"+st.Key, write, func(j *job.Job, now time.Time) error {
+		if m.Status == "Downloaded" || m.Status == "SignatureVerified" || m.Status == "InvalidSignature" || m.Status == "Installing" {
+			g.visited(j.ID, now)
+		}
 		j.Report(m.Status, hex.EncodeToString(sum[:]), g.served(j), now)
 		return nil
 	})
@@ -67,22 +82,16 @@ func (g *Gate) Report(ctx context.Context, sess Session, st Station, action stri
 	return Verdict{}
 }
 
-// meant is the update a notification is about: by its requestId, else the one that
-// runs (stations leave it out). What it found when it verified may come when none runs any more:
-// then it is the newest that was sent.
-func (g *Gate) meant(ctx context.Context, station string, request *int, status string) (job.Job, bool, error) {
-	id := g.openJob(station)
-	late := id == "" && request == nil && (status == "SignatureVerified" || status == "InvalidSignature")
-	if id == "" && request == nil && !late {
-		return job.Job{}, false, nil
-	}
+// meant is the job a notification is about: the newest of its kind with its requestId,
+// or without one (stations leave it out).
+func (g *Gate) meant(ctx context.Context, station string, request *int, is func(j *job.Job) bool) (job.Job, bool, error) {
 	list, err := g.cfg.Store.Jobs(ctx, station, historyJobs)
 	if err != nil {
 		return job.Job{}, false, err
 	}
-	for _, j := range list {
-		if late && j.SentSHA256 != "" || request == nil && j.ID == id || request != nil && j.RequestID == *request {
-			return j, true, nil
+	for i := range list {
+		if j := &list[i]; is(j) && (request == nil || j.RequestID == *request) {
+			return *j, true, nil
 		}
 	}
 	return job.Job{}, false, nil
@@ -199,10 +208,18 @@ func (g *Gate) Opened(sess Session, st Station) {
 	}
 	sess.Go(func(ctx context.Context) {
 		action := ocpp.ActionTriggerMessage
-		if sess.Version() == ocpp.V16 {
+		wanted := ocpp.TriggerFirmwareStatus
+		open, err := g.cfg.Store.OpenJobs(ctx, st.Key)
+		if err != nil || len(open) == 0 {
+			return
+		}
+		if open[0].Publication != nil {
+			wanted = ocpp.ActionPublishStatus
+		}
+		if sess.Version() == ocpp.V16 && !open[0].Unsigned { // who knows signed firmware knows it
 			action = ocpp.ActionExtendedTrigger
 		}
-		_, err := sess.Call(ctx, action, ocpp.TriggerMessageRequest{RequestedMessage: ocpp.TriggerFirmwareStatus})
+		_, err = sess.Call(ctx, action, ocpp.TriggerMessageRequest{RequestedMessage: wanted})
 		if err != nil && ctx.Err() == nil {
 			g.cfg.Log.Debug("a station can't be asked how far its firmware update is", slog.String("station", st.Key), slog.Any("err", err))
 		}
@@ -227,6 +244,9 @@ func (g *Gate) Closed(ctx context.Context, st Station) {
 func (g *Gate) Jobs(ctx context.Context, station string) ([]job.Job, error) {
 	return g.cfg.Store.Jobs(ctx, station, historyJobs)
 }
+
+// Unverified are the updates that are done whose stations verified nothing.
+func (g *Gate) Unverified(ctx context.Context) ([]job.Job, error) { return g.cfg.Store.Unverified(ctx) }
 
 // Cancel ends a station's update: it can't download any more, and a download that
 // runs breaks off. What it has, it may still install.
@@ -277,16 +297,23 @@ func event(j *job.Job, actor string) ledger.Event {
 		kind = "firmware.done"
 	case job.Mismatch:
 		kind = "firmware.mismatch"
+	case job.Published:
+		kind = "firmware.nearby"
+	case job.Unpublished:
+		kind = "firmware.nearby-ended"
 	case job.Quarantined:
 		kind = "firmware.quarantined"
 	case job.Refused, job.Failed, job.TimedOut, job.Cancelled:
 		kind = "firmware.failed"
 	}
 	data := map[string]string{"update": j.ID, "state": string(j.State)}
-	for key, value := range map[string]string{"reason": j.Reason, "status": word(j.Status)} {
+	for key, value := range map[string]string{"reason": j.Reason, "status": word(j.Status), "exceptions": strings.Join(j.Exceptions, ",")} {
 		if value != "" {
 			data[key] = value
 		}
+	}
+	if j.Unsigned {
+		data["verified-by-station"] = "no"
 	}
 	if j.State == job.Approved || j.State == job.Sent || !j.State.Open() {
 		for key, value := range map[string]string{

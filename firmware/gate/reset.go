@@ -18,6 +18,13 @@ const (
 	resetLook = time.Second
 )
 
+// Judge is a Session whose CALL others have judged as well: what waited here is judged
+// anew by them before it is handed on, since what they have begun meanwhile counts.
+type Judge interface {
+	// Anew returns a zero Verdict where the CALL may pass.
+	Anew(ctx context.Context) Verdict
+}
+
 // reset holds a back end's Reset while the station installs firmware, which it could
 // break off half-way; one that goes on installing is told no.
 func (g *Gate) reset(ctx context.Context, sess Session, st Station, payload []byte, signed bool) Verdict {
@@ -37,6 +44,11 @@ func (g *Gate) reset(ctx context.Context, sess Session, st Station, payload []by
 		defer tick.Stop()
 		for end := g.cfg.Clock().Add(resetHold); g.cfg.Clock().Before(end); {
 			if busy, err := g.installs(ctx, st.Key); err == nil && !busy {
+				if others, ok := sess.(Judge); ok {
+					if v := others.Anew(ctx); v.Answer != nil || v.Code != "" {
+						return v
+					}
+				}
 				return handOn(ctx, sess, text)
 			}
 			select {

@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"context"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -62,6 +63,48 @@ func TestResetWaitsForInstallation(t *testing.T) {
 					t.Errorf("%s after %s, %d sent", text, took, b.sent)
 				}
 				time.Sleep(2 * time.Minute) // whoever reports comes to an end
+			})
+		})
+	}
+}
+
+// judged is a bench whose CALLs somebody else judges, too.
+type judged struct {
+	*bench
+	verdict gate.Verdict
+}
+
+func (j judged) Anew(context.Context) gate.Verdict { return j.verdict }
+
+// What waited is judged anew by everybody before it is handed on.
+func TestHeldResetIsJudgedAnew(t *testing.T) { // promise 4
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		verdict gate.Verdict
+		sent    int
+	}{
+		"it may pass still": {gate.Verdict{}, 2},
+		"it may not":        {gate.Verdict{Answer: ocpp.GenericStatus{Status: ocpp.StatusRejected}}, 1},
+		"it can't be read":  {gate.Verdict{Code: ocpp.FormatViolation}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.ask("1.0.0")
+				b.whole = true
+				st := gate.Station{Key: "cs-1", Vendor: "V", Model: "M"}
+				for _, status := range []string{"Downloading", "Downloaded", "SignatureVerified", "Installing"} {
+					b.g.Report(t.Context(), b, st, ocpp.ActionFirmwareStatus, []byte(`{"status":"`+status+`"}`))
+				}
+				go func() {
+					time.Sleep(5 * time.Second)
+					b.g.Report(t.Context(), b, st, ocpp.ActionFirmwareStatus, []byte(`{"status":"InstallRebooting"}`))
+				}()
+				v := b.g.Request(t.Context(), judged{b, tt.verdict}, st, ocpp.ActionReset, []byte(`{"type":"OnIdle"}`), false).Later(t.Context())
+				if b.sent != tt.sent || tt.sent == 1 && v.Code != tt.verdict.Code {
+					t.Errorf("%+v, %d sent", v, b.sent)
+				}
+				time.Sleep(time.Minute)
 			})
 		})
 	}

@@ -40,7 +40,7 @@ func (g *Gate) Start(ctx context.Context, sess Session, st Station, o Order) (jo
 	if err != nil {
 		return j, err
 	}
-	_, done, err := g.deliver(ctx, sess, st, a, &e, j, signature, rule.Place)
+	_, done, err := g.deliver(ctx, sess, st, a, &e, j, signature, rule)
 	if errors.Is(err, errUnanswered) || done.State == job.Refused {
 		err = nil // the job says so
 	}
@@ -55,7 +55,7 @@ func (g *Gate) Fits(ctx context.Context, st Station, e *catalogue.Entry) error {
 	if g.cfg.Rule(st).Place == Origin {
 		return block(Location, "stations of this model download from where their back end has the release, and a rollout names no such place")
 	}
-	return g.fits(ctx, st, e)
+	return g.fits(ctx, st, e, never)
 }
 
 // BlockOf is why an update isn't sent, if that was a decision.

@@ -47,6 +47,9 @@ func (g *Gate) Request(ctx context.Context, sess Session, st Station, action str
 		}
 		return g.reset(ctx, sess, st, payload, signed)
 	}
+	if known == ocpp.ActionUnpublishFirmware && exact {
+		return g.unpublish(ctx, sess, st, payload)
+	}
 	if rule.Level == Observe {
 		if why := g.observe(ctx, sess, st, action, payload, exact, rule); why != "" {
 			g.note(ctx, "firmware.observed", st.Key, known, why)
@@ -57,8 +60,6 @@ func (g *Gate) Request(ctx context.Context, sess Session, st Station, action str
 	case !exact:
 		g.note(ctx, "firmware.blocked", st.Key, known, "the action isn't one of its version")
 		return Verdict{Code: ocpp.NotImplemented, Reason: "action isn't one of its version"}
-	case action == ocpp.ActionPublishFirmware:
-		return g.refuse(ctx, sess, st, action, block(Publish, "local controllers are given no firmware"))
 	case signed:
 		return g.refuse(ctx, sess, st, action, block(Signed, "a signed message can't be rewritten"))
 	}
@@ -72,6 +73,9 @@ func (g *Gate) Request(ctx context.Context, sess Session, st Station, action str
 		g.note(ctx, "firmware.blocked", st.Key, action, string(Malformed))
 		return Verdict{Code: code, Reason: err.Error()}
 	}
+	if action == ocpp.ActionPublishFirmware {
+		return Verdict{Later: func(ctx context.Context) Verdict { return g.publish(ctx, sess, st, a, rule) }}
+	}
 	return Verdict{Later: func(ctx context.Context) Verdict { return g.update(ctx, sess, st, a, rule) }}
 }
 
@@ -80,7 +84,7 @@ func has(v ocpp.Version, action string) bool {
 	switch action {
 	case ocpp.ActionSignedUpdateFirmware:
 		return v == ocpp.V16
-	case ocpp.ActionPublishFirmware:
+	case ocpp.ActionPublishFirmware, ocpp.ActionUnpublishFirmware:
 		return v != ocpp.V16
 	}
 	return true
@@ -88,14 +92,19 @@ func has(v ocpp.Version, action string) bool {
 
 // observe says what Enforce would have refused, or "". It fetches nothing.
 func (g *Gate) observe(ctx context.Context, sess Session, st Station, action string, payload []byte, exact bool, rule Rule) string {
-	if !exact || action == ocpp.ActionPublishFirmware {
-		return string(Publish)
+	if !exact {
+		return string(Malformed)
 	}
 	a, err := read(sess.Version(), action, payload)
 	if err != nil {
 		return string(Malformed)
 	}
-	if _, err = g.vet(ctx, sess.Version(), st, a, rule, nil); err != nil {
+	if action == ocpp.ActionPublishFirmware {
+		_, err = g.vetPublication(ctx, st, a, nil)
+	} else {
+		_, err = g.vet(ctx, sess.Version(), st, a, rule, nil)
+	}
+	if err != nil {
 		return reasonOf(err)
 	}
 	return ""
@@ -119,11 +128,14 @@ func (g *Gate) update(ctx context.Context, sess Session, st Station, a *asked, r
 	if err != nil {
 		return g.refuse(ctx, sess, st, a.action, err)
 	}
+	if a.near != nil {
+		rule.Place = Nearby
+	}
 	j, signature, err := g.approve(ctx, sess, st, a, &e, rule, "backend:"+sess.Backend())
 	if err != nil {
 		return g.refuse(ctx, sess, st, a.action, err)
 	}
-	return g.send(ctx, sess, st, a, &e, j, signature, rule.Place)
+	return g.send(ctx, sess, st, a, &e, j, signature, rule)
 }
 
 // free says why a station can have no update now.
@@ -150,7 +162,7 @@ func (g *Gate) approve(ctx context.Context, sess Session, st Station, a *asked, 
 	if err := g.here(ctx, a, e.Release); err != nil {
 		return j, release.Signature{}, err
 	}
-	if rule.Place == Origin {
+	if rule.Place == Origin || rule.Place == Nearby {
 		if err := g.there(ctx, a, e.Release); err != nil {
 			return j, release.Signature{}, err
 		}
@@ -166,15 +178,23 @@ func (g *Gate) approve(ctx context.Context, sess Session, st Station, a *asked, 
 		}
 	}
 	signature, ok := pick(e.Release, rule.Dialect)
-	if !ok {
+	switch {
+	case a.plain && (rule.Place == Origin || rule.Place == Nearby):
+		return j, release.Signature{}, block(Unsigned, "what the station doesn't verify it gets from here alone: give the model another location")
+	case a.publication != nil || a.plain: // it is sent none
+	case !ok:
 		return j, release.Signature{}, block(NoDialect, "release "+e.Release.ID+" has no signature in "+string(rule.Dialect))
+	default:
+		j.Dialect, j.Certificate = string(signature.Dialect), signature.Cert
 	}
-	j.Dialect, j.Certificate = string(signature.Dialect), signature.Cert
 	if err := g.identify(ctx, &j, a); err != nil {
 		return j, signature, err
 	}
 	j.Advance(job.Approved, now)
-	j, err := g.cfg.Store.AddJob(ctx, j, event(&j, actor))
+	var used []ledger.Event
+	j.Unsigned = a.plain
+	j.Exceptions, used = exceptions(a, e, st.Key, actor)
+	j, err := g.cfg.Store.AddJob(ctx, j, append(used, event(&j, actor))...)
 	if errors.Is(err, ErrBusy) {
 		return j, signature, block(Busy, err.Error())
 	}
@@ -198,7 +218,7 @@ func (g *Gate) newJob(st Station, sess Session, a *asked, e *catalogue.Entry, no
 		Release: r.ID, ReleaseSHA256: e.Digest, Component: r.Component, Version: r.Version, Sequence: r.Sequence, SecurityEpoch: r.SecurityEpoch,
 		SHA256: r.SHA256, Size: int64(r.Size), Approval: e.Approval, //nolint:gosec // at most 2^53
 		Action: a.action, AskedID: a.requestID, AskedSHA256: a.sha256,
-		RetrieveAt: a.retrieve, InstallAt: a.install, Before: st.Firmware,
+		RetrieveAt: a.retrieve, InstallAt: a.install, Before: st.Firmware, Publication: a.publication,
 		Retries: clamp(a.retries, mostRetries), RetryInterval: clamp(a.retryInterval, longestPause), Rollout: a.rollout,
 		State: job.Held, CreatedAt: now, ChangedAt: now,
 	}
@@ -238,8 +258,8 @@ func (g *Gate) identify(ctx context.Context, j *job.Job, a *asked) error {
 }
 
 // send gives the station its request, and the back end the station's answer.
-func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *catalogue.Entry, j job.Job, signature release.Signature, place Place) Verdict {
-	answer, done, err := g.deliver(ctx, sess, st, a, e, j, signature, place)
+func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *catalogue.Entry, j job.Job, signature release.Signature, rule Rule) Verdict {
+	answer, done, err := g.deliver(ctx, sess, st, a, e, j, signature, rule)
 	var failure *ocpp.CallFailure
 	switch {
 	case errors.As(err, &failure):
@@ -263,7 +283,7 @@ var errUnanswered = errors.New("the station didn't answer")
 
 // deliver gives the station its request and takes its answer; a CALLERROR is one too.
 // With any error but these nothing was sent if the job isn't underway.
-func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, e *catalogue.Entry, j job.Job, signature release.Signature, place Place) (json.RawMessage, job.Job, error) {
+func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, e *catalogue.Entry, j job.Job, signature release.Signature, rule Rule) (json.RawMessage, job.Job, error) {
 	// An update that was begun is kept to its end, whoever waits for it.
 	keep := context.WithoutCancel(ctx)
 	fail := func(err error) (json.RawMessage, job.Job, error) {
@@ -279,11 +299,11 @@ func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, 
 		}
 		return nil, ended, err
 	}
-	location, err := g.location(ctx, a, e, &j, place)
+	location, err := g.location(ctx, a, e, &j, rule.Place)
 	if err != nil {
 		return fail(err)
 	}
-	action, request, err := g.rewrite(sess.Version(), e, &j, signature, location)
+	action, request, err := g.rewrite(sess.Version(), e, &j, signature, location, rule.Chain)
 	if err != nil {
 		return fail(err)
 	}
@@ -294,8 +314,13 @@ func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, 
 	sum := sha256.Sum256(text)
 	// Withdraw ends what stood in the store when the release was revoked; what came
 	// there later sees it here.
-	if err := g.stands(ctx, j.Release, false); err != nil {
+	if err := g.settled(ctx, a, e); err != nil {
 		return fail(err)
+	}
+	if len(j.Exceptions) > 0 && g.cfg.Excepted != nil {
+		if err := g.cfg.Excepted(ctx, st.Key); err != nil {
+			return fail(err)
+		}
 	}
 
 	// Sent is on disk before the first byte leaves.
@@ -303,9 +328,10 @@ func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, 
 		if j.State != job.Approved {
 			return block(Ended, "the update was ended meanwhile")
 		}
-		// Another station may have condemned the release since it was judged.
-		if err := g.turn(j.Release, j.Station); err != nil {
-			return err
+		// Another station may have condemned the release since it was judged. Rings are of
+		// who installs it.
+		if b, kept := BlockOf(g.turn(j.Release, j.Station)); kept && j.Publication == nil && !slices.Contains(a.excused, b) {
+			return block(b, "its turn was over before it was sent")
 		}
 		j.SentSHA256 = hex.EncodeToString(sum[:])
 		j.Advance(job.Sent, now)
@@ -332,6 +358,9 @@ func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, 
 		if err := ocpp.DecodeStrict(answer, &response); err == nil {
 			status = response.Status
 		}
+		if j.Unsigned && sess.Version() == ocpp.V16 { // its answer is empty
+			status = ocpp.StatusAccepted
+		}
 	}
 	failpoint.Hit("gate.answered")
 
@@ -348,33 +377,49 @@ func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, 
 
 // rewrite makes the request that the station is given: the release's certificate
 // and signature, its location, times and retries within limits.
-func (g *Gate) rewrite(v ocpp.Version, e *catalogue.Entry, j *job.Job, signature release.Signature, location string) (action string, request ocpp.UpdateFirmwareRequest, err error) {
-	cert, err := x509.ParseCertificate(e.Certificate)
-	if err != nil {
-		return "", request, fmt.Errorf("couldn't read the signing certificate: %w", err)
-	}
-	// One certificate, whose issuer the station has: several take no more.
-	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
-	if len(text) > ocpp.MaxFirmwareCertificate {
-		return "", request, fmt.Errorf("signing certificate has %d characters, and OCPP takes %d", len(text), ocpp.MaxFirmwareCertificate)
+func (g *Gate) rewrite(v ocpp.Version, e *catalogue.Entry, j *job.Job, signature release.Signature, location string, chain bool) (action string, request any, err error) {
+	if j.Publication != nil {
+		return ocpp.ActionPublishFirmware, publishRequest(j, location), nil
 	}
 	now := g.cfg.Clock()
 	begin := j.RetrieveAt
 	if begin.Before(now) {
 		begin = now
 	}
+	if j.Unsigned && v == ocpp.V16 {
+		return ocpp.ActionUpdateFirmware, ocpp.UpdateFirmwareRequest16{Location: location, RetrieveDate: begin.UTC().Format(time.RFC3339), Retries: j.Retries, RetryInterval: j.RetryInterval}, nil
+	}
+	cert, err := x509.ParseCertificate(e.Certificate)
+	if err != nil {
+		return "", nil, fmt.Errorf("couldn't read the signing certificate: %w", err)
+	}
+	// One certificate, whose issuer the station has: several take no more.
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+	for _, der := range e.Chain {
+		if more := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})); chain && len(text)+len(more) <= ocpp.MaxFirmwareCertificate {
+			text += more
+		} else {
+			break
+		}
+	}
+	if len(text) > ocpp.MaxFirmwareCertificate {
+		return "", nil, fmt.Errorf("signing certificate has %d characters, and OCPP takes %d", len(text), ocpp.MaxFirmwareCertificate)
+	}
+	if j.Unsigned {
+		text, signature.Value = "", ""
+	}
 	id := j.RequestID
-	request = ocpp.UpdateFirmwareRequest{
+	update := ocpp.UpdateFirmwareRequest{
 		RequestID: &id, Retries: j.Retries, RetryInterval: j.RetryInterval,
 		Firmware: &ocpp.Firmware{Location: location, RetrieveDateTime: begin.UTC().Format(time.RFC3339), SigningCertificate: text, Signature: signature.Value},
 	}
 	if !j.InstallAt.IsZero() {
-		request.Firmware.InstallDateTime = j.InstallAt.UTC().Format(time.RFC3339)
+		update.Firmware.InstallDateTime = j.InstallAt.UTC().Format(time.RFC3339)
 	}
 	if v == ocpp.V16 {
-		return ocpp.ActionSignedUpdateFirmware, request, nil
+		return ocpp.ActionSignedUpdateFirmware, update, nil
 	}
-	return ocpp.ActionUpdateFirmware, request, nil
+	return ocpp.ActionUpdateFirmware, update, nil
 }
 
 // clamp keeps what is told from 0 to most; nothing stays nothing.

@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"bollard/approval"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/job"
@@ -45,19 +46,21 @@ const (
 	Missing        Block = "missing"
 	BadSignature   Block = "bad-signature"
 	BadChain       Block = "bad-chain"
-	NoDialect      Block = "no-dialect" // none that the model verifies
-	NoProof        Block = "no-proof"   // of a transparency log, which Strict asks for
-	Location       Block = "location"   // it can't be fetched from there
-	Size           Block = "size"       // what is there is too large
-	Digest         Block = "digest"     // what is there is another image
-	Fetching       Block = "fetching"   // what is there isn't known yet
-	TooFar         Block = "too-far"    // it is to begin in a long time
-	Publish        Block = "publish"    // through a local controller
-	Ring           Block = "ring"       // its rollout hasn't come to the station
-	OnHold         Block = "halted"     // its rollout was halted
-	Installing     Block = "installing" // a Reset could break that off
-	Ended          Block = "ended"      // cancelled before it was sent
-	Failure        Block = "failure"    // of Bollard's
+	NoDialect      Block = "no-dialect"  // none that the model verifies
+	NoProof        Block = "no-proof"    // of a transparency log, which Strict asks for
+	Location       Block = "location"    // it can't be fetched from there
+	Size           Block = "size"        // what is there is too large
+	Digest         Block = "digest"      // what is there is another image
+	Fetching       Block = "fetching"    // what is there isn't known yet
+	TooFar         Block = "too-far"     // it is to begin in a long time
+	Publish        Block = "publish"     // a local controller of no site
+	NoChecksum     Block = "no-checksum" // the release has none that PublishFirmware could name
+	OtherSite      Block = "other-site"  // its local controller is of another one
+	Ring           Block = "ring"        // its rollout hasn't come to the station
+	OnHold         Block = "halted"      // its rollout was halted
+	Installing     Block = "installing"  // a Reset could break that off
+	Ended          Block = "ended"       // cancelled before it was sent
+	Failure        Block = "failure"     // of Bollard's
 )
 
 // code is the block as a reasonCode of StatusInfo, of at most 20 characters.
@@ -88,23 +91,36 @@ type asked struct {
 	retrieve, install      time.Time // zero: at once
 	retries, retryInterval *int
 	certificate, signature string
-	sha256                 string    // of the payload
-	upgraded               bool      // 1.6 UpdateFirmware that goes on signed
-	foundAt                time.Time // when its location led to the release's image
-	rollout                string    // whose it is, if nobody asked
+	sha256                 string           // of the payload
+	upgraded               bool             // 1.6 UpdateFirmware that goes on signed
+	foundAt                time.Time        // when its location led to the release's image
+	rollout                string           // whose it is, if nobody asked
+	checksum               string           // MD5, of PublishFirmware
+	publication            *job.Publication // what becomes of it there
+	near                   *job.Job         // the publication its location is of
+	plain                  bool             // it goes without a signature
+	// grants are the exceptions it passed by, and excused what they let pass.
+	grants  map[catalogue.Action]approval.Grant
+	excused []Block
 }
 
 // read decodes a request. Its fields keep to the limits of their version.
 func read(v ocpp.Version, action string, payload []byte) (*asked, error) {
-	a := &asked{action: action, sha256: hexSum(string(payload))}
+	a := &asked{}
 	var retrieve, install string
-	if v == ocpp.V16 && action == ocpp.ActionUpdateFirmware {
+	switch {
+	case action == ocpp.ActionPublishFirmware:
+		var err error
+		if a, err = readPublish(payload); err != nil {
+			return nil, err
+		}
+	case v == ocpp.V16 && action == ocpp.ActionUpdateFirmware:
 		var m ocpp.UpdateFirmwareRequest16
 		if err := ocpp.DecodeStrict(payload, &m); err != nil {
 			return nil, err
 		}
 		a.location, retrieve, a.retries, a.retryInterval, a.upgraded = m.Location, m.RetrieveDate, m.Retries, m.RetryInterval, true
-	} else {
+	default:
 		var m ocpp.UpdateFirmwareRequest
 		if err := ocpp.DecodeStrict(payload, &m); err != nil {
 			return nil, err
@@ -115,6 +131,7 @@ func read(v ocpp.Version, action string, payload []byte) (*asked, error) {
 		a.requestID, a.location, a.certificate, a.signature = m.RequestID, m.Firmware.Location, m.Firmware.SigningCertificate, m.Firmware.Signature
 		retrieve, install, a.retries, a.retryInterval = m.Firmware.RetrieveDateTime, m.Firmware.InstallDateTime, m.Retries, m.RetryInterval
 	}
+	a.action, a.sha256 = action, hexSum(string(payload))
 	limit := ocpp.MaxFirmwareLocation
 	if v == ocpp.V21 {
 		limit = 2000
@@ -129,6 +146,9 @@ func read(v ocpp.Version, action string, payload []byte) (*asked, error) {
 	}
 	if a.location == "" || strings.ContainsFunc(a.location, func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) || r == ' ' }) {
 		return nil, errors.New("location is no URL in printable ASCII")
+	}
+	if action == ocpp.ActionPublishFirmware { // it begins at once
+		return a, nil
 	}
 	var err error
 	if a.retrieve, err = moment(retrieve); err != nil {
@@ -159,14 +179,26 @@ func moment(text string) (time.Time, error) {
 // vet finds the release that is meant, and says why the station can't have it.
 func (g *Gate) vet(ctx context.Context, v ocpp.Version, st Station, a *asked, rule Rule, origins Origins) (catalogue.Entry, error) {
 	signed, certified := a.signature != "", a.certificate != ""
+	var unsigned error
 	switch {
 	case a.upgraded && !rule.Upgrade:
-		return catalogue.Entry{}, block(Unsigned, "UpdateFirmware of OCPP 1.6 carries no signature; upgrade: true for the model sends it signed")
+		unsigned = block(Unsigned, "UpdateFirmware of OCPP 1.6 carries no signature; upgrade: true for the model sends it signed")
 	case a.upgraded:
 	case signed != certified:
 		return catalogue.Entry{}, block(HalfSigned, "signingCertificate and signature go together")
-	case !signed && (v == ocpp.V16 || !rule.SignFill):
-		return catalogue.Entry{}, block(Unsigned, "it carries no signature (L02); sign_fill: true for the model completes it")
+	case !signed && !certified && (v != ocpp.V16 && !rule.SignFill):
+		unsigned = block(Unsigned, "it carries no signature (L02); sign_fill: true for the model completes it")
+	case !signed && v == ocpp.V16:
+		return catalogue.Entry{}, block(Unsigned, "SignedUpdateFirmware without signature")
+	}
+	if unsigned != nil {
+		may, err := g.plain(ctx, st)
+		if err != nil {
+			return catalogue.Entry{}, err
+		}
+		if !may {
+			return catalogue.Entry{}, unsigned
+		}
 	}
 	if last := g.cfg.Clock().Add(longestAhead); a.retrieve.After(last) || a.install.After(last) {
 		return catalogue.Entry{}, block(TooFar, "it is to begin in more than 30 days: until then the station could get no other")
@@ -174,14 +206,25 @@ func (g *Gate) vet(ctx context.Context, v ocpp.Version, st Station, a *asked, ru
 	if err := g.quarantine(ctx, st.Key); err != nil {
 		return catalogue.Entry{}, err
 	}
+	var err error
+	if a.near, err = g.near(ctx, st, a.location); err != nil {
+		return catalogue.Entry{}, err
+	}
 	e, err := g.find(ctx, a, origins)
 	if err != nil {
 		return catalogue.Entry{}, err
 	}
-	if err := g.fits(ctx, st, &e); err != nil {
+	excuse := func(err error) error { return g.excuse(ctx, st, a, &e, err) }
+	if unsigned != nil {
+		if err := excuse(unsigned); err != nil {
+			return e, err
+		}
+		a.plain = true
+	}
+	if err := g.fits(ctx, st, &e, excuse); err != nil {
 		return e, err
 	}
-	if err := g.turn(e.Release.ID, st.Key); err != nil {
+	if err := excuse(g.turn(e.Release.ID, st.Key)); err != nil {
 		return e, err
 	}
 	if signed {
@@ -211,8 +254,8 @@ const longestAhead = 30 * 24 * time.Hour
 // historyJobs is how many of a station's former updates are looked at.
 const historyJobs = 100
 
-// find maps a request to a release: by our own location, by its signature, or by
-// what its location leads to.
+// find maps a request to a release: by our own location or a local controller's, by its
+// signature or checksum, or by what its location leads to.
 func (g *Gate) find(ctx context.Context, a *asked, origins Origins) (catalogue.Entry, error) {
 	list, err := g.cfg.Catalogue.List(ctx)
 	if err != nil {
@@ -226,8 +269,16 @@ func (g *Gate) find(ctx context.Context, a *asked, origins Origins) (catalogue.E
 		return g.counts(found), true
 	}
 	digest, ours := "", false
-	if g.cfg.Door != nil {
+	switch {
+	case a.near != nil:
+		digest, ours = a.near.SHA256, true
+	case g.cfg.Door != nil:
 		digest, ours = g.cfg.Door.Digest(a.location)
+	}
+	if !ours && a.checksum != "" {
+		if e, ok := by(a.byChecksum); ok {
+			return e, nil
+		}
 	}
 	if !ours && a.signature != "" {
 		if e, ok := by(func(r *release.Release) bool {
@@ -311,8 +362,8 @@ func (g *Gate) inDates(e *catalogue.Entry) bool {
 	return !now.Before(e.Release.NotBefore) && now.Before(e.Release.Expires)
 }
 
-// fits judges a release for a station.
-func (g *Gate) fits(ctx context.Context, st Station, e *catalogue.Entry) error {
+// offered says why no station could be given a release now, or nil.
+func (g *Gate) offered(e *catalogue.Entry) error {
 	r, now := e.Release, g.cfg.Clock()
 	switch {
 	case e.State == catalogue.Revoked:
@@ -325,20 +376,36 @@ func (g *Gate) fits(ctx context.Context, st Station, e *catalogue.Entry) error {
 		return block(Frozen, "release "+r.ID+" isn't valid yet")
 	case !now.Before(r.Expires):
 		return block(Frozen, "release "+r.ID+" has expired: a newer record of it is needed")
-	case !r.Covers(st.Vendor, st.Model, st.Hardware):
+	}
+	return nil
+}
+
+// fits judges a release for a station. What it finds may be excused.
+func (g *Gate) fits(ctx context.Context, st Station, e *catalogue.Entry, excuse func(error) error) error {
+	if err := excuse(g.offered(e)); err != nil {
+		return err
+	}
+	r := e.Release
+	if !r.Covers(st.Vendor, st.Model, st.Hardware) {
 		return block(WrongModel, otherModel(r, st))
 	}
 	floor, err := g.floor(ctx, st, r.Component)
 	if err != nil {
 		return err
 	}
-	switch {
-	case r.SecurityEpoch < floor.SecurityEpoch:
-		return block(Epoch, "release "+r.ID+" is of a security epoch below the station's")
-	case r.Sequence <= floor.Sequence:
-		return block(Rollback, "release "+r.ID+" isn't newer than what the station has run")
-	case !r.Follows(floor.Sequence):
-		return block(Path, "release "+r.ID+" can't be installed over what the station runs")
+	if r.SecurityEpoch < floor.SecurityEpoch {
+		err = block(Epoch, "release "+r.ID+" is of a security epoch below the station's")
+	}
+	if err = excuse(err); err != nil {
+		return err
+	}
+	if r.Sequence <= floor.Sequence {
+		err = block(Rollback, "release "+r.ID+" isn't newer than what the station has run")
+	} else if !r.Follows(floor.Sequence) {
+		err = block(Path, "release "+r.ID+" can't be installed over what the station runs")
+	}
+	if err = excuse(err); err != nil {
+		return err
 	}
 	for _, q := range r.Requires {
 		other, err := g.floor(ctx, st, q.Component)
@@ -346,11 +413,16 @@ func (g *Gate) fits(ctx context.Context, st Station, e *catalogue.Entry) error {
 			return err
 		}
 		if other.Sequence < q.Sequence {
-			return block(Path, "release "+r.ID+" needs "+q.Component+" first")
+			if err := excuse(block(Path, "release "+r.ID+" needs "+q.Component+" first")); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
+
+// never excuses nothing.
+func never(err error) error { return err }
 
 // otherModel says why a release isn't for a station, and what would make it so.
 func otherModel(r *release.Release, st Station) string {

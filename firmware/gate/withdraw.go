@@ -73,6 +73,9 @@ func (g *Gate) drop(id string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	maps.DeleteFunc(g.open, func(_, open string) bool { return open == id })
+	if v := g.visits[id]; v != nil && v.since.IsZero() { // it downloaded nothing
+		delete(g.visits, id)
+	}
 }
 
 // turn says why a rollout keeps a release from a station, or nil.

@@ -23,6 +23,8 @@ type Station struct {
 	Vendor  string `json:"vendor"`
 	Model   string `json:"model"`
 	Version string `json:"version"` // "": it hasn't said
+	// Unverified: by an exception it was given this version without a signature.
+	Unverified bool `json:"unverified,omitempty"`
 }
 
 // Row is a station with the release it runs.
@@ -39,6 +41,8 @@ type Answer struct {
 	Models  int    `json:"stations"` // of models it is about
 	Below   []Row  `json:"below"`
 	Unknown []Row  `json:"unknown"`
+	// Unverified are those that run what they didn't verify, whatever that is.
+	Unverified []Row `json:"unverified,omitempty"`
 }
 
 // BelowRelease answers which stations of a release's models run an older one of its
@@ -49,7 +53,7 @@ func BelowRelease(stations []Station, list []catalogue.Entry, r *release.Release
 		if !isFor(r, s) {
 			continue
 		}
-		a.Models++
+		a.count(s)
 		if on, ok := running(s, list, r.Component); !ok {
 			a.unknown(s)
 		} else if on.Sequence < r.Sequence {
@@ -67,7 +71,7 @@ type Parts map[string][]bundle.Part
 func BelowPart(stations []Station, list []catalogue.Entry, parts Parts, name, version string) Answer {
 	a := Answer{Asked: fmt.Sprintf("%s below %s", name, version), Below: []Row{}, Unknown: []Row{}}
 	for _, s := range stations {
-		a.Models++
+		a.count(s)
 		known := false
 		for _, e := range list {
 			if r := e.Release; isFor(r, s) && r.Version == s.Version {
@@ -87,6 +91,13 @@ func BelowPart(stations []Station, list []catalogue.Entry, parts Parts, name, ve
 		}
 	}
 	return a
+}
+
+func (a *Answer) count(s Station) {
+	a.Models++
+	if s.Unverified {
+		a.Unverified = append(a.Unverified, Row{Station: s, Why: "didn't verify what it runs: an exception let it have that without a signature"})
+	}
 }
 
 func (a *Answer) unknown(s Station) {

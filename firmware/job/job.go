@@ -34,6 +34,12 @@ const (
 	Done        State = "done"       // it was seen on the release
 )
 
+// The states behind Verified of an image that a local controller offers to others.
+const (
+	Published   State = "published"   // it says where
+	Unpublished State = "unpublished" // its back end had it end that
+)
+
 // The states of one that doesn't. Why stands in Job.Reason.
 const (
 	Refused     State = "refused"     // by the station
@@ -54,7 +60,7 @@ func follow() map[State][]State {
 		Sent:        {Accepted, Refused, Downloading, Downloaded, Verified, Installing, Rebooting, Confirming},
 		Accepted:    {Downloading, Downloaded, Verified, Installing, Rebooting, Confirming},
 		Downloading: {Accepted, Downloaded, Verified, Installing, Rebooting, Confirming},
-		Downloaded:  {Downloading, Verified, Installing, Rebooting, Confirming},
+		Downloaded:  {Downloading, Verified, Installing, Rebooting, Confirming, Done}, // the last without a signature
 		Verified:    {Installing, Rebooting, Confirming, Done},
 		Installing:  {Rebooting, Confirming, Done},
 		Rebooting:   {Installing, Confirming, Done},
@@ -67,6 +73,10 @@ func follow() map[State][]State {
 	for _, s := range []State{Sent, Accepted, Downloading, Downloaded, Verified, Installing, Rebooting, Confirming} {
 		m[s] = append(m[s], ends...)
 	}
+	for _, s := range []State{Sent, Accepted, Downloading, Downloaded, Verified} {
+		m[s] = append(m[s], Published)
+	}
+	m[Published] = []State{Unpublished, Mismatch}
 	return m
 }
 
@@ -150,6 +160,13 @@ type Job struct {
 	RetryInterval *int   `json:"retry_interval,omitempty"`
 	Dialect       string `json:"dialect,omitempty"`     // of the signature sent
 	Certificate   string `json:"certificate,omitempty"` // SHA-256 of the signing certificate
+	// Publication is set where the station is a local controller that offers the image to
+	// others.
+	Publication *Publication `json:"publication,omitempty"`
+	// Exceptions are what people let it have in spite of, such as downgrade.
+	Exceptions []string `json:"exceptions,omitempty"`
+	// Unsigned: by one of them the station was sent no signature, and verifies nothing.
+	Unsigned bool `json:"unsigned,omitempty"`
 
 	State  State  `json:"state"`
 	Reason string `json:"reason,omitempty"`

@@ -116,11 +116,18 @@ func (j *Job) Report(status, sha256 string, served Served, now time.Time) {
 	case status == statusDownloaded && !served.Whole && !j.Blind && !repeated:
 		j.move(Mismatch, "it says downloaded, but wasn't given the whole image", now)
 		return
-	case !repeated && !slices.Contains(edges()[was], status) && (!gap || rank(status) < rank(was)):
+	case !repeated && !j.may(was, status) && (!gap || rank(status) < rank(was)):
 		j.move(Mismatch, fmt.Sprintf("%.40q can't follow on %q", status, was), now)
 		return
 	}
 	j.follow(status, now)
+}
+
+// may says whether a status can follow on another. Without a signature the
+// installation follows on the download.
+func (j *Job) may(was, status string) bool {
+	m := edges()
+	return slices.Contains(m[was], status) || j.Unsigned && was == statusDownloaded && slices.Contains(m[statusSignatureVerified], status)
 }
 
 // follow goes where a plausible status leads.
@@ -177,7 +184,7 @@ func (j *Job) retries(now time.Time) bool {
 // unverified: a status that only a station sends which has verified what it
 // installs, and it hasn't.
 func (j *Job) unverified(status string) bool {
-	return !j.SawVerified && slices.Contains([]string{statusInstallScheduled, statusInstallRebooting, statusInstalling, statusInstalled}, status)
+	return !j.SawVerified && !j.Unsigned && slices.Contains([]string{statusInstallScheduled, statusInstallRebooting, statusInstalling, statusInstalled}, status)
 }
 
 // rank orders the statuses, for what comes after a gap.
@@ -197,7 +204,7 @@ func (j *Job) Boot(version string, now time.Time) {
 		j.note(Step{State: j.State, At: now})
 		return
 	}
-	if !j.State.Underway() || version == "" {
+	if !j.State.Underway() || version == "" || j.Publication != nil {
 		return
 	}
 	j.Booted = version
@@ -206,8 +213,10 @@ func (j *Job) Boot(version string, now time.Time) {
 	switch {
 	case !arrived:
 		return
-	case j.SawVerified && slices.Contains([]State{Verified, Installing, Rebooting, Confirming}, j.State):
+	case j.SawVerified && slices.Contains([]State{Verified, Installing, Rebooting, Confirming}, j.State), j.Unsigned && j.State.Holds():
 		j.move(Done, "", now)
+	case j.Unsigned:
+		j.move(Mismatch, "it runs the version, and never said to have downloaded it", now)
 	default: // L01.FR.01: it reports every change, after a lost connection too
 		j.move(Quarantined, "it runs what it didn't verify", now)
 	}
@@ -217,7 +226,7 @@ func (j *Job) Boot(version string, now time.Time) {
 // Betrayed says whether a boot with a version shows that a station installed the
 // release unverified after all, when the update had ended without it.
 func (j *Job) Betrayed(version string) bool {
-	return slices.Contains([]State{Refused, Failed, TimedOut, Cancelled, Mismatch}, j.State) && j.SentSHA256 != "" &&
+	return slices.Contains([]State{Refused, Failed, TimedOut, Cancelled, Mismatch}, j.State) && j.SentSHA256 != "" && j.Publication == nil && !j.Unsigned &&
 		version == j.Version && j.Before != version && !j.SawVerified
 }
 

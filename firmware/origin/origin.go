@@ -21,6 +21,7 @@ import (
 
 	"bollard/firmware/depot"
 	"bollard/internal/safehttp"
+	"bollard/internal/tally"
 	"bollard/ledger"
 )
 
@@ -43,6 +44,8 @@ const (
 	slowest  = 4 << 10
 	// noteEvery is how many bytes are fetched between two records of how far it is.
 	noteEvery = 16 << 20
+	// flushEvery is how often it is looked which counts of fetches are due.
+	flushEvery = 10 * time.Second
 )
 
 // State is how far a location is known.
@@ -66,7 +69,8 @@ type Lead struct {
 	// SHA256 is of what it led to when it was known last, at FetchedAt.
 	SHA256    string        `json:"sha256,omitempty"`
 	FetchedAt time.Time     `json:"fetched_at,omitzero"`
-	Rule      safehttp.Rule `json:"rule,omitempty"` // why it failed
+	Release   bool          `json:"release,omitempty"` // that was a release's image
+	Rule      safehttp.Rule `json:"rule,omitempty"`    // why it failed
 	Reason    string        `json:"reason,omitempty"`
 	ChangedAt time.Time     `json:"changed_at"`
 	// Want is what is taken into the depot, if that is what is there.
@@ -104,8 +108,9 @@ var errCrowded = &Fault{Rule: safehttp.RuleTime, Reason: "too many locations are
 
 // Store keeps leads. Every write is durable before the method returns.
 type Store interface {
-	// PutLead keeps one in place of what was known of its location; the newest n stay.
-	PutLead(ctx context.Context, l Lead, n int, events ...ledger.Event) error
+	// PutLead keeps one in place of what was known of its location, and drops those whose
+	// keys are gone.
+	PutLead(ctx context.Context, l Lead, gone []string, events ...ledger.Event) error
 	Leads(ctx context.Context) ([]Lead, error)
 }
 
@@ -117,21 +122,30 @@ type Config struct {
 	Check func(location string) error
 	// Fetch is safehttp.Client.GetOn.
 	Fetch func(ctx context.Context, location string, from safehttp.Mark, begin safehttp.Begin) error
-	Clock func() time.Time
-	Log   *slog.Logger
+	// Known says whether a digest is of a release's image; nil: none is.
+	Known func(ctx context.Context, sha256 string) (bool, error)
+	// Record keeps counts of fetches; nil: nobody does.
+	Record func(ctx context.Context, e ledger.Event) error
+	Clock  func() time.Time
+	Log    *slog.Logger
 }
 
 // Origins is safe for concurrent use. Run does its work.
 type Origins struct {
-	cfg   Config
-	queue chan string
+	cfg     Config
+	queue   chan string
+	fetched *tally.Tally[source]
 
 	mu    sync.Mutex
 	leads map[string]*Lead
 	ended map[string]chan struct{} // of those that are fetched: closed when they aren't any more
 }
 
-// New needs all of Config but Clock and Log.
+// source is what fetches are counted by: a place, and a release that is there. What is
+// no release's is counted together.
+type source struct{ where, release string }
+
+// New needs Store, Depot, Check and Fetch.
 func New(ctx context.Context, cfg Config) (*Origins, error) {
 	if cfg.Store == nil || cfg.Depot == nil || cfg.Check == nil || cfg.Fetch == nil {
 		return nil, errors.New("origins of firmware need Store, Depot, Check and Fetch")
@@ -140,7 +154,13 @@ func New(ctx context.Context, cfg Config) (*Origins, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	o := &Origins{cfg: cfg, queue: make(chan string, atOnce+waiting), leads: map[string]*Lead{}, ended: map[string]chan struct{}{}}
+	if cfg.Known == nil {
+		cfg.Known = func(context.Context, string) (bool, error) { return false, nil }
+	}
+	if cfg.Record == nil {
+		cfg.Record = func(context.Context, ledger.Event) error { return nil }
+	}
+	o := &Origins{cfg: cfg, fetched: tally.New[source](), queue: make(chan string, atOnce+waiting), leads: map[string]*Lead{}, ended: map[string]chan struct{}{}}
 	list, err := cfg.Store.Leads(ctx)
 	if err != nil {
 		return nil, err
@@ -174,8 +194,32 @@ func (o *Origins) Run(ctx context.Context) error {
 			}
 		})
 	}
-	workers.Wait()
-	return nil
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			workers.Wait()
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			o.flush(last, true)
+			return nil
+		case <-tick.C:
+			o.flush(ctx, false)
+		}
+	}
+}
+
+// flush records counts of fetches that weren't recorded one by one.
+func (o *Origins) flush(ctx context.Context, all bool) {
+	for of, n := range o.fetched.Due(o.cfg.Clock(), all) {
+		err := o.cfg.Record(ctx, ledger.Event{Kind: "firmware.fetched", Subject: of.where, Actor: "bollard", Data: map[string]string{
+			"image-sha256": n.Text, "count": fmt.Sprint(n.Count),
+		}})
+		if err != nil && ctx.Err() == nil {
+			o.cfg.Log.Warn("couldn't record how much firmware was fetched", slog.String("from", of.where), slog.Any("err", err))
+		}
+	}
 }
 
 // List returns what is known, newest first.
@@ -194,11 +238,20 @@ func (o *Origins) List() []Lead {
 // says that it isn't known by then, a Fault that it can't be. With want, what it
 // leads to has to be that image, which is in the depot then.
 func (o *Origins) Find(ctx context.Context, location string, want *depot.Image) (Lead, error) {
+	return o.find(ctx, location, want, o.cfg.Clock().Add(1-Fresh))
+}
+
+// Since is Find where what was known before a time doesn't count.
+func (o *Origins) Since(ctx context.Context, location string, since time.Time) (Lead, error) {
+	return o.find(ctx, location, nil, since)
+}
+
+func (o *Origins) find(ctx context.Context, location string, want *depot.Image, since time.Time) (Lead, error) {
 	if err := o.cfg.Check(location); err != nil {
 		return Lead{}, faultOf(err)
 	}
 	for {
-		l, ended, err := o.look(ctx, location, want)
+		l, ended, err := o.look(ctx, location, want, since)
 		if ended == nil {
 			return l, err
 		}
@@ -218,7 +271,7 @@ func (o *Origins) lead(key string) Lead {
 
 // look says what is known of a location, or begins to fetch it: then ended is closed
 // once it isn't fetched any more.
-func (o *Origins) look(ctx context.Context, location string, want *depot.Image) (Lead, <-chan struct{}, error) {
+func (o *Origins) look(ctx context.Context, location string, want *depot.Image, since time.Time) (Lead, <-chan struct{}, error) {
 	key := hexSum([]byte(location))
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -233,7 +286,7 @@ func (o *Origins) look(ctx context.Context, location string, want *depot.Image) 
 		return *l, o.ended[key], nil
 	case l.State == Failed && age >= 0 && age < again:
 		return *l, nil, &Fault{l.Rule, l.Reason}
-	case l.State == Known && age >= 0 && age < Fresh:
+	case l.State == Known && age >= 0 && !l.ChangedAt.Before(since):
 		switch {
 		case want == nil:
 			return *l, nil, nil
@@ -250,29 +303,62 @@ func (o *Origins) look(ctx context.Context, location string, want *depot.Image) 
 	if len(o.queue) >= waiting {
 		return *l, nil, errCrowded
 	}
-	if err := o.cfg.Store.PutLead(ctx, next, kept); err != nil {
+	gone := o.victims(key)
+	if err := o.cfg.Store.PutLead(ctx, next, gone); err != nil {
 		return *l, nil, err
 	}
 	o.leads[key] = &next
-	o.forget()
+	for _, key := range gone {
+		delete(o.leads, key)
+	}
 	ended := make(chan struct{})
 	o.ended[key] = ended
 	o.queue <- key // has room: only here is it filled, under mu
 	return next, ended, nil
 }
 
-// forget drops the oldest of those that aren't fetched, as the store does. The caller
-// holds mu.
-func (o *Origins) forget() {
-	for len(o.leads) > kept {
-		oldest := ""
+// victims are whom a further location takes the place of: the oldest of those that led
+// to no release, since a back end may name as many as it likes; then the oldest of the
+// release that most lead to. What is fetched stays. The caller holds mu.
+func (o *Origins) victims(comes string) (gone []string) {
+	if o.leads[comes] != nil {
+		return nil
+	}
+	for n := len(o.leads) + 1; n > kept; n-- {
+		of := map[string]int{}
 		for key, l := range o.leads {
-			if l.State != Fetching && (oldest == "" || l.ChangedAt.Before(o.leads[oldest].ChangedAt)) {
-				oldest = key
+			if l.Release && !slices.Contains(gone, key) {
+				of[l.SHA256]++
 			}
 		}
-		delete(o.leads, oldest)
+		most := 0
+		for _, n := range of {
+			most = max(most, n)
+		}
+		rank := func(l *Lead) int {
+			switch {
+			case !l.Release:
+				return 0
+			case of[l.SHA256] == most:
+				return 1
+			}
+			return 2
+		}
+		worst := ""
+		for key, l := range o.leads {
+			if l.State == Fetching || slices.Contains(gone, key) {
+				continue
+			}
+			if w := o.leads[worst]; w == nil || cmp.Or(cmp.Compare(rank(l), rank(w)), l.ChangedAt.Compare(w.ChangedAt)) < 0 {
+				worst = key
+			}
+		}
+		if worst == "" {
+			break
+		}
+		gone = append(gone, worst)
 	}
+	return gone
 }
 
 // work fetches one location, and says so to who waits.
@@ -296,7 +382,17 @@ func (o *Origins) work(ctx context.Context, key string) {
 		if err == nil {
 			l.State = Known
 		}
-		events = append(events, event("firmware.fetched", &l, sum))
+		var failed error
+		if l.Release, failed = o.cfg.Known(ctx, sum); failed != nil {
+			o.cfg.Log.Warn("couldn't look whether what was fetched is a release", slog.Any("err", failed))
+		}
+		of := source{where: l.Where}
+		if l.Release {
+			of.release = sum
+		}
+		if o.fetched.Add(of, sum, l.ChangedAt) {
+			events = append(events, event("firmware.fetched", &l, sum))
+		}
 		if l.SHA256 != "" && l.SHA256 != sum {
 			changed := event("firmware.origin-changed", &l, sum)
 			changed.Data["before"], changed.Data["before-at"] = l.SHA256, l.FetchedAt.UTC().Format(time.RFC3339)
@@ -306,7 +402,7 @@ func (o *Origins) work(ctx context.Context, key string) {
 		l.SHA256, l.FetchedAt = sum, l.ChangedAt
 	}
 	// What isn't on disk is fetched again after a restart; until then it is known.
-	if err := o.cfg.Store.PutLead(ctx, l, kept, events...); err != nil && ctx.Err() == nil {
+	if err := o.cfg.Store.PutLead(ctx, l, nil, events...); err != nil && ctx.Err() == nil {
 		o.cfg.Log.Error("couldn't record what firmware was fetched", slog.String("from", l.Where), slog.Any("err", err))
 	}
 	o.leads[key] = &l

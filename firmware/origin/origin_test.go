@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -36,9 +38,12 @@ type shelf struct {
 	events []ledger.Event
 }
 
-func (s *shelf) PutLead(_ context.Context, l origin.Lead, _ int, events ...ledger.Event) error {
+func (s *shelf) PutLead(_ context.Context, l origin.Lead, gone []string, events ...ledger.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, key := range gone {
+		delete(s.leads, key)
+	}
 	text, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -86,6 +91,7 @@ type rig struct {
 	image   []byte
 	etag    string
 	answers []answer // of the next fetches
+	counted []ledger.Event
 	asked   []int64
 	stop    context.CancelFunc
 	stopped chan struct{}
@@ -106,12 +112,21 @@ func newRig(t *testing.T) *rig {
 func (r *rig) start() {
 	r.t.Helper()
 	var err error
-	r.Origins, err = origin.New(r.t.Context(), origin.Config{Store: r.shelf, Depot: r.depot, Fetch: r.fetch, Check: func(at string) error {
-		if strings.HasPrefix(at, "https://evil.example/") {
-			return &safehttp.Error{Rule: safehttp.RuleAllow, Reason: "not listed"}
-		}
-		return nil
-	}})
+	r.Origins, err = origin.New(r.t.Context(), origin.Config{Store: r.shelf, Depot: r.depot, Fetch: r.fetch,
+		Known: func(_ context.Context, digest string) (bool, error) {
+			return digest == sum(bytes.Repeat([]byte("firmware"), 1000)), nil
+		},
+		Record: func(_ context.Context, e ledger.Event) error {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.counted = append(r.counted, e)
+			return nil
+		}, Check: func(at string) error {
+			if strings.HasPrefix(at, "https://evil.example/") {
+				return &safehttp.Error{Rule: safehttp.RuleAllow, Reason: "not listed"}
+			}
+			return nil
+		}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -244,6 +259,88 @@ func TestFetchedOnceForAll(t *testing.T) {
 		}
 		if got := r.shelf.kinds(); !slices.Equal(got, []string{"firmware.fetched", "firmware.fetched", "firmware.origin-changed"}) {
 			t.Errorf("recorded %v", got)
+		}
+	})
+}
+
+// Who names ever new locations fills no ledger, and pushes out nothing that led to a
+// release, neither by what is none nor by the one release again and again.
+func TestManyLocations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		find := func(location string) origin.Lead {
+			t.Helper()
+			time.Sleep(time.Second)
+			l, err := r.Find(t.Context(), location, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}
+		if l := find(location); !l.Release {
+			t.Errorf("%+v", l)
+		}
+		good := r.image
+		r.image = []byte("none")
+		for i := range 300 {
+			find(fmt.Sprint("https://files.example.com/none?", i))
+		}
+		kept := func(where string) (n int) {
+			for _, l := range r.List() {
+				if l.Release == (where == "release") {
+					n++
+				}
+			}
+			return n
+		}
+		if kept("release") != 1 || kept("none") != 199 || len(r.shelf.leads) != 200 {
+			t.Errorf("%d releases and %d others are known, %d kept", kept("release"), kept("none"), len(r.shelf.leads))
+		}
+		r.image = good
+		for i := range 300 {
+			find(fmt.Sprint("https://files.example.com/again?", i))
+		}
+		if kept("release") != 200 || len(r.shelf.leads) != 200 {
+			t.Errorf("%d releases are known, %d kept", kept("release"), len(r.shelf.leads))
+		}
+		r.kill()
+		told, counted := 0, 0
+		for _, kind := range r.shelf.kinds() {
+			if kind == "firmware.fetched" {
+				told++
+			}
+		}
+		for _, e := range r.counted {
+			n, err := strconv.Atoi(e.Data["count"])
+			if err != nil || e.Kind != "firmware.fetched" || e.Subject != "https://files.example.com" || len(e.Data["image-sha256"]) != 64 {
+				t.Errorf("%+v", e)
+			}
+			counted += n
+		}
+		if told+counted != 601 || told+len(r.counted) > 30 {
+			t.Errorf("601 fetches: %d were told, %d counted, in %d entries", told, counted, told+len(r.counted))
+		}
+	})
+}
+
+// What was known before doesn't count for who asks what is there now.
+func TestSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		if _, err := r.Find(t.Context(), location, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		asked := time.Now()
+		r.image, r.etag = []byte("other"), `"v2"`
+		for range 2 {
+			if l, err := r.Since(t.Context(), location, asked); err != nil || l.SHA256 != sum(r.image) {
+				t.Errorf("%+v, %v", l, err)
+			}
+			time.Sleep(time.Minute)
+		}
+		if got := r.fetches(); len(got) != 2 {
+			t.Errorf("fetched %d times", len(got))
 		}
 	})
 }

@@ -131,7 +131,7 @@ func (p *pull) take(ctx context.Context, b []byte) (int, error) {
 			return 0, fmt.Errorf("couldn't keep how far a fetch is: %w", err)
 		}
 		l.ETag = p.mark.ETag
-		if err := p.o.cfg.Store.PutLead(ctx, l, kept); err != nil {
+		if err := p.o.cfg.Store.PutLead(ctx, l, nil); err != nil {
 			p.o.cfg.Log.Warn("couldn't record how far a fetch is", slog.String("from", l.Where), slog.Any("err", err))
 		}
 	}

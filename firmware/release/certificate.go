@@ -1,6 +1,7 @@
 package release
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -75,13 +76,66 @@ func DecodeCertificate(text []byte) (*x509.Certificate, error) {
 }
 
 // VerifyChain checks that a signing certificate leads to one of the manufacturer's
-// roots at a time, for signing code.
-func VerifyChain(cert *x509.Certificate, between, roots []*x509.Certificate, at time.Time) error {
+// roots at a time, for signing code, over CAs that may certify (RFC 5280 §6.1: dates,
+// path length, name constraints, key usage, and extended key usage within that of the
+// CA above). It returns every such way, the signer first.
+func VerifyChain(cert *x509.Certificate, between, roots []*x509.Certificate, at time.Time) ([][]*x509.Certificate, error) {
 	o := x509.VerifyOptions{Roots: pool(roots), Intermediates: pool(between), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
-	if _, err := cert.Verify(o); err != nil {
-		return fmt.Errorf("signing certificate doesn't lead to a trusted root: %w", err)
+	chains, err := cert.Verify(o)
+	if err == nil {
+		chains = slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool { return slices.ContainsFunc(chain[1:], weak) })
+		if len(chains) == 0 {
+			err = errors.New("a CA above it has an RSA key of less than 2048 bits")
+		}
 	}
-	return nil
+	if err != nil {
+		return nil, fmt.Errorf("signing certificate doesn't lead to a trusted root: %w", err)
+	}
+	return chains, nil
+}
+
+// weak says whether a CA's key is below what OCPP asks (A00.FR.501). Elliptic curves
+// that Go knows aren't.
+func weak(ca *x509.Certificate) bool {
+	key, ok := ca.PublicKey.(*rsa.PublicKey)
+	return ok && key.N.BitLen() < 2048
+}
+
+// MaxAbove is how many CAs may come with a signing certificate.
+const MaxAbove = 8
+
+// EncodeChain writes the CAs above a signing certificate, nearest first.
+func EncodeChain(above []*x509.Certificate) []byte {
+	var text []byte
+	for _, cert := range above {
+		text = append(text, EncodeCertificate(cert)...)
+	}
+	return text
+}
+
+// DecodeChain reads what EncodeChain writes, byte for byte, of CAs each of which the
+// next one certified.
+func DecodeChain(text []byte) ([]*x509.Certificate, error) {
+	var above []*x509.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if len(above) == MaxAbove {
+			return nil, fmt.Errorf("it has more than %d certificates", MaxAbove)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("couldn't read a certificate: %w", err)
+		}
+		above = append(above, cert)
+	}
+	if len(above) == 0 || string(EncodeChain(above)) != string(text) {
+		return nil, errors.New("it isn't certificates in PEM and nothing else")
+	}
+	for i, ca := range above[1:] {
+		if err := above[i].CheckSignatureFrom(ca); err != nil {
+			return nil, fmt.Errorf("certificate %d wasn't issued by the next: %w", i+1, err)
+		}
+	}
+	return above, nil
 }
 
 func pool(certs []*x509.Certificate) *x509.CertPool {

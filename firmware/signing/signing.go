@@ -124,6 +124,9 @@ func (cfg *Config) prepare(now time.Time) error {
 			return fmt.Errorf("certificate %d of the chain wasn't issued by the next: give the signer's first, then its issuers': %w", i+1, err)
 		}
 	}
+	if n := len(cfg.Chain) - 1; n > release.MaxAbove {
+		return fmt.Errorf("%d CAs come with the signing certificate, and it may be %d", n, release.MaxAbove)
+	}
 	r := &cfg.Release
 	if err := cfg.chooseDialects(cert.PublicKey); err != nil {
 		return err
@@ -160,7 +163,22 @@ func (cfg *Config) prepare(now time.Time) error {
 	if _, err := like.Canonical(); err != nil {
 		return err
 	}
-	return r.CheckLife(cert)
+	return errors.Join(r.CheckLife(cert), cfg.checkAbove())
+}
+
+// checkAbove wants that whoever trusts the last CA given will take the signer as long
+// as the release can be installed.
+func (cfg *Config) checkAbove() error {
+	n := len(cfg.Chain) - 1
+	if n == 0 {
+		return nil
+	}
+	for _, at := range []time.Time{cfg.Release.NotBefore, cfg.Release.Expires.Add(-time.Second)} {
+		if _, err := release.VerifyChain(cfg.Chain[0], cfg.Chain[1:n], cfg.Chain[n:], at); err != nil {
+			return fmt.Errorf("at %s: %w", at.Format(time.RFC3339), err)
+		}
+	}
+	return nil
 }
 
 func (cfg *Config) chooseDialects(public crypto.PublicKey) error {
@@ -217,7 +235,7 @@ func (cfg *Config) signImage(d *draft, r *release.Release, image bundle.Image) e
 	}
 	d.write(bundle.FileCertificate, release.EncodeCertificate(cfg.Chain[0]))
 	if len(cfg.Chain) > 1 {
-		d.write(bundle.FileChain, bundle.EncodeChain(cfg.Chain[1:]))
+		d.write(bundle.FileChain, release.EncodeChain(cfg.Chain[1:]))
 	}
 	if cfg.OCPPOnly {
 		return d.err

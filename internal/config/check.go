@@ -231,7 +231,7 @@ func (c *checker) firmware(f *Firmware) {
 	c.oneOf(f.Level, "firmware.level", "strict", "enforce", "observe")
 	for i, m := range f.Models {
 		key := fmt.Sprintf("firmware.models[%d]", i)
-		c.want(m.Level+m.Signature+m.Location+m.Refusal != "" || m.SignFill || m.Upgrade, key, "says nothing: give level, signature, sign_fill, upgrade, location or refusal")
+		c.want(m.Level+m.Signature+m.Location+m.Refusal != "" || m.SignFill || m.Upgrade || m.Chain, key, "says nothing: give level, signature, sign_fill, upgrade, location, chain or refusal")
 		if m.Refusal != "" {
 			c.oneOf(m.Refusal, key+".refusal", "SecurityError", "NotSupported")
 		}
@@ -246,6 +246,9 @@ func (c *checker) firmware(f *Firmware) {
 		}
 	}
 	c.makers(f.Makers)
+	for i, sum := range f.Revoked {
+		c.want(rootForm.MatchString(sum), fmt.Sprintf("firmware.revoked[%d]", i), "isn't 64 lower-case hex digits")
+	}
 	for i, l := range f.Logs {
 		key := fmt.Sprintf("firmware.logs[%d]", i)
 		c.want(l.Key != "", key+".key", "is missing: `bollard firmware log create` prints it")
@@ -336,6 +339,9 @@ func (c *checker) approvals(f *File) {
 		for j, name := range a.Of {
 			c.want(people[name], fmt.Sprintf("%s.of[%d]", key, j), "is no name under approvers")
 			of[name] = true
+		}
+		for j, name := range a.With {
+			c.want(people[name] && (len(a.Of) == 0 || of[name]), fmt.Sprintf("%s.with[%d]", key, j), "is no name of those who can approve it")
 		}
 		able := len(of)
 		if len(a.Of) == 0 {

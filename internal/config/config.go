@@ -177,12 +177,13 @@ type Retention struct {
 // Firmware says which updates go to stations, and how fast.
 type Firmware struct {
 	// Level of models that Models doesn't name.
-	Level  string          `yaml:"level" doc:"enforce: stations get published releases only; strict: which are in a log; observe: record what would be refused"`
-	Models []FirmwareModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
-	Makers []FirmwareMaker `yaml:"makers" doc:"manufacturers and for whom they sign; a trusted root that isn't here signs for the vendor its subject's O names"`
-	Keep   time.Duration   `yaml:"keep" doc:"how long images are kept from their publication: the support period, if it is longer than ten years"`
-	Log    string          `yaml:"log" doc:"directory of an own log of releases, served read-only under /log/ of listen.status"`
-	Logs   []FirmwareLog   `yaml:"logs" doc:"transparency logs that count for the level strict"`
+	Level   string          `yaml:"level" doc:"enforce: stations get published releases only; strict: which are in a log; observe: record what would be refused"`
+	Models  []FirmwareModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
+	Makers  []FirmwareMaker `yaml:"makers" doc:"manufacturers and for whom they sign; a trusted root that isn't here signs for the vendor its subject's O names"`
+	Revoked []string        `yaml:"revoked" number:"ok" doc:"SHA-256 of signers' and CAs' certificates that count no more: an outside manufacturer's are revoked by nobody else"`
+	Keep    time.Duration   `yaml:"keep" doc:"how long images are kept from their publication: the support period, if it is longer than ten years"`
+	Log     string          `yaml:"log" doc:"directory of an own log of releases, served read-only under /log/ of listen.status"`
+	Logs    []FirmwareLog   `yaml:"logs" doc:"transparency logs that count for the level strict"`
 	// Rates in bytes a second.
 	Rate        int `yaml:"rate" doc:"bytes a second for all downloads together; none: as fast as it goes"`
 	SiteRate    int `yaml:"site_rate" doc:"bytes a second for the stations of one site"`
@@ -235,6 +236,7 @@ type FirmwareModel struct {
 	SignFill  bool   `yaml:"sign_fill" doc:"complete an UpdateFirmware of 2.x without signature from the release"`
 	Upgrade   bool   `yaml:"upgrade" doc:"send an UpdateFirmware of 1.6 on as SignedUpdateFirmware"`
 	Location  string `yaml:"location" doc:"where they download: ours (which is what none means), sftp, or origin: where the back end has it, if that is the release's image"`
+	Chain     bool   `yaml:"chain" doc:"send the CAs above the signing certificate with it, as far as they fit: many stations take one certificate only"`
 	Refusal   string `yaml:"refusal" doc:"error code that refuses an UpdateFirmware of 1.6: SecurityError, or NotSupported as of stations with signed firmware; none: SecurityError"`
 }
 
@@ -325,6 +327,7 @@ type Approval struct {
 	Action string   `yaml:"action" show:"always" doc:"such as firmware.publish: docs/approvals.md"`
 	Needed int      `yaml:"needed" show:"always" doc:"people whose signatures it takes"`
 	Of     []string `yaml:"of" number:"ok" doc:"names of approvers; none: all of them"`
+	With   []string `yaml:"with" number:"ok" doc:"names of whom one has to be among them, such as the manufacturer's people; none: anybody"`
 }
 
 // Match selects stations; empty fields match all.
