@@ -28,6 +28,7 @@ const (
 	tokenInvalid  = "Invalid"
 	tokenExpired  = "Expired"
 	tokenBlocked  = "Blocked"
+	tokenUnknown  = "Unknown"
 
 	chainAccepted  = "Accepted"
 	chainCancelled = "ContractCancelled"
@@ -59,7 +60,7 @@ func (s *Service) Authorize(ctx context.Context, in *ocpp.AuthorizeRequest) (out
 		}
 		return pair(tokenBlocked, "")
 	}
-	serial, fault, err := s.shown(ctx, in, emaid)
+	serial, fault, err := s.shown(ctx, in)
 	if err != nil {
 		return out, true, err
 	}
@@ -73,40 +74,30 @@ func (s *Service) Authorize(ctx context.Context, in *ocpp.AuthorizeRequest) (out
 	case fault == nil:
 		return pair(tokenInvalid, chainFault) // another account's, or another provider's for this one
 	}
-	switch fault.code2 {
+	return fault.authorization(), true, nil
+}
+
+// authorization is what a station is told of a contract certificate that isn't good.
+func (f *Fault) authorization() ocpp.AuthorizeResponse {
+	out := ocpp.AuthorizeResponse{IDTokenInfo: ocpp.IDTokenInfo{Status: tokenInvalid}, CertificateStatus: chainFault} // C07.FR.17
+	switch f.code2 {
 	case expired("").code2:
-		return pair(tokenExpired, chainExpired) // C07.FR.15
+		out.IDTokenInfo.Status, out.CertificateStatus = tokenExpired, chainExpired // C07.FR.15
 	case revoked("").code2:
-		return pair(tokenInvalid, chainRevoked) // C07.FR.16
+		out.CertificateStatus = chainRevoked // C07.FR.16
 	}
-	return pair(tokenInvalid, chainFault) // C07.FR.17
+	return out
 }
 
 // shown finds the contract certificate a station was shown, and what is wrong with
 // it or its chain.
-func (s *Service) shown(ctx context.Context, in *ocpp.AuthorizeRequest, emaid identifier.EMAID) (serial string, fault *Fault, err error) {
+func (s *Service) shown(ctx context.Context, in *ocpp.AuthorizeRequest) (serial string, fault *Fault, err error) {
 	if in.Certificate == "" {
 		return s.named(ctx, in.HashData)
 	}
-	var chain []*x509.Certificate
-	for rest := []byte(in.Certificate); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil || len(chain) == 4 {
-			return "", badChain("a certificate of the chain can't be read"), nil
-		}
-		chain = append(chain, cert)
-	}
-	if len(chain) == 0 {
-		return "", badChain("there is no certificate"), nil
-	}
-	p, unknown := protocolOf(chain[0])
-	named, unreadable := identifier.ParseEMAID(chain[0].Subject.CommonName)
-	if unknown != nil || unreadable != nil || !named.Same(emaid) {
-		return "", badChain("the certificate isn't the account's"), nil
+	chain, p, fault := shownChain(in)
+	if fault != nil {
+		return "", fault, nil
 	}
 	// Serial numbers of different CAs may be equal: what isn't on record as ours has none.
 	record, known, err := s.authority.Status(ctx, chain[0])
@@ -117,6 +108,44 @@ func (s *Service) shown(ctx context.Context, in *ocpp.AuthorizeRequest, emaid id
 		serial = record.Serial
 	}
 	return serial, s.verifyContract(ctx, p, chain, s.clock()), nil
+}
+
+// shownChain reads the chain of an Authorize, which has to be the account's.
+func shownChain(in *ocpp.AuthorizeRequest) ([]*x509.Certificate, message.Protocol, *Fault) {
+	var chain []*x509.Certificate
+	for rest := []byte(in.Certificate); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil || len(chain) == maxChain {
+			return nil, 0, badChain("a certificate of the chain can't be read")
+		}
+		chain = append(chain, cert)
+	}
+	if len(chain) == 0 {
+		return nil, 0, badChain("there is no certificate")
+	}
+	p, err := protocolOf(chain[0])
+	if err != nil || !sameAccount(chain[0].Subject.CommonName, in.IDToken.IDToken) {
+		return nil, 0, badChain("the certificate isn't the account's")
+	}
+	return chain, p, nil
+}
+
+// maxChain is a leaf, two sub-CAs and the root.
+const maxChain = 4
+
+// sameAccount compares eMAIDs. Those of ISO 15118-20 in a form of their own are
+// equal letter by letter.
+func sameAccount(a, b string) bool {
+	x, errX := identifier.ParseEMAID(a)
+	y, errY := identifier.ParseEMAID(b)
+	if errX != nil || errY != nil {
+		return a == b
+	}
+	return x.Same(y)
 }
 
 // named judges a chain by hashes: one of them has to be of a contract certificate

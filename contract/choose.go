@@ -2,6 +2,7 @@ package contract
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"bollard/iso15118/identifier"
@@ -26,18 +27,20 @@ type allowance struct {
 
 // mayAsk takes one request from a station's allowance. An operator's are its own.
 func (s *Service) mayAsk(actor string, now time.Time) bool {
-	if len(actor) < len(stationActor) || actor[:len(stationActor)] != stationActor {
-		return true
-	}
+	return !strings.HasPrefix(actor, stationActor) || s.within(actor, now)
+}
+
+// within takes one from an allowance.
+func (s *Service) within(key string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.asked[actor]
+	a := s.asked[key]
 	if a == nil {
 		if len(s.asked) >= maxTracked {
 			clear(s.asked)
 		}
 		a = &allowance{left: burst, at: now}
-		s.asked[actor] = a
+		s.asked[key] = a
 	}
 	a.left = min(burst, a.left+now.Sub(a.at).Seconds()/refill.Seconds())
 	a.at = now

@@ -23,19 +23,25 @@ import (
 type Config struct {
 	Store     Store
 	Authority *ca.Authority
-	Pools     []Outside        // asked in this order for cars without a contract here
-	Clock     func() time.Time // nil: time.Now
-	Log       *slog.Logger     // nil: discarded
+	Pools     []Outside // asked in this order for cars without a contract here
+	// Revocation is asked about certificates of other CAs; nil: nobody is.
+	Revocation Revocation
+	// HardFail: a certificate whose status can't be learned is as good as none.
+	HardFail bool
+	Clock    func() time.Time // nil: time.Now
+	Log      *slog.Logger     // nil: discarded
 }
 
 // Service answers cars. It is safe for concurrent use.
 type Service struct {
-	store     Store
-	authority *ca.Authority
-	clock     func() time.Time
-	log       *slog.Logger
-	random    io.Reader
-	pools     []Outside
+	store      Store
+	authority  *ca.Authority
+	revocation Revocation
+	hardFail   bool
+	clock      func() time.Time
+	log        *slog.Logger
+	random     io.Reader
+	pools      []Outside
 
 	// making holds one contract's work apart from its own: two requests at once
 	// get one certificate. Each has one place.
@@ -52,7 +58,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("internal error: contract.Config lacks a store or an authority")
 	}
 	s := &Service{
-		store: cfg.Store, authority: cfg.Authority, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools,
+		store: cfg.Store, authority: cfg.Authority, revocation: cfg.Revocation, hardFail: cfg.HardFail, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools,
 		asked: map[string]*allowance{}, courses: map[string]*course{},
 	}
 	for i := range s.making {

@@ -90,23 +90,14 @@ func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []
 	case now.Before(leaf.NotBefore):
 		return notYet("the certificate isn't valid before " + leaf.NotBefore.Format(time.DateOnly))
 	}
-	_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	paths, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
 		return expired("a certificate of the chain has expired")
 	}
 	if err != nil {
 		return badChain(fmt.Sprintf("the chain leads to no root trusted for %s (`bollard ca trust add --use %s`): %T", use, use, err)).orElsewhere()
 	}
-	for _, cert := range chain {
-		record, known, err := s.authority.Status(ctx, cert)
-		if err != nil {
-			return unavailable(err.Error())
-		}
-		if known && record.State != ca.StateIssued {
-			return revoked("certificate " + record.Serial + " is " + string(record.State))
-		}
-	}
-	return nil
+	return s.standing(ctx, paths[0])
 }
 
 // verifyAnswer checks a signature over what a CPS has to sign.

@@ -6,9 +6,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +53,7 @@ func (s *server) carOf(p iso15118.Protocol, pcid string) *ev.Car {
 
 // M01, M02: a car gets its contract certificate through stations of each version,
 // authorises with it, and gets none any more once the contract is revoked. The back end sees nothing of it.
+// C07: with a contract of another provider it is asked, once the certificate is good.
 func TestContractCertificate(t *testing.T) {
 	t.Parallel()
 	backend := startBackend(t)
@@ -125,9 +128,9 @@ func TestContractCertificate(t *testing.T) {
 			certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: got.Chain[0].Raw}))
 		}
 	}
-	authorise := func(want, chain string) {
+	authorise := func(account, certificate, want, chain string) {
 		t.Helper()
-		raw, err := stations[ocpp.V201].Call(ctx, ocpp.ActionAuthorize, ocpp.AuthorizeRequest{IDToken: ocpp.IDToken{IDToken: "NLEXA123456789", Type: "eMAID"}, Certificate: certificate})
+		raw, err := stations[ocpp.V201].Call(ctx, ocpp.ActionAuthorize, ocpp.AuthorizeRequest{IDToken: ocpp.IDToken{IDToken: account, Type: "eMAID"}, Certificate: certificate})
 		var answer ocpp.AuthorizeResponse
 		if err == nil {
 			err = json.Unmarshal(raw, &answer)
@@ -136,9 +139,29 @@ func TestContractCertificate(t *testing.T) {
 			t.Errorf("authorised: %+v, want %s, %s: %v", answer, want, chain, err)
 		}
 	}
-	authorise("Accepted", "Accepted")
+	authorise("NLEXA123456789", certificate, "Accepted", "Accepted")
 	srv.cli("contract", "revoke", emaid)
-	authorise("Blocked", "ContractCancelled")
+	authorise("NLEXA123456789", certificate, "Blocked", "ContractCancelled")
+
+	// Another provider's: verified here, and the back end decides about those that are good.
+	root, good, expired := otherProvider(t, "DEOTHC00000001")
+	authorise("DEOTHC00000001", expired, "Accepted", "") // nobody trusts it yet
+	file := filepath.Join(srv.dir, "provider.pem")
+	srv.write(file, root)
+	srv.cli("ca", "trust", "add", "--use", "mo", file)
+	authorise("DEOTHC00000001", expired, "Expired", "CertificateExpired")
+	authorise("DEOTHC00000001", good, "Accepted", "Accepted")
+	seen := 0
+	for _, c := range backend.of("pnc201") {
+		for _, frame := range c.received() {
+			if strings.Contains(frame, `"Authorize"`) {
+				seen++
+			}
+		}
+	}
+	if seen != 2 {
+		t.Errorf("the back end was asked about %d accounts", seen)
+	}
 	for p, serial := range serials {
 		if got := srv.certificates("--profile", map[iso15118.Protocol]string{iso15118.ISO2: "contract", iso15118.ISO20: "contract-20"}[p]); len(got) != 1 || got[0].Serial != serial || got[0].State != "revoked" {
 			t.Errorf("%s: %+v", p, got)
@@ -156,9 +179,33 @@ func TestContractCertificate(t *testing.T) {
 			}
 		}
 	}
-	for _, secret := range []string{"NLEXA123456789", emaid, pcid} {
+	for _, secret := range []string{"NLEXA123456789", "DEOTHC00000001", emaid, pcid} {
 		if strings.Contains(srv.proc.log.String(), secret) {
 			t.Errorf("the log names %s", secret)
 		}
 	}
+}
+
+// otherProvider is a root, and with it a certificate of an account that is good and one
+// that has expired.
+func otherProvider(t *testing.T, account string) (root, good, expired string) {
+	t.Helper()
+	now := time.Now()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Other MO"}, NotBefore: now.Add(-48 * time.Hour), NotAfter: now.AddDate(1, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certify := func(child *x509.Certificate) string {
+		der, err := x509.CreateCertificate(rand.Reader, child, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: account}, NotBefore: now.Add(-48 * time.Hour), NotAfter: now.AddDate(0, 6, 0), KeyUsage: x509.KeyUsageDigitalSignature}
+	root, good = certify(template), certify(leaf)
+	leaf.NotAfter = now.Add(-time.Hour)
+	return root, good, certify(leaf)
 }

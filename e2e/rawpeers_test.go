@@ -317,7 +317,11 @@ func (b *rawBackend) serve(conn net.Conn, subprotocols []string) {
 		if json.Unmarshal(msg, &parts) != nil || len(parts) < 3 || string(parts[0]) != "2" {
 			continue
 		}
-		_ = ws.WriteText(fmt.Appendf(nil, `[3,%s,{"status":"Accepted","currentTime":"2026-01-01T00:00:00Z","interval":300}]`, parts[1]))
+		answer := `{"status":"Accepted","currentTime":"2026-01-01T00:00:00Z","interval":300}`
+		if string(parts[2]) == `"Authorize"` {
+			answer = `{"idTokenInfo":{"status":"Accepted"}}`
+		}
+		_ = ws.WriteText(fmt.Appendf(nil, `[3,%s,%s]`, parts[1], answer))
 	}
 }
 

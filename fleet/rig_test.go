@@ -439,10 +439,12 @@ func (m *maker) leaf(now time.Time, cn string, edit func(*x509.Certificate)) *x5
 	return m.sign(template, newKey(m.t))
 }
 
-func (r *rig) trust(m *maker) {
+func (r *rig) trust(m *maker) { r.trustFor("station", m) }
+
+func (r *rig) trustFor(use string, m *maker) {
 	r.t.Helper()
 	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.cert.Raw})
-	if _, err := r.auth.AddAnchor(r.t.Context(), "station", data, "operator"); err != nil {
+	if _, err := r.auth.AddAnchor(r.t.Context(), use, data, "operator"); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -142,13 +142,18 @@ var errNotFetched = errors.New("no responder may be asked; list it under ocsp_ho
 // ocsp obtains the OCSP response about a subject, the own one or that of one of
 // the responders, tried in turn.
 func (t *statuses) ocsp(ctx context.Context, s subject, urls []string) (answer, error) {
-	request, err := s.request()
-	if err != nil {
-		return answer{}, fmt.Errorf("couldn't make an OCSP request: %w", err)
-	}
 	known, err := t.issuers(ctx)
 	if err != nil {
 		return answer{}, err
+	}
+	return t.ocspOf(ctx, s, urls, known)
+}
+
+// ocspOf is ocsp for issuers that are known already.
+func (t *statuses) ocspOf(ctx context.Context, s subject, urls []string, known issuers) (answer, error) {
+	request, err := s.request()
+	if err != nil {
+		return answer{}, fmt.Errorf("couldn't make an OCSP request: %w", err)
 	}
 	if t.own != nil {
 		response, own, err := t.own(ctx, request)
@@ -174,7 +179,7 @@ func (t *statuses) ocsp(ctx context.Context, s subject, urls []string) (answer, 
 
 // foreign asks one responder, or the cache.
 func (t *statuses) foreign(ctx context.Context, s subject, url string, request []byte, known issuers) (answer, error) {
-	body, err := t.cache.get(ctx, cacheKey("ocsp", url, request), t.clock, func(ctx context.Context) ([]byte, time.Time, error) {
+	body, err := t.cache.get(ctx, cacheKey(known.answers(), url, request), t.clock, func(ctx context.Context) ([]byte, time.Time, error) {
 		response, err := t.outside(ctx, func() (*safehttp.Response, error) {
 			return t.fetch.Post(ctx, url, "application/ocsp-request", request)
 		})

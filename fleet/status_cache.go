@@ -51,7 +51,8 @@ func cacheKey(kind, url string, request []byte) [32]byte {
 }
 
 // get returns what is kept, or what fetch brings and until when it is in force.
-// The first caller fetches, for all: it goes on though its own context ends.
+// One fetch is for all who ask meanwhile: it goes on, within its patience, when none
+// of them waits any more, and the next finds what it brought.
 func (c *statusCache) get(ctx context.Context, key [32]byte, clock func() time.Time, fetch func(context.Context) ([]byte, time.Time, error)) ([]byte, error) {
 	c.mu.Lock()
 	if e, ok := c.entries[key]; ok {
@@ -63,20 +64,23 @@ func (c *statusCache) get(ctx context.Context, key [32]byte, clock func() time.T
 		}
 		c.drop(e)
 	}
-	if f, ok := c.flights[key]; ok {
-		c.mu.Unlock()
-		select {
-		case <-f.done:
-			return f.body, f.err
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
+	f, ok := c.flights[key]
+	if !ok {
+		f = &flight{done: make(chan struct{})}
+		c.flights[key] = f
+		go c.fly(context.WithoutCancel(ctx), key, f, clock, fetch)
 	}
-	f := &flight{done: make(chan struct{})}
-	c.flights[key] = f
 	c.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.body, f.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
 
-	alone, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusPatience)
+func (c *statusCache) fly(ctx context.Context, key [32]byte, f *flight, clock func() time.Time, fetch func(context.Context) ([]byte, time.Time, error)) {
+	alone, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
 	body, until, err := fetch(alone)
 	f.body, f.err = body, err
@@ -87,7 +91,6 @@ func (c *statusCache) get(ctx context.Context, key [32]byte, clock func() time.T
 	}
 	c.mu.Unlock()
 	close(f.done)
-	return f.body, f.err
 }
 
 // keep and drop are called with the lock held.

@@ -37,7 +37,12 @@ func (t *statuses) crl(ctx context.Context, s subject, urls []string) (string, t
 	if issuer == nil {
 		return "", time.Time{}, errors.New("the CRL is of an issuer Bollard doesn't know; add its root with bollard ca trust add")
 	}
-	err = errNotFetched
+	return t.listed(ctx, s, urls, issuer)
+}
+
+// listed looks a subject up in one of its issuer's lists, tried in turn.
+func (t *statuses) listed(ctx context.Context, s subject, urls []string, issuer *x509.Certificate) (string, time.Time, error) {
+	err := errNotFetched
 	for _, url := range urls {
 		if t.fetch == nil || ctx.Err() != nil {
 			break

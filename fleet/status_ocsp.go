@@ -29,17 +29,34 @@ const (
 type issuers struct {
 	certificates []*x509.Certificate
 	roots        *x509.CertPool // the outside roots among them
+	// proven: the subject's issuer is among the certificates, and what isn't signed
+	// for it is no answer.
+	proven bool
+}
+
+// answers names what is kept of responders: what only a station can check is never
+// given where Bollard checks itself.
+func (k issuers) answers() string {
+	if k.proven {
+		return "ocsp, checked"
+	}
+	return "ocsp"
 }
 
 // knownIssuers are the own CAs and the outside roots of vehicles, providers and
 // makers of vehicles.
 func (s *Service) knownIssuers(ctx context.Context) (issuers, error) {
+	return s.issuersFor(ctx, ca.Kinds(), "v2g", "mo", "oem")
+}
+
+// issuersFor are the CAs of own hierarchies and the outside roots of the uses.
+func (s *Service) issuersFor(ctx context.Context, kinds []ca.Kind, uses ...string) (issuers, error) {
 	known := issuers{roots: x509.NewCertPool()}
-	for _, kind := range ca.Kinds() {
+	for _, kind := range kinds {
 		known.certificates = append(known.certificates, s.cfg.Authority.Roots(kind)...)
 		known.certificates = append(known.certificates, s.cfg.Authority.Intermediates(kind)...)
 	}
-	for _, use := range []string{"v2g", "mo", "oem"} {
+	for _, use := range uses {
 		anchors, err := s.cfg.Authority.Anchors(ctx, use)
 		if err != nil {
 			return issuers{}, fmt.Errorf("couldn't read the outside roots: %w", err)
@@ -162,6 +179,9 @@ func readOCSP(der []byte, s subject, known issuers, now time.Time) (answer, erro
 	a := answer{der: der, status: r.Status, next: r.NextUpdate}
 	issuer := known.of(s, embedded, now)
 	if issuer == nil {
+		if known.proven {
+			return answer{}, errors.New("the OCSP response is of another issuer")
+		}
 		return a, nil
 	}
 	if err := signedFor(r, issuer, now); err != nil {

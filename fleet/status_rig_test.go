@@ -12,7 +12,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"math/big"
@@ -60,10 +59,7 @@ func newStatusRig(t *testing.T) *statusRig {
 	w := &statusRig{rig: newRig(t)}
 	w.add(fleet.Enrolment{})
 	w.v2g = newMaker(t, w.clock())
-	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.v2g.cert.Raw})
-	if _, err := w.auth.AddAnchor(t.Context(), "v2g", data, "operator"); err != nil {
-		t.Fatal(err)
-	}
+	w.trustFor("v2g", w.v2g)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		w.mu.Lock()

@@ -163,7 +163,13 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	if err != nil {
 		return err
 	}
-	if a.contracts, err = contract.New(contract.Config{Store: a.store, Authority: authority, Pools: pools, Clock: a.clock, Log: a.log}); err != nil {
+	if err := a.attachStatus(nil); err != nil {
+		return err
+	}
+	a.contracts, err = contract.New(contract.Config{
+		Store: a.store, Authority: authority, Pools: pools, Revocation: service, HardFail: a.cfg.Contracts.Revocation == config.RevocationHard, Clock: a.clock, Log: a.log,
+	})
+	if err != nil {
 		return err
 	}
 	return a.openFirmware(ctx)

@@ -36,7 +36,8 @@ func (g *contractGuard) Interest(v ocpp.Version, d ocpp.Direction, action string
 	return d == ocpp.FromStation && v != ocpp.V16 && mine || g.updateGuard.Interest(v, d, action)
 }
 
-// Message answers a car's request, where contracts are answered here.
+// Message answers a car's request, where contracts are answered here, and verifies
+// other providers' where their roots are trusted.
 func (g *contractGuard) Message(ctx context.Context, s fleet.Session, m fleet.Message) fleet.Verdict {
 	action, payload, wrapped, err := carRequest(s, m)
 	switch {
@@ -44,11 +45,12 @@ func (g *contractGuard) Message(ctx context.Context, s fleet.Session, m fleet.Me
 		return g.updateGuard.Message(ctx, s, m)
 	case m.Head.Type == ocpp.Send:
 		return fleet.Verdict{Act: fleet.Drop, Reason: "a request for a certificate sent without wanting an answer"}
-	case !g.answers(s):
+	case s.Security() != fleet.SecurityBollard || g.app.cfg.Contracts.Answer == config.AnswerBackend:
 		return fleet.Verdict{Act: fleet.Pass}
-	}
-	if action == ocpp.ActionAuthorize {
-		return g.authorize(ctx, payload, wrapped, err)
+	case action == ocpp.ActionAuthorize:
+		return g.authorize(ctx, s, payload, wrapped, err)
+	case !g.answers():
+		return fleet.Verdict{Act: fleet.Pass}
 	}
 	var request ocpp.Get15118EVCertificateRequest
 	if err == nil {
@@ -79,24 +81,78 @@ func misread(err error) fleet.Verdict {
 	return fleet.Verdict{Act: fleet.Refuse, Code: code, Reason: err.Error()}
 }
 
-// authorize answers for the own contracts; whoever else wants to charge is the
-// back end's matter. unread is why there is no payload.
-func (g *contractGuard) authorize(ctx context.Context, payload json.RawMessage, wrapped bool, unread error) fleet.Verdict {
+// authorize answers for the own contracts, and for those of other providers whose
+// certificate isn't good. Whose is, and whoever else wants to charge, is the back
+// end's matter.
+func (g *contractGuard) authorize(ctx context.Context, s fleet.Session, payload json.RawMessage, wrapped bool, unread error) fleet.Verdict {
+	vets, err := g.app.contracts.Vets(ctx)
+	switch {
+	case err != nil:
+		return fleet.Verdict{Act: fleet.Refuse, Code: ocpp.InternalError, Reason: err.Error()}
+	case !vets && !g.answers():
+		return fleet.Verdict{Act: fleet.Pass}
+	}
+	request, verdict := readAuthorize(payload, unread)
+	if request == nil {
+		return verdict
+	}
+	answer, ours, err := g.app.contracts.Authorize(ctx, request)
+	switch {
+	case err != nil:
+		return fleet.Verdict{Act: fleet.Refuse, Code: ocpp.InternalError, Reason: err.Error()}
+	case ours:
+		return answered(answer, wrapped, "a contract of ours")
+	case !vets:
+		return fleet.Verdict{Act: fleet.Pass}
+	}
+	adm := s.Admission()
+	vetted, err := g.app.contracts.Vet(ctx, request, "station:"+stationKey(&adm.Station))
+	switch {
+	case err != nil:
+		return fleet.Verdict{Act: fleet.Refuse, Code: ocpp.InternalError, Reason: err.Error()}
+	case vetted.Answer != nil:
+		g.app.log.Warn("a contract of another provider is refused", slog.String("station", stationKey(&adm.Station)), slog.String("session", s.ID()), slog.String("reason", vetted.Reason))
+		return answered(*vetted.Answer, wrapped, vetted.Reason)
+	case !vetted.Good:
+		return fleet.Verdict{Act: fleet.Pass, Reason: vetted.Reason}
+	}
+	return fleet.Verdict{Act: fleet.Pass, Reason: vetted.Reason, Merge: agreed(wrapped)}
+}
+
+// readAuthorize refuses what two readers may read differently.
+func readAuthorize(payload json.RawMessage, unread error) (*ocpp.AuthorizeRequest, fleet.Verdict) {
 	var request ocpp.AuthorizeRequest
 	if unread == nil {
 		unread = ocpp.DecodeStrict(payload, &request)
 	}
 	if unread != nil {
-		return misread(unread)
+		return nil, misread(unread)
 	}
-	answer, ours, err := g.app.contracts.Authorize(ctx, &request)
-	switch {
-	case err != nil:
-		return fleet.Verdict{Act: fleet.Refuse, Code: ocpp.InternalError, Reason: err.Error()}
-	case !ours:
-		return fleet.Verdict{Act: fleet.Pass}
+	return &request, fleet.Verdict{}
+}
+
+// agreed makes the back end's answer agree with a verified chain, in the form it
+// comes in.
+func agreed(wrapped bool) func(json.RawMessage) (any, error) {
+	return func(result json.RawMessage) (any, error) {
+		if !wrapped {
+			return contract.Agree(result)
+		}
+		var transfer ocpp.DataTransferResponse
+		if err := ocpp.DecodeStrict(result, &transfer); err != nil {
+			return nil, err
+		}
+		var text string
+		if transfer.Status != ocpp.StatusAccepted || json.Unmarshal(transfer.Data, &text) != nil {
+			return result, nil //nolint:nilerr // a back end without plug & charge
+		}
+		inner, err := contract.Agree(json.RawMessage(text))
+		if err != nil {
+			return nil, err
+		}
+		transfer.Data = fleet.Wrap(inner)
+		return transfer, nil
 	}
-	return answered(answer, wrapped, "a contract of ours")
 }
 
 // answered is an answer in the form its question came in.
@@ -135,19 +191,10 @@ func carRequest(s fleet.Session, m fleet.Message) (action string, payload json.R
 }
 
 // answers says whether contracts are answered here: as bollard.yaml has it, or
-// where there is a hierarchy of contracts; never for a back end that answers
-// certificate messages itself.
-func (g *contractGuard) answers(s fleet.Session) bool {
-	if s.Security() != fleet.SecurityBollard {
-		return false
-	}
-	switch g.app.cfg.Contracts.Answer {
-	case config.AnswerOwn:
-		return true
-	case config.AnswerBackend:
-		return false
-	}
-	return len(g.app.cfg.Contracts.Pools) > 0 || len(g.app.authority.Roots(ca.KindMO)) > 0 || len(g.app.authority.Roots(ca.KindMO20)) > 0
+// where there is a hierarchy of contracts, or a pool.
+func (g *contractGuard) answers() bool {
+	return g.app.cfg.Contracts.Answer == config.AnswerOwn || len(g.app.cfg.Contracts.Pools) > 0 ||
+		len(g.app.authority.Roots(ca.KindMO)) > 0 || len(g.app.authority.Roots(ca.KindMO20)) > 0
 }
 
 // otherwise says whether a car's request goes on to the back end: bollard.yaml lets

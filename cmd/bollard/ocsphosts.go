@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"slices"
 	"time"
 
 	"bollard/ca/status"
@@ -14,17 +16,62 @@ const (
 	statusTimeout = 8 * time.Second // within the 10 s of the message
 )
 
-// attachStatus lets the fleet answer questions about certificates: from the own
-// responder and from those ocsp_hosts lists.
+// attachStatus lets questions about certificates be answered: by the own responder,
+// nil in a command, and by those ocsp_hosts lists.
 func (a *app) attachStatus(own *status.Server) error {
 	var fetch fleet.Fetcher
 	if len(a.cfg.OCSPHosts) > 0 {
-		client, err := safehttp.New(safehttp.Config{Hosts: a.cfg.OCSPHosts, MaxBytes: statusBytes, Timeout: statusTimeout, Redirects: 1})
+		clients, err := newStatusClients(a.cfg.OCSPHosts)
 		if err != nil {
 			return configFault(a.dir, "ocsp_hosts", err)
 		}
-		fetch = client
+		fetch = clients
+	}
+	if own == nil {
+		a.fleet.AttachStatus(nil, fetch)
+		return nil
 	}
 	a.fleet.AttachStatus(own.Respond, fetch)
 	return nil
+}
+
+// statusClients fetch from listed hosts, each for those of one port.
+type statusClients []*safehttp.Client
+
+func newStatusClients(list []string) (statusClients, error) {
+	ports, err := safehttp.ByPort(list)
+	if err != nil {
+		return nil, err
+	}
+	var clients statusClients
+	for port, hosts := range ports {
+		cfg := safehttp.Config{Hosts: hosts, MaxBytes: statusBytes, Timeout: statusTimeout, Redirects: 1}
+		if port != 0 {
+			cfg.Ports = []int{port}
+		}
+		client, err := safehttp.New(cfg)
+		if err != nil {
+			return nil, err
+		}
+		clients = append(clients, client)
+	}
+	return clients, nil
+}
+
+// of is the client that may fetch a URL, or any, which refuses it.
+func (c statusClients) of(url string) *safehttp.Client {
+	if i := slices.IndexFunc(c, func(one *safehttp.Client) bool { return one.Check(url) == nil }); i >= 0 {
+		return c[i]
+	}
+	return c[0]
+}
+
+// Get is safehttp's.
+func (c statusClients) Get(ctx context.Context, url string) (*safehttp.Response, error) {
+	return c.of(url).Get(ctx, url)
+}
+
+// Post is safehttp's.
+func (c statusClients) Post(ctx context.Context, url, contentType string, body []byte) (*safehttp.Response, error) {
+	return c.of(url).Post(ctx, url, contentType, body)
 }

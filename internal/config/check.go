@@ -222,6 +222,9 @@ func (c *checker) contracts(f *Contracts) {
 	}
 	c.want(f.Answer != AnswerBackend || len(f.Pools) == 0 && f.Otherwise == "", "contracts.answer", "backend passes everything on: pools and otherwise are for own")
 	c.pools(f.Pools)
+	if f.Revocation != "" {
+		c.oneOf(f.Revocation, "contracts.revocation", RevocationSoft, RevocationHard)
+	}
 	for i, m := range f.Models {
 		c.want(m.MaxResponse >= 1000, fmt.Sprintf("contracts.models[%d].max_response", i), "must be at least 1000 characters: no answer would fit")
 	}

@@ -37,8 +37,8 @@ type File struct {
 	Policy      Policy      `yaml:"policy" doc:"rules about messages, which stand in DIR/policy/*.yaml"`
 	Ledger      Ledger      `yaml:"ledger" doc:"where checkpoints of the ledger are kept, so that a cut tail is seen: docs/ledger.md"`
 	Retention   Retention   `yaml:"retention" doc:"how old records may grow, beside their bounds by number; what isn't here stays"`
-	// OCSPHosts are the names of safehttp: exact, or *.example.com.
-	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question may lead to; none: only own certificates are answered for"`
+	// OCSPHosts are the names of safehttp: exact, or *.example.com, and HOST:PORT.
+	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question or a certificate may lead to, with a port other than the scheme's as HOST:PORT; none: only own certificates are answered for"`
 	// Guard changes, model by model, what back ends may not write to stations
 	// beside what the standard names: those settings are guarded in any case.
 	Guard []Guard `yaml:"guard" doc:"settings and transfers of station models that a back end may not send, or may"`
@@ -211,13 +211,21 @@ const (
 	AnswerBackend = "backend"
 )
 
+// What a certificate of another CA counts for whose status can't be learned.
+const (
+	RevocationSoft = "soft"
+	RevocationHard = "hard"
+)
+
 // Contracts says who answers cars that ask for a contract certificate.
 type Contracts struct {
 	Answer string `yaml:"answer" doc:"own: Bollard, from its contracts; backend: the request is passed on; none: own where there is a hierarchy mo or mo-20, or a pool"`
 	// Otherwise is for cars without a contract here, and no pool to ask.
-	Otherwise string          `yaml:"otherwise" doc:"backend: requests of cars without a contract here, and no pool to ask, are passed on; none: they are refused"`
-	Pools     []ContractPool  `yaml:"pools" doc:"providers elsewhere, asked in this order for cars without a contract here"`
-	Models    []ContractModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
+	Otherwise string         `yaml:"otherwise" doc:"backend: requests of cars without a contract here, and no pool to ask, are passed on; none: they are refused"`
+	Pools     []ContractPool `yaml:"pools" doc:"providers elsewhere, asked in this order for cars without a contract here"`
+	// Revocation: docs/contracts.md says what is asked, and how long.
+	Revocation string          `yaml:"revocation" doc:"a car's or a contract's certificate of another CA whose status can't be learned in 2 s: soft: it counts, hard: it doesn't; none: soft"`
+	Models     []ContractModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
 }
 
 // ContractModel is what the stations of one model carry to cars.

@@ -183,7 +183,7 @@ func ByPort(list []string) (map[int][]string, error) {
 		if i := strings.LastIndexByte(entry, ':'); i > 0 && (strings.HasSuffix(entry[:i], "]") || strings.Count(entry, ":") == 1) {
 			n, err := strconv.Atoi(entry[i+1:])
 			if err != nil {
-				return nil, errors.New("port isn't a number")
+				return nil, fmt.Errorf("%q: its port isn't a number", entry)
 			}
 			host, port = strings.Trim(entry[:i], "[]"), n
 		}

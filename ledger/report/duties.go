@@ -92,7 +92,7 @@ func duties() []Duty {
 		{"ocpp", "A04, N01", "security events and logs taken from stations", logging},
 		{"ocpp", "A05, B09", "profile raised, network profile changed", []string{"plan.profile", "station.profile", "station.floor", "fleet.*"}},
 		{"ocpp", "L01, L02", "firmware updates judged, sent and followed", []string{"firmware.*"}},
-		{"ocpp", "M01, M02", "contract certificates given to cars, or refused", []string{"contract.*", "provisioning.*", "pool.*"}},
+		{"ocpp", "M01, M02, C07", "contract certificates given to cars and shown by them, or refused", []string{"contract.*", "provisioning.*", "pool.*"}},
 		{"ocpp", "M03, M04, M05", "roots in stations read, deleted and installed", []string{"roots.*", "plan.chain", "rollover.proven", "trust.*"}},
 	}
 }
