@@ -64,6 +64,7 @@ func (o *operations) registerContracts(r *Registry) {
 	Register(r, "contract.list", o.contractList)
 	Register(r, "contract.revoke", o.contractRevoke)
 	Register(r, "contract.provision", o.contractProvision)
+	Register(r, "tariff.sign", o.tariffSign)
 }
 
 func (o *operations) contractAdd(ctx context.Context, in AddContract) (Contract, error) {

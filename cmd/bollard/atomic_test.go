@@ -120,6 +120,7 @@ func decisions() []decision {
 		{op: "contract.provision", kind: "contract.refused", alone: true, with: func(f *faulty, _ string) any {
 			return admin.Provision{Schema: message.ISO2.Namespace(), EXI: f.stranger()}
 		}},
+		{op: "tariff.sign", kind: "tariff.signed", alone: true, with: func(f *faulty, _ string) any { return f.tariff() }},
 		{op: "pool.token.add", kind: "pool.token-added", with: func(_ *faulty, id string) any {
 			return admin.AddPoolToken{Name: id, Role: "cpo"}
 		}},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bollard/admin"
+	"bollard/ca"
 	"bollard/firmware/campaign"
 	"bollard/internal/rollout"
 	"bollard/iso15118/message"
@@ -44,6 +45,15 @@ func (f *faulty) approve(in admin.ApproveRelease) {
 func (f *faulty) contract() admin.AddContract {
 	f.n++
 	return admin.AddContract{EMAID: fmt.Sprintf("NL-EXA-%09d", f.n), PCID: fmt.Sprintf("WP0TEST%010d", f.n)}
+}
+
+// tariff is a charging profile that the provider, who is there from then on, can sign.
+func (f *faulty) tariff() admin.SignTariff {
+	f.t.Helper()
+	if len(f.app.authority.Roots(ca.KindMO)) == 0 {
+		f.call("ca.create", admin.KindRef{Kind: string(ca.KindMO)}, nil)
+	}
+	return admin.SignTariff{Profile: []byte(`{"chargingSchedule":[{"salesTariff":{"id":1,"salesTariffEntry":[{"relativeTimeInterval":{"start":0}}]}}]}`)}
 }
 
 // stranger is the request of a car whose maker nobody trusts.

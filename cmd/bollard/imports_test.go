@@ -19,7 +19,7 @@ import (
 // levels are the packages of the house from the bottom up: imports go downward
 // only, and nobody imports a neighbour of its own level.
 var levels = [][]string{
-	{"ocpp", "iso15118", "keys", "ledger", "detect", "locker"},
+	{"ocpp", "iso15118", "keys", "tpm", "ledger", "detect", "locker"},
 	{"ca", "policy", "uploads", "approval"},
 	{"fleet", "alert", "firmware", "contract"},
 	{"gateway", "admin", "station", "backup", "warden"},
@@ -40,10 +40,11 @@ var owners = map[string]string{
 	"github.com/spf13/cobra":                           "cmd/bollard",
 	"github.com/zmap/zlint/v3":                         "ca",
 	"github.com/zmap/zlint/v3/lint":                    "ca",
+	"github.com/google/go-tpm/tpm2":                    "tpm",
 }
 
 // pure packages take time and randomness as arguments and touch nothing.
-var pure = []string{"ocpp", "ledger", "ledger/report", "iso15118/exi", "iso15118/signature", "iso15118/envelope", "iso15118/identifier", "iso15118/message", "detect", "approval", "policy", "internal/rollout", "internal/window", "firmware/release", "firmware/job"}
+var pure = []string{"ocpp", "ledger", "ledger/report", "iso15118/exi", "iso15118/signature", "iso15118/envelope", "iso15118/identifier", "iso15118/message", "iso15118/tariff", "detect", "approval", "policy", "internal/rollout", "internal/window", "firmware/release", "firmware/job"}
 
 var impure = []string{"net", "net/http", "os", "os/exec", "io/ioutil", "database/sql", "syscall", "crypto/rand", "math/rand", "math/rand/v2", "log", "log/slog"}
 

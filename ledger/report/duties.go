@@ -93,6 +93,7 @@ func duties() []Duty {
 		{"ocpp", "A05, B09", "profile raised, network profile changed", []string{"plan.profile", "station.profile", "station.floor", "fleet.*"}},
 		{"ocpp", "L01, L02", "firmware updates judged, sent and followed", []string{"firmware.*"}},
 		{"ocpp", "M01, M02, C07", "contract certificates given to cars and shown by them, or refused", []string{"contract.*", "provisioning.*", "pool.*"}},
+		{"ocpp", "K15 to K19", "tariffs signed for cars", []string{"tariff.signed"}},
 		{"ocpp", "M03, M04, M05", "roots in stations read, deleted and installed", []string{"roots.*", "plan.chain", "rollover.proven", "trust.*"}},
 	}
 }

@@ -133,6 +133,7 @@ func Kinds() map[string]string {
 		"station.replaced":          "a station's board was replaced",
 		"station.rotate":            "a station's password shall change",
 		"station.withdrawn":         "a rollout took a station's changes back",
+		"tariff.signed":             "tariffs of a charging profile were signed for cars",
 		"trust.added":               "a root was trusted for a use",
 		"trust.removed":             "a root is no longer trusted for a use",
 	}
