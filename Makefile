@@ -55,7 +55,7 @@ torture: ## the same for half an hour; 10,000 stations moved, renewed and rolled
 	@go test -race -count=1 -timeout 1800s ./cmd/bollard
 
 tools:
-	@scripts/need openssl:openssl ssh-keygen:openssh-client sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm rauc:rauc mksquashfs:squashfs-tools
+	@scripts/need openssl:openssl ssh-keygen:openssh-client sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm rauc:rauc mksquashfs:squashfs-tools swtpm:swtpm
 	@scripts/golangci $(TOOLS) $(GOLANGCI)
 
 peers:

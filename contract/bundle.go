@@ -15,6 +15,7 @@ import (
 	"bollard/iso15118/message"
 	"bollard/iso15118/signature"
 	"bollard/ledger"
+	"bollard/tpm"
 )
 
 // renewBefore is how long the contract certificate of a bundle must still be
@@ -38,32 +39,62 @@ func (s *Service) prepare(ctx context.Context, c *Contract, p message.Protocol) 
 	if fault != nil {
 		return fault
 	}
-	receiver, ok := chain[0].PublicKey.(*ecdsa.PublicKey)
-	if !ok {
-		return errors.New("internal error: a key of no edition")
+	to, fault := receiverOf(p, chain[0])
+	if fault != nil {
+		return fault
 	}
-	_, fault, err = s.bundle(ctx, c, p, receiver, false, "bollard")
+	_, fault, err = s.bundle(ctx, c, p, to, false, "bollard")
 	if fault != nil {
 		return fault
 	}
 	return err
 }
 
+// receiver is who a contract key is sealed for.
+type receiver struct {
+	key     *ecdsa.PublicKey
+	storage *tpm.Storage // where a car of -20 with a TPM wants it; nil: sealed for key
+}
+
+func receiverOf(p message.Protocol, cert *x509.Certificate) (receiver, *Fault) {
+	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return receiver{}, badChain("the certificate's key is of no edition")
+	}
+	to := receiver{key: key}
+	if p == message.ISO20 {
+		var err error
+		if to.storage, err = tpm.StorageOf(cert); err != nil {
+			return to, badChain(err.Error())
+		}
+	}
+	return to, nil
+}
+
+// hash names the receiver.
+func (r receiver) hash() (string, error) {
+	spki, err := x509.MarshalPKIXPublicKey(r.key)
+	if r.storage != nil {
+		spki = append(append(spki, r.storage.Key.Bytes()...), r.storage.Policy...)
+	}
+	return hexOf(spki), err
+}
+
 // bundle returns the answer for a contract and a car's key: the one there is, or
 // a new one. A request that is sent again, by the car or by somebody who listened to
 // it, finds what it got before, also after others: nothing in it is fresh (in
 // ISO 15118-2 not even the time is signed), and only the car can use the answer.
-func (s *Service) bundle(ctx context.Context, c *Contract, p message.Protocol, receiver *ecdsa.PublicKey, update bool, actor string) (Bundle, *Fault, error) {
+func (s *Service) bundle(ctx context.Context, c *Contract, p message.Protocol, to receiver, update bool, actor string) (Bundle, *Fault, error) {
 	unlock, err := s.lock(ctx, c.ID)
 	if err != nil {
 		return Bundle{}, nil, err
 	}
 	defer unlock()
-	spki, err := x509.MarshalPKIXPublicKey(receiver)
+	hash, err := to.hash()
 	if err != nil {
 		return Bundle{}, nil, err
 	}
-	have, ok, err := s.store.Bundle(ctx, c.ID, p, hexOf(spki))
+	have, ok, err := s.store.Bundle(ctx, c.ID, p, hash)
 	if err != nil {
 		return Bundle{}, nil, err
 	}
@@ -73,7 +104,7 @@ func (s *Service) bundle(ctx context.Context, c *Contract, p message.Protocol, r
 			return have, nil, nil
 		}
 	}
-	return s.makeBundle(ctx, c, p, receiver, hexOf(spki), update, actor)
+	return s.makeBundle(ctx, c, p, to, hash, update, actor)
 }
 
 // inForce says whether a certificate is issued and not revoked.
@@ -82,7 +113,7 @@ func (s *Service) inForce(ctx context.Context, serial string) bool {
 	return err == nil && record.State == ca.StateIssued
 }
 
-func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protocol, receiver *ecdsa.PublicKey, hash string, update bool, actor string) (Bundle, *Fault, error) {
+func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protocol, to receiver, hash string, update bool, actor string) (Bundle, *Fault, error) {
 	signer, err := s.authority.CPSSigner(ctx, kindsOf(p).cps)
 	if errors.Is(err, ca.ErrNoHierarchy) {
 		return Bundle{}, unavailable("nobody here signs for cars: " + err.Error()), nil
@@ -117,16 +148,9 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 		CPS: chainOf(signer.Certificate, signer.Chain), Contract: chainOf(issued.Certificate, issued.Chain),
 	}
 	a.SetIDs()
-	var sealed envelope.Sealed
-	if p == message.ISO20 {
-		sealed, err = envelope.Seal20(s.random, key, receiver, envelope.Context{PCID: string(c.PCID), SubjectKeyID: issued.Certificate.SubjectKeyId})
-	} else {
-		sealed, err = envelope.Seal2(s.random, key, receiver)
-	}
-	if err != nil {
+	if err := s.seal(&a, key, to, string(c.PCID), issued.Certificate); err != nil {
 		return Bundle{}, nil, fmt.Errorf("couldn't seal a contract key: %w", err)
 	}
-	a.Public, a.Key = sealed.Public, sealed.Key
 	// 3. Signed by the CPS, whose chain cars trust.
 	sig, err := signature.Sign(s.random, signer.Key, p.Set(), a.Signed()...)
 	if err != nil {
@@ -144,6 +168,23 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 		return Bundle{}, nil, fmt.Errorf("couldn't encode an answer for a car: %w", err)
 	}
 	return b, nil, s.store.PutBundle(ctx, b)
+}
+
+// seal puts the contract's private key into an answer, for its receiver alone.
+func (s *Service) seal(a *message.Response, key *ecdsa.PrivateKey, to receiver, pcid string, cert *x509.Certificate) error {
+	switch {
+	case to.storage != nil: // the only way such a car takes ([V2G20-2595])
+		sealed, err := to.storage.Seal(s.random, key)
+		a.Curve, a.Public, a.Key = message.TPM, sealed.Public, sealed.Key
+		return err
+	case a.Protocol == message.ISO20:
+		sealed, err := envelope.Seal20(s.random, key, to.key, envelope.Context{PCID: pcid, SubjectKeyID: cert.SubjectKeyId})
+		a.Public, a.Key = sealed.Public, sealed.Key
+		return err
+	}
+	sealed, err := envelope.Seal2(s.random, key, to.key)
+	a.Public, a.Key = sealed.Public, sealed.Key
+	return err
 }
 
 // certify issues the contract certificate by MO sub-CA 2. Its serial number is

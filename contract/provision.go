@@ -3,10 +3,8 @@ package contract
 import (
 	"cmp"
 	"context"
-	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -126,11 +124,11 @@ func (s *Service) answer(ctx context.Context, in Request, r *message.Request, no
 	if fault != nil {
 		return Answer{}, fault, nil
 	}
-	receiver, ok := chain[0].PublicKey.(*ecdsa.PublicKey)
-	if !ok {
-		return Answer{}, nil, errors.New("internal error: a key of no edition")
+	to, fault := receiverOf(r.Protocol, chain[0])
+	if fault != nil {
+		return Answer{}, fault, nil
 	}
-	b, fault, err := s.bundle(ctx, &c, r.Protocol, receiver, r.Update, in.Actor)
+	b, fault, err := s.bundle(ctx, &c, r.Protocol, to, r.Update, in.Actor)
 	if fault != nil || err != nil {
 		return Answer{}, fault, err
 	}
