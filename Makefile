@@ -34,6 +34,7 @@ bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance b
 	@go run ./bench quick
 	@go run ./bench ca
 	@go run ./bench policy
+	@go run ./bench provisioning
 	@go test -run '^$$' -bench '^BenchmarkVerifyMillion$$' -benchtime 1x ./store
 	@go run ./bench depot
 	@go run ./bench firmware

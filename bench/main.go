@@ -6,6 +6,7 @@
 //	go run ./bench ca-full          the same, SQLite up to a million certificates
 //	go run ./bench depot            firmware from the depot and as a file from nginx; a minute
 //	go run ./bench policy           what rules cost a message; seconds
+//	go run ./bench provisioning     contract certificates for cars beside ECDSA alone; a minute
 //	go run ./bench firmware         what signing 1 GiB costs beside openssl's digest and sha256sum; a minute
 //	go run ./bench full             front ends in every respect; about two hours, or less with -parts
 //	go run ./bench -tls 1.3 -parts record full  one part, with one version of TLS
@@ -77,7 +78,7 @@ func main() {
 	page := flag.String("page", "docs/performance.md", "what report writes, its charts to -out")
 	long := flag.Duration("long", time.Minute, "how long a soak lasts")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|policy|firmware|depot|full|ca|ca-full|report|soak")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|policy|firmware|provisioning|depot|full|ca|ca-full|report|soak")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -96,6 +97,8 @@ func main() {
 		exit(measureFull(ctx, plan, newFullPlan().with(strings.Split(*versions, ",")).bounded(*most), chosen(*parts, fullParts), *out, os.Stdout))
 	case flag.NArg() == 1 && set == "policy":
 		exit(measurePolicy(*rounds, *out, os.Stdout))
+	case flag.NArg() == 1 && set == "provisioning":
+		exit(measureProvisioning(ctx, *rounds, *out, os.Stdout))
 	case flag.NArg() == 1 && set == "depot":
 		exit(measureDepot(ctx, *rounds, *out, os.Stdout))
 	case flag.NArg() == 1 && set == "firmware":
