@@ -71,6 +71,9 @@ func FlushSightings(ctx context.Context, s *Service) { s.flushSightings(ctx, s.c
 // FlushEntrances and SumAdmissions write how often stations were let in, as Run does.
 func FlushEntrances(ctx context.Context, s *Service, all bool) { s.flushEntrances(ctx, all) }
 
+// FlushPutOffs writes how often stations were put off, as Run does each second.
+func FlushPutOffs(ctx context.Context, s *Service, all bool) { s.flushPutOffs(ctx, all) }
+
 func SumAdmissions(ctx context.Context, s *Service) { s.sumAdmissions(ctx) }
 
 // RetrySeen repeats what the disk didn't take, as Run does each second.

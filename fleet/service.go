@@ -90,6 +90,7 @@ type Service struct {
 	watcher   Watcher
 	overruled *tally.Tally[overruledKey] // what the back end was refused and isn't written down yet
 	entrances *tally.Tally[entrance]     // what came to and fro and isn't written down yet
+	putOffs   *tally.Tally[putOffKey]    // who was put off
 	verified  verified
 	swept     *uint64 // epoch of the last whole sweep, which owns it; nil: none yet
 	standings standings
@@ -135,6 +136,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		watcher:   cfg.Watcher,
 		overruled: tally.New[overruledKey](),
 		entrances: tally.NewLong[entrance](),
+		putOffs:   tally.NewLong[putOffKey](),
 		after:     func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		lives:     make(map[string]*live),
 		turns:     make(map[string]*turn),
@@ -189,12 +191,14 @@ func (s *Service) Run(ctx context.Context) error {
 			s.flushSightings(last, time.Time{})
 			s.flushOverruled(last, true)
 			s.flushEntrances(last, true)
+			s.flushPutOffs(last, true)
 			return nil
 		case <-tick.C:
 			s.flushRefusals(ctx, false)
 			s.flushSightings(ctx, s.clock())
 			s.flushOverruled(ctx, false)
 			s.flushEntrances(ctx, false)
+			s.flushPutOffs(ctx, false)
 			s.retrySeen(ctx)
 		case <-sweep.C:
 			s.sweep(ctx)

@@ -49,6 +49,13 @@ type Judge interface {
 	Judge(ctx context.Context, chain []*x509.Certificate, trust []string) (untrusted string)
 }
 
+// Book is a Door that keeps who was proven and had to wait all the same: why is
+// "alive", for an older connection of the identity is, or "flapping", for it replaced
+// its session too often. *fleet.Service is one.
+type Book interface {
+	PutOff(ctx context.Context, a fleet.Admission, why string)
+}
+
 // Guard acts on the messages that concern security. *fleet.Service is one.
 type Guard interface {
 	// Interest says whether Message wants to see this base action. It is asked

@@ -162,12 +162,14 @@ func (a *admission) replace(ctx context.Context, key string) *refusal {
 			}
 			if err == nil {
 				a.notice(detect.RefusedLive)
+				a.book(ctx, "alive")
 				return a.later("alive", "an older connection of this identity is alive, and profile 1 may not displace it", nil)
 			}
 		}
 		if !a.g.registry.takeover(key, a.settings.limits.TakeoversPerMin) {
 			a.g.metrics.flapping.Inc()
 			a.notice(detect.Flapped)
+			a.book(ctx, "flapping")
 			return a.later("flapping", "this identity replaced its session too often; are there two stations with it?", nil)
 		}
 		a.g.metrics.takeovers.Inc()
@@ -193,6 +195,13 @@ func (a *admission) replace(ctx context.Context, key string) *refusal {
 // notice tells of a sign about the identity, which has a live session.
 func (a *admission) notice(kind detect.Kind) {
 	a.g.cfg.Notice(detect.Sign{Kind: kind, Station: a.claim.Identity.Key(), Source: shownSource(sourceOfAddr(a.claim.Source)), Live: true})
+}
+
+// book has it kept that the identity was put off.
+func (a *admission) book(ctx context.Context, why string) {
+	if b, ok := a.g.cfg.Door.(Book); ok {
+		b.PutOff(ctx, a.proven, why)
+	}
 }
 
 // start makes the session live and its pumps run.

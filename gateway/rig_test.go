@@ -98,6 +98,13 @@ type door struct {
 	enrolled  map[string]string
 	judged    []string // CNs Judge was shown
 	untrusted string   // what it says
+	putOff    []string // who had to wait, and why
+}
+
+func (d *door) PutOff(_ context.Context, a fleet.Admission, why string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.putOff = append(d.putOff, a.Station.Identity+" "+why)
 }
 
 func (d *door) Judge(_ context.Context, chain []*x509.Certificate, _ []string) string {

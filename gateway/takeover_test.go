@@ -151,6 +151,11 @@ func TestNewestProvenConnectionWins(t *testing.T) {
 	if r.metric(t, "flapping_total") != 1 {
 		t.Error("flapping was not counted")
 	}
+	r.door.mu.Lock()
+	defer r.door.mu.Unlock()
+	if !slices.Equal(r.door.putOff, []string{"CS-1 flapping"}) {
+		t.Errorf("kept as put off: %v", r.door.putOff)
+	}
 	fourth.send(t, `[2,"1","Heartbeat",{}]`)
 	b4.want(t, `[2,"1","Heartbeat",{}]`)
 }
@@ -181,6 +186,11 @@ func TestProfile1DoesNotDisplaceTheLiving(t *testing.T) {
 	b.send(t, `[2,"1","Reset",{}]`)
 	if m := <-messages; m != `[2,"1","Reset",{}]` {
 		t.Errorf("the live session was disturbed: %q", m)
+	}
+	r.door.mu.Lock()
+	defer r.door.mu.Unlock()
+	if !slices.Equal(r.door.putOff, []string{"CS-1 alive"}) {
+		t.Errorf("kept as put off: %v", r.door.putOff)
 	}
 }
 

@@ -72,7 +72,7 @@ func duties() []Duty {
 
 		{"en18031", "-1 ACM", "access control: what each party may send and change", []string{"policy.*", "config.taken", "backend.refused", "approval.*", "station.check"}},
 		{"en18031", "-1 AUM", "authentication: proofs taken and refused, passwords changed", []string{
-			"claim.refused", "password.*", "station.password", "station.rotate", "certificate.seen", "station.admitted", "station.floor", "check.warned"}},
+			"claim.refused", "password.*", "station.password", "station.rotate", "certificate.seen", "station.admitted", "station.put-off", "station.floor", "check.warned"}},
 		{"en18031", "-1 SCM", "secure communication: profiles, roots, server chains", []string{
 			"plan.profile", "plan.chain", "station.profile", "station.floor", "roots.*", "rollover.proven", "fleet.rollout"}},
 		{"en18031", "-1 CCK", "confidential keys: made, used once for one holder, revoked", issuance("crl.intent", "station.enrol-secret", "station.enrol-secret-used")},

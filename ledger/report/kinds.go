@@ -127,6 +127,7 @@ func Kinds() map[string]string {
 		"station.lost":              "a station was declared lost",
 		"station.password":          "an operator set a station's password",
 		"station.profile":           "an operator asked for a station's profile",
+		"station.put-off":           "a proven station had to wait, because an older connection of it was alive or it replaced its session too often, and how often",
 		"station.released":          "a rollout gave a station its changes",
 		"station.removed":           "a station was removed",
 		"station.renew":             "an operator asked for a renewal",

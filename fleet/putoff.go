@@ -1,0 +1,43 @@
+package fleet
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"bollard/ledger"
+)
+
+// putOffKey is what proven connections are counted by that had to wait: whoever has a
+// station's secret can come as often as the network lets it.
+type putOffKey struct{ station, why string }
+
+// putOffTimeout bounds what the gateway waits for the record of the first.
+const putOffTimeout = 5 * time.Second
+
+// PutOff records that a proven station was put off for a reason that isn't its proof:
+// the first time at once, repetitions as a count.
+func (s *Service) PutOff(ctx context.Context, adm Admission, why string) {
+	key := putOffKey{keyOf(&adm.Station), why}
+	if s.putOffs.Add(key, "", s.clock()) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putOffTimeout)
+		defer cancel()
+		s.recordPutOff(ctx, key, 1)
+	}
+}
+
+// flushPutOffs writes the counts whose pause is over, or all.
+func (s *Service) flushPutOffs(ctx context.Context, all bool) {
+	for key, n := range s.putOffs.Due(s.clock(), all) {
+		s.recordPutOff(ctx, key, n.Count)
+	}
+}
+
+func (s *Service) recordPutOff(ctx context.Context, key putOffKey, count int) {
+	err := s.record(ctx, ledger.Event{Kind: "station.put-off", Subject: key.station, Actor: "bollard",
+		Data: map[string]string{"reason": fact(key.why), "count": strconv.Itoa(count)}})
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("couldn't record that a station was put off", slog.String("station", key.station), slog.Any("err", err))
+	}
+}
