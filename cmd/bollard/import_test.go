@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -101,6 +104,37 @@ func TestParseImportEnds(t *testing.T) {
 	}
 	if endless.n > 101_000 {
 		t.Errorf("%d lines were read", endless.n)
+	}
+}
+
+// Of files that are too long, or have the last of very many stations twice, nothing is
+// taken, and the line is named.
+func TestImportOfAMillionLines(t *testing.T) { // issue: bad input
+	t.Parallel()
+	y := &yard{t: t, rig: &rig{dir: newDataDir(t, "ws://127.0.0.1:1/ocpp")}}
+	before := y.must("station", "list", "--json")
+	write := func(name string, lines int, last string) string {
+		text := bytes.NewBufferString("identity,serial,profile,vendor,model\n")
+		for i := range lines {
+			fmt.Fprintf(text, "C%d,S%d,3,V,M\n", i, i)
+		}
+		text.WriteString(last)
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for name, tt := range map[string]struct{ file, want string }{
+		"a million lines": {write("million.csv", 1_000_000, ""), "line 100002: more than 100000 stations: split the file"},
+		"a double":        {write("double.csv", 99_999, "c7,S-other,3,V,M\n"), `line 100001: identity "c7" is in line 9 already`},
+	} {
+		if _, errs, code := y.cli("station", "import", tt.file); code != 1 || !strings.Contains(errs, tt.want) {
+			t.Errorf("%s: %d %s", name, code, errs)
+		}
+		if after := y.must("station", "list", "--json"); after != before {
+			t.Errorf("%s: something was taken", name)
+		}
 	}
 }
 
