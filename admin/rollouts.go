@@ -16,6 +16,8 @@ type ReleaseRollout struct {
 	Group   string          `json:"group,omitempty"` // "": all stations
 	Rules   rollout.Rules   `json:"rules"`           // but for its waves
 	Jitter  time.Duration   `json:"jitter"`
+	// SiteShare is how many of a site's stations may be at work at once; 0: any.
+	SiteShare float64 `json:"site_share,omitempty"`
 }
 
 // ReleasePlan is the dry run.
@@ -54,6 +56,8 @@ type ReleaseMember struct {
 	State   rollout.State `json:"state"`
 	At      time.Time     `json:"at"`
 	Note    string        `json:"note,omitempty"`
+	// Signs are what it showed while a ring soaked, by kind.
+	Signs map[string]int `json:"signs,omitempty"`
 }
 
 // ReleaseRollouts is a list, newest first.
@@ -100,7 +104,7 @@ func (o *operations) registerRollouts(r *Registry) {
 }
 
 func (in *ReleaseRollout) plan() campaign.Plan {
-	p := campaign.Plan{Release: in.Release, Rings: in.Rings, Lab: in.Lab, Group: in.Group, Rules: in.Rules, Jitter: in.Jitter}
+	p := campaign.Plan{Release: in.Release, Rings: in.Rings, Lab: in.Lab, Group: in.Group, Rules: in.Rules, Jitter: in.Jitter, SiteShare: in.SiteShare}
 	if len(p.Rings) == 0 {
 		p.Rings = campaign.Rings()
 	}
@@ -111,7 +115,7 @@ func releaseProgress(p *campaign.Progress) ReleaseProgress {
 	h := p.Header
 	out := ReleaseProgress{ID: p.ID, Release: p.Release, Version: p.Version, At: p.At, By: p.By, Phase: h.Phase, Why: h.Why, Asks: p.Asks, Ring: p.Ring(h.Wave), Rings: p.Rings, Rules: h.Rules, Count: p.Count}
 	for _, m := range p.Members {
-		out.Stations = append(out.Stations, ReleaseMember{Station: m.ID, Ring: p.Ring(m.Wave), State: m.State, At: m.At, Note: m.Note})
+		out.Stations = append(out.Stations, ReleaseMember{Station: m.ID, Ring: p.Ring(m.Wave), State: m.State, At: m.At, Note: m.Note, Signs: m.Signs.Count})
 	}
 	return out
 }

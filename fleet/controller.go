@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"bollard/detect"
 	"bollard/internal/failpoint"
@@ -29,10 +27,7 @@ var (
 
 // RolloutStore keeps rollouts. Its methods are bound as Store's are.
 type RolloutStore interface {
-	// Rollouts returns those of one kind, newest first.
-	Rollouts(ctx context.Context, kind string) ([]rollout.Record, error)
-	// RolloutMembers returns the members, by ID.
-	RolloutMembers(ctx context.Context, id string) ([]rollout.Member, error)
+	rollout.Store
 	// PutRollout stores a rollout, new or known, and those of its members that
 	// changed, all in one transaction.
 	PutRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, events ...ledger.Event) error
@@ -51,9 +46,6 @@ type ControllerStore interface {
 
 // kindFleet marks the Controller's rollouts.
 const kindFleet = "fleet"
-
-// lookEvery is how often rollouts are looked at while a server runs.
-const lookEvery = 5 * time.Second
 
 // detail is what a rollout of the fleet is about.
 type detail struct {
@@ -74,10 +66,8 @@ type Controller struct {
 	groupsMu sync.Mutex
 	groups   []Group // as they are stored; nil: to be read
 
-	watched atomic.Pointer[Watch]
-
-	mu     sync.Mutex
-	active map[string]*activeRollout // nil: to be read
+	mu   sync.Mutex // of all of book but its Watch
+	book *rollout.Book[*activeRollout]
 }
 
 type activeRollout struct {
@@ -86,25 +76,23 @@ type activeRollout struct {
 	run    *rollout.Run
 }
 
+func (r *activeRollout) ID() string          { return r.record.ID }
+func (r *activeRollout) State() *rollout.Run { return r.run }
+
 // NewController returns the controller of a service's stations.
 func NewController(s *Service, store ControllerStore) *Controller {
-	return &Controller{service: s, store: store}
+	return &Controller{service: s, store: store, book: rollout.NewBook(kindFleet, store, func(record rollout.Record, run *rollout.Run) (*activeRollout, error) {
+		r := &activeRollout{record: record, run: run}
+		return r, json.Unmarshal(record.Detail, &r.detail)
+	})}
 }
 
 // Run looks at the rollouts until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		if err := c.Look(ctx); err != nil && ctx.Err() == nil {
-			c.service.log.Error("couldn't go on with a rollout; it is tried again", slog.Any("err", err))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	rollout.Drive(ctx, nil, c.Look, func(err error) {
+		c.service.log.Error("couldn't go on with a rollout; it is tried again", slog.Any("err", err))
+	})
+	return nil
 }
 
 // Look takes every rollout one step further: what began is judged, what is due
@@ -112,46 +100,22 @@ func (c *Controller) Run(ctx context.Context) error {
 func (c *Controller) Look(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.load(ctx); err != nil {
+	if _, err := c.book.Load(ctx); err != nil {
 		return err
 	}
 	present := c.present()
-	for _, r := range c.active {
+	for _, r := range c.book.Open() {
 		if err := c.step(ctx, r, present); err != nil {
-			c.active = nil // what memory says may differ from the disk
+			c.book.Forget()
 			return fmt.Errorf("rollout %s: %w", r.record.ID, err)
 		}
 	}
-	c.watch()
+	c.book.Count()
 	return nil
 }
 
-// Watch is how the rollouts that aren't over stand, for metrics.
-type Watch struct {
-	Rollouts map[rollout.Phase]int
-	Stations map[rollout.State]int
-}
-
 // Watch is as of the last look or decision; it waits for neither.
-func (c *Controller) Watch() Watch {
-	if w := c.watched.Load(); w != nil {
-		return *w
-	}
-	return Watch{}
-}
-
-func (c *Controller) watch() {
-	w := Watch{Rollouts: map[rollout.Phase]int{}, Stations: map[rollout.State]int{}}
-	for _, r := range c.active {
-		if phase := r.run.Header().Phase; !phase.Over() {
-			w.Rollouts[phase]++
-			for state, n := range r.run.Count() {
-				w.Stations[state] += n
-			}
-		}
-	}
-	c.watched.Store(&w)
-}
+func (c *Controller) Watch() rollout.Watch { return c.book.Watch() }
 
 // present tells which stations can be asked for something now.
 func (c *Controller) present() func(id string) bool {
@@ -206,9 +170,7 @@ func (c *Controller) step(ctx context.Context, r *activeRollout, present func(st
 		}
 		failpoint.Hit("fleet.rollout-released")
 	}
-	if r.run.Header().Phase.Over() && len(r.run.AtWork()) == 0 {
-		delete(c.active, r.record.ID)
-	}
+	c.book.Close(r)
 	return nil
 }
 
@@ -291,46 +253,6 @@ func (c *Controller) keep(ctx context.Context, r *activeRollout, actor string, f
 	}
 	r.record.Header = header
 	return c.store.PutRollout(ctx, r.record, members, events...)
-}
-
-// load reads the rollouts that aren't over, and those with stations still at work.
-func (c *Controller) load(ctx context.Context) error {
-	if c.active != nil {
-		return nil
-	}
-	records, err := c.store.Rollouts(ctx, kindFleet)
-	if err != nil {
-		return err
-	}
-	active := map[string]*activeRollout{}
-	for _, record := range records {
-		// What ended long ago has nobody at work any more.
-		if record.Header.Phase.Over() && c.service.clock().Sub(record.Header.WaveAt) > 2*record.Header.Rules.Patience+record.Header.Rules.Spread {
-			continue
-		}
-		r, err := c.read(ctx, record)
-		if err != nil {
-			return err
-		}
-		if !record.Header.Phase.Over() || len(r.run.AtWork()) > 0 {
-			active[record.ID] = r
-		}
-	}
-	c.active = active
-	return nil
-}
-
-func (c *Controller) read(ctx context.Context, record rollout.Record) (*activeRollout, error) {
-	r := &activeRollout{record: record}
-	if err := json.Unmarshal(record.Detail, &r.detail); err != nil {
-		return nil, fmt.Errorf("rollout %s is unreadable; restore the database from the backup: %w", record.ID, err)
-	}
-	members, err := c.store.RolloutMembers(ctx, record.ID)
-	if err != nil {
-		return nil, err
-	}
-	r.run = rollout.Load(record.Header, members)
-	return r, nil
 }
 
 // newRolloutID is short enough to be typed.

@@ -263,7 +263,7 @@ func (c *Controller) inScope(ctx context.Context, identity string) ([]Station, e
 func (c *Controller) Start(ctx context.Context, actor string, scope Scope, rules rollout.Rules) (Progress, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.load(ctx); err != nil {
+	if _, err := c.book.Load(ctx); err != nil {
 		return Progress{}, err
 	}
 	planned, wanted, err := c.Plan(ctx, scope)
@@ -276,7 +276,7 @@ func (c *Controller) Start(ctx context.Context, actor string, scope Scope, rules
 		if !slices.ContainsFunc(p.Drift, func(d Drift) bool { return d.Unable == "" }) {
 			continue
 		}
-		for _, other := range c.active {
+		for _, other := range c.book.Open() {
 			if other.run.Has(key) {
 				return Progress{}, fmt.Errorf("%w: %q is part of rollout %s, which isn't over", ErrRolloutState, p.Station, other.record.ID)
 			}
@@ -302,8 +302,8 @@ func (c *Controller) Start(ctx context.Context, actor string, scope Scope, rules
 	if err := c.keep(ctx, r, actor, nil, event); err != nil {
 		return Progress{}, fmt.Errorf("couldn't store the rollout: %w", err)
 	}
-	c.active[r.record.ID] = r
-	c.watch()
+	c.book.Add(r)
+	c.book.Count()
 	return r.progress(), nil
 }
 
@@ -331,13 +331,13 @@ func (r *activeRollout) progress() Progress {
 func (c *Controller) Rollouts(ctx context.Context) ([]Progress, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	records, err := c.store.Rollouts(ctx, kindFleet)
+	records, err := c.book.Records(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read the rollouts: %w", err)
+		return nil, err
 	}
 	list := []Progress{}
 	for _, record := range records {
-		r, err := c.read(ctx, record)
+		r, err := c.book.Entry(ctx, record)
 		if err != nil {
 			return nil, err
 		}
@@ -361,21 +361,18 @@ func (c *Controller) Rollout(ctx context.Context, id string) (Progress, error) {
 }
 
 func (c *Controller) find(ctx context.Context, id string) (*activeRollout, error) {
-	if err := c.load(ctx); err != nil {
+	if _, err := c.book.Load(ctx); err != nil {
 		return nil, err
 	}
-	records, err := c.store.Rollouts(ctx, kindFleet)
+	records, err := c.book.Records(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read the rollouts: %w", err)
+		return nil, err
 	}
 	i := slices.IndexFunc(records, func(r rollout.Record) bool { return strings.HasPrefix(r.ID, id) })
 	if i < 0 {
 		return nil, fmt.Errorf("rollout %q: %w", capped(id), ErrUnknownRollout)
 	}
-	if r := c.active[records[i].ID]; r != nil {
-		return r, nil
-	}
-	return c.read(ctx, records[i])
+	return c.book.Entry(ctx, records[i])
 }
 
 // Pause lets no further station begin; those at work go on.
@@ -413,9 +410,9 @@ func (c *Controller) change(ctx context.Context, actor, id, reason string, chang
 		"phase": string(r.run.Header().Phase), "reason": fact(reason),
 	}}
 	if err := c.keep(ctx, r, actor, nil, event); err != nil {
-		c.active = nil
+		c.book.Forget()
 		return Progress{}, fmt.Errorf("couldn't store the decision: %w", err)
 	}
-	c.watch()
+	c.book.Count()
 	return r.progress(), nil
 }

@@ -54,18 +54,17 @@ func (s *Store) AddRelease(ctx context.Context, e catalogue.Entry, papers map[st
 
 const allReleases = "SELECT record FROM firmware_releases ORDER BY position DESC"
 
-// Releases returns the firmware releases, newest first.
+// Releases returns the firmware releases, newest first. Each decision about a station
+// asks for them several times.
 func (s *Store) Releases(ctx context.Context) ([]catalogue.Entry, error) {
-	db, err := s.reader()
-	if err != nil {
-		return nil, err
-	}
-	rows, err := db.QueryContext(ctx, allReleases)
-	list, err := collect(rows, err, scanJSON[catalogue.Entry])
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read the firmware releases: %w", explain(s.path, err))
-	}
-	return list, nil
+	return remembered(ctx, s, &s.recentReleases, "", slices.Clone[[]catalogue.Entry], func(ctx context.Context) ([]catalogue.Entry, error) {
+		rows, err := s.read.QueryContext(ctx, allReleases)
+		list, err := collect(rows, err, scanJSON[catalogue.Entry])
+		if err != nil {
+			return nil, fmt.Errorf("couldn't read the firmware releases: %w", explain(s.path, err))
+		}
+		return list, nil
+	})
 }
 
 // UpdateReleases reads, changes and writes them in one transaction.
@@ -123,7 +122,7 @@ func (s *Store) AddJob(ctx context.Context, j job.Job, events ...ledger.Event) (
 		if err != nil {
 			return fmt.Errorf("couldn't encode an update of station %q: %w", j.Station, err)
 		}
-		if _, err := t.exec("INSERT INTO firmware_jobs (number, id, station, over, record) VALUES (?, ?, ?, ?, ?)", j.Number, j.ID, j.Station, over(&j), string(text)); err != nil {
+		if _, err := t.exec("INSERT INTO firmware_jobs (number, id, station, over, deadline, record) VALUES (?, ?, ?, ?, ?, ?)", j.Number, j.ID, j.Station, over(&j), millis(j.Deadline), string(text)); err != nil {
 			return fmt.Errorf("couldn't store an update of station %q: %w", j.Station, err)
 		}
 		t.saw(j.CreatedAt, j.ChangedAt)
@@ -201,7 +200,7 @@ func (t *tx) putJob(j *job.Job) error {
 	if err != nil {
 		return fmt.Errorf("couldn't encode firmware update %s: %w", j.ID, err)
 	}
-	if _, err := t.exec("UPDATE firmware_jobs SET over = ?, record = ? WHERE id = ?", over(j), string(text), j.ID); err != nil {
+	if _, err := t.exec("UPDATE firmware_jobs SET over = ?, deadline = ?, record = ? WHERE id = ?", over(j), millis(j.Deadline), string(text), j.ID); err != nil {
 		return fmt.Errorf("couldn't store firmware update %s: %w", j.ID, err)
 	}
 	t.saw(j.ChangedAt)
@@ -210,12 +209,43 @@ func (t *tx) putJob(j *job.Job) error {
 
 // Jobs returns the newest updates of a station, of all with "", newest first.
 func (s *Store) Jobs(ctx context.Context, station string, limit int) ([]job.Job, error) {
-	return s.jobs(ctx, "WHERE ? = '' OR station = ? ORDER BY number DESC LIMIT ?", station, station, limit)
+	if station == "" {
+		return s.jobs(ctx, "ORDER BY number DESC LIMIT ?", limit)
+	}
+	return s.jobsOf(ctx, s.byKey.jobs, station, limit)
 }
 
 // OpenJobs returns the updates that aren't over, of a station, of all with "".
 func (s *Store) OpenJobs(ctx context.Context, station string) ([]job.Job, error) {
-	return s.jobs(ctx, "WHERE over = 0 AND (? = '' OR station = ?) ORDER BY number", station, station)
+	if station == "" {
+		return s.jobs(ctx, "WHERE over = 0 ORDER BY number")
+	}
+	return s.jobsOf(ctx, s.byKey.openJobs, station)
+}
+
+// Deadlines returns until when the updates that aren't over wait, by their IDs.
+func (s *Store) Deadlines(ctx context.Context) (map[string]time.Time, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	type open struct {
+		id       string
+		deadline time.Time
+	}
+	rows, err := db.QueryContext(ctx, "SELECT id, deadline FROM firmware_jobs WHERE over = 0")
+	list, err := collect(rows, err, func(row scanner) (o open, err error) {
+		err = row.Scan(&o.id, instant{&o.deadline})
+		return o, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the deadlines of firmware updates: %w", explain(s.path, err))
+	}
+	out := make(map[string]time.Time, len(list))
+	for _, o := range list {
+		out[o.id] = o.deadline
+	}
+	return out, nil
 }
 
 // Unverified returns the updates that are done whose stations verified nothing.
@@ -246,16 +276,23 @@ func (s *Store) jobs(ctx context.Context, where string, args ...any) ([]job.Job,
 	return list, nil
 }
 
+func (s *Store) jobsOf(ctx context.Context, query *sql.Stmt, key ...any) ([]job.Job, error) {
+	list, err := lookUpAll(ctx, s, query, scanJSON[job.Job], key...)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the firmware updates of a station: %w", err)
+	}
+	return list, nil
+}
+
 // InQuarantine says whether a station is kept from updates, also one that was
 // removed and added again.
 func (s *Store) InQuarantine(ctx context.Context, station string) (bool, error) {
-	db, err := s.reader()
+	n, err := lookUp(ctx, s, s.byKey.quarantine, func(row scanner) (n int, err error) {
+		err = row.Scan(&n)
+		return n, err
+	}, station)
 	if err != nil {
-		return false, err
-	}
-	var n int
-	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM firmware_quarantine WHERE station = ?", station).Scan(&n); err != nil {
-		return false, fmt.Errorf("couldn't look for station %q in quarantine: %w", station, explain(s.path, err))
+		return false, fmt.Errorf("couldn't look for station %q in quarantine: %w", station, err)
 	}
 	return n > 0, nil
 }
@@ -304,13 +341,9 @@ func (s *Store) EndQuarantine(ctx context.Context, station string, at time.Time,
 
 // Floor returns the least that may be installed on a station's component.
 func (s *Store) Floor(ctx context.Context, station, component string) (job.Floor, error) {
-	db, err := s.reader()
+	f, err := lookUp(ctx, s, s.byKey.floor, scanFloor, station, component)
 	if err != nil {
-		return job.Floor{}, err
-	}
-	f, err := scanFloor(db.QueryRowContext(ctx, "SELECT sequence, epoch FROM firmware_floors WHERE station = ? AND component = ?", station, component))
-	if err != nil {
-		return f, fmt.Errorf("couldn't read a firmware floor: %w", explain(s.path, err))
+		return f, fmt.Errorf("couldn't read a firmware floor: %w", err)
 	}
 	return f, nil
 }

@@ -166,6 +166,33 @@ func TestOneUpdateAndTheFloor(t *testing.T) { // promise 10
 	})
 }
 
+// What waits is told with its deadline, without reading what else is known of it.
+func TestDeadlinesOfUpdates(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1"), station("CS-2", "SN-2"), station("CS-3", "SN-3")}))
+	for id, j := range map[string]job.Job{"a": {State: job.Sent, Deadline: at(5)}, "b": {State: job.Approved}, "c": {State: job.Failed, Deadline: at(5)}} {
+		j.ID, j.Station = id, "cs-"+string('1'+id[0]-'a')
+		_, err := s.AddJob(ctx, j)
+		must(t, err)
+	}
+	wait := func(want map[string]time.Time) {
+		t.Helper()
+		got, err := s.Deadlines(ctx)
+		must(t, err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	wait(map[string]time.Time{"a": at(5), "b": {}})
+	_, err := s.UpdateJob(ctx, "a", func(j *job.Job) ([]ledger.Event, error) { j.Deadline = at(9); return nil, nil })
+	must(t, err)
+	wait(map[string]time.Time{"a": at(9), "b": {}})
+	must(t, s.RemoveStation(ctx, "cs-1", told("station.removed")))
+	wait(map[string]time.Time{"b": {}})
+}
+
 // A station stays in quarantine until it is let out: removed and added again, too.
 func TestQuarantineOutlivesTheStation(t *testing.T) { // promise 10
 	t.Parallel()

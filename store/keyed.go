@@ -5,12 +5,14 @@ import (
 	"database/sql"
 )
 
-// keyed are the reads every admission and every certificate makes, prepared once.
+// keyed are the reads every admission, every certificate and every firmware update
+// makes, prepared once.
 // They run without a cancellation: a few rows by key take microseconds, and the
 // driver would start a goroutine for each to wait for it.
 type keyed struct {
 	station, certificate, orders, anchors             *sql.Stmt
 	registration, plan, orderByCSR, certificatesByKey *sql.Stmt
+	jobs, openJobs, floor, quarantine                 *sql.Stmt
 }
 
 // prepareKeyed prepares them; closing the pool closes them.
@@ -28,6 +30,10 @@ func prepareKeyed(ctx context.Context, db *sql.DB) (keyed, error) {
 		{&k.plan, "SELECT plan FROM plans WHERE station = ?"},
 		{&k.orderByCSR, "SELECT " + orderColumns + " FROM orders WHERE csr_hash = ? AND station = ? ORDER BY position DESC LIMIT 1"},
 		{&k.certificatesByKey, "SELECT " + certificateColumns + " FROM certificates WHERE key_hash = ? ORDER BY position DESC"},
+		{&k.jobs, "SELECT record FROM firmware_jobs WHERE station = ? ORDER BY number DESC LIMIT ?"},
+		{&k.openJobs, "SELECT record FROM firmware_jobs WHERE over = 0 AND station = ?"},
+		{&k.floor, "SELECT sequence, epoch FROM firmware_floors WHERE station = ? AND component = ?"},
+		{&k.quarantine, "SELECT COUNT(*) FROM firmware_quarantine WHERE station = ?"},
 	} {
 		var err error
 		if *p.into, err = db.PrepareContext(ctx, p.query); err != nil { //nolint:sqlclosecheck // closed with the pool
@@ -54,6 +60,16 @@ func lookUp[T any](ctx context.Context, s *Store, query *sql.Stmt, scan func(sca
 	}
 	row, err := scan(query.QueryRowContext(context.WithoutCancel(ctx), key...))
 	return row, explain(s.path, err)
+}
+
+// lookUpAll reads the rows of a key.
+func lookUpAll[T any](ctx context.Context, s *Store, query *sql.Stmt, scan func(scanner) (T, error), key ...any) ([]T, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := query.QueryContext(context.WithoutCancel(ctx), key...)
+	list, err := collect(rows, err, scan)
+	return list, explain(s.path, err)
 }
 
 // remembered returns a row of recent, or reads it. clone makes what the caller

@@ -19,14 +19,14 @@ func (s *Store) Rollouts(ctx context.Context, kind string) ([]rollout.Record, er
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.QueryContext(ctx, "SELECT id, kind, at, detail, header FROM rollouts WHERE kind = ? ORDER BY position DESC", kind)
+	rows, err := db.QueryContext(ctx, "SELECT id, kind, at, detail, header, EXISTS (SELECT 1 FROM rollout_members WHERE rollout = id AND state = 'begun') FROM rollouts WHERE kind = ? ORDER BY position DESC", kind)
 	list, err := collect(rows, err, func(row scanner) (rollout.Record, error) {
 		var (
 			r      rollout.Record
 			header []byte
 			detail []byte
 		)
-		if err := row.Scan(&r.ID, &r.Kind, instant{&r.At}, &detail, &header); err != nil {
+		if err := row.Scan(&r.ID, &r.Kind, instant{&r.At}, &detail, &header, &r.AtWork); err != nil {
 			return r, err
 		}
 		r.Detail = detail
@@ -47,11 +47,14 @@ func (s *Store) RolloutMembers(ctx context.Context, id string) ([]rollout.Member
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.QueryContext(ctx, "SELECT member, site, wave, slot, state, began, at, note FROM rollout_members WHERE rollout = ? ORDER BY member", id)
+	rows, err := db.QueryContext(ctx, "SELECT member, site, wave, slot, state, began, at, note, signs FROM rollout_members WHERE rollout = ? ORDER BY member", id)
 	list, err := collect(rows, err, func(row scanner) (rollout.Member, error) {
 		var m rollout.Member
-		err := row.Scan(&m.ID, &m.Site, &m.Wave, &m.Slot, &m.State, instant{&m.Began}, instant{&m.At}, &m.Note)
-		return m, err
+		var signs string
+		if err := row.Scan(&m.ID, &m.Site, &m.Wave, &m.Slot, &m.State, instant{&m.Began}, instant{&m.At}, &m.Note, &signs); err != nil || signs == "" {
+			return m, err
+		}
+		return m, json.Unmarshal([]byte(signs), &m.Signs)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the members of rollout %s: %w", id, explain(s.path, err))
@@ -103,9 +106,17 @@ func (t *tx) putRollout(r *rollout.Record, header []byte, changed []rollout.Memb
 		return fmt.Errorf("couldn't store rollout %s: %w", r.ID, err)
 	}
 	for _, m := range changed {
-		_, err := t.exec(`INSERT INTO rollout_members (rollout, member, site, wave, slot, state, began, at, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-				ON CONFLICT (rollout, member) DO UPDATE SET state = excluded.state, began = excluded.began, at = excluded.at, note = excluded.note`,
-			r.ID, m.ID, m.Site, m.Wave, m.Slot, string(m.State), millis(m.Began), millis(m.At), m.Note)
+		signs := ""
+		if m.Signs.Count != nil {
+			text, err := json.Marshal(m.Signs)
+			if err != nil {
+				return fmt.Errorf("couldn't encode member %q of rollout %s: %w", m.ID, r.ID, err)
+			}
+			signs = string(text)
+		}
+		_, err := t.exec(`INSERT INTO rollout_members (rollout, member, site, wave, slot, state, began, at, note, signs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+				ON CONFLICT (rollout, member) DO UPDATE SET state = excluded.state, began = excluded.began, at = excluded.at, note = excluded.note, signs = excluded.signs`,
+			r.ID, m.ID, m.Site, m.Wave, m.Slot, string(m.State), millis(m.Began), millis(m.At), m.Note, signs)
 		if err != nil {
 			return fmt.Errorf("couldn't store member %q of rollout %s: %w", m.ID, r.ID, err)
 		}

@@ -24,7 +24,7 @@ func TestRolloutsAreKept(t *testing.T) {
 	must(t, s.PutRollout(ctx, rollout.Record{ID: "two", Kind: "fleet", At: at(2), Detail: json.RawMessage(`{}`)}, nil))
 	must(t, s.PutRollout(ctx, rollout.Record{ID: "other", Kind: "firmware", At: at(3), Detail: json.RawMessage(`{}`)}, nil))
 	members[1].State, members[1].Began, members[1].Note = rollout.Begun, at(10), "now"
-	first.Header.Wave++
+	first.Header.Wave, first.AtWork = first.Header.Wave+1, true
 	must(t, s.PutRollout(ctx, first, members[1:], ledger.Event{Kind: "fleet.rollout", Subject: "one", Actor: "test"}))
 	list, err := s.Rollouts(ctx, "fleet")
 	must(t, err)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/firmware/catalogue"
 	"bollard/fleet"
 )
 
@@ -65,6 +66,7 @@ type Store struct {
 	recentCertificates recent[ca.Record]
 	recentOrders       recent[[]fleet.Order]
 	recentAnchors      recent[[]ca.TrustAnchor]
+	recentReleases     recent[[]catalogue.Entry]
 
 	newest *atomic.Int64 // see NewestTime; the writer's
 
@@ -124,6 +126,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	w.recents = map[string]forgetter{
 		"stations": &s.recentStations, "certificates": &s.recentCertificates, "orders": &s.recentOrders, "anchors": &s.recentAnchors,
+		"firmware_releases": &s.recentReleases,
 	}
 	go func() {
 		defer close(s.done)

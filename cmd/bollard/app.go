@@ -50,9 +50,11 @@ type app struct {
 	updates   *gate.Gate
 	contracts *contract.Service
 	rollouts  *campaign.Service
-	seal      *sealer
-	notary    *notary
-	backends  atomic.Pointer[[]config.Backend] // in force: a server may read them anew
+	// reconsider has messages in question asked about anew; nil in a command.
+	reconsider func()
+	seal       *sealer
+	notary     *notary
+	backends   atomic.Pointer[[]config.Backend] // in force: a server may read them anew
 	// controller brings groups of stations to what is wanted of them.
 	controller *fleet.Controller
 	// certificates are the server's; nil in a command.

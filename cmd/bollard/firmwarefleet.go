@@ -27,6 +27,11 @@ func (a *app) openRollouts(ctx context.Context) error {
 		Halted: func(ctx context.Context, station string) error {
 			return a.alerts.Record(ctx, detect.Sign{Kind: detect.FirmwareHalted, Station: station})
 		},
+		Changed: func() {
+			if a.reconsider != nil {
+				a.reconsider()
+			}
+		},
 		Clock: time.Now, Log: a.log,
 	})
 	return err

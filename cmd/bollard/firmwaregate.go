@@ -16,6 +16,7 @@ import (
 	"bollard/ca"
 	"bollard/detect"
 	"bollard/firmware/bundle"
+	"bollard/firmware/campaign"
 	"bollard/firmware/catalogue"
 	"bollard/firmware/depot"
 	"bollard/firmware/gate"
@@ -346,15 +347,17 @@ type updateGuard struct {
 	app *app
 }
 
-// Interest is the gate's and the fleet's.
+// Interest is the gate's, the rollouts' and the fleet's.
 func (u *updateGuard) Interest(v ocpp.Version, d ocpp.Direction, action string) bool {
-	return u.app.updates.Interest(d, action) || u.Service.Interest(v, d, action)
+	return u.app.updates.Interest(d, action) || u.app.rollouts.Interest(d, action) || u.Service.Interest(v, d, action)
 }
 
 // Opened begins a session.
 func (u *updateGuard) Opened(s fleet.Session) {
 	u.Service.Opened(s)
-	u.app.updates.Opened(s, u.station(context.Background(), s))
+	st := u.station(context.Background(), s)
+	u.app.rollouts.Saw(st.Key, campaign.Reconnect)
+	u.app.updates.Opened(s, st)
 }
 
 // Closed ends one.
@@ -365,8 +368,15 @@ func (u *updateGuard) Closed(s fleet.Session) {
 	u.Service.Closed(s)
 }
 
-// Message asks the gate, then the fleet.
+// Message asks the gate, then the fleet. The rollouts only watch.
 func (u *updateGuard) Message(ctx context.Context, s fleet.Session, m fleet.Message) fleet.Verdict {
+	if campaign.Tells(m.Direction, m.Action) {
+		adm := s.Admission()
+		u.app.rollouts.Message(stationKey(&adm.Station), m.Action, m.Payload)
+		if !u.Service.Interest(s.Version(), m.Direction, m.Action) {
+			return fleet.Verdict{Act: fleet.Pass}
+		}
+	}
 	if m.Head.Type == ocpp.Send || !u.app.updates.Interest(m.Direction, m.Action) {
 		return u.Service.Message(ctx, s, m)
 	}

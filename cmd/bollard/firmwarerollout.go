@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,17 +18,20 @@ import (
 
 func (c *cli) firmwareRollout() *cobra.Command {
 	in := admin.ReleaseRollout{}
-	var rings, limit, success, soak, patience, jitter string
+	var rings, limit, success, soak, patience, jitter, share string
 	dry := false
 	cmd := &cobra.Command{
 		Use:   "rollout RELEASE [--dry-run]",
 		Short: "Bring a published release to the stations it is for, ring by ring",
 		Long: `Bring a published release to the stations it is for, ring by ring: those of the
 group lab first, then a few of mixed models and sites, then more. A station gets it
-while its window is open (firmware.windows in bollard.yaml), and one of a site at once.
+while its window is open (firmware.windows in bollard.yaml), and one of a site at once:
+never the last one that works, where a site has several.
 
-It halts by itself where more stations of a ring fail than --fail-limit allows, or
-where one reports InvalidSignature; going on takes approvals then. --dry-run shows who
+It halts by itself where more stations of a ring fail than --fail-limit allows, where
+one reports InvalidSignature, or where those of a ring reconnect, have faults or failed
+transactions more often while it soaks than those whose turn hasn't come; going on takes
+approvals then. --dry-run shows who
 takes part in which ring, and why others don't. Beginning takes the approval of
 firmware.start for the first ring, and each further ring that of firmware.widen, which
 can be given once the release rolls; a halt voids what wasn't used by then. No ring ends
@@ -43,12 +48,13 @@ before one of its stations runs the release.`,
 	f.StringVar(&jitter, "jitter", "10m", "time over which downloads are spread")
 	f.IntVar(&in.Rules.PerMinute, "per-minute", 60, "stations that begin in a minute")
 	f.IntVar(&in.Rules.PerSite, "per-site", 1, "stations of one site at work at once; 0: no limit")
+	f.StringVar(&share, "site-share", "50%", "share of a site's stations that may be at work at once, but one always may; 100%: no limit")
 	f.StringVar(&limit, "fail-limit", "2%", "share of a ring that may fail")
 	f.IntVar(&in.Rules.Sample, "sample", 0, "stations of a ring that must have come to an end before the next, however long that takes")
 	f.StringVar(&success, "success", "99%", "share of a ring that must be shown to succeed (lower end of its 95% interval); a ring too small to show it must have no failure")
 	cmd.RunE = c.do(func(ctx context.Context, args []string) error {
 		in.Release = args[0]
-		if err := readReleaseRules(&in, rings, limit, success, soak, patience, jitter); err != nil {
+		if err := readReleaseRules(&in, rings, limit, success, soak, patience, jitter, share); err != nil {
 			return admin.Usagef("`bollard firmware rollout --help` shows how it is given", "%w", err)
 		}
 		if dry {
@@ -67,7 +73,7 @@ func ringText(list []campaign.Ring) string {
 	return strings.Join(out, ",")
 }
 
-func readReleaseRules(in *admin.ReleaseRollout, rings, limit, success, soak, patience, jitter string) error {
+func readReleaseRules(in *admin.ReleaseRollout, rings, limit, success, soak, patience, jitter, share string) error {
 	in.Rings = nil
 	for one := range strings.SplitSeq(rings, ",") {
 		name, text, _ := strings.Cut(one, "=")
@@ -86,6 +92,9 @@ func readReleaseRules(in *admin.ReleaseRollout, rings, limit, success, soak, pat
 		return fmt.Errorf("--jitter: %w", err)
 	}
 	in.Jitter = *d
+	if in.SiteShare, err = percent(share); err != nil {
+		return fmt.Errorf("--site-share: %w", err)
+	}
 	return nil
 }
 
@@ -144,9 +153,13 @@ func (c *cli) firmwareRollouts() *cobra.Command {
 			}
 			return c.print(out, func(w io.Writer) {
 				writeReleaseProgress(w, &out)
-				t := newTable(w, "STATION", "RING", "STATE", "SINCE", "NOTE")
+				t := newTable(w, "STATION", "RING", "STATE", "SINCE", "SHOWN", "NOTE")
 				for _, m := range out.Stations {
-					t.row(m.Station, m.Ring, string(m.State), when(&m.At), m.Note)
+					var shown []string
+					for _, kind := range slices.Sorted(maps.Keys(m.Signs)) {
+						shown = append(shown, fmt.Sprintf("%d %s", m.Signs[kind], kind))
+					}
+					t.row(m.Station, m.Ring, string(m.State), when(&m.At), strings.Join(shown, ", "), m.Note)
 				}
 				t.flush()
 			})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,16 @@ func TestFirmwareRollout(t *testing.T) { // L01.FR.01, promise 10
 	}
 	if answer, err := y.send("ro201", "UpdateFirmware", y.request(7, r)); err != nil || answer["statusInfo"].(map[string]any)["reasonCode"] != "GwRing" {
 		t.Errorf("its back end comes before its ring: %v, %v", answer, err)
+	}
+	// While a ring soaks, what stations show is counted, and goes on.
+	if _, err := stations["ro16"].Call(t.Context(), "StatusNotification", map[string]any{"connectorId": 1, "errorCode": "GroundFailure", "status": "Faulted"}); err != nil {
+		t.Error(err)
+	}
+	wait("the fault is counted", func(p admin.ReleaseProgress) bool {
+		return slices.ContainsFunc(p.Stations, func(m admin.ReleaseMember) bool { return m.Station == "ro16" && m.Signs["faults"] == 1 })
+	})
+	if out := y.must("firmware", "rollouts", "2.0.0"); !strings.Contains(out, "1 faults") {
+		t.Error(out)
 	}
 	// One person isn't enough for a further ring, nor to go on after a halt.
 	y.approve(r.ID, "--action", "widen", "--ring", "all")

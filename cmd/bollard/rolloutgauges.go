@@ -6,19 +6,13 @@ import (
 	"bollard/internal/rollout"
 )
 
-// rolloutWatch is how rollouts that aren't over stand.
-type rolloutWatch struct {
-	Rollouts map[rollout.Phase]int
-	Stations map[rollout.State]int
-}
-
 // rolloutGauges shows the rollouts that aren't over to Prometheus.
 type rolloutGauges struct {
-	watch              func() rolloutWatch
+	watch              func() rollout.Watch
 	rollouts, stations *prometheus.Desc
 }
 
-func newRolloutGauges(prefix, what string, watch func() rolloutWatch) *rolloutGauges {
+func newRolloutGauges(prefix, what string, watch func() rollout.Watch) *rolloutGauges {
 	return &rolloutGauges{watch,
 		prometheus.NewDesc(prefix+"rollouts", what+" that aren't over, by phase.", []string{"phase"}, nil),
 		prometheus.NewDesc(prefix+"rollout_stations", "Stations of rollouts that aren't over, by state.", []string{"state"}, nil)}

@@ -17,6 +17,7 @@ import (
 	"bollard/fleet"
 	"bollard/gateway"
 	"bollard/internal/config"
+	"bollard/internal/rollout"
 	"bollard/ledger"
 	"bollard/ledger/witness"
 	"bollard/ocpp"
@@ -62,8 +63,8 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		}
 		return 0
 	}))
-	s.metrics.MustRegister(newAlertQueues(s.alerts), newRolloutGauges("bollard_", "Rollouts", func() rolloutWatch { return rolloutWatch(s.controller.Watch()) }),
-		newRolloutGauges("bollard_firmware_", "Rollouts of firmware", func() rolloutWatch { return rolloutWatch(s.rollouts.Watch()) }))
+	s.metrics.MustRegister(newAlertQueues(s.alerts), newRolloutGauges("bollard_", "Rollouts", s.controller.Watch),
+		newRolloutGauges("bollard_firmware_", "Rollouts of firmware", func() rollout.Watch { return s.rollouts.Watch() }))
 	places, err := ledgerPlaces(a.dir, a.cfg, a.store)
 	if err != nil {
 		return nil, err
@@ -109,6 +110,7 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		return nil, err
 	}
 	a.fleet.Attach(s.gateway)
+	a.reconsider = s.gateway.Reconsider
 	if err := s.renewTickets(ctx); err != nil {
 		return nil, err
 	}

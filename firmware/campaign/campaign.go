@@ -71,8 +71,7 @@ type Releases interface {
 // Store keeps rollouts. Every write is durable, together with its ledger events,
 // before the method returns.
 type Store interface {
-	Rollouts(ctx context.Context, kind string) ([]rollout.Record, error) // newest first
-	RolloutMembers(ctx context.Context, id string) ([]rollout.Member, error)
+	rollout.Store
 	// CondemnedJobs are the updates, whoever asked for them, whose stations condemned
 	// a release.
 	CondemnedJobs(ctx context.Context, release string) ([]job.Job, error)
@@ -91,25 +90,29 @@ type Config struct {
 	Windows func(st Station) window.Windows
 	// Halted has people look at a rollout that a station's failure halted.
 	Halted func(ctx context.Context, station string) error
-	Clock  func() time.Time
-	Log    *slog.Logger
+	// Changed is told that Interest may say something else from now on. May be nil.
+	Changed func()
+	Clock   func() time.Time
+	Log     *slog.Logger
 }
 
 // Service is safe for concurrent use.
 type Service struct {
 	cfg   Config
 	poke  chan struct{}
-	turns atomic.Pointer[map[string]turn] // by release
-	watch atomic.Pointer[Watch]
+	turns atomic.Pointer[map[string][]turn] // by release
 
 	looking sync.Mutex // one look at a time
 
 	condemned condemned
+	soaks     atomic.Bool // signs count
+	seen      seen
 
-	mu      sync.Mutex
-	active  map[string]*campaign // by ID; nil: to be read
-	known   map[string]Station   // as of knownAt
+	mu      sync.Mutex // of book, but for its Watch
+	book    *rollout.Book[*campaign]
+	known   map[string]Station // as of knownAt
 	knownAt time.Time
+	at      sites // as of the last look
 }
 
 // condemned are releases by their IDs, with the newest station that condemned each. It
@@ -161,6 +164,10 @@ type campaign struct {
 	told   int            // the ring whose missing approval was told
 }
 
+// ID and State make it a rollout.Entry.
+func (c *campaign) ID() string          { return c.record.ID }
+func (c *campaign) State() *rollout.Run { return c.run }
+
 // opening is the first ring with stations.
 func (c *campaign) opening() int {
 	first := len(c.detail.Rings)
@@ -177,13 +184,15 @@ type detail struct {
 	Version string        `json:"version"`
 	Rings   []string      `json:"rings"` // names of the waves
 	Jitter  time.Duration `json:"jitter"`
-	By      string        `json:"by"`
+	// SiteShare is how many of a site's stations may be at work at once; 0: any.
+	SiteShare float64 `json:"site_share,omitempty"`
+	By        string  `json:"by"`
 	// Heeded is when the newest station condemned the release whose word halted this: a
 	// restart reads those after it alone, or it would undo what people decided.
 	Heeded time.Time `json:"heeded,omitzero"`
 }
 
-// turn is what the gate asks about a release.
+// turn is what the gate asks about a rollout of a release.
 type turn struct {
 	halted bool
 	wave   int
@@ -201,34 +210,23 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{cfg: cfg, poke: make(chan struct{}, 1), condemned: condemned{by: map[string]verdict{}}}
-	s.turns.Store(&map[string]turn{})
-	s.watch.Store(&Watch{})
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
+	}
+	s := &Service{cfg: cfg, poke: make(chan struct{}, 1), condemned: condemned{by: map[string]verdict{}}, book: rollout.NewBook(kind, cfg.Store, made)}
+	s.turns.Store(&map[string][]turn{})
 	return s, s.load(ctx)
 }
 
 // kind marks the Service's rollouts in the store.
 const kind = "firmware"
 
-// lookEvery is how often rollouts are looked at while a server runs, beside what the
-// end of an update makes them.
-const lookEvery = 5 * time.Second
-
-// Run looks at the rollouts until ctx ends.
+// Run looks at the rollouts until ctx ends, and as soon as an update has.
 func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		if err := s.Look(ctx); err != nil && ctx.Err() == nil {
-			s.cfg.Log.Error("couldn't go on with a firmware rollout; it is tried again", slog.Any("err", err))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-s.poke:
-		}
-	}
+	rollout.Drive(ctx, s.poke, s.Look, func(err error) {
+		s.cfg.Log.Error("couldn't go on with a firmware rollout; it is tried again", slog.Any("err", err))
+	})
+	return nil
 }
 
 // Over takes the end of an update (gate.Config.Over): what condemns its release halts
@@ -239,83 +237,55 @@ func (s *Service) Over(j job.Job) {
 	} else if j.SentSHA256 == "" { // nothing came of it
 		return
 	}
-	select {
-	case s.poke <- struct{}{}:
-	default:
-	}
+	s.wake()
 }
 
 // Turn says why a station whose back end asks for a release has to wait
 // (gate.Config.Turn).
 func (s *Service) Turn(release, station string) gate.Block {
-	t, ok := (*s.turns.Load())[release]
-	wave, member := t.waves[station]
 	_, condemned := s.condemned.of(release)
-	switch {
-	case !ok:
-		return ""
-	case t.halted || condemned:
-		return gate.OnHold
-	case member && wave > t.wave:
-		return gate.Ring
+	for _, t := range (*s.turns.Load())[release] {
+		switch wave, member := t.waves[station]; {
+		case t.halted || condemned:
+			return gate.OnHold
+		case member && wave > t.wave:
+			return gate.Ring
+		}
 	}
 	return ""
 }
 
-// Watch is how the rollouts that aren't over stand, for metrics.
-type Watch struct {
-	Rollouts map[rollout.Phase]int
-	Stations map[rollout.State]int
-}
-
 // Watch is as of the last look or decision; it waits for neither.
-func (s *Service) Watch() Watch { return *s.watch.Load() }
+func (s *Service) Watch() rollout.Watch { return s.book.Watch() }
 
 // publish tells the gate and the metrics where the rollouts are.
 func (s *Service) publish() {
-	turns, w := map[string]turn{}, Watch{Rollouts: map[rollout.Phase]int{}, Stations: map[rollout.State]int{}}
-	for _, c := range s.active {
-		h := c.run.Header()
-		if h.Phase.Over() {
-			continue
-		}
-		turns[c.detail.Release] = turn{halted: h.Phase != rollout.Running, wave: h.Wave, waves: c.waves}
-		w.Rollouts[h.Phase]++
-		for state, n := range c.run.Count() {
-			w.Stations[state] += n
+	turns, soaks := map[string][]turn{}, false
+	for _, c := range s.book.Open() {
+		if h := c.run.Header(); !h.Phase.Over() {
+			turns[c.detail.Release] = append(turns[c.detail.Release], turn{halted: h.Phase != rollout.Running, wave: h.Wave, waves: c.waves})
+			soaks = soaks || c.run.Soaks()
 		}
 	}
 	s.turns.Store(&turns)
-	s.watch.Store(&w)
+	s.book.Count()
+	if s.soaks.Swap(soaks) != soaks {
+		s.cfg.Changed()
+	}
 }
 
 // load reads the rollouts that aren't over, and those with stations still at work.
 func (s *Service) load(ctx context.Context) error {
-	if s.active != nil {
-		return nil
-	}
-	records, err := s.cfg.Store.Rollouts(ctx, kind)
-	if err != nil {
+	read, err := s.book.Load(ctx)
+	if err != nil || !read {
 		return err
 	}
-	active := map[string]*campaign{}
-	for _, record := range records {
-		// What ended long ago has nobody at work any more.
-		if record.Header.Phase.Over() && s.cfg.Clock().Sub(record.Header.WaveAt) > 2*record.Header.Rules.Patience {
-			continue
-		}
-		c, err := s.read(ctx, record)
-		if err != nil {
-			return err
-		}
-		if !record.Header.Phase.Over() || len(c.run.AtWork()) > 0 {
-			active[record.ID] = c
-		}
+	for _, c := range s.book.Open() {
 		if err := s.recall(ctx, c); err != nil {
+			s.book.Forget()
 			return err
 		}
 	}
-	s.active = active
 	s.publish()
 	return nil
 }
@@ -330,31 +300,25 @@ func (s *Service) recall(ctx context.Context, c *campaign) error {
 		return err
 	}
 	for _, j := range list {
-		if j.CondemnedAt.After(c.record.At) && j.CondemnedAt.After(c.detail.Heeded) {
+		if j.CondemnedAt.After(c.detail.Heeded) {
 			s.condemned.add(&j)
 		}
 	}
 	return nil
 }
 
-func (s *Service) read(ctx context.Context, record rollout.Record) (*campaign, error) {
-	c := &campaign{record: record, waves: map[string]int{}}
-	if err := json.Unmarshal(record.Detail, &c.detail); err != nil {
-		return nil, fmt.Errorf("firmware rollout %s is unreadable; restore the database from the backup: %w", record.ID, err)
-	}
-	members, err := s.cfg.Store.RolloutMembers(ctx, record.ID)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range members {
+// made is a rollout as it was stored.
+func made(record rollout.Record, run *rollout.Run) (*campaign, error) {
+	c := &campaign{record: record, run: run, waves: map[string]int{}}
+	for _, m := range run.Members() {
 		c.waves[m.ID] = m.Wave
 	}
-	c.run = rollout.Load(record.Header, members)
-	return c, nil
+	return c, json.Unmarshal(record.Detail, &c.detail)
 }
 
-// find looks a rollout up: that of a release, the newest if it had several.
-func (s *Service) find(ctx context.Context, release string) (*campaign, error) {
+// find looks up the rollouts of a release: those that aren't over, newest first, or else
+// its newest.
+func (s *Service) find(ctx context.Context, release string) ([]*campaign, error) {
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
@@ -362,26 +326,51 @@ func (s *Service) find(ctx context.Context, release string) (*campaign, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := s.cfg.Store.Rollouts(ctx, kind)
+	records, err := s.records(ctx, e.Release.ID)
 	if err != nil {
 		return nil, err
 	}
+	var list []*campaign
 	for _, record := range records {
-		if c := s.active[record.ID]; c != nil {
-			if c.detail.Release == e.Release.ID {
-				return c, nil
-			}
-			continue
+		if c := s.book.Open()[record.ID]; c != nil && !c.run.Header().Phase.Over() {
+			list = append(list, c)
 		}
-		c, err := s.read(ctx, record)
+	}
+	switch {
+	case len(list) > 0:
+		return list, nil
+	case len(records) == 0:
+		return nil, fmt.Errorf("release %s: %w", e.Release.ID, ErrUnknown)
+	}
+	c, err := s.book.Entry(ctx, records[0])
+	return []*campaign{c}, err
+}
+
+// records are the rollouts of a release, newest first.
+func (s *Service) records(ctx context.Context, release string) ([]rollout.Record, error) {
+	list, err := s.book.Records(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var of []rollout.Record
+	for _, record := range list {
+		d, err := about(&record)
 		if err != nil {
 			return nil, err
 		}
-		if c.detail.Release == e.Release.ID {
-			return c, nil
+		if d.Release == release {
+			of = append(of, record)
 		}
 	}
-	return nil, fmt.Errorf("release %s: %w", e.Release.ID, ErrUnknown)
+	return of, nil
+}
+
+// about is what a rollout is about.
+func about(record *rollout.Record) (d detail, err error) {
+	if err := json.Unmarshal(record.Detail, &d); err != nil {
+		return d, fmt.Errorf("firmware rollout %s is unreadable; restore the database from the backup: %w", record.ID, err)
+	}
+	return d, nil
 }
 
 // newID is short enough to be typed.

@@ -3,9 +3,7 @@ package campaign_test
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -405,59 +403,4 @@ func TestRolloutComesBeforeBackEnds(t *testing.T) {
 	if p := w.progress("2.0.0"); p.Header.Phase != rollout.Cancelled || !strings.Contains(p.Header.Why, "it bricks stations") {
 		t.Errorf("%+v", p.Header)
 	}
-}
-
-// size is how many stations there are; `make torture` has 10,000.
-func size(t *testing.T, small int) int {
-	t.Helper()
-	text := os.Getenv("BOLLARD_TEST_STATIONS")
-	if text == "" {
-		return small
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-// A fleet in which one of a hundred stations fails in every way there is comes to its
-// end, and the others run the release. What a decision takes is told.
-func TestRolloutOfThousands(t *testing.T) { // promise 10
-	t.Parallel()
-	n := size(t, 20)
-	w := newWorld(t, n, func(i int, m *mobile) {
-		m.temper = map[int]temper{7: cheats, 107: pretends, 207: broken, 307: refuses, 407: silent}[i%500]
-	})
-	w.publish("2.0.0", 20)
-	w.begin(plan(func(p *campaign.Plan) { p.Rules.FailLimit = 0.5 }))
-	w.run("it is over", 14*24*time.Hour, w.over)
-	bad := 0
-	for _, m := range w.stations {
-		if m.temper != good {
-			bad++
-		}
-	}
-	if got := w.states(); got[rollout.Done] != n-bad || got[rollout.Failed] != bad {
-		t.Errorf("%v, and %d are bad", got, bad)
-	}
-	if w.crowded != "" {
-		t.Errorf("two stations of %s were updated at once", w.crowded)
-	}
-	// What a back end waits for, with the image in the depot.
-	next := w.publish("3.0.0", 30)
-	took := []time.Duration{}
-	for i, st := range w.list {
-		if m := w.stations[st.Key]; m.temper == good && i < 1000 {
-			began, before := time.Now(), len(w.sent[st.Key])
-			got := w.asks(st.Key, next)
-			took = append(took, time.Since(began))
-			if !strings.Contains(got, "Accepted") || len(w.sent[st.Key]) != before+1 {
-				t.Fatalf("%s: %s", st.Key, got)
-			}
-		}
-	}
-	slices.Sort(took)
-	p99 := took[len(took)*99/100]
-	t.Logf("%d stations; decisions: median %s, p99 %s", n, took[len(took)/2], p99)
 }

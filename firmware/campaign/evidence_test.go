@@ -243,3 +243,79 @@ func TestInvalidSignatureIsKept(t *testing.T) { // promise 10
 		t.Errorf("%v", n)
 	}
 }
+
+// What a station said about a release before its rollout began halts that at once, also
+// where the server was restarted meanwhile; once people have judged it, no other rollout
+// is halted by the same word.
+func TestInvalidSignatureOfBefore(t *testing.T) { // promise 10
+	t.Parallel()
+	w := newWorld(t, 6, func(i int, m *mobile) {
+		if m.st.Site, m.st.Group = "", "a"; i > 2 {
+			m.st.Group = "b"
+		}
+	})
+	r := w.publish("2.0.0", 20)
+	first := w.stations["cs-00000"]
+	first.temper = forged
+	if got := w.asks("cs-00000", r); !strings.Contains(got, "Accepted") {
+		t.Fatal(got)
+	}
+	for range 100 {
+		w.step(time.Minute)
+	}
+	first.temper = good
+	w.open()
+	of := func(group string) campaign.Plan {
+		return plan(func(p *campaign.Plan) {
+			p.Group, p.Rings, p.Rules.PerMinute = group, []campaign.Ring{{Name: "all", Share: 1}}, 12
+		})
+	}
+	w.begin(of("a"))
+	if got := w.rollout.Turn(r.ID, "cs-00001"); got != gate.OnHold {
+		t.Errorf("back ends are told %q", got)
+	}
+	w.step(5 * time.Second)
+	if p := w.progress("2.0.0"); p.Header.Phase != rollout.Halted || !strings.Contains(p.Header.Why, "cs-00000 reports InvalidSignature") || len(w.sent) != 1 {
+		t.Fatalf("%+v; %d were sent it", p.Header, len(w.sent))
+	}
+	if _, err := w.rollout.Resume(t.Context(), "operator", "2.0.0", "it was its key"); err != nil {
+		t.Fatal(err)
+	}
+	w.run("it is over", 12*time.Hour, w.over)
+	w.open()
+	w.begin(of("b"))
+	w.run("the other is over", 12*time.Hour, w.over)
+	if n := w.states(); n[rollout.Done] != 3 || len(w.halted) != 1 {
+		t.Errorf("%v; told of %v", n, w.halted)
+	}
+}
+
+// A rollout that ended long after its ring began has its last stations followed to their
+// end, also after a restart.
+func TestEndedRolloutIsReadAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2, func(i int, m *mobile) { m.st.Site, m.away = "", i == 0 })
+	r := w.publish("2.0.0", 20)
+	w.begin(plan(func(p *campaign.Plan) {
+		p.Rings, p.Rules.Patience, p.Rules.Sample = []campaign.Ring{{Name: "all", Share: 1}}, time.Hour, 2
+	}))
+	for range 100 {
+		w.step(time.Hour)
+	}
+	w.stations["cs-00000"].away = false
+	w.run("it is at work", time.Hour, func() bool { return len(w.sent["cs-00000"]) == 1 })
+	if _, err := w.stock.Withdraw(t.Context(), "operator", r.ID, "it isn't wanted"); err != nil {
+		t.Fatal(err)
+	}
+	w.step(5 * time.Second)
+	if p := w.progress("2.0.0"); p.Header.Phase != rollout.Cancelled || p.Count[rollout.Begun] != 1 {
+		t.Fatalf("%+v, %v", p.Header, p.Count)
+	}
+	w.open()
+	for range 30 {
+		w.step(time.Minute)
+	}
+	if n := w.states(); n[rollout.Done] != 2 {
+		t.Errorf("%v", n)
+	}
+}

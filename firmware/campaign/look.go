@@ -80,11 +80,23 @@ func (s *Service) step(ctx context.Context) ([]*start, error) {
 		return nil, err
 	}
 	var all []*start
-	stepped := slices.Collect(maps.Values(s.active))
+	stepped := slices.Collect(maps.Values(s.book.Open()))
+	if len(stepped) > 0 {
+		if err := s.learn(ctx, s.cfg.Clock()); err != nil {
+			return nil, err
+		}
+		s.at = s.sites()
+	}
+	seen := s.seen.take()
 	for _, c := range stepped {
+		for station, signs := range seen {
+			for sign, n := range signs {
+				c.run.Note(station, string(sign), n)
+			}
+		}
 		starts, err := s.stepOne(ctx, c)
 		if err != nil {
-			s.active = nil // what memory says may differ from the disk
+			s.book.Forget()
 			return nil, fmt.Errorf("firmware rollout %s: %w", c.record.ID, err)
 		}
 		all = append(all, starts...)
@@ -117,7 +129,7 @@ func (s *Service) stepOne(ctx context.Context, c *campaign) ([]*start, error) {
 		}
 	}
 	culprit := ""
-	if v, bad := s.condemned.of(c.detail.Release); bad {
+	if v, bad := s.condemned.of(c.detail.Release); bad && !c.run.Header().Phase.Over() {
 		culprit = v.station
 		c.heeded, c.detail.Heeded = v, v.at
 		c.run.Halt("station " + v.station + " reports InvalidSignature: key, image or model are wrong")
@@ -137,11 +149,10 @@ func (s *Service) stepOne(ctx context.Context, c *campaign) ([]*start, error) {
 	}
 	c.run.Ask(func(wave int) bool { return s.widens(ctx, c, &e, wave) })
 	// 2. Time, limits, rings.
-	if err := s.learn(ctx, now); err != nil {
-		return nil, err
-	}
 	c.run.Spare(s.cfg.Gate.Open)
-	failed = append(failed, c.run.Look(now, s.there)...)
+	failed = append(failed, c.run.Look(now, func(key string) bool {
+		return s.there(key) && !(c.run.Has(key) && s.at.alone(s.known[key]))
+	})...)
 	atWork := c.run.AtWork()
 	again = slices.DeleteFunc(again, func(b *start) bool { // it took too long, and is written off
 		return !slices.ContainsFunc(atWork, func(m rollout.Member) bool { return m.ID == b.station.Key })
@@ -150,7 +161,7 @@ func (s *Service) stepOne(ctx context.Context, c *campaign) ([]*start, error) {
 		culprit = failed[n-1].ID
 	}
 	// 3. Those whose turn it is.
-	begun := c.run.Begin(now, func(key string) bool { return s.present(key, now) })
+	begun := c.run.Begin(now, func(key string) bool { return s.present(c, key, now) })
 	h := c.run.Header()
 	halts := h.Phase == rollout.Halted && c.record.Header.Phase != rollout.Halted
 	if halts {
@@ -172,9 +183,7 @@ func (s *Service) stepOne(ctx context.Context, c *campaign) ([]*start, error) {
 		}
 	}
 	if h.Phase != rollout.Running {
-		if h.Phase.Over() && len(c.run.AtWork()) == 0 {
-			delete(s.active, c.record.ID)
-		}
+		s.book.Close(c)
 		return nil, nil
 	}
 	for _, m := range begun {
@@ -235,10 +244,15 @@ func (s *Service) there(key string) bool {
 	return known && there
 }
 
-// present says whether a station could begin now: it is there, has no other update,
-// and its window is open for long enough.
-func (s *Service) present(key string, now time.Time) bool {
-	return s.there(key) && !s.cfg.Gate.Open(key) && room(s.cfg.Windows(s.known[key]), now)
+// present says whether a station could begin now: it is there, has no other update, its
+// window is open for long enough, and its site can do without it. Then it begins.
+func (s *Service) present(c *campaign, key string, now time.Time) bool {
+	st := s.known[key]
+	if !s.there(key) || s.cfg.Gate.Open(key) || !room(s.cfg.Windows(st), now) || !s.at.spares(st, c.detail.SiteShare) {
+		return false
+	}
+	s.at.takes(st)
+	return true
 }
 
 // room says whether there is time enough to begin.
@@ -299,7 +313,13 @@ func (s *Service) judge(ctx context.Context, c *campaign, m *rollout.Member, now
 	if c.run.Header().Phase != rollout.Running {
 		return rollout.Begun, "", nil, nil
 	}
-	retry, err = s.ready(ctx, c, m.ID, now)
+	st := s.known[m.ID]
+	if !s.at.spares(st, c.detail.SiteShare) {
+		return rollout.Begun, "", nil, nil
+	}
+	if retry, err = s.ready(ctx, c, m.ID, now); retry != nil {
+		s.at.takes(st)
+	}
 	return rollout.Begun, "", retry, err
 }
 
@@ -386,7 +406,7 @@ func (s *Service) settle(ctx context.Context, starts []*start) error {
 	now := s.cfg.Clock()
 	for _, b := range starts {
 		failures = errors.Join(failures, b.err)
-		if s.active[b.c.record.ID] != b.c {
+		if s.book.Open()[b.c.record.ID] != b.c {
 			continue // it is read anew, and judged
 		}
 		switch b.block {
@@ -402,12 +422,22 @@ func (s *Service) settle(ctx context.Context, starts []*start) error {
 	}
 	for c := range touched {
 		if err := s.keep(ctx, c, "bollard", failed[c]); err != nil {
-			s.active = nil
+			s.book.Forget()
 			return errors.Join(failures, err)
 		}
 	}
 	s.publish()
 	return failures
+}
+
+// another says whether another rollout of the same release isn't over.
+func (s *Service) another(c *campaign) bool {
+	for _, other := range s.book.Open() {
+		if other != c && other.detail.Release == c.detail.Release && !other.run.Header().Phase.Over() {
+			return true
+		}
+	}
+	return false
 }
 
 // keep stores what changed of a rollout, with what of it is evidence, and its release
@@ -441,8 +471,8 @@ func (s *Service) keep(ctx context.Context, c *campaign, actor string, failed []
 		if !ok || header.Phase == before.Phase || e.State == state {
 			return nil, nil
 		}
-		if state == catalogue.Complete && c.run.Count()[rollout.Done] == 0 {
-			return nil, nil // nobody has it: it may be rolled out again
+		if state == catalogue.Complete && (c.run.Count()[rollout.Done] == 0 || s.another(c)) {
+			return nil, nil // nobody has it, and it may be rolled out again; or it is
 		}
 		event, err := e.Move(state, actor, fact(why), s.cfg.Clock())
 		return []ledger.Event{event}, err

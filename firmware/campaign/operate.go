@@ -38,6 +38,9 @@ type Plan struct {
 	Group   string // only stations of this group; "": all
 	Rules   rollout.Rules
 	Jitter  time.Duration
+	// SiteShare is how many of a site's stations may be at work at once, but one always
+	// may; 0: any.
+	SiteShare float64
 }
 
 // Planned is one station of a plan.
@@ -57,7 +60,7 @@ const mostJitter = 24 * time.Hour
 
 func (p *Plan) rules() (rollout.Rules, []string, error) {
 	rules, names := p.Rules, []string{}
-	rules.Waves, rules.Proof = nil, true
+	rules.Waves, rules.Proof, rules.Compare = nil, true, true
 	for _, r := range p.Rings {
 		if err := catalogue.CheckRing(r.Name); err != nil {
 			return rules, nil, err
@@ -69,6 +72,9 @@ func (p *Plan) rules() (rollout.Rules, []string, error) {
 	}
 	if p.Jitter < 0 || p.Jitter > mostJitter {
 		return rules, nil, fmt.Errorf("jitter: give at most %s", mostJitter)
+	}
+	if p.SiteShare < 0 || p.SiteShare > 1 {
+		return rules, nil, errors.New("site-share: give a share from 0% to 100%")
 	}
 	return rules, names, rules.Validate()
 }
@@ -141,7 +147,7 @@ func (s *Service) plan(ctx context.Context, p *Plan, id string) (*campaign, []Pl
 	}
 	// Rings are of the release, not of the try: a second rollout of it has the same.
 	c := &campaign{record: rollout.Record{ID: id, Kind: kind, At: now}, waves: map[string]int{}, detail: detail{
-		Release: e.Release.ID, Digest: e.Digest, Version: e.Release.Version, Rings: names, Jitter: p.Jitter,
+		Release: e.Release.ID, Digest: e.Digest, Version: e.Release.Version, Rings: names, Jitter: p.Jitter, SiteShare: p.SiteShare,
 	}}
 	if c.run, err = rollout.New(rules, e.Release.ID, candidates, now); err != nil {
 		return nil, nil, err
@@ -154,7 +160,7 @@ func (s *Service) plan(ctx context.Context, p *Plan, id string) (*campaign, []Pl
 
 // unable says why a station takes no part in a rollout, or "".
 func (s *Service) unable(ctx context.Context, st Station, e *catalogue.Entry) (gate.Block, string, error) {
-	for _, other := range s.active {
+	for _, other := range s.book.Open() {
 		if other.run.Has(st.Key) {
 			return "", "it is part of the rollout of " + other.detail.Version, nil
 		}
@@ -189,6 +195,21 @@ func (s *Service) Start(ctx context.Context, actor string, p Plan) (Progress, er
 		return Progress{}, ErrNobody
 	}
 	c.detail.By = actor
+	// What an earlier rollout of the release was halted by people have judged.
+	earlier, err := s.records(ctx, c.detail.Release)
+	if err != nil {
+		return Progress{}, err
+	}
+	for _, record := range earlier {
+		d, err := about(&record)
+		if err != nil {
+			return Progress{}, err
+		}
+		c.detail.Heeded = later(c.detail.Heeded, d.Heeded)
+	}
+	if err := s.recall(ctx, c); err != nil {
+		return Progress{}, err
+	}
 	if c.record.Detail, err = json.Marshal(c.detail); err != nil {
 		return Progress{}, err
 	}
@@ -206,10 +227,17 @@ func (s *Service) Start(ctx context.Context, actor string, p Plan) (Progress, er
 	if err := s.keep(ctx, c, actor, nil, events...); err != nil {
 		return Progress{}, fmt.Errorf("couldn't store the rollout: %w", err)
 	}
-	s.active[c.record.ID] = c
+	s.book.Add(c)
 	s.publish()
 	s.wake()
 	return c.progress(s.cfg.Clock()), nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (s *Service) wake() {
@@ -221,12 +249,9 @@ func (s *Service) wake() {
 
 // Halt lets no further station begin; anybody on call may.
 func (s *Service) Halt(ctx context.Context, actor, release, reason string) (Progress, error) {
-	p, err := s.change(ctx, actor, release, reason, func(c *campaign) ([]ledger.Event, error) {
-		if phase := c.run.Header().Phase; phase != rollout.Running {
-			return nil, fmt.Errorf("it is %s, not running", phase)
-		}
+	p, err := s.change(ctx, actor, release, reason, rollout.Running, func(c *campaign) error {
 		c.run.Halt(reason)
-		return nil, nil
+		return nil
 	})
 	if err != nil {
 		return p, err
@@ -241,41 +266,51 @@ func (s *Service) Halt(ctx context.Context, actor, release, reason string) (Prog
 // Resume goes on with a halted rollout, once enough people agreed to exactly that.
 // The failures that halted it are accepted: as many more halt it again.
 func (s *Service) Resume(ctx context.Context, actor, release, reason string) (Progress, error) {
-	return s.change(ctx, actor, release, reason, func(c *campaign) ([]ledger.Event, error) {
-		e, err := s.cfg.Releases.Find(ctx, c.detail.Release)
-		if err != nil {
-			return nil, err
-		}
-		grant, err := s.cfg.Releases.Grant(ctx, catalogue.ActionResume, &e, "")
-		if err != nil {
-			return nil, err
-		}
+	e, err := s.cfg.Releases.Find(ctx, release)
+	if err != nil {
+		return Progress{}, err
+	}
+	grant, err := s.cfg.Releases.Grant(ctx, catalogue.ActionResume, &e, "")
+	if err != nil {
+		return Progress{}, err
+	}
+	return s.change(ctx, actor, e.Release.ID, reason, rollout.Halted, func(c *campaign) error {
 		c.why = reason
-		return []ledger.Event{grant.Used(actor)}, c.run.Resume()
-	})
+		return c.run.Resume()
+	}, grant.Used(actor))
 }
 
-func (s *Service) change(ctx context.Context, actor, release, reason string, change func(*campaign) ([]ledger.Event, error)) (Progress, error) {
+// change makes a decision about the rollouts of a release that are in a phase.
+func (s *Service) change(ctx context.Context, actor, release, reason string, from rollout.Phase, change func(*campaign) error, events ...ledger.Event) (Progress, error) {
 	if strings.TrimSpace(reason) == "" || len(reason) > 500 {
 		return Progress{}, errors.New("give a reason of at most 500 bytes: it stands in the ledger")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, err := s.find(ctx, release)
+	list, err := s.find(ctx, release)
 	if err != nil {
 		return Progress{}, err
 	}
-	events, err := change(c)
-	if err != nil {
-		return Progress{}, fmt.Errorf("rollout of %s: %w", c.detail.Version, err)
+	changed := 0
+	for _, c := range list {
+		if c.run.Header().Phase != from {
+			continue
+		}
+		if err := change(c); err != nil {
+			return Progress{}, fmt.Errorf("rollout of %s: %w", c.detail.Version, err)
+		}
+		if err := s.keep(ctx, c, actor, nil, events...); err != nil {
+			s.book.Forget()
+			return Progress{}, fmt.Errorf("couldn't store the decision: %w", err)
+		}
+		changed, events = changed+1, nil // what it uses up it uses once
 	}
-	if err := s.keep(ctx, c, actor, nil, events...); err != nil {
-		s.active = nil
-		return Progress{}, fmt.Errorf("couldn't store the decision: %w", err)
+	if changed == 0 {
+		return Progress{}, fmt.Errorf("%w: rollout of %s is %s, not %s", ErrState, list[0].detail.Version, list[0].run.Header().Phase, from)
 	}
 	s.publish()
 	s.wake()
-	return c.progress(s.cfg.Clock()), nil
+	return list[0].progress(s.cfg.Clock()), nil
 }
 
 // Progress is how far a rollout is.
@@ -313,17 +348,15 @@ func (s *Service) Rollouts(ctx context.Context) ([]Progress, error) {
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
-	records, err := s.cfg.Store.Rollouts(ctx, kind)
+	records, err := s.book.Records(ctx)
 	if err != nil {
 		return nil, err
 	}
 	list := []Progress{}
 	for _, record := range records {
-		c := s.active[record.ID]
-		if c == nil {
-			if c, err = s.read(ctx, record); err != nil {
-				return nil, err
-			}
+		c, err := s.book.Entry(ctx, record)
+		if err != nil {
+			return nil, err
 		}
 		list = append(list, c.progress(s.cfg.Clock()))
 	}
@@ -334,10 +367,11 @@ func (s *Service) Rollouts(ctx context.Context) ([]Progress, error) {
 func (s *Service) Rollout(ctx context.Context, release string) (Progress, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, err := s.find(ctx, release)
+	list, err := s.find(ctx, release)
 	if err != nil {
 		return Progress{}, err
 	}
+	c := list[0]
 	p := c.progress(s.cfg.Clock())
 	p.Members = c.run.Members()
 	slices.SortFunc(p.Members, func(a, b rollout.Member) int { return cmp.Or(cmp.Compare(a.Wave, b.Wave), cmp.Compare(a.ID, b.ID)) })

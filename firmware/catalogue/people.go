@@ -80,8 +80,8 @@ func (a Action) from() []State {
 	switch a {
 	case ActionPublish, ActionLegal:
 		return []State{Added}
-	case ActionStart:
-		return []State{Published, Complete}
+	case ActionStart: // Rolling: to another group, or again where nobody got it
+		return []State{Published, Rolling, Complete}
 	case ActionWiden:
 		return []State{Rolling}
 	case ActionResume:

@@ -113,11 +113,11 @@ func TestWhatPeopleApprove(t *testing.T) {
 	}{
 		{catalogue.Added, []string{"firmware.publish"}},
 		{catalogue.Published, []string{"firmware.start/canary"}},
-		{catalogue.Rolling, []string{"firmware.widen/canary"}},
+		{catalogue.Rolling, []string{"firmware.start/canary", "firmware.widen/canary"}},
 		{catalogue.Halted, []string{"firmware.resume"}},
-		{catalogue.Rolling, []string{"firmware.widen/canary"}},
+		{catalogue.Rolling, []string{"firmware.start/canary", "firmware.widen/canary"}},
 		{catalogue.Halted, []string{"firmware.resume"}},
-		{catalogue.Rolling, []string{"firmware.widen/canary"}},
+		{catalogue.Rolling, []string{"firmware.start/canary", "firmware.widen/canary"}},
 		{catalogue.Complete, []string{"firmware.start/canary"}},
 	} {
 		if tt.state != catalogue.Added {

@@ -13,6 +13,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -93,6 +95,7 @@ type Store interface {
 	// or neither.
 	ReportJob(ctx context.Context, id string, c Copy, change func(*job.Job) ([]ledger.Event, error)) (job.Job, error)
 	OpenJobs(ctx context.Context, station string) ([]job.Job, error)        // of all with ""
+	Deadlines(ctx context.Context) (map[string]time.Time, error)            // of those, by ID; zero: none
 	Jobs(ctx context.Context, station string, limit int) ([]job.Job, error) // newest first, of all with ""
 	// InQuarantine and the floors outlive a station's record.
 	InQuarantine(ctx context.Context, station string) (bool, error)
@@ -323,22 +326,29 @@ func (g *Gate) Resume(ctx context.Context) error {
 // Look ends what has run out of time, and what a revocation left open, and looks again
 // where stations downloaded elsewhere.
 func (g *Gate) Look(ctx context.Context) error {
-	g.mu.Lock()
-	ids := make([]string, 0, len(g.open))
-	for _, id := range g.open {
-		ids = append(ids, id)
-	}
-	g.mu.Unlock()
 	failed := errors.Join(g.Withdraw(ctx, "bollard"), g.revisit(ctx))
+	g.mu.Lock()
+	ids := slices.Collect(maps.Values(g.open))
+	g.mu.Unlock()
+	deadlines, err := g.cfg.Store.Deadlines(ctx)
+	if err != nil {
+		return errors.Join(failed, err)
+	}
 	for _, id := range ids {
+		if _, open := deadlines[id]; !open { // its station was removed
+			g.drop(id)
+		}
+	}
+	now := g.cfg.Clock()
+	for id, deadline := range deadlines {
+		if deadline.IsZero() || now.Before(deadline) {
+			continue
+		}
 		_, err := g.change(ctx, id, "bollard", func(j *job.Job, now time.Time) error {
-			if now.Before(j.Deadline) {
-				return errNothing
-			}
 			j.Expire(g.served(j).Last, now)
 			return nil
 		})
-		if !errors.Is(err, ErrUnknown) { // its station was removed
+		if !errors.Is(err, ErrUnknown) {
 			failed = errors.Join(failed, err)
 		}
 	}

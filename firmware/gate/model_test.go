@@ -110,6 +110,14 @@ func (s *shelf) OpenJobs(_ context.Context, station string) ([]job.Job, error) {
 	return s.list(func(j *job.Job) bool { return j.State.Open() && (station == "" || j.Station == station) }), nil
 }
 
+func (s *shelf) Deadlines(context.Context) (map[string]time.Time, error) {
+	out := map[string]time.Time{}
+	for _, j := range s.list(func(j *job.Job) bool { return j.State.Open() }) {
+		out[j.ID] = j.Deadline
+	}
+	return out, nil
+}
+
 func (s *shelf) Jobs(context.Context, string, int) ([]job.Job, error) {
 	return s.list(func(*job.Job) bool { return true }), nil
 }

@@ -16,10 +16,6 @@ import (
 // wasn't there yet finds the release revoked before it is sent. Of a halted release it
 // ends what wasn't sent, in the same way.
 func (g *Gate) Withdraw(ctx context.Context, actor string) error {
-	open, err := g.cfg.Store.OpenJobs(ctx, "")
-	if err != nil || len(open) == 0 {
-		return err
-	}
 	list, err := g.cfg.Catalogue.List(ctx)
 	if err != nil {
 		return err
@@ -29,6 +25,13 @@ func (g *Gate) Withdraw(ctx context.Context, actor string) error {
 		if e.State == catalogue.Revoked || e.State == catalogue.Halted {
 			back[e.Release.ID] = e
 		}
+	}
+	if len(back) == 0 {
+		return nil
+	}
+	open, err := g.cfg.Store.OpenJobs(ctx, "")
+	if err != nil {
+		return err
 	}
 	var failed error
 	for _, j := range open {

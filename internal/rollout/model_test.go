@@ -131,6 +131,7 @@ func TestRolloutModel(t *testing.T) {
 			PerSite:   rapid.IntRange(0, 2).Draw(t, "per site"),
 			Sample:    rapid.SampledFrom([]int{0, 5}).Draw(t, "sample"),
 			Proof:     rapid.Bool().Draw(t, "proof"),
+			Compare:   rapid.Bool().Draw(t, "compare"),
 			Bound:     rapid.SampledFrom([]float64{0, 0.9}).Draw(t, "bound"),
 			FailLimit: rapid.SampledFrom([]float64{0, 0.2, 0.9}).Draw(t, "limit"),
 		}
@@ -149,6 +150,10 @@ func TestRolloutModel(t *testing.T) {
 			"come or go": func(t *rapid.T) {
 				id := fmt.Sprintf("m%05d", rapid.IntRange(0, n-1).Draw(t, "who"))
 				m.absent[id] = !m.absent[id]
+			},
+			"note": func(t *rapid.T) {
+				m.run.Note(fmt.Sprintf("m%05d", rapid.IntRange(0, n-1).Draw(t, "whose")), rapid.SampledFrom([]string{"faults", "reconnects"}).Draw(t, "kind"), rapid.IntRange(1, 200).Draw(t, "signs"))
+				m.store()
 			},
 			"pause":  func(*rapid.T) { _ = m.run.Pause("by hand"); m.store() },
 			"resume": func(*rapid.T) { _ = m.run.Resume(); m.store() },

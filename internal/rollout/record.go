@@ -12,4 +12,5 @@ type Record struct {
 	At     time.Time       // of its beginning
 	Detail json.RawMessage // what it is about; its owner's
 	Header Header
+	AtWork bool // it has members at work: as it was read
 }

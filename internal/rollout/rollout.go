@@ -41,6 +41,9 @@ type Rules struct {
 	// Proof: no wave ends with nobody of it done while others of it could be, and the
 	// last one not before anybody is.
 	Proof bool `json:"proof,omitempty"`
+	// Compare: after Soak a wave's members may show no more signs, and be away no more
+	// often, than those that wait for their turn.
+	Compare bool `json:"compare,omitempty"`
 }
 
 // Validate names the first rule that makes no sense.
@@ -108,6 +111,8 @@ type Header struct {
 	Failed  int       `json:"failed"` // while the present wave ran
 	// Accepted are failures of the present wave that a resumption accepted.
 	Accepted int `json:"accepted,omitempty"`
+	// Heeded: what the present wave shows halted it, and is for people to judge.
+	Heeded bool `json:"heeded,omitempty"`
 }
 
 // State of a member.
@@ -133,4 +138,5 @@ type Member struct {
 	Began time.Time // zero before
 	At    time.Time // of State
 	Note  string
+	Signs Signs // while a wave soaked, its own or the one before its turn
 }

@@ -358,12 +358,17 @@ func (r *Run) follow(now time.Time, there func(id string) bool) {
 	switch {
 	case last:
 		h.Phase = Finished
-		r.leave("not there while the rollout ran", now)
+		r.leave("it couldn't begin while the rollout ran", now)
 	case now.Sub(h.Settled) >= h.Rules.Soak || r.sizes[h.Wave] == 0:
+		if why := r.worse(there); why != "" {
+			h.Heeded = true
+			r.halt(why)
+			return
+		}
 		if r.opens != nil && r.sizes[h.Wave+1] > 0 && !r.opens(h.Wave+1) {
 			return
 		}
-		h.Wave, h.WaveAt, h.Settled, h.Failed, h.Accepted = h.Wave+1, now, time.Time{}, 0, 0
+		h.Wave, h.WaveAt, h.Settled, h.Failed, h.Accepted, h.Heeded = h.Wave+1, now, time.Time{}, 0, 0, false
 	default:
 		return
 	}

@@ -1,0 +1,117 @@
+package rollout_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"bollard/internal/rollout"
+)
+
+// A wave whose members show more than those that wait for their turn isn't followed by
+// the next, until people went on. What all show alike halts nothing.
+func TestWavesAreCompared(t *testing.T) {
+	t.Parallel()
+	every := func(n int) func(i int) int { return func(int) int { return n } }
+	few := func(of, n int) func(i int) int { // every of-th shows n
+		return func(i int) int {
+			if i%of == 0 {
+				return n
+			}
+			return 0
+		}
+	}
+	for name, tt := range map[string]struct {
+		wave, rest func(i int) int // signs of the ith
+		halts      string
+	}{
+		"nothing":                         {every(0), every(0), ""},
+		"all alike":                       {every(7), every(7), ""},
+		"each of the wave one, and none":  {every(1), every(0), "20 of the 20 done in wave 1 have more than 0 faults since, and of those whose turn hasn't come 0 of 80"},
+		"one of 20 one, and none":         {few(20, 1), every(0), ""},
+		"some of both":                    {few(10, 3), few(10, 3), ""},
+		"more of the wave":                {few(2, 1), few(20, 1), "10 of the 20"},
+		"more often than is usual":        {every(9), every(2), "more than 2 faults"},
+		"fewer":                           {every(0), every(9), ""},
+		"as many as the worst five of 80": {every(9), few(16, 9), "more than 0 faults"},
+		"beyond what is counted":          {every(1_000_000), every(1_000), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run, now := soaking(t, 100, 0.2)
+			w, r := 0, 0
+			for _, m := range run.Members() {
+				if m.Wave == 0 {
+					run.Note(m.ID, "faults", tt.wave(w))
+					w++
+				} else {
+					run.Note(m.ID, "faults", tt.rest(r))
+					r++
+				}
+			}
+			run.Look(now.Add(time.Hour-time.Second), all)
+			if h := run.Header(); h.Wave != 0 || h.Phase != rollout.Running {
+				t.Fatalf("before its time: %+v", h)
+			}
+			run.Look(now.Add(time.Hour), all)
+			h := run.Header()
+			if halted := h.Phase == rollout.Halted; halted != (tt.halts != "") || !strings.Contains(h.Why, tt.halts) {
+				t.Fatalf("%s in wave %d: %q", h.Phase, h.Wave, h.Why)
+			}
+			if tt.halts == "" {
+				if h.Wave != 1 {
+					t.Errorf("%+v", h)
+				}
+				return
+			}
+			if err := run.Resume(); err != nil {
+				t.Fatal(err)
+			}
+			if run.Look(now.Add(time.Hour), all); run.Header().Wave != 1 || run.Header().Heeded {
+				t.Errorf("people went on, and it is %+v", run.Header())
+			}
+		})
+	}
+}
+
+// Those of a wave that are gone count, where the others are there.
+func TestWavesThatGoAway(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		away func(m rollout.Member) bool
+		want rollout.Phase
+	}{
+		"the wave":        {func(m rollout.Member) bool { return m.Wave == 0 }, rollout.Halted},
+		"everybody":       {func(rollout.Member) bool { return true }, rollout.Running},
+		"those who wait":  {func(m rollout.Member) bool { return m.Wave == 1 }, rollout.Running},
+		"nobody but one ": {func(m rollout.Member) bool { return m.ID == "m00001" }, rollout.Running},
+	} {
+		run, now := soaking(t, 20, 0.5)
+		away := map[string]bool{}
+		for _, m := range run.Members() {
+			away[m.ID] = tt.away(m)
+		}
+		run.Look(now.Add(time.Hour), func(id string) bool { return !away[id] })
+		if h := run.Header(); h.Phase != tt.want {
+			t.Errorf("%s: %+v", name, h)
+		}
+	}
+}
+
+// soaking is a rollout whose first wave is done, and soaks for an hour.
+func soaking(t *testing.T, n int, share float64) (*rollout.Run, time.Time) {
+	t.Helper()
+	run := begin(t, rules(func(r *rollout.Rules) {
+		r.Waves, r.Soak, r.PerMinute, r.Compare = []float64{share, 1}, time.Hour, 100_000, true
+	}), candidates(n, n))
+	for _, m := range run.Members() {
+		run.Note(m.ID, "faults", 50) // before it soaks nothing counts
+	}
+	for _, m := range run.Begin(start, all) {
+		run.Settle(m.ID, rollout.Done, "", start)
+	}
+	if run.Look(start, all); !run.Soaks() {
+		t.Fatalf("%+v", run.Header())
+	}
+	return run, start
+}
