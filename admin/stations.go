@@ -77,6 +77,7 @@ type Station struct {
 	Group         string        `json:"group,omitempty"`
 	Site          string        `json:"site,omitempty"`
 	Hardware      string        `json:"hardware,omitempty"`
+	SECCs         []fleet.SECC  `json:"seccs,omitempty"`   // what cars may know it by
 	Backend       string        `json:"backend,omitempty"` // wanted by name
 	SeenBackend   string        `json:"seen_backend,omitempty"`
 	WantedProfile int           `json:"wanted_profile"`
@@ -118,6 +119,8 @@ type Order struct {
 	ID        string    `json:"id"`
 	State     string    `json:"state"`
 	Serial    string    `json:"serial,omitempty"`
+	SECC      string    `json:"secc,omitempty"` // whose certificate toward cars it is, and of which
+	Type      string    `json:"type,omitempty"` // certificateType
 	Reason    string    `json:"reason,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
@@ -127,7 +130,7 @@ type Order struct {
 type StationDetail struct {
 	Station     Station      `json:"station"`
 	Session     *Session     `json:"session,omitempty"`
-	Certificate *Certificate `json:"certificate,omitempty"` // newest one not revoked
+	Certificate *Certificate `json:"certificate,omitempty"` // its newest one not revoked, toward cars left out
 	Orders      []Order      `json:"orders"`
 	// Failure is why the station, let in, got no session when it last tried,
 	// such as a back end that is down; "" if it has had one since.
@@ -190,6 +193,7 @@ func (o *operations) registerStations(r *Registry) {
 	Register(r, "station.roots", o.stationRoots)
 	Register(r, "station.profile", o.stationProfile)
 	Register(r, "station.renew", o.stationRenew)
+	Register(r, "station.secc", o.stationSECC)
 	Register(r, "station.check", o.stationCheck)
 	Register(r, "station.events", o.stationEvents)
 	Register(r, "station.lost", o.stationLost)
@@ -267,7 +271,7 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 	if out.Findings, err = o.cfg.Alerts.Findings(ctx, key, findingsShown); err != nil {
 		return StationDetail{}, err
 	}
-	if i := slices.IndexFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued }); i >= 0 {
+	if i := slices.IndexFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued && !towardCars(&r) }); i >= 0 {
 		c := o.certificate(records[i], false)
 		out.Certificate = &c
 	}
@@ -284,16 +288,21 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 	return out, nil
 }
 
+// towardCars: a certificate that lets nobody in here.
+func towardCars(r *ca.Record) bool {
+	return r.Profile == ca.ProfileSECC || r.Profile == ca.ProfileSECC20
+}
+
 // shownOrder is an order with what became of its certificate since.
 func shownOrder(s *fleet.Station, order *fleet.Order, records []ca.Record) Order {
 	out := Order{
-		ID: order.ID, State: string(order.State), Serial: order.Serial, Reason: order.Reason,
+		ID: order.ID, State: string(order.State), Serial: order.Serial, SECC: order.SECC, Type: order.Type, Reason: order.Reason,
 		CreatedAt: order.CreatedAt, UpdatedAt: order.UpdatedAt,
 	}
 	revoked := func(r ca.Record) bool { return r.Serial == order.Serial && r.State == ca.StateRevoked }
 	if order.Serial != "" && slices.ContainsFunc(records, revoked) {
 		out.State, out.Reason = string(ca.StateRevoked), ""
-		if !slices.ContainsFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued }) {
+		if order.SECC == "" && !slices.ContainsFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued && !towardCars(&r) }) {
 			out.Reason = wayBack(s)
 		}
 	}
@@ -376,7 +385,7 @@ func stationKey(identity string) string { return ocpp.Identity{Name: identity}.K
 func (o *operations) station(s fleet.Station) Station {
 	view := Station{
 		Identity: s.Identity, Serial: s.Serial, Aliases: s.Aliases, Vendor: s.Vendor, Model: s.Model,
-		Group: s.Group, Site: s.Site, Hardware: s.Hardware, Backend: s.Backend, SeenBackend: s.SeenBackend,
+		Group: s.Group, Site: s.Site, Hardware: s.Hardware, SECCs: s.SECCs, Backend: s.Backend, SeenBackend: s.SeenBackend,
 		WantedProfile: s.WantedProfile, FloorProfile: s.FloorProfile, SeenProfile: s.SeenProfile, LowerUntil: instant(s.LowerUntil),
 		PasswordSet: s.Password != nil, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, LostAt: instant(s.LostAt), LostReason: s.LostReason, Warn: s.Warn,
 		AllowExpired: instant(s.AllowExpired), RenewWanted: s.RenewWanted, RotateWanted: s.RotateWanted, Pending: s.Pending != nil, PlanNote: s.PlanNote, Version: s.Version,

@@ -34,6 +34,7 @@ type loadedHierarchy struct {
 	// the next one; without the roots.
 	old, next []*x509.Certificate
 	cross     *x509.Certificate // the next root's key under the present root
+	paths     []Path            // the served one first
 }
 
 // hierarchy returns what is loaded; empty if there is none.
@@ -73,7 +74,7 @@ func (a *Authority) read(ctx context.Context, h hierarchy) (*loadedHierarchy, er
 	if err != nil {
 		return nil, err
 	}
-	l.cas, l.old = cas, chain
+	l.cas, l.old, l.paths = cas, chain, []Path{{Root: cas[0].cert, Chain: chain}}
 	issuing := cas[len(cas)-1]
 	if change.underWay() {
 		cross, err := findCA(ctx, a.cfg.Store, h, h.rootName(change.Generation), h.cross, h.rootName(present))
@@ -85,11 +86,12 @@ func (a *Authority) read(ctx context.Context, h hierarchy) (*loadedHierarchy, er
 			return nil, err
 		}
 		l.cross, l.next = cross.cert, chain
+		following := Path{Root: further[0].cert, Chain: chain}
 		if change.Phase == PhaseSwitched {
 			issuing = further[len(further)-1]
-			l.cas = append(further, l.cas...)
+			l.cas, l.paths = append(further, l.cas...), append([]Path{following}, l.paths...)
 		} else {
-			l.cas = append(l.cas, further...)
+			l.cas, l.paths = append(l.cas, further...), append(l.paths, following)
 		}
 	}
 	if h.anchored {

@@ -99,11 +99,9 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 	if !s.mayAsk(key) {
 		return Order{}, &refusedRequest{ocpp.ReasonUnsupportedRequest, "too many requests", tooOften}
 	}
-	switch request.CertificateType {
-	case "", ocpp.ChargingStationCertificate:
-	default:
-		return Order{}, &refusedRequest{ocpp.ReasonUnsupportedRequest, "no hierarchy for this certificate type",
-			"no hierarchy issues certificates of type " + shownType(request.CertificateType)}
+	edition, toCars := editionOf(request.CertificateType)
+	if !toCars && request.CertificateType != "" && request.CertificateType != ocpp.ChargingStationCertificate {
+		return Order{}, unsupported("no hierarchy issues certificates of a type the standard doesn't know")
 	}
 	csr, err := ca.ParseCSR([]byte(request.CSR))
 	if err != nil {
@@ -116,28 +114,36 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 	if err != nil {
 		return internal(fmt.Errorf("couldn't look up the station: %w", err))
 	}
-	if reason := s.csrReason(&csr, &st); reason != "" {
+	now := s.clock()
+	order := Order{
+		ID: newOrderID(), Station: key, CSR: csr.DER, CSRHash: csrHash(&csr), Type: request.CertificateType, RequestID: request.RequestID,
+		Wire: wire, State: OrderAccepted, CreatedAt: now, UpdatedAt: now,
+	}
+	reason := ""
+	if toCars {
+		var refused *refusedRequest
+		if reason, refused = s.judgeSECC(sess, edition, &csr, &st, request.HashRoot, &order); refused != nil {
+			return Order{}, refused
+		}
+	} else {
+		adm := sess.Admission()
+		if curve := s.curveFault(csr.Key, &st, adm.TLS13); curve != "" {
+			return invalid(curve)
+		}
+		reason = s.csrReason(&csr, &st)
+	}
+	if reason != "" {
 		if !slices.Contains(st.Warn, CheckCSRSubject) {
 			return invalid(reason)
 		}
 		s.warned(ctx, key, CheckCSRSubject, reason)
 	}
-	adm := sess.Admission()
-	if reason := s.curveFault(csr.Key, &st, adm.TLS13); reason != "" {
-		return invalid(reason)
-	}
-	hash := csrHash(&csr)
-	now := s.clock()
-	order, known, err := s.store.OrderByCSR(ctx, key, hash)
+	before, known, err := s.store.OrderByCSR(ctx, key, order.CSRHash)
 	if err != nil {
 		return internal(fmt.Errorf("couldn't look for an order of this request: %w", err))
 	}
 	if known {
-		return s.takeAgain(ctx, sess, order, request, wire)
-	}
-	order = Order{
-		ID: newOrderID(), Station: key, CSR: csr.DER, CSRHash: hash, Type: request.CertificateType, RequestID: request.RequestID,
-		Wire: wire, State: OrderAccepted, CreatedAt: now, UpdatedAt: now,
+		return s.takeAgain(ctx, sess, before, &order)
 	}
 	if err := s.store.AddOrder(ctx, order, orderEvent(&order, "order.accepted", "station:"+key)); err != nil {
 		return internal(fmt.Errorf("couldn't store the order: %w", err))
@@ -146,20 +152,20 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 	return order, nil
 }
 
-// shownType names a certificate type of the standard's; another is the peer's text.
-func shownType(name string) string {
-	switch name {
-	case ocpp.V2GCertificate, ocpp.V2G20Certificate:
-		return name
-	}
-	return "the standard doesn't know"
+// unsupported refuses what Bollard doesn't do, or not here.
+func unsupported(reason string) *refusedRequest {
+	return &refusedRequest{ocpp.ReasonUnsupportedRequest, "no certificates of this type here", reason}
 }
 
 // takeAgain answers a CSR that is an order already. What was issued for it is
 // delivered again; what came to nothing before a certificate existed is tried
 // anew.
-func (s *Service) takeAgain(ctx context.Context, sess Session, order Order, request *ocpp.SignCertificateRequest, wire Wire) (Order, *refusedRequest) {
+func (s *Service) takeAgain(ctx context.Context, sess Session, order Order, asked *Order) (Order, *refusedRequest) {
 	now := s.clock()
+	if order.SECC != asked.SECC || order.SECC != "" && order.Type != asked.Type {
+		return Order{}, &refusedRequest{ocpp.ReasonInvalidCSR, "another certificate needs a new key pair",
+			"request repeats one for another kind of certificate: each needs a key pair of its own"}
+	}
 	issued, err := s.cfg.Authority.LookupReference(ctx, order.ID)
 	if err == nil && issued != nil && (issued.State != ca.StateIssued || now.After(ca.RenewAt(issued.Certificate))) {
 		return Order{}, &refusedRequest{ocpp.ReasonInvalidCSR, "a renewal needs a new key pair",
@@ -167,7 +173,7 @@ func (s *Service) takeAgain(ctx context.Context, sess Session, order Order, requ
 	}
 	if err == nil {
 		order, err = s.store.UpdateOrder(ctx, order.ID, func(o *Order) ([]ledger.Event, error) {
-			o.Type, o.RequestID, o.Wire = request.CertificateType, request.RequestID, wire
+			o.Type, o.RequestID, o.Wire, o.Root = asked.Type, asked.RequestID, asked.Wire, asked.Root
 			state := OrderAccepted
 			if o.Serial != "" {
 				state = OrderIssued
@@ -213,6 +219,9 @@ func orderEvent(o *Order, kind, actor string) ledger.Event {
 	}
 	if o.Reason != "" {
 		e.Data["reason"] = fact(o.Reason)
+	}
+	if o.SECC != "" {
+		e.Data["secc"], e.Data["type"] = o.SECC, o.Type
 	}
 	return e
 }

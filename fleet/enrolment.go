@@ -240,6 +240,14 @@ func (s *Service) mayAsk(key string) bool {
 	return true
 }
 
+// mayBeAsked says whether a station's answer to one more trigger would be within that
+// budget, after so many that it hasn't answered yet.
+func (s *Service) mayBeAsked(key string, open int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.csrs.left(key, s.clock()) >= float64(open)+2
+}
+
 // estReason is csrReason for requests that didn't come over OCPP: nobody told
 // their sender the operator's organisation before, so it may be missing.
 func (s *Service) estReason(csr *ca.CSR, st *Station) string {

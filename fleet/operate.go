@@ -42,7 +42,8 @@ func (s *Service) Stations(ctx context.Context) ([]Station, error) {
 	return list, nil
 }
 
-// Orders returns the newest certificate orders of a station, newest first.
+// Orders returns the newest certificate orders of a station, newest first, those for
+// certificates toward cars behind those for its own.
 func (s *Service) Orders(ctx context.Context, identity string) ([]Order, error) {
 	st, err := s.Station(ctx, identity)
 	if err != nil {
@@ -52,7 +53,11 @@ func (s *Service) Orders(ctx context.Context, identity string) ([]Order, error) 
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the orders of %q: %w", identity, err)
 	}
-	return orders, nil
+	toCars, err := s.store.SECCOrders(ctx, keyOf(&st), ordersKept)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the orders of %q: %w", identity, err)
+	}
+	return append(orders, toCars...), nil
 }
 
 // Remove forgets the station, revokes its certificates and ends its session.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,12 +38,12 @@ func open(o *Order) bool {
 
 // supersede closes the station's other open orders: the newest request counts.
 func (s *Service) supersede(ctx context.Context, order *Order) error {
-	orders, err := s.store.Orders(ctx, order.Station, ordersKept)
+	orders, err := s.ordersLike(ctx, order)
 	if err != nil {
 		return err
 	}
 	for i := range orders {
-		if orders[i].ID == order.ID || !open(&orders[i]) {
+		if orders[i].ID == order.ID || !open(&orders[i]) || orders[i].purpose() != order.purpose() {
 			continue
 		}
 		_, err := s.store.UpdateOrder(ctx, orders[i].ID, func(o *Order) ([]ledger.Event, error) {
@@ -58,26 +59,39 @@ func (s *Service) supersede(ctx context.Context, order *Order) error {
 	return nil
 }
 
-// resume takes up what an earlier session or a crash left open: the order that
-// changed last; older ones it supersedes.
+// resume takes up what an earlier session or a crash left open: of each purpose the
+// order that changed last; older ones it supersedes.
 func (s *Service) resume(ctx context.Context, l *live) error {
-	orders, err := s.store.Orders(ctx, l.key, ordersKept)
+	own, err := s.store.Orders(ctx, l.key, ordersKept)
 	if err != nil {
 		return err
 	}
-	var newest *Order
-	for i := range orders {
-		if open(&orders[i]) && (newest == nil || orders[i].UpdatedAt.After(newest.UpdatedAt)) {
-			newest = &orders[i]
-		}
-	}
-	if newest == nil {
-		return nil
-	}
-	if err := s.supersede(ctx, newest); err != nil {
+	toCars, err := s.store.SECCOrders(ctx, l.key, seccOrdersKept)
+	if err != nil {
 		return err
 	}
-	s.work(ctx, l.session, newest)
+	newest := map[purpose]*Order{}
+	var list []*Order // a station's own first
+	orders := slices.Concat(own, toCars)
+	for i := range orders {
+		o := &orders[i]
+		if !open(o) {
+			continue
+		}
+		switch known := newest[o.purpose()]; {
+		case known == nil:
+			newest[o.purpose()] = o
+			list = append(list, o)
+		case o.UpdatedAt.After(known.UpdatedAt):
+			*known = *o
+		}
+	}
+	for _, o := range list {
+		if err := s.supersede(ctx, o); err != nil {
+			return err
+		}
+		s.work(ctx, l.session, o)
+	}
 	return nil
 }
 
@@ -187,6 +201,7 @@ func (s *Service) advance(ctx context.Context, sess Session, order *Order) (outc
 		now.State, now.Serial = OrderIssued, issued.Serial
 	}
 	// 3. The station gets it.
+	issued.Chain = s.chainFor(&now, issued.Chain)
 	return s.deliver(ctx, sess, &now, issued)
 }
 
@@ -199,6 +214,9 @@ func (s *Service) issue(ctx context.Context, order *Order) (*ca.Issued, error) {
 	if err != nil {
 		return nil, err
 	}
+	if order.SECC != "" {
+		return s.certifySECC(ctx, &st, order, csr.Key)
+	}
 	return s.certify(ctx, &st, ca.Order{Key: csr.Key, Reference: order.ID})
 }
 
@@ -206,7 +224,7 @@ func (s *Service) issue(ctx context.Context, order *Order) (*ca.Issued, error) {
 func permanent(err error) bool {
 	var csr *ca.CSRError
 	var lint *ca.LintError
-	return errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ErrUnknownStation) || errors.As(err, &csr) || errors.As(err, &lint)
+	return errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ErrUnknownStation) || errors.Is(err, errNotItsSECC) || errors.As(err, &csr) || errors.As(err, &lint)
 }
 
 // badKey says that what a station asked for is the fault.
@@ -262,7 +280,7 @@ func (s *Service) deliver(ctx context.Context, sess Session, order *Order, issue
 	}
 	if status.Status != ocpp.StatusAccepted {
 		// No automatic retry (A02.FR.20): the station waits for a trigger.
-		if err := s.rejected(ctx, order.Station); err != nil && !errors.Is(err, ErrUnknownStation) {
+		if err := s.rejected(ctx, order); err != nil && !errors.Is(err, ErrUnknownStation) {
 			return retryDelivery, fmt.Sprintf("couldn't record that the station rejected its certificate: %v", err)
 		}
 		reason := "station rejected certificate " + issued.Serial
@@ -283,12 +301,15 @@ func (s *Service) delivered(ctx context.Context, order *Order) (outcome, string)
 	})
 	if err == nil {
 		_, err = s.store.UpdateStation(ctx, order.Station, func(st *Station) ([]ledger.Event, error) {
-			st.RenewWanted, st.PlanNote = false, ""
+			st.PlanNote = ""
+			if order.SECC == "" {
+				st.RenewWanted = false
+			}
 			return nil, nil
 		})
 	}
 	if err == nil {
-		err = s.delivery(ctx, order.Station)
+		err = s.delivery(ctx, order)
 	}
 	if err != nil && !errors.Is(err, ErrUnknownStation) {
 		// The station has it; saying so again does no harm.
@@ -315,13 +336,17 @@ func (s *Service) chainTooLong(ctx context.Context, order *Order, payload any) (
 }
 
 // delivery forgets how often the station was asked: it did ask.
-func (s *Service) delivery(ctx context.Context, key string) error {
-	plan, err := s.store.Plan(ctx, key)
-	if _, tried := plan.Tries[StepCertificate]; err != nil || !tried {
+func (s *Service) delivery(ctx context.Context, order *Order) error {
+	plan, err := s.store.Plan(ctx, order.Station)
+	step := order.step()
+	if _, tried := plan.Tries[step]; err != nil || !tried && (order.SECC == "" || plan.RejectedSECC == 0) {
 		return err
 	}
-	_, err = s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
-		delete(p.Tries, StepCertificate)
+	_, err = s.store.UpdatePlan(ctx, order.Station, func(p *Plan) ([]ledger.Event, error) {
+		delete(p.Tries, step)
+		if order.SECC != "" {
+			p.RejectedSECC = 0
+		}
 		return nil, nil
 	})
 	return err

@@ -182,10 +182,10 @@ func TestRequestRefused(t *testing.T) {
 		{"1.6 has no statusInfo", ocpp.V16, func(testing.TB) string { return `{"csr":"hello"}` }, `{"status":"Rejected"}`, "refused"},
 		{"V2G has no hierarchy", ocpp.V201, func(t testing.TB) string {
 			return marshal(t, map[string]any{"csr": csrPEM(t, newKey(t), "SN-CS-1", organisation), "certificateType": "V2GCertificate"})
-		}, "UnsupportedRequest", "V2GCertificate"},
+		}, "UnsupportedRequest", "no hierarchy v2g:"},
 		{"V2G20 has no hierarchy", ocpp.V21, func(t testing.TB) string {
 			return marshal(t, map[string]any{"csr": csrPEM(t, newKey(t), "SN-CS-1", organisation), "certificateType": "V2G20Certificate"})
-		}, "UnsupportedRequest", "V2G20Certificate"},
+		}, "UnsupportedRequest", "no hierarchy v2g-20:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -35,6 +35,8 @@ const (
 	StepProfile     StepName = "profile"     // A05, B09, B10
 	StepOrder       StepName = "order"       // NetworkConfigurationPriority, after a way down that came to nothing
 	StepTime        StepName = "time"        // ClockCtrlr.TimeSource
+	StepSECC        StepName = "secc"        // A02, A03: certificates toward cars of ISO 15118-2
+	StepSECC20      StepName = "secc-20"     // and of ISO 15118-20
 	StepChain       StepName = "chain"       // M05, B09: once to the listener of the next root, and back
 )
 
@@ -43,13 +45,17 @@ const (
 // seen anew, so that a lost answer or a crash repeats a step and never skips
 // one. The record keeps them from being repeated without end.
 type Plan struct {
-	Tries    map[StepName]Try      `json:"tries,omitempty"`
-	Rejected int                   `json:"rejected,omitempty"` // certificates the station rejected in a row
-	Wanted   []WantedRoot          `json:"wanted,omitempty"`
-	Seen     map[string][]SeenRoot `json:"seen,omitempty"` // by use, as the station reported last
-	SeenAt   time.Time             `json:"seen_at,omitzero"`
-	Look     bool                  `json:"look,omitempty"` // the station is to report its roots
-	Limits   StationLimits         `json:"limits,omitzero"`
+	Tries    map[StepName]Try `json:"tries,omitempty"`
+	Rejected int              `json:"rejected,omitempty"` // certificates the station rejected in a row
+	// RejectedSECC counts those toward cars; those made before SECCSince are to be
+	// renewed.
+	RejectedSECC int                   `json:"rejected_secc,omitempty"`
+	SECCSince    time.Time             `json:"secc_since,omitzero"`
+	Wanted       []WantedRoot          `json:"wanted,omitempty"`
+	Seen         map[string][]SeenRoot `json:"seen,omitempty"` // by use, as the station reported last
+	SeenAt       time.Time             `json:"seen_at,omitzero"`
+	Look         bool                  `json:"look,omitempty"` // the station is to report its roots
+	Limits       StationLimits         `json:"limits,omitzero"`
 	// Slot is the network profile slot being filled for SlotProfile (2.x); "": none.
 	Slot        string `json:"slot,omitempty"`
 	SlotProfile int    `json:"slot_profile,omitempty"`
@@ -143,6 +149,8 @@ func (s *Service) steps() []planStep {
 		{StepRoots, s.needsRoots, s.syncRoots},
 		{StepOrder, s.needsOrder, s.restoreOrder},
 		{StepTime, s.needsTime, s.setTime},
+		s.stepSECC(edition2),
+		s.stepSECC(edition20),
 		{StepChain, s.needsChain, s.moveChain},
 		{StepProfile, s.needsProfile, s.switchProfile},
 	}
@@ -216,10 +224,8 @@ func (s *Service) take1(ctx context.Context, sit *situation, step planStep) (wai
 	case !try.due(sit.now):
 		return try.Next.Sub(sit.now), false
 	}
-	if step.name == StepCertificate {
-		if turn := s.renewalTurn(sit); turn > 0 {
-			return turn, false
-		}
+	if turn := s.turnOf(sit, step.name); turn > 0 {
+		return turn, false
 	}
 	// The try is on disk before anything is sent: a station that makes us crash
 	// isn't asked more often than one that doesn't answer.
@@ -265,6 +271,18 @@ func (s *Service) take1(ctx context.Context, sit *situation, step planStep) (wai
 	}
 	sit.plan = plan
 	return wait, done
+}
+
+// turnOf is how long a step waits that costs a signature.
+func (s *Service) turnOf(sit *situation, step StepName) time.Duration {
+	switch step {
+	case StepCertificate:
+		return s.renewalTurn(sit)
+	case StepSECC, StepSECC20:
+		return s.fleetTurn(sit)
+	default:
+		return 0
+	}
 }
 
 func (p *Plan) setTry(name StepName, t Try) {
@@ -321,8 +339,9 @@ func (s *Service) forget(ctx context.Context, key string, names ...StepName) err
 	if err != nil {
 		return fmt.Errorf("couldn't read the plan of %q: %w", key, err)
 	}
-	renewing := slices.Contains(names, StepCertificate)
-	if !slices.ContainsFunc(names, func(n StepName) bool { _, ok := plan.Tries[n]; return ok }) && (plan.Rejected == 0 || !renewing) {
+	renewing, toCars := slices.Contains(names, StepCertificate), slices.Contains(names, StepSECC)
+	if !slices.ContainsFunc(names, func(n StepName) bool { _, ok := plan.Tries[n]; return ok }) &&
+		(plan.Rejected == 0 || !renewing) && (plan.RejectedSECC == 0 || !toCars) {
 		return nil
 	}
 	_, err = s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
@@ -331,6 +350,9 @@ func (s *Service) forget(ctx context.Context, key string, names ...StepName) err
 		}
 		if renewing {
 			p.Rejected = 0
+		}
+		if toCars {
+			p.RejectedSECC = 0
 		}
 		return nil, nil
 	})

@@ -76,6 +76,11 @@ func (s *Service) renewalTurn(sit *situation) time.Duration {
 		leaf.NotAfter.Sub(sit.now) < urgentBefore {
 		return 0
 	}
+	return s.fleetTurn(sit)
+}
+
+// fleetTurn is how long a station waits until it is its turn among all.
+func (s *Service) fleetTurn(sit *situation) time.Duration {
 	perMinute := s.cfg.RenewalsPerMinute
 	if perMinute <= 0 {
 		perMinute = defaultRenewals
@@ -190,7 +195,7 @@ func (s *Service) certificateLost(ctx context.Context, key, reason string, renew
 	if err != nil || !lost {
 		return err
 	}
-	if err := s.rejected(ctx, key); err != nil {
+	if err := s.rejected(ctx, &orders[i]); err != nil {
 		return err
 	}
 	_, err = s.store.UpdateStation(ctx, key, func(st *Station) ([]ledger.Event, error) {
@@ -201,9 +206,13 @@ func (s *Service) certificateLost(ctx context.Context, key, reason string, renew
 }
 
 // rejected counts a certificate the station didn't take.
-func (s *Service) rejected(ctx context.Context, key string) error {
-	_, err := s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
-		p.Rejected++
+func (s *Service) rejected(ctx context.Context, order *Order) error {
+	_, err := s.store.UpdatePlan(ctx, order.Station, func(p *Plan) ([]ledger.Event, error) {
+		if order.SECC == "" {
+			p.Rejected++
+		} else {
+			p.RejectedSECC++
+		}
 		return nil, nil
 	})
 	return err

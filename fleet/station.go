@@ -24,6 +24,7 @@ type Station struct {
 	Group    string // label whose group's wants hold for it, or ""
 	Site     string // where it stands, for limits per site, or ""
 	Hardware string // revision, for firmware of certain ones, or ""
+	SECCs    []SECC // what cars may know it by
 
 	// Backend is the name of the back end it is to have whatever else matches it;
 	// SeenBackend is the one of its newest session.
@@ -126,6 +127,8 @@ type Order struct {
 	CSR       []byte // DER
 	CSRHash   string // SHA-256 of CSR, lower-case hex: repeated CSRs are one order
 	Type      string // certificateType as sent, or ""
+	SECC      string // whose certificate toward cars it is, or ""
+	Root      string // SHA-256 of the root that one is to lead to, lower-case hex; "": the one served
 	RequestID *int   // OCPP 2.1 requestId to be copied (A02.FR.25)
 	Wire      Wire   // how the CSR came and the chain must go back
 	State     OrderState

@@ -51,7 +51,10 @@ type Store interface {
 	AddOrder(ctx context.Context, order Order, events ...ledger.Event) error
 	// OrderByCSR returns the newest order of the station for this CSR; ok is false without one.
 	OrderByCSR(ctx context.Context, station, csrHash string) (order Order, ok bool, err error)
-	// Orders returns the station's orders, newest first, at most limit.
+	// Orders returns the station's orders for certificates of its own, newest first,
+	// at most limit.
 	Orders(ctx context.Context, station string, limit int) ([]Order, error)
+	// SECCOrders is Orders for its certificates toward cars.
+	SECCOrders(ctx context.Context, station string, limit int) ([]Order, error)
 	UpdateOrder(ctx context.Context, id string, change func(*Order) ([]ledger.Event, error)) (Order, error)
 }

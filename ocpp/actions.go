@@ -55,6 +55,8 @@ const (
 	TriggerSignChargePoint     = "SignChargePointCertificate"     // 1.6
 	TriggerSignChargingStation = "SignChargingStationCertificate" // 2.x
 	TriggerSignCombined        = "SignCombinedCertificate"        // 2.x
+	TriggerSignV2G             = "SignV2GCertificate"             // 2.x
+	TriggerSignV2G20           = "SignV2G20Certificate"           // 2.1
 	TriggerBootNotification    = "BootNotification"
 )
 

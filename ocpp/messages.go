@@ -66,6 +66,8 @@ type SignCertificateRequest struct {
 	// spelt it.
 	TypeOfCertificate string `json:"typeOfCertificate,omitempty"`
 	RequestID         *int   `json:"requestId,omitempty"` // 2.1
+	// HashRoot is the root the certificate is to lead to (2.1, A02.FR.27).
+	HashRoot *CertificateHashData `json:"hashRootCertificate,omitempty"`
 }
 
 // CertificateSignedRequest of all versions; 1.6 has only CertificateChain. The

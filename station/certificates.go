@@ -13,8 +13,8 @@ func use(name string) string {
 	switch name {
 	case "CentralSystemRootCertificate", csmsRoot:
 		return csmsRoot
-	case manufacturerRoot:
-		return manufacturerRoot
+	case manufacturerRoot, v2gRoot:
+		return name
 	}
 	return ""
 }
@@ -81,7 +81,7 @@ func (l *link) getInstalledCertificateIDs(payload []byte) reply {
 	if r, ok := decode(payload, &req); !ok {
 		return r
 	}
-	wanted := []string{csmsRoot, manufacturerRoot}
+	wanted := []string{csmsRoot, manufacturerRoot, v2gRoot}
 	if req.Type != nil {
 		var one string
 		var many []string
@@ -101,7 +101,7 @@ func (l *link) getInstalledCertificateIDs(payload []byte) reply {
 	var chains []object
 	for _, to := range wanted {
 		for _, c := range l.s.trust.list(to) {
-			h, err := hashesOf(c, "SHA256")
+			h, err := hashesOf(c, c, "SHA256")
 			if err != nil {
 				return failure(ocpp.InternalError, "")
 			}

@@ -227,7 +227,7 @@ func (s *Station) checkServer(cs tls.ConnectionState, name string) error {
 		between.AddCert(c)
 	}
 	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots:         s.trust.pool(),
+		Roots:         s.trust.pool(csmsRoot),
 		Intermediates: between,
 		CurrentTime:   s.now(),
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},

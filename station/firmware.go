@@ -286,7 +286,7 @@ func (s *Station) fetch(ctx context.Context, u *url.URL, d *download) error {
 		want = http.StatusPartialContent
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{
-		MinVersion: tls.VersionTLS12, RootCAs: s.trust.pool(), ServerName: s.cfg.ServerName, Time: s.cfg.Clock,
+		MinVersion: tls.VersionTLS12, RootCAs: s.trust.pool(csmsRoot), ServerName: s.cfg.ServerName, Time: s.cfg.Clock,
 	}, DisableKeepAlives: true, DisableCompression: true}
 	answer, err := transport.RoundTrip(request) // follows no redirects
 	if err != nil {

@@ -279,6 +279,9 @@ func (s *Station) rebootFor(reason string) {
 func (l *link) triggerMessage(payload []byte) reply {
 	var req struct {
 		Requested string `json:"requestedMessage"`
+		EVSE      struct {
+			ID int `json:"id"`
+		} `json:"evse"`
 	}
 	if r, ok := decode(payload, &req); !ok {
 		return r
@@ -295,6 +298,8 @@ func (l *link) triggerMessage(payload []byte) reply {
 			return status("NotImplemented")
 		}
 		return l.triggerSigning()
+	case ocpp.TriggerSignV2G, ocpp.TriggerSignV2G20:
+		return l.triggerSECC(req.Requested, req.EVSE.ID)
 	case "Heartbeat":
 		return send(req.Requested, func() any { return object{} })
 	case "BootNotification":

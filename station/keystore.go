@@ -23,6 +23,7 @@ type KeyType string
 const (
 	P256    KeyType = "p256"
 	P384    KeyType = "p384"
+	P521    KeyType = "p521"
 	RSA2048 KeyType = "rsa2048"
 	RSA1024 KeyType = "rsa1024"
 )
@@ -34,12 +35,14 @@ func NewKey(kind KeyType) (crypto.Signer, error) {
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case P384:
 		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case P521:
+		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	case RSA2048:
 		return rsa.GenerateKey(rand.Reader, 2048)
 	case RSA1024:
 		return rsa.GenerateKey(rand.Reader, 1024)
 	}
-	return nil, fmt.Errorf("key type %q is none of p256, p384, rsa2048, rsa1024", kind)
+	return nil, fmt.Errorf("key type %q is none of p256, p384, p521, rsa2048, rsa1024", kind)
 }
 
 // keyStore holds the credential in use and, until it has been seen to connect,

@@ -91,7 +91,7 @@ func (s *Station) put(ctx context.Context, u *url.URL, text string) error {
 	}
 	request.Header.Set("Content-Type", "text/plain")
 	transport := &http.Transport{TLSClientConfig: &tls.Config{
-		MinVersion: tls.VersionTLS12, RootCAs: s.trust.pool(), ServerName: s.cfg.ServerName, Time: s.cfg.Clock,
+		MinVersion: tls.VersionTLS12, RootCAs: s.trust.pool(csmsRoot), ServerName: s.cfg.ServerName, Time: s.cfg.Clock,
 	}, DisableKeepAlives: true}
 	answer, err := transport.RoundTrip(request)
 	if err != nil {

@@ -1,6 +1,7 @@
 package station
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -21,6 +22,7 @@ import (
 // csrOrder is a CSR that waits for its certificate.
 type csrOrder struct {
 	key       crypto.Signer
+	of        purpose
 	requestID *int          // as sent (2.1), or nil
 	done      chan struct{} // closed when nothing is waited for any more
 	closed    bool
@@ -35,28 +37,28 @@ func (o *csrOrder) end() {
 }
 
 // maxOrders bounds how many CSRs wait at once; the oldest is forgotten.
-const maxOrders = 4
+const maxOrders = 8
 
 // RequestCertificate makes a new key and sends its CSR (A02, A03). In 2.x the
 // CSR is repeated with a new key if no certificate follows (A02.FR.17–.19).
 func (s *Station) RequestCertificate(ctx context.Context) error {
-	return s.requestCertificate(ctx, 0)
+	return s.requestCertificate(ctx, purpose{}, 0)
 }
 
-func (s *Station) requestCertificate(ctx context.Context, repeats int) error {
+func (s *Station) requestCertificate(ctx context.Context, of purpose, repeats int) error {
 	dev := s.deviations()
 	key := dev.CSRKey
 	if key == nil {
 		var err error
-		if key, err = NewKey(s.cfg.Key); err != nil {
+		if key, err = NewKey(of.keyType(s.cfg.Key)); err != nil {
 			return fmt.Errorf("couldn't make a key: %w", err)
 		}
 	}
-	der, err := s.csr(key, dev)
+	der, err := s.csr(key, of, dev)
 	if err != nil {
 		return err
 	}
-	order := &csrOrder{key: key, done: make(chan struct{})}
+	order := &csrOrder{key: key, of: of, done: make(chan struct{})}
 	version := s.State().Version
 	action, payload := s.signCertificate(version, der, order, dev)
 
@@ -112,7 +114,7 @@ func (s *Station) repeat(ctx context.Context, order *csrOrder, repeats int) {
 	if repeats >= limit {
 		return
 	}
-	if err := s.requestCertificate(ctx, repeats+1); err != nil {
+	if err := s.requestCertificate(ctx, order.of, repeats+1); err != nil {
 		s.cfg.Log.Warn("couldn't repeat the CSR", "station", s.cfg.Identity, "err", err)
 	}
 }
@@ -125,12 +127,12 @@ func (s *Station) forget(order *csrOrder) {
 }
 
 // csr is the PKCS#10 request: CN the serial number, O the operator's name
-// (A00.FR.509, .511, A02.FR.13).
-func (s *Station) csr(key crypto.Signer, dev Deviations) ([]byte, error) {
+// (A00.FR.509, .511, A02.FR.13); toward cars, CN the SECC identifier.
+func (s *Station) csr(key crypto.Signer, of purpose, dev Deviations) ([]byte, error) {
 	s.mu.Lock()
 	organisation := s.set.organisation
 	s.mu.Unlock()
-	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: s.cfg.Serial}}
+	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: cmp.Or(of.secc, s.cfg.Serial)}}
 	if organisation != "" {
 		template.Subject.Organization = []string{organisation}
 	}
@@ -163,6 +165,12 @@ func (s *Station) signCertificate(v ocpp.Version, der []byte, order *csrOrder, d
 		if dev.CertificateType == "-" {
 			delete(request, "certificateType")
 		}
+		if order.of.kind != "" {
+			request["certificateType"] = order.of.kind
+		}
+	}
+	if root, ok := s.v2gRoot(); ok && order.of.kind != "" && v == ocpp.V21 {
+		request["hashRootCertificate"] = root // A02.FR.27
 	}
 	if v == ocpp.V21 && !dev.NoRequestID {
 		id := s.number()
@@ -204,11 +212,12 @@ func (l *link) certificateSigned(payload []byte) reply {
 			cert, err = s.check(chain, req.RequestID)
 		}
 	}
-	if err == nil && req.Type != "" && req.Type != "ChargingStationCertificate" {
+	of := s.purposeOf(cert.Leaf)
+	if err == nil && (req.Type != "" && req.Type != of.certificateType() || req.Type == "" && of.kind != "") {
 		err = errors.New("no CSR of this certificate type was sent")
 	}
 	if err == nil {
-		err = s.keys.accept(cert)
+		err = s.keep(of, cert)
 	}
 	if err != nil {
 		s.cfg.Log.Info("refused a certificate", "station", s.cfg.Identity, "reason", err)
@@ -239,7 +248,7 @@ func (l *link) certificateSigned(payload []byte) reply {
 		})
 	})
 	return status(accepted).then(func(context.Context) {
-		if s.State().Profile == 3 {
+		if of.kind == "" && s.State().Profile == 3 {
 			s.drop("new certificate") // A02.FR.08 as of errata 2025-01
 		}
 	})
@@ -295,8 +304,8 @@ func (s *Station) check(chain []*x509.Certificate, requestID *int) (tls.Certific
 	if leaf.IsCA {
 		return tls.Certificate{}, errors.New("it is a CA certificate")
 	}
-	if leaf.Subject.CommonName != s.cfg.Serial {
-		return tls.Certificate{}, errors.New("its CN is not the station's serial number") // A00.FR.511
+	if leaf.Subject.CommonName != cmp.Or(order.of.secc, s.cfg.Serial) {
+		return tls.Certificate{}, errors.New("its CN is not the one asked for") // A00.FR.511
 	}
 	if !slices.Contains(leaf.Subject.Organization, organisation) {
 		return tls.Certificate{}, errors.New("its O is not the operator's") // A00.FR.509
@@ -306,10 +315,14 @@ func (s *Station) check(chain []*x509.Certificate, requestID *int) (tls.Certific
 		between.AddCert(c)
 	}
 	// The period too: now must lie inside it (A02.FR.06 as of errata 2025-01).
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: s.trust.pool(), Intermediates: between, CurrentTime: s.now(),
+	options := x509.VerifyOptions{
+		Roots: s.trust.pool(csmsRoot), Intermediates: between, CurrentTime: s.now(),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
+	}
+	if order.of.kind != "" {
+		options.Roots, options.KeyUsages = s.trust.pool(v2gRoot), []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	}
+	_, err := leaf.Verify(options)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("it is not valid now under the operator's roots: %w", err)
 	}

@@ -45,6 +45,10 @@ type Config struct {
 	Roots []*x509.Certificate
 	// ManufacturerRoots are the maker's roots, which vouch for firmware.
 	ManufacturerRoots []*x509.Certificate
+	// V2GRoots are those of its certificates toward cars, which it asks for if SECCs
+	// says who it is to them.
+	V2GRoots []*x509.Certificate
+	SECCs    []SECC
 	// Certificate is a client certificate to start with, such as the maker's.
 	Certificate *tls.Certificate
 	KeyDir      string  // directory of the key store; "": in memory
@@ -112,8 +116,9 @@ type Station struct {
 	net       network
 	events    []securityEvent
 	orders    []*csrOrder
-	nextID    int     // requestId of OCPP 2.1 and number ids
-	busy      *charge // nil without a transaction
+	seccs     map[purpose]tls.Certificate // toward cars
+	nextID    int                         // requestId of OCPP 2.1 and number ids
+	busy      *charge                     // nil without a transaction
 	log       []string
 	uploading *upload // nil without one
 	firmware  string  // version that runs
@@ -165,7 +170,8 @@ func New(ctx context.Context, cfg Config) (*Station, error) {
 	s := &Station{
 		cfg:     cfg,
 		keys:    keys,
-		trust:   newTrustStore(cfg.Roots, cfg.ManufacturerRoots),
+		trust:   newTrustStore(map[string][]*x509.Certificate{csmsRoot: cfg.Roots, manufacturerRoot: cfg.ManufacturerRoots, v2gRoot: cfg.V2GRoots}),
+		seccs:   map[purpose]tls.Certificate{},
 		rec:     &recorder{off: cfg.NoRecord, trace: cfg.Trace, clock: cfg.Clock},
 		changed: make(chan struct{}),
 		dev:     cfg.Deviations,

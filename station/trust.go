@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,21 +26,23 @@ type trustStore struct {
 const (
 	csmsRoot         = "CSMSRootCertificate"
 	manufacturerRoot = "ManufacturerRootCertificate"
+	v2gRoot          = "V2GRootCertificate"
 )
 
 // storeSize is how many roots of one use fit (CertificateStoreMaxLength).
 const storeSize = 8
 
-func newTrustStore(csms, manufacturer []*x509.Certificate) *trustStore {
-	return &trustStore{roots: map[string][]*x509.Certificate{
-		csmsRoot:         append([]*x509.Certificate(nil), csms...),
-		manufacturerRoot: append([]*x509.Certificate(nil), manufacturer...),
-	}}
+func newTrustStore(factory map[string][]*x509.Certificate) *trustStore {
+	t := &trustStore{roots: map[string][]*x509.Certificate{}}
+	for use, roots := range factory {
+		t.roots[use] = slices.Clone(roots)
+	}
+	return t
 }
 
-func (t *trustStore) pool() *x509.CertPool {
+func (t *trustStore) pool(use string) *x509.CertPool {
 	pool := x509.NewCertPool()
-	for _, c := range t.list(csmsRoot) {
+	for _, c := range t.list(use) {
 		pool.AddCert(c)
 	}
 	return pool
@@ -107,7 +110,7 @@ func (t *trustStore) remove(h hashData) string {
 	defer t.mu.Unlock()
 	for use, list := range t.roots {
 		for i, c := range list {
-			own, err := hashesOf(c, h.HashAlgorithm)
+			own, err := hashesOf(c, c, h.HashAlgorithm)
 			if err != nil || !own.equal(h) {
 				continue
 			}
@@ -137,9 +140,9 @@ func (h hashData) equal(other hashData) bool {
 		strings.EqualFold(trim(h.SerialNumber), trim(other.SerialNumber))
 }
 
-// hashesOf computes the hash data of a root, which is its own issuer. The key
-// hash covers the bits of the public key alone, as in RFC 6960 §4.1.1.
-func hashesOf(root *x509.Certificate, algorithm string) (hashData, error) {
+// hashesOf computes the hash data of a certificate; a root is its own issuer. The
+// key hash covers the bits of the public key alone, as in RFC 6960 §4.1.1.
+func hashesOf(cert, issuer *x509.Certificate, algorithm string) (hashData, error) {
 	h, ok := map[string]crypto.Hash{"SHA256": crypto.SHA256, "SHA384": crypto.SHA384, "SHA512": crypto.SHA512}[algorithm]
 	if !ok {
 		return hashData{}, fmt.Errorf("hash algorithm %q is none of SHA256, SHA384, SHA512", algorithm)
@@ -148,15 +151,15 @@ func hashesOf(root *x509.Certificate, algorithm string) (hashData, error) {
 		Algorithm pkix.AlgorithmIdentifier
 		Key       asn1.BitString
 	}
-	if _, err := asn1.Unmarshal(root.RawSubjectPublicKeyInfo, &spki); err != nil {
-		return hashData{}, fmt.Errorf("couldn't read the public key of a root: %w", err)
+	if _, err := asn1.Unmarshal(issuer.RawSubjectPublicKeyInfo, &spki); err != nil {
+		return hashData{}, fmt.Errorf("couldn't read the public key of an issuer: %w", err)
 	}
 	sum := func(data []byte) string {
 		d := h.New()
 		d.Write(data)
 		return fmt.Sprintf("%X", d.Sum(nil))
 	}
-	return hashData{algorithm, sum(root.RawIssuer), sum(spki.Key.RightAlign()), fmt.Sprintf("%X", root.SerialNumber)}, nil
+	return hashData{algorithm, sum(cert.RawIssuer), sum(spki.Key.RightAlign()), fmt.Sprintf("%X", cert.SerialNumber)}, nil
 }
 
 // ParseCertificates reads PEM certificates, at least one, and nothing else.

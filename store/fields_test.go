@@ -95,7 +95,11 @@ func TestEveryFieldIsKept(t *testing.T) {
 	must(t, s.AddOrder(ctx, order))
 	must(t, s.AddOrder(ctx, fleet.Order{ID: "bare", Station: "bare"}))
 	for _, want := range []fleet.Order{order, {ID: "bare", Station: "bare"}} {
-		got, err := s.Orders(ctx, want.Station, 1)
+		list := s.Orders
+		if want.SECC != "" {
+			list = s.SECCOrders
+		}
+		got, err := list(ctx, want.Station, 1)
 		must(t, err)
 		if diff := cmp.Diff([]fleet.Order{want}, got); diff != "" {
 			t.Error("order:", diff)

@@ -10,7 +10,7 @@ import (
 // They run without a cancellation: a few rows by key take microseconds, and the
 // driver would start a goroutine for each to wait for it.
 type keyed struct {
-	station, certificate, orders, anchors             *sql.Stmt
+	station, certificate, orders, seccOrders, anchors *sql.Stmt
 	registration, plan, orderByCSR, certificatesByKey *sql.Stmt
 	jobs, openJobs, floor, quarantine                 *sql.Stmt
 }
@@ -24,7 +24,8 @@ func prepareKeyed(ctx context.Context, db *sql.DB) (keyed, error) {
 	}{
 		{&k.station, "SELECT " + stationColumns + " FROM stations WHERE station = ?"},
 		{&k.certificate, "SELECT " + certificateColumns + " FROM certificates WHERE serial = ?"},
-		{&k.orders, "SELECT " + orderColumns + " FROM orders WHERE station = ? ORDER BY position DESC LIMIT ?"},
+		{&k.orders, "SELECT " + orderColumns + " FROM orders WHERE station = ? AND secc = '' ORDER BY position DESC LIMIT ?"},
+		{&k.seccOrders, "SELECT " + orderColumns + " FROM orders WHERE station = ? AND secc <> '' ORDER BY position DESC LIMIT ?"},
 		{&k.anchors, "SELECT purpose, hash, subject, der, added_at FROM anchors WHERE ? = '' OR purpose = ? ORDER BY purpose, hash"},
 		{&k.registration, "SELECT " + registrationColumns + " FROM registrations WHERE station = ?"},
 		{&k.plan, "SELECT plan FROM plans WHERE station = ?"},

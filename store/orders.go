@@ -12,7 +12,7 @@ import (
 	"bollard/ledger"
 )
 
-const orderColumns = "id, station, csr, csr_hash, type, request_id, wire, state, serial, reason, created_at, updated_at"
+const orderColumns = "id, station, csr, csr_hash, type, request_id, wire, state, serial, reason, created_at, updated_at, secc, root"
 
 // AddOrder stores a new order of a known station.
 func (s *Store) AddOrder(ctx context.Context, order fleet.Order, events ...ledger.Event) error {
@@ -21,7 +21,7 @@ func (s *Store) AddOrder(ctx context.Context, order fleet.Order, events ...ledge
 
 func (t *tx) addOrder(order fleet.Order, events ...ledger.Event) error {
 	added, err := t.exec("INSERT INTO orders (position, "+orderColumns+`)
-		SELECT (SELECT COALESCE(MAX(position), 0) + 1 FROM orders), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM stations WHERE station = ?
+		SELECT (SELECT COALESCE(MAX(position), 0) + 1 FROM orders), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM stations WHERE station = ?
 		ON CONFLICT (id) DO NOTHING`, append(orderArgs(order), order.Station)...)
 	if err != nil {
 		return fmt.Errorf("couldn't add order %s: %w", order.ID, err)
@@ -51,13 +51,23 @@ func (s *Store) OrderByCSR(ctx context.Context, station, csrHash string) (fleet.
 	return order, true, nil
 }
 
-// Orders returns the station's orders, newest first, at most limit; all for 0.
+// Orders returns the station's orders for certificates of its own, newest first, at
+// most limit; all for 0.
 func (s *Store) Orders(ctx context.Context, station string, limit int) ([]fleet.Order, error) {
+	return s.ordersBy(ctx, s.byKey.orders, "own", station, limit)
+}
+
+// SECCOrders is Orders for its certificates toward cars.
+func (s *Store) SECCOrders(ctx context.Context, station string, limit int) ([]fleet.Order, error) {
+	return s.ordersBy(ctx, s.byKey.seccOrders, "secc", station, limit)
+}
+
+func (s *Store) ordersBy(ctx context.Context, query *sql.Stmt, sort, station string, limit int) ([]fleet.Order, error) {
 	if limit <= 0 {
 		limit = -1 // SQLite's word for all
 	}
-	return remembered(ctx, s, &s.recentOrders, fmt.Sprintf("%d %s", limit, station), slices.Clone[[]fleet.Order], func(ctx context.Context) ([]fleet.Order, error) {
-		rows, err := s.byKey.orders.QueryContext(ctx, station, limit)
+	return remembered(ctx, s, &s.recentOrders, fmt.Sprintf("%s %d %s", sort, limit, station), slices.Clone[[]fleet.Order], func(ctx context.Context) ([]fleet.Order, error) {
+		rows, err := query.QueryContext(ctx, station, limit)
 		list, err := collect(rows, err, scanOrder)
 		if err != nil {
 			return nil, fmt.Errorf("couldn't read orders: %w", explain(s.path, err))
@@ -68,7 +78,7 @@ func (s *Store) Orders(ctx context.Context, station string, limit int) ([]fleet.
 
 // UpdateOrder reads, changes and writes one order in one transaction;
 // ErrUnknownOrder if there is none. change is bound as UpdateStation's; the
-// order's id, station, request and time of creation stay.
+// order's id, station, request, purpose and time of creation stay.
 func (s *Store) UpdateOrder(ctx context.Context, id string, change func(*fleet.Order) ([]ledger.Event, error)) (fleet.Order, error) {
 	var updated fleet.Order
 	err := s.write(ctx, func(t *tx) error {
@@ -95,13 +105,13 @@ func (t *tx) changeOrder(id string, change func(*fleet.Order) ([]ledger.Event, e
 	if err != nil {
 		return fleet.Order{}, err
 	}
-	if order.ID != id || order.Station != was.Station || order.CSRHash != was.CSRHash || !bytes.Equal(order.CSR, was.CSR) || !order.CreatedAt.Equal(was.CreatedAt) {
+	if order.ID != id || order.Station != was.Station || order.CSRHash != was.CSRHash || order.SECC != was.SECC || !bytes.Equal(order.CSR, was.CSR) || !order.CreatedAt.Equal(was.CreatedAt) {
 		return fleet.Order{}, fmt.Errorf("couldn't change order %s: its id, station, request and time can't change", id)
 	}
 	// Columns of an index stay out: what is named is written anew there, changed or
 	// not.
-	if _, err := t.exec("UPDATE orders SET type = ?, request_id = ?, wire = ?, state = ?, serial = ?, reason = ?, updated_at = ? WHERE id = ?",
-		order.Type, requestID(order), order.Wire, order.State, order.Serial, order.Reason, millis(order.UpdatedAt), id); err != nil {
+	if _, err := t.exec("UPDATE orders SET type = ?, request_id = ?, wire = ?, state = ?, serial = ?, reason = ?, updated_at = ?, root = ? WHERE id = ?",
+		order.Type, requestID(order), order.Wire, order.State, order.Serial, order.Reason, millis(order.UpdatedAt), order.Root, id); err != nil {
 		return fleet.Order{}, fmt.Errorf("couldn't store order %s: %w", id, err)
 	}
 	order.CreatedAt, order.UpdatedAt = cut(order.CreatedAt), cut(order.UpdatedAt)
@@ -112,7 +122,7 @@ func (t *tx) changeOrder(id string, change func(*fleet.Order) ([]ledger.Event, e
 func orderArgs(o fleet.Order) []any {
 	return []any{
 		o.ID, o.Station, o.CSR, o.CSRHash, o.Type, requestID(o), o.Wire, o.State, o.Serial, o.Reason,
-		millis(o.CreatedAt), millis(o.UpdatedAt),
+		millis(o.CreatedAt), millis(o.UpdatedAt), o.SECC, o.Root,
 	}
 }
 
@@ -126,6 +136,6 @@ func requestID(o fleet.Order) any {
 func scanOrder(row scanner) (fleet.Order, error) {
 	var o fleet.Order
 	err := row.Scan(&o.ID, &o.Station, &o.CSR, &o.CSRHash, &o.Type, &o.RequestID, &o.Wire, &o.State, &o.Serial, &o.Reason,
-		instant{&o.CreatedAt}, instant{&o.UpdatedAt})
+		instant{&o.CreatedAt}, instant{&o.UpdatedAt}, &o.SECC, &o.Root)
 	return o, err
 }

@@ -38,7 +38,7 @@ func (r *Retention) rules() []expiry {
 		{"security_events", "security_events", "position", "received_at < ?", r.SecurityEvents},
 		{"findings", "findings", "position", "last_at < ?", r.Findings},
 		{"orders", "orders", "id", "updated_at < ? AND (state NOT IN ('accepted', 'issued') OR wire = 'est') AND " +
-			"position < (SELECT MAX(position) FROM orders newer WHERE newer.station = orders.station)", r.Orders},
+			"position < (SELECT MAX(position) FROM orders newer WHERE newer.station = orders.station AND newer.secc = orders.secc AND (newer.secc = '' OR newer.type = orders.type))", r.Orders},
 		{"rollouts", "rollouts", "id", "at < ? AND json_extract(header, '$.phase') IN ('finished', 'cancelled')", r.Rollouts},
 		{"approvals", "approvals", "nonce", "unixepoch(json_extract(record, '$.expires')) * 1000 < ?", r.Approvals},
 		{"checkpoints", "ledger_checkpoints", "rowid", "at < ? AND " +

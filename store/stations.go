@@ -17,7 +17,7 @@ import (
 const stationColumns = `station, identity, escaped, serial, aliases, vendor, model, wanted_profile, floor_profile, seen_profile,
 	password_kind, password_salt, password_hash, password_set_at, factory_hash, leaf_serial, warn, allow_expired, renew_wanted,
 	version, created_at, seen_at, last_refusal, refused_at, plan_note, pending, rotate_wanted, grouping, site, backend, seen_backend, lost_at, lost_reason, factory_key, lower_until,
-	admitted, admitted_at, admissions, hardware`
+	admitted, admitted_at, admissions, hardware, seccs`
 
 // stationKey is a station's primary key: its identity in lower case.
 func stationKey(identity string) string { return strings.ToLower(identity) }
@@ -48,12 +48,15 @@ func (t *tx) addStation(station fleet.Station) error {
 		return err
 	}
 	added, err := t.exec("INSERT INTO stations ("+stationColumns+`)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
 	if err != nil {
 		return fmt.Errorf("couldn't add station %q: %w", station.Identity, err)
 	}
 	if added == 0 {
 		return fmt.Errorf("couldn't add station %q: identity: %w", station.Identity, fleet.ErrStationExists)
+	}
+	if err := t.addSECCs(station, key); err != nil {
+		return err
 	}
 	return t.addSerials(station, key)
 }
@@ -94,6 +97,22 @@ func (t *tx) addSerials(station fleet.Station, key string) error {
 	return nil
 }
 
+// addSECCs claims what cars know the station by, whatever its case.
+func (t *tx) addSECCs(station fleet.Station, key string) error {
+	for _, secc := range station.SECCs {
+		var owner string
+		err := t.row(`INSERT INTO station_seccs (secc, station) VALUES (?, ?)
+			ON CONFLICT (secc) DO UPDATE SET secc = excluded.secc RETURNING station`, strings.ToLower(secc.ID), key).Scan(&owner)
+		if err != nil {
+			return fmt.Errorf("couldn't store an SECC identifier of station %q: %w", station.Identity, err)
+		}
+		if owner != key {
+			return fmt.Errorf("couldn't store station %q: SECC identifier %q belongs to station %q: %w", station.Identity, secc.ID, owner, fleet.ErrStationExists)
+		}
+	}
+	return nil
+}
+
 // Station returns the record of a key, or fleet.ErrUnknownStation.
 func (s *Store) Station(ctx context.Context, key string) (fleet.Station, error) {
 	return remembered(ctx, s, &s.recentStations, key, cloneStation, func(ctx context.Context) (fleet.Station, error) {
@@ -107,7 +126,7 @@ func (s *Store) Station(ctx context.Context, key string) (fleet.Station, error) 
 
 // cloneStation lets the caller change what it gets.
 func cloneStation(st fleet.Station) fleet.Station {
-	st.Aliases, st.Warn = slices.Clone(st.Aliases), slices.Clone(st.Warn)
+	st.Aliases, st.Warn, st.SECCs = slices.Clone(st.Aliases), slices.Clone(st.Warn), slices.Clone(st.SECCs)
 	if st.Password != nil {
 		password := *st.Password
 		st.Password = &password
@@ -190,7 +209,7 @@ func (t *tx) changeStation(key string, change func(*fleet.Station) ([]ledger.Eve
 	if err != nil {
 		return fleet.Station{}, nil, unknownStation(key, err)
 	}
-	serial, aliases := station.Serial, slices.Clone(station.Aliases)
+	serial, aliases, seccs := station.Serial, slices.Clone(station.Aliases), slices.Clone(station.SECCs)
 	events, err := change(&station)
 	if err != nil {
 		return fleet.Station{}, nil, err
@@ -206,7 +225,7 @@ func (t *tx) changeStation(key string, change func(*fleet.Station) ([]ledger.Eve
 		return fleet.Station{}, nil, err
 	}
 	if _, err := t.exec("UPDATE stations SET ("+stationColumns+`) =
-		(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
+		(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
 		return fleet.Station{}, nil, fmt.Errorf("couldn't store station %q: %w", key, err)
 	}
 	if serial != station.Serial || !slices.Equal(aliases, station.Aliases) {
@@ -214,6 +233,14 @@ func (t *tx) changeStation(key string, change func(*fleet.Station) ([]ledger.Eve
 			return fleet.Station{}, nil, fmt.Errorf("couldn't store serial numbers of station %q: %w", key, err)
 		}
 		if err := t.addSerials(station, key); err != nil {
+			return fleet.Station{}, nil, err
+		}
+	}
+	if !slices.Equal(seccs, station.SECCs) {
+		if _, err := t.exec("DELETE FROM station_seccs WHERE station = ?", key); err != nil {
+			return fleet.Station{}, nil, fmt.Errorf("couldn't store SECC identifiers of station %q: %w", key, err)
+		}
+		if err := t.addSECCs(station, key); err != nil {
 			return fleet.Station{}, nil, err
 		}
 	}
@@ -304,6 +331,10 @@ func stationArgs(s fleet.Station) ([]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't encode checks of station %q: %w", s.Identity, err)
 	}
+	seccs, err := json.Marshal(s.SECCs)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't encode SECC identifiers of station %q: %w", s.Identity, err)
+	}
 	pending := []byte(nil)
 	if s.Pending != nil {
 		if pending, err = json.Marshal(s.Pending); err != nil {
@@ -320,7 +351,7 @@ func stationArgs(s fleet.Station) ([]any, error) {
 		string(warn), millis(s.AllowExpired), number(s.RenewWanted), s.Version, millis(s.CreatedAt), millis(s.SeenAt),
 		s.LastRefusal, millis(s.RefusedAt), s.PlanNote, string(pending), number(s.RotateWanted),
 		s.Group, s.Site, s.Backend, s.SeenBackend, millis(s.LostAt), s.LostReason, s.FactoryKey, millis(s.LowerUntil),
-		s.Admitted, millis(s.AdmittedAt), s.Admissions, s.Hardware,
+		s.Admitted, millis(s.AdmittedAt), s.Admissions, s.Hardware, string(seccs),
 	}, nil
 }
 
@@ -330,6 +361,7 @@ func scanStation(row scanner) (fleet.Station, error) {
 		key           string
 		aliases, warn []byte
 		pending       []byte
+		seccs         []byte
 		kind          sql.NullString
 		password      fleet.Credential
 	)
@@ -338,7 +370,7 @@ func scanStation(row scanner) (fleet.Station, error) {
 		&s.FactoryHash, &s.LeafSerial, &warn, instant{&s.AllowExpired}, &s.RenewWanted, &s.Version, instant{&s.CreatedAt},
 		instant{&s.SeenAt}, &s.LastRefusal, instant{&s.RefusedAt}, &s.PlanNote, &pending, &s.RotateWanted,
 		&s.Group, &s.Site, &s.Backend, &s.SeenBackend, instant{&s.LostAt}, &s.LostReason, &s.FactoryKey, instant{&s.LowerUntil},
-		&s.Admitted, instant{&s.AdmittedAt}, &s.Admissions, &s.Hardware)
+		&s.Admitted, instant{&s.AdmittedAt}, &s.Admissions, &s.Hardware, &seccs)
 	if err != nil {
 		return fleet.Station{}, err
 	}
@@ -347,6 +379,9 @@ func scanStation(row scanner) (fleet.Station, error) {
 	}
 	if err := json.Unmarshal(warn, &s.Warn); err != nil {
 		return fleet.Station{}, fmt.Errorf("unreadable checks: %w", err)
+	}
+	if err := json.Unmarshal(seccs, &s.SECCs); err != nil {
+		return fleet.Station{}, fmt.Errorf("unreadable SECC identifiers: %w", err)
 	}
 	if len(pending) > 0 {
 		s.Pending = &fleet.PendingPassword{}

@@ -57,7 +57,7 @@ type responseID struct {
 // response is one that was signed.
 type response struct {
 	signed      []byte
-	certificate []byte // of its signer
+	certificate []byte // of its signer, nil if that is the issuer itself
 	thisUpdate  time.Time
 	nextUpdate  time.Time
 	keep        bool // others may be given it too
@@ -163,7 +163,7 @@ func (s *Server) sign(ctx context.Context, now time.Time, issuers []*issuer, r r
 		return nil, err
 	}
 	out := &response{
-		signed: signed, certificate: signer.Certificate.Raw, thisUpdate: now, nextUpdate: next,
+		signed: signed, certificate: companion(signer), thisUpdate: now, nextUpdate: next,
 		keep: len(r.ids) == 1 && r.nonce == nil,
 	}
 	if out.keep {
@@ -315,4 +315,12 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	}
+}
+
+// companion is the certificate a response comes with.
+func companion(signer *ca.OCSPSigner) []byte {
+	if signer.Certificate.IsCA {
+		return nil
+	}
+	return signer.Certificate.Raw
 }

@@ -145,7 +145,8 @@ func (r single) add(b *cryptobyte.Builder) {
 }
 
 // assemble makes the OCSPResponse from what was signed and the signer's
-// certificate.
+// certificate, nil for a CA that answers itself: who asks has it, and verifiers take
+// one that comes along for a delegated signer's (golang.org/x/crypto/ocsp).
 func assemble(signed, certificate []byte) ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -156,6 +157,9 @@ func assemble(signed, certificate []byte) ([]byte, error) {
 				b.AddASN1(tags.OCTET_STRING, func(b *cryptobyte.Builder) {
 					b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
 						b.AddBytes(signed)
+						if certificate == nil {
+							return
+						}
 						b.AddASN1(explicit(0), func(b *cryptobyte.Builder) {
 							b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(certificate) })
 						})

@@ -180,6 +180,16 @@ func decisions() []decision {
 		{op: "station.renew", kind: "station.renew", with: func(f *faulty, id string) any {
 			return admin.Renew{Identity: f.station(id, 2), AllowExpired: time.Hour}
 		}, plans: true},
+		{op: "station.secc", kind: "station.secc", with: func(f *faulty, id string) any {
+			return admin.StationSECC{Identity: f.station(id, 2), Add: &fleet.SECC{ID: "DE" + id, EVSE: 1}}
+		}, plans: true},
+		{op: "station.secc", kind: "station.secc", with: func(f *faulty, id string) any {
+			f.call("station.secc", admin.StationSECC{Identity: f.station(id, 2), Add: &fleet.SECC{ID: "DE" + id}}, nil)
+			return admin.StationSECC{Identity: id, Remove: "DE" + id}
+		}},
+		{op: "station.secc", kind: "station.secc", with: func(f *faulty, id string) any {
+			return admin.StationSECC{Identity: f.station(id, 2), Renew: true}
+		}},
 		{op: "station.check", kind: "station.check", with: func(f *faulty, id string) any {
 			return admin.SetCheck{Identity: f.station(id, 2), Check: fleet.Checks()[0], Warn: true}
 		}},

@@ -19,7 +19,7 @@ import (
 func (c *cli) stationCommand() *cobra.Command {
 	return c.group("station", "Enrol, look at and change charging stations",
 		c.stationAdd(), c.stationImport(), c.stationExport(), c.stationList(), c.stationShow(), c.stationRemove(),
-		c.stationPassword(), c.stationRoots(), c.stationProfile(), c.stationRenew(), c.stationCheck(), c.stationEvents(), c.stationLog(), c.stationEnrolSecret(), c.stationGroup(),
+		c.stationPassword(), c.stationRoots(), c.stationProfile(), c.stationRenew(), c.stationSECC(), c.stationCheck(), c.stationEvents(), c.stationLog(), c.stationEnrolSecret(), c.stationGroup(),
 		c.stationLost(), c.stationReplace(), c.stationDecommission())
 }
 
@@ -160,6 +160,13 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	line("group", s.Group)
 	line("site", s.Site)
 	line("hardware", s.Hardware)
+	for _, secc := range s.SECCs {
+		evse := ""
+		if secc.EVSE > 0 {
+			evse = fmt.Sprintf(", EVSE %d", secc.EVSE)
+		}
+		line("secc", secc.ID+evse)
+	}
 	if s.Backend != "" {
 		line("back end", s.Backend+" wanted, "+cmp.Or(s.SeenBackend, "none")+" seen")
 	}
@@ -222,6 +229,9 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	}
 	for _, o := range d.Orders {
 		text := fmt.Sprintf("%s %s %s", when(&o.CreatedAt), o.State, o.Serial)
+		if o.SECC != "" {
+			text += fmt.Sprintf(" (%s %s)", o.Type, o.SECC)
+		}
 		if o.Reason != "" {
 			text += ": " + o.Reason
 		}
