@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"bollard/admin"
 	"bollard/firmware/signing"
@@ -84,7 +85,7 @@ ever, such as firmware.acme.example/log; --key, softkms:PATH, is made if it isn'
 	}
 	create.Flags().StringVar(&origin, "origin", "", "name of the log")
 	create.Flags().StringVar(&key, "key", "", "the log's key: softkms:PATH")
-	return c.group("log", "A transparency log of releases", create)
+	return c.group("log", "A transparency log of releases", create, c.firmwareLogServe())
 }
 
 // logSigner opens a log's key under the log's name.
@@ -124,9 +125,14 @@ func (s *server) statusHandler() http.Handler {
 	})
 }
 
+// logTree is a log whose tree can be read.
+type logTree interface {
+	Hashes(ctx context.Context) tlog.HashReader
+}
+
 // cosigners ask witnesses, each given as URL and verifier key with a comma between, to
 // sign a log's checkpoint.
-func cosigners(given []string, log *tiles.Log) (func(context.Context, ledger.Note) (ledger.Note, error), error) {
+func cosigners(given []string, log logTree) (func(context.Context, ledger.Note) (ledger.Note, error), error) {
 	var list []*witness.Cosigner
 	for _, text := range given {
 		url, key, _ := strings.Cut(text, ",")

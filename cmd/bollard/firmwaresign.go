@@ -30,6 +30,7 @@ type signOptions struct {
 	notBefore, expires         string
 	reboot                     time.Duration
 	sbom, log, logSigner       string
+	logKey, logToken, logTrust string
 	witnesses                  []string
 	build                      bundle.Build
 	ocppOnly                   bool
@@ -75,7 +76,16 @@ what each file is for.`,
 			if cfg.Signer, err = openSigner(ctx, k, o.key); err != nil {
 				return err
 			}
-			if o.log != "" {
+			switch {
+			case overHTTP(o.log):
+				log, err := c.remoteLog(&o, &cfg)
+				if err != nil {
+					return err
+				}
+				if cfg.Cosign, err = cosigners(o.witnesses, log); err != nil {
+					return err
+				}
+			case o.log != "":
 				log, err := openFirmwareLog(ctx, k, o.log, o.logSigner, &cfg)
 				if err != nil {
 					return err
@@ -130,13 +140,21 @@ func (o *signOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.build.Type, "build-type", "https://slsa.dev/container-based-build/v0.1", "URI of how it was built")
 	f.StringVar(&o.build.Source, "source", "", "URI of the repository it was built from")
 	f.StringVar(&o.build.Commit, "commit", "", "commit it was built from, in hex")
-	f.StringVar(&o.log, "log", "", "directory of the transparency log to enter it into; see bollard firmware log create")
-	f.StringVar(&o.logSigner, "log-signer", "", "the log's key: softkms:…")
+	f.StringVar(&o.log, "log", "", "directory of the transparency log to enter it into, or its URL; see bollard firmware log")
+	f.StringVar(&o.logSigner, "log-signer", "", "the log's key: softkms:…; of a directory")
+	f.StringVar(&o.logKey, "log-key", "", "the log's verifier key; of a URL")
+	f.StringVar(&o.logToken, "log-token-file", "", "file with the token that lets enter releases; of a URL")
+	f.StringVar(&o.logTrust, "log-trust", "", "PEM file of roots for the URL; without it the system's")
 	f.StringArrayVar(&o.witnesses, "witness", nil, "URL,KEY of a witness that has to cosign the log's checkpoint; can be repeated")
 	f.BoolVar(&o.ocppOnly, "ocpp-only", false, "make no CMS: then the certificate's extendedKeyUsage needs codeSigning only")
 	f.BoolVar(&o.sha512, "sha512", false, "record the image's SHA-512 too")
 	f.BoolVar(&o.md5, "md5", false, "record its MD5 too, the checksum of PublishFirmware")
 	f.StringVar(&o.selfCheck, "self-check", "openssl", "who verifies the signatures besides Bollard: openssl, or none where it isn't installed")
+}
+
+// overHTTP says whether a log is named by a URL.
+func overHTTP(log string) bool {
+	return strings.HasPrefix(log, "https://") || strings.HasPrefix(log, "http://")
 }
 
 func dialectNames() string {
@@ -183,8 +201,11 @@ func (o *signOptions) config(c *cli, image string) (signing.Config, error) {
 		}
 		cfg.Build = &o.build
 	}
-	if (o.log == "") != (o.logSigner == "") {
-		return cfg, admin.Usagef("`bollard firmware log create` makes both", "--log and --log-signer go together")
+	if (o.log == "" || overHTTP(o.log)) != (o.logSigner == "") {
+		return cfg, admin.Usagef("`bollard firmware log create` makes both", "--log and --log-signer go together, but where --log is a URL")
+	}
+	if !overHTTP(o.log) && o.logKey+o.logToken+o.logTrust != "" {
+		return cfg, admin.Usagef("", "--log-key, --log-token-file and --log-trust are for a log whose --log is a URL")
 	}
 	if o.log == "" && len(o.witnesses) > 0 {
 		return cfg, admin.Usagef("", "a witness cosigns the checkpoint of a log: give --log too")

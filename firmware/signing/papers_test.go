@@ -55,7 +55,7 @@ func newLog(t testing.TB) (*tiles.Log, note.Verifier) {
 
 type fullLog struct{ signing.Log }
 
-func (fullLog) Append([]byte) (ledger.Inclusion, error) {
+func (fullLog) Append(context.Context, []byte) (ledger.Inclusion, error) {
 	return ledger.Inclusion{}, errors.New("the log is full")
 }
 

@@ -57,7 +57,7 @@ type Config struct {
 // called once, for a release that was verified.
 type Log interface {
 	Origin() string
-	Append(entry []byte) (ledger.Inclusion, error)
+	Append(ctx context.Context, entry []byte) (ledger.Inclusion, error)
 }
 
 // legacy is what a record says of RSAPKCS1.
@@ -313,7 +313,7 @@ func (cfg *Config) enter(ctx context.Context, d *draft, r *release.Release, imag
 	if err != nil {
 		return err
 	}
-	proof, err := cfg.Log.Append(entry)
+	proof, err := cfg.Log.Append(ctx, entry)
 	if err != nil {
 		return err
 	}

@@ -151,7 +151,7 @@ func (l *Log) Close() error {
 }
 
 // Append makes an entry durable and public, and proves that it is in the log.
-func (l *Log) Append(entry []byte) (ledger.Inclusion, error) {
+func (l *Log) Append(_ context.Context, entry []byte) (ledger.Inclusion, error) {
 	if len(entry) > maxEntry {
 		return ledger.Inclusion{}, fmt.Errorf("entry of %d bytes: a log takes at most %d", len(entry), maxEntry)
 	}

@@ -67,7 +67,7 @@ func grow(t testing.TB, dir string, from, to int) []ledger.Inclusion {
 	defer l.Close()
 	var proofs []ledger.Inclusion
 	for i := from; i < to; i++ {
-		p, err := l.Append(entry(i))
+		p, err := l.Append(t.Context(), entry(i))
 		must(t, err)
 		proofs = append(proofs, p)
 	}
@@ -222,7 +222,7 @@ func TestLogIsRefused(t *testing.T) {
 			before, _ := os.ReadFile(filepath.Join(dir, "checkpoint"))
 			l, err := tiles.Open(t.Context(), dir, s, v)
 			if err == nil {
-				_, err = l.Append(entry(3))
+				_, err = l.Append(t.Context(), entry(3))
 				must(t, l.Close())
 			}
 			after, _ := os.ReadFile(filepath.Join(dir, "checkpoint"))
@@ -239,7 +239,7 @@ func TestLogIsRefused(t *testing.T) {
 	}
 	l := open(t, newLog(t))
 	defer l.Close()
-	if _, err := l.Append(make([]byte, 1<<16)); err == nil {
+	if _, err := l.Append(t.Context(), make([]byte, 1<<16)); err == nil {
 		t.Error("an entry was taken whose length has no room")
 	}
 }
