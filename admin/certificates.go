@@ -263,7 +263,7 @@ func (o *operations) stationSubject(ctx context.Context, in Issue, order *ca.Ord
 		return err
 	}
 	order.Station = stationKey(s.Identity)
-	order.Subject, order.P224 = ca.Subject{CommonName: s.Serial}, o.cfg.Fleet.MayHaveP224(&s)
+	order.Subject, order.P224 = ca.Subject{CommonName: s.Serial}, o.cfg.Fleet.MayHaveP224(s.Vendor, s.Model)
 	return nil
 }
 

@@ -46,7 +46,6 @@ func (s *Service) Admit(ctx context.Context, claim Claim) (Admission, error) {
 	adm.NewChain = err == nil && claim.TLS && claim.NewChain
 	adm.TLS13 = err == nil && claim.TLS13
 	adm.Listener = claim.Listener
-	adm.Station.Admitted = "" // long, and no session needs it while it lasts
 	return adm, err
 }
 
@@ -189,7 +188,7 @@ func (s *Service) admitBasic(ctx context.Context, claim Claim, st Station, profi
 	case s.namesAnother(presented, &st):
 		return refuse(refusedCertificate, "presented another station's certificate beside the password")
 	}
-	adm := Admission{Station: st, Profile: profile, NewPassword: renewed}
+	adm := Admission{Station: st.Proven(), Profile: profile, NewPassword: renewed}
 	if presented != nil && presented.own {
 		// For the record only: at this profile the password is the proof.
 		if v := s.proves(presented, &st, now); v.refused != "" {
@@ -213,7 +212,7 @@ func (s *Service) admitCertificate(ctx context.Context, claim Claim, st Station,
 	case err != nil:
 		return Admission{}, fmt.Errorf("couldn't record the presented certificate again: %w", err)
 	}
-	return Admission{Station: st, Profile: 3, Leaf: presented.cert, Factory: v.factory, Notes: v.notes}, nil
+	return Admission{Station: st.Proven(), Profile: 3, Leaf: presented.cert, Factory: v.factory, Notes: v.notes}, nil
 }
 
 func (s *Service) busy(err error) error {

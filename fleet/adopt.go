@@ -15,7 +15,7 @@ import (
 // is returned proves nothing; the gateway presents the password to the back end
 // and tells Adopted what it answered.
 func (s *Service) adopting(claim Claim, st *Station, profile int) (adm Admission, refused string) {
-	adm = Admission{Station: *st, Profile: profile, Adopting: true}
+	adm = Admission{Station: st.Proven(), Profile: profile, Adopting: true}
 	switch {
 	case claim.Adopts == nil || !claim.Adopts(adm):
 		return Admission{}, fmt.Sprintf("no password is set: `bollard station password %s` sets one", st.Identity)
@@ -33,7 +33,7 @@ func (s *Service) adopting(claim Claim, st *Station, profile int) (adm Admission
 // adoption. Accepted, it becomes the station's, once: whoever comes next proves
 // it here. The error is a *Refusal, or something else if it couldn't be stored.
 func (s *Service) Adopted(ctx context.Context, claim Claim, adm Admission, accepted bool) (Admission, error) {
-	key := keyOf(&adm.Station)
+	key := adm.Station.Key()
 	if !accepted {
 		s.budget.failed(key, claim.Source)
 		return Admission{}, s.refuse(claim, key, refusedPassword, "back end refused the password presented for adoption", http.StatusUnauthorized)
@@ -71,7 +71,7 @@ func (s *Service) Adopted(ctx context.Context, claim Claim, adm Admission, accep
 	}); err != nil {
 		return Admission{}, fmt.Errorf("couldn't note the adoption: %w", err)
 	}
-	return Admission{Station: st, Profile: adm.Profile, NewChain: adm.NewChain, TLS13: adm.TLS13, Listener: adm.Listener, Notes: []string{adoptedNote(claim.Basic.Password)}}, nil
+	return Admission{Station: st.Proven(), Profile: adm.Profile, NewChain: adm.NewChain, TLS13: adm.TLS13, Listener: adm.Listener, Notes: []string{adoptedNote(claim.Basic.Password)}}, nil
 }
 
 func adoptedNote(password []byte) string {

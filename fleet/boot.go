@@ -22,10 +22,10 @@ func (s *Service) boot(ctx context.Context, sess Session, m Message) (Verdict, e
 		return Verdict{}, err
 	}
 	if reason := bootSerialReason(sess.Version(), &adm, serials); reason != "" {
-		st, err := s.store.Station(ctx, keyOf(&adm.Station))
+		st, err := s.store.Station(ctx, adm.Station.Key())
 		if err != nil || !slices.Contains(st.Warn, CheckBootSerial) {
 			s.noticed(sess, detect.BootMismatch, "")
-			s.refusals.add(keyOf(&adm.Station), "BootNotification doesn't name the registered serial number (B01.FR.11)", s.clock())
+			s.refusals.add(adm.Station.Key(), "BootNotification doesn't name the registered serial number (B01.FR.11)", s.clock())
 			return Verdict{Act: End, Reason: reason}, nil //nolint:nilerr // unknown whether it is set to warn: the check holds
 		}
 		s.log.Warn("station check failed, set to warn", slog.String("station", keyOf(&st)), slog.String("session", sess.ID()),
@@ -88,7 +88,7 @@ func bootSerialReason(v ocpp.Version, adm *Admission, serials []string) string {
 // ends are chosen by vendor and model.
 func (s *Service) learnModel(ctx context.Context, sess Session, vendor, model string) {
 	adm := sess.Admission()
-	key := keyOf(&adm.Station)
+	key := adm.Station.Key()
 	st, err := s.store.Station(ctx, key)
 	if err != nil || st.Vendor != "" && st.Model != "" {
 		return

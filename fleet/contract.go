@@ -45,8 +45,8 @@ type Basic struct {
 
 // Admission says who a station was proven to be.
 type Admission struct {
-	Station Station // the record at the moment of proof
-	Profile int     // security profile of this connection, 1 to 3
+	Station Proven
+	Profile int // security profile of this connection, 1 to 3
 	Leaf    *x509.Certificate
 	// Factory is set when the leaf is the maker's and not Bollard's: the
 	// station is let in to renew it (A00.FR.406).
@@ -63,6 +63,31 @@ type Admission struct {
 	// the password decides, and Adopted takes it.
 	Adopting bool
 }
+
+// Proven is what a session keeps of its station's record, as it was at the moment of
+// proof: what names the station and what proved it. An idle session is little more
+// than this; all else is read from the record.
+type Proven struct {
+	Identity      string
+	Serial        string
+	Aliases       []string
+	Vendor, Model string
+	Backend       string
+	FloorProfile  int
+	Password      *Credential
+	Pending       *PendingPassword
+}
+
+// Proven is of the record as it is now.
+func (st *Station) Proven() Proven {
+	return Proven{
+		Identity: st.Identity, Serial: st.Serial, Aliases: st.Aliases, Vendor: st.Vendor, Model: st.Model,
+		Backend: st.Backend, FloorProfile: st.FloorProfile, Password: st.Password, Pending: st.Pending,
+	}
+}
+
+// Key is the primary key of the station's record.
+func (p *Proven) Key() string { return ocpp.Identity{Name: p.Identity}.Key() }
 
 // Refusal is why a claim was not admitted. Status goes to the station, Reason
 // to the operator only: what the peer learns is no more than the standard says.

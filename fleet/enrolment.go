@@ -218,7 +218,7 @@ func (a *applicant) Certify(ctx context.Context, csr ca.CSR) (*ca.Issued, error)
 		}
 		s.warned(ctx, a.station, CheckCSRSubject, reason)
 	}
-	if reason := s.curveFault(csr.Key, &st, false); reason != "" {
+	if reason := s.curveFault(csr.Key, st.Vendor, st.Model, false); reason != "" {
 		return nil, &est.Refusal{Status: http.StatusBadRequest, Public: "a key on P-224 isn't taken: make one on P-256", Reason: reason}
 	}
 	issued, err := a.fulfil(ctx, &st, &csr)
@@ -327,7 +327,7 @@ func (s *Service) certify(ctx context.Context, st *Station, order ca.Order) (*ca
 	}
 	order.Profile, order.Subject = ca.ProfileStation, ca.Subject{CommonName: st.Serial}
 	order.Station, order.Requester = keyOf(st), "station:"+keyOf(st)
-	order.Life, order.P224 = plan.CertificateLife, s.MayHaveP224(st)
+	order.Life, order.P224 = plan.CertificateLife, s.MayHaveP224(st.Vendor, st.Model)
 	prepared, err := s.cfg.Authority.Prepare(ctx, order)
 	if err != nil {
 		return nil, err

@@ -149,7 +149,7 @@ func (s *Service) readEvent(sess Session, m Message) (SecurityEvent, error) {
 	}
 	adm := sess.Admission()
 	e := SecurityEvent{
-		Station: keyOf(&adm.Station), Type: cutText(request.Type, ocpp.MaxEventType), Version: sess.Version().String(),
+		Station: adm.Station.Key(), Type: cutText(request.Type, ocpp.MaxEventType), Version: sess.Version().String(),
 		Timestamp: cutText(request.Timestamp, maxStamp), ReceivedAt: s.clock(), TechInfo: redact.Personal(cutText(request.TechInfo, ocpp.MaxEventTechInfo)),
 	}
 	if listed, ok := ocpp.FindSecurityEvent(request.Type); ok {

@@ -13,7 +13,7 @@ import (
 // its old certificate (A02.FR.28). The plan looks at the station anew.
 func (s *Service) noteEvent(sess Session, event string) {
 	adm := sess.Admission()
-	key := keyOf(&adm.Station)
+	key := adm.Station.Key()
 	sess.Go(func(ctx context.Context) {
 		err := s.record(ctx, ledger.Event{Kind: "certificate.doubted", Subject: key, Actor: "station:" + key, Data: map[string]string{"event": event}})
 		if err != nil && ctx.Err() == nil {

@@ -57,7 +57,7 @@ func TestOutboxChild(t *testing.T) {
 	first, _ := strconv.Atoi(os.Getenv(outboxFirst))
 	after, point, _ := strings.Cut(os.Getenv(outboxPoint), " ")
 	arm, _ := strconv.Atoi(after)
-	s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
+	s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
 	s.answerAbove(func(_ string, payload json.RawMessage) (json.RawMessage, error) {
 		var e ocpp.SecurityEventRequest
 		if err := json.Unmarshal(payload, &e); err != nil {

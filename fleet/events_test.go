@@ -20,7 +20,7 @@ import (
 // connected is a session of CS-1 that its back end accepted.
 func (r *rig) connected(v ocpp.Version, mode fleet.SecurityMode) *fakeSession {
 	r.t.Helper()
-	s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, v, mode, nil)
+	s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, v, mode, nil)
 	s.booted("Accepted")
 	return s
 }
@@ -159,7 +159,7 @@ func TestA04EventsBeforeBootAreAnswered(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.add(fleet.Enrolment{})
-	s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
+	s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
 	for i, status := range []string{"", "Rejected", "Pending"} {
 		if status != "" {
 			s.booted(status)
@@ -201,7 +201,7 @@ func TestA04SignedEvent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.add(fleet.Enrolment{})
-	s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V21, fleet.SecurityBollard, nil)
+	s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, ocpp.V21, fleet.SecurityBollard, nil)
 	inner, outer := `{"type":"ResetOrReboot","timestamp":"t"}`, `{"payload":"eyJ9","protected":"e30","signature":"AA"}`
 	v := r.svc.Message(t.Context(), s, fleet.Message{Direction: ocpp.FromStation, Action: ocpp.ActionSecurityEvent, Payload: json.RawMessage(inner),
 		Head: ocpp.Head{Type: ocpp.Call, ID: "1", Action: ocpp.ActionSecurityEvent + "-Signed", Payload: []byte(outer)}})
@@ -418,7 +418,7 @@ func TestA04FloodIsBounded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.add(fleet.Enrolment{})
-	s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
+	s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
 	s.event("TamperDetectionActivated")
 	flood := 4000 // over every bound several times
 	if raceDetector {
@@ -461,7 +461,7 @@ func TestA04OutboxAge(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.add(fleet.Enrolment{})
-	s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
+	s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
 	s.message(ocpp.FromStation, ocpp.ActionBootNotification, `{"reason":"PowerUp","chargingStation":{"model":"m","vendorName":"v"}}`)
 	s.booted("Rejected")
 	s.event("Old")

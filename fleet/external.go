@@ -27,7 +27,7 @@ func (s *Service) rememberKey(ctx context.Context, sess Session, request *ocpp.S
 		return nil //nolint:nilerr // what can't be read is the back end's to refuse
 	}
 	adm := sess.Admission()
-	if s.curveFault(csr.Key, &adm.Station, adm.TLS13) != "" {
+	if s.curveFault(csr.Key, adm.Station.Vendor, adm.Station.Model, adm.TLS13) != "" {
 		return nil // its certificate is refused
 	}
 	key, kind, hash := keyOfSession(sess), request.CertificateType, csr.Key.Hash()
@@ -221,7 +221,7 @@ func (s *Service) externalAnswered(ctx context.Context, sess Session, call Messa
 	}
 	leaf := chain[0]
 	adm := sess.Admission()
-	key := keyOf(&adm.Station)
+	key := adm.Station.Key()
 	if err := s.cfg.Authority.RecordExternal(ctx, leaf, key, "backend"); err != nil {
 		s.log.Warn("couldn't record the back end's certificate", slog.String("station", key), slog.String("session", sess.ID()), slog.Any("err", err))
 	}

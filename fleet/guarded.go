@@ -18,15 +18,9 @@ type GuardRule struct {
 	Allow         []string // of either kind: let through
 }
 
-func (g *GuardRule) fits(st *Station) bool {
-	return Model{g.Vendor, g.Model}.fits(st)
-}
-
 // Model names station models: patterns with * and ?, as in the station's
 // record, without case; empty: all.
 type Model struct{ Vendor, Model string }
-
-func (m Model) fits(st *Station) bool { return m.Fits(st.Vendor, st.Model) }
 
 // Fits says whether a vendor and a model are of those it names.
 func (m Model) Fits(vendor, model string) bool {
@@ -75,7 +69,7 @@ func (s *Service) guarded(sess Session, p place) string {
 	matches := func(pattern string) bool {
 		return slices.ContainsFunc(names, func(name string) bool { return fits(dotted(pattern), name) })
 	}
-	rules := s.guardRules(&adm.Station)
+	rules := s.guardRules(adm.Station.Vendor, adm.Station.Model)
 	for _, r := range rules {
 		if slices.ContainsFunc(r.Allow, matches) {
 			return ""
@@ -144,10 +138,10 @@ func (s *Service) guardedByStandard(sess Session, adm *Admission, p place) (why 
 // lowestProfile is what a session has shown the station to reach.
 func lowestProfile(adm *Admission) int { return max(adm.Profile, adm.Station.FloorProfile) }
 
-func (s *Service) guardRules(st *Station) []GuardRule {
+func (s *Service) guardRules(vendor, model string) []GuardRule {
 	var list []GuardRule
 	for _, r := range s.cfg.Guard {
-		if r.fits(st) {
+		if (Model{r.Vendor, r.Model}).Fits(vendor, model) {
 			list = append(list, r)
 		}
 	}

@@ -38,7 +38,7 @@ type live struct {
 // open registers a session and starts the clock toward its plan.
 func (s *Service) open(sess Session) *live {
 	adm := sess.Admission()
-	l := &live{session: sess, key: keyOf(&adm.Station)}
+	l := &live{session: sess, key: adm.Station.Key()}
 	s.mu.Lock()
 	s.lives[sess.ID()] = l
 	s.mu.Unlock()

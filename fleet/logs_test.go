@@ -146,7 +146,7 @@ func TestN01SecurityLogFailures(t *testing.T) {
 			r.add(fleet.Enrolment{})
 			sink := &logSink{}
 			r.svc.AttachLogs(sink.schedule(7 * 24 * time.Hour))
-			s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityObserve, test.answer)
+			s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityObserve, test.answer)
 			s.booted("Accepted")
 			r.advance(time.Hour)
 			r.look(s)
@@ -181,7 +181,7 @@ func TestSecurityLogBesidesTheBackEnds(t *testing.T) {
 	r.add(fleet.Enrolment{})
 	sink := &logSink{}
 	r.svc.AttachLogs(sink.schedule(24 * time.Hour))
-	s := r.openWith(fleet.Admission{Station: r.station("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
+	s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
 	s.message(ocpp.FromStation, ocpp.ActionBootNotification, `{"reason":"PowerUp","chargingStation":{"model":"m","vendorName":"v","serialNumber":"SN-CS-1"}}`)
 	r.advance(time.Hour)
 	r.look(s)

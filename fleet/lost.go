@@ -54,7 +54,7 @@ func (s *Service) Lose(ctx context.Context, actor, identity, reason string) (Sta
 		return Station{}, err
 	}
 	s.secrets.forget(key)
-	s.endIf(func(adm Admission) (string, bool) { return "station was reported lost", keyOf(&adm.Station) == key })
+	s.endIf(func(adm Admission) (string, bool) { return "station was reported lost", adm.Station.Key() == key })
 	if err := s.revokeAs(ctx, actor, &st, "keyCompromise"); err != nil {
 		return Station{}, fmt.Errorf("the station is kept out, repeat this to revoke what is left: %w", err)
 	}
@@ -182,7 +182,7 @@ func (s *Service) Replace(ctx context.Context, actor, identity string, r Replace
 	s.refusals.latest(&st)
 	s.sightings.latest(&st)
 	s.secrets.forget(key)
-	s.endIf(func(adm Admission) (string, bool) { return "station's board was replaced", keyOf(&adm.Station) == key })
+	s.endIf(func(adm Admission) (string, bool) { return "station's board was replaced", adm.Station.Key() == key })
 	if err := s.revokeAs(ctx, actor, &before, "cessationOfOperation"); err != nil {
 		return Station{}, "", fmt.Errorf("the board is replaced, repeat `bollard cert list --station %s` and revoke what is left: %w", identity, err)
 	}
@@ -224,7 +224,7 @@ func (s *Service) Decommission(ctx context.Context, actor, identity, reason stri
 // revokes what was issued meanwhile.
 func (s *Service) gone(ctx context.Context, actor string, st *Station, why string) error {
 	key := keyOf(st)
-	s.endIf(func(adm Admission) (string, bool) { return why, keyOf(&adm.Station) == key })
+	s.endIf(func(adm Admission) (string, bool) { return why, adm.Station.Key() == key })
 	s.secrets.forget(key)
 	s.refusals.forget(key)
 	s.watcher.Forget(key)

@@ -127,7 +127,7 @@ func (s *Service) SetPassword(ctx context.Context, actor, identity string, passw
 	}
 	s.secrets.forget(key)
 	s.endIf(func(adm Admission) (string, bool) {
-		return "password was changed", keyOf(&adm.Station) == key && adm.Profile < 3
+		return "password was changed", adm.Station.Key() == key && adm.Profile < 3
 	})
 	return generated, s.learnSecrets(ctx)
 }

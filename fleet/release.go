@@ -62,7 +62,7 @@ func (s *Service) release(ctx context.Context, id, key string, a *aim) error {
 	}
 	if is(ChangeBackend) {
 		s.endIf(func(adm Admission) (string, bool) {
-			return "station moves to another back end", keyOf(&adm.Station) == key && adm.Station.Backend != a.wants.Backend
+			return "station moves to another back end", adm.Station.Key() == key && adm.Station.Backend != a.wants.Backend
 		})
 	}
 	s.pokeStation(key)

@@ -273,6 +273,13 @@ func (r *rig) station(identity string) fleet.Station {
 	return st
 }
 
+// proven is what its sessions keep of a station's record.
+func (r *rig) proven(identity string) fleet.Proven {
+	r.t.Helper()
+	st := r.station(identity)
+	return st.Proven()
+}
+
 // pseudonym is what stands for a person in the ledger.
 func (r *rig) pseudonym(name string) string {
 	r.t.Helper()

@@ -67,7 +67,7 @@ func (s *Service) recordSeen(ctx context.Context, l *live) {
 func (s *Service) seen(ctx context.Context, l *live) error {
 	sess := l.session
 	adm, now := sess.Admission(), s.clock()
-	key := keyOf(&adm.Station)
+	key := adm.Station.Key()
 	serial := ""
 	if adm.Leaf != nil && !adm.Factory {
 		rec, known, err := s.standing(ctx, adm.Leaf)

@@ -359,6 +359,6 @@ func statusWord(status int) string {
 
 func (s *Service) statusFailed(sess Session, action string, err error) {
 	adm := sess.Admission()
-	s.log.Info("certificate status not obtained", slog.String("station", keyOf(&adm.Station)), slog.String("session", sess.ID()),
+	s.log.Info("certificate status not obtained", slog.String("station", adm.Station.Key()), slog.String("session", sess.ID()),
 		slog.String("action", action), slog.String("reason", fact(err.Error())))
 }

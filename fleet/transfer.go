@@ -100,7 +100,7 @@ func wrappedAction(d ocpp.Direction, transfer *ocpp.DataTransferRequest) string 
 // Bollard guards.
 func (s *Service) transferFault(ctx context.Context, sess Session, transfer *ocpp.DataTransferRequest, whole json.RawMessage) string {
 	adm := sess.Admission()
-	rules := s.guardRules(&adm.Station)
+	rules := s.guardRules(adm.Station.Vendor, adm.Station.Model)
 	is := func(pattern string) bool {
 		vendor, message, both := strings.Cut(pattern, "/")
 		return fits(dotted(vendor), dotted(transfer.VendorID)) && (!both || fits(dotted(message), dotted(transfer.MessageID)))

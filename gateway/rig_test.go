@@ -121,7 +121,7 @@ func (d *door) Admit(_ context.Context, c fleet.Claim) (fleet.Admission, error) 
 	if d.err != nil {
 		return fleet.Admission{}, d.err
 	}
-	a := fleet.Admission{Station: fleet.Station{Identity: c.Identity.Name, Vendor: "ACME", Model: "M1"}, Profile: 2}
+	a := fleet.Admission{Station: fleet.Proven{Identity: c.Identity.Name, Vendor: "ACME", Model: "M1"}, Profile: 2}
 	if name, ok := d.enrolled[c.Identity.Key()]; ok {
 		a.Station.Identity = name
 	}

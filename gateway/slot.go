@@ -158,23 +158,31 @@ const remembered = 8
 
 // idRing remembers the last few ids.
 type idRing struct {
-	ids []string // nil until the first
-	at  int
+	kept *struct { // nil until the first
+		ids [remembered]string
+		at  int
+	}
 }
 
 func (r *idRing) add(id string) {
-	if r.ids == nil {
-		r.ids = make([]string, remembered)
+	if r.kept == nil {
+		r.kept = &struct {
+			ids [remembered]string
+			at  int
+		}{}
 	}
-	r.ids[r.at] = id
-	r.at = (r.at + 1) % len(r.ids)
+	r.kept.ids[r.kept.at] = id
+	r.kept.at = (r.kept.at + 1) % remembered
 }
 
 // take reports whether the id is remembered, and forgets it.
 func (r *idRing) take(id string) bool {
-	for i, have := range r.ids {
+	if r.kept == nil {
+		return false
+	}
+	for i, have := range &r.kept.ids {
 		if have == id && id != "" {
-			r.ids[i] = ""
+			r.kept.ids[i] = ""
 			return true
 		}
 	}

@@ -60,7 +60,7 @@ func (s *session) Security() fleet.SecurityMode {
 	return fleet.SecurityBollard
 }
 func (s *session) Admission() fleet.Admission {
-	return fleet.Admission{Station: fleet.Station{Identity: s.station, Vendor: "ACME"}, Profile: 3}
+	return fleet.Admission{Station: fleet.Proven{Identity: s.station, Vendor: "ACME"}, Profile: 3}
 }
 
 type rig struct {

@@ -437,13 +437,12 @@ func (j judged) Anew(ctx context.Context) gate.Verdict {
 // station is what the gate may know of a session's station.
 func (u *updateGuard) station(ctx context.Context, s fleet.Session) gate.Station {
 	adm := s.Admission()
-	known := adm.Station
-	st, err := u.app.store.Station(ctx, stationKey(&known))
-	if err == nil { // a boot fills in what the operator left open
-		known = st
+	st, err := u.app.store.Station(ctx, adm.Station.Key())
+	if err != nil {
+		st = fleet.Station{Identity: adm.Station.Identity, Vendor: adm.Station.Vendor, Model: adm.Station.Model}
 	}
-	plan, unread := u.app.store.Plan(ctx, stationKey(&known))
-	out := updated(&known, &plan)
+	plan, unread := u.app.store.Plan(ctx, stationKey(&st))
+	out := updated(&st, &plan)
 	out.Unread = errors.Join(err, unread)
 	return out
 }

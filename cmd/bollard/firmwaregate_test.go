@@ -47,7 +47,7 @@ func TestFirmwareLevelOfUnknownModels(t *testing.T) { // promise 10
 type someone struct{ fleet.Session }
 
 func (someone) Admission() fleet.Admission {
-	return fleet.Admission{Station: fleet.Station{Identity: "CS-1", Vendor: "ACME", Model: "Volt"}}
+	return fleet.Admission{Station: fleet.Proven{Identity: "CS-1", Vendor: "ACME", Model: "Volt"}}
 }
 
 // What the fleet says of a CALL that waited is what becomes of it.

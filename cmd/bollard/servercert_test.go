@@ -63,7 +63,7 @@ func (fromCSMS) ID() string                   { return "s1" }
 func (fromCSMS) Version() ocpp.Version        { return ocpp.V201 }
 func (fromCSMS) Security() fleet.SecurityMode { return fleet.SecurityBackend }
 func (fromCSMS) Admission() fleet.Admission {
-	return fleet.Admission{Station: fleet.Station{Identity: "CS-1"}}
+	return fleet.Admission{Station: fleet.Proven{Identity: "CS-1"}}
 }
 func (fromCSMS) Go(f func(ctx context.Context)) {}
 

@@ -67,7 +67,7 @@ func (s *Stream) queue(p []byte) (queued bool, err error) {
 			return false, nil
 		}
 	}
-	if o.waiting()+len(p) > 2*s.limits.MaxMessage+4*highWater {
+	if o.waiting()+len(p) > 2*s.frames.max+4*highWater {
 		o.err = errSlow
 		return false, o.err
 	}
@@ -76,7 +76,7 @@ func (s *Stream) queue(p []byte) (queued bool, err error) {
 	if first {
 		now := time.Now().UnixNano()
 		o.since = now
-		s.wakeIn(s.limits.WriteTimeout)
+		s.wakeIn(s.pace.write)
 		// The socket may have got room before the loop could see that something
 		// waits, and says so only once.
 		s.drain(now)
@@ -270,10 +270,10 @@ func (s *Stream) plan(now int64) {
 			due = at
 		}
 	}
-	sooner(s.pinged.Load(), s.limits.PingInterval)
-	sooner(s.heard.Load(), s.limits.PongTimeout)
+	sooner(s.pinged.Load(), s.pace.ping)
+	sooner(s.heard.Load(), s.pace.pong)
 	if len(s.out.queue) > 0 {
-		sooner(s.out.since, s.limits.WriteTimeout)
+		sooner(s.out.since, s.pace.write)
 	}
 	if due == 0 {
 		return
@@ -291,7 +291,7 @@ func (s *Stream) tick() {
 	past := func(from int64, d time.Duration) bool { return d > 0 && now-from >= int64(d) }
 	s.out.mu.Lock()
 	s.out.due = 0
-	stuck := len(s.out.queue) > 0 && past(s.out.since, s.limits.WriteTimeout)
+	stuck := len(s.out.queue) > 0 && past(s.out.since, s.pace.write)
 	if stuck && s.out.err == nil {
 		s.out.err = fmt.Errorf("couldn't write to the WebSocket: %w", os.ErrDeadlineExceeded)
 	}
@@ -301,18 +301,18 @@ func (s *Stream) tick() {
 		s.give(err)
 		return
 	}
-	if past(s.heard.Load(), s.limits.PongTimeout) {
+	if past(s.heard.Load(), s.pace.pong) {
 		s.reading.Lock()
 		if s.stopped || s.full.Load() {
 			s.heard.Store(now) // it is we who don't listen
 		}
 		s.reading.Unlock()
-		if past(s.heard.Load(), s.limits.PongTimeout) {
-			s.give(fmt.Errorf("no byte from the peer for %s: %w", s.limits.PongTimeout, os.ErrDeadlineExceeded))
+		if past(s.heard.Load(), s.pace.pong) {
+			s.give(fmt.Errorf("no byte from the peer for %s: %w", s.pace.pong, os.ErrDeadlineExceeded))
 			return
 		}
 	}
-	if past(s.pinged.Load(), s.limits.PingInterval) {
+	if past(s.pinged.Load(), s.pace.ping) {
 		s.pinged.Store(now)
 		if err := s.send(opPing, nil); err != nil {
 			s.give(err)

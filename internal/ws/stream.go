@@ -46,42 +46,49 @@ type Stream struct {
 	loop    *Loop
 	line    *Line
 	secure  *tls.Conn // nil without TLS
-	client  bool      // our frames are masked
-	limits  Limits
 	handler Handler
 	other   *Stream // the pair's other side
+	pace    pace
 
 	reading  sync.Mutex // guards the reader's state, and the descriptor against Close
 	frames   frameReader
 	held     []byte // decrypted bytes that wait behind a stopped message, or for the next turn
-	budget   int    // frames that may still be handled in this turn
+	budget   int32  // frames that may still be handled in this turn
+	linger   int32  // bytes dropped since it is over
+	client   bool   // our frames are masked; never changes
 	fresh    bool   // crypto/tls may hold bytes of its own
 	stopped  bool   // until Resume
 	begun    bool   // Resume was called once
 	readable bool   // the socket may have more
 	hangup   bool   // its end was signalled
 	over     bool   // the reader looks at nothing any more
-	linger   int    // bytes dropped since
 	closed   bool   // the descriptor is gone
+	polite   bool   // the peer's close frame or end was seen
 
 	full    atomic.Bool // back-pressure stopped the reader
 	closing atomic.Bool // Close was called
-	polite  bool        // the peer's close frame or end was seen; under reading
 	peer    Latch       // the peer will say no more
 	ended   Latch       // the connection's end was read
 	done    Latch       // the first Close has finished
 
-	heard   atomic.Int64 // UnixNano of the last bytes
-	pinged  atomic.Int64 // UnixNano of the last own ping
-	earMu   sync.Mutex
-	ears    []chan struct{} // Pings that wait
-	anyEars atomic.Bool
+	heard  atomic.Int64         // UnixNano of the last bytes
+	pinged atomic.Int64         // UnixNano of the last own ping
+	ears   atomic.Pointer[ears] // nil until the first Ping
 
 	sending   sync.Mutex // one frame at a time
 	closeSent bool       // under sending
 
 	out   outbox
 	alarm alarm // the clock's
+}
+
+// pace is what a stream needs of Limits beside what its frames do.
+type pace struct{ write, ping, pong time.Duration }
+
+// ears are the Pings that wait.
+type ears struct {
+	mu      sync.Mutex
+	waiting []chan struct{}
 }
 
 // Pair moves two connections, of which nobody has read or written anything since
@@ -109,8 +116,9 @@ func (l *Loops) Pair(a *Conn, ha Handler, b *Conn, hb Handler) (sa, sb *Stream, 
 
 func newStream(loop *Loop, c *Conn, fd int, h Handler) *Stream {
 	line, secure := lineOf(c.sock.Conn)
-	s := &Stream{loop: loop, line: line, secure: secure, client: c.client, limits: c.limits, handler: h,
+	s := &Stream{loop: loop, line: line, secure: secure, client: c.client, handler: h,
 		stopped: true, readable: true, fresh: secure != nil, held: c.sock.early}
+	s.pace = pace{write: c.limits.WriteTimeout, ping: c.limits.PingInterval, pong: c.limits.PongTimeout}
 	s.frames = frameReader{masked: !c.client, max: c.limits.MaxMessage}
 	s.out.fd = fd
 	_ = line.Conn.Close() // the duplicate lives on; the runtime's poller forgets the connection
@@ -199,7 +207,7 @@ func (s *Stream) blocked() bool {
 // itself a message of any size may be under way, which it perhaps takes only
 // after what it sends: just answers to its own frames must not pile up.
 func (s *Stream) tooMuch() bool {
-	return s.other.out.waiting() > highWater || s.out.waiting() > s.limits.MaxMessage+highWater
+	return s.other.out.waiting() > highWater || s.out.waiting() > s.frames.max+highWater
 }
 
 // read takes what the socket has, one buffer at a time. The caller holds reading.
@@ -270,7 +278,7 @@ func (s *Stream) drop() {
 		n, err := recv(s.out.fd, s.loop.buf)
 		switch {
 		case n > 0:
-			if s.linger += n; s.linger > lingerBytes {
+			if s.linger += int32(n); s.linger > lingerBytes { //nolint:gosec // no more than a loop's buffer
 				err = syscall.EMSGSIZE
 			}
 		case errors.Is(err, syscall.EAGAIN):
@@ -384,25 +392,26 @@ func (s *Stream) lose(err error) {
 // hear notes that the peer lives.
 func (s *Stream) hear(now int64) {
 	s.heard.Store(now)
-	if !s.anyEars.Load() {
+	e := s.ears.Load()
+	if e == nil {
 		return
 	}
-	s.earMu.Lock()
-	defer s.earMu.Unlock()
-	for _, ch := range s.ears {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ch := range e.waiting {
 		close(ch)
 	}
-	s.ears = nil
-	s.anyEars.Store(false)
+	e.waiting = nil
 }
 
 // Ping sends a ping and waits for any byte of the peer that proves it alive.
 func (s *Stream) Ping(ctx context.Context) error {
 	heard := make(chan struct{})
-	s.earMu.Lock()
-	s.ears = append(s.ears, heard)
-	s.anyEars.Store(true)
-	s.earMu.Unlock()
+	s.ears.CompareAndSwap(nil, &ears{})
+	e := s.ears.Load()
+	e.mu.Lock()
+	e.waiting = append(e.waiting, heard)
+	e.mu.Unlock()
 	if err := s.send(opPing, nil); err != nil {
 		return err
 	}
@@ -412,9 +421,9 @@ func (s *Stream) Ping(ctx context.Context) error {
 	case <-s.done.Opened():
 		return ErrClosed
 	case <-ctx.Done():
-		s.earMu.Lock()
-		defer s.earMu.Unlock()
-		s.ears = slices.DeleteFunc(s.ears, func(ch chan struct{}) bool { return ch == heard })
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.waiting = slices.DeleteFunc(e.waiting, func(ch chan struct{}) bool { return ch == heard })
 		return fmt.Errorf("no answer to a ping: %w", ctx.Err())
 	}
 }
