@@ -106,12 +106,12 @@ func (g *contractGuard) authorize(ctx context.Context, s fleet.Session, payload 
 		return fleet.Verdict{Act: fleet.Pass}
 	}
 	adm := s.Admission()
-	vetted, err := g.app.contracts.Vet(ctx, request, "station:"+stationKey(&adm.Station))
+	vetted, err := g.app.contracts.Vet(ctx, request, "station:"+adm.Station.Key())
 	switch {
 	case err != nil:
 		return fleet.Verdict{Act: fleet.Refuse, Code: ocpp.InternalError, Reason: err.Error()}
 	case vetted.Answer != nil:
-		g.app.log.Warn("a contract of another provider is refused", slog.String("station", stationKey(&adm.Station)), slog.String("session", s.ID()), slog.String("reason", vetted.Reason))
+		g.app.log.Warn("a contract of another provider is refused", slog.String("station", adm.Station.Key()), slog.String("session", s.ID()), slog.String("reason", vetted.Reason))
 		return answered(*vetted.Answer, wrapped, vetted.Reason)
 	case !vetted.Good:
 		return fleet.Verdict{Act: fleet.Pass, Reason: vetted.Reason}
