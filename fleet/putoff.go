@@ -19,7 +19,7 @@ const putOffTimeout = 5 * time.Second
 // PutOff records that a proven station was put off for a reason that isn't its proof:
 // the first time at once, repetitions as a count.
 func (s *Service) PutOff(ctx context.Context, adm Admission, why string) {
-	key := putOffKey{keyOf(&adm.Station), why}
+	key := putOffKey{adm.Station.Key(), why}
 	if s.putOffs.Add(key, "", s.clock()) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putOffTimeout)
 		defer cancel()

@@ -372,7 +372,7 @@ func (u *updateGuard) Closed(s fleet.Session) {
 func (u *updateGuard) Message(ctx context.Context, s fleet.Session, m fleet.Message) fleet.Verdict {
 	if campaign.Tells(m.Direction, m.Action) {
 		adm := s.Admission()
-		u.app.rollouts.Message(stationKey(&adm.Station), m.Action, m.Payload)
+		u.app.rollouts.Message(adm.Station.Key(), m.Action, m.Payload)
 		if !u.Service.Interest(s.Version(), m.Direction, m.Action) {
 			return fleet.Verdict{Act: fleet.Pass}
 		}
