@@ -127,7 +127,7 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 		}
 	} else {
 		adm := sess.Admission()
-		if curve := s.curveFault(csr.Key, &st, adm.TLS13); curve != "" {
+		if curve := s.curveFault(csr.Key, st.Vendor, st.Model, adm.TLS13); curve != "" {
 			return invalid(curve)
 		}
 		reason = s.csrReason(&csr, &st)
@@ -240,7 +240,7 @@ func hexOnly(text string) bool {
 
 func keyOfSession(sess Session) string {
 	adm := sess.Admission()
-	return keyOf(&adm.Station)
+	return adm.Station.Key()
 }
 
 // note tells the operator on the station's page why something hasn't come about.
