@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/big"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -86,6 +87,8 @@ func TestRevokedInTime(t *testing.T) {
 	cert := w.v2g.leaf(w.clock(), "NLEXA123456789", func(c *x509.Certificate) { c.OCSPServer = []string{w.url} })
 	body := w.said(cert.SerialNumber.Int64(), nil)
 	asked, release := make(chan struct{}), make(chan struct{})
+	answer := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(answer)
 	w.answers(func(rw http.ResponseWriter, _ *http.Request, _ []byte) {
 		close(asked)
 		<-release
@@ -97,7 +100,7 @@ func TestRevokedInTime(t *testing.T) {
 	if _, err := w.svc.Revoked(ctx, cert, w.v2g.cert); !errors.Is(err, context.Canceled) {
 		t.Fatalf("the first: %v", err)
 	}
-	close(release)
+	answer()
 	if revoked, err := w.svc.Revoked(t.Context(), cert, w.v2g.cert); revoked || err != nil || w.asked() != 1 {
 		t.Errorf("the next: %t, %v, %d requests", revoked, err, w.asked())
 	}
