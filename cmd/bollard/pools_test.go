@@ -197,6 +197,7 @@ func TestTwoBollards(t *testing.T) {
 		t.Fatal(err)
 	}
 	near.configure(fmt.Sprintf(`contracts:
+  otherwise: backend
   pools:
     - {name: silent, url: "http://%s", client_id: near, secret_file: secret, providers: [DE-HNG], networks: [127.0.0.0/8]}
     - {name: far, url: "https://localhost:%s", client_id: operator, secret_file: secret, providers: [NL-EXA], trust: far.pem, networks: [127.0.0.0/8, "::1/128"]}
@@ -272,6 +273,16 @@ func TestTwoBollards(t *testing.T) {
 	if status, _ := operator.ask("GET", "/v1/root/rootCerts", nil); status != http.StatusUnauthorized {
 		t.Errorf("with a revoked token: %d", status)
 	}
+	// 7. An account that no pool has, of a car without a contract here, is the back end's.
+	exi, err := car.Install()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = st.Call(ctx, ocpp.ActionGet15118EVCertificate, ocpp.Get15118EVCertificateRequest{SchemaVersion: message.Namespace2, Action: ocpp.EVCertificateInstall,
+		EXIRequest: base64.StdEncoding.EncodeToString(exi), Prioritized: []string{"FROTH123456789"}})
+	if failure, ok := errors.AsType[*ocpp.CallFailure](err); !ok || failure.Code != ocpp.NotSupported {
+		t.Errorf("the back end's answer: %v", err)
+	}
 	for _, h := range []*house{near, far} {
 		text := h.log.String() + h.must("ledger", "export")
 		for _, secret := range []string{emaid, pcid, "NL-EXA-1", operator.secret, operator.bearer} {
@@ -280,9 +291,13 @@ func TestTwoBollards(t *testing.T) {
 			}
 		}
 	}
+	seen := 0
 	for _, frame := range back.Seen("CS-1", ocpp.FromStation) {
 		if strings.Contains(string(frame), ocpp.ActionGet15118EVCertificate) {
-			t.Error("the back end saw a car's request")
+			seen++
 		}
+	}
+	if seen != 1 {
+		t.Errorf("the back end saw %d requests of cars, one was for it", seen)
 	}
 }

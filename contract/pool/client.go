@@ -125,7 +125,7 @@ func (c *Client) post(ctx context.Context, path string, body any) (*safehttp.Res
 	for n, wait := 1, pause; ; n, wait = n+1, 2*wait {
 		answer, err := c.once(ctx, path, text)
 		if n == tries || !again(answer, err) {
-			return answer, err
+			return answer, bare(err)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -146,6 +146,14 @@ func again(answer *safehttp.Response, err error) bool {
 		return false
 	}
 	return answer.Status >= 500 || answer.Status == http.StatusTooManyRequests || answer.Status == http.StatusUnauthorized
+}
+
+// bare leaves out what a pool answered instead of HTTP: it may be what it was asked.
+func bare(err error) error {
+	if broken, ok := errors.AsType[*safehttp.Error](err); ok && broken.Rule == safehttp.RuleHTTP {
+		return &safehttp.Error{Rule: broken.Rule, Where: broken.Where, Reason: broken.Reason}
+	}
+	return err
 }
 
 func (c *Client) once(ctx context.Context, path string, body []byte) (*safehttp.Response, error) {

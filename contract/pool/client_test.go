@@ -176,14 +176,20 @@ func TestTries(t *testing.T) {
 		"nothing in plain words": {status(404), nil, 1, 1, 0},
 		"nothing, for the car":   {text(404, answerOf("AQI=")), nil, 1, 1, 1},
 		"breaks off":             {func(http.ResponseWriter, *http.Request, int) { panic(http.ErrAbortHandler) }, nil, 3, 1, -1},
-		"no JSON":                {text(200, "<html>"), nil, 1, 1, -1},
-		"no answer in it":        {text(200, "{}"), nil, 1, 1, -1},
-		"read in two ways":       {text(200, `{"CCPResponse":{"emaidContent":[]},"CCPResponse":{"emaidContent":[]}}`), nil, 1, 1, -1},
-		"no base64":              {text(200, answerOf("%%%%")), nil, 1, 1, -1},
-		"empty":                  {text(200, answerOf("")), nil, 1, 1, -1},
-		"too long":               {text(200, answerOf(long)), nil, 1, 1, -1},
-		"too many":               {text(200, answerOf("AQI=", "AQI=", "AQI=", "AQI=", "AQI=", "AQI=", "AQI=", "AQI=", "AQI=")), nil, 1, 1, -1},
-		"without end":            {text(200, strings.Repeat(" ", 300<<10)), nil, 1, 1, -1},
+		"no HTTP": {func(w http.ResponseWriter, _ *http.Request, _ int) {
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				fmt.Fprint(conn, "WP0TESTA00000001A3\r\n\r\n")
+				conn.Close()
+			}
+		}, nil, 3, 1, -1},
+		"no JSON":          {text(200, "<html>"), nil, 1, 1, -1},
+		"no answer in it":  {text(200, "{}"), nil, 1, 1, -1},
+		"read in two ways": {text(200, `{"CCPResponse":{"emaidContent":[]},"CCPResponse":{"emaidContent":[]}}`), nil, 1, 1, -1},
+		"no base64":        {text(200, answerOf("%%%%")), nil, 1, 1, -1},
+		"empty":            {text(200, answerOf("")), nil, 1, 1, -1},
+		"too long":         {text(200, answerOf(long)), nil, 1, 1, -1},
+		"too many":         {text(200, answerOf("AQI=", "AQI=", "AQI=", "AQI=", "AQI=", "AQI=", "AQI=", "AQI=", "AQI=")), nil, 1, 1, -1},
+		"without end":      {text(200, strings.Repeat(" ", 300<<10)), nil, 1, 1, -1},
 		"leads elsewhere": {func(w http.ResponseWriter, r *http.Request, _ int) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		}, nil, 1, 1, -1},
