@@ -13,7 +13,6 @@ import (
 	"bollard/ca"
 	"bollard/iso15118/envelope"
 	"bollard/iso15118/message"
-	"bollard/iso15118/signature"
 	"bollard/ledger"
 	"bollard/tpm"
 )
@@ -98,7 +97,7 @@ func (s *Service) bundle(ctx context.Context, c *Contract, p message.Protocol, t
 	if err != nil {
 		return Bundle{}, nil, err
 	}
-	if ok && s.clock().Before(have.Until) && have.Ends.Equal(c.EndsAt) && s.inForce(ctx, have.Serial) && s.inForce(ctx, have.CPS) {
+	if ok && s.clock().Before(have.Until) && have.Ends.Equal(c.EndsAt) && s.inForce(ctx, have.Serial) && (have.CPS == outsideCPS || s.inForce(ctx, have.CPS)) {
 		// No key is both a car's and a contract's, but the answer would be the wrong one.
 		if a, err := message.DecodeResponse(p, have.EXI); err == nil && a.Update == update {
 			return have, nil, nil
@@ -114,12 +113,16 @@ func (s *Service) inForce(ctx context.Context, serial string) bool {
 }
 
 func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protocol, to receiver, hash string, update bool, actor string) (Bundle, *Fault, error) {
-	signer, err := s.authority.CPSSigner(ctx, kindsOf(p).cps)
-	if errors.Is(err, ca.ErrNoHierarchy) {
-		return Bundle{}, unavailable("nobody here signs for cars: " + err.Error()), nil
-	}
-	if err != nil {
-		return Bundle{}, nil, err
+	var signer *ca.CPSSigner // nil: one elsewhere
+	if s.cps == nil || p != message.ISO2 {
+		var err error
+		signer, err = s.authority.CPSSigner(ctx, kindsOf(p).cps)
+		if errors.Is(err, ca.ErrNoHierarchy) {
+			return Bundle{}, unavailable("nobody here signs for cars: " + err.Error()), nil
+		}
+		if err != nil {
+			return Bundle{}, nil, err
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return Bundle{}, nil, err
@@ -145,24 +148,24 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 	a := message.Response{
 		Protocol: p, Header: message.Header{Session: make([]byte, 8)}, Update: update, Code: "OK",
 		EMAID: string(c.EMAID), Curve: message.SECP521, Processing: "Finished",
-		CPS: chainOf(signer.Certificate, signer.Chain), Contract: chainOf(issued.Certificate, issued.Chain),
+		Contract: chainOf(issued.Certificate, issued.Chain),
 	}
 	a.SetIDs()
 	if err := s.seal(&a, key, to, string(c.PCID), issued.Certificate); err != nil {
 		return Bundle{}, nil, fmt.Errorf("couldn't seal a contract key: %w", err)
 	}
 	// 3. Signed by the CPS, whose chain cars trust.
-	sig, err := signature.Sign(s.random, signer.Key, p.Set(), a.Signed()...)
+	cps, serial, err := s.complete(ctx, signer, &a)
 	if err != nil {
-		return Bundle{}, nil, fmt.Errorf("couldn't sign an answer for a car: %w", err)
+		// Nobody has the key of the certificate.
+		return Bundle{}, nil, errors.Join(err, s.end(ctx, actor, issued.Serial))
 	}
-	a.Signature = &sig
-	b := Bundle{Contract: c.ID, Protocol: p, Receiver: hash, Serial: issued.Serial, CPS: ca.SerialOf(signer.Certificate), Until: issued.NotAfter.Add(-renewBefore), Ends: c.EndsAt}
+	b := Bundle{Contract: c.ID, Protocol: p, Receiver: hash, Serial: issued.Serial, CPS: serial, Until: issued.NotAfter.Add(-renewBefore), Ends: c.EndsAt}
 	if !c.EndsAt.IsZero() && c.EndsAt.Sub(issued.NotAfter) < time.Minute {
 		b.Until = issued.NotAfter // no certificate of it lasts longer
 	}
-	if cps := signer.Certificate.NotAfter.Add(-24 * time.Hour); cps.Before(b.Until) {
-		b.Until = cps
+	if last := cps.NotAfter.Add(-24 * time.Hour); last.Before(b.Until) {
+		b.Until = last
 	}
 	if b.EXI, err = a.Encode(); err != nil {
 		return Bundle{}, nil, fmt.Errorf("couldn't encode an answer for a car: %w", err)

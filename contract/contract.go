@@ -63,7 +63,7 @@ type Bundle struct {
 	Protocol message.Protocol
 	Receiver string // SHA-256 of the public key it is sealed for, hex
 	Serial   string // of the contract certificate
-	CPS      string // serial of the certificate that signed it
+	CPS      string // serial of the certificate that signed it; outsideCPS
 	Until    time.Time
 	Ends     time.Time // of the contract when it was made
 	EXI      []byte    // of the answer, for no session yet

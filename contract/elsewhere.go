@@ -208,23 +208,11 @@ func (s *Service) judge(ctx context.Context, p Outside, r *message.Request, exi 
 		return nil, errors.New("it is an answer to another kind of request")
 	case !good(a.Code):
 		return a, nil
-	case a.Signature == nil:
-		return nil, errors.New("it isn't signed")
 	}
-	cps, fault := parse(a.CPS)
-	if fault != nil {
-		return nil, fault
-	}
-	if edition, err := protocolOf(cps[0]); err != nil || edition != r.Protocol || !isCPS(cps[0]) {
-		return nil, errors.New("who signed it is no CPS of the edition (DC=CPS)")
-	}
-	now := s.clock()
-	if fault := s.verify(ctx, v2gOf(r.Protocol), "v2g", cps, now); fault != nil {
-		return nil, fault
-	}
-	if err := verifyAnswer(a, cps[0]); err != nil {
+	if _, err := s.signedByCPS(ctx, a); err != nil {
 		return nil, err
 	}
+	now := s.clock()
 	chain, fault := parse(a.Contract)
 	if fault != nil {
 		return nil, fault
@@ -247,16 +235,6 @@ func (s *Service) judge(ctx context.Context, p Outside, r *message.Request, exi 
 		return nil, errors.New("its contract is of a provider that isn't among contracts.pools[].providers")
 	}
 	return a, nil
-}
-
-// isCPS looks for the attribute that cars look for (DC=CPS).
-func isCPS(cert *x509.Certificate) bool {
-	for _, a := range cert.Subject.Names {
-		if a.Type.String() == "0.9.2342.19200300.100.1.25" && a.Value == "CPS" {
-			return true
-		}
-	}
-	return false
 }
 
 // Elsewhere tells whether a request is for nobody here: its car has no contract in

@@ -3,6 +3,7 @@ package contract_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -14,9 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"bollard/ca"
 	"bollard/contract"
 	"bollard/iso15118/identifier"
 	"bollard/iso15118/message"
+	"bollard/iso15118/signature"
 	"bollard/ocpp"
 	"bollard/station/ev"
 )
@@ -176,6 +179,7 @@ func TestPoolsThatLieOrHang(t *testing.T) {
 		"another key in it":       {[]poolFunc{far.asPool(false, func(a *message.Response) { a.Key[20] ^= 1 })}, nil, "FAILED_NoCertificateAvailable", "a=unfit"},
 		"another account in it":   {[]poolFunc{far.asPool(false, func(a *message.Response) { a.EMAID = "DEABC123456789" })}, nil, "FAILED_NoCertificateAvailable", "a=unfit"},
 		"signed by no CPS":        {[]poolFunc{far.asPool(false, func(a *message.Response) { a.CPS = a.Contract; a.CPS.ID = "" })}, nil, "FAILED_NoCertificateAvailable", "a=unfit"},
+		"signed by a station":     {[]poolFunc{far.asPool(false, func(a *message.Response) { far.signAsStation(t, a) })}, nil, "FAILED_NoCertificateAvailable", "a=unfit"},
 		"another provider's":      {[]poolFunc{honest}, only("DEABC"), "FAILED_NoCertificateAvailable", "a=unfit"},
 		"it says no":              {[]poolFunc{bytesOf(refusal.EXI)}, nil, "FAILED_SignatureError", "a=nothing"},
 		"a lie, then the truth":   {[]poolFunc{bytesOf([]byte("no EXI")), honest}, nil, "OK", "a=unfit b=answered"},
@@ -212,6 +216,33 @@ func TestPoolsThatLieOrHang(t *testing.T) {
 			t.Errorf("%s: the answer isn't one for the car: %v", name, err)
 		}
 	}
+}
+
+// signAsStation signs with a certificate of a charging station, under the V2G root.
+func (r *rig) signAsStation(t *testing.T, a *message.Response) {
+	t.Helper()
+	key := newKey(t, curveOf(a.Protocol))
+	proven, err := ca.GeneratedKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepared, err := r.authority.Prepare(t.Context(), ca.Order{Profile: ca.ProfileSECC, Key: proven, Subject: ca.Subject{CommonName: "DE*ABC*E*1"}, Station: "cs-1", Requester: "operator"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := r.authority.Issue(t.Context(), prepared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.CPS = message.Chain{Certificate: issued.Certificate.Raw}
+	for _, sub := range issued.Chain {
+		a.CPS.SubCertificates = append(a.CPS.SubCertificates, sub.Raw)
+	}
+	sig, err := signature.Sign(rand.Reader, key, a.Protocol.Set(), a.Signed()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Signature = &sig
 }
 
 func first(t *testing.T, f poolFunc, exi []byte) []byte {
@@ -286,6 +317,7 @@ func TestWhichPool(t *testing.T) {
 	}{
 		"a stranger":                  {nil, signedBy(stranger), nil, false, false, "abc"},
 		"a car of ours":               {nil, signedBy(own), nil, false, false, ""},
+		"a stranger by our car's ID":  {nil, signedBy(far.carOf(t, p, "WP0TESTA00000003A3")), nil, false, false, ""},
 		"its contract cancelled":      {nil, signedBy(left), nil, false, false, "abc"},
 		"signed by another":           {nil, sign(t, stranger.request(), newKey(t, curveOf(p))), nil, false, false, ""},
 		"unsigned":                    {nil, encode(t, stranger.request()), nil, false, false, ""},
@@ -321,6 +353,105 @@ func TestWhichPool(t *testing.T) {
 		elsewhere, err := near.Elsewhere(t.Context(), &ocpp.Get15118EVCertificateRequest{SchemaVersion: p.Namespace(), Action: ocpp.EVCertificateInstall, EXIRequest: base64.StdEncoding.EncodeToString(tt.exi)})
 		if err != nil || elsewhere != tt.want {
 			t.Errorf("%s: for the back end: %t, %v", name, elsewhere, err)
+		}
+	}
+}
+
+// cpsFunc is a CPS whose answers a test makes.
+type cpsFunc func(ctx context.Context, data *message.Response) ([]byte, error)
+
+func (f cpsFunc) Sign(ctx context.Context, data *message.Response) ([]byte, error) {
+	return f(ctx, data)
+}
+
+// The answer of an own contract is signed by a CPS elsewhere, whose root cars trust; what
+// it gives back is what it was given, or a certificate that nobody has the key of is
+// revoked.
+func TestSignedElsewhere(t *testing.T) {
+	t.Parallel()
+	const p = message.ISO2
+	far, near := newRig(t, ca.KindV2G, ca.KindCPS), newRig(t, ca.KindMO, ca.KindOEM)
+	c := near.car(t, p)
+	var edit func(*message.Response) error
+	signs := cpsFunc(func(ctx context.Context, data *message.Response) ([]byte, error) {
+		own := *data
+		own.CPS, own.Signature = message.Chain{}, nil
+		if edit != nil {
+			if err := edit(&own); err != nil {
+				return nil, err
+			}
+		}
+		if err := far.SignFor(ctx, "pool:near", emaid, &own); err != nil {
+			return nil, err
+		}
+		return own.Encode()
+	})
+	var err error
+	if near.Service, err = contract.New(contract.Config{Store: near.store, Authority: near.authority, CPS: signs, Clock: near.clock.now}); err != nil {
+		t.Fatal(err)
+	}
+	near.add(t)
+	exi := sign(t, c.request(), c.key)
+	ask := func() (contract.Answer, error) {
+		return near.Provision(t.Context(), contract.Request{Protocol: p, EXI: exi, Actor: "operator"})
+	}
+	// 1. The other one doesn't know the provider's root, then this one not the CPS's.
+	if a, err := ask(); err == nil {
+		t.Errorf("signed for a provider nobody trusts: %+v", a)
+	}
+	root := near.authority.Roots(ca.KindMO)[0]
+	if _, err := far.authority.AddAnchor(t.Context(), "mo", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}), "operator"); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := ask(); err == nil {
+		t.Errorf("signed by a CPS nobody trusts: %+v", a)
+	}
+	near.trustV2G(t, far, p)
+	// 2. What comes back is something else.
+	for name, change := range map[string]func(*message.Response) error{
+		"another key":     func(a *message.Response) error { a.Key = bytes.Clone(a.Key); a.Key[20] ^= 1; return nil },
+		"another account": func(a *message.Response) error { a.EMAID = "NLEXA123456789"; return nil },
+		"nothing":         func(*message.Response) error { return errors.New("no") },
+	} {
+		edit = change
+		if a, err := ask(); err == nil {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	edit = nil
+	near.noneInForceYet(t)
+	// 3. As it should be: the car takes it, and gets it again.
+	first, err := ask()
+	if err != nil || first.Code != "OK" {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	vehicle := &ev.Car{Protocol: p, Key: c.key, Chain: c.chain, Roots: x509.NewCertPool(), Clock: near.clock.now}
+	vehicle.Roots.AddCert(far.authority.Roots(ca.KindV2G)[0])
+	if exi, err = vehicle.Install(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := ask()
+	if err != nil || again.Serial != first.Serial {
+		t.Errorf("a second certificate: %v", err)
+	}
+	if _, _, err := vehicle.Take(again.EXI, c.key); err != nil {
+		t.Error(err)
+	}
+	if log := entries(t, far); log[len(log)-1].Kind != "contract.signed" {
+		t.Errorf("on record: %s", log[len(log)-1].Kind)
+	}
+}
+
+// noneInForceYet checks that no contract certificate is in force.
+func (r *rig) noneInForceYet(t *testing.T) {
+	t.Helper()
+	list, err := r.store.Certificates(t.Context(), ca.Filter{Profile: ca.ProfileContract})
+	if err != nil || len(list) == 0 {
+		t.Fatal("none was issued", err)
+	}
+	for _, record := range list {
+		if record.State == ca.StateIssued {
+			t.Errorf("certificate %s, which nobody has the key of, is in force", record.Serial)
 		}
 	}
 }

@@ -24,6 +24,7 @@ type Config struct {
 	Store     Store
 	Authority *ca.Authority
 	Pools     []Outside // asked in this order for cars without a contract here
+	CPS       CPS       // signs for ISO 15118-2; nil: the own hierarchy
 	// Revocation is asked about certificates of other CAs; nil: nobody is.
 	Revocation Revocation
 	// HardFail: a certificate whose status can't be learned is as good as none.
@@ -42,6 +43,7 @@ type Service struct {
 	log        *slog.Logger
 	random     io.Reader
 	pools      []Outside
+	cps        CPS
 
 	// making holds one contract's work apart from its own: two requests at once
 	// get one certificate. Each has one place.
@@ -58,7 +60,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("internal error: contract.Config lacks a store or an authority")
 	}
 	s := &Service{
-		store: cfg.Store, authority: cfg.Authority, revocation: cfg.Revocation, hardFail: cfg.HardFail, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools,
+		store: cfg.Store, authority: cfg.Authority, revocation: cfg.Revocation, hardFail: cfg.HardFail, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools, cps: cfg.CPS,
 		asked: map[string]*allowance{}, courses: map[string]*course{},
 	}
 	for i := range s.making {

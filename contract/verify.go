@@ -100,14 +100,6 @@ func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []
 	return s.standing(ctx, paths[0])
 }
 
-// verifyAnswer checks a signature over what a CPS has to sign.
-func verifyAnswer(a *message.Response, cps *x509.Certificate) error {
-	if err := signature.Verify(a.Protocol.Set(), *a.Signature, cps.PublicKey, suites(a.Protocol), a.Signed()...); err != nil {
-		return fmt.Errorf("its signature: %w", err)
-	}
-	return nil
-}
-
 // parse reads a chain of a message.
 func parse(c message.Chain) ([]*x509.Certificate, *Fault) {
 	var chain []*x509.Certificate

@@ -161,7 +161,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	a.authority, a.fleet = authority, service
 	a.registrar = fleet.NewRegistrar(service, a.store)
 	a.controller = fleet.NewController(service, a.store)
-	pools, err := contractPools(a.dir, a.cfg)
+	pools, cps, err := contractPools(a.dir, a.cfg)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		return err
 	}
 	a.contracts, err = contract.New(contract.Config{
-		Store: a.store, Authority: authority, Pools: pools, Revocation: service, HardFail: a.cfg.Contracts.Revocation == config.RevocationHard, Clock: a.clock, Log: a.log,
+		Store: a.store, Authority: authority, Pools: pools, CPS: cps, Revocation: service, HardFail: a.cfg.Contracts.Revocation == config.RevocationHard, Clock: a.clock, Log: a.log,
 	})
 	if err != nil {
 		return err

@@ -11,44 +11,48 @@ import (
 	"bollard/iso15118/identifier"
 )
 
-// contractPools are the configured providers elsewhere; nothing is dialled yet.
-func contractPools(dir string, cfg *config.File) ([]contract.Outside, error) {
-	var list []contract.Outside
+// contractPools are the configured providers elsewhere, and the one whose CPS signs for
+// us, if any; nothing is dialled yet.
+func contractPools(dir string, cfg *config.File) (list []contract.Outside, cps contract.CPS, err error) {
 	for i, p := range cfg.Contracts.Pools {
-		out, err := contractPool(dir, p)
+		out, client, err := contractPool(dir, p)
 		if err != nil {
-			return nil, configFault(dir, fmt.Sprintf("contracts.pools[%d]", i), err)
+			return nil, nil, configFault(dir, fmt.Sprintf("contracts.pools[%d]", i), err)
+		}
+		if p.Name == cfg.Contracts.CPS {
+			cps = client
 		}
 		list = append(list, out)
 	}
-	return list, nil
+	return list, cps, nil
 }
 
-func contractPool(dir string, p config.ContractPool) (contract.Outside, error) {
+func contractPool(dir string, p config.ContractPool) (contract.Outside, *pool.Client, error) {
 	out := contract.Outside{Name: p.Name, Roots: p.Roots}
 	for _, text := range p.Providers {
 		provider, err := identifier.ParseProvider(text)
 		if err != nil {
-			return out, &keyedError{"providers", err}
+			return out, nil, &keyedError{"providers", err}
 		}
 		out.Providers = append(out.Providers, provider)
 	}
 	secret, err := secretFile(within(dir, p.SecretFile))
 	if err != nil {
-		return out, &keyedError{"secret_file", err}
+		return out, nil, &keyedError{"secret_file", err}
 	}
 	roots, err := trusted(dir, p.Trust)
 	if err != nil {
-		return out, err
+		return out, nil, err
 	}
-	client := pool.ClientConfig{URL: p.URL, TokenURL: p.TokenURL, ID: p.ClientID, Secret: secret, Audience: p.Audience, RootCAs: roots, Clock: time.Now}
+	cfg := pool.ClientConfig{URL: p.URL, TokenURL: p.TokenURL, ID: p.ClientID, Secret: secret, Audience: p.Audience, RootCAs: roots, Clock: time.Now}
 	for _, n := range p.Networks {
 		network, err := netip.ParsePrefix(n)
 		if err != nil {
-			return out, &keyedError{"networks", err}
+			return out, nil, &keyedError{"networks", err}
 		}
-		client.Networks = append(client.Networks, network.Masked())
+		cfg.Networks = append(cfg.Networks, network.Masked())
 	}
-	out.Pool, err = pool.NewClient(client)
-	return out, err
+	client, err := pool.NewClient(cfg)
+	out.Pool = client
+	return out, client, err
 }

@@ -93,7 +93,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 // Ask hands a car's request on and returns what the pool answers: the EXI of each
 // answer, in the pool's order; none if it has nothing for the car.
 func (c *Client) Ask(ctx context.Context, p message.Protocol, exi []byte) ([][]byte, error) {
-	answer, err := c.post(ctx, signedDataPath, question{base64.StdEncoding.EncodeToString(exi), p.Namespace()})
+	answer, err := c.send(ctx, c.api.PostWith, signedDataPath, question{base64.StdEncoding.EncodeToString(exi), p.Namespace()})
 	switch {
 	case err != nil:
 		return nil, err
@@ -110,8 +110,26 @@ func (c *Client) Ask(ctx context.Context, p message.Protocol, exi []byte) ([][]b
 	return readAnswers(answer.Body)
 }
 
-// post asks until there is an answer worth taking, or no time.
-func (c *Client) post(ctx context.Context, path string, body any) (*safehttp.Response, error) {
+// Sign has the pool's CPS sign contract data of ISO 15118-2, which isn't kept there.
+func (c *Client) Sign(ctx context.Context, data *message.Response) ([]byte, error) {
+	if data.Protocol != message.ISO2 {
+		return nil, errors.New("pools sign for ISO 15118-2 alone")
+	}
+	answer, err := c.send(ctx, c.api.PutWith, signPath, unsignedOf(data))
+	switch {
+	case err != nil:
+		return nil, err
+	case answer.Status != http.StatusOK && answer.Status != http.StatusCreated:
+		return nil, fmt.Errorf("it answered with HTTP status %d", answer.Status)
+	}
+	return readSigned(answer.Body)
+}
+
+// method is one of safehttp's.
+type method func(ctx context.Context, url string, header http.Header, body []byte) (*safehttp.Response, error)
+
+// send asks until there is an answer worth taking, or no time.
+func (c *Client) send(ctx context.Context, by method, path string, body any) (*safehttp.Response, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't encode a question for a pool: %w", err)
@@ -123,7 +141,7 @@ func (c *Client) post(ctx context.Context, path string, body any) (*safehttp.Res
 		return nil, ctx.Err()
 	}
 	for n, wait := 1, pause; ; n, wait = n+1, 2*wait {
-		answer, err := c.once(ctx, path, text)
+		answer, err := c.once(ctx, by, path, text)
 		if n == tries || !again(answer, err) {
 			return answer, bare(err)
 		}
@@ -156,13 +174,13 @@ func bare(err error) error {
 	return err
 }
 
-func (c *Client) once(ctx context.Context, path string, body []byte) (*safehttp.Response, error) {
+func (c *Client) once(ctx context.Context, by method, path string, body []byte) (*safehttp.Response, error) {
 	token, err := c.bearer(ctx)
 	if err != nil {
 		return nil, err
 	}
 	header := http.Header{"Content-Type": {jsonType}, "Accept": {jsonType}, "Authorization": {"Bearer " + token}}
-	answer, err := c.api.PostWith(ctx, c.cfg.URL+path, header, body)
+	answer, err := by(ctx, c.cfg.URL+path, header, body)
 	if err == nil && answer.Status == http.StatusUnauthorized {
 		c.drop(token) // it ended before its time
 	}

@@ -312,6 +312,9 @@ func FuzzAnswers(f *testing.F) {
 				t.Errorf("an answer of %d bytes", len(exi))
 			}
 		}
+		if exi, err := pool.ReadSigned(body); err == nil && len(exi) == 0 {
+			t.Error("nothing was signed")
+		}
 		if token, lasts, err := pool.ReadToken(body); err == nil && (strings.ContainsAny(token, " \r\n") || token == "" || lasts <= 0 || lasts > 24*time.Hour) {
 			t.Errorf("token %q for %s", token, lasts)
 		}

@@ -105,6 +105,7 @@ func NewDoor(cfg DoorConfig) (http.Handler, error) {
 		"DELETE /v1/ccp/signedContractData/{emaid}": {[]Role{RoleMO}, d.endContract},
 		"GET /v1/ccp/lookupContract/{emaid}":        {[]Role{RoleMO}, d.lookupContract},
 		"PUT /v1/cps/generate/signedContractData":   {[]Role{RoleMO}, d.makeContract},
+		"PUT " + signPath:                           {[]Role{RoleMO}, d.sign},
 		"PUT /v1/oem/provCerts":                     {[]Role{RoleOEM}, d.putCar},
 		"GET /v1/oem/provCerts/{pcid}":              {[]Role{RoleOEM, RoleMO}, d.car},
 		"DELETE /v1/oem/provCerts/{pcid}":           {[]Role{RoleOEM}, d.removeCar},

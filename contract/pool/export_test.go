@@ -5,6 +5,9 @@ import "time"
 // ReadAnswers and ReadToken read what a pool says.
 func ReadAnswers(body []byte) ([][]byte, error) { return readAnswers(body) }
 
+// ReadSigned reads what a CPS says.
+func ReadSigned(body []byte) ([]byte, error) { return readSigned(body) }
+
 // ReadToken reads an answer with an access token.
 func ReadToken(body []byte) (string, time.Duration, error) { return readToken(body) }
 

@@ -105,6 +105,35 @@ func inEdition(list []contract.Provisioning, p message.Protocol) bool {
 	return false
 }
 
+// sign has the own CPS sign contract data that a provider made and sealed itself. It is
+// given back, and kept nowhere.
+func (d *door) sign(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	var in unsigned
+	if err := read(r, &in); err != nil {
+		return 0, nil, err
+	}
+	emaid, err := account(t, in.EMAID)
+	if err != nil {
+		return 0, nil, err
+	}
+	if in.Namespace != message.Namespace2 || in.PCID != "" {
+		return 0, nil, refuse(http.StatusBadRequest, "contract data of ISO 15118-2 alone is signed, and kept for no car: leave pcid out")
+	}
+	a, err := in.response()
+	if err != nil {
+		return 0, nil, refuse(http.StatusBadRequest, "%v", err)
+	}
+	err = d.cfg.Contracts.SignFor(ctx, actorOf(t), emaid, a)
+	if fault, ok := errors.AsType[*contract.Fault](err); ok {
+		return 0, nil, refuse(http.StatusBadRequest, "the contract data isn't signed: %s", fault.Reason)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	out, err := signedOf(a)
+	return http.StatusCreated, out, err
+}
+
 // account reads an eMAID that a token may touch.
 func account(t *Token, text string) (identifier.EMAID, error) {
 	emaid, err := identifier.ParseEMAID(text)

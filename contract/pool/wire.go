@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"errors"
 
+	"bollard/iso15118/exi"
+	"bollard/iso15118/message"
 	"bollard/ocpp"
 )
 
@@ -11,6 +13,7 @@ import (
 const (
 	tokenPath      = "/oauth/token"
 	signedDataPath = "/v1/ccp/signedContractData"
+	signPath       = "/v1/cps/contractData/signed"
 )
 
 const jsonType = "application/json"
@@ -60,11 +63,105 @@ func readAnswers(body []byte) ([][]byte, error) {
 		if len(c.Message.Answer) > maxEXI {
 			return nil, errors.New("one of its answers is longer than a station carries")
 		}
-		exi, err := base64.StdEncoding.Strict().DecodeString(c.Message.Answer)
-		if err != nil || len(exi) == 0 {
+		answer, err := base64.StdEncoding.Strict().DecodeString(c.Message.Answer)
+		if err != nil || len(answer) == 0 {
 			return nil, errors.New("one of its answers isn't base64")
 		}
-		list = append(list, exi)
+		list = append(list, answer)
 	}
 	return list, nil
+}
+
+// unsigned is contract data that a provider made and sealed, for a CPS to sign.
+type unsigned struct {
+	Namespace string       `json:"xsdMsgDefNamespace"`
+	EMAID     string       `json:"emaid"`
+	PCID      string       `json:"pcid,omitempty"` // with it, it would be kept
+	Data      contractData `json:"contractData"`
+}
+
+type contractData struct {
+	Chain  contractChain `json:"contractSignatureCertChain"`
+	Key    string        `json:"contractSignatureEncryptedPrivateKey"` // base64, as all that follows
+	Public string        `json:"dHpublickey"`
+	EMAID  string        `json:"emaid"`
+}
+
+type contractChain struct {
+	Leaf string   `json:"contractSignatureCertChainCertificate"`
+	Subs []string `json:"contractSignatureCertChainSubCertificates"`
+}
+
+// signed is what the CPS makes of it.
+type signed struct {
+	EMAID     string `json:"emaid"`
+	Namespace string `json:"xsdMsgDefNamespace"`
+	Data      string `json:"signedData"` // base64 of the CertificateInstallationRes in XML
+	Root      string `json:"cpsRootDistinguishedName,omitempty"`
+}
+
+func unsignedOf(a *message.Response) unsigned {
+	text := base64.StdEncoding.EncodeToString
+	out := unsigned{Namespace: a.Protocol.Namespace(), EMAID: a.EMAID, Data: contractData{Key: text(a.Key), Public: text(a.Public), EMAID: a.EMAID}}
+	out.Data.Chain.Leaf = text(a.Contract.Certificate)
+	for _, sub := range a.Contract.SubCertificates {
+		out.Data.Chain.Subs = append(out.Data.Chain.Subs, text(sub))
+	}
+	return out
+}
+
+// response is the answer to be signed.
+func (u *unsigned) response() (*message.Response, error) {
+	var values [][]byte
+	for _, text := range append([]string{u.Data.Key, u.Data.Public, u.Data.Chain.Leaf}, u.Data.Chain.Subs...) {
+		value, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err != nil || len(value) == 0 {
+			return nil, errors.New("contractData isn't base64")
+		}
+		values = append(values, value)
+	}
+	if len(values[0]) != 48 || len(values[1]) != 65 { // [V2G2-820] and following
+		return nil, errors.New("contractData isn't sealed as ISO 15118-2 has it: key of 48 bytes, DH public key of 65")
+	}
+	nothing := make([]byte, 8)
+	return &message.Response{Protocol: message.ISO2, Header: message.Header{Session: nothing}, Code: "OK", EMAID: u.Data.EMAID,
+		Key: values[0], Public: values[1], Contract: message.Chain{Certificate: values[2], SubCertificates: values[3:]}}, nil
+}
+
+// signedOf is the answer, signed, in XML.
+func signedOf(a *message.Response) (*signed, error) {
+	data, err := a.Encode()
+	if err != nil {
+		return nil, err
+	}
+	el, err := a.Protocol.Set().Decode(exi.Document, data)
+	if err != nil {
+		return nil, err
+	}
+	text, err := a.Protocol.Set().ElementXML(el)
+	return &signed{EMAID: a.EMAID, Namespace: a.Protocol.Namespace(), Data: base64.StdEncoding.EncodeToString(text)}, err
+}
+
+// maxXML bounds a signed answer in XML: six certificates in base64, and what is around them.
+const maxXML = 64 << 10
+
+// readSigned reads the EXI of a signed answer.
+func readSigned(body []byte) ([]byte, error) {
+	var in signed
+	if err := ocpp.DecodeStrict(body, &in); err != nil {
+		return nil, errors.New("its answer can't be read")
+	}
+	text, err := base64.StdEncoding.Strict().DecodeString(in.Data)
+	if err != nil || len(text) == 0 || len(text) > maxXML {
+		return nil, errors.New("signedData isn't base64 of XML")
+	}
+	el, err := exi.ISO2().ParseXML(text)
+	if err != nil {
+		return nil, errors.New("signedData isn't a message of ISO 15118-2 in XML")
+	}
+	out, err := exi.ISO2().Encode(exi.Document, el)
+	if err != nil {
+		return nil, errors.New("signedData isn't a message of ISO 15118-2")
+	}
+	return out, nil
 }

@@ -222,6 +222,7 @@ func (c *checker) contracts(f *Contracts) {
 	}
 	c.want(f.Answer != AnswerBackend || len(f.Pools) == 0 && f.Otherwise == "", "contracts.answer", "backend passes everything on: pools and otherwise are for own")
 	c.pools(f.Pools)
+	c.want(f.CPS == "" || slices.ContainsFunc(f.Pools, func(p ContractPool) bool { return p.Name == f.CPS }), "contracts.cps", "is no name under contracts.pools")
 	if f.Revocation != "" {
 		c.oneOf(f.Revocation, "contracts.revocation", RevocationSoft, RevocationHard)
 	}

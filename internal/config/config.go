@@ -222,6 +222,7 @@ type Contracts struct {
 	Answer string `yaml:"answer" doc:"own: Bollard, from its contracts; backend: the request is passed on; none: own where there is a hierarchy mo or mo-20, or a pool"`
 	// Otherwise is for cars without a contract here, and no pool to ask.
 	Otherwise string         `yaml:"otherwise" doc:"backend: requests of cars without a contract here, and no pool to ask, are passed on; none: they are refused"`
+	CPS       string         `yaml:"cps" number:"ok" doc:"name of a pool whose CPS signs own contracts of ISO 15118-2 for cars; none: the own hierarchy cps"`
 	Pools     []ContractPool `yaml:"pools" doc:"providers elsewhere, asked in this order for cars without a contract here"`
 	// Revocation: docs/contracts.md says what is asked, and how long.
 	Revocation string          `yaml:"revocation" doc:"a car's or a contract's certificate of another CA whose status can't be learned in 2 s: soft: it counts, hard: it doesn't; none: soft"`

@@ -85,6 +85,7 @@ func TestParseRefuses(t *testing.T) {
 		"contract answer's size":  {add: "contracts: {models: [{model: x}]}\n", line: 7, key: "contracts.models[0].max_response", text: "at least 1000"},
 		"contracts otherwise":     {add: "contracts: {otherwise: own}\n", line: 7, key: "contracts.otherwise", text: "backend"},
 		"pools of a back end":     {add: "contracts: {answer: backend, pools: [{name: a, url: \"https://a\", client_id: c, secret_file: s}]}\n", line: 7, key: "contracts.answer", text: "passes everything on"},
+		"CPS of nobody":           {add: "contracts: {cps: a}\n", line: 7, key: "contracts.cps", text: "no name under contracts.pools"},
 		"pool name":               {add: "contracts: {pools: [{name: a b}]}\n", line: 7, key: "contracts.pools[0].name", text: "letters"},
 		"pool twice":              {add: "contracts: {pools: [{name: a, url: \"https://a\", client_id: c, secret_file: s}, {name: a}]}\n", line: 7, key: "contracts.pools[1].name", text: "second time"},
 		"pool without client":     {add: "contracts: {pools: [{name: a, url: \"https://a\"}]}\n", line: 7, key: "contracts.pools[0].client_id", text: "is missing"},

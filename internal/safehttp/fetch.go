@@ -44,6 +44,11 @@ func (c *Client) PostWith(ctx context.Context, rawURL string, header http.Header
 	return c.fetch(ctx, http.MethodPost, rawURL, header, body, nil)
 }
 
+// PutWith is PostWith by PUT.
+func (c *Client) PutWith(ctx context.Context, rawURL string, header http.Header, body []byte) (*Response, error) {
+	return c.fetch(ctx, http.MethodPut, rawURL, header, body, nil)
+}
+
 // sink takes an answer that isn't a redirect.
 type sink func(t *target, answer *http.Response) error
 

@@ -30,6 +30,7 @@ func Kinds() map[string]string {
 		"contract.delivered":        "a contract certificate was given to a car",
 		"contract.lengthened":       "a contract was made longer",
 		"contract.refused":          "a car was refused a contract certificate",
+		"contract.signed":           "the CPS signed what another provider gives a car",
 		"contract.untrusted":        "an account of another provider was refused: its certificate isn't good",
 		"crl.intent":                "a revocation list was about to be signed",
 		"event.dropped":             "security events of a station were dropped, too many at once",
