@@ -193,24 +193,16 @@ func (r *rig) bundleOf(t *testing.T, of contract.Contract, c *car) (contract.Bun
 func TestWaitingEnds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, kindsOf(message.ISO2)...)
-	accident := r.trip(t)
-	c := r.car(t, message.ISO2)
-	r.add(t)
-	exi := sign(t, c.request(), c.key)
-	ask := func(ctx context.Context) <-chan error {
-		done := make(chan error, 1)
-		go func() {
-			_, err := r.Provision(ctx, contract.Request{Protocol: message.ISO2, EXI: exi, Actor: "operator"})
-			done <- err
-		}()
-		return done
+	unlock, err := r.Lock(t.Context(), "contract")
+	if err != nil {
+		t.Fatal(err)
 	}
-	begun, release := make(chan struct{}), make(chan struct{})
-	accident.after = func(string) error { close(begun); <-release; return nil }
-	first := ask(t.Context())
-	<-begun
 	waiting, hangUp := context.WithCancel(t.Context())
-	second := ask(waiting)
+	second := make(chan error, 1)
+	go func() {
+		_, err := r.Lock(waiting, "contract")
+		second <- err
+	}()
 	hangUp()
 	select {
 	case err := <-second:
@@ -218,12 +210,13 @@ func TestWaitingEnds(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(time.Minute):
-		t.Error("it waits on")
+		t.Fatal("it waits on")
 	}
-	close(release)
-	if err := <-first; err != nil {
-		t.Error(err)
+	unlock()
+	if unlock, err = r.Lock(t.Context(), "contract"); err != nil {
+		t.Fatal(err)
 	}
+	unlock()
 }
 
 // What somebody captured and sends again, in any order, costs no certificate: each
