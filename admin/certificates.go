@@ -119,6 +119,9 @@ func (o *operations) registerCertificates(r *Registry) {
 	Register(r, "ca.crl", o.caCRL)
 	Register(r, "ca.create", o.caCreate)
 	Register(r, "ca.rollover", o.caRollover)
+	Register(r, "ca.request", o.caRequest)
+	Register(r, "ca.import", o.caImport)
+	Register(r, "ca.renew", o.caRenew)
 }
 
 func (o *operations) certList(ctx context.Context, in CertificateFilter) (Certificates, error) {
@@ -158,10 +161,13 @@ func (o *operations) caShow(ctx context.Context, _ None) (Hierarchies, error) {
 	out := Hierarchies{Hierarchies: []Hierarchy{}}
 	for _, kind := range ca.Kinds() {
 		h := Hierarchy{Kind: string(kind)}
-		for _, cert := range slices.Concat(o.cfg.Authority.Roots(kind), o.cfg.Authority.Intermediates(kind)) {
-			rec, err := o.cfg.Store.Certificate(ctx, ca.SerialOf(cert))
+		for _, cert := range slices.Concat(o.cfg.Authority.PathRoots(kind), o.cfg.Authority.Intermediates(kind)) {
+			rec, known, err := o.cfg.Authority.Status(ctx, cert)
 			if err != nil {
 				return Hierarchies{}, err
+			}
+			if !known {
+				rec = outsideRecord(cert)
 			}
 			h.Certificates = append(h.Certificates, o.certificate(rec, false))
 		}
@@ -170,6 +176,13 @@ func (o *operations) caShow(ctx context.Context, _ None) (Hierarchies, error) {
 		}
 	}
 	return out, nil
+}
+
+// outsideRecord shows a CA that others certified.
+func outsideRecord(cert *x509.Certificate) ca.Record {
+	return ca.Record{Intent: ca.Intent{
+		Serial: ca.SerialOf(cert), Issuer: cert.Issuer.String(), Subject: cert.Subject.String(), NotBefore: cert.NotBefore, NotAfter: cert.NotAfter,
+	}, State: ca.StateIssued, DER: cert.Raw, External: true}
 }
 
 // caCheck opens every CA key, also those not needed every day.
@@ -211,7 +224,7 @@ func (o *operations) roots(kind string) ([]*x509.Certificate, error) {
 	if !slices.Contains(Kinds(), kind) {
 		return nil, Usagef("kinds are "+strings.Join(Kinds(), ", "), "there is no kind of hierarchy %q", kind)
 	}
-	roots := o.cfg.Authority.Roots(ca.Kind(kind))
+	roots := o.cfg.Authority.PathRoots(ca.Kind(kind))
 	if len(roots) == 0 {
 		return nil, Refusedf("`bollard ca create "+kind+"` makes it", "there is no %s hierarchy here", kind)
 	}

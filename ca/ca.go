@@ -144,6 +144,7 @@ type Recorder interface {
 // Store keeps intents, certificates and trust anchors, bound as a Recorder.
 type Store interface {
 	Recorder
+	OutsideStore
 	// PutExternal records a certificate another CA issued. Idempotent.
 	PutExternal(ctx context.Context, record Record, events ...ledger.Event) error
 	// SetRevoked revokes an issued record. Revoking twice keeps the first time
@@ -174,6 +175,8 @@ type Store interface {
 	// PutRollover records a step of a root change. ErrRollover unless it
 	// Follows the one recorded.
 	PutRollover(ctx context.Context, next Rollover, events ...ledger.Event) error
+	// Record writes events alone.
+	Record(ctx context.Context, events ...ledger.Event) error
 	// NewestTime is the latest time any record or ledger entry carries.
 	NewestTime(ctx context.Context) (time.Time, error)
 

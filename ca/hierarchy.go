@@ -43,6 +43,8 @@ type hierarchy struct {
 	leaves   []string // profiles
 	domain   string   // DC of the root
 	class    KeyClass // of its CAs; "": as those there are
+	// use is what an outside root of it is trusted for; "": it has none.
+	use string
 	// under is the hierarchy whose root it is made under, if that one is there then.
 	under Kind
 	// statusOfCAs: relying parties ask OCSP about its CAs too, which their issuers

@@ -82,6 +82,11 @@ type builder struct {
 
 // missing is ErrHierarchyExists if the hierarchy is whole.
 func (b builder) missing(ctx context.Context) error {
+	if _, asked, err := b.a.cfg.Store.Request(ctx, b.h.kind); err != nil {
+		return err
+	} else if asked {
+		return fmt.Errorf("%w: others are asked to certify %s (bollard ca request %s, bollard ca import-chain %s); nothing was changed", ErrHierarchyExists, b.h.kind, b.h.kind, b.h.kind)
+	}
 	profile, issuedBy := b.h.last()
 	if _, err := findCA(ctx, b.a.cfg.Store, b.h, b.h.caName(profile), profile, issuedBy); err == nil {
 		return fmt.Errorf("%w: %s; nothing was changed", ErrHierarchyExists, b.h.kind)
@@ -120,6 +125,9 @@ func (b builder) top(ctx context.Context) (*issuer, error) {
 	name := b.h.rootName(1)
 	if other := b.a.hierarchy(b.h.under); b.h.under != "" && other.issuing != nil {
 		_, err := findCA(ctx, b.a.cfg.Store, b.h, name, b.h.root, name)
+		if other.cas[0].profile == profileOutside {
+			return nil, fmt.Errorf("%w: the root of %s is another's, who has to certify %s too; bollard ca request %s gives the request", ErrNoHierarchy, b.h.under, b.h.kind, b.h.kind)
+		}
 		if errors.Is(err, ErrNoHierarchy) { // no run was interrupted that began one of its own
 			return b.a.openIssuer(ctx, other.cas[0])
 		}
@@ -157,6 +165,11 @@ func (b builder) ensure(ctx context.Context, w wantedCA) (*issuer, error) {
 	case err != nil && !errors.Is(err, ErrNoHierarchy):
 		return nil, err
 	}
+	return b.certify(ctx, w)
+}
+
+// certify makes a CA's certificate, with a new key or that of one like it.
+func (b builder) certify(ctx context.Context, w wantedCA) (*issuer, error) {
 	signer, uri, err := b.signer(ctx, w)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't make the key of %s: %w", w.name, err)

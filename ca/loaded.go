@@ -64,6 +64,18 @@ func (a *Authority) load(ctx context.Context, h hierarchy) error {
 }
 
 func (a *Authority) read(ctx context.Context, h hierarchy) (*loadedHierarchy, error) {
+	l, err := a.readOwn(ctx, h)
+	if errors.Is(err, ErrNoHierarchy) && h.use != "" {
+		l, err = a.readOutside(ctx, h)
+	}
+	if err != nil || h.use == "" {
+		return l, err
+	}
+	return l, a.addOutside(ctx, h, l)
+}
+
+// readOwn reads a hierarchy under a root of ours.
+func (a *Authority) readOwn(ctx context.Context, h hierarchy) (*loadedHierarchy, error) {
 	change, err := a.cfg.Store.Rollover(ctx, h.kind)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read how far the root change of %s is: %w", h.kind, err)
@@ -101,6 +113,11 @@ func (a *Authority) read(ctx context.Context, h hierarchy) (*loadedHierarchy, er
 		}
 		l.cas = append(l.cas, anchor)
 	}
+	if cas[0].borrowed {
+		if l.paths, err = a.borrowedPaths(ctx, h, chain); err != nil {
+			return nil, err
+		}
+	}
 	for g := 1; g < present; g++ {
 		root, err := findCA(ctx, a.cfg.Store, h, h.rootName(g), h.root, h.rootName(g))
 		if err != nil {
@@ -126,19 +143,15 @@ func (a *Authority) generation(ctx context.Context, h hierarchy, n int) ([]caRec
 	if err != nil {
 		return nil, nil, err
 	}
-	cas, chain := []caRecord{root}, []*x509.Certificate(nil)
-	for _, profile := range h.subs {
-		above := cas[len(cas)-1]
-		sub, err := findCA(ctx, a.cfg.Store, h, h.caName(profile), profile, above.name)
-		if err != nil {
-			return nil, nil, err
-		}
-		if err := sub.cert.CheckSignatureFrom(above.cert); err != nil {
-			return nil, nil, fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", sub.name, above.name, err)
-		}
-		cas, chain = append(cas, sub), append([]*x509.Certificate{sub.cert}, chain...)
+	sub, err := findCA(ctx, a.cfg.Store, h, h.caName(h.subs[0]), h.subs[0], root.name)
+	if err != nil {
+		return nil, nil, err
 	}
-	return cas, chain, nil
+	if err := sub.cert.CheckSignatureFrom(root.cert); err != nil {
+		return nil, nil, fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", sub.name, root.name, err)
+	}
+	cas, chain, err := a.below(ctx, h, sub)
+	return append([]caRecord{root}, cas...), append(chain, sub.cert), err
 }
 
 // borrowedRoot is the root of another hierarchy that this one was made under;
@@ -160,6 +173,31 @@ func (a *Authority) borrowedRoot(ctx context.Context, h hierarchy) (caRecord, er
 		}
 	}
 	return caRecord{}, fmt.Errorf("%w: %s", ErrNoHierarchy, h.kind)
+}
+
+// borrowedPaths are the ways to the roots of the hierarchy that this one is under, the
+// served one's first; chain is the first of them.
+func (a *Authority) borrowedPaths(ctx context.Context, h hierarchy, chain []*x509.Certificate) ([]Path, error) {
+	other, err := hierarchyOf(h.under)
+	if err != nil {
+		return nil, err
+	}
+	below := chain[:len(chain)-1]
+	var paths []Path
+	for _, root := range a.hierarchy(h.under).cas {
+		if root.profile != other.root || root.retired && len(paths) > 0 {
+			continue
+		}
+		sub, err := findCA(ctx, a.cfg.Store, h, h.caName(h.subs[0]), h.subs[0], root.name)
+		if errors.Is(err, ErrNoHierarchy) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, Path{Root: root.cert, Chain: append(below[:len(below):len(below)], sub.cert)})
+	}
+	return paths, nil
 }
 
 // served is the chain given out below a leaf: under the present root until
@@ -215,13 +253,23 @@ func (a *Authority) Intermediates(kind Kind) []*x509.Certificate {
 }
 
 // Installable returns what stations install as the root of this hierarchy:
-// its roots, or the anchor of the issuing CA where nothing may stand between
-// an installed root and what it signs.
+// its roots, those of others that it leads to included, or the anchor of the issuing CA
+// where nothing may stand between an installed root and what it signs.
 func (a *Authority) Installable(kind Kind) []*x509.Certificate {
 	if h, err := hierarchyOf(kind); err == nil && h.anchored {
 		return a.certificates(kind, ProfileAnchor)
 	}
-	return a.Roots(kind)
+	return a.PathRoots(kind)
+}
+
+// PathRoots returns the roots that the hierarchy's certificates lead to, own ones and
+// others', the served one first.
+func (a *Authority) PathRoots(kind Kind) []*x509.Certificate {
+	var roots []*x509.Certificate
+	for _, p := range a.Paths(kind) {
+		roots = append(roots, p.Root)
+	}
+	return roots
 }
 
 // RetiredRoots returns the hierarchy's roots from before its last change.

@@ -17,6 +17,8 @@ type MemStore struct {
 	anchors   []TrustAnchor
 	numbers   map[string]int64
 	rollovers map[Kind]Rollover
+	requests  map[Kind]Request
+	chains    []OutsideChain // oldest first
 	newest    time.Time
 	Events    []ledger.Event
 	Fail      map[string]error // by method name, before anything is written
@@ -24,7 +26,7 @@ type MemStore struct {
 }
 
 func NewMemStore() *MemStore {
-	return &MemStore{numbers: map[string]int64{}, rollovers: map[Kind]Rollover{}, Fail: map[string]error{}}
+	return &MemStore{numbers: map[string]int64{}, rollovers: map[Kind]Rollover{}, requests: map[Kind]Request{}, Fail: map[string]error{}}
 }
 
 func (m *MemStore) begin(method string) (func(), error) {
@@ -290,4 +292,67 @@ func (m *MemStore) Anchors(_ context.Context, use string) ([]TrustAnchor, error)
 		}
 	}
 	return out, nil
+}
+
+func (m *MemStore) Record(_ context.Context, events ...ledger.Event) error {
+	done, err := m.begin("Record")
+	if err != nil {
+		return err
+	}
+	defer done()
+	m.wrote(m.newest, events)
+	return nil
+}
+
+func (m *MemStore) Request(_ context.Context, kind Kind) (Request, bool, error) {
+	done, err := m.begin("Request")
+	if err != nil {
+		return Request{}, false, err
+	}
+	defer done()
+	r, ok := m.requests[kind]
+	return r, ok, nil
+}
+
+func (m *MemStore) PutRequest(_ context.Context, r Request, events ...ledger.Event) error {
+	done, err := m.begin("PutRequest")
+	if err != nil {
+		return err
+	}
+	defer done()
+	if _, ok := m.requests[r.Kind]; ok {
+		return ErrHierarchyExists
+	}
+	m.requests[r.Kind] = r
+	m.wrote(r.CreatedAt, events)
+	return nil
+}
+
+func (m *MemStore) OutsideChains(_ context.Context, kind Kind) ([]OutsideChain, error) {
+	done, err := m.begin("OutsideChains")
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var list []OutsideChain
+	for _, c := range slices.Backward(m.chains) {
+		if c.Kind == kind {
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+func (m *MemStore) AddOutsideChain(_ context.Context, c OutsideChain, events ...ledger.Event) error {
+	done, err := m.begin("AddOutsideChain")
+	if err != nil {
+		return err
+	}
+	defer done()
+	if slices.ContainsFunc(m.chains, func(known OutsideChain) bool { return known.Hash == c.Hash }) {
+		return nil
+	}
+	m.chains = append(m.chains, c)
+	m.wrote(c.AddedAt, events)
+	return nil
 }

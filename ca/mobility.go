@@ -8,6 +8,7 @@ import (
 	"encoding/asn1"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -57,7 +58,7 @@ var (
 func mobilityHierarchies() []hierarchy {
 	row := func(kind Kind, class KeyClass, title, subTitle, sub1, sub2, leaf string) hierarchy {
 		return hierarchy{
-			kind: kind, class: class, title: title, subTitle: subTitle, domain: title, root: ProfileMobilityRoot, cross: ProfileMobilityCross,
+			kind: kind, class: class, use: strings.ToLower(title), title: title, subTitle: subTitle, domain: title, root: ProfileMobilityRoot, cross: ProfileMobilityCross,
 			subs: []string{sub1, sub2}, leaves: []string{leaf}, statusOfCAs: true,
 		}
 	}
@@ -87,6 +88,9 @@ func withMobility(stations map[string]Profile) map[string]Profile {
 		p.Name, p.Role, p.Issuer, p.CA, p.PathLength, p.Years = name, name, issuer, true, pathLength, years
 		p.KeyUsage, p.Names, p.Keys, p.RenewAfter = caUsage, namesCA, slices.Concat(keys2, keys20), 66
 		p.OCSP = name != issuer
+		if years > 10 && p.OCSP {
+			p.RenewAfter = 50 // what it issues lives ten years
+		}
 		return p
 	}
 	leaf := func(name, issuer, domain string, years, days int, usage x509.KeyUsage, keys []KeyClass) Profile {

@@ -89,8 +89,11 @@ func (a *Authority) Rollover(ctx context.Context, kind Kind, actor string) (Roll
 		return Rollover{}, err
 	}
 	change := l.rollover
-	if l.cas[0].borrowed {
+	switch {
+	case l.cas[0].borrowed:
 		return change, fmt.Errorf("%w: %s has no root of its own, it is under that of %s", ErrRollover, kind, h.under)
+	case l.cas[0].profile == profileOutside:
+		return change, fmt.Errorf("%w: %s has no root of its own; once others certified it under another, bollard ca import-chain %s takes that in", ErrRollover, kind, kind)
 	}
 	if change.underWay() {
 		return change, fmt.Errorf("%w: the change to root %d of %s is %s already", ErrRollover, change.Generation, kind, change.Phase)
@@ -138,8 +141,30 @@ func (a *Authority) prepareRollover(ctx context.Context, h hierarchy, l *loadedH
 		return err
 	}
 	failpoint.Hit("ca.rollover-cross")
-	_, err = b.ensure(ctx, wantedCA{name: below.name, profile: below.profile, issuedBy: name, by: root, like: below})
-	return err
+	if _, err = b.ensure(ctx, wantedCA{name: below.name, profile: below.profile, issuedBy: name, by: root, like: below}); err != nil {
+		return err
+	}
+	failpoint.Hit("ca.rollover-below")
+	return a.followRollover(ctx, h, root, actor)
+}
+
+// followRollover has the new root certify what other hierarchies have under the old one.
+func (a *Authority) followRollover(ctx context.Context, h hierarchy, root *issuer, actor string) error {
+	for _, other := range hierarchies {
+		l := a.hierarchy(other.kind)
+		if other.under != h.kind || l.issuing == nil || !l.cas[0].borrowed {
+			continue
+		}
+		top, err := a.openIssuer(ctx, l.topOurs())
+		if err != nil {
+			return err
+		}
+		b := builder{a: a, h: other, actor: actor}
+		if _, err := b.ensure(ctx, wantedCA{name: top.name, profile: top.profile, issuedBy: root.name, by: root, like: top}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SwitchRollover serves the new chain from now on, with the cross-signed root
@@ -196,6 +221,13 @@ func (a *Authority) step(ctx context.Context, h hierarchy, next Rollover, actor 
 	}
 	if err := a.load(ctx, h); err != nil {
 		return next, err
+	}
+	for _, other := range hierarchies {
+		if l := a.hierarchy(other.kind); other.under == h.kind && l.issuing != nil && l.cas[0].borrowed {
+			if err := a.load(ctx, other); err != nil {
+				return next, err
+			}
+		}
 	}
 	a.changed()
 	return next, nil

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"testing"
+	"time"
 
 	"bollard/iso15118/message"
 	"bollard/station/ev"
@@ -51,6 +52,59 @@ func TestCar(t *testing.T) {
 			exi, err = vehicle.Install()
 			if _, _, err := vehicle.Take(ask(exi, err, false), c.key); !errors.Is(err, ev.ErrRefused) {
 				t.Errorf("after cancelling: %v", err)
+			}
+		})
+	}
+}
+
+// While the V2G root changes, a car gets the chain of who signed up to the root it
+// names, also for an answer that was made before; without one, the chain served.
+func TestCarNamesItsRoot(t *testing.T) {
+	t.Parallel()
+	for _, p := range protocols {
+		t.Run(p.String(), func(t *testing.T) {
+			t.Parallel()
+			kinds := kindsOf(p)
+			r := newRig(t, kinds...)
+			c := r.car(t, p)
+			r.add(t)
+			v2g := kinds[0]
+			old := r.authority.Roots(v2g)[0]
+			take := func(trusts *x509.Certificate, names ...*x509.Certificate) error {
+				t.Helper()
+				r.clock.set(r.clock.now().Add(10 * time.Second))
+				vehicle := &ev.Car{Protocol: p, Key: c.key, Chain: c.chain, Roots: x509.NewCertPool(), Names: names, Clock: r.clock.now}
+				vehicle.Roots.AddCert(trusts)
+				exi, err := vehicle.Install()
+				if err != nil {
+					t.Fatal(err)
+				}
+				a, _ := r.ask(t, p, exi, false)
+				_, _, err = vehicle.Take(a.EXI, c.key)
+				return err
+			}
+			if err := take(old, old); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.authority.Rollover(t.Context(), v2g, "operator"); err != nil {
+				t.Fatal(err)
+			}
+			next := r.authority.Roots(v2g)[1]
+			for name, err := range map[string]error{"old": take(old, old), "new": take(next, next), "old, unnamed": take(old)} {
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			if err := take(next, old); err == nil {
+				t.Error("a chain to another root than the named one is taken")
+			}
+			if _, err := r.authority.SwitchRollover(t.Context(), v2g, "operator"); err != nil {
+				t.Fatal(err)
+			}
+			for name, err := range map[string]error{"old": take(old, old), "new": take(next, next)} {
+				if err != nil {
+					t.Errorf("switched, %s: %v", name, err)
+				}
 			}
 		})
 	}

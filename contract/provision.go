@@ -136,7 +136,7 @@ func (s *Service) answer(ctx context.Context, in Request, r *message.Request, no
 	if err != nil {
 		return Answer{}, nil, err
 	}
-	a.Session, a.Time, a.Remaining = r.Session, now.Unix(), int64(remaining)
+	a.Session, a.Time, a.Remaining, a.CPS = r.Session, now.Unix(), int64(remaining), s.cpsChain(r, a.CPS)
 	out := Answer{Code: a.Code, Remaining: remaining, Serial: b.Serial}
 	if out.EXI, err = a.Encode(); err != nil {
 		return Answer{}, nil, err

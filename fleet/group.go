@@ -175,7 +175,7 @@ func (s *Service) checkWants(wants *Wants) error {
 		case w.Drop != "":
 			return errors.New("a root is dropped station by station: `bollard station roots`")
 		case w.Own:
-			if len(s.cfg.Authority.Roots(ca.Kind(w.Use))) == 0 {
+			if len(s.cfg.Authority.PathRoots(ca.Kind(w.Use))) == 0 {
 				return fmt.Errorf("there is no own hierarchy of kind %q: give a file", w.Use)
 			}
 		default:

@@ -110,7 +110,7 @@ func (s *Service) WantRoot(ctx context.Context, actor, identity, use string, dat
 	}
 	label := "own"
 	if want.Own {
-		if len(s.cfg.Authority.Roots(ca.Kind(use))) == 0 {
+		if len(s.cfg.Authority.PathRoots(ca.Kind(use))) == 0 {
 			return Plan{}, fmt.Errorf("there is no own hierarchy of kind %q: give a file", use)
 		}
 	} else {
@@ -257,7 +257,7 @@ func (s *Service) wantedTargets(wanted []WantedRoot) ([]target, error) {
 		switch {
 		case w.Drop != "":
 		case w.Own:
-			for _, root := range s.cfg.Authority.Roots(ca.Kind(w.Use)) {
+			for _, root := range s.cfg.Authority.PathRoots(ca.Kind(w.Use)) {
 				list = append(list, target{use: w.Use, root: root})
 			}
 		default:

@@ -55,6 +55,9 @@ func (s *Service) issuersFor(ctx context.Context, kinds []ca.Kind, uses ...strin
 	for _, kind := range kinds {
 		known.certificates = append(known.certificates, s.cfg.Authority.Roots(kind)...)
 		known.certificates = append(known.certificates, s.cfg.Authority.Intermediates(kind)...)
+		for _, p := range s.cfg.Authority.Paths(kind) { // CAs of others among them
+			known.certificates = append(append(known.certificates, p.Chain...), p.Root)
+		}
 	}
 	for _, use := range uses {
 		anchors, err := s.cfg.Authority.Anchors(ctx, use)

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"time"
@@ -78,4 +79,41 @@ func (f *faulty) stranger() []byte {
 		f.t.Fatal(err)
 	}
 	return exi
+}
+
+// certified is what a root of others makes of a hierarchy's sub-CA 2, which is asked for
+// first; the root is trusted then.
+func (f *faulty) certified(kind string) admin.ImportChain {
+	f.t.Helper()
+	var asked admin.PEM
+	f.call("ca.request", admin.RequestCA{Kind: kind, Level: 2}, &asked)
+	block, _ := pem.Decode([]byte(asked.PEM))
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	now := time.Now()
+	root := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "Outside " + now.String(), Organization: []string{"Outside"}},
+		NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(30, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	ours := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano() + 1), RawSubject: request.RawSubject, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(5, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, SubjectKeyId: []byte("12345678"),
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment}
+	var chain []byte
+	for _, c := range []struct {
+		cert *x509.Certificate
+		key  any
+	}{{ours, request.PublicKey}, {root, key.Public()}} {
+		der, err := x509.CreateCertificate(rand.Reader, c.cert, root, c.key, key)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	_, rest := pem.Decode(chain)
+	f.call("ca.trust.add", admin.AddTrust{Use: kind, PEM: rest}, nil)
+	return admin.ImportChain{Kind: kind, PEM: chain}
 }

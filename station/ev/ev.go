@@ -32,6 +32,7 @@ type Car struct {
 	Key      *ecdsa.PrivateKey
 	Chain    []*x509.Certificate // of the provisioning certificate
 	Roots    *x509.CertPool      // V2G roots
+	Names    []*x509.Certificate // those of them it names in its requests; none: one nobody knows
 	Clock    func() time.Time
 	session  [8]byte
 }
@@ -78,10 +79,14 @@ func (c *Car) Update(old *Contract) ([]byte, error) {
 
 func (c *Car) request() *message.Request {
 	_, _ = rand.Read(c.session[:]) // never fails (crypto/rand)
-	return &message.Request{
-		Protocol: c.Protocol, Header: message.Header{Session: c.session[:], Time: c.Clock().Unix()},
-		Roots: []message.RootID{{Issuer: "CN=V2G Root", Serial: big.NewInt(1)}},
+	r := &message.Request{Protocol: c.Protocol, Header: message.Header{Session: c.session[:], Time: c.Clock().Unix()}}
+	for _, root := range c.Names {
+		r.Roots = append(r.Roots, message.RootID{Issuer: root.Issuer.String(), Serial: root.SerialNumber})
 	}
+	if len(r.Roots) == 0 {
+		r.Roots = []message.RootID{{Issuer: "CN=V2G Root", Serial: big.NewInt(1)}}
+	}
+	return r
 }
 
 // Take reads the answer to the newest request and returns the contract in it. The

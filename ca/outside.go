@@ -1,0 +1,161 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"time"
+
+	"bollard/ledger"
+)
+
+// Request is a key of ours that others are asked to certify as the topmost CA a
+// hierarchy has here.
+type Request struct {
+	Kind      Kind
+	Profile   string // of that CA
+	KeyURI    string
+	CreatedAt time.Time
+}
+
+// OutsideChain is what others made of a CA of ours: its certificate first, then those
+// above it, the root last.
+type OutsideChain struct {
+	Kind    Kind
+	Hash    string // SHA-256 of DER, lower-case hex
+	DER     []byte // of all, one after the other
+	AddedAt time.Time
+}
+
+// OutsideStore keeps them. Its methods are bound as Store's are.
+type OutsideStore interface {
+	// Request returns a hierarchy's; ok is false without one.
+	Request(ctx context.Context, kind Kind) (r Request, ok bool, err error)
+	// PutRequest is ErrHierarchyExists if the hierarchy has one.
+	PutRequest(ctx context.Context, r Request, events ...ledger.Event) error
+	// OutsideChains returns a hierarchy's, newest first.
+	OutsideChains(ctx context.Context, kind Kind) ([]OutsideChain, error)
+	AddOutsideChain(ctx context.Context, c OutsideChain, events ...ledger.Event) error // idempotent
+}
+
+// profileOutside marks CAs and roots of others in what is loaded.
+const profileOutside = "outside"
+
+// outsideChains are those of a hierarchy, newest first, those that are expired last.
+func (a *Authority) outsideChains(ctx context.Context, h hierarchy) ([][]*x509.Certificate, error) {
+	list, err := a.cfg.Store.OutsideChains(ctx, h.kind)
+	if err != nil {
+		return nil, err
+	}
+	var good, over [][]*x509.Certificate
+	now := a.cfg.Clock()
+	for _, c := range list {
+		chain, err := x509.ParseCertificates(c.DER)
+		if err != nil || len(chain) < 2 {
+			return nil, fmt.Errorf("couldn't read a chain of %s; restore the database from the backup: %w", h.kind, err)
+		}
+		if slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.After(c.NotAfter) }) {
+			over = append(over, chain)
+		} else {
+			good = append(good, chain)
+		}
+	}
+	return append(good, over...), nil
+}
+
+// readOutside reads a hierarchy whose topmost CA here others certified. ErrNoHierarchy
+// if it isn't whole.
+func (a *Authority) readOutside(ctx context.Context, h hierarchy) (*loadedHierarchy, error) {
+	request, asked, err := a.cfg.Store.Request(ctx, h.kind)
+	if err != nil {
+		return nil, err
+	}
+	none := fmt.Errorf("%w: %s", ErrNoHierarchy, h.kind)
+	if !asked {
+		return nil, none
+	}
+	signer, err := a.cfg.Keys(ctx, request.KeyURI)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open the key of %s: %w; bring it back from a backup, with the database of the same one", h.caName(request.Profile), err)
+	}
+	hash, err := keyHash(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	chains, err := a.outsideChains(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(chains, func(c []*x509.Certificate) bool { return hashHex(c[0].RawSubjectPublicKeyInfo) == hash })
+	if i < 0 {
+		return nil, none
+	}
+	chain := chains[i]
+	l := &loadedHierarchy{rollover: Rollover{Kind: h.kind}}
+	for j := len(chain) - 1; j > 0; j-- {
+		l.cas = append(l.cas, caRecord{name: fmt.Sprintf("%s-outside-%d", h.kind, j), profile: profileOutside, cert: chain[j]})
+	}
+	top := caRecord{name: h.caName(request.Profile), profile: request.Profile, cert: chain[0], keyURI: request.KeyURI}
+	cas, below, err := a.below(ctx, h, top)
+	if err != nil {
+		return nil, err
+	}
+	l.cas = append(l.cas, cas...)
+	l.old = append(below, chain[:len(chain)-1]...)
+	l.paths = []Path{{Root: chain[len(chain)-1], Chain: l.old}}
+	if l.issuing, err = a.openIssuer(ctx, cas[len(cas)-1]); err != nil {
+		return nil, err
+	}
+	l.issuing.chain = l.old
+	return l, nil
+}
+
+// below reads the CAs of a hierarchy from one of its sub-CAs on: their records, that
+// one first, and the certificates below it, the issuing CA's first.
+func (a *Authority) below(ctx context.Context, h hierarchy, top caRecord) ([]caRecord, []*x509.Certificate, error) {
+	cas, chain := []caRecord{top}, []*x509.Certificate(nil)
+	for _, profile := range h.subs[slices.Index(h.subs, top.profile)+1:] {
+		above := cas[len(cas)-1]
+		sub, err := findCA(ctx, a.cfg.Store, h, h.caName(profile), profile, above.name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := sub.cert.CheckSignatureFrom(above.cert); err != nil {
+			return nil, nil, fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", sub.name, above.name, err)
+		}
+		cas, chain = append(cas, sub), append([]*x509.Certificate{sub.cert}, chain...)
+	}
+	return cas, chain, nil
+}
+
+// addOutside adds the ways to roots of others that certified a CA of a hierarchy, be
+// it beside the own root or beside another outside one.
+func (a *Authority) addOutside(ctx context.Context, h hierarchy, l *loadedHierarchy) error {
+	chains, err := a.outsideChains(ctx, h)
+	if err != nil {
+		return err
+	}
+	for _, chain := range chains {
+		path, ok := l.over(chain)
+		if ok && !slices.ContainsFunc(l.paths, func(p Path) bool { return p.Root.Equal(path.Root) }) {
+			l.paths = append(l.paths, path)
+		}
+	}
+	return nil
+}
+
+// over is the way over an outside chain: from the issuing CA up to the one of ours it
+// certifies, and on along it.
+func (l *loadedHierarchy) over(chain []*x509.Certificate) (Path, bool) {
+	own := append(slices.Clone(l.old), l.paths[0].Root)
+	i := slices.IndexFunc(own, func(c *x509.Certificate) bool {
+		return bytes.Equal(c.RawSubjectPublicKeyInfo, chain[0].RawSubjectPublicKeyInfo) && bytes.Equal(c.RawSubject, chain[0].RawSubject)
+	})
+	if i < 0 {
+		return Path{}, false
+	}
+	last := len(chain) - 1
+	return Path{Root: chain[last], Chain: append(own[:i:i], chain[:last]...)}, true
+}

@@ -1,0 +1,160 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+
+	"bollard/internal/failpoint"
+	"bollard/keys"
+	"bollard/ledger"
+)
+
+// RequestCA returns the request (PKCS#10, DER) with which others certify a CA of ours.
+// level is 1 for sub-CA 1, 2 for sub-CA 2, 0 for the root of a hierarchy there is.
+// Without the hierarchy it makes the key, once: a repetition asks for the same.
+func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, actor string) ([]byte, error) {
+	a.building.Lock()
+	defer a.building.Unlock()
+	h, err := hierarchyOf(kind)
+	if err != nil {
+		return nil, err
+	}
+	profile, err := h.level(level)
+	if err != nil {
+		return nil, err
+	}
+	if l := a.hierarchy(kind); l.issuing != nil {
+		return a.requestAgain(ctx, h, l, profile, actor)
+	}
+	if level == 0 {
+		return nil, fmt.Errorf("%w: %s has no root to be certified; ask for one of its sub-CAs (level 1 or 2)", ErrNoHierarchy, kind)
+	}
+	if a.cfg.Keeper == nil {
+		return nil, errors.New("internal error: ca.Config.Keeper is missing")
+	}
+	b := builder{a: a, h: h, actor: actor, algorithm: a.defaultAlgorithm(h)}
+	if _, err := findCA(ctx, a.cfg.Store, h, h.rootName(1), h.root, h.rootName(1)); err == nil {
+		return nil, fmt.Errorf("%w: %s has a root of its own from an interrupted run; go on with bollard ca create %s", ErrHierarchyExists, kind, kind)
+	}
+	request, asked, err := a.cfg.Store.Request(ctx, kind)
+	switch {
+	case err != nil:
+		return nil, err
+	case asked && request.Profile != profile:
+		return nil, fmt.Errorf("%w: %s was asked for as %s", ErrHierarchyExists, kind, request.Profile)
+	case !asked:
+		// The name of the key is on record before there is one.
+		if request, err = a.recordRequest(ctx, h, profile, actor); err != nil {
+			return nil, err
+		}
+	}
+	failpoint.Hit("ca.requested")
+	signer, err := b.key(ctx, request.KeyURI, true)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't make the key of %s: %w", h.caName(profile), err)
+	}
+	proven, err := GeneratedKey(signer)
+	if err != nil {
+		return nil, err
+	}
+	subject := Subject{CommonName: h.commonName(profile, proven.Hash()[:8])}
+	return requestFor(signer, profiles[profile], subjectName(profiles[profile], subject, a.cfg.Organisation, a.cfg.Country))
+}
+
+// level is the profile of a hierarchy's CA at one: its root, or a sub-CA.
+func (h hierarchy) level(n int) (string, error) {
+	switch {
+	case h.use == "":
+		return "", fmt.Errorf("hierarchy %s is certified by nobody else; those of ISO 15118 may be", h.kind)
+	case n == 0:
+		return h.root, nil
+	case n >= 1 && n <= len(h.subs):
+		return h.subs[n-1], nil
+	}
+	return "", fmt.Errorf("hierarchy %s has no CA at level %d: 0 is its root, 1 and 2 its sub-CAs", h.kind, n)
+}
+
+func (a *Authority) recordRequest(ctx context.Context, h hierarchy, profile, actor string) (Request, error) {
+	tag, err := newSerial(a.random)
+	if err != nil {
+		return Request{}, err
+	}
+	uri, err := keys.Join(a.cfg.KeyBase, fmt.Sprintf("%s-%s.key", h.caName(profile), tag.Text(16)[:12]))
+	if err != nil {
+		return Request{}, err
+	}
+	r := Request{Kind: h.kind, Profile: profile, KeyURI: uri, CreatedAt: a.cfg.Clock().UTC()}
+	return r, a.cfg.Store.PutRequest(ctx, r, ledger.Event{Kind: "ca.requested", Subject: string(h.kind), Actor: actor, Data: map[string]string{"profile": profile}})
+}
+
+// requestAgain asks for one more certificate of a CA there is, under the name it has.
+func (a *Authority) requestAgain(ctx context.Context, h hierarchy, l *loadedHierarchy, profile, actor string) ([]byte, error) {
+	i := slices.IndexFunc(l.cas, func(c caRecord) bool { return c.profile == profile && c.keyURI != "" && !c.borrowed && !c.retired })
+	if i < 0 {
+		return nil, fmt.Errorf("%s of %s isn't a CA here", profile, h.kind)
+	}
+	signer, err := a.openCA(ctx, l.cas[i])
+	if err != nil {
+		return nil, err
+	}
+	event := ledger.Event{Kind: "ca.requested", Subject: string(h.kind), Actor: actor, Data: map[string]string{"profile": profile, "serial": SerialOf(l.cas[i].cert)}}
+	if err := a.cfg.Store.Record(ctx, event); err != nil {
+		return nil, fmt.Errorf("couldn't record the request: %w", err)
+	}
+	name := withDomain(l.cas[i].cert.Subject, domainOf(l.cas[i].cert.Subject))
+	der, err := requestFor(signer, profiles[profile], name)
+	if err != nil {
+		return nil, err
+	}
+	if made, err := x509.ParseCertificateRequest(der); err != nil || !bytes.Equal(made.RawSubject, l.cas[i].cert.RawSubject) {
+		return nil, fmt.Errorf("internal error: %s would be asked for under another name: %w", l.cas[i].name, err)
+	}
+	return der, nil
+}
+
+// requestFor signs a request that says what the CA is to be.
+func requestFor(signer crypto.Signer, p Profile, name pkix.Name) ([]byte, error) {
+	algorithm, err := signatureAlgorithm(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	constraints := struct {
+		CA         bool
+		PathLength int `asn1:"optional,default:-1"`
+	}{true, p.PathLength}
+	basic, err := asn1.Marshal(constraints)
+	if err != nil {
+		return nil, err
+	}
+	usage, err := asn1.Marshal(usageBits(p.KeyUsage))
+	if err != nil {
+		return nil, err
+	}
+	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: name, SignatureAlgorithm: algorithm, ExtraExtensions: []pkix.Extension{
+			{Id: oidBasicConstraints, Critical: true, Value: basic}, {Id: oidKeyUsage, Critical: true, Value: usage},
+		},
+	}, signer)
+}
+
+// usageBits is KeyUsage as the named bit list of RFC 5280 §4.2.1.3, whose first bit is
+// the lowest of x509's.
+func usageBits(usage x509.KeyUsage) asn1.BitString {
+	b := asn1.BitString{Bytes: make([]byte, 2)}
+	for i := range 9 {
+		if int(usage)&(1<<i) != 0 {
+			b.Bytes[i/8] |= 0x80 >> (i % 8)
+			b.BitLength = i + 1
+		}
+	}
+	b.Bytes = b.Bytes[:(b.BitLength+7)/8]
+	return b
+}

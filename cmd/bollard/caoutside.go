@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"bollard/admin"
+)
+
+func (c *cli) caRequest() *cobra.Command {
+	in := admin.RequestCA{}
+	cmd := &cobra.Command{
+		Use:   "request KIND [--level N]",
+		Short: "Print the CSR with which others certify a CA of ISO 15118 here",
+		Long: `Print the CSR with which others certify a CA of ISO 15118 here: v2g, mo, oem and cps,
+and with -20 those of ISO 15118-20.
+
+Without the hierarchy its CA at this level is made and waits for bollard ca import-chain;
+sub-CA 2 is then made here if sub-CA 1 is certified. Repeated, it prints a request for the
+same key. For a hierarchy there is, the CA gets one more certificate under the name it
+has: to be renewed by others, or to lead to one more of their roots.`,
+		Args: cobra.ExactArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			in.Kind = args[0]
+			out, err := call[admin.RequestCA, admin.PEM](ctx, c, "ca.request", in)
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) { fmt.Fprint(w, out.PEM) })
+		}),
+	}
+	cmd.Flags().IntVar(&in.Level, "level", 1, "1 for sub-CA 1, 2 for sub-CA 2, which issues; 0 for the own root, to be cross-certified")
+	return cmd
+}
+
+func (c *cli) caImport() *cobra.Command {
+	return &cobra.Command{
+		Use:   "import-chain KIND FILE",
+		Short: "Take in the chain that others made for a CA of ours",
+		Long: `Take in the chain that others made for a CA of ours, as PEM: its certificate first,
+then those above it. The root has to be trusted (bollard ca trust add --use v2g|mo|oem; v2g
+for cps) and may be left out of FILE; - is standard input. Keys, signatures, path lengths,
+key usages, sizes and lifetimes are checked. Prints the roots the hierarchy leads to.`,
+		Args: cobra.ExactArgs(2),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			in := admin.ImportChain{Kind: args[0]}
+			var err error
+			if in.PEM, err = c.readInput(args[1]); err != nil {
+				return err
+			}
+			out, err := call[admin.ImportChain, admin.PEM](ctx, c, "ca.import", in)
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) { fmt.Fprint(w, out.PEM) })
+		}),
+	}
+}
+
+func (c *cli) caRenew() *cobra.Command {
+	return &cobra.Command{
+		Use:   "renew [KIND]",
+		Short: "Renew the CAs below a root, with the keys and names they have",
+		Long: `Renew the CAs below a root, with the keys and names they have: those that are due, or
+all of KIND. A running server renews what is due by itself. Roots are changed instead
+(bollard ca rollover); what others certified they renew (bollard ca request).`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			in := admin.KindRef{}
+			if len(args) > 0 {
+				in.Kind = args[0]
+			}
+			out, err := call[admin.KindRef, admin.RenewedCAs](ctx, c, "ca.renew", in)
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) {
+				if len(out.Renewed) == 0 {
+					fmt.Fprintln(w, "nothing was to be renewed")
+					return
+				}
+				t := newTable(w, "CA", "SERIAL", "EXPIRES")
+				for _, r := range out.Renewed {
+					t.row(r.Name, r.Serial, when(&r.NotAfter))
+				}
+				t.flush()
+			})
+		}),
+	}
+}

@@ -1,0 +1,79 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"bollard/ca"
+	"bollard/ledger"
+)
+
+// Request returns the key that others are asked to certify for a hierarchy.
+func (s *Store) Request(ctx context.Context, kind ca.Kind) (ca.Request, bool, error) {
+	db, err := s.reader()
+	if err != nil {
+		return ca.Request{}, false, err
+	}
+	r := ca.Request{Kind: kind}
+	err = db.QueryRowContext(ctx, "SELECT profile, key_uri, created_at FROM ca_requests WHERE kind = ?", string(kind)).
+		Scan(&r.Profile, &r.KeyURI, instant{&r.CreatedAt})
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return ca.Request{}, false, nil
+	case err != nil:
+		return ca.Request{}, false, fmt.Errorf("couldn't read the request of %s: %w", kind, explain(s.path, err))
+	}
+	return r, true, nil
+}
+
+// PutRequest keeps the one request a hierarchy has.
+func (s *Store) PutRequest(ctx context.Context, r ca.Request, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		added, err := t.exec("INSERT INTO ca_requests (kind, profile, key_uri, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (kind) DO NOTHING",
+			string(r.Kind), r.Profile, r.KeyURI, millis(r.CreatedAt))
+		if err != nil {
+			return fmt.Errorf("couldn't store the request of %s: %w", r.Kind, err)
+		}
+		if added == 0 {
+			return fmt.Errorf("couldn't store the request of %s: %w", r.Kind, ca.ErrHierarchyExists)
+		}
+		t.saw(r.CreatedAt)
+		return t.record(events...)
+	})
+}
+
+// OutsideChains returns the chains others made for CAs of a hierarchy, newest first.
+func (s *Store) OutsideChains(ctx context.Context, kind ca.Kind) ([]ca.OutsideChain, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT hash, chain, added_at FROM ca_chains WHERE kind = ? ORDER BY position DESC", string(kind))
+	list, err := collect(rows, err, func(row scanner) (ca.OutsideChain, error) {
+		c := ca.OutsideChain{Kind: kind}
+		return c, row.Scan(&c.Hash, &c.DER, instant{&c.AddedAt})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the chains of %s: %w", kind, explain(s.path, err))
+	}
+	return list, nil
+}
+
+// AddOutsideChain keeps one, as the newest; one that is known stays where it is.
+func (s *Store) AddOutsideChain(ctx context.Context, c ca.OutsideChain, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		added, err := t.exec(`INSERT INTO ca_chains (hash, position, kind, chain, added_at)
+			SELECT ?, (SELECT COALESCE(MAX(position), 0) + 1 FROM ca_chains), ?, ?, ? WHERE true ON CONFLICT (hash) DO NOTHING`,
+			c.Hash, string(c.Kind), c.DER, millis(c.AddedAt))
+		if err != nil {
+			return fmt.Errorf("couldn't store a chain of %s: %w", c.Kind, err)
+		}
+		if added == 0 {
+			return nil
+		}
+		t.saw(c.AddedAt)
+		return t.record(events...)
+	})
+}
