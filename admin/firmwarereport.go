@@ -83,14 +83,15 @@ func (o *operations) inventory(ctx context.Context) ([]inventory.Station, error)
 	if err != nil {
 		return nil, err
 	}
-	plain := map[string]string{} // the newest version each was given so
+	type given struct{ station, version string }
+	plain := map[given]bool{}
 	for _, j := range unverified {
-		plain[j.Station] = j.Version
+		plain[given{j.Station, j.Version}] = true
 	}
 	out := make([]inventory.Station, len(list))
 	for i, s := range list {
 		version := plans[stationKey(s.Identity)].Firmware
-		out[i] = inventory.Station{ID: s.Identity, Vendor: s.Vendor, Model: s.Model, Version: version, Unverified: version != "" && plain[stationKey(s.Identity)] == version}
+		out[i] = inventory.Station{ID: s.Identity, Vendor: s.Vendor, Model: s.Model, Version: version, Unverified: version != "" && plain[given{stationKey(s.Identity), version}]}
 	}
 	return out, nil
 }

@@ -248,9 +248,15 @@ func (s *Store) Deadlines(ctx context.Context) (map[string]time.Time, error) {
 	return out, nil
 }
 
-// Unverified returns the updates that are done whose stations verified nothing.
+// Unverified returns the updates whose stations verified nothing of a version that they
+// may run for it, however the update ended: but where they ran that before, or got it
+// signed since.
 func (s *Store) Unverified(ctx context.Context) ([]job.Job, error) {
-	return s.jobs(ctx, "WHERE json_extract(record, '$.unsigned') AND json_extract(record, '$.state') = 'done' ORDER BY number")
+	return s.jobs(ctx, `WHERE json_extract(record, '$.unsigned') AND json_extract(record, '$.sent_sha256') IS NOT NULL
+		AND (json_extract(record, '$.state') = 'done' OR coalesce(json_extract(record, '$.before'), '') <> json_extract(record, '$.version'))
+		AND NOT EXISTS (SELECT 1 FROM firmware_jobs later WHERE later.station = firmware_jobs.station AND later.number > firmware_jobs.number
+			AND json_extract(later.record, '$.state') = 'done' AND json_extract(later.record, '$.unsigned') IS NULL
+			AND json_extract(later.record, '$.version') = json_extract(firmware_jobs.record, '$.version')) ORDER BY number`)
 }
 
 // Publications returns what local controllers offer, by their own word.

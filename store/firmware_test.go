@@ -166,6 +166,43 @@ func TestOneUpdateAndTheFloor(t *testing.T) { // promise 10
 	})
 }
 
+// What a station was sent without a signature it may run unverified, however its update
+// ended: unless it ran that before, or got it signed since.
+func TestUnverified(t *testing.T) { // L02
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1"), station("CS-2", "SN-2")}))
+	for _, j := range []job.Job{
+		{ID: "done", Version: "1", Before: "1", State: job.Done, Unsigned: true},
+		{ID: "mismatch", Version: "2", State: job.Mismatch, Unsigned: true},
+		{ID: "timed out", Version: "3", Before: "2", State: job.TimedOut, Unsigned: true},
+		{ID: "ran it before", Version: "4", Before: "4", State: job.Failed, Unsigned: true},
+		{ID: "failed", Version: "5", Before: "4", State: job.Failed, Unsigned: true},
+		{ID: "signed since", Version: "5", Before: "4", State: job.Done},
+		{ID: "refused", Version: "6", Before: "5", State: job.Refused, Unsigned: true},
+		{ID: "signed, and failed", Version: "6", Before: "5", State: job.Failed},
+		{ID: "signed elsewhere", Station: "cs-2", Version: "6", Before: "5", State: job.Done},
+	} {
+		if j.SentSHA256 = "x"; j.Station == "" {
+			j.Station = "cs-1"
+		}
+		_, err := s.AddJob(ctx, j)
+		must(t, err)
+	}
+	_, err := s.AddJob(ctx, job.Job{ID: "never sent", Station: "cs-1", Version: "7", State: job.Cancelled, Unsigned: true})
+	must(t, err)
+	list, err := s.Unverified(ctx)
+	must(t, err)
+	var got []string
+	for _, j := range list {
+		got = append(got, j.ID)
+	}
+	if diff := cmp.Diff([]string{"done", "mismatch", "timed out", "refused"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // What waits is told with its deadline, without reading what else is known of it.
 func TestDeadlinesOfUpdates(t *testing.T) {
 	t.Parallel()

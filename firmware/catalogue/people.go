@@ -29,7 +29,7 @@ const (
 
 // The exceptions: each is for one station, and one update of it.
 const (
-	ActionDowngrade Action = "firmware.downgrade" // to what isn't newer than what it has run
+	ActionDowngrade Action = "firmware.downgrade" // to what isn't newer than what it has run, or was superseded
 	ActionForce     Action = "firmware.force"     // out of its turn, or over what it isn't to be installed over
 	ActionUnsigned  Action = "firmware.unsigned"  // without a signature: it verifies nothing
 )
@@ -52,7 +52,7 @@ func (a Action) Exception() bool { return slices.Contains(Exceptions(), a) }
 func (a Action) means() string {
 	switch a {
 	case ActionDowngrade:
-		return "the station may be given it though it isn't newer than what the station has run"
+		return "the station may be given it though it isn't newer than what the station has run, is of a lower security epoch, is superseded, or isn't to be installed over what the station runs"
 	case ActionForce:
 		return "the station may be given it out of its turn: before its ring, while it is halted or superseded, or over what it isn't to be installed over"
 	case ActionUnsigned:

@@ -77,6 +77,12 @@ func (s *shelf) trust(makers ...catalogue.Maker) {
 			}
 			return approval.Grant{Request: approval.Request{Action: action, Scope: scope, Nonce: "nonce of " + action}, By: by}, nil
 		},
+		Station: func(_ context.Context, key string) (string, error) {
+			if key != "cs-1" {
+				return "", fmt.Errorf("no station is called %s", key)
+			}
+			return "station: cs-1\n", nil
+		},
 		Clock: func() time.Time { return s.now },
 	})
 	if err != nil {

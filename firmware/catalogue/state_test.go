@@ -161,6 +161,29 @@ func TestWhatPeopleApprove(t *testing.T) {
 	}
 }
 
+// What people sign for an exception names all that it lets pass.
+func TestWhatExceptionsMean(t *testing.T) { // promise 10
+	t.Parallel()
+	s := newShelf(t)
+	r := s.publish(7)
+	for action, words := range map[catalogue.Action][]string{
+		catalogue.ActionDowngrade: {"isn't newer", "lower security epoch", "superseded", "isn't to be installed over"},
+		catalogue.ActionForce:     {"before its ring", "halted", "superseded", "isn't to be installed over"},
+		catalogue.ActionUnsigned:  {"without a signature"},
+	} {
+		_, text, err := s.Asking(t.Context(), action, r.ID+"/cs-1")
+		if err != nil || !strings.Contains(text, "station: cs-1\n") {
+			t.Errorf("%s: %q, %v", action, text, err)
+		}
+		_, exception, _ := strings.Cut(text, "exception: ")
+		for _, word := range words {
+			if !strings.Contains(exception, word) {
+				t.Errorf("%s says %q, and nothing of what %s", action, exception, word)
+			}
+		}
+	}
+}
+
 // Metrology takes somebody more, and both approvals are used up together.
 func TestLegallyRelevantTakesOneMore(t *testing.T) {
 	t.Parallel()

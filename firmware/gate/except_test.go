@@ -11,6 +11,7 @@ import (
 	"bollard/firmware/job"
 	"bollard/firmware/release"
 	"bollard/ledger"
+	"bollard/ocpp"
 )
 
 // An exception lets pass what it is of, for its station and release, and nothing else;
@@ -20,6 +21,12 @@ func TestExceptions(t *testing.T) { // promise 10
 	const one = " 1.0.0 cs-1"
 	below := func(b *bench) { b.shelf.floors["firmware"] = job.Floor{Sequence: 5, SecurityEpoch: 2} }
 	state := func(s catalogue.State) func(b *bench) { return func(b *bench) { b.papers.list[0].State = s } }
+	expired := func(s catalogue.State) func(b *bench) {
+		return func(b *bench) {
+			b.papers.list[0].State = s
+			b.papers.list[0].Release.Expires = b.papers.list[0].Release.NotBefore
+		}
+	}
 	turn := func(block gate.Block) func(b *bench) {
 		return func(b *bench) {
 			b.restart(func(c *gate.Config) { c.Turn = func(string, string) gate.Block { return block } })
@@ -43,11 +50,17 @@ func TestExceptions(t *testing.T) { // promise 10
 		"not without another": {func(b *bench) {
 			b.papers.list[0].Release.Requires = []release.Requirement{{Component: "modem", Sequence: 3}}
 		}, []string{"firmware.force" + one}, "Accepted"},
-		"two at once":   {func(b *bench) { below(b); turn(gate.Ring)(b) }, []string{"firmware.downgrade" + one, "firmware.force" + one}, "Accepted"},
-		"one of two":    {func(b *bench) { below(b); turn(gate.Ring)(b) }, []string{"firmware.downgrade" + one}, "GwRing"},
-		"revoked":       {func(b *bench) { b.revoke(0) }, []string{"firmware.downgrade" + one, "firmware.force" + one, "firmware.unsigned" + one}, "GwRevoked"},
-		"another model": {func(b *bench) { b.papers.list[0].Release.Models[0].Model = "X" }, []string{"firmware.downgrade" + one, "firmware.force" + one}, "GwWrongModel"},
-		"expired":       {func(b *bench) { b.papers.list[0].Release.Expires = b.papers.list[0].Release.NotBefore }, []string{"firmware.downgrade" + one, "firmware.force" + one}, "GwFrozen"},
+		"two at once":            {func(b *bench) { below(b); turn(gate.Ring)(b) }, []string{"firmware.downgrade" + one, "firmware.force" + one}, "Accepted"},
+		"one of two":             {func(b *bench) { below(b); turn(gate.Ring)(b) }, []string{"firmware.downgrade" + one}, "GwRing"},
+		"revoked":                {func(b *bench) { b.revoke(0) }, []string{"firmware.downgrade" + one, "firmware.force" + one, "firmware.unsigned" + one}, "GwRevoked"},
+		"another model":          {func(b *bench) { b.papers.list[0].Release.Models[0].Model = "X" }, []string{"firmware.downgrade" + one, "firmware.force" + one}, "GwWrongModel"},
+		"expired":                {expired(catalogue.Published), []string{"firmware.downgrade" + one, "firmware.force" + one}, "GwFrozen"},
+		"expired and superseded": {expired(catalogue.Superseded), []string{"firmware.downgrade" + one, "firmware.force" + one}, "GwFrozen"},
+		"expired and halted":     {expired(catalogue.Halted), []string{"firmware.force" + one}, "GwFrozen"},
+		"not valid yet, and superseded": {func(b *bench) {
+			b.papers.list[0].State = catalogue.Superseded
+			b.papers.list[0].Release.NotBefore = b.papers.list[0].Release.Expires
+		}, []string{"firmware.downgrade" + one}, "GwFrozen"},
 		"revoked once it is kept": {func(b *bench) {
 			below(b)
 			b.added = func() { b.revoke(0) }
@@ -162,6 +175,32 @@ func TestPlainUpdate(t *testing.T) { // L02, promise 10
 			h.g.Boot(t.Context(), h, st, []byte(`{"reason":"FirmwareUpdate","chargingStation":{"vendorName":"V","model":"M","firmwareVersion":"1.0.0"}}`))
 			if j := h.shelf.jobs[0]; j.State != job.Done || !j.Unsigned {
 				t.Errorf("%s (%s)", j.State, j.Reason)
+			}
+		})
+	}
+}
+
+// An UpdateFirmware of 1.6 is told of as it went: signed, or by exception without a
+// signature.
+func TestPlainUpgradeIsToldOf(t *testing.T) { // L01, L02
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		upgrade bool
+		want    string
+	}{
+		"signed": {true, "sent signed, as release 1.0.0"},
+		"plain":  {false, "sent without a signature, as release 1.0.0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.rule = gate.Rule{Level: gate.Enforce, Upgrade: tt.upgrade}
+			b.ours = b.papers.list[0].Release.SHA256
+			b.papers.granted = map[string]bool{"firmware.unsigned 1.0.0 cs-1": true}
+			v := b.g.Request(t.Context(), plain16{b}, gate.Station{Key: "cs-1", Vendor: "V", Model: "M"}, ocpp.ActionUpdateFirmware,
+				[]byte(`{"location":"https://fw.example/d/x","retrieveDate":"2026-06-02T12:00:00Z"}`), false)
+			if v = v.Later(t.Context()); v.Answer == nil || b.sent != 1 || v.Reason != tt.want {
+				t.Errorf("%d sent, %+v; want %q", b.sent, v, tt.want)
 			}
 		})
 	}

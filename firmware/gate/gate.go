@@ -103,7 +103,8 @@ type Store interface {
 	// EndQuarantine lets a station out, and marks the updates that put it there as
 	// cleared, in one transaction.
 	EndQuarantine(ctx context.Context, station string, at time.Time, events ...ledger.Event) error
-	// Unverified are the updates that are done whose stations verified nothing.
+	// Unverified are the updates, however they ended, whose stations verified nothing of
+	// the version they may run for it.
 	Unverified(ctx context.Context) ([]job.Job, error)
 	// Publications are the jobs in the state job.Published.
 	Publications(ctx context.Context) ([]job.Job, error)

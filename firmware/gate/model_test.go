@@ -123,7 +123,7 @@ func (s *shelf) Jobs(context.Context, string, int) ([]job.Job, error) {
 }
 
 func (s *shelf) Unverified(context.Context) ([]job.Job, error) {
-	return s.list(func(j *job.Job) bool { return j.State == job.Done && j.Unsigned }), nil
+	return s.list(func(j *job.Job) bool { return j.Unsigned && j.SentSHA256 != "" }), nil
 }
 
 func (s *shelf) Publications(context.Context) ([]job.Job, error) {

@@ -283,6 +283,28 @@ func TestPublishedNearby(t *testing.T) { // L03, L04, promise 10
 	})
 }
 
+// A local controller that offers to others what it wasn't seen to verify cheats no less
+// when it runs that.
+func TestPublicationHidesNoCheat(t *testing.T) { // L01.FR.01, L03, promise 10
+	t.Parallel()
+	h := newHub(t)
+	h.st.Model = "M"
+	h.at["https://x/y"] = h.papers.list[0].Release.SHA256
+	if got := h.update(h.st, "https://x/y"); !strings.Contains(got, "Accepted") {
+		t.Fatal(got)
+	}
+	if _, err := h.g.Cancel(t.Context(), "operator", h.st.Key, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.publish("1.0.0", nil); !strings.Contains(got, "Accepted") {
+		t.Fatal(got)
+	}
+	h.g.Boot(t.Context(), h, h.st, []byte(`{"reason":"FirmwareUpdate","chargingStation":{"vendorName":"V","model":"M","firmwareVersion":"1.0.0"}}`))
+	if j := h.shelf.jobs[0]; j.State != job.Quarantined {
+		t.Errorf("%s (%s)", j.State, j.Reason)
+	}
+}
+
 // Where a station downloads elsewhere is looked at again once it has been there.
 func TestOutsideIsLookedAtAgain(t *testing.T) { // promise 10
 	t.Parallel()

@@ -188,7 +188,9 @@ func (g *Gate) booted(ctx context.Context, station, version string) error {
 	if id := g.openJob(station); id != "" {
 		ids = append(ids, id)
 	}
-	newest := slices.IndexFunc(list, func(j job.Job) bool { return j.SentSHA256 != "" && j.Version == version })
+	newest := slices.IndexFunc(list, func(j job.Job) bool {
+		return j.Publication == nil && j.SentSHA256 != "" && j.Version == version // what it offers to others it doesn't run
+	})
 	if newest >= 0 && list[newest].Betrayed(version) {
 		ids = append(ids, list[newest].ID)
 	}
@@ -245,7 +247,8 @@ func (g *Gate) Jobs(ctx context.Context, station string) ([]job.Job, error) {
 	return g.cfg.Store.Jobs(ctx, station, historyJobs)
 }
 
-// Unverified are the updates that are done whose stations verified nothing.
+// Unverified are the updates, however they ended, whose stations verified nothing of the
+// version they may run for it.
 func (g *Gate) Unverified(ctx context.Context) ([]job.Job, error) { return g.cfg.Store.Unverified(ctx) }
 
 // Cancel ends a station's update: it can't download any more, and a download that

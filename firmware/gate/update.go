@@ -272,6 +272,8 @@ func (g *Gate) send(ctx context.Context, sess Session, st Station, a *asked, e *
 		return g.refuse(ctx, sess, st, a.action, err)
 	case a.upgraded && done.State == job.Refused:
 		return Verdict{Code: ocpp.GenericError, Reason: done.Reason}
+	case a.upgraded && a.plain:
+		return Verdict{Answer: struct{}{}, Reason: "sent without a signature, as release " + j.Release}
 	case a.upgraded:
 		return Verdict{Answer: struct{}{}, Reason: "sent signed, as release " + j.Release}
 	}

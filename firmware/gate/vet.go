@@ -368,14 +368,15 @@ func (g *Gate) offered(e *catalogue.Entry) error {
 	switch {
 	case e.State == catalogue.Revoked:
 		return block(IsRevoked, "release "+r.ID+" is revoked")
-	case e.State == catalogue.Halted:
-		return block(OnHold, "release "+r.ID+" is halted: "+e.Reason)
-	case !e.State.Offered():
-		return block(Unapproved, "release "+r.ID+" is "+string(e.State))
+	// Before what may be excused: no exception lets an expired one pass.
 	case now.Before(r.NotBefore):
 		return block(Frozen, "release "+r.ID+" isn't valid yet")
 	case !now.Before(r.Expires):
 		return block(Frozen, "release "+r.ID+" has expired: a newer record of it is needed")
+	case e.State == catalogue.Halted:
+		return block(OnHold, "release "+r.ID+" is halted: "+e.Reason)
+	case !e.State.Offered():
+		return block(Unapproved, "release "+r.ID+" is "+string(e.State))
 	}
 	return nil
 }

@@ -159,6 +159,29 @@ func TestSameVersionAgain(t *testing.T) {
 	}
 }
 
+// The signature that a station calls invalid has to be one it was sent.
+func TestCondemned(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change    func(j *job.Job)
+		condemned bool
+	}{
+		"signed":   {func(*job.Job) {}, true},
+		"unsigned": {func(j *job.Job) { j.Unsigned = true }, false},
+		"unsent":   {func(j *job.Job) { j.SentSHA256 = "" }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := sent()
+			tt.change(&j)
+			play(&j, "answer Accepted", "Downloading", "Downloaded", "InvalidSignature")
+			if j.CondemnedAt.IsZero() == tt.condemned || j.State != job.Failed {
+				t.Errorf("%s, condemned at %s", j.State, j.CondemnedAt)
+			}
+		})
+	}
+}
+
 // The time a station is given begins where it was told to begin.
 func TestTimesOfTheRequest(t *testing.T) {
 	t.Parallel()

@@ -81,7 +81,7 @@ func (j *Job) Answer(status string, now time.Time) {
 // station's word: it changes the job, never what is told to the back end.
 func (j *Job) Report(status, sha256 string, served Served, now time.Time) {
 	defer func() { j.note(Step{State: j.State, Status: status, SHA256: sha256, At: now}) }()
-	if status == statusInvalidSignature && j.SentSHA256 != "" && j.CondemnedAt.IsZero() {
+	if status == statusInvalidSignature && j.SentSHA256 != "" && !j.Unsigned && j.CondemnedAt.IsZero() {
 		j.CondemnedAt = now
 	}
 	repeated := status == j.Status
