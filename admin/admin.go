@@ -62,8 +62,6 @@ type Config struct {
 	Failed func(key string) (reason string, at time.Time)
 	// Seal encrypts a secret for storage under a name.
 	Seal func(name string, secret []byte) ([]byte, error)
-	// Revoked is called after a revocation, so that a cached CRL is made anew. May be nil.
-	Revoked func()
 	// Server describes the running server; nil when none runs in this process.
 	Server func() Server
 	Clock  func() time.Time

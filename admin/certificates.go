@@ -337,7 +337,6 @@ func (o *operations) caRevoke(ctx context.Context, in Revoke) (Certificate, erro
 	if err != nil {
 		return Certificate{}, err
 	}
-	o.revoked()
 	return o.certificate(rec, false), nil
 }
 

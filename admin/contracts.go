@@ -108,7 +108,6 @@ func (o *operations) contractRevoke(ctx context.Context, in ContractRef) (Contra
 	if err != nil {
 		return Contracts{}, err
 	}
-	o.revoked()
 	return shownContracts(list), nil
 }
 

@@ -45,7 +45,6 @@ func (o *operations) stationLost(ctx context.Context, in LostStation) (Station, 
 		return Station{}, Usagef("it stands in the ledger", "there is no reason")
 	}
 	s, err := o.cfg.Fleet.Lose(ctx, Actor(ctx), in.Identity, in.Reason)
-	o.revoked()
 	return o.station(s), err
 }
 
@@ -56,7 +55,6 @@ func (o *operations) stationReplace(ctx context.Context, in ReplaceStation) (Rep
 	s, password, err := o.cfg.Fleet.Replace(ctx, Actor(ctx), in.Identity, fleet.Replacement{
 		Serial: in.Serial, FactoryHash: in.FactoryHash, FactoryKey: in.FactoryKey, Profile: in.Profile, Reason: in.Reason,
 	})
-	o.revoked()
 	return Replaced{Station: o.station(s), Password: password}, err
 }
 
@@ -69,6 +67,5 @@ func (o *operations) stationDecommission(ctx context.Context, in Decommission) (
 		return None{}, err
 	}
 	err = o.cfg.Fleet.Decommission(ctx, Actor(ctx), in.Identity, in.Reason, UpstreamSecret(stationKey(s.Identity)))
-	o.revoked()
 	return None{}, err
 }

@@ -23,7 +23,6 @@ func (o *operations) stationSECC(ctx context.Context, in StationSECC) (Station, 
 		s, err = o.cfg.Fleet.AddSECC(ctx, Actor(ctx), in.Identity, *in.Add)
 	case in.Remove != "":
 		s, err = o.cfg.Fleet.RemoveSECC(ctx, Actor(ctx), in.Identity, in.Remove)
-		o.revoked()
 	case in.Renew:
 		s, err = o.cfg.Fleet.RenewSECC(ctx, Actor(ctx), in.Identity)
 	default:

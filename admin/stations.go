@@ -322,7 +322,6 @@ func (o *operations) stationRemove(ctx context.Context, in StationRef) (None, er
 	if err := o.cfg.Fleet.Remove(ctx, Actor(ctx), in.Identity); err != nil {
 		return None{}, err
 	}
-	o.revoked()
 	return None{}, nil
 }
 
@@ -411,10 +410,4 @@ func instant(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
-}
-
-func (o *operations) revoked() {
-	if o.cfg.Revoked != nil {
-		o.cfg.Revoked()
-	}
 }
