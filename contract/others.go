@@ -46,7 +46,7 @@ func (s *Service) Vet(ctx context.Context, in *ocpp.AuthorizeRequest, actor stri
 	case len(in.HashData) > maxChain:
 		fault = badChain("more hashes than a chain has certificates")
 	case len(in.HashData) > 0:
-		good, fault = s.vetHashes(ctx, in.HashData)
+		good, fault = s.vetHashes(ctx, in.HashData, actor)
 	default:
 		return Vetted{Reason: "an account of others, without a certificate"}, nil
 	}
@@ -66,14 +66,21 @@ func (s *Service) Vet(ctx context.Context, in *ocpp.AuthorizeRequest, actor stri
 }
 
 // vetHashes asks about each certificate of a chain of which the station, which
-// verified it, gives hashes alone.
-func (s *Service) vetHashes(ctx context.Context, list []ocpp.OCSPRequestData) (good bool, fault *Fault) {
+// verified it, gives hashes alone. They may be anything, and each costs the responder
+// a question: one station's don't keep the others' from being asked.
+func (s *Service) vetHashes(ctx context.Context, list []ocpp.OCSPRequestData, actor string) (good bool, fault *Fault) {
 	if slices.ContainsFunc(list, func(d ocpp.OCSPRequestData) bool { return s.hashedByMO(&d) }) {
 		return false, badChain("the certificate is an own contract's, of another account")
 	}
+	ask := func(ctx context.Context, d ocpp.OCSPRequestData) (bool, error) {
+		return s.revocation.RevokedByHash(ctx, d)
+	}
+	if !s.within("hash "+actor, s.clock()) {
+		ask = func(context.Context, ocpp.OCSPRequestData) (bool, error) { return false, errTooOften }
+	}
 	var questions []question
 	for _, d := range list {
-		questions = append(questions, question{shortSerial(d.SerialNumber), func(ctx context.Context) (bool, error) { return s.revocation.RevokedByHash(ctx, d) }})
+		questions = append(questions, question{shortSerial(d.SerialNumber), func(ctx context.Context) (bool, error) { return ask(ctx, d) }})
 	}
 	return s.inquire(ctx, questions)
 }

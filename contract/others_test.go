@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/big"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +71,7 @@ type world struct {
 	mu      sync.Mutex
 	revoked map[string]bool
 	away    bool // nobody answers
+	broken  bool // a reader panics
 	asked   int
 	left    time.Duration // how long the last one asked had
 }
@@ -80,6 +82,9 @@ func (w *world) say(ctx context.Context, serial string) (bool, error) {
 	w.asked++
 	if deadline, ok := ctx.Deadline(); ok {
 		w.left = time.Until(deadline)
+	}
+	if w.broken {
+		panic("index out of range")
 	}
 	if w.away {
 		return false, errors.New("connection refused")
@@ -229,6 +234,47 @@ func TestVetWithoutAnswer(t *testing.T) {
 		if w.left <= 0 || w.left > 2*time.Second {
 			t.Errorf("who is asked may take %v", w.left)
 		}
+	}
+}
+
+// A defect in what reads responders' answers ends one question, and not the process.
+func TestVetSurvivesPanics(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	other := newProvider(t, r.clock.now(), message.ISO2)
+	r.trust(t, "mo", other.root)
+	r.asking(t, &world{broken: true}, true)
+	got, err := r.Vet(t.Context(), shown(foreign, other.leaf(newKey(t, curveOf(message.ISO2)), "DEOTHC00000001")...), "station:cs-1")
+	if err != nil || got.Good || got.Answer == nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// A station that makes hashes up doesn't have responders asked without end, and keeps
+// no other station's from being asked.
+func TestVetAsksByHashWithinBounds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	other := newProvider(t, r.clock.now(), message.ISO2)
+	r.trust(t, "mo", other.root)
+	w := &world{}
+	r.asking(t, w, false)
+	chain := other.leaf(newKey(t, curveOf(message.ISO2)), "DEOTHC00000001")
+	in := shown(foreign)
+	in.HashData = hashed(t, chain[0], chain[1])[:1]
+	in.HashData[0].ResponderURL = responder
+	good := 0
+	for _, station := range append(slices.Repeat([]string{"station:cs-1"}, 50), "station:cs-2") {
+		got, err := r.Vet(t.Context(), in, station)
+		if err != nil || got.Answer != nil {
+			t.Fatalf("%+v, %v", got.Answer, err)
+		}
+		if got.Good {
+			good++
+		}
+	}
+	if good != 11 || w.asked != 11 {
+		t.Errorf("%d are good, %d were asked about", good, w.asked)
 	}
 }
 

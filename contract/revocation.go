@@ -28,7 +28,10 @@ type Revocation interface {
 // end has to be asked within them too.
 const askPatience = 2 * time.Second
 
-var errNobody = errors.New("nobody can be asked")
+var (
+	errNobody   = errors.New("nobody can be asked")
+	errTooOften = errors.New("the station asks too often")
+)
 
 // standing tells whether a certificate of a verified path, leaf first and root last,
 // is revoked: own ones by the records, those of others by what their CAs say.
@@ -58,6 +61,17 @@ type question struct {
 	ask    func(ctx context.Context) (revoked bool, err error)
 }
 
+// put asks, and makes a panic an error: here outsiders' bytes are read in goroutines of
+// their own, where it would end the process.
+func (q *question) put(ctx context.Context) (revoked bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("what was answered couldn't be read, which is a defect of Bollard's: %v", p)
+		}
+	}()
+	return q.ask(ctx)
+}
+
 // inquire asks all at once, and says whether every one was answered.
 func (s *Service) inquire(ctx context.Context, questions []question) (all bool, fault *Fault) {
 	if len(questions) == 0 {
@@ -72,7 +86,7 @@ func (s *Service) inquire(ctx context.Context, questions []question) (all bool, 
 		defer cancel()
 		var asking sync.WaitGroup
 		for i := range questions {
-			asking.Go(func() { answers[i].revoked, answers[i].err = questions[i].ask(ctx) })
+			asking.Go(func() { answers[i].revoked, answers[i].err = questions[i].put(ctx) })
 		}
 		asking.Wait()
 	}
