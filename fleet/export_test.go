@@ -92,3 +92,13 @@ func Remembered(s *Service) int {
 	defer s.verified.mu.Unlock()
 	return len(s.verified.chains)
 }
+
+// TakingTurns returns how many work on a station's orders, or wait to.
+func TakingTurns(s *Service, key string) int {
+	s.turns.mu.Lock()
+	defer s.turns.mu.Unlock()
+	if t := s.turns.byKey[key]; t != nil {
+		return t.users
+	}
+	return 0
+}

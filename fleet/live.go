@@ -224,34 +224,10 @@ func (l *live) poke(s *Service) {
 	})
 }
 
-// turn lets one goroutine at a time work on a station's orders, over sessions:
+// takeTurn lets one goroutine at a time work on a station's orders, over sessions:
 // an old session's may still be ending while the new one's begins.
-type turn struct {
-	slot  chan struct{}
-	users int
-}
-
 func (s *Service) takeTurn(ctx context.Context, key string) (release func(), err error) {
-	s.mu.Lock()
-	t := s.turns[key]
-	if t == nil {
-		t = &turn{slot: make(chan struct{}, 1)}
-		s.turns[key] = t
-	}
-	t.users++
-	s.mu.Unlock()
-	leave := func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if t.users--; t.users == 0 {
-			delete(s.turns, key)
-		}
-	}
-	if err := acquire(ctx, t.slot); err != nil {
-		leave()
-		return nil, err
-	}
-	return func() { <-t.slot; leave() }, nil
+	return s.turns.take(ctx, key)
 }
 
 // count says whether the session's admission is to be counted: once, however often

@@ -82,6 +82,12 @@ func (s *Service) RemoveSECC(ctx context.Context, actor, identity, id string) (S
 	if err != nil {
 		return Station{}, err
 	}
+	// What is being issued was judged before: it is waited for, to be revoked too.
+	release, err := s.takeTurn(ctx, key)
+	if err != nil {
+		return st, fmt.Errorf("the identifier is taken from the station, repeat this to revoke its certificates: %w", err)
+	}
+	defer release()
 	revoked, err := s.revokeSECC(ctx, actor, key, id)
 	if err == nil && !removed && revoked == 0 {
 		err = fmt.Errorf("no SECC identifier %q is recorded for station %q", capped(id), identity)

@@ -30,6 +30,7 @@ type toCars struct {
 	r       *rig
 	seccs   map[int]string // by EVSE
 	refuses bool           // what it is given
+	only    int            // the EVSE that can be triggered; 0: each
 
 	mu        sync.Mutex
 	s         *fakeSession
@@ -62,6 +63,9 @@ func (c *toCars) answer(action string, payload json.RawMessage) (any, error) {
 		evse := 0
 		if trigger.EVSE != nil {
 			evse = trigger.EVSE.ID
+		}
+		if c.only != 0 && evse != c.only {
+			return ocpp.GenericStatus{Status: "Rejected"}, nil
 		}
 		kind := strings.TrimPrefix(trigger.RequestedMessage, "Sign")
 		c.triggered = append(c.triggered, fmt.Sprint(kind, " ", evse))

@@ -229,20 +229,38 @@ func (s *Service) triggerSECCs(ctx context.Context, sit *situation, e edition) (
 		sess = transferred{sess} // OCA plug & charge note
 	}
 	asked := 0
-	for _, secc := range due[:min(len(due), seccsAtOnce)] {
+	var failures []error
+	batch := nextSECCs(due, sit.plan.Tries[e.step].Count, sit.now)
+	for _, secc := range batch {
 		if !s.mayBeAsked(sit.l.key, asked) {
 			break // it would be refused, and might give plug & charge up (A02.FR.21)
 		}
 		if err := s.triggerSECC(ctx, sess, sit.sess.Version(), e, secc); err != nil {
-			return what, false, pointless(err)
+			failures = append(failures, fmt.Errorf("%s: %w", secc.ID, pointless(err)))
+			if !answered(err) {
+				break // the others would wait for an answer as long
+			}
+			continue
 		}
 		s.recordStep(ctx, sit.sess, "plan.triggered", map[string]string{"secc": secc.ID, "type": e.asked})
 		asked++
 	}
-	if asked == 0 {
+	switch {
+	case len(failures) == len(batch):
+		return what, false, oneLine(failures)
+	case len(failures) > 0:
+		return what, false, fmt.Errorf("%s", oneLine(failures)) // others may do: it isn't pointless
+	case asked == 0:
 		return what, false, errors.New("it asked for many certificates just now")
 	}
 	return fmt.Sprintf("asked for %d certificate requests of %s", asked, e.name), false, nil
+}
+
+// nextSECCs are those a try is about: other ones each time, in turn, so that none that
+// fail keep the rest from it. Tries count to stepTries, then there is one a day.
+func nextSECCs(due []SECC, try int, now time.Time) []SECC {
+	start := (try + int(now.Unix()/int64(stepRetryMax/time.Second))) * seccsAtOnce % max(len(due), 1)
+	return slices.Concat(due[start:], due[:start])[:min(len(due), seccsAtOnce)]
 }
 
 func (s *Service) triggerSECC(ctx context.Context, sess Session, version ocpp.Version, e edition, secc SECC) error {

@@ -98,10 +98,11 @@ type Service struct {
 	// after runs f once d has passed, unless stopped; tests replace it.
 	after func(d time.Duration, f func()) (stop func() bool)
 
+	turns *turns // by station key: who works on its orders
+
 	mu       sync.Mutex
 	sessions Sessions          // nil before Attach
 	lives    map[string]*live  // by session id
-	turns    map[string]*turn  // by station key: who works on its orders
 	csrs     *buckets          // SignCertificate budget by station key
 	noted    map[string]string // by station key: warnings recorded last
 	statuses *statuses         // nil before AttachStatus
@@ -139,7 +140,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		putOffs:   tally.NewLong[putOffKey](),
 		after:     func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		lives:     make(map[string]*live),
-		turns:     make(map[string]*turn),
+		turns:     newTurns(1),
 		csrs:      newBuckets(csrBurst, csrRefill),
 		noted:     make(map[string]string),
 	}
