@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,8 @@ const (
 	statusRetry = 15 * time.Minute
 	// fetchesAtOnce bounds the outside requests under way of all stations.
 	fetchesAtOnce = 16
+	// fetchesOfHost bounds those to one host: the others go on when it is slow.
+	fetchesOfHost = 4
 	// ocspBytes is more than any message takes.
 	ocspBytes = 64 << 10
 )
@@ -50,6 +53,7 @@ type statuses struct {
 	clock   func() time.Time
 	issuers func(ctx context.Context) (issuers, error)
 	slots   chan struct{}
+	hosts   *turns
 	cache   *statusCache
 }
 
@@ -62,7 +66,7 @@ func (s *Service) AttachStatus(own OCSPResponder, fetch Fetcher) {
 }
 
 func (s *Service) newStatuses(own OCSPResponder, fetch Fetcher) *statuses {
-	return &statuses{own: own, fetch: fetch, clock: s.clock, issuers: s.knownIssuers, slots: make(chan struct{}, fetchesAtOnce), cache: newStatusCache()}
+	return &statuses{own: own, fetch: fetch, clock: s.clock, issuers: s.knownIssuers, slots: make(chan struct{}, fetchesAtOnce), hosts: newTurns(fetchesOfHost), cache: newStatusCache()}
 }
 
 // statusOf is what AttachStatus left.
@@ -180,7 +184,7 @@ func (t *statuses) ocspOf(ctx context.Context, s subject, urls []string, known i
 // foreign asks one responder, or the cache.
 func (t *statuses) foreign(ctx context.Context, s subject, url string, request []byte, known issuers) (answer, error) {
 	body, err := t.cache.get(ctx, cacheKey(known.answers(), url, request), t.clock, func(ctx context.Context) ([]byte, time.Time, error) {
-		response, err := t.outside(ctx, func() (*safehttp.Response, error) {
+		response, err := t.outside(ctx, url, func() (*safehttp.Response, error) {
 			return t.fetch.Post(ctx, url, "application/ocsp-request", request)
 		})
 		if err != nil {
@@ -201,12 +205,20 @@ func (t *statuses) foreign(ctx context.Context, s subject, url string, request [
 	return readOCSP(body, s, known, t.clock())
 }
 
-// outside makes one request when it is its turn.
-func (t *statuses) outside(ctx context.Context, fetch func() (*safehttp.Response, error)) (*safehttp.Response, error) {
-	select {
-	case t.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+// outside makes one request when it is its turn: among those to its host, then among
+// all, so that who waits for a slow host is in nobody else's way.
+func (t *statuses) outside(ctx context.Context, rawURL string, fetch func() (*safehttp.Response, error)) (*safehttp.Response, error) {
+	target, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, errors.New("the responder's URL can't be read")
+	}
+	release, err := t.hosts.take(ctx, strings.ToLower(target.Hostname()))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if err := acquire(ctx, t.slots); err != nil {
+		return nil, err
 	}
 	defer func() { <-t.slots }()
 	return fetch()
@@ -317,7 +329,9 @@ func (s *Service) certificateChainStatus(sess Session, payload json.RawMessage) 
 // Good, so an answer it can't verify is no answer.
 func (s *Service) chainStatus(ctx context.Context, sess Session, r ocpp.CertificateStatusRequest) ocpp.CertificateStatus {
 	out := ocpp.CertificateStatus{CertificateHashData: r.CertificateHashData, Source: r.Source}
-	status, next, err := s.learnStatus(ctx, r)
+	var status string
+	var next time.Time
+	err := contained(func() (err error) { status, next, err = s.learnStatus(ctx, r); return err })
 	if err != nil {
 		s.statusFailed(sess, ocpp.ActionGetCertificateChainStatus, err)
 		status, next = ocpp.CertificateFailed, s.clock().Add(statusRetry)

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -82,8 +83,8 @@ func (c *statusCache) get(ctx context.Context, key [32]byte, clock func() time.T
 func (c *statusCache) fly(ctx context.Context, key [32]byte, f *flight, clock func() time.Time, fetch func(context.Context) ([]byte, time.Time, error)) {
 	alone, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
-	body, until, err := fetch(alone)
-	f.body, f.err = body, err
+	var until time.Time
+	f.err = contained(func() (err error) { f.body, until, err = fetch(alone); return err })
 	c.mu.Lock()
 	delete(c.flights, key)
 	if f.err == nil {
@@ -91,6 +92,17 @@ func (c *statusCache) fly(ctx context.Context, key [32]byte, f *flight, clock fu
 	}
 	c.mu.Unlock()
 	close(f.done)
+}
+
+// contained makes a panic an error, where a goroutine of its own reads what outsiders
+// wrote: it would end the process.
+func contained(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("what was answered couldn't be read, which is a defect of Bollard's: %v", p)
+		}
+	}()
+	return f()
 }
 
 // keep and drop are called with the lock held.

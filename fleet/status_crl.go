@@ -64,7 +64,7 @@ func (t *statuses) listed(ctx context.Context, s subject, urls []string, issuer 
 // fetchCRL gets a CRL of an issuer, or the cache's.
 func (t *statuses) fetchCRL(ctx context.Context, url string, issuer *x509.Certificate) (*x509.RevocationList, error) {
 	body, err := t.cache.get(ctx, cacheKey("crl", url, issuer.Raw), t.clock, func(ctx context.Context) ([]byte, time.Time, error) {
-		response, err := t.outside(ctx, func() (*safehttp.Response, error) { return t.fetch.Get(ctx, url) })
+		response, err := t.outside(ctx, url, func() (*safehttp.Response, error) { return t.fetch.Get(ctx, url) })
 		if err != nil {
 			return nil, time.Time{}, err
 		}

@@ -6,12 +6,17 @@ import (
 	"errors"
 	"math/big"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
 
+	"bollard/fleet"
+	"bollard/internal/safehttp"
 	"bollard/ocpp"
 )
 
@@ -138,5 +143,54 @@ func TestRevokedByHash(t *testing.T) {
 		if _, err := ask(7, url); err == nil {
 			t.Errorf("learned from %q", url)
 		}
+	}
+}
+
+// One responder that is slow, however many ask it, leaves room to ask another.
+func TestSlowResponderAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		outside := fleet.Outside()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var slow atomic.Int64
+		for range 64 {
+			go func() {
+				_, _ = outside(ctx, "http://slow.example/ocsp", func() (*safehttp.Response, error) { slow.Add(1); <-ctx.Done(); return nil, ctx.Err() })
+			}()
+		}
+		synctest.Wait()
+		if _, err := outside(ctx, "http://other.example/ocsp", func() (*safehttp.Response, error) { return &safehttp.Response{}, nil }); err != nil || slow.Load() != 4 {
+			t.Errorf("the other: %v; the slow one has %d requests", err, slow.Load())
+		}
+	})
+}
+
+// broken panics where it is asked.
+type broken struct{}
+
+func (broken) Get(context.Context, string) (*safehttp.Response, error) { panic("a list") }
+func (broken) Post(context.Context, string, string, []byte) (*safehttp.Response, error) {
+	panic("a response")
+}
+
+// A defect that outsiders' bytes find ends one question, and not the process.
+func TestStatusSurvivesPanics(t *testing.T) {
+	t.Parallel()
+	w := newStatusRig(t)
+	w.svc.AttachStatus(nil, broken{})
+	cert := w.v2g.leaf(w.clock(), "NLEXA123456789", func(c *x509.Certificate) {
+		c.OCSPServer, c.CRLDistributionPoints = []string{w.url}, []string{w.url}
+	})
+	if revoked, err := w.svc.Revoked(t.Context(), cert, w.v2g.cert); revoked || err == nil || !strings.Contains(err.Error(), "a response") || !strings.Contains(err.Error(), "a list") {
+		t.Errorf("%t, %v", revoked, err)
+	}
+	w.svc.AttachStatus(func(context.Context, []byte) ([]byte, bool, error) { panic("own") }, nil)
+	s := w.open(w.admit(withPassword(claim(t, "CS-9"), w.add(fleet.Enrolment{Identity: "CS-9"}))), ocpp.V21)
+	v := s.message(ocpp.FromStation, ocpp.ActionGetCertificateChainStatus, marshal(t, ocpp.GetCertificateChainStatusRequest{Requests: []ocpp.CertificateStatusRequest{
+		{CertificateHashData: hashData(t, "SHA256", big.NewInt(7), w.v2g.cert), Source: ocpp.SourceOCSP, URLs: []string{w.url}},
+	}}))
+	if got, ok := v.Payload.(ocpp.GetCertificateChainStatusResponse); !ok || len(got.Statuses) != 1 || got.Statuses[0].Status != ocpp.CertificateFailed {
+		t.Errorf("verdict %+v", v)
 	}
 }
