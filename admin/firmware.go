@@ -95,14 +95,16 @@ type EndUpdate struct {
 
 // ApproveRelease asks people to approve an action on a release, or adds a signature.
 type ApproveRelease struct {
-	Release   string        `json:"release"`
-	Action    string        `json:"action,omitempty"`    // such as firmware.start; "": firmware.publish
-	Ring      string        `json:"ring,omitempty"`      // the action is about
-	Station   string        `json:"station,omitempty"`   // the exception is for
-	Valid     time.Duration `json:"valid,omitempty"`     // of a request that isn't open yet; 0: docket.DefaultValid
-	Reason    string        `json:"reason,omitempty"`    // for a request that isn't open yet
-	Person    string        `json:"person,omitempty"`    // who asks, where several share an account
-	Signature []byte        `json:"signature,omitempty"` // none: only ask
+	Release   string          `json:"release"`
+	Action    string          `json:"action,omitempty"`    // such as firmware.start; "": firmware.publish
+	Ring      string          `json:"ring,omitempty"`      // the action is about
+	Plan      *ReleaseRollout `json:"plan,omitempty"`      // firmware.start is about
+	Rollout   string          `json:"rollout,omitempty"`   // ID of the one firmware.widen is about; "": there is only one
+	Station   string          `json:"station,omitempty"`   // the exception is for
+	Valid     time.Duration   `json:"valid,omitempty"`     // of a request that isn't open yet; 0: docket.DefaultValid
+	Reason    string          `json:"reason,omitempty"`    // for a request that isn't open yet
+	Person    string          `json:"person,omitempty"`    // who asks, where several share an account
+	Signature []byte          `json:"signature,omitempty"` // none: only ask
 }
 
 func (o *operations) registerFirmware(r *Registry) {
@@ -245,8 +247,16 @@ func (o *operations) firmwareApprove(ctx context.Context, in ApproveRelease) (Ap
 		return Approval{}, Usagef("", "downgrade, force and unsigned are exceptions for one station, and nothing else is")
 	case in.Station != "":
 		name += "/" + stationKey(in.Station)
-	case in.Ring != "":
-		name += "/" + in.Ring
+	case (in.Plan != nil) != (action == catalogue.ActionStart):
+		return Approval{}, Usagef("", "start is about a plan of a rollout, and nothing else is")
+	case in.Rollout != "" && action != catalogue.ActionWiden:
+		return Approval{}, Usagef("", "widen is about a rollout that has begun, and nothing else is")
+	case in.Ring != "" || in.Plan != nil || action == catalogue.ActionWiden:
+		what, err := o.ringOf(ctx, e.Release.ID, &in)
+		if err != nil {
+			return Approval{}, err
+		}
+		name += "/" + what
 	}
 	scope, _, err := o.cfg.Releases.Asking(ctx, action, name)
 	if err != nil {
@@ -258,7 +268,7 @@ func (o *operations) firmwareApprove(ctx context.Context, in ApproveRelease) (Ap
 	}
 	if !open {
 		if in.Signature != nil {
-			return Approval{}, Refusedf("`bollard firmware approve` with the same release, action and ring, and --print, asks for one", "nobody was asked to approve %s of %s", action, scope)
+			return Approval{}, Refusedf("`bollard firmware approve` with the same release, action, ring and plan, and --print, asks for one", "nobody was asked to approve %s of %s", action, scope)
 		}
 		if in.Reason == "" {
 			in.Reason = string(action)
@@ -271,6 +281,18 @@ func (o *operations) firmwareApprove(ctx context.Context, in ApproveRelease) (Ap
 		return Approval{}, err
 	}
 	return approvalOf(d.Standing(ctx, m))
+}
+
+// ringOf is the ring an approval is about, with its rollout as planned or begun.
+func (o *operations) ringOf(ctx context.Context, release string, in *ApproveRelease) (string, error) {
+	switch catalogue.Action(in.Action) {
+	case catalogue.ActionStart:
+		p := in.Plan.plan()
+		return p.Opening(in.Ring)
+	case catalogue.ActionWiden:
+		return o.cfg.Rollouts.Widening(ctx, release, in.Rollout, in.Ring)
+	}
+	return in.Ring, nil // which is refused
 }
 
 // waiting is the newest matter that can still be signed or used.

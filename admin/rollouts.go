@@ -37,6 +37,7 @@ type ReleaseProgress struct {
 	ID       string                `json:"id"`
 	Release  string                `json:"release"`
 	Version  string                `json:"version"`
+	Terms    string                `json:"terms,omitempty"` // the plan, as people approved it
 	At       time.Time             `json:"at"`
 	By       string                `json:"by"`
 	Phase    rollout.Phase         `json:"phase"`
@@ -113,7 +114,7 @@ func (in *ReleaseRollout) plan() campaign.Plan {
 
 func releaseProgress(p *campaign.Progress) ReleaseProgress {
 	h := p.Header
-	out := ReleaseProgress{ID: p.ID, Release: p.Release, Version: p.Version, At: p.At, By: p.By, Phase: h.Phase, Why: h.Why, Asks: p.Asks, Ring: p.Ring(h.Wave), Rings: p.Rings, Rules: h.Rules, Count: p.Count}
+	out := ReleaseProgress{ID: p.ID, Release: p.Release, Version: p.Version, Terms: p.Terms, At: p.At, By: p.By, Phase: h.Phase, Why: h.Why, Asks: p.Asks, Ring: p.Ring(h.Wave), Rings: p.Rings, Rules: h.Rules, Count: p.Count}
 	for _, m := range p.Members {
 		out.Stations = append(out.Stations, ReleaseMember{Station: m.ID, Ring: p.Ring(m.Wave), State: m.State, At: m.At, Note: m.Note, Signs: m.Signs.Count})
 	}

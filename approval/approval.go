@@ -38,8 +38,12 @@ var (
 	nameForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9._@-]{0,63}$`)
 )
 
-// maxScope bounds what stands in one line of a statement.
-const maxScope = 200
+// What stands in one line of a statement is bounded. A scope may say in words how far
+// something goes.
+const (
+	maxScope  = 1000
+	maxAuthor = 200
+)
 
 // CheckName says whether a person's name can be registered.
 func CheckName(name string) error {
@@ -52,17 +56,17 @@ func CheckName(name string) error {
 // Statement is the text that is signed: one line for each part, so that people
 // read what they sign and no two requests have the same text.
 func (r *Request) Statement() ([]byte, error) {
-	printable := func(s string) bool {
-		return s != "" && len(s) <= maxScope && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
+	printable := func(s string, most int) bool {
+		return s != "" && len(s) <= most && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
 	}
 	switch {
 	case !actionForm.MatchString(r.Action):
 		return nil, fmt.Errorf("action %.80q can't be approved", r.Action)
-	case !printable(r.Scope):
+	case !printable(r.Scope, maxScope):
 		return nil, errors.New("scope of an approval is missing, too long, or doesn't fit a line")
 	case !digestForm.MatchString(r.Digest):
 		return nil, errors.New("digest of an approval isn't a SHA-256 in lower-case hex")
-	case !printable(r.Author):
+	case !printable(r.Author, maxAuthor):
 		return nil, errors.New("author of an approval is missing, too long, or doesn't fit a line")
 	case r.Expires.IsZero():
 		return nil, errors.New("approval never expires")

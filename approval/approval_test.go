@@ -290,7 +290,7 @@ func TestStatement(t *testing.T) {
 		"a second line":   func(r *approval.Request) { r.Scope = "station:cs-1\nsha256: 00" },
 		"carriage return": func(r *approval.Request) { r.Author = "a\rb" },
 		"text that turns": func(r *approval.Request) { r.Scope = "a\u202eb" },
-		"long scope":      func(r *approval.Request) { r.Scope = strings.Repeat("x", 201) },
+		"long scope":      func(r *approval.Request) { r.Scope = strings.Repeat("x", 1001) },
 		"short digest":    func(r *approval.Request) { r.Digest = r.Digest[1:] },
 		"upper case":      func(r *approval.Request) { r.Digest = strings.ToUpper(r.Digest) },
 		"no author":       func(r *approval.Request) { r.Author = "" },

@@ -173,9 +173,9 @@ func (c *cli) approvalList() *cobra.Command {
 				}
 			}
 			return c.print(shown, func(w io.Writer) {
-				t := newTable(w, "ID", "ACTION", "SCOPE", "STATE", "SIGNED", "AUTHOR", "EXPIRES")
+				t := newTable(w, "ID", "ACTION", "STATE", "SIGNED", "AUTHOR", "EXPIRES", "SCOPE")
 				for _, a := range shown.Approvals {
-					t.row(a.Nonce, a.Action, a.Scope, string(a.State), fmt.Sprintf("%d of %d", len(a.By), a.Quorum.Needed), a.Author, when(&a.Expires))
+					t.row(a.Nonce, a.Action, string(a.State), fmt.Sprintf("%d of %d", len(a.By), a.Quorum.Needed), a.Author, when(&a.Expires), a.Scope)
 				}
 				t.flush()
 			})

@@ -25,7 +25,8 @@ func (f *faulty) startable(release, id string) string {
 	f.t.Helper()
 	f.call("station.add", admin.Enrolment{Identity: id, Serial: "SN-" + id, Profile: 2, Vendor: "ACME", Model: "Volt"}, nil)
 	f.call("station.group", admin.StationGroup{Identity: id, Group: &id}, nil)
-	f.approve(admin.ApproveRelease{Release: release, Action: "firmware.start", Ring: "all", Reason: "x"})
+	plan := f.rollout(release, id)
+	f.approve(admin.ApproveRelease{Release: release, Action: "firmware.start", Ring: "all", Plan: &plan, Reason: "x"})
 	return release
 }
 

@@ -184,10 +184,11 @@ func (d *demo) rollOut(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.approve(ctx, admin.ApproveRelease{Release: r.ID, Action: string(catalogue.ActionStart), Ring: "all", Reason: "the story goes so"}); err != nil {
+	plan := d.rollout(r.ID)
+	if err := d.approve(ctx, admin.ApproveRelease{Release: r.ID, Action: string(catalogue.ActionStart), Ring: "all", Plan: &plan, Reason: "the story goes so"}); err != nil {
 		return nil, err
 	}
-	_, err = call[admin.ReleaseRollout, admin.ReleaseProgress](ctx, d.cli, "firmware.rollout", d.rollout(r.ID))
+	_, err = call[admin.ReleaseRollout, admin.ReleaseProgress](ctx, d.cli, "firmware.rollout", plan)
 	if err != nil {
 		return nil, err
 	}

@@ -416,14 +416,15 @@ func (y *yard) ringsAreApprovedOneByOne(id string) {
 	}
 	states := map[string]docket.State{}
 	for _, a := range ask[admin.None, admin.Approvals](y, "approval.list", admin.None{}).Approvals {
-		states[a.Action+" "+strings.TrimPrefix(a.Scope, "release:"+id)] = a.State
+		scope, _, _ := strings.Cut(strings.TrimPrefix(a.Scope, "release:"+id), " ")
+		states[a.Action+" "+scope] = a.State
 	}
 	for matter, want := range map[string]docket.State{"firmware.start /canary": docket.Granted, "firmware.start /early": docket.Waiting} {
 		if states[matter] != want {
 			y.t.Errorf("%s is %s, want %s", matter, states[matter], want)
 		}
 	}
-	if _, errs, code := y.cli("firmware", "approve", id, "--action", "widen", "--ring", "early"); code != 1 || !strings.Contains(errs, "is published") {
+	if _, errs, code := y.cli("firmware", "approve", id, "--action", "widen", "--ring", "early"); code != 1 || !strings.Contains(errs, "no such firmware rollout") {
 		y.t.Errorf("a further ring of no rollout: %d %s", code, errs)
 	}
 	if _, errs, code := y.cli("firmware", "approve", id, "--action", "launch"); code != 1 {

@@ -43,7 +43,14 @@ func TestFirmwareRollout(t *testing.T) { // L01.FR.01, promise 10
 			t.Errorf("%v: %d %s", bad, code, errs)
 		}
 	}
-	y.approve(r.ID, "--action", "start", "--ring", "lab")
+	start := append([]string{"--action", "start", "--ring", "lab"}, how[3:]...)
+	y.approve(r.ID, start...)
+	// Whoever approved the lab didn't approve that all of the fleet is it, nor that nothing halts it.
+	for _, other := range [][]string{{"--rings", "lab=100%"}, {"--fail-limit", "99%"}, {"--group", "lab"}} {
+		if _, errs, code := y.cli(append(how, other...)...); code != 1 || !strings.Contains(errs, "firmware.start") {
+			t.Errorf("another plan than was approved, %v: %d %s", other, code, errs)
+		}
+	}
 	y.must(how...)
 	show := func() admin.ReleaseProgress {
 		return ask[admin.ReleaseRef, admin.ReleaseProgress](y, "firmware.rollout.show", admin.ReleaseRef{Release: r.ID})
@@ -57,7 +64,7 @@ func TestFirmwareRollout(t *testing.T) { // L01.FR.01, promise 10
 		}
 	}
 	wait("the lab is done", func(p admin.ReleaseProgress) bool { return p.Asks == "all" && p.Count[rollout.Done] == 1 })
-	if out := y.must("firmware", "rollouts", "2.0.0"); !strings.Contains(out, "--action widen --ring all") {
+	if out := y.must("firmware", "rollouts", "2.0.0"); !strings.Contains(out, "--action widen --ring all --rollout "+show().ID) {
 		t.Error(out)
 	}
 	if y.update("ro201").ID != "" {
@@ -76,6 +83,12 @@ func TestFirmwareRollout(t *testing.T) { // L01.FR.01, promise 10
 	if out := y.must("firmware", "rollouts", "2.0.0"); !strings.Contains(out, "1 faults") {
 		t.Error(out)
 	}
+	if _, errs, code := y.cli("firmware", "approve", r.ID, "--action", "widen", "--ring", "all", "--rollout", "beef"); code != 1 || !strings.Contains(errs, show().ID) {
+		t.Errorf("a further ring of no rollout: %d %s", code, errs)
+	}
+	if _, errs, code := y.cli("firmware", "approve", r.ID, "--action", "widen", "--ring", "all", "--soak", "1h"); code != 2 {
+		t.Errorf("a plan beside the rollout there is: %d %s", code, errs)
+	}
 	// One person isn't enough for a further ring, nor to go on after a halt.
 	y.approve(r.ID, "--action", "widen", "--ring", "all")
 	y.must("firmware", "halt", "2.0.0", "--reason", "stations smell")
@@ -93,7 +106,7 @@ func TestFirmwareRollout(t *testing.T) { // L01.FR.01, promise 10
 
 	// The next one has one ring.
 	r = y.publish("3.0.0", 30, station.Image("3.0.0", 100_000))
-	y.approve(r.ID, "--action", "start", "--ring", "all")
+	y.approve(r.ID, "--action", "start", "--ring", "all", "--rings", "all=100%", "--jitter", "0", "--per-minute", "600")
 	y.must("station", "remove", "away")
 	y.must("firmware", "rollout", "3.0.0", "--rings", "all=100%", "--jitter", "0", "--per-minute", "600")
 	wait("it is finished", func(p admin.ReleaseProgress) bool { return p.Phase == rollout.Finished })

@@ -21,15 +21,17 @@ func firmwareActions() string {
 }
 
 func (c *cli) firmwareApprove() *cobra.Command {
-	in := admin.ApproveRelease{}
+	in, plan := admin.ApproveRelease{}, planFlags{}
 	statement, signature := false, ""
 	cmd := &cobra.Command{
-		Use:   "approve RELEASE [--action A] [--ring R | --station ID] [--print | --signature FILE]",
+		Use:   "approve RELEASE [--action A] [--ring R [--rollout ID] | --station ID] [--print | --signature FILE]",
 		Short: "Ask people to approve an action on a release, or add a signature",
 		Long: `Ask the people of bollard.yaml to approve an action on a release: its publication,
 unless --action names another (` + firmwareActions() + `).
-start and widen are about one --ring; downgrade, force and unsigned are exceptions for
-one --station, which its back end's next request uses up. --print prints the statement to sign, --signature
+start is about one --ring of a rollout with the options of "firmware rollout": what was
+approved begins, and nothing else. widen is about one --ring of the --rollout that runs.
+Both stand in the statement in words. downgrade, force and unsigned are exceptions for one
+--station, which its back end's next request uses up. --print prints the statement to sign, --signature
 adds what a person made of it:
 
   bollard firmware approve RELEASE --print > statement
@@ -44,6 +46,16 @@ bollard.yaml for the action, such as firmware.publish; docs/approvals.md has the
 			in.Action = "firmware." + strings.TrimPrefix(in.Action, "firmware.")
 			if statement && signature != "" {
 				return admin.Usagef("", "--print and --signature don't go together")
+			}
+			switch {
+			case in.Action == string(catalogue.ActionStart):
+				out, err := plan.read()
+				if err != nil {
+					return err
+				}
+				in.Plan = &out
+			case plan.given():
+				return admin.Usagef("", "only --action start takes the options of a rollout")
 			}
 			if signature != "" {
 				var err error
@@ -65,7 +77,9 @@ bollard.yaml for the action, such as firmware.publish; docs/approvals.md has the
 	f := cmd.Flags()
 	f.StringVar(&in.Action, "action", "publish", firmwareActions())
 	f.StringVar(&in.Ring, "ring", "", "the ring that start or widen is about")
+	f.StringVar(&in.Rollout, "rollout", "", "the rollout that widen is about, as `bollard firmware rollouts` lists it; without it the only one of the release")
 	f.StringVar(&in.Station, "station", "", "the station that an exception is for: downgrade, force, unsigned")
+	plan.on(cmd)
 	f.DurationVar(&in.Valid, "valid", 0, "how long the request can be signed and used; without it 72h")
 	f.StringVar(&in.Reason, "reason", "", "why, for the ledger; of a new request")
 	f.StringVar(&in.Person, "author", "", "who asks, where several share an account: approves nothing then")

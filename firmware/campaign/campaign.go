@@ -64,8 +64,9 @@ type Gate interface {
 type Releases interface {
 	// Find looks one up by its ID, the beginning of it, or its version.
 	Find(ctx context.Context, ref string) (catalogue.Entry, error)
-	// Grant tells that enough people agreed to an action, for a ring or "".
-	Grant(ctx context.Context, action catalogue.Action, e *catalogue.Entry, ring string) (approval.Grant, error)
+	// Grant tells that enough people agreed to an action, for a ring of a rollout
+	// (catalogue.OfRollout) or "".
+	Grant(ctx context.Context, action catalogue.Action, e *catalogue.Entry, what string) (approval.Grant, error)
 }
 
 // Store keeps rollouts. Every write is durable, together with its ledger events,
@@ -182,7 +183,8 @@ type detail struct {
 	Release string        `json:"release"`
 	Digest  string        `json:"digest"` // of the record
 	Version string        `json:"version"`
-	Rings   []string      `json:"rings"` // names of the waves
+	Terms   string        `json:"terms,omitempty"` // the plan, as people approved it
+	Rings   []string      `json:"rings"`           // names of the waves
 	Jitter  time.Duration `json:"jitter"`
 	// SiteShare is how many of a site's stations may be at work at once; 0: any.
 	SiteShare float64 `json:"site_share,omitempty"`

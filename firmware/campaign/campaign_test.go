@@ -360,7 +360,11 @@ func TestRolloutComesBeforeBackEnds(t *testing.T) {
 	if _, err := w.rollout.Start(t.Context(), "operator", p); err == nil {
 		t.Error("it began without approval")
 	}
-	approved["firmware.start release:"+r.ID+"/canary"] = true
+	canary, err := p.Opening("canary")
+	if err != nil {
+		t.Fatal(err)
+	}
+	approved["firmware.start release:"+r.ID+"/"+canary] = true
 	w.begin(p)
 	if _, err := w.rollout.Start(t.Context(), "operator", p); err == nil {
 		t.Error("it began twice")
@@ -378,7 +382,11 @@ func TestRolloutComesBeforeBackEnds(t *testing.T) {
 	if p := w.progress("2.0.0"); p.Header.Wave != 0 || len(w.sent) != 1 {
 		t.Errorf("ring %d began without approval: %d stations were sent the release", p.Header.Wave, len(w.sent))
 	}
-	approved["firmware.widen release:"+r.ID+"/rest"] = true
+	rest, err := w.rollout.Widening(t.Context(), "2.0.0", "", "rest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	approved["firmware.widen release:"+r.ID+"/"+rest] = true
 	w.stations["cs-00000"].away, w.stations["cs-00009"].away = true, true
 	w.run("others were sent it", time.Hour, func() bool { return len(w.sent) > 1 })
 	if _, err := w.rollout.Halt(t.Context(), "operator", "2.0.0", ""); err == nil {

@@ -202,12 +202,12 @@ func (s *Service) stepOne(ctx context.Context, c *campaign) ([]*start, error) {
 // for their window each look would read every one.
 const stationsFor = time.Minute
 
-// widens says whether people agreed to a further ring.
+// widens says whether people agreed to a further ring of this very rollout.
 func (s *Service) widens(ctx context.Context, c *campaign, e *catalogue.Entry, wave int) bool {
 	if wave == c.opening() { // they agreed to that at the start
 		return true
 	}
-	grant, err := s.cfg.Releases.Grant(ctx, catalogue.ActionWiden, e, c.ringOf(wave))
+	grant, err := s.cfg.Releases.Grant(ctx, catalogue.ActionWiden, e, c.widening(c.ringOf(wave)))
 	if err != nil {
 		level := slog.LevelDebug
 		if c.told != wave {

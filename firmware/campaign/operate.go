@@ -147,7 +147,7 @@ func (s *Service) plan(ctx context.Context, p *Plan, id string) (*campaign, []Pl
 	}
 	// Rings are of the release, not of the try: a second rollout of it has the same.
 	c := &campaign{record: rollout.Record{ID: id, Kind: kind, At: now}, waves: map[string]int{}, detail: detail{
-		Release: e.Release.ID, Digest: e.Digest, Version: e.Release.Version, Rings: names, Jitter: p.Jitter, SiteShare: p.SiteShare,
+		Release: e.Release.ID, Digest: e.Digest, Version: e.Release.Version, Terms: p.terms(), Rings: names, Jitter: p.Jitter, SiteShare: p.SiteShare,
 	}}
 	if c.run, err = rollout.New(rules, e.Release.ID, candidates, now); err != nil {
 		return nil, nil, err
@@ -217,7 +217,11 @@ func (s *Service) Start(ctx context.Context, actor string, p Plan) (Progress, er
 	if err != nil {
 		return Progress{}, err
 	}
-	grant, err := s.cfg.Releases.Grant(ctx, catalogue.ActionStart, &e, c.ringOf(c.opening()))
+	what, err := p.Opening(c.ringOf(c.opening()))
+	if err != nil {
+		return Progress{}, err
+	}
+	grant, err := s.cfg.Releases.Grant(ctx, catalogue.ActionStart, &e, what)
 	if err != nil {
 		return Progress{}, err
 	}
@@ -316,6 +320,7 @@ func (s *Service) change(ctx context.Context, actor, release, reason string, fro
 // Progress is how far a rollout is.
 type Progress struct {
 	ID, Release, Version, By string
+	Terms                    string // the plan, as people approved it
 	At                       time.Time
 	Rings                    []string
 	Header                   rollout.Header
@@ -333,7 +338,7 @@ func (p *Progress) Ring(wave int) string {
 }
 
 func (c *campaign) progress(now time.Time) Progress {
-	p := Progress{ID: c.record.ID, Release: c.detail.Release, Version: c.detail.Version, By: c.detail.By, At: c.record.At,
+	p := Progress{ID: c.record.ID, Release: c.detail.Release, Version: c.detail.Version, Terms: c.detail.Terms, By: c.detail.By, At: c.record.At,
 		Rings: c.detail.Rings, Header: c.run.Header(), Count: c.run.Count()}
 	if h := p.Header; h.Phase == rollout.Running && !h.Settled.IsZero() && now.Sub(h.Settled) >= h.Rules.Soak {
 		p.Asks = p.Ring(h.Wave + 1)

@@ -109,9 +109,13 @@ func CheckRing(name string) error {
 	return nil
 }
 
+// OfRollout names a ring and the rollout it is of, whose words say which and how it
+// goes: an approval is of both.
+func OfRollout(ring, rollout string) string { return ring + " of " + rollout }
+
 // Asking says what approving an action would allow (docket.Subject). name is the
-// release, with a slash and the ring or the station behind it where the action is about
-// one.
+// release, with a slash and the ring of a rollout (OfRollout) or the station behind it
+// where the action is about one.
 func (c *Catalogue) Asking(ctx context.Context, action Action, name string) (scope, text string, err error) {
 	ref, what, _ := strings.Cut(name, "/")
 	e, err := c.Find(ctx, ref)
@@ -121,7 +125,7 @@ func (c *Catalogue) Asking(ctx context.Context, action Action, name string) (sco
 	return c.asking(ctx, action, &e, what)
 }
 
-// asking is Asking of an entry, and of the ring or the station.
+// asking is Asking of an entry, and of the ring of a rollout or the station.
 func (c *Catalogue) asking(ctx context.Context, action Action, e *Entry, what string) (scope, text string, err error) {
 	if !action.Exception() {
 		return asking(action, e, what)
@@ -141,21 +145,25 @@ func (c *Catalogue) asking(ctx context.Context, action Action, e *Entry, what st
 
 // asking holds how the release came to its state where that may come again: what
 // was agreed to about one halt counts for no other.
-func asking(action Action, e *Entry, ring string) (scope, text string, err error) {
+func asking(action Action, e *Entry, what string) (scope, text string, err error) {
 	switch {
 	case !slices.Contains(action.from(), e.State):
 		return "", "", fmt.Errorf("%w: %s is %s, so %s can't be approved", ErrState, e.Release.ID, e.State, action)
 	case action == ActionLegal && !e.Release.LegalRelevant:
 		return "", "", fmt.Errorf("%w: %s isn't legally relevant", ErrState, e.Release.ID)
-	case !action.ringed() && ring != "":
+	case !action.ringed() && what != "":
 		return "", "", fmt.Errorf("%s isn't about a ring", action)
 	case !action.ringed():
 		return "release:" + e.Release.ID, subject(e) + standing(action, e), nil
 	}
+	ring, rollout, _ := strings.Cut(what, " of ")
 	if err := CheckRing(ring); err != nil {
 		return "", "", err
 	}
-	return "release:" + e.Release.ID + "/" + ring, subject(e) + standing(action, e) + "ring: " + ring + "\n", nil
+	if rollout == "" {
+		return "", "", fmt.Errorf("%s is about a ring of one rollout: say which", action)
+	}
+	return "release:" + e.Release.ID + "/" + what, subject(e) + standing(action, e) + "ring: " + ring + "\nrollout: " + rollout + "\n", nil
 }
 
 func standing(action Action, e *Entry) string {
@@ -166,7 +174,7 @@ func standing(action Action, e *Entry) string {
 }
 
 // Grant tells that enough people agreed to an action on a release as it is now,
-// for a ring, a station or "". Whoever acts on it writes its Used in the same
+// for a ring of a rollout, a station or "". Whoever acts on it writes its Used in the same
 // transaction.
 func (c *Catalogue) Grant(ctx context.Context, action Action, e *Entry, what string) (approval.Grant, error) {
 	scope, text, err := c.asking(ctx, action, e, what)

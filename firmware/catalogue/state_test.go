@@ -89,7 +89,7 @@ func TestWhatPeopleApprove(t *testing.T) {
 	}
 	can := func() (list []string) {
 		for _, action := range catalogue.Actions() {
-			for _, name := range []string{r.ID, r.ID + "/canary"} {
+			for _, name := range []string{r.ID, r.ID + "/canary of x"} {
 				if scope, _ := ask(action, name); scope != "" {
 					list = append(list, string(action)+strings.TrimPrefix(scope, "release:"+r.ID))
 				}
@@ -112,19 +112,19 @@ func TestWhatPeopleApprove(t *testing.T) {
 		want  []string
 	}{
 		{catalogue.Added, []string{"firmware.publish"}},
-		{catalogue.Published, []string{"firmware.start/canary"}},
-		{catalogue.Rolling, []string{"firmware.start/canary", "firmware.widen/canary"}},
+		{catalogue.Published, []string{"firmware.start/canary of x"}},
+		{catalogue.Rolling, []string{"firmware.start/canary of x", "firmware.widen/canary of x"}},
 		{catalogue.Halted, []string{"firmware.resume"}},
-		{catalogue.Rolling, []string{"firmware.start/canary", "firmware.widen/canary"}},
+		{catalogue.Rolling, []string{"firmware.start/canary of x", "firmware.widen/canary of x"}},
 		{catalogue.Halted, []string{"firmware.resume"}},
-		{catalogue.Rolling, []string{"firmware.start/canary", "firmware.widen/canary"}},
-		{catalogue.Complete, []string{"firmware.start/canary"}},
+		{catalogue.Rolling, []string{"firmware.start/canary of x", "firmware.widen/canary of x"}},
+		{catalogue.Complete, []string{"firmware.start/canary of x"}},
 	} {
 		if tt.state != catalogue.Added {
 			move(tt.state)
 		}
 		for _, action := range []catalogue.Action{catalogue.ActionStart, catalogue.ActionWiden, catalogue.ActionResume} {
-			for _, name := range []string{r.ID, r.ID + "/canary"} {
+			for _, name := range []string{r.ID, r.ID + "/canary of x"} {
 				_, text := ask(action, name)
 				if text != "" && read[string(action)+text] {
 					t.Errorf("people sign the same for %s as the last time:\n%s", action, text)
@@ -138,12 +138,13 @@ func TestWhatPeopleApprove(t *testing.T) {
 		}
 	}
 	other := s.publish(8)
-	_, canary := ask(catalogue.ActionStart, other.ID+"/canary")
-	_, early := ask(catalogue.ActionStart, other.ID+"/early")
-	if canary == early || canary == "" {
-		t.Errorf("two rings read the same:\n%s", canary)
+	_, canary := ask(catalogue.ActionStart, other.ID+"/canary of x")
+	_, early := ask(catalogue.ActionStart, other.ID+"/early of x")
+	_, another := ask(catalogue.ActionStart, other.ID+"/canary of y")
+	if canary == early || canary == another || canary == "" {
+		t.Errorf("two rings, or two rollouts, read the same:\n%s", canary)
 	}
-	for _, ring := range []string{"", "/Canary", "/a b", "/" + strings.Repeat("x", 33), "/a/b"} {
+	for _, ring := range []string{"", "/canary", "/canary of ", "/Canary of x", "/a b", "/" + strings.Repeat("x", 33) + " of x", "/a/b of x"} {
 		if _, text := ask(catalogue.ActionStart, other.ID+ring); text != "" {
 			t.Errorf("ring %q:\n%s", ring, text)
 		}
@@ -152,11 +153,14 @@ func TestWhatPeopleApprove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.granted["firmware.start release:"+other.ID+"/canary"] = []string{"alice"}
-	if _, err := s.Grant(t.Context(), catalogue.ActionStart, &e, "early"); err == nil {
+	s.granted["firmware.start release:"+other.ID+"/canary of x"] = []string{"alice"}
+	if _, err := s.Grant(t.Context(), catalogue.ActionStart, &e, "early of x"); err == nil {
 		t.Error("an approval of one ring starts another")
 	}
-	if g, err := s.Grant(t.Context(), catalogue.ActionStart, &e, "canary"); err != nil || !slices.Equal(g.By, []string{"alice"}) {
+	if _, err := s.Grant(t.Context(), catalogue.ActionStart, &e, "canary of y"); err == nil {
+		t.Error("an approval of one rollout starts another")
+	}
+	if g, err := s.Grant(t.Context(), catalogue.ActionStart, &e, "canary of x"); err != nil || !slices.Equal(g.By, []string{"alice"}) {
 		t.Errorf("%+v, %v", g, err)
 	}
 }
