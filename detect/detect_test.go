@@ -51,6 +51,7 @@ func TestRules(t *testing.T) {
 		{"firmware-mismatch", with(detect.Version, live), 1, time.Millisecond, 0, detect.Critical},
 		{"firmware-outside", with(detect.Outside), 1, time.Millisecond, 0, detect.Warning},
 		{"firmware-swapped", with(detect.Swapped), 1, time.Millisecond, 0, detect.Critical},
+		{"firmware-unseen", with(detect.Unseen), 1, time.Millisecond, 0, detect.Warning},
 		{"firmware-exception", with(detect.Excepted), 1, time.Millisecond, 0, detect.Warning},
 		{"firmware-refused", with(detect.FirmwareStatus, live, detail("InvalidSignature")), 1, time.Millisecond, 0, detect.Critical},
 		{"firmware-refused", with(detect.Event, live, detail("InvalidFirmwareSigningCertificate")), 1, time.Millisecond, 0, detect.Critical},
@@ -109,8 +110,8 @@ func named(list []detect.Finding, name string) (detect.Finding, bool) {
 // Every rule has a line above.
 func TestEveryRuleIsTested(t *testing.T) {
 	t.Parallel()
-	if n := len(detect.Names()); n != 25 {
-		t.Errorf("there are %d names of findings, and 25 in TestRules", n)
+	if n := len(detect.Names()); n != 26 {
+		t.Errorf("there are %d names of findings, and 26 in TestRules", n)
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 	FirmwareStatus Kind = "firmware-status"   // Detail: the status
 	Outside        Kind = "firmware-outside"  // a station is sent elsewhere than here for an image
 	Swapped        Kind = "firmware-swapped"  // where a station downloaded its image another one is now
+	Unseen         Kind = "firmware-unseen"   // where a station downloaded its image nothing can be looked at
 	Excepted       Kind = "firmware-excepted" // a station is given firmware that an exception lets it have
 	Event          Kind = "event"             // security event; Detail: its name in 2.x
 	ClockAhead     Kind = "clock-ahead"       // a timestamp of the station's is in the future
@@ -83,6 +84,8 @@ var rules = [...]rule{
 		reason: "the station is sent to where its back end has the firmware: it was the release's when Bollard looked, and may be another when the station comes"},
 	{name: "firmware-swapped", criticality: Critical, kinds: []Kind{Swapped}, signs: 1, within: time.Hour,
 		reason: "where the station was sent for its firmware another image is now: it may have been given that, which its own check of the signature has to notice"},
+	{name: "firmware-unseen", criticality: Warning, kinds: []Kind{Unseen}, signs: 1, within: time.Hour,
+		reason: "where the station was sent for its firmware nothing can be looked at since: whether it was given the release only its own check of the signature says"},
 	{name: "firmware-exception", criticality: Warning, kinds: []Kind{Excepted}, signs: 1, within: time.Hour,
 		reason: "the station is given firmware by an exception that people made: older, out of its turn, or without a signature"},
 	{name: "firmware-refused", criticality: Critical, kinds: []Kind{FirmwareStatus, Event}, apart: true, signs: 1, within: time.Hour,

@@ -80,6 +80,9 @@ func (a *app) gateConfig() gate.Config {
 		Swapped: func(ctx context.Context, station string) error {
 			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Swapped, Station: station})
 		},
+		Unseen: func(ctx context.Context, station string) error {
+			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Unseen, Station: station})
+		},
 		Excepted: func(ctx context.Context, station string) error {
 			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Excepted, Station: station})
 		},

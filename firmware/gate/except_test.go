@@ -155,7 +155,7 @@ func TestPlainUpdate(t *testing.T) { // L02, promise 10
 			if !strings.Contains(got, tt.want) || (tt.want == "Accepted") != (len(h.wire) == 1) {
 				t.Fatalf("%s, sent %v; want %s", got, h.wire, tt.want)
 			}
-			if fetched := h.asked > 0; fetched != (tt.granted != "") {
+			if fetched := h.looks.Load() > 0; fetched != (tt.granted != "") {
 				t.Errorf("what it leads to was fetched: %v", fetched)
 			}
 			if tt.want != "Accepted" {

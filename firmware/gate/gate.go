@@ -163,6 +163,9 @@ type Config struct {
 	// Swapped has people look at a station that downloaded where another image is now. May
 	// be nil.
 	Swapped func(ctx context.Context, station string) error
+	// Unseen has people look at a station that downloaded where nothing can be looked at.
+	// May be nil.
+	Unseen func(ctx context.Context, station string) error
 	// Excepted has people look at a station that is about to be given what an exception
 	// lets it have. May be nil.
 	Excepted func(ctx context.Context, station string) error
@@ -191,7 +194,8 @@ type Gate struct {
 
 	mu   sync.Mutex
 	open map[string]string // the job of each station that has one, by station
-	// visits are of the updates whose stations were sent elsewhere, by job.
+	// visits are of the updates whose stations were sent elsewhere, and of what local
+	// controllers offer.
 	visits map[string]*visit
 }
 
@@ -325,7 +329,7 @@ func (g *Gate) Resume(ctx context.Context) error {
 }
 
 // Look ends what has run out of time, and what a revocation left open, and looks again
-// where stations downloaded elsewhere.
+// where stations downloaded elsewhere, and where a local controller's place wasn't seen.
 func (g *Gate) Look(ctx context.Context) error {
 	failed := errors.Join(g.Withdraw(ctx, "bollard"), g.revisit(ctx))
 	g.mu.Lock()

@@ -86,7 +86,7 @@ func (g *Gate) location(ctx context.Context, a *asked, e *catalogue.Entry, j *jo
 		return "", err
 	}
 	g.mu.Lock()
-	g.visits[j.ID] = &visit{job: *j, location: a.location}
+	g.visits[j.ID] = &visit{id: j.ID, job: *j, location: a.location}
 	g.mu.Unlock()
 	if g.cfg.Outside != nil && place == Origin {
 		if err := g.cfg.Outside(ctx, j.Station); err != nil {

@@ -98,6 +98,7 @@ func (g *Gate) unpublish(ctx context.Context, sess Session, st Station, payload 
 	for _, j := range list {
 		if err == nil && j.Station == st.Key && strings.EqualFold(j.Publication.MD5, m.Checksum) {
 			_, err = g.change(ctx, j.ID, "backend:"+sess.Backend(), func(j *job.Job, now time.Time) error { j.Unpublish(now); return nil })
+			g.forget(j.ID)
 		}
 	}
 	if err != nil {
@@ -107,19 +108,28 @@ func (g *Gate) unpublish(ctx context.Context, sess Session, st Station, payload 
 }
 
 // near finds the publication whose location a back end names, if there is one: its own
-// site's stations may be sent there, and nobody else.
+// site's stations may be sent there, and nobody else. What a local controller only says
+// to be its is a location like any other, and looked at.
 func (g *Gate) near(ctx context.Context, st Station, location string) (*job.Job, error) {
 	list, err := g.cfg.Store.Publications(ctx)
 	if err != nil {
 		return nil, err
 	}
 	key := hexSum(location)
-	list = slices.DeleteFunc(list, func(j job.Job) bool { return !slices.Contains(j.Publication.Places, key) })
-	if i := slices.IndexFunc(list, func(j job.Job) bool { return st.Site != "" && j.Publication.Site == st.Site }); i >= 0 {
-		return &list[i], nil
+	var other *job.Job
+	for i := range list {
+		switch j := &list[i]; {
+		case !slices.Contains(j.Publication.Places, key):
+		case !slices.Contains(j.Publication.Confirmed, key): // such as after a restart
+			g.lookAt(j, location)
+		case st.Site != "" && j.Publication.Site == st.Site:
+			return j, nil
+		default:
+			other = j
+		}
 	}
-	if len(list) > 0 {
-		return nil, block(OtherSite, "the location is of the local controller "+list[0].Station+", of site "+list[0].Publication.Site)
+	if other != nil {
+		return nil, block(OtherSite, "the location is of the local controller "+other.Station+", of site "+other.Publication.Site)
 	}
 	return nil, nil //nolint:nilnil // most locations are no local controller's
 }
@@ -142,6 +152,7 @@ func (g *Gate) published(ctx context.Context, sess Session, st Station, payload 
 	if !ok {
 		return Verdict{}
 	}
+	m.Location = m.Location[:min(len(m.Location), job.MaxPlaces)] // each costs a fetch
 	var keys []string
 	for _, at := range m.Location {
 		keys = append(keys, hexSum(at))
@@ -154,7 +165,10 @@ func (g *Gate) published(ctx context.Context, sess Session, st Station, payload 
 		return Verdict{Code: ocpp.InternalError, Reason: "couldn't record a firmware status: " + err.Error()}
 	}
 	if j.State == job.Published && before != job.Published && g.cfg.Origins != nil {
-		sess.Go(func(ctx context.Context) { g.confirm(ctx, &j, m.Location) })
+		for _, at := range m.Location {
+			g.lookAt(&j, at)
+		}
+		sess.Go(func(ctx context.Context) { g.confirm(ctx, j.ID) }) // Look goes on with what that leaves open
 	}
 	if m.RequestID != nil && j.AskedID != nil && *j.AskedID != j.RequestID {
 		return renumbered(payload, *j.AskedID)
@@ -162,23 +176,51 @@ func (g *Gate) published(ctx context.Context, sess Session, st Station, payload 
 	return Verdict{}
 }
 
-// confirm looks what a local controller really offers: a checksum of MD5 says little.
-// What can't be reached from here stays unconfirmed, and no station is sent there.
-func (g *Gate) confirm(ctx context.Context, j *job.Job, places []string) {
-	for _, at := range places {
-		lead, err := g.cfg.Origins.Since(ctx, at, j.ChangedAt)
-		fault := ""
-		switch {
-		case err != nil:
-			g.cfg.Log.Info("couldn't look what a local controller offers", slog.String("station", j.Station), slog.String("release", j.Release), slog.Any("err", err))
-			continue
-		case lead.SHA256 != j.SHA256:
-			fault = "it offers another image than it was given: sha256 " + lead.SHA256
+// lookAt notes a place that is to be looked at: a checksum of MD5 says little. What
+// can't be reached from here stays unconfirmed, and no station is sent there for it.
+func (g *Gate) lookAt(j *job.Job, location string) {
+	if g.cfg.Origins == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if id := j.ID + " " + hexSum(location); g.visits[id] == nil {
+		g.visits[id] = &visit{id: id, job: *j, location: location, since: j.ChangedAt, until: g.cfg.Clock().Add(visitPatience)}
+	}
+}
+
+// confirm looks at once what a local controller really offers.
+func (g *Gate) confirm(ctx context.Context, id string) {
+	for _, v := range g.due(func(v *visit) bool { return v.job.ID == id }) {
+		lead, err := g.cfg.Origins.Since(ctx, v.location, v.since)
+		if ctx.Err() != nil {
+			return
 		}
-		if _, err := g.change(ctx, j.ID, "bollard", func(j *job.Job, now time.Time) error { j.Confirm(fault, now); return nil }); err != nil && ctx.Err() == nil {
-			g.cfg.Log.Warn("couldn't record what a local controller offers", slog.String("station", j.Station), slog.Any("err", err))
+		if err := g.settle(ctx, v, lead.SHA256, err); err != nil && ctx.Err() == nil {
+			g.cfg.Log.Warn("couldn't record what a local controller offers; it is tried again", slog.String("station", v.job.Station), slog.Any("err", err))
 		}
 	}
+}
+
+// compareOffer takes what is where a local controller offers an image.
+func (g *Gate) compareOffer(ctx context.Context, v *visit, sum string, err error) error {
+	if err != nil {
+		g.cfg.Log.Info("couldn't look what a local controller offers", slog.String("station", v.job.Station), slog.String("release", v.job.Release), slog.Any("err", err))
+		return nil
+	}
+	fault := ""
+	if sum != v.job.SHA256 {
+		fault = "it offers another image than it was given: sha256 " + sum
+	}
+	j, err := g.change(ctx, v.job.ID, "bollard", func(j *job.Job, now time.Time) error {
+		j.Confirm(hexSum(v.location), fault, now)
+		return nil
+	})
+	if errors.Is(err, ErrUnknown) || err == nil && j.State != job.Published {
+		g.forget(v.job.ID)
+		return nil
+	}
+	return err
 }
 
 // publishRequest is what the local controller is given.

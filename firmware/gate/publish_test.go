@@ -6,8 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"bollard/firmware/catalogue"
@@ -28,11 +32,15 @@ type hub struct {
 	events []ledger.Event
 	wire   []string // what was sent
 	aside  []func(context.Context)
-	asked  int // how often an origin was
+	looks  atomic.Int64 // how often an origin was asked
+	busy   error        // what looking meets
+	ahead  time.Duration
 }
 
 func (h *hub) Find(_ context.Context, location string, _ *depot.Image) (origin.Lead, error) {
-	h.asked++
+	if h.looks.Add(1); h.busy != nil {
+		return origin.Lead{}, h.busy
+	}
 	if digest := h.at[location]; digest != "" {
 		return origin.Lead{SHA256: digest}, nil
 	}
@@ -63,6 +71,8 @@ func newHub(t *testing.T) *hub {
 	}
 	h.restart(func(c *gate.Config) {
 		c.Origins = h
+		clock := c.Clock
+		c.Clock = func() time.Time { return clock().Add(h.ahead) }
 		c.Record = func(_ context.Context, e ledger.Event) error { h.events = append(h.events, e); return nil }
 		c.Rule = func(gate.Station) gate.Rule { return gate.Rule{Level: gate.Enforce, SignFill: true} }
 		c.Site = func(_ context.Context, site string) ([]gate.Station, error) {
@@ -305,6 +315,128 @@ func TestPublicationHidesNoCheat(t *testing.T) { // L01.FR.01, L03, promise 10
 	}
 }
 
+// By its word alone no place is a local controller's: one that can't be looked at is a
+// location like any other, until Bollard has seen the image there.
+func TestPlacesAreSeen(t *testing.T) { // L03, promise 10
+	t.Parallel()
+	const place = "https://vendor.example/fw"
+	h := newHub(t)
+	near, far := gate.Station{Key: "cs-1", Vendor: "V", Model: "M", Site: "north"}, gate.Station{Key: "cs-2", Vendor: "V", Model: "M", Site: "south"}
+	update := func(st gate.Station, want string) {
+		t.Helper()
+		h.wire, h.shelf.jobs = nil, h.shelf.jobs[:1]
+		if got := h.update(st, place); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", st.Key, got, want)
+		}
+	}
+	look := func(ahead time.Duration, want bool) {
+		t.Helper()
+		h.ahead += ahead
+		if err := h.g.Look(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if p := h.shelf.jobs[0].Publication; (len(p.Confirmed) > 0) != want {
+			t.Errorf("after %s: confirmed %v", h.ahead, p.Confirmed)
+		}
+	}
+	h.publish("2.0.0", nil)
+	h.whole = true
+	h.say("Published", place)
+	look(0, false)
+	update(far, "GwLocation")
+	update(near, "GwLocation")
+	h.at[place] = h.papers.list[1].Release.SHA256
+	update(near, "Accepted")
+	if !strings.Contains(h.wire[0], "https://fw.example/d/") {
+		t.Errorf("sent %v", h.wire)
+	}
+	h.shelf.jobs = h.shelf.jobs[:1]
+	look(0, false) // it isn't tried again that soon
+	look(11*time.Minute, true)
+	update(far, "GwOtherSite")
+	update(near, "Accepted")
+	if !strings.Contains(h.wire[0], place) {
+		t.Errorf("sent %v", h.wire)
+	}
+
+	// A restart forgets the place, until a back end names it; nothing is tried for ever.
+	h = newHub(t)
+	h.publish("2.0.0", nil)
+	h.whole, h.busy = true, origin.ErrCrowded
+	h.say("Published", place)
+	h.restart(func(*gate.Config) {})
+	h.busy, h.at[place] = nil, h.papers.list[1].Release.SHA256
+	look(0, false)
+	update(near, "Accepted")
+	look(0, true)
+	h = newHub(t)
+	h.publish("2.0.0", nil)
+	h.whole = true
+	h.say("Published", place)
+	look(2*time.Hour, false)
+	before := h.looks.Load()
+	if look(time.Hour, false); h.looks.Load() != before {
+		t.Error("it is looked for ever")
+	}
+}
+
+// However many places a local controller names, it costs few fetches.
+func TestPlacesAreFew(t *testing.T) { // promise 10
+	t.Parallel()
+	h := newHub(t)
+	h.publish("2.0.0", nil)
+	h.whole = true
+	var places []string
+	for i := range 100 {
+		places = append(places, fmt.Sprint("http://10.0.0.1/", i))
+		h.at[places[i]] = h.papers.list[1].Release.SHA256
+	}
+	before := h.looks.Load()
+	h.say("Published", places...)
+	if err := h.g.Look(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := h.looks.Load() - before; n != job.MaxPlaces || len(h.shelf.jobs[0].Publication.Confirmed) != job.MaxPlaces {
+		t.Errorf("%d fetches, want %d: %+v", n, job.MaxPlaces, h.shelf.jobs[0].Publication)
+	}
+}
+
+// However many stations were elsewhere, one look waits a second for all of them.
+func TestLooksWaitTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		sent := true
+		b.restart(func(c *gate.Config) {
+			c.Rule = func(gate.Station) gate.Rule {
+				return gate.Rule{Level: gate.Enforce, SignFill: true, Place: gate.Origin}
+			}
+			c.Origins = afar(func(ctx context.Context, _ *depot.Image) (origin.Lead, error) {
+				if sent {
+					return origin.Lead{SHA256: b.papers.list[0].Release.SHA256}, nil
+				}
+				<-ctx.Done()
+				return origin.Lead{}, &origin.Underway{}
+			})
+		})
+		for i := range 20 {
+			st := gate.Station{Key: fmt.Sprint("cs-", i), Vendor: "V", Model: "M"}
+			v := b.g.Request(t.Context(), b, st, ocpp.ActionUpdateFirmware, []byte(`{"requestId":7,"firmware":{"location":"https://x/y","retrieveDateTime":"2026-06-02T12:00:00Z"}}`), false)
+			if text, err := json.Marshal(v.Later(t.Context()).Answer); err != nil || !strings.Contains(string(text), "Accepted") {
+				t.Fatalf("%s, %v", text, err)
+			}
+			b.g.Report(t.Context(), b, st, ocpp.ActionFirmwareStatus, []byte(`{"status":"Downloaded"}`))
+		}
+		sent = false
+		began := time.Now()
+		if err := b.g.Look(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
 // Where a station downloads elsewhere is looked at again once it has been there.
 func TestOutsideIsLookedAtAgain(t *testing.T) { // promise 10
 	t.Parallel()
@@ -313,20 +445,26 @@ func TestOutsideIsLookedAtAgain(t *testing.T) { // promise 10
 		then    func(h *hub)
 		found   string
 		swapped int
+		unseen  int
+		after   time.Duration // how long it isn't known
 	}{
-		"the same":    {func(*hub) {}, "the image", 0},
-		"another one": {func(h *hub) { h.at["https://x/y"] = h.papers.list[1].Release.SHA256 }, "another image", 1},
-		"gone":        {func(h *hub) { delete(h.at, "https://x/y") }, "nothing that can be looked at", 0},
+		"the same":             {func(*hub) {}, "the image", 0, 0, 0},
+		"another one":          {func(h *hub) { h.at["https://x/y"] = h.papers.list[1].Release.SHA256 }, "another image", 1, 0, 0},
+		"gone":                 {func(h *hub) { delete(h.at, "https://x/y") }, "nothing that can be looked at", 0, 1, 0},
+		"too many are fetched": {func(h *hub) { h.busy = origin.ErrCrowded }, "the image", 0, 0, time.Minute},
+		"a bad disk":           {func(h *hub) { h.busy = errors.New("no space left on device") }, "the image", 0, 0, time.Minute},
+		"for ever":             {func(h *hub) { h.busy = origin.ErrCrowded }, "nothing that can be looked at", 0, 1, 2 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHub(t)
-			swapped := 0
+			swapped, unseen := 0, 0
 			h.restart(func(c *gate.Config) {
 				c.Rule = func(gate.Station) gate.Rule {
 					return gate.Rule{Level: gate.Enforce, SignFill: true, Place: gate.Origin}
 				}
 				c.Swapped = func(context.Context, string) error { swapped++; return nil }
+				c.Unseen = func(context.Context, string) error { unseen++; return nil }
 			})
 			h.at["https://x/y"] = h.papers.list[0].Release.SHA256
 			if got := h.update(st, "https://x/y"); !strings.Contains(got, "Accepted") {
@@ -353,8 +491,16 @@ func TestOutsideIsLookedAtAgain(t *testing.T) { // promise 10
 			for _, status := range []string{"Downloading", "Downloaded"} {
 				h.g.Report(t.Context(), h, st, ocpp.ActionFirmwareStatus, []byte(`{"status":"`+status+`"}`))
 			}
-			if n := look(); n != 1 || swapped != tt.swapped {
-				t.Errorf("looked %d times, told %d times", n, swapped)
+			if tt.after > 0 {
+				if n := look(); n != 0 {
+					t.Error("what isn't known is told")
+				}
+				if h.ahead = tt.after; tt.unseen == 0 {
+					h.busy = nil
+				}
+			}
+			if n := look(); n != 1 || swapped != tt.swapped || unseen != tt.unseen {
+				t.Errorf("looked %d times, told %d and %d times", n, swapped, unseen)
 			}
 			if n := look(); n != 1 {
 				t.Error("once more")

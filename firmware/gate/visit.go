@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"sync"
 	"time"
 
 	"bollard/firmware/job"
@@ -11,54 +13,114 @@ import (
 	"bollard/ledger"
 )
 
-// visit is a download that a station does elsewhere. What it is given there nobody sees:
-// what is there once it has been is looked at. It is kept in memory alone, since
-// locations may hold secrets: a restart in between forgets it.
+// visit is a download that a station does elsewhere, or a place where a local controller
+// offers its image. What is given there nobody sees: what is there is looked at. It is
+// kept in memory alone, since locations may hold secrets: a restart in between forgets it.
 type visit struct {
+	id       string // the job's, of a local controller with the place's SHA-256
 	job      job.Job
 	location string
-	since    time.Time // when the station said to have it; zero: it hasn't
+	since    time.Time // when the station said to have it, or to offer it; zero: it hasn't
+	next     time.Time // it isn't looked at before that
+	until    time.Time // what can't be looked at by then isn't any more
 }
 
-// visitWait is how long one look waits for what is there: the next goes on.
-const visitWait = time.Second
+const (
+	// visitWait is how long one look waits for what is there, at all places together: the
+	// next goes on.
+	visitWait = time.Second
+	// visitPatience is how long it is tried to look, offerPause how long after a failure a
+	// local controller's place is looked at again.
+	visitPatience = time.Hour
+	offerPause    = 10 * time.Minute
+)
 
 // visited notes that a station has downloaded.
 func (g *Gate) visited(id string, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if v := g.visits[id]; v != nil && v.since.IsZero() {
-		v.since = now
+		v.since, v.until = now, now.Add(visitPatience)
 	}
 }
 
-// revisit looks what is now where stations downloaded.
-func (g *Gate) revisit(ctx context.Context) error {
+// forget drops what is to be looked at of a job.
+func (g *Gate) forget(id string) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	maps.DeleteFunc(g.visits, func(_ string, v *visit) bool { return v.job.ID == id })
+}
+
+// due are the visits that may be looked at now.
+func (g *Gate) due(of func(*visit) bool) []*visit {
+	now := g.cfg.Clock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	var due []*visit
 	for _, v := range g.visits {
-		if !v.since.IsZero() {
+		if !v.since.IsZero() && !now.Before(v.next) && of(v) {
 			due = append(due, v)
 		}
 	}
-	g.mu.Unlock()
+	return due
+}
+
+// revisit looks what is now where stations downloaded, and what local controllers offer.
+func (g *Gate) revisit(ctx context.Context) error {
+	due := g.due(func(*visit) bool { return true })
+	sums, errs := make([]string, len(due)), make([]error, len(due))
+	limited, cancel := context.WithTimeout(ctx, visitWait)
+	defer cancel()
+	var all sync.WaitGroup
+	for i, v := range due {
+		all.Go(func() {
+			lead, err := g.cfg.Origins.Since(limited, v.location, v.since)
+			sums[i], errs[i] = lead.SHA256, err
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	var failed error
-	for _, v := range due {
-		limited, cancel := context.WithTimeout(ctx, visitWait)
-		lead, err := g.cfg.Origins.Since(limited, v.location, v.since)
-		cancel()
-		if _, underway := errors.AsType[*origin.Underway](err); underway {
-			continue
-		}
-		g.mu.Lock()
-		delete(g.visits, v.job.ID)
-		g.mu.Unlock()
-		failed = errors.Join(failed, g.compare(ctx, v, lead.SHA256, err))
+	for i, v := range due {
+		failed = errors.Join(failed, g.settle(ctx, v, sums[i], errs[i]))
 	}
 	return failed
 }
 
-// compare tells what was found, and people where that is another image.
+// settle takes what was found, and leaves for the next look what may be known then: a
+// Fault of the place alone says that it can't be, and a local controller may mend that.
+func (g *Gate) settle(ctx context.Context, v *visit, sum string, err error) error {
+	if _, underway := errors.AsType[*origin.Underway](err); underway {
+		return nil
+	}
+	_, fault := errors.AsType[*origin.Fault](err)
+	fault = fault && !errors.Is(err, origin.ErrCrowded)
+	offer := v.job.Publication != nil
+	if now := g.cfg.Clock(); err != nil && now.Before(v.until) && (offer || !fault) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if fault {
+			v.next = now.Add(offerPause)
+		}
+		return nil
+	}
+	var failed error
+	if offer {
+		if failed = g.compareOffer(ctx, v, sum, err); failed != nil {
+			return failed // the next look tries again
+		}
+	} else {
+		failed = g.compare(ctx, v, sum, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.visits, v.id)
+	return failed
+}
+
+// compare tells what was found, and people where that is another image or nothing.
 func (g *Gate) compare(ctx context.Context, v *visit, sum string, err error) error {
 	found := map[string]string{"update": v.job.ID, "release": v.job.Release, "image-sha256": v.job.SHA256, "found": "the image"}
 	switch {
@@ -68,6 +130,13 @@ func (g *Gate) compare(ctx context.Context, v *visit, sum string, err error) err
 		found["found"], found["found-sha256"] = "another image", sum
 	}
 	failed := g.cfg.Record(ctx, ledger.Event{Kind: "firmware.outside-checked", Subject: v.job.Station, Actor: "bollard", Data: found})
+	if err != nil {
+		g.cfg.Log.Warn("couldn't look where a station downloaded its firmware", slog.String("station", v.job.Station), slog.String("release", v.job.Release), slog.Any("err", err))
+		if g.cfg.Unseen != nil {
+			failed = errors.Join(failed, g.cfg.Unseen(ctx, v.job.Station))
+		}
+		return failed
+	}
 	if found["found-sha256"] == "" {
 		return failed
 	}

@@ -15,18 +15,21 @@ const (
 	statusPublishFailed    = "PublishFailed"
 )
 
-// maxPlaces bounds the locations of one image that are kept: a local controller has one
-// for each protocol it speaks.
-const maxPlaces = 8
+// MaxPlaces bounds the locations of one image that are kept and looked at: a local
+// controller has one for each protocol it speaks.
+const MaxPlaces = 8
 
 // Publication is what a local controller does with an image that it offers to the
 // stations of its site, and doesn't install (OCPP 2.x L03).
 type Publication struct {
 	Site string `json:"site"`
 	MD5  string `json:"md5"` // the name it has in the messages
-	// Places are the SHA-256 of the locations it is offered under: they may hold secrets.
-	Places []string `json:"places,omitempty"`
-	// ConfirmedAt is when one of them was seen to lead to the image.
+	// Places are the SHA-256 of the locations it says to offer it under: they may hold
+	// secrets. Confirmed are those of them that were seen to lead to the image: by its
+	// word alone any location would be its.
+	Places    []string `json:"places,omitempty"`
+	Confirmed []string `json:"confirmed,omitempty"`
+	// ConfirmedAt is when the newest of them was seen.
 	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
 }
 
@@ -71,7 +74,7 @@ func (j *Job) ReportPublished(status, sha256 string, places []string, served Ser
 	case j.State:
 		j.wait(j.patience(to, now))
 	case Published:
-		j.Publication.Places = slices.Clone(places[:min(len(places), maxPlaces)])
+		j.Publication.Places = slices.Clone(places[:min(len(places), MaxPlaces)])
 		j.move(to, "", now)
 	default:
 		j.move(to, "", now)
@@ -84,15 +87,18 @@ func publishRank(status string) int {
 		statusDownloadFailed, statusInvalidChecksum, statusPublishFailed}, status)
 }
 
-// Confirm takes what somebody else found behind one of the places: "" is the image,
-// else why not.
-func (j *Job) Confirm(fault string, now time.Time) {
+// Confirm takes what somebody else found behind one of the places, by its SHA-256: "" is
+// the image, else why not.
+func (j *Job) Confirm(place, fault string, now time.Time) {
 	switch {
-	case j.State != Published:
+	case j.State != Published || !slices.Contains(j.Publication.Places, place):
 	case fault != "":
 		j.move(Mismatch, fault, now)
 		j.note(Step{State: j.State, At: now})
 	default:
+		if !slices.Contains(j.Publication.Confirmed, place) {
+			j.Publication.Confirmed = append(j.Publication.Confirmed, place)
+		}
 		j.Publication.ConfirmedAt = now
 	}
 }

@@ -98,17 +98,17 @@ func TestPublication(t *testing.T) {
 	if diff := cmp.Diff(strings.Fields("1 2 3 4 5 6 7 8"), j.Publication.Places); diff != "" {
 		t.Error(diff)
 	}
-	j.Confirm("", noon)
-	if j.State != job.Published || !j.Publication.ConfirmedAt.Equal(noon) {
+	j.Confirm("9", "it is none of its places", noon)
+	if j.Confirm("2", "", noon); j.State != job.Published || !j.Publication.ConfirmedAt.Equal(noon) || !slices.Equal(j.Publication.Confirmed, []string{"2"}) {
 		t.Errorf("%s, confirmed at %s", j.State, j.Publication.ConfirmedAt)
 	}
 	other := published()
-	other.Confirm("it is another one", noon)
-	if other.Confirm("", noon); other.State != job.Mismatch || other.Reason != "it is another one" || !other.Publication.ConfirmedAt.IsZero() {
+	other.Confirm("1", "it is another one", noon)
+	if other.Confirm("1", "", noon); other.State != job.Mismatch || other.Reason != "it is another one" || !other.Publication.ConfirmedAt.IsZero() {
 		t.Errorf("%s (%s)", other.State, other.Reason)
 	}
 	j.Unpublish(noon)
-	if j.Confirm("it is another one", noon); j.State != job.Unpublished {
+	if j.Confirm("1", "it is another one", noon); j.State != job.Unpublished {
 		t.Errorf("%s", j.State)
 	}
 }

@@ -103,8 +103,9 @@ func (f *Fault) Error() string {
 	return f.Reason + " (rule " + string(f.Rule) + ")"
 }
 
-// errCrowded: nothing is noted, so that it is tried again when it is asked for.
-var errCrowded = &Fault{Rule: safehttp.RuleTime, Reason: "too many locations are being fetched: ask again"}
+// ErrCrowded says nothing of the location: nothing is noted, so that it is tried again
+// when it is asked for.
+var ErrCrowded = &Fault{Rule: safehttp.RuleTime, Reason: "too many locations are being fetched: ask again"}
 
 // Store keeps leads. Every write is durable before the method returns.
 type Store interface {
@@ -171,7 +172,7 @@ func New(ctx context.Context, cfg Config) (*Origins, error) {
 			case o.queue <- l.Key:
 				o.ended[l.Key] = make(chan struct{})
 			default:
-				l.State, l.Reason = Failed, errCrowded.Reason
+				l.State, l.Reason = Failed, ErrCrowded.Reason
 			}
 		}
 		o.leads[l.Key] = &l
@@ -301,7 +302,7 @@ func (o *Origins) look(ctx context.Context, location string, want *depot.Image, 
 	next.State, next.Location, next.ChangedAt, next.Want = Fetching, location, now, want
 	next.Here, next.Size, next.ETag, next.Sum, next.Rule, next.Reason = 0, 0, "", nil, "", ""
 	if len(o.queue) >= waiting {
-		return *l, nil, errCrowded
+		return *l, nil, ErrCrowded
 	}
 	gone := o.victims(key)
 	if err := o.cfg.Store.PutLead(ctx, next, gone); err != nil {
