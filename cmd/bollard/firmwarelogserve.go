@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -59,7 +60,7 @@ such as behind a proxy.`,
 				return err
 			}
 			defer func() { _ = k.Close() }() // nothing is left to lose
-			handler, err := o.handler(ctx, k, args[0])
+			handler, err := o.handler(ctx, k, args[0], slog.New(slog.NewTextHandler(c.stderr, nil)))
 			if err != nil {
 				return err
 			}
@@ -75,7 +76,7 @@ such as behind a proxy.`,
 	return cmd
 }
 
-func (o *logServing) handler(ctx context.Context, k *keys.Keeper, dir string) (http.Handler, error) {
+func (o *logServing) handler(ctx context.Context, k *keys.Keeper, dir string, log *slog.Logger) (http.Handler, error) {
 	token, err := secretFile(o.token)
 	if err != nil {
 		return nil, err
@@ -93,7 +94,7 @@ func (o *logServing) handler(ctx context.Context, k *keys.Keeper, dir string) (h
 		return nil, err
 	}
 	return tiles.Receiver(tiles.ReceiverConfig{
-		Dir: dir, Token: string(token), Size: sha256.Size,
+		Dir: dir, Token: string(token), Size: sha256.Size, Log: log,
 		Open: func(ctx context.Context) (*tiles.Log, error) { return tiles.Open(ctx, dir, signer, verifier) },
 	})
 }

@@ -39,9 +39,9 @@ func TestFirmwareLogOverHTTP(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	read, write := io.Pipe()
-	ended := make(chan int, 1)
+	ended, told := make(chan int, 1), &lockedLog{}
 	go func() {
-		ended <- run(ctx, []string{"firmware", "log", "serve", in("log"), "--listen", "127.0.0.1:0", "--log-signer", "softkms:" + in("log.key"), "--token-file", in("token"), "--data", dir}, strings.NewReader(""), write, os.Stderr)
+		ended <- run(ctx, []string{"firmware", "log", "serve", in("log"), "--listen", "127.0.0.1:0", "--log-signer", "softkms:" + in("log.key"), "--token-file", in("token"), "--data", dir}, strings.NewReader(""), write, told)
 		_ = write.Close()
 	}()
 	line, err := bufio.NewReader(read).ReadString('\n')
@@ -82,6 +82,9 @@ func TestFirmwareLogOverHTTP(t *testing.T) {
 	cancel()
 	if code := <-ended; code != 0 {
 		t.Errorf("the server ended with %d", code)
+	}
+	if text := told.String(); strings.Count(text, "an entry was appended") != 2 {
+		t.Errorf("the server told of what it took: %s", text)
 	}
 	if _, errs, code := cli("firmware", "log", "serve", in("log"), "--listen", "0.0.0.0:0", "--log-signer", "softkms:"+in("log.key"), "--token-file", in("token")); code != 2 || !strings.Contains(errs, "in clear") {
 		t.Errorf("in clear on every address: %d %s", code, errs)
