@@ -249,7 +249,7 @@ func (s *Service) triggerSECCs(ctx context.Context, sit *situation, e edition) (
 	case len(failures) == len(batch):
 		return what, false, oneLine(failures)
 	case len(failures) > 0:
-		return what, false, fmt.Errorf("%s", oneLine(failures)) // others may do: it isn't pointless
+		return what, false, errors.New(oneLine(failures).Error()) // others may do: it isn't pointless
 	case asked == 0:
 		return what, false, errors.New("it asked for many certificates just now")
 	}
