@@ -76,6 +76,8 @@ type Store interface {
 	// CondemnedJobs are the updates, whoever asked for them, whose stations condemned
 	// a release.
 	CondemnedJobs(ctx context.Context, release string) ([]job.Job, error)
+	// Floor is the newest that a station was seen to run of a component.
+	Floor(ctx context.Context, station, component string) (job.Floor, error)
 	// PutReleaseRollout stores a rollout, new or known, and those of its members that
 	// changed, and its release as move leaves it: all in one transaction.
 	PutReleaseRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, release string, move func(e *catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error

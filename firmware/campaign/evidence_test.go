@@ -2,6 +2,7 @@ package campaign_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"bollard/firmware/catalogue"
 	"bollard/firmware/gate"
 	"bollard/firmware/job"
+	"bollard/firmware/release"
 	"bollard/internal/rollout"
 	"bollard/internal/window"
 )
@@ -46,6 +48,49 @@ func TestRingsNeedEvidence(t *testing.T) {
 			}
 		}
 	})
+	for name, tt := range map[string]struct {
+		version string
+		state   rollout.State
+		phase   rollout.Phase
+	}{
+		"it ran before its turn": {"2.0.0", rollout.Done, rollout.Running},
+		"it runs a newer one":    {"3.0.0", rollout.Left, rollout.Halted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 5, func(_ int, m *mobile) { m.st.Site = "" })
+			releases := map[string]*release.Release{"2.0.0": w.publish("2.0.0", 20), "3.0.0": w.publish("3.0.0", 30)}
+			canary := ""
+			w.begin(rings)
+			for _, m := range w.progress("2.0.0").Members {
+				if m.Wave == 0 {
+					canary = m.ID
+				}
+			}
+			if got := w.asks(canary, releases[tt.version]); !strings.Contains(got, "Accepted") {
+				t.Fatal(got)
+			}
+			settled := func() rollout.Member {
+				list := w.progress("2.0.0").Members
+				return list[slices.IndexFunc(list, func(m rollout.Member) bool { return m.ID == canary })]
+			}
+			w.run("it is settled", 3*time.Hour, func() bool { s := settled().State; return s != rollout.Waiting && s != rollout.Begun })
+			w.step(time.Minute)
+			if p := w.progress("2.0.0"); settled().State != tt.state || p.Header.Phase != tt.phase || p.Header.Wave != 0 {
+				t.Errorf("%+v, %+v", settled(), p.Header)
+			}
+			if tt.phase == rollout.Running {
+				return
+			}
+			if _, err := w.rollout.Resume(t.Context(), "operator", "2.0.0", "others may"); err != nil {
+				t.Fatal(err)
+			}
+			w.run("it is over", 90*time.Hour, w.over)
+			if n := w.states(); n[rollout.Done] != 4 || n[rollout.Left] != 1 {
+				t.Errorf("%v", n)
+			}
+		})
+	}
 	t.Run("one with a shut window", func(t *testing.T) { // the others show enough
 		t.Parallel()
 		w := newWorld(t, 10, func(i int, m *mobile) {

@@ -47,6 +47,7 @@ type start struct {
 	// What came of it:
 	block gate.Block
 	why   string
+	ran   bool // it has run the release
 	err   error
 }
 
@@ -383,9 +384,23 @@ func (s *Service) begin(ctx context.Context, b *start) {
 	_, err := s.cfg.Gate.Start(ctx, b.session, b.station.Station, o)
 	if block, ok := gate.BlockOf(err); ok {
 		b.block, b.why = block, err.Error()
+		if block == gate.Rollback {
+			b.ran, b.err = s.ran(ctx, b)
+		}
 		return
 	}
 	b.err = err
+}
+
+// ran says whether a station was seen to run the release that isn't newer for it, rather
+// than a newer one.
+func (s *Service) ran(ctx context.Context, b *start) (bool, error) {
+	e, err := s.cfg.Releases.Find(ctx, b.c.detail.Release)
+	if err != nil {
+		return false, err
+	}
+	floor, err := s.cfg.Store.Floor(ctx, b.station.Key, e.Release.Component)
+	return floor.Sequence == e.Release.Sequence, err
 }
 
 // goesOn says whether a rollout still runs, and nothing condemned its release.
@@ -413,7 +428,14 @@ func (s *Service) settle(ctx context.Context, starts []*start) error {
 		case "", gate.Busy, gate.Ended, gate.OnHold, gate.Unapproved, gate.IsRevoked: // another time, or the next look sees why
 			continue
 		case gate.Rollback:
-			b.c.run.Settle(b.station.Key, rollout.Done, "it has this release already, or a newer one", now)
+			switch {
+			case b.err != nil: // judged next time
+				continue
+			case b.ran:
+				b.c.run.Settle(b.station.Key, rollout.Done, "it has this release already", now)
+			default: // which shows nothing of this one
+				b.c.run.Settle(b.station.Key, rollout.Left, "it has run a newer release", now)
+			}
 		default:
 			b.c.run.Settle(b.station.Key, rollout.Failed, b.why, now)
 			failed[b.c] = append(failed[b.c], rollout.Member{ID: b.station.Key, Note: b.why})

@@ -119,7 +119,7 @@ type Header struct {
 type State string
 
 // A member waits, is at work, and is then done, failed, or left: it was never
-// there, or the rollout ended before its turn.
+// there, had no need of it, or the rollout ended before its turn.
 const (
 	Waiting State = "waiting"
 	Begun   State = "begun"

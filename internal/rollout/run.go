@@ -254,7 +254,7 @@ func (r *Run) waveTime() time.Duration {
 // Settle says what came of a member at work. Of another it says nothing new.
 func (r *Run) Settle(id string, state State, note string, now time.Time) {
 	m := r.begun[id]
-	if m == nil || state != Done && state != Failed {
+	if m == nil || state != Done && state != Failed && state != Left {
 		return
 	}
 	delete(r.begun, id)
@@ -345,10 +345,15 @@ func (r *Run) follow(now time.Time, there func(id string) bool) {
 			return
 		}
 		done, failed := r.ended()
-		if done+failed+h.Accepted < min(h.Rules.Sample, r.sizes[h.Wave]) {
+		if done+failed+h.Accepted < min(h.Rules.Sample, r.sizes[h.Wave]-r.left()) {
 			return
 		}
 		if why := r.unshown(); why != "" {
+			r.halt(why)
+			return
+		}
+		if why := r.skipped(); why != "" {
+			h.Heeded = true
 			r.halt(why)
 			return
 		}
@@ -401,6 +406,27 @@ func (r *Run) unproven() bool {
 		}
 	}
 	return waits
+}
+
+// left counts the present wave's members that took no part after all.
+func (r *Run) left() (n int) {
+	for _, m := range r.members {
+		if m.Wave == r.header.Wave && m.State == Left {
+			n++
+		}
+	}
+	return n
+}
+
+// skipped says why a wave at its end shows nothing though nobody of it waits; "": it
+// does, or people went on.
+func (r *Run) skipped() string {
+	done, _ := r.ended()
+	n := r.left()
+	if !r.header.Rules.Proof || r.header.Heeded || r.header.Wave == len(r.header.Rules.Waves)-1 || done > 0 || n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("nobody in wave %d did it: %d of the %d took no part", r.header.Wave+1, n, r.sizes[r.header.Wave])
 }
 
 func (r *Run) leave(why string, now time.Time) {
