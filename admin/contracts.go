@@ -31,12 +31,16 @@ type Contract struct {
 	ID           string     `json:"id"`
 	EMAID        string     `json:"emaid"`
 	PCID         string     `json:"pcid"`
-	State        string     `json:"state"`
+	State        string     `json:"state"` // active, over (past its end), cancelled
 	CreatedAt    time.Time  `json:"created_at"`
 	CancelledAt  *time.Time `json:"cancelled_at,omitempty"`
 	EndsAt       *time.Time `json:"ends_at,omitempty"`
 	Certificates []string   `json:"certificates"` // serials, oldest first
 }
+
+// stateOver is shown of a contract that is past its end. It is over by the clock, which
+// nobody has to tell it.
+const stateOver = "over"
 
 // Contracts is a list.
 type Contracts struct {
@@ -91,12 +95,12 @@ func (o *operations) contractAdd(ctx context.Context, in AddContract) (Contract,
 	if err != nil {
 		return Contract{}, err
 	}
-	return shownContract(&c), nil
+	return shownContract(&c, o.cfg.Clock()), nil
 }
 
 func (o *operations) contractList(ctx context.Context, _ None) (Contracts, error) {
 	list, err := o.cfg.Contracts.List(ctx)
-	return shownContracts(list), err
+	return shownContracts(list, o.cfg.Clock()), err
 }
 
 func (o *operations) contractRevoke(ctx context.Context, in ContractRef) (Contracts, error) {
@@ -108,7 +112,7 @@ func (o *operations) contractRevoke(ctx context.Context, in ContractRef) (Contra
 	if err != nil {
 		return Contracts{}, err
 	}
-	return shownContracts(list), nil
+	return shownContracts(list, o.cfg.Clock()), nil
 }
 
 func (o *operations) contractProvision(ctx context.Context, in Provision) (Provisioned, error) {
@@ -155,10 +159,13 @@ func readChain(data []byte) ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
-func shownContract(c *contract.Contract) Contract {
+func shownContract(c *contract.Contract, now time.Time) Contract {
 	out := Contract{
 		ID: c.ID, EMAID: string(c.EMAID), PCID: string(c.PCID), State: string(c.State), CreatedAt: c.CreatedAt,
 		CancelledAt: instant(c.CancelledAt), EndsAt: instant(c.EndsAt), Certificates: c.Serials,
+	}
+	if c.State == contract.StateActive && !c.InForce(now) {
+		out.State = stateOver
 	}
 	if out.Certificates == nil {
 		out.Certificates = []string{}
@@ -166,10 +173,10 @@ func shownContract(c *contract.Contract) Contract {
 	return out
 }
 
-func shownContracts(list []contract.Contract) Contracts {
+func shownContracts(list []contract.Contract, now time.Time) Contracts {
 	out := Contracts{Contracts: make([]Contract, len(list))}
 	for i := range list {
-		out.Contracts[i] = shownContract(&list[i])
+		out.Contracts[i] = shownContract(&list[i], now)
 	}
 	return out
 }

@@ -79,6 +79,7 @@ func explanations() []explanation {
 		{pool.ErrUnknownToken, KindRefused, "`bollard pool token list` shows them"},
 		{pool.ErrTokenExists, KindRefused, "`bollard pool token revoke` ends it; take another name to have both"},
 		{contract.ErrExists, KindRefused, "`bollard contract list` shows it"},
+		{contract.ErrTooMany, KindRefused, "`bollard contract revoke EMAID --pcid PCID` ends one"},
 		{catalogue.ErrUnknown, KindRefused, "`bollard firmware list` shows the releases"},
 		{catalogue.ErrExists, KindRefused, "`bollard firmware show` shows it; a release that is changed gets another ID"},
 		{catalogue.ErrState, KindRefused, "`bollard firmware list` shows where each is"},

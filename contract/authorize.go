@@ -107,7 +107,8 @@ func (s *Service) shown(ctx context.Context, in *ocpp.AuthorizeRequest) (serial 
 	if known && !record.External {
 		serial = record.Serial
 	}
-	return serial, s.verifyContract(ctx, p, chain, s.clock()), nil
+	fault, err = s.verifyContract(ctx, p, chain, s.clock())
+	return serial, fault, err
 }
 
 // shownChain reads the chain of an Authorize, which has to be the account's.

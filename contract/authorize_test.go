@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"bollard/ca"
+	"bollard/contract"
 	"bollard/iso15118/message"
 	"bollard/ocpp"
 )
@@ -154,4 +157,69 @@ func certify(t *testing.T, template, by *x509.Certificate, key, signer *ecdsa.Pr
 		t.Fatal(err)
 	}
 	return cert
+}
+
+// blind is a database that can't tell which roots are trusted.
+type blind struct{ ca.Store }
+
+var errBlind = errors.New("disk I/O error")
+
+func (blind) Anchors(context.Context, string) ([]ca.TrustAnchor, error) { return nil, errBlind }
+
+// What fails here is no verdict about anybody: it is an error, and may go better the next time.
+func TestOwnFailureIsNoVerdict(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	c := r.car(t, message.ISO2)
+	r.add(t)
+	question := sign(t, c.request(), c.key)
+	_, a := r.ask(t, message.ISO2, question, false)
+	chain, key := c.install(t, r, a)
+	authority, err := ca.New(t.Context(), ca.Config{Store: blind{r.store}, Keeper: r.keeper, Organisation: "Example CPO", Country: "NL", StatusURL: statusURL, Clock: r.clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := contract.New(contract.Config{Store: r.store, Authority: authority, Clock: r.clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := &ocpp.AuthorizeRequest{IDToken: ocpp.IDToken{IDToken: string(emaid), Type: "eMAID"}, Certificate: pemOf(chain)}
+	for name, try := range map[string]func() error{
+		"authorize": func() error { _, _, err := service.Authorize(t.Context(), in); return err },
+		"vet":       func() error { _, err := service.Vet(t.Context(), in, "station:cs-1"); return err },
+		"car":       func() error { _, err := service.AddProvisioning(t.Context(), "operator", c.chain); return err },
+		"install": func() error {
+			_, err := service.Provision(t.Context(), contract.Request{Protocol: message.ISO2, EXI: question, Actor: "operator"})
+			return err
+		},
+		"update": func() error {
+			_, err := service.Provision(t.Context(), contract.Request{Protocol: message.ISO2, Update: true, EXI: sign(t, update(chain, string(emaid)), key), Actor: "operator"})
+			return err
+		},
+		"sign": func() error { return service.SignFor(t.Context(), "pool:x", emaid, a) },
+	} {
+		err := try()
+		if _, judged := errors.AsType[*contract.Fault](err); !errors.Is(err, errBlind) || judged {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A contract that is over makes room for another of the account and the car.
+func TestAddAfterItsEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	first, err := r.AddUntil(t.Context(), "operator", emaid, pcid, r.clock.now().AddDate(0, 1, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Add(t.Context(), "operator", emaid, pcid); !errors.Is(err, contract.ErrExists) {
+		t.Errorf("before its end: %v", err)
+	}
+	r.clock.set(r.clock.now().AddDate(0, 2, 0))
+	second := r.add(t)
+	list := r.contracts(t)
+	if len(list) != 2 || list[0].ID != first.ID || list[0].State != contract.StateCancelled || list[1].ID != second.ID || !list[1].InForce(r.clock.now()) {
+		t.Errorf("%+v", list)
+	}
 }

@@ -33,7 +33,9 @@ func (s *Service) prepare(ctx context.Context, c *Contract, p message.Protocol) 
 	}
 	chain, fault := parse(message.Chain{Certificate: known.Certificate, SubCertificates: known.SubCertificates})
 	if fault == nil {
-		fault = s.verifyCar(ctx, p, chain, s.clock())
+		if fault, err = s.verifyCar(ctx, p, chain, s.clock()); err != nil {
+			return err
+		}
 	}
 	if fault != nil {
 		return fault

@@ -11,6 +11,7 @@ package contract
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"bollard/iso15118/identifier"
@@ -69,10 +70,15 @@ type Bundle struct {
 	EXI      []byte    // of the answer, for no session yet
 }
 
+// MaxPerCar bounds the active contracts of one car: whoever may add them chooses the
+// car, and each of its requests reads them all.
+const MaxPerCar = 64
+
 // Errors callers branch on.
 var (
 	ErrUnknown = errors.New("no such contract")
 	ErrExists  = errors.New("the contract exists already")
+	ErrTooMany = fmt.Errorf("the car has %d active contracts already", MaxPerCar)
 	// ErrTooShort: nor is one made shorter than it is.
 	ErrTooShort = errors.New("the contract would end before its certificate has reached the car, or before it does now")
 )
@@ -80,7 +86,8 @@ var (
 // Store keeps contracts. Every write is durable, together with its ledger events,
 // before the method returns. Methods are safe for concurrent use.
 type Store interface {
-	// AddContract is ErrExists while the account has an active contract for the car.
+	// AddContract is ErrExists while the account has an active contract for the car,
+	// ErrTooMany while the car has MaxPerCar.
 	AddContract(ctx context.Context, c Contract, events ...ledger.Event) error
 	// UpdateContract reads, changes and writes one in one transaction; ErrUnknown.
 	UpdateContract(ctx context.Context, id string, change func(*Contract) ([]ledger.Event, error)) (Contract, error)

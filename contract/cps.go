@@ -82,7 +82,11 @@ func (s *Service) signedByCPS(ctx context.Context, a *message.Response) (*x509.C
 	if edition, err := protocolOf(cps[0]); err != nil || edition != a.Protocol || !isCPS(cps[0]) {
 		return nil, errors.New("who signed it is no CPS of the edition (DC=CPS)")
 	}
-	if fault := s.verify(ctx, v2gOf(a.Protocol), "v2g", cps, s.clock()); fault != nil {
+	fault, err := s.verify(ctx, v2gOf(a.Protocol), "v2g", cps, s.clock())
+	switch {
+	case err != nil:
+		return nil, err
+	case fault != nil:
 		return nil, fault
 	}
 	if err := signature.Verify(a.Protocol.Set(), *a.Signature, cps[0].PublicKey, suites(a.Protocol), a.Signed()...); err != nil {
@@ -114,7 +118,11 @@ func (s *Service) SignFor(ctx context.Context, actor string, emaid identifier.EM
 	if edition, err := protocolOf(chain[0]); err != nil || edition != a.Protocol || unreadable != nil || unread != nil || !named.Same(emaid) || !inside.Same(emaid) {
 		return badChain("the certificate isn't the account's, or is of another edition")
 	}
-	if fault := s.verifyContract(ctx, a.Protocol, chain, s.clock()); fault != nil {
+	fault, err := s.verifyContract(ctx, a.Protocol, chain, s.clock())
+	switch {
+	case err != nil:
+		return err
+	case fault != nil:
 		return fault
 	}
 	signer, err := s.authority.CPSSigner(ctx, kindsOf(a.Protocol).cps)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"bollard/ca"
@@ -25,16 +26,14 @@ func (s *Service) AddUntil(ctx context.Context, actor string, emaid identifier.E
 	if !errors.Is(err, ErrExists) {
 		return c, err
 	}
-	list, err := s.store.ContractsBy(ctx, emaid.Bare())
-	if err != nil {
+	before, known, err := s.activeOf(ctx, emaid, pcid)
+	switch {
+	case err != nil:
 		return Contract{}, err
+	case !known:
+		return Contract{}, ErrUnknown // cancelled meanwhile
 	}
-	for i := range list {
-		if list[i].State == StateActive && list[i].PCID == pcid {
-			return s.lengthen(ctx, actor, list[i].ID, end.UTC())
-		}
-	}
-	return Contract{}, ErrUnknown // cancelled meanwhile
+	return s.lengthen(ctx, actor, before.ID, end.UTC())
 }
 
 // lengthen moves a contract's end, and has the next request get a certificate up to it.
@@ -99,29 +98,48 @@ func (s *Service) Provisioning(ctx context.Context, pcid identifier.PCID) ([]Pro
 	return list, nil
 }
 
-// RemoveProvisioning takes a car's certificates out of the pool, its contracts first:
-// what fails on the way is finished by the same again. ErrUnknown without any.
+// RemoveProvisioning takes a car's certificates out of the pool, then ends its
+// contracts: one that is added meanwhile is seen here, or its maker sees that the car
+// is gone. What fails on the way is finished by the same again. ErrUnknown if there is
+// neither.
 func (s *Service) RemoveProvisioning(ctx context.Context, actor string, pcid identifier.PCID) error {
 	list, err := s.Provisioning(ctx, pcid)
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 {
-		return ErrUnknown
+	if len(list) > 0 {
+		err := s.store.RemoveProvisioning(ctx, pcid, ledger.Event{Kind: "provisioning.removed", Subject: hexOf(list[0].Certificate), Actor: actor,
+			Data: map[string]string{"pcid": string(pcid)}, People: []string{"pcid"}})
+		if err != nil {
+			return err
+		}
 	}
 	contracts, err := s.store.ContractsOf(ctx, pcid)
 	if err != nil {
 		return err
 	}
 	var failed []error
+	found := len(list) > 0
 	for i := range contracts {
+		if !s.unended(ctx, &contracts[i]) {
+			continue
+		}
+		found = true
 		if _, err := s.cancel(ctx, actor, contracts[i].ID); err != nil {
 			failed = append(failed, err)
 		}
 	}
+	if !found {
+		return ErrUnknown
+	}
 	if err := errors.Join(failed...); err != nil {
 		return fmt.Errorf("couldn't end the contracts of a car that leaves the pool: %w", err)
 	}
-	return s.store.RemoveProvisioning(ctx, pcid, ledger.Event{Kind: "provisioning.removed", Subject: hexOf(list[0].Certificate), Actor: actor,
-		Data: map[string]string{"pcid": string(pcid)}, People: []string{"pcid"}})
+	return nil
+}
+
+// unended tells whether something of a contract is left to end: a cancelled one may
+// have a certificate whose revocation failed.
+func (s *Service) unended(ctx context.Context, c *Contract) bool {
+	return c.State == StateActive || slices.ContainsFunc(c.Serials, func(serial string) bool { return s.inForce(ctx, serial) })
 }

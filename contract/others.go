@@ -40,7 +40,10 @@ func (s *Service) Vet(ctx context.Context, in *ocpp.AuthorizeRequest, actor stri
 	case in.Certificate != "":
 		chain, p, unread := shownChain(in)
 		if fault = unread; fault == nil {
-			fault = s.verifyContract(ctx, p, chain, s.clock())
+			var err error
+			if fault, err = s.verifyContract(ctx, p, chain, s.clock()); err != nil {
+				return Vetted{}, err
+			}
 		}
 		good = fault == nil
 	case len(in.HashData) > maxChain:

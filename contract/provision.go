@@ -37,10 +37,11 @@ type Answer struct {
 	// EXI is the car's answer, well-formed on failure too; empty if the request
 	// couldn't be read.
 	EXI       []byte
-	Code      string // its ResponseCode, "" without an answer
-	Reason    string // why not, for the operator; "": a certificate is in it
-	Remaining int    // contracts the car can fetch by the same request
-	Serial    string // of the contract certificate
+	Code      string           // its ResponseCode, "" without an answer
+	Reason    string           // why not, for the operator; "": a certificate is in it
+	Remaining int              // contracts the car can fetch by the same request
+	Serial    string           // of the contract certificate
+	EMAID     identifier.EMAID // its account; "" of what a pool of others answered
 	// Withheld is OCPP's reason code for an answer that was made and doesn't go out.
 	Withheld string
 }
@@ -137,7 +138,7 @@ func (s *Service) answer(ctx context.Context, in Request, r *message.Request, no
 		return Answer{}, nil, err
 	}
 	a.Session, a.Time, a.Remaining, a.CPS = r.Session, now.Unix(), int64(remaining), s.cpsChain(r, a.CPS)
-	out := Answer{Code: a.Code, Remaining: remaining, Serial: b.Serial}
+	out := Answer{Code: a.Code, Remaining: remaining, Serial: b.Serial, EMAID: c.EMAID}
 	if out.EXI, err = a.Encode(); err != nil {
 		return Answer{}, nil, err
 	}
@@ -200,7 +201,10 @@ func (s *Service) forInstallation(ctx context.Context, r *message.Request, chain
 	if err != nil {
 		return nil, nil, err
 	}
-	if fault := s.verifyCar(ctx, r.Protocol, chain, now); fault != nil {
+	if fault, err := s.verifyCar(ctx, r.Protocol, chain, now); fault != nil || err != nil {
+		if err != nil {
+			return nil, nil, err
+		}
 		// A car with a contract here has to prove itself here.
 		fault.elsewhere = fault.elsewhere && !s.anyInForce(list)
 		return nil, fault, nil
@@ -210,7 +214,10 @@ func (s *Service) forInstallation(ctx context.Context, r *message.Request, chain
 
 // forUpdate verifies the old contract's chain and returns the contract.
 func (s *Service) forUpdate(ctx context.Context, r *message.Request, chain []*x509.Certificate, now time.Time) ([]Contract, *Fault, error) {
-	fault := s.verifyContract(ctx, r.Protocol, chain, now)
+	fault, err := s.verifyContract(ctx, r.Protocol, chain, now)
+	if err != nil {
+		return nil, nil, err
+	}
 	c, ok, err := s.contractOf(ctx, chain[0])
 	switch {
 	case err != nil:

@@ -35,15 +35,15 @@ var (
 
 // standing tells whether a certificate of a verified path, leaf first and root last,
 // is revoked: own ones by the records, those of others by what their CAs say.
-func (s *Service) standing(ctx context.Context, path []*x509.Certificate) *Fault {
+func (s *Service) standing(ctx context.Context, path []*x509.Certificate) (*Fault, error) {
 	var questions []question
 	for i, cert := range path[:len(path)-1] {
 		record, known, err := s.authority.Status(ctx, cert)
 		switch {
 		case err != nil:
-			return unavailable(err.Error())
+			return nil, err
 		case known && record.State != ca.StateIssued:
-			return revoked("certificate " + record.Serial + " is " + string(record.State))
+			return revoked("certificate " + record.Serial + " is " + string(record.State)), nil
 		case known && !record.External:
 			continue
 		case len(cert.OCSPServer)+len(cert.CRLDistributionPoints) == 0:
@@ -52,7 +52,7 @@ func (s *Service) standing(ctx context.Context, path []*x509.Certificate) *Fault
 		questions = append(questions, question{ca.SerialOf(cert), func(ctx context.Context) (bool, error) { return s.revocation.Revoked(ctx, cert, path[i+1]) }})
 	}
 	_, fault := s.inquire(ctx, questions)
-	return fault
+	return fault, nil
 }
 
 // question is one about a certificate of another CA.

@@ -75,10 +75,36 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// Add gives an account a contract for a car. What can be is made ready for the
-// car's first request.
+// Add gives an account a contract for a car; one that is over makes room for it. What
+// can be is made ready for the car's first request.
 func (s *Service) Add(ctx context.Context, actor string, emaid identifier.EMAID, pcid identifier.PCID) (Contract, error) {
+	c, err := s.add(ctx, actor, emaid, pcid, time.Time{})
+	if !errors.Is(err, ErrExists) {
+		return c, err
+	}
+	before, known, failed := s.activeOf(ctx, emaid, pcid)
+	if failed != nil {
+		return Contract{}, failed
+	}
+	if known {
+		if before.InForce(s.clock()) {
+			return Contract{}, ErrExists
+		}
+		if _, err := s.cancel(ctx, actor, before.ID); err != nil {
+			return Contract{}, err
+		}
+	}
 	return s.add(ctx, actor, emaid, pcid, time.Time{})
+}
+
+// activeOf is an account's contract for a car that isn't cancelled.
+func (s *Service) activeOf(ctx context.Context, emaid identifier.EMAID, pcid identifier.PCID) (c Contract, ok bool, err error) {
+	list, err := s.store.ContractsBy(ctx, emaid.Bare())
+	i := slices.IndexFunc(list, func(c Contract) bool { return c.State == StateActive && c.PCID == pcid })
+	if err != nil || i < 0 {
+		return c, false, err
+	}
+	return list[i], true, nil
 }
 
 func (s *Service) add(ctx context.Context, actor string, emaid identifier.EMAID, pcid identifier.PCID, end time.Time) (Contract, error) {
@@ -186,7 +212,11 @@ func (s *Service) AddProvisioning(ctx context.Context, actor string, chain []*x5
 	if err != nil {
 		return Provisioning{}, err
 	}
-	if fault := s.verifyCar(ctx, protocol, chain, s.clock()); fault != nil {
+	fault, err := s.verifyCar(ctx, protocol, chain, s.clock())
+	switch {
+	case err != nil:
+		return Provisioning{}, err
+	case fault != nil:
 		return Provisioning{}, fault
 	}
 	p := Provisioning{PCID: pcid, Protocol: protocol, Certificate: chain[0].Raw, AddedAt: s.clock().UTC()}

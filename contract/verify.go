@@ -51,25 +51,27 @@ func protocolOf(cert *x509.Certificate) (message.Protocol, error) {
 
 // verifyCar verifies a provisioning chain up to a root of a manufacturer: own or
 // trusted for the use oem, and no other ([V2G2-925]).
-func (s *Service) verifyCar(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) *Fault {
+func (s *Service) verifyCar(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) (*Fault, error) {
 	return s.verify(ctx, kindsOf(p).oem, "oem", chain, now)
 }
 
 // verifyContract verifies a contract chain up to a root of a provider.
-func (s *Service) verifyContract(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) *Fault {
+func (s *Service) verifyContract(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) (*Fault, error) {
 	return s.verify(ctx, kindsOf(p).mo, "mo", chain, now)
 }
 
-func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []*x509.Certificate, now time.Time) *Fault {
+// verify tells what is wrong with a chain. An error is no verdict: whether anything is
+// couldn't be told.
+func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []*x509.Certificate, now time.Time) (*Fault, error) {
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	anchors, err := s.authority.Anchors(ctx, use)
 	if err != nil {
-		return unavailable(err.Error())
+		return nil, err
 	}
 	for _, a := range anchors {
 		cert, err := x509.ParseCertificate(a.DER)
 		if err != nil {
-			return unavailable(fmt.Sprintf("couldn't read trusted root %s; remove it and add it again: %v", a.Hash, err))
+			return nil, fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", a.Hash, err)
 		}
 		roots.AddCert(cert)
 	}
@@ -82,20 +84,20 @@ func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []
 	leaf := chain[0]
 	switch {
 	case leaf.IsCA:
-		return badChain("the certificate is a CA's")
+		return badChain("the certificate is a CA's"), nil
 	case leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0:
-		return badChain("the certificate isn't one to sign with")
+		return badChain("the certificate isn't one to sign with"), nil
 	case now.After(leaf.NotAfter):
-		return expired("the certificate expired on " + leaf.NotAfter.Format(time.DateOnly))
+		return expired("the certificate expired on " + leaf.NotAfter.Format(time.DateOnly)), nil
 	case now.Before(leaf.NotBefore):
-		return notYet("the certificate isn't valid before " + leaf.NotBefore.Format(time.DateOnly))
+		return notYet("the certificate isn't valid before " + leaf.NotBefore.Format(time.DateOnly)), nil
 	}
 	paths, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-		return expired("a certificate of the chain has expired")
+		return expired("a certificate of the chain has expired"), nil
 	}
 	if err != nil {
-		return badChain(fmt.Sprintf("the chain leads to no root trusted for %s (`bollard ca trust add --use %s`): %T", use, use, err)).orElsewhere()
+		return badChain(fmt.Sprintf("the chain leads to no root trusted for %s (`bollard ca trust add --use %s`): %T", use, use, err)).orElsewhere(), nil
 	}
 	return s.standing(ctx, paths[0])
 }

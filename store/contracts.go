@@ -16,7 +16,7 @@ import (
 var _ contract.Store = (*Store)(nil)
 
 // AddContract keeps a contract; contract.ErrExists while the account has an
-// active one for the car.
+// active one for the car, contract.ErrTooMany while the car has all it may have.
 func (s *Store) AddContract(ctx context.Context, c contract.Contract, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		var known int
@@ -25,6 +25,12 @@ func (s *Store) AddContract(ctx context.Context, c contract.Contract, events ...
 			return contract.ErrExists
 		case !errors.Is(err, sql.ErrNoRows):
 			return fmt.Errorf("couldn't look for a contract: %w", err)
+		}
+		if err := t.row("SELECT COUNT(*) FROM contracts WHERE pcid = ? AND active = 1", string(c.PCID)).Scan(&known); err != nil {
+			return fmt.Errorf("couldn't count the contracts of a car: %w", err)
+		}
+		if known >= contract.MaxPerCar {
+			return contract.ErrTooMany
 		}
 		text, err := json.Marshal(c)
 		if err != nil {

@@ -67,9 +67,9 @@ func (c *cli) contractList() *cobra.Command {
 }
 
 func writeContracts(w io.Writer, list admin.Contracts) {
-	t := newTable(w, "EMAID", "PCID", "STATE", "SINCE", "CERTIFICATES")
+	t := newTable(w, "EMAID", "PCID", "STATE", "SINCE", "END", "CERTIFICATES")
 	for _, one := range list.Contracts {
-		t.row(one.EMAID, one.PCID, one.State, when(&one.CreatedAt), fmt.Sprint(len(one.Certificates)))
+		t.row(one.EMAID, one.PCID, one.State, when(&one.CreatedAt), when(one.EndsAt), fmt.Sprint(len(one.Certificates)))
 	}
 	t.flush()
 }

@@ -100,10 +100,13 @@ func (c *Client) Ask(ctx context.Context, p message.Protocol, exi []byte) ([][]b
 	case answer.Status == http.StatusNotFound:
 		// With the car's answer or without.
 		list, err := readAnswers(answer.Body)
-		if err != nil {
-			return nil, nil //nolint:nilerr // it says in other words that there is nothing
+		switch {
+		case err == nil:
+			return list, nil
+		case isProblem(answer.Body):
+			return nil, nil // it says in words that there is nothing
 		}
-		return list, nil
+		return nil, fmt.Errorf("it answered with HTTP status 404, and not as a pool does; its url is the part before /v1: %w", err)
 	case answer.Status != http.StatusOK:
 		return nil, fmt.Errorf("it answered with HTTP status %d", answer.Status)
 	}

@@ -174,6 +174,8 @@ func TestTries(t *testing.T) {
 		"not allowed":            {status(403), nil, 1, 1, -1},
 		"bad request":            {status(400), nil, 1, 1, -1},
 		"nothing in plain words": {status(404), nil, 1, 1, 0},
+		"nothing there":          {text(404, "<html>404 page not found"), nil, 1, 1, -1},
+		"nothing in JSON":        {text(404, `{"message":"no route"}`), nil, 1, 1, -1},
 		"nothing, for the car":   {text(404, answerOf("AQI=")), nil, 1, 1, 1},
 		"breaks off":             {func(http.ResponseWriter, *http.Request, int) { panic(http.ErrAbortHandler) }, nil, 3, 1, -1},
 		"no HTTP": {func(w http.ResponseWriter, _ *http.Request, _ int) {
@@ -301,6 +303,7 @@ func TestClientConfig(t *testing.T) {
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte(answerOf("AQI=")))
 	f.Add([]byte(`{"access_token":"a","token_type":"Bearer","expires_in":86400}`))
+	f.Add([]byte(`{"access_token":"a","token_type":"Bearer","expires_in":1e-10}`))
 	f.Add([]byte(`{"CCPResponse":null}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		list, err := pool.ReadAnswers(body)

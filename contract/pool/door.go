@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -45,6 +46,9 @@ const (
 	maxBody = 64 << 10 // three certificates, or a car's request, in base64
 	burst   = 200      // requests of one token at once, and then
 	refill  = 20 * time.Millisecond
+	// maxHeard bounds the wrong secrets that get into the log in a minute: anybody may
+	// send any number, from many addresses.
+	maxHeard = 64
 )
 
 // door serves the operations of OPCP that a pool has, each for the roles it is for.
@@ -55,6 +59,8 @@ type door struct {
 
 	mu    sync.Mutex // guards what follows
 	spent map[string]allowance
+	heard map[netip.Addr]bool // sources of wrong secrets in the log since
+	since time.Time
 }
 
 type allowance struct {
@@ -97,7 +103,7 @@ func NewDoor(cfg DoorConfig) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &door{cfg: cfg, access: access{tokens: cfg.Tokens, clock: cfg.Clock, given: map[string][]pass{}}, mux: http.NewServeMux(), spent: map[string]allowance{}}
+	d := &door{cfg: cfg, access: access{tokens: cfg.Tokens, clock: cfg.Clock, given: map[string][]pass{}}, mux: http.NewServeMux(), spent: map[string]allowance{}, heard: map[netip.Addr]bool{}}
 	everybody := []Role{RoleOEM, RoleMO, RoleCPO}
 	for pattern, op := range map[string]operation{
 		"POST /v1/ccp/signedContractData":           {[]Role{RoleCPO}, d.signedData},
@@ -220,11 +226,36 @@ func (d *door) token(w http.ResponseWriter, r *http.Request) {
 		d.cfg.Log.Error("couldn't judge who asks the pool", slog.Any("err", err))
 		d.answer(w, tokenPath, http.StatusServiceUnavailable, map[string]string{"error": "temporarily_unavailable", "error_description": "try again later"})
 	case !ok:
-		d.cfg.Log.Warn("no access token for a wrong secret", slog.String("source", r.RemoteAddr))
+		if source, ok := d.unheard(r); ok {
+			d.cfg.Log.Warn("no access token for a wrong secret; more from there within a minute aren't logged", slog.String("source", source.String()))
+		}
 		d.answer(w, tokenPath, http.StatusUnauthorized, map[string]string{"error": "invalid_client", "error_description": "no such client, or another secret"})
 	default:
 		d.answer(w, tokenPath, http.StatusOK, tokenAnswer{Token: d.access.give(&t), Type: "Bearer", Seconds: accessTime.Seconds(), Scope: string(t.Role)})
 	}
+}
+
+// unheard tells the source of a wrong secret, once a minute: an IPv6 host has its
+// whole /64.
+func (d *door) unheard(r *http.Request) (netip.Addr, bool) {
+	at, _ := netip.ParseAddrPort(r.RemoteAddr) // what can't be read is one source
+	source := at.Addr().Unmap().WithZone("")
+	if source.Is6() {
+		net, _ := source.Prefix(64) // never fails: it has 128 bits
+		source = net.Addr()
+	}
+	now := d.cfg.Clock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now.Sub(d.since) >= time.Minute || now.Before(d.since) {
+		clear(d.heard)
+		d.since = now
+	}
+	if d.heard[source] || len(d.heard) >= maxHeard {
+		return source, false
+	}
+	d.heard[source] = true
+	return source, true
 }
 
 // read reads a request's JSON as every reader would.

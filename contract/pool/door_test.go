@@ -2,6 +2,7 @@ package pool_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,11 +11,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,6 +31,7 @@ import (
 	"bollard/iso15118/message"
 	"bollard/iso15118/signature"
 	"bollard/keys"
+	"bollard/ledger"
 	"bollard/store"
 )
 
@@ -261,13 +266,17 @@ func TestPool(t *testing.T) {
 	var got struct {
 		CCPResponse struct {
 			EMAIDContent []struct {
-				MessageDef struct{ CertificateInstallationRes []byte }
+				MessageDef struct {
+					CertificateInstallationRes []byte
+					EMAID                      string
+				}
 			}
 		}
 	}
 	question := asked(t, key, chain[0])
 	answer := func(want int) *message.Response {
 		t.Helper()
+		got.CCPResponse.EMAIDContent = nil
 		if err := json.Unmarshal(step(cpo, want, "POST", "/v1/ccp/signedContractData", question), &got); err != nil || len(got.CCPResponse.EMAIDContent) != 1 {
 			t.Fatalf("no answer: %+v, %v", got, err)
 		}
@@ -279,6 +288,9 @@ func TestPool(t *testing.T) {
 	}
 	if a := answer(200); a.Code != "OK" || !bytes.Equal(a.Contract.Certificate, cert.Raw) {
 		t.Errorf("the car gets %s, with another certificate than the one made ready: %t", a.Code, !bytes.Equal(a.Contract.Certificate, cert.Raw))
+	}
+	if account := got.CCPResponse.EMAIDContent[0].MessageDef.EMAID; account != cert.Subject.CommonName {
+		t.Errorf("the answer is for %q, its certificate for %q", account, cert.Subject.CommonName)
 	}
 	// Longer, not shorter; then the next request gets a certificate up to the new end.
 	step(mo, 400, "PUT", "/v1/cps/generate/signedContractData", h.contractBody(emaid, pcid, 60*day))
@@ -300,7 +312,7 @@ func TestPool(t *testing.T) {
 		t.Errorf("out of the pool the car gets %s", a.Code)
 	}
 	for actor, want := range map[string]string{
-		"pool:maker":    "provisioning.added pool.read contract.cancelled provisioning.removed pool.refused",
+		"pool:maker":    "provisioning.added pool.read provisioning.removed contract.cancelled pool.refused",
 		"pool:provider": "pool.refused contract.added pool.read pool.read pool.read pool.refused contract.lengthened contract.cancelled pool.refused contract.added",
 		"pool:operator": "contract.delivered contract.delivered contract.refused contract.refused",
 	} {
@@ -484,19 +496,21 @@ func TestTokenScope(t *testing.T) {
 		only []string
 		ok   bool
 	}{
-		"maker":             {"maker", pool.RoleOEM, []string{"wp0", "WVW"}, true},
-		"maker of all":      {"m2", pool.RoleOEM, nil, false},
-		"maker of one car":  {"m3", pool.RoleOEM, []string{"WP0TESTA0000000123"}, false},
-		"maker of much":     {"m4", pool.RoleOEM, []string{"W"}, false},
-		"provider":          {"p1", pool.RoleMO, []string{"nl-exa", "DEABC"}, true},
-		"provider of all":   {"p2", pool.RoleMO, nil, false},
-		"provider of a car": {"p3", pool.RoleMO, []string{"WP0"}, false},
-		"operator":          {"o1", pool.RoleCPO, nil, true},
-		"bound operator":    {"o2", pool.RoleCPO, []string{"WP0"}, false},
-		"no role":           {"x1", "admin", nil, false},
-		"a name with a dot": {"x.2", pool.RoleCPO, nil, false},
-		"no name":           {"", pool.RoleCPO, nil, false},
-		"a long name":       {strings.Repeat("x", 33), pool.RoleCPO, nil, false},
+		"maker":              {"maker", pool.RoleOEM, []string{"wp0", "WVW"}, true},
+		"maker of all":       {"m2", pool.RoleOEM, nil, false},
+		"maker of one car":   {"m3", pool.RoleOEM, []string{"WP0TESTA0000000123"}, false},
+		"maker of a type":    {"m5", pool.RoleOEM, []string{"WP0TESTA000"}, true},
+		"maker of seventeen": {"m6", pool.RoleOEM, []string{"WP0TESTA000000001"}, false},
+		"maker of much":      {"m4", pool.RoleOEM, []string{"W"}, false},
+		"provider":           {"p1", pool.RoleMO, []string{"nl-exa", "DEABC"}, true},
+		"provider of all":    {"p2", pool.RoleMO, nil, false},
+		"provider of a car":  {"p3", pool.RoleMO, []string{"WP0"}, false},
+		"operator":           {"o1", pool.RoleCPO, nil, true},
+		"bound operator":     {"o2", pool.RoleCPO, []string{"WP0"}, false},
+		"no role":            {"x1", "admin", nil, false},
+		"a name with a dot":  {"x.2", pool.RoleCPO, nil, false},
+		"no name":            {"", pool.RoleCPO, nil, false},
+		"a long name":        {strings.Repeat("x", 33), pool.RoleCPO, nil, false},
 	} {
 		made, secret, err := h.tokens.Add(t.Context(), "operator", tt.id, tt.role, tt.only)
 		if (err == nil) != tt.ok || tt.ok && (len(secret) != 32 || made.Name != tt.id) {
@@ -510,7 +524,7 @@ func TestTokenScope(t *testing.T) {
 		t.Errorf("nobody's: %v", err)
 	}
 	list, err := h.tokens.List(t.Context())
-	if err != nil || len(list) != 3 || list[0].Name != "maker" || list[0].Hash != nil || list[2].Only[0] != "NLEXA" {
+	if err != nil || len(list) != 4 || list[0].Name != "m5" || list[0].Hash != nil || list[3].Only[0] != "NLEXA" {
 		t.Errorf("list: %+v, %v", list, err)
 	}
 }
@@ -664,4 +678,137 @@ func TestSign(t *testing.T) {
 	if log := h.kinds("pool:provider"); log != "contract.signed pool.refused pool.refused pool.refused pool.refused" {
 		t.Errorf("on record: %s", log)
 	}
+}
+
+// leaving is a database through which a test acts at one moment of a write.
+type leaving struct {
+	*store.Store
+	adding, removing func()
+}
+
+func (l *leaving) AddContract(ctx context.Context, c contract.Contract, events ...ledger.Event) error {
+	if l.adding != nil {
+		l.adding()
+	}
+	return l.Store.AddContract(ctx, c, events...)
+}
+
+func (l *leaving) RemoveProvisioning(ctx context.Context, pcid identifier.PCID, events ...ledger.Event) error {
+	if l.removing != nil {
+		l.removing()
+	}
+	return l.Store.RemoveProvisioning(ctx, pcid, events...)
+}
+
+// A car that leaves the pool takes with it the contracts that are made meanwhile; and a
+// car has so many contracts, whoever adds them.
+func TestCarLeaves(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	db := &leaving{Store: h.store}
+	var err error
+	if h.contracts, err = contract.New(contract.Config{Store: db, Authority: h.authority, Clock: h.clock}); err != nil {
+		t.Fatal(err)
+	}
+	if h.door, err = pool.NewDoor(pool.DoorConfig{Tokens: h.tokens, Contracts: h.contracts, Authority: h.authority, Clock: h.clock}); err != nil {
+		t.Fatal(err)
+	}
+	_, chain := h.born(pcid)
+	oem, mo := h.client("maker", pool.RoleOEM, "WP0"), h.client("provider", pool.RoleMO, "NL-EXA")
+	put := func() { oem.do("PUT", "/v1/oem/provCerts", carBody(chain)) }
+	leave := func() int { status, _ := oem.do("DELETE", "/v1/oem/provCerts/"+pcid, nil); return status }
+	sign := func(account string) int {
+		status, _ := mo.do("PUT", "/v1/cps/generate/signedContractData", h.contractBody(account, pcid, year))
+		return status
+	}
+	none := func(when string) {
+		t.Helper()
+		list, err := h.contracts.Of(t.Context(), pcid)
+		if err != nil || len(list) == 0 {
+			t.Fatalf("%s: %d contracts, %v", when, len(list), err)
+		}
+		for _, c := range list {
+			if c.InForce(h.clock()) {
+				t.Errorf("%s: a contract is in force of a car that isn't in the pool", when)
+			}
+		}
+	}
+	put()
+	db.adding = func() {
+		if status := leave(); status != 200 {
+			t.Errorf("leaving: %d", status)
+		}
+	}
+	if status := sign(emaid); status != 400 {
+		t.Errorf("for a car that leaves: %d", status)
+	}
+	none("it left while the contract was added")
+	db.adding = nil
+	put()
+	db.removing = func() {
+		if status := sign(emaid); status != 201 {
+			t.Errorf("for a car that is still there: %d", status)
+		}
+	}
+	if status := leave(); status != 200 {
+		t.Errorf("leaving: %d", status)
+	}
+	none("the contract was added while it left")
+	if status := leave(); status != 404 {
+		t.Errorf("left already: %d", status)
+	}
+	for n := range contract.MaxPerCar {
+		c := contract.Contract{ID: strconv.Itoa(n), EMAID: identifier.EMAID(fmt.Sprintf("DEABC%09d", n)).Full(), PCID: pcid, State: contract.StateActive}
+		if err := h.store.AddContract(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	if status := sign(emaid); status != 409 {
+		t.Errorf("one contract too many: %d", status)
+	}
+}
+
+// What a client is told to be found by is in the log; who guesses secrets is there once a
+// minute.
+func TestPoolLog(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var log bytes.Buffer
+	var err error
+	if h.door, err = pool.NewDoor(pool.DoorConfig{Tokens: h.tokens, Contracts: h.contracts, Authority: h.authority, Clock: h.clock, Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+		t.Fatal(err)
+	}
+	key, chain := h.born(pcid)
+	_, body := h.client("operator", pool.RoleCPO).do("POST", "/v1/ccp/signedContractData", asked(t, key, chain[0]), func(r *http.Request) { r.Header.Set("alwaysReturnEXI", "false") })
+	var problem struct{ TraceID string }
+	if err := json.Unmarshal(body, &problem); err != nil || problem.TraceID == "" || !strings.Contains(log.String(), "trace="+problem.TraceID) {
+		t.Errorf("%s, %v: not in the log\n%s", body, err, log.String())
+	}
+	stranger := &client{h: h}
+	guess := func(source string) {
+		t.Helper()
+		status, body := stranger.do("POST", "/oauth/token", map[string]string{"client_id": "operator", "client_secret": "x", "grant_type": "client_credentials"}, func(r *http.Request) { r.RemoteAddr = source })
+		if status != 401 {
+			t.Errorf("a wrong secret: %d %s", status, body)
+		}
+	}
+	lines := func(want int, what string) {
+		t.Helper()
+		if n := strings.Count(log.String(), "wrong secret"); n != want {
+			t.Errorf("%s: %d lines, want %d", what, n, want)
+		}
+	}
+	for n := range 5 {
+		guess(fmt.Sprintf("192.0.2.1:%d", 1000+n))
+		guess(fmt.Sprintf("[2001:db8::%d]:1000", 1+n))
+	}
+	lines(2, "two hosts")
+	h.now.Add(60)
+	guess("192.0.2.1:1")
+	lines(3, "a minute later")
+	for n := range 200 {
+		guess(fmt.Sprintf("198.51.100.%d:1", n))
+	}
+	lines(2+64, "a crowd")
 }

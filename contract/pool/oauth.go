@@ -101,7 +101,7 @@ func readToken(body []byte) (string, time.Duration, error) {
 		return "", 0, errors.New("its access token isn't a bearer token")
 	case a.Token == "" || len(a.Token) > maxToken || strings.ContainsFunc(a.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "", 0, errors.New("its access token isn't one (RFC 6750 §2.1)")
-	case a.Seconds <= 0:
+	case a.Seconds < 1: // none, or none that a request would outlast
 		return a.Token, defaultToken, nil
 	case a.Seconds > longestToken.Seconds():
 		return a.Token, longestToken, nil

@@ -42,13 +42,14 @@ func (d *door) signedData(ctx context.Context, t *Token, r *http.Request) (int, 
 	case len(a.EXI) == 0:
 		return 0, nil, refuse(http.StatusBadRequest, "EXI format is invalid")
 	}
-	out := answers{&ccpAnswers{[]content{{contractAnswer{Answer: base64.StdEncoding.EncodeToString(a.EXI)}}}}}
+	out := answers{&ccpAnswers{[]content{{contractAnswer{Answer: base64.StdEncoding.EncodeToString(a.EXI), EMAID: string(a.EMAID)}}}}}
 	if a.Reason == "" {
 		return http.StatusOK, out, nil
 	}
-	d.cfg.Log.Warn("a car got no contract certificate", "token", t.Name, "reason", a.Reason)
+	trace := newTrace()
+	d.cfg.Log.Warn("a car got no contract certificate", "token", t.Name, "reason", a.Reason, "trace", trace)
 	if strings.EqualFold(r.Header.Get("alwaysReturnEXI"), "false") {
-		return http.StatusNotFound, problem("there is no contract for the car, or it isn't proven", newTrace()), nil
+		return http.StatusNotFound, problem("there is no contract for the car, or it isn't proven", trace), nil
 	}
 	return http.StatusNotFound, out, nil
 }
@@ -87,14 +88,31 @@ func (d *door) makeContract(ctx context.Context, t *Token, r *http.Request) (int
 		return 0, nil, err
 	}
 	if !inEdition(known, p) {
-		return 0, nil, refuse(http.StatusBadRequest, "the provisioning certificate of the car isn't in the pool")
+		return 0, nil, refuse(http.StatusBadRequest, noCar)
 	}
 	_, err = d.cfg.Contracts.AddUntil(ctx, actorOf(t), emaid, pcid, ends)
-	if errors.Is(err, contract.ErrTooShort) {
+	switch {
+	case errors.Is(err, contract.ErrTooShort):
 		return 0, nil, refuse(http.StatusBadRequest, "contractEnds is too soon, or sooner than it was: deleting the contract ends it")
+	case errors.Is(err, contract.ErrTooMany):
+		return 0, nil, refuse(http.StatusConflict, "the car has as many contracts as one may have")
+	case err != nil:
+		return 0, nil, err
 	}
-	return http.StatusCreated, nil, err
+	// A car that left the pool meanwhile may not have had the contract yet.
+	if known, err = d.cfg.Contracts.Provisioning(ctx, pcid); err != nil {
+		return 0, nil, err
+	}
+	if len(known) == 0 {
+		if _, err := d.cfg.Contracts.Cancel(ctx, actorOf(t), emaid, pcid); err != nil {
+			return 0, nil, err
+		}
+		return 0, nil, refuse(http.StatusBadRequest, noCar)
+	}
+	return http.StatusCreated, nil, nil
 }
+
+const noCar = "the provisioning certificate of the car isn't in the pool"
 
 func inEdition(list []contract.Provisioning, p message.Protocol) bool {
 	for _, known := range list {
@@ -341,7 +359,7 @@ func (d *door) carOf(ctx context.Context, t *Token, r *http.Request) ([]contract
 	return list, map[string]string{"pcid": string(pcid)}, err
 }
 
-// removeCar ends a car's contracts and takes its certificates out of the pool.
+// removeCar takes a car's certificates out of the pool and ends its contracts.
 func (d *door) removeCar(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	pcid, err := car(t, r)
 	if err != nil {

@@ -103,8 +103,8 @@ func scope(role Role, only []string) ([]string, error) {
 			list = append(list, string(provider))
 		default:
 			text = strings.ToUpper(text)
-			if len(text) < 3 || len(text) > 17 || strings.Trim(text, "ABCDEFGHJKLMNPRSTUVWXYZ0123456789") != "" {
-				return nil, errors.New("a manufacturer is named by the first three characters of its cars' PCIDs or more (WMI), without I, O, Q")
+			if len(text) < 3 || len(text) > 11 || strings.Trim(text, "ABCDEFGHJKLMNPRSTUVWXYZ0123456789") != "" {
+				return nil, errors.New("a manufacturer is named by the first three characters of its cars' PCIDs up to eleven (WMI and VDS), without I, O, Q: more would name cars")
 			}
 			list = append(list, text)
 		}

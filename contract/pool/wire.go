@@ -72,6 +72,14 @@ func readAnswers(body []byte) ([][]byte, error) {
 	return list, nil
 }
 
+// isProblem tells whether a body is OPCP's Error. Proxies and wrong paths answer 404, too.
+func isProblem(body []byte) bool {
+	var in struct {
+		Messages []string `json:"errorMessages"`
+	}
+	return ocpp.DecodeStrict(body, &in) == nil && in.Messages != nil
+}
+
 // unsigned is contract data that a provider made and sealed, for a CPS to sign.
 type unsigned struct {
 	Namespace string       `json:"xsdMsgDefNamespace"`
