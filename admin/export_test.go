@@ -18,3 +18,6 @@ func NamelessHandler(r *Registry) http.Handler { return socketHandler(r) }
 
 // ShownOrder is an order as `station show` tells it.
 var ShownOrder = shownOrder
+
+// ShownContract is what an operator sees of one.
+var ShownContract = shownContract
