@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"time"
 
 	"bollard/detect"
 	"bollard/internal/failpoint"
@@ -89,7 +90,9 @@ func NewController(s *Service, store ControllerStore) *Controller {
 
 // Run looks at the rollouts until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
-	rollout.Drive(ctx, nil, c.Look, func(err error) {
+	ticker := time.NewTicker(rollout.LookEvery)
+	defer ticker.Stop()
+	rollout.Drive(ctx, ticker.C, nil, c.Look, func(err error) {
 		c.service.log.Error("couldn't go on with a rollout; it is tried again", slog.Any("err", err))
 	})
 	return nil

@@ -227,7 +227,9 @@ const kind = "firmware"
 
 // Run looks at the rollouts until ctx ends, and as soon as an update has.
 func (s *Service) Run(ctx context.Context) error {
-	rollout.Drive(ctx, s.poke, s.Look, func(err error) {
+	ticker := time.NewTicker(rollout.LookEvery)
+	defer ticker.Stop()
+	rollout.Drive(ctx, ticker.C, s.poke, s.Look, func(err error) {
 		s.cfg.Log.Error("couldn't go on with a firmware rollout; it is tried again", slog.Any("err", err))
 	})
 	return nil

@@ -126,14 +126,12 @@ func (b *Book[E]) Watch() Watch {
 	return Watch{}
 }
 
-// lookEvery is how often rollouts are looked at while a server runs.
-const lookEvery = 5 * time.Second
+// LookEvery is how often rollouts are looked at while a server runs.
+const LookEvery = 5 * time.Second
 
-// Drive looks at rollouts until ctx ends: now and then, and whenever it is poked. What
+// Drive looks at rollouts until ctx ends: at each tick, and whenever it is poked. What
 // fails is told, and tried again.
-func Drive(ctx context.Context, poke <-chan struct{}, look func(context.Context) error, failed func(error)) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
+func Drive(ctx context.Context, tick <-chan time.Time, poke <-chan struct{}, look func(context.Context) error, failed func(error)) {
 	for {
 		if err := look(ctx); err != nil && ctx.Err() == nil {
 			failed(err)
@@ -141,7 +139,7 @@ func Drive(ctx context.Context, poke <-chan struct{}, look func(context.Context)
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 		case <-poke:
 		}
 	}
