@@ -19,8 +19,8 @@ demo: build ## the main job on embedded defaults: three stations, a CSMS and an 
 
 # -count=1: the tests of e2e run a binary they build, so go doesn't see that it changed.
 test: tools peers lint ## the whole suite: lint, race detector, real peers, short fuzzing, a minute of soak
-	@set -o pipefail; (rc=0; go test -race -count=1 -json -p 2 -timeout 900s $$(go list ./... | grep -v '/cmd/bollard$$') || rc=1; \
-		go test -json -timeout 900s ./cmd/bollard || rc=1; exit $$rc) | go run ./internal/testreport
+	@set -o pipefail; (rc=0; go test -race -count=1 -json -p 2 -timeout 900s $$(go list ./... | grep -vE '/(cmd/bollard|e2e)$$') || rc=1; \
+		go test -count=1 -json -p 2 -timeout 900s ./cmd/bollard ./e2e || rc=1; exit $$rc) | go run ./internal/testreport
 	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 fuzz soak
 
 lint: tools
@@ -49,11 +49,11 @@ bench-full: tools build ## hours: every measure, kept in docs/performance, and d
 soak: ## a fleet whose lines break, for SOAK (default 60s): nothing lost, out of order or left over
 	@go run ./bench -long $(SOAK) soak
 
-torture: ## the same for half an hour; 10,000 stations moved, renewed and rolled over through kill -9; the commands under the race detector
+torture: ## the same for half an hour; 10,000 stations moved, renewed and rolled over through kill -9; commands and peers under the race detector
 	@$(MAKE) --no-print-directory soak SOAK=30m
 	@BOLLARD_TEST_STATIONS=10000 go test -count=1 -run '^(TestFleetLife|TestFleetRenewsAtItsPace)$$' -timeout 4h ./fleet
 	@BOLLARD_TEST_STATIONS=10000 go test -count=1 -v -run '^TestRolloutOfThousands$$' -timeout 1h ./firmware/campaign
-	@go test -race -count=1 -timeout 1800s ./cmd/bollard
+	@go test -race -count=1 -timeout 1800s ./cmd/bollard ./e2e
 
 tools:
 	@scripts/need openssl:openssl ssh-keygen:openssh-client sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm rauc:rauc mksquashfs:squashfs-tools swtpm:swtpm
