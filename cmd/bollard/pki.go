@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,10 +16,10 @@ import (
 
 // pki is what listen.pki serves: EST, and the pool of contracts for those who have a
 // token of it.
-func (s *server) pki() (http.Handler, error) {
+func (s *server) pki() (http.Handler, *pool.Door, error) {
 	enrolment, err := s.enrolment()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "bollard_pool_answers_total",
@@ -32,13 +33,13 @@ func (s *server) pki() (http.Handler, error) {
 		Tokens: s.poolTokens(), Contracts: s.contracts, Authority: s.authority, Clock: s.clock, Log: s.log,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", enrolment)
 	mux.Handle("/v1/", door)
 	mux.Handle("/oauth/", door)
-	return mux, nil
+	return mux, door, nil
 }
 
 func (s *server) enrolment() (http.Handler, error) {
@@ -60,10 +61,15 @@ func (s *server) enrolment() (http.Handler, error) {
 
 // servePKI serves until ctx ends.
 func (s *server) servePKI(ctx context.Context) error {
-	handler, err := s.pki()
+	handler, door, err := s.pki()
 	if err != nil {
 		return err
 	}
+	counting, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the last request is answered
+	var counts sync.WaitGroup
+	counts.Go(func() { door.Run(counting) })
+	defer counts.Wait()
+	defer stop()
 	return est.Listener{
 		Net: s.doors.pki, Handler: handler, Certificate: s.certificates.get, Subjects: s.fleet.Subjects,
 		PerSource: s.cfg.Limits.PerSource, Drain: s.cfg.Limits.Drain, Log: s.log,

@@ -13,12 +13,14 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"bollard/ca"
 	"bollard/contract"
+	"bollard/internal/tally"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -49,18 +51,31 @@ const (
 	// maxHeard bounds the wrong secrets that get into the log in a minute: anybody may
 	// send any number, from many addresses.
 	maxHeard = 64
+	// flushEvery and flushPatience: how often counts of refusals are looked at, and how
+	// long writing the last ones may take.
+	flushEvery    = 10 * time.Second
+	flushPatience = 5 * time.Second
 )
 
-// door serves the operations of OPCP that a pool has, each for the roles it is for.
-type door struct {
+// Door serves the operations of OPCP that a pool has, each for the roles it is for.
+type Door struct {
 	cfg    DoorConfig
 	access access
 	mux    *http.ServeMux
+	// refused are the decisions against clients that aren't on record yet: one who goes
+	// on and on doesn't fill the ledger.
+	refused *tally.Tally[refusedKey]
 
 	mu    sync.Mutex // guards what follows
 	spent map[string]allowance
 	heard map[netip.Addr]bool // sources of wrong secrets in the log since
 	since time.Time
+}
+
+// refusedKey is one kind of refusal.
+type refusedKey struct {
+	token, operation string
+	status           int
 }
 
 type allowance struct {
@@ -90,7 +105,7 @@ func refuse(status int, format string, args ...any) error {
 
 // NewDoor returns the handler of /v1/ and /oauth/token. It serves requests that came
 // over TLS only.
-func NewDoor(cfg DoorConfig) (http.Handler, error) {
+func NewDoor(cfg DoorConfig) (*Door, error) {
 	if cfg.Tokens == nil || cfg.Contracts == nil || cfg.Authority == nil {
 		return nil, errors.New("internal error: pool.DoorConfig needs Tokens, Contracts and Authority")
 	}
@@ -103,7 +118,7 @@ func NewDoor(cfg DoorConfig) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &door{cfg: cfg, access: access{tokens: cfg.Tokens, clock: cfg.Clock, given: map[string][]pass{}}, mux: http.NewServeMux(), spent: map[string]allowance{}, heard: map[netip.Addr]bool{}}
+	d := &Door{cfg: cfg, refused: tally.New[refusedKey](), access: access{tokens: cfg.Tokens, clock: cfg.Clock, given: map[string][]pass{}}, mux: http.NewServeMux(), spent: map[string]allowance{}, heard: map[netip.Addr]bool{}}
 	everybody := []Role{RoleOEM, RoleMO, RoleCPO}
 	for pattern, op := range map[string]operation{
 		"POST /v1/ccp/signedContractData":           {[]Role{RoleCPO}, d.signedData},
@@ -125,7 +140,7 @@ func NewDoor(cfg DoorConfig) (http.Handler, error) {
 	return d, nil
 }
 
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.TLS == nil {
 		d.answer(w, "", http.StatusForbidden, problem("pools are served over TLS only", ""))
 		return
@@ -138,7 +153,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve finds out who asks before anything of the request is read.
-func (d *door) serve(w http.ResponseWriter, r *http.Request, pattern string, op operation) {
+func (d *Door) serve(w http.ResponseWriter, r *http.Request, pattern string, op operation) {
 	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	t, ok, err := d.access.who(r.Context(), bearer)
 	switch {
@@ -169,7 +184,7 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request, pattern string, op 
 }
 
 // fail tells a client why not. Decisions against it are on record.
-func (d *door) fail(w http.ResponseWriter, r *http.Request, pattern string, t *Token, err error) {
+func (d *Door) fail(w http.ResponseWriter, r *http.Request, pattern string, t *Token, err error) {
 	trace := newTrace()
 	log := d.cfg.Log.With(slog.String("token", t.Name), slog.String("operation", pattern), slog.String("trace", trace))
 	refused, ok := errors.AsType[*refusal](err)
@@ -179,20 +194,51 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, pattern string, t *T
 		return
 	}
 	log.Warn("a client of the pool is refused", slog.Int("status", refused.status), slog.String("reason", refused.text))
-	err = d.cfg.Tokens.Store.Record(r.Context(), ledger.Event{Kind: "pool.refused", Subject: t.Name, Actor: actorOf(t), Data: map[string]string{
-		"operation": pattern, "status": fmt.Sprint(refused.status),
-	}})
-	if err != nil {
-		log.Error("couldn't record a refusal", slog.Any("err", err))
+	if key := (refusedKey{t.Name, pattern, refused.status}); d.refused.Add(key, "", d.cfg.Clock()) {
+		d.record(r.Context(), key, 1)
 	}
 	d.answer(w, pattern, refused.status, problem(refused.text, trace))
 }
 
+// record writes down refusals of one kind.
+func (d *Door) record(ctx context.Context, key refusedKey, count int) {
+	err := d.cfg.Tokens.Store.Record(ctx, ledger.Event{Kind: "pool.refused", Subject: key.token, Actor: actorOf(key.token), Data: map[string]string{
+		"operation": key.operation, "status": strconv.Itoa(key.status), "count": strconv.Itoa(count),
+	}})
+	if err != nil {
+		d.cfg.Log.Error("couldn't record refusals", slog.String("token", key.token), slog.Int("count", count), slog.Any("err", err))
+	}
+}
+
+// Run writes down refusals that repeated themselves until ctx ends.
+func (d *Door) Run(ctx context.Context) {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushPatience)
+			defer cancel()
+			d.Flush(last, true)
+			return
+		case <-tick.C:
+			d.Flush(ctx, false)
+		}
+	}
+}
+
+// Flush writes down the counts whose time has come, or all.
+func (d *Door) Flush(ctx context.Context, all bool) {
+	for key, n := range d.refused.Due(d.cfg.Clock(), all) {
+		d.record(ctx, key, n.Count)
+	}
+}
+
 // actorOf is a client in the ledger.
-func actorOf(t *Token) string { return "pool:" + t.Name }
+func actorOf(token string) string { return "pool:" + token }
 
 // spend takes one request from a token's allowance.
-func (d *door) spend(name string) bool {
+func (d *Door) spend(name string) bool {
 	now := d.cfg.Clock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -213,7 +259,7 @@ func (d *door) spend(name string) bool {
 
 // token gives an access token to who knows a token's secret. Its refusals tell nothing,
 // and aren't recorded one by one: anybody can make them.
-func (d *door) token(w http.ResponseWriter, r *http.Request) {
+func (d *Door) token(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	var in tokenQuestion
 	if err := read(r, &in); err != nil || in.Grant != grantType {
@@ -237,7 +283,7 @@ func (d *door) token(w http.ResponseWriter, r *http.Request) {
 
 // unheard tells the source of a wrong secret, once a minute: an IPv6 host has its
 // whole /64.
-func (d *door) unheard(r *http.Request) (netip.Addr, bool) {
+func (d *Door) unheard(r *http.Request) (netip.Addr, bool) {
 	at, _ := netip.ParseAddrPort(r.RemoteAddr) // what can't be read is one source
 	source := at.Addr().Unmap().WithZone("")
 	if source.Is6() {
@@ -277,7 +323,7 @@ func read(r *http.Request, into any) error {
 }
 
 // answer writes an answer; nil is none.
-func (d *door) answer(w http.ResponseWriter, operation string, status int, body any) {
+func (d *Door) answer(w http.ResponseWriter, operation string, status int, body any) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")

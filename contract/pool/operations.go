@@ -18,7 +18,7 @@ import (
 
 // signedData answers a car's request that an operator passes on. Failures are answers
 // for the car, too, with 404; alwaysReturnEXI: false has them in words alone.
-func (d *door) signedData(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+func (d *Door) signedData(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	var in question
 	if err := read(r, &in); err != nil {
 		return 0, nil, err
@@ -31,7 +31,7 @@ func (d *door) signedData(ctx context.Context, t *Token, r *http.Request) (int, 
 	if err != nil {
 		return 0, nil, refuse(http.StatusBadRequest, "certificateInstallationReq isn't base64")
 	}
-	request := contract.Request{Protocol: p, EXI: exi, Actor: actorOf(t), Final: true}
+	request := contract.Request{Protocol: p, EXI: exi, Actor: actorOf(t.Name), Final: true}
 	if car, err := message.DecodeRequest(p, exi); err == nil {
 		request.Update = car.Update // OPCP has one operation for both
 	}
@@ -55,7 +55,7 @@ func (d *door) signedData(ctx context.Context, t *Token, r *http.Request) (int, 
 }
 
 // makeContract gives an account a contract for a car (GenerateSignedContractData).
-func (d *door) makeContract(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+func (d *Door) makeContract(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	var in struct {
 		Begins    string `json:"contractBegins"`
 		Ends      string `json:"contractEnds"`
@@ -90,7 +90,7 @@ func (d *door) makeContract(ctx context.Context, t *Token, r *http.Request) (int
 	if !inEdition(known, p) {
 		return 0, nil, refuse(http.StatusBadRequest, noCar)
 	}
-	_, err = d.cfg.Contracts.AddUntil(ctx, actorOf(t), emaid, pcid, ends)
+	_, err = d.cfg.Contracts.AddUntil(ctx, actorOf(t.Name), emaid, pcid, ends)
 	switch {
 	case errors.Is(err, contract.ErrTooShort):
 		return 0, nil, refuse(http.StatusBadRequest, "contractEnds is too soon, or sooner than it was: deleting the contract ends it")
@@ -104,7 +104,7 @@ func (d *door) makeContract(ctx context.Context, t *Token, r *http.Request) (int
 		return 0, nil, err
 	}
 	if len(known) == 0 {
-		if _, err := d.cfg.Contracts.Cancel(ctx, actorOf(t), emaid, pcid); err != nil {
+		if _, err := d.cfg.Contracts.Cancel(ctx, actorOf(t.Name), emaid, pcid); err != nil {
 			return 0, nil, err
 		}
 		return 0, nil, refuse(http.StatusBadRequest, noCar)
@@ -125,7 +125,7 @@ func inEdition(list []contract.Provisioning, p message.Protocol) bool {
 
 // sign has the own CPS sign contract data that a provider made and sealed itself. It is
 // given back, and kept nowhere.
-func (d *door) sign(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+func (d *Door) sign(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	var in unsigned
 	if err := read(r, &in); err != nil {
 		return 0, nil, err
@@ -141,7 +141,7 @@ func (d *door) sign(ctx context.Context, t *Token, r *http.Request) (int, any, e
 	if err != nil {
 		return 0, nil, refuse(http.StatusBadRequest, "%v", err)
 	}
-	err = d.cfg.Contracts.SignFor(ctx, actorOf(t), emaid, a)
+	err = d.cfg.Contracts.SignFor(ctx, actorOf(t.Name), emaid, a)
 	if fault, ok := errors.AsType[*contract.Fault](err); ok {
 		return 0, nil, refuse(http.StatusBadRequest, "the contract data isn't signed: %s", fault.Reason)
 	}
@@ -165,12 +165,12 @@ func account(t *Token, text string) (identifier.EMAID, error) {
 }
 
 // endContract cancels an account's contracts and revokes their certificates.
-func (d *door) endContract(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+func (d *Door) endContract(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	emaid, err := account(t, r.PathValue("emaid"))
 	if err != nil {
 		return 0, nil, err
 	}
-	_, err = d.cfg.Contracts.Cancel(ctx, actorOf(t), emaid, "")
+	_, err = d.cfg.Contracts.Cancel(ctx, actorOf(t.Name), emaid, "")
 	if errors.Is(err, contract.ErrUnknown) {
 		return 0, nil, refuse(http.StatusNotFound, "no contract for the account")
 	}
@@ -187,7 +187,7 @@ type shown struct {
 	To          time.Time `json:"certValidTo,omitzero"`
 }
 
-func (d *door) lookupContract(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+func (d *Door) lookupContract(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	emaid, err := account(t, r.PathValue("emaid"))
 	if err != nil {
 		return 0, nil, err
@@ -199,7 +199,7 @@ func (d *door) lookupContract(ctx context.Context, t *Token, r *http.Request) (i
 	return d.show(ctx, t, r, list, map[string]string{"emaid": string(emaid.Bare())})
 }
 
-func (d *door) contractsOf(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+func (d *Door) contractsOf(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	pcid, err := car(t, r)
 	if err != nil {
 		return 0, nil, err
@@ -212,7 +212,7 @@ func (d *door) contractsOf(ctx context.Context, t *Token, r *http.Request) (int,
 }
 
 // show lists what of contracts is in force.
-func (d *door) show(ctx context.Context, t *Token, r *http.Request, list []contract.Contract, of map[string]string) (int, any, error) {
+func (d *Door) show(ctx context.Context, t *Token, r *http.Request, list []contract.Contract, of map[string]string) (int, any, error) {
 	out := []shown{}
 	for i := range list {
 		if !list[i].InForce(d.cfg.Clock()) {
@@ -239,8 +239,8 @@ func (d *door) show(ctx context.Context, t *Token, r *http.Request, list []contr
 }
 
 // noted records that something of a person was handed out.
-func (d *door) noted(ctx context.Context, t *Token, r *http.Request, of map[string]string) error {
-	e := ledger.Event{Kind: "pool.read", Subject: t.Name, Actor: actorOf(t), Data: map[string]string{"operation": r.Pattern}}
+func (d *Door) noted(ctx context.Context, t *Token, r *http.Request, of map[string]string) error {
+	e := ledger.Event{Kind: "pool.read", Subject: t.Name, Actor: actorOf(t.Name), Data: map[string]string{"operation": r.Pattern}}
 	for key, value := range of {
 		e.Data[key], e.People = value, append(e.People, key)
 	}
@@ -268,7 +268,7 @@ type carCertificates struct {
 }
 
 // putCar takes a car's provisioning certificate into the pool.
-func (d *door) putCar(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+func (d *Door) putCar(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	var in carCertificates
 	if err := read(r, &in); err != nil {
 		return 0, nil, err
@@ -295,7 +295,7 @@ func (d *door) putCar(ctx context.Context, t *Token, r *http.Request) (int, any,
 	case !t.may(string(pcid)):
 		return 0, nil, refuse(http.StatusForbidden, "the car is another manufacturer's")
 	}
-	if _, err := d.cfg.Contracts.AddProvisioning(ctx, actorOf(t), chain); err != nil {
+	if _, err := d.cfg.Contracts.AddProvisioning(ctx, actorOf(t.Name), chain); err != nil {
 		if fault, ok := errors.AsType[*contract.Fault](err); ok {
 			return 0, nil, refuse(http.StatusBadRequest, "the certificate isn't taken: %s", fault.Reason)
 		}
@@ -305,7 +305,7 @@ func (d *door) putCar(ctx context.Context, t *Token, r *http.Request) (int, any,
 }
 
 // car hands out the certificates of a car; the edition is that of the query, or -2.
-func (d *door) car(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+func (d *Door) car(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	list, of, err := d.carOf(ctx, t, r)
 	if err != nil {
 		return 0, nil, err
@@ -335,7 +335,7 @@ func (d *door) car(ctx context.Context, t *Token, r *http.Request) (int, any, er
 }
 
 // lookupCar says which editions there are certificates of.
-func (d *door) lookupCar(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+func (d *Door) lookupCar(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	list, of, err := d.carOf(ctx, t, r)
 	if err != nil {
 		return 0, nil, err
@@ -347,7 +347,7 @@ func (d *door) lookupCar(ctx context.Context, t *Token, r *http.Request) (int, a
 	return http.StatusOK, map[string]any{"pcid": r.PathValue("pcid"), "xsdMsgDefNamespaces": spaces}, d.noted(ctx, t, r, of)
 }
 
-func (d *door) carOf(ctx context.Context, t *Token, r *http.Request) ([]contract.Provisioning, map[string]string, error) {
+func (d *Door) carOf(ctx context.Context, t *Token, r *http.Request) ([]contract.Provisioning, map[string]string, error) {
 	pcid, err := car(t, r)
 	if err != nil {
 		return nil, nil, err
@@ -360,12 +360,12 @@ func (d *door) carOf(ctx context.Context, t *Token, r *http.Request) ([]contract
 }
 
 // removeCar takes a car's certificates out of the pool and ends its contracts.
-func (d *door) removeCar(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+func (d *Door) removeCar(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	pcid, err := car(t, r)
 	if err != nil {
 		return 0, nil, err
 	}
-	err = d.cfg.Contracts.RemoveProvisioning(ctx, actorOf(t), pcid)
+	err = d.cfg.Contracts.RemoveProvisioning(ctx, actorOf(t.Name), pcid)
 	if errors.Is(err, contract.ErrUnknown) {
 		return 0, nil, refuse(http.StatusNotFound, "no provisioning certificate of the car")
 	}

@@ -42,7 +42,7 @@ type rootCertificate struct {
 }
 
 // roots lists the roots of the pool, or those of the types in the query.
-func (d *door) roots(ctx context.Context, _ *Token, r *http.Request) (int, any, error) {
+func (d *Door) roots(ctx context.Context, _ *Token, r *http.Request) (int, any, error) {
 	var wanted []string
 	if text := r.URL.Query().Get("rootType"); text != "" {
 		wanted = strings.Split(strings.ToUpper(text), ",")
@@ -58,7 +58,7 @@ func (d *door) roots(ctx context.Context, _ *Token, r *http.Request) (int, any, 
 }
 
 // root is one of them.
-func (d *door) root(ctx context.Context, _ *Token, r *http.Request) (int, any, error) {
+func (d *Door) root(ctx context.Context, _ *Token, r *http.Request) (int, any, error) {
 	list, err := d.rootList(ctx)
 	if err != nil {
 		return 0, nil, err
@@ -71,7 +71,7 @@ func (d *door) root(ctx context.Context, _ *Token, r *http.Request) (int, any, e
 	return 0, nil, refuse(http.StatusNotFound, "no such root certificate")
 }
 
-func (d *door) rootList(ctx context.Context) ([]rootCertificate, error) {
+func (d *Door) rootList(ctx context.Context) ([]rootCertificate, error) {
 	list := []rootCertificate{}
 	for _, kind := range rootTypes {
 		var certs []*x509.Certificate
