@@ -60,11 +60,12 @@ such as behind a proxy.`,
 				return err
 			}
 			defer func() { _ = k.Close() }() // nothing is left to lose
-			handler, err := o.handler(ctx, k, args[0], slog.New(slog.NewTextHandler(c.stderr, nil)))
+			log := slog.New(slog.NewTextHandler(c.stderr, nil))
+			handler, err := o.handler(ctx, k, args[0], log)
 			if err != nil {
 				return err
 			}
-			return c.serveLog(ctx, &o, handler)
+			return c.serveLog(ctx, &o, handler, log)
 		}),
 	}
 	f := cmd.Flags()
@@ -99,7 +100,7 @@ func (o *logServing) handler(ctx context.Context, k *keys.Keeper, dir string, lo
 	})
 }
 
-func (c *cli) serveLog(ctx context.Context, o *logServing, handler http.Handler) error {
+func (c *cli) serveLog(ctx context.Context, o *logServing, handler http.Handler, log *slog.Logger) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.listen)
 	if err != nil {
 		return admin.Usagef("", "couldn't listen: %w", err)
@@ -108,7 +109,8 @@ func (c *cli) serveLog(ctx context.Context, o *logServing, handler http.Handler)
 	if at, ok := listener.Addr().(*net.TCPAddr); ok {
 		local = at.IP.IsLoopback()
 	}
-	server := &http.Server{Handler: http.TimeoutHandler(handler, logPatience, "too late"), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: logPatience, MaxHeaderBytes: 8 << 10}
+	server := &http.Server{Handler: http.TimeoutHandler(handler, logPatience, "too late"), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: logPatience, MaxHeaderBytes: 8 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	switch {
 	case o.cert != "":
 		pair, err := tls.LoadX509KeyPair(o.cert, o.tlsKey)
