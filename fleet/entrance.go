@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"bollard/internal/tally"
 	"bollard/ledger"
 )
 
@@ -127,9 +128,11 @@ func (s *Service) sumAdmissions(ctx context.Context) {
 
 // flushEntrances writes the counts of stations that go to and fro between ways.
 func (s *Service) flushEntrances(ctx context.Context, all bool) {
-	for e, n := range s.entrances.Due(s.clock(), all) {
-		if err := s.record(ctx, admitted(e.station, e.way, n.Count)); err != nil && ctx.Err() == nil {
-			s.log.Warn("couldn't record how often a station was let in", slog.String("station", e.station), slog.Any("err", err))
+	s.entrances.Flush(s.clock(), all, func(e entrance, n tally.Count) error {
+		err := s.record(ctx, admitted(e.station, e.way, n.Count))
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("couldn't record how often a station was let in; it is tried again", slog.String("station", e.station), slog.Any("err", err))
 		}
-	}
+		return err
+	})
 }

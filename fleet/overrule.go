@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strconv"
 
+	"bollard/internal/tally"
 	"bollard/ledger"
 )
 
@@ -17,22 +18,21 @@ type overruledKey struct{ station, action string }
 // time at once, repetitions as a count.
 func (s *Service) recordVerdict(ctx context.Context, sess Session, action, reason string) {
 	key := overruledKey{keyOfSession(sess), action}
-	if s.overruled.Add(key, reason, s.clock()) {
-		s.recordOverruled(ctx, key, reason, 1)
-	}
+	s.overruled.Tell(key, reason, s.clock(), s.recordOverruled(ctx))
 }
 
 // flushOverruled writes the counts whose pause is over, or all.
 func (s *Service) flushOverruled(ctx context.Context, all bool) {
-	for key, n := range s.overruled.Due(s.clock(), all) {
-		s.recordOverruled(ctx, key, n.Text, n.Count)
-	}
+	s.overruled.Flush(s.clock(), all, s.recordOverruled(ctx))
 }
 
-func (s *Service) recordOverruled(ctx context.Context, key overruledKey, reason string, count int) {
-	err := s.record(ctx, ledger.Event{Kind: "backend.refused", Subject: key.station, Actor: "bollard",
-		Data: map[string]string{"action": key.action, "reason": fact(reason), "count": strconv.Itoa(count)}})
-	if err != nil && ctx.Err() == nil {
-		s.log.Warn("couldn't record a refused back-end message", slog.String("station", key.station), slog.Any("err", err))
+func (s *Service) recordOverruled(ctx context.Context) func(overruledKey, tally.Count) error {
+	return func(key overruledKey, n tally.Count) error {
+		err := s.record(ctx, ledger.Event{Kind: "backend.refused", Subject: key.station, Actor: "bollard",
+			Data: map[string]string{"action": key.action, "reason": fact(n.Text), "count": strconv.Itoa(n.Count)}})
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("couldn't record a refused back-end message; it is tried again", slog.String("station", key.station), slog.Any("err", err))
+		}
+		return err
 	}
 }

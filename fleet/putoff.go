@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"bollard/internal/tally"
 	"bollard/ledger"
 )
 
@@ -20,24 +21,23 @@ const putOffTimeout = 5 * time.Second
 // the first time at once, repetitions as a count.
 func (s *Service) PutOff(ctx context.Context, adm Admission, why string) {
 	key := putOffKey{adm.Station.Key(), why}
-	if s.putOffs.Add(key, "", s.clock()) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putOffTimeout)
-		defer cancel()
-		s.recordPutOff(ctx, key, 1)
-	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putOffTimeout)
+	defer cancel()
+	s.putOffs.Tell(key, "", s.clock(), s.recordPutOff(ctx))
 }
 
 // flushPutOffs writes the counts whose pause is over, or all.
 func (s *Service) flushPutOffs(ctx context.Context, all bool) {
-	for key, n := range s.putOffs.Due(s.clock(), all) {
-		s.recordPutOff(ctx, key, n.Count)
-	}
+	s.putOffs.Flush(s.clock(), all, s.recordPutOff(ctx))
 }
 
-func (s *Service) recordPutOff(ctx context.Context, key putOffKey, count int) {
-	err := s.record(ctx, ledger.Event{Kind: "station.put-off", Subject: key.station, Actor: "bollard",
-		Data: map[string]string{"reason": fact(key.why), "count": strconv.Itoa(count)}})
-	if err != nil && ctx.Err() == nil {
-		s.log.Warn("couldn't record that a station was put off", slog.String("station", key.station), slog.Any("err", err))
+func (s *Service) recordPutOff(ctx context.Context) func(putOffKey, tally.Count) error {
+	return func(key putOffKey, n tally.Count) error {
+		err := s.record(ctx, ledger.Event{Kind: "station.put-off", Subject: key.station, Actor: "bollard",
+			Data: map[string]string{"reason": fact(key.why), "count": strconv.Itoa(n.Count)}})
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("couldn't record that a station was put off; it is tried again", slog.String("station", key.station), slog.Any("err", err))
+		}
+		return err
 	}
 }

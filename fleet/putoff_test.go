@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"context"
 	"strconv"
 	"testing"
 	"time"
@@ -38,6 +39,9 @@ func TestPutOffIsRecorded(t *testing.T) {
 	if entries, _ := told(); entries < 4 || entries > 12 {
 		t.Errorf("%d entries in half an hour", entries)
 	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	fleet.FlushPutOffs(ended, r.svc, true) // fails, and loses nothing
 	fleet.FlushPutOffs(t.Context(), r.svc, true)
 	if _, count := told(); count != more+2 {
 		t.Errorf("entries tell of %d of %d", count, more+2)

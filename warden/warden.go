@@ -149,9 +149,7 @@ func (w *Warden) Run(ctx context.Context) error {
 // ended meanwhile.
 func (w *Warden) Flush(ctx context.Context, all bool) {
 	w.keepTransactions(ctx)
-	for key, n := range w.notes.Due(w.cfg.Clock(), all) {
-		w.write(ctx, key, n.Text, n.Count)
-	}
+	w.notes.Flush(w.cfg.Clock(), all, w.write(ctx))
 }
 
 // Interest is policy's, the recording's and that of who comes next.
@@ -363,17 +361,18 @@ func (w *Warden) record(ctx context.Context, s fleet.Session, in *policy.Input, 
 		action = "unknown" // text of a peer
 	}
 	key := noteKey{kind, keyOf(s), rule, action, in.Direction}
-	if w.notes.Add(key, reason, w.cfg.Clock()) {
-		w.write(ctx, key, reason, 1)
-	}
+	w.notes.Tell(key, reason, w.cfg.Clock(), w.write(ctx))
 }
 
-func (w *Warden) write(ctx context.Context, key noteKey, reason string, count int) {
-	err := w.cfg.Record(ctx, ledger.Event{Kind: key.kind, Subject: key.station, Actor: "bollard", Data: map[string]string{
-		"rule": key.rule, "action": key.action, "direction": key.direction.String(), "reason": reason, "count": strconv.Itoa(count),
-	}})
-	if err != nil && ctx.Err() == nil {
-		w.cfg.Log.Warn("couldn't record a policy decision", "station", key.station, "rule", key.rule, "err", err)
+func (w *Warden) write(ctx context.Context) func(noteKey, tally.Count) error {
+	return func(key noteKey, n tally.Count) error {
+		err := w.cfg.Record(ctx, ledger.Event{Kind: key.kind, Subject: key.station, Actor: "bollard", Data: map[string]string{
+			"rule": key.rule, "action": key.action, "direction": key.direction.String(), "reason": n.Text, "count": strconv.Itoa(n.Count),
+		}})
+		if err != nil && ctx.Err() == nil {
+			w.cfg.Log.Warn("couldn't record a policy decision; it is tried again", "station", key.station, "rule", key.rule, "err", err)
+		}
+		return err
 	}
 }
 

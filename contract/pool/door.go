@@ -194,19 +194,20 @@ func (d *Door) fail(w http.ResponseWriter, r *http.Request, pattern string, t *T
 		return
 	}
 	log.Warn("a client of the pool is refused", slog.Int("status", refused.status), slog.String("reason", refused.text))
-	if key := (refusedKey{t.Name, pattern, refused.status}); d.refused.Add(key, "", d.cfg.Clock()) {
-		d.record(r.Context(), key, 1)
-	}
+	d.refused.Tell(refusedKey{t.Name, pattern, refused.status}, "", d.cfg.Clock(), d.record(r.Context()))
 	d.answer(w, pattern, refused.status, problem(refused.text, trace))
 }
 
 // record writes down refusals of one kind.
-func (d *Door) record(ctx context.Context, key refusedKey, count int) {
-	err := d.cfg.Tokens.Store.Record(ctx, ledger.Event{Kind: "pool.refused", Subject: key.token, Actor: actorOf(key.token), Data: map[string]string{
-		"operation": key.operation, "status": strconv.Itoa(key.status), "count": strconv.Itoa(count),
-	}})
-	if err != nil {
-		d.cfg.Log.Error("couldn't record refusals", slog.String("token", key.token), slog.Int("count", count), slog.Any("err", err))
+func (d *Door) record(ctx context.Context) func(refusedKey, tally.Count) error {
+	return func(key refusedKey, n tally.Count) error {
+		err := d.cfg.Tokens.Store.Record(ctx, ledger.Event{Kind: "pool.refused", Subject: key.token, Actor: actorOf(key.token), Data: map[string]string{
+			"operation": key.operation, "status": strconv.Itoa(key.status), "count": strconv.Itoa(n.Count),
+		}})
+		if err != nil {
+			d.cfg.Log.Error("couldn't record refusals; it is tried again", slog.String("token", key.token), slog.Int("count", n.Count), slog.Any("err", err))
+		}
+		return err
 	}
 }
 
@@ -229,9 +230,7 @@ func (d *Door) Run(ctx context.Context) {
 
 // Flush writes down the counts whose time has come, or all.
 func (d *Door) Flush(ctx context.Context, all bool) {
-	for key, n := range d.refused.Due(d.cfg.Clock(), all) {
-		d.record(ctx, key, n.Count)
-	}
+	d.refused.Flush(d.cfg.Clock(), all, d.record(ctx))
 }
 
 // actorOf is a client in the ledger.

@@ -20,6 +20,7 @@ import (
 	"bollard/firmware/job"
 	"bollard/firmware/release"
 	"bollard/internal/failpoint"
+	"bollard/internal/tally"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -461,22 +462,21 @@ func (g *Gate) refuse(ctx context.Context, sess Session, st Station, action stri
 // note records a refusal: the first of its kind at once, then counts.
 func (g *Gate) note(ctx context.Context, kind, station, action, reason string) {
 	key := note{kind, station, action}
-	if g.notes.Add(key, reason, g.cfg.Clock()) {
-		g.write(ctx, key, reason, 1)
-	}
+	g.notes.Tell(key, reason, g.cfg.Clock(), g.write(ctx))
 }
 
 func (g *Gate) flush(ctx context.Context, all bool) {
-	for key, n := range g.notes.Due(g.cfg.Clock(), all) {
-		g.write(ctx, key, n.Text, n.Count)
-	}
+	g.notes.Flush(g.cfg.Clock(), all, g.write(ctx))
 }
 
-func (g *Gate) write(ctx context.Context, n note, reason string, count int) {
-	err := g.cfg.Record(ctx, ledger.Event{Kind: n.kind, Subject: n.station, Actor: "bollard", Data: map[string]string{
-		"action": n.action, "reason": reason, "count": fmt.Sprint(count),
-	}})
-	if err != nil && ctx.Err() == nil {
-		g.cfg.Log.Warn("couldn't record a refused firmware update", slog.String("station", n.station), slog.Any("err", err))
+func (g *Gate) write(ctx context.Context) func(note, tally.Count) error {
+	return func(of note, n tally.Count) error {
+		err := g.cfg.Record(ctx, ledger.Event{Kind: of.kind, Subject: of.station, Actor: "bollard", Data: map[string]string{
+			"action": of.action, "reason": n.Text, "count": fmt.Sprint(n.Count),
+		}})
+		if err != nil && ctx.Err() == nil {
+			g.cfg.Log.Warn("couldn't record a refused firmware update; it is tried again", slog.String("station", of.station), slog.Any("err", err))
+		}
+		return err
 	}
 }

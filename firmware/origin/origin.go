@@ -213,14 +213,15 @@ func (o *Origins) Run(ctx context.Context) error {
 
 // flush records counts of fetches that weren't recorded one by one.
 func (o *Origins) flush(ctx context.Context, all bool) {
-	for of, n := range o.fetched.Due(o.cfg.Clock(), all) {
+	o.fetched.Flush(o.cfg.Clock(), all, func(of source, n tally.Count) error {
 		err := o.cfg.Record(ctx, ledger.Event{Kind: "firmware.fetched", Subject: of.where, Actor: "bollard", Data: map[string]string{
 			"image-sha256": n.Text, "count": fmt.Sprint(n.Count),
 		}})
 		if err != nil && ctx.Err() == nil {
-			o.cfg.Log.Warn("couldn't record how much firmware was fetched", slog.String("from", of.where), slog.Any("err", err))
+			o.cfg.Log.Warn("couldn't record how much firmware was fetched; it is tried again", slog.String("from", of.where), slog.Any("err", err))
 		}
-	}
+		return err
+	})
 }
 
 // List returns what is known, newest first.
@@ -374,6 +375,7 @@ func (o *Origins) work(ctx context.Context, key string) {
 	l := *o.leads[key]
 	l.ChangedAt, l.Location, l.ETag, l.Sum, l.Want = o.cfg.Clock(), "", "", nil, nil
 	var events []ledger.Event
+	var told source // its fetch has an entry of its own
 	if err != nil {
 		fault := faultOf(err)
 		l.State, l.Rule, l.Reason = Failed, fault.Rule, fault.Reason
@@ -392,7 +394,7 @@ func (o *Origins) work(ctx context.Context, key string) {
 			of.release = sum
 		}
 		if o.fetched.Add(of, sum, l.ChangedAt) {
-			events = append(events, event("firmware.fetched", &l, sum))
+			events, told = append(events, event("firmware.fetched", &l, sum)), of
 		}
 		if l.SHA256 != "" && l.SHA256 != sum {
 			changed := event("firmware.origin-changed", &l, sum)
@@ -403,8 +405,13 @@ func (o *Origins) work(ctx context.Context, key string) {
 		l.SHA256, l.FetchedAt = sum, l.ChangedAt
 	}
 	// What isn't on disk is fetched again after a restart; until then it is known.
-	if err := o.cfg.Store.PutLead(ctx, l, nil, events...); err != nil && ctx.Err() == nil {
-		o.cfg.Log.Error("couldn't record what firmware was fetched", slog.String("from", l.Where), slog.Any("err", err))
+	if err := o.cfg.Store.PutLead(ctx, l, nil, events...); err != nil {
+		if told != (source{}) {
+			o.fetched.Back(told, tally.Count{Text: sum, Count: 1})
+		}
+		if ctx.Err() == nil {
+			o.cfg.Log.Error("couldn't record what firmware was fetched", slog.String("from", l.Where), slog.Any("err", err))
+		}
 	}
 	o.leads[key] = &l
 	close(o.ended[key])

@@ -2,7 +2,8 @@
 // then instead of one each time.
 //
 // It promises that the first of a kind is told at once, that none is lost from
-// the counts, and that records of one kind come ever less often while it goes on.
+// the counts, not even where a record fails, and that records of one kind come ever
+// less often while it goes on.
 package tally
 
 import (
@@ -74,8 +75,44 @@ func (t *Tally[K]) Add(kind K, text string, now time.Time) bool {
 	return false
 }
 
-// Due takes the counts that may be recorded now, or all, and forgets who has stopped.
-func (t *Tally[K]) Due(now time.Time, all bool) map[K]Count {
+// Tell counts one, and has write record it where it is to be recorded at once.
+func (t *Tally[K]) Tell(kind K, text string, now time.Time, write func(K, Count) error) {
+	if t.Add(kind, text, now) {
+		t.tell(kind, Count{text, 1}, write)
+	}
+}
+
+// Flush has write record the counts whose time has come, or all, and forgets who has stopped.
+func (t *Tally[K]) Flush(now time.Time, all bool, write func(K, Count) error) {
+	for kind, c := range t.due(now, all) {
+		t.tell(kind, c, write)
+	}
+}
+
+func (t *Tally[K]) tell(kind K, c Count, write func(K, Count) error) {
+	if write(kind, c) != nil {
+		t.Back(kind, c)
+	}
+}
+
+// Back counts again what couldn't be recorded: it is due after the pause before it.
+func (t *Tally[K]) Back(kind K, c Count) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.notes[kind]
+	if n == nil {
+		n = &note{pause: firstPause}
+		t.notes[kind] = n
+	}
+	if n.count == 0 {
+		n.text = c.Text
+	}
+	n.count += c.Count
+	n.pause = max(firstPause, n.pause/2)
+}
+
+// due takes the counts that may be recorded now, or all, and forgets who has stopped.
+func (t *Tally[K]) due(now time.Time, all bool) map[K]Count {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := make(map[K]Count)

@@ -1,6 +1,8 @@
 package tally_test
 
 import (
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,20 +21,20 @@ func TestTally(t *testing.T) {
 		t.Error("what would be told at once?")
 	}
 	c.Add("a", "3", now)
-	if got := c.Due(now.Add(59*time.Second), false); len(got) != 0 {
+	if got := due(c, now.Add(59*time.Second), false); len(got) != 0 {
 		t.Errorf("too early: %v", got)
 	}
-	if got := c.Due(now.Add(time.Minute), false); len(got) != 1 || got["a"] != (tally.Count{Text: "3", Count: 2}) {
+	if got := due(c, now.Add(time.Minute), false); len(got) != 1 || got["a"] != (tally.Count{Text: "3", Count: 2}) {
 		t.Errorf("after a minute: %v", got)
 	}
 	c.Add("a", "4", now.Add(61*time.Second))
-	if got := c.Due(now.Add(2*time.Minute), false); len(got) != 0 {
+	if got := due(c, now.Add(2*time.Minute), false); len(got) != 0 {
 		t.Errorf("the pause didn't grow: %v", got)
 	}
-	if got := c.Due(now.Add(2*time.Minute), true); got["a"].Count != 1 {
+	if got := due(c, now.Add(2*time.Minute), true); got["a"].Count != 1 {
 		t.Errorf("all: %v", got)
 	}
-	if c.Due(now.Add(24*time.Hour), false); !c.Add("a", "5", now.Add(24*time.Hour)) {
+	if due(c, now.Add(24*time.Hour), false); !c.Add("a", "5", now.Add(24*time.Hour)) {
 		t.Error("who has stopped isn't forgotten")
 	}
 }
@@ -51,20 +53,65 @@ func TestTallyOfTheSlow(t *testing.T) {
 		}
 		for range 61 {
 			now = now.Add(time.Second)
-			for _, n := range c.Due(now, false) {
+			for _, n := range due(c, now, false) {
 				told, records = told+n.Count, records+1
 			}
 		}
 	}
-	for _, n := range c.Due(now, true) {
+	for _, n := range due(c, now, true) {
 		told += n.Count
 	}
 	if told != times || records > 30 {
 		t.Errorf("%d records in 17 hours tell of %d of %d", records, told, times)
 	}
 	now = now.Add(25 * time.Hour)
-	c.Due(now, false)
-	if !c.Add("a", "", now) || c.Add("a", "", now) || len(c.Due(now.Add(time.Minute), false)) != 1 {
+	due(c, now, false)
+	if !c.Add("a", "", now) || c.Add("a", "", now) || len(due(c, now.Add(time.Minute), false)) != 1 {
 		t.Error("who was away for a day is still waited for")
 	}
+}
+
+// What couldn't be recorded is counted again, the first of a kind as well, and told
+// once with all of it after the same pause.
+func TestTallyOfFailedWrites(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	c := tally.New[string]()
+	broken := true
+	var told []tally.Count
+	write := func(_ string, n tally.Count) error {
+		if broken {
+			return errors.New("disk full")
+		}
+		told = append(told, n)
+		return nil
+	}
+	c.Tell("a", "1", now, write)
+	c.Tell("a", "2", now, write)
+	for range 5 { // the disk is full for minutes
+		now = now.Add(time.Minute)
+		c.Flush(now, false, write)
+	}
+	c.Tell("a", "3", now, write)
+	broken = false
+	c.Flush(now.Add(59*time.Second), false, write)
+	if len(told) != 0 {
+		t.Errorf("told before its pause: %v", told)
+	}
+	c.Flush(now.Add(time.Minute), false, write)
+	c.Flush(now.Add(time.Hour), true, write)
+	if want := []tally.Count{{Text: "3", Count: 3}}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
+	c.Back("gone", tally.Count{Text: "x", Count: 2}) // was forgotten meanwhile
+	if got := due(c, now, false); got["gone"] != (tally.Count{Text: "x", Count: 2}) {
+		t.Errorf("what was forgotten and comes back: %v", got)
+	}
+}
+
+// due is what is recorded of each kind.
+func due(c *tally.Tally[string], now time.Time, all bool) map[string]tally.Count {
+	out := map[string]tally.Count{}
+	c.Flush(now, all, func(kind string, n tally.Count) error { out[kind] = n; return nil })
+	return out
 }
