@@ -107,7 +107,7 @@ func (t *tx) putRollout(r *rollout.Record, header []byte, changed []rollout.Memb
 	}
 	for _, m := range changed {
 		signs := ""
-		if m.Signs.Count != nil {
+		if m.Signs.Count != nil || m.Signs.Past != nil {
 			text, err := json.Marshal(m.Signs)
 			if err != nil {
 				return fmt.Errorf("couldn't encode member %q of rollout %s: %w", m.ID, r.ID, err)

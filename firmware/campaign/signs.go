@@ -8,7 +8,8 @@ import (
 )
 
 // Sign is what a station shows that new firmware may be to blame for. Of the stations
-// of a ring they are counted while it soaks, beside those whose turn hasn't come.
+// of a ring they are counted while it soaks, beside those whose turn hasn't come; of the
+// last ring beside what they showed while the ring before soaked.
 type Sign string
 
 // The signs.

@@ -148,3 +148,37 @@ func TestSignsOfMessages(t *testing.T) {
 		t.Error("messages are read while nothing soaks")
 	}
 }
+
+// The last ring is compared with itself as it was while the ring before soaked, also
+// through restarts.
+func TestLastRingIsCompared(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]bool{"faults as before": true, "faults it hadn't": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := soaking(t)
+			if before {
+				for _, m := range w.progress("2.0.0").Members {
+					w.rollout.Saw(m.ID, campaign.Fault)
+				}
+			}
+			w.step(5 * time.Second)
+			w.run("the last ring is done", 3*time.Hour, func() bool {
+				h := w.progress("2.0.0").Header
+				return h.Wave == 1 && !h.Settled.IsZero()
+			})
+			w.open()
+			for _, m := range w.progress("2.0.0").Members {
+				w.rollout.Saw(m.ID, campaign.Fault)
+			}
+			w.step(5 * time.Second)
+			w.run("it halts, or is over", 2*time.Hour, func() bool {
+				h := w.progress("2.0.0").Header
+				return h.Phase == rollout.Halted || h.Phase.Over()
+			})
+			if h := w.progress("2.0.0").Header; before != (h.Phase == rollout.Finished) || !before && !strings.Contains(h.Why, "20 of the 20 done in wave 2 have more than 0 faults since, and before their turn 0 of 20") {
+				t.Errorf("%+v", h)
+			}
+		})
+	}
+}

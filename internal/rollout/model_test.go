@@ -86,6 +86,8 @@ func (m *machine) pass(t *rapid.T) {
 		if m.rules.Soak > 0 && !empty && (settled.IsZero() || m.now.Sub(settled) < m.rules.Soak) {
 			t.Fatal("a wave follows before its time")
 		}
+	} else if h.Phase == rollout.Finished && h.Past > 0 && (settled.IsZero() && m.rules.Soak > 0 || m.now.Sub(h.Settled) < m.rules.Soak) {
+		t.Fatal("it ends before its last wave was compared")
 	}
 	m.store()
 }

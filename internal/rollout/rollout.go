@@ -42,7 +42,8 @@ type Rules struct {
 	// last one not before anybody is.
 	Proof bool `json:"proof,omitempty"`
 	// Compare: after Soak a wave's members may show no more signs, and be away no more
-	// often, than those that wait for their turn.
+	// often, than those that wait for their turn; those of the last wave, than they did
+	// themselves while the wave before soaked.
 	Compare bool `json:"compare,omitempty"`
 }
 
@@ -113,6 +114,11 @@ type Header struct {
 	Accepted int `json:"accepted,omitempty"`
 	// Heeded: what the present wave shows halted it, and is for people to judge.
 	Heeded bool `json:"heeded,omitempty"`
+	// Soaked: the present wave's Soak is over, and what members that wait for their turn
+	// showed in it is kept as their past.
+	Soaked bool `json:"soaked,omitempty"`
+	// Past is 1 + the wave whose soak is the past of the present one's members; 0: none.
+	Past int `json:"past,omitempty"`
 }
 
 // State of a member.

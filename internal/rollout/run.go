@@ -337,7 +337,7 @@ func (r *Run) unshown() string {
 }
 
 // follow ends the present wave once nobody of it is at work or waited for, and
-// begins the next after Soak.
+// begins the next after Soak. The last one soaks where there is a past to compare with.
 func (r *Run) follow(now time.Time, there func(id string) bool) {
 	h := &r.header
 	if h.Settled.IsZero() {
@@ -360,20 +360,27 @@ func (r *Run) follow(now time.Time, there func(id string) bool) {
 		h.Settled, r.touched = now, true
 	}
 	last := h.Wave == len(h.Rules.Waves)-1
-	switch {
-	case last:
-		h.Phase = Finished
-		r.leave("it couldn't begin while the rollout ran", now)
-	case now.Sub(h.Settled) >= h.Rules.Soak || r.sizes[h.Wave] == 0:
+	soaked := now.Sub(h.Settled) >= h.Rules.Soak || r.sizes[h.Wave] == 0
+	if soaked {
+		r.remember(there)
 		if why := r.worse(there); why != "" {
 			h.Heeded = true
 			r.halt(why)
 			return
 		}
+	}
+	switch {
+	case last && (soaked || !r.hasPast()):
+		h.Phase = Finished
+		r.leave("it couldn't begin while the rollout ran", now)
+	case soaked && !last:
 		if r.opens != nil && r.sizes[h.Wave+1] > 0 && !r.opens(h.Wave+1) {
 			return
 		}
-		h.Wave, h.WaveAt, h.Settled, h.Failed, h.Accepted, h.Heeded = h.Wave+1, now, time.Time{}, 0, 0, false
+		if h.Soaked {
+			h.Past = h.Wave + 1
+		}
+		h.Wave, h.WaveAt, h.Settled, h.Failed, h.Accepted, h.Heeded, h.Soaked = h.Wave+1, now, time.Time{}, 0, 0, false, false
 	default:
 		return
 	}

@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,4 +115,113 @@ func soaking(t *testing.T, n int, share float64) (*rollout.Run, time.Time) {
 		t.Fatalf("%+v", run.Header())
 	}
 	return run, start
+}
+
+// last is a rollout of 100 whose last wave, 80 of them, is done and soaks. What they
+// showed before their turn, as noted by before, outlives a crash.
+func last(t *testing.T, before func(run *rollout.Run, ids []string), there func(id string) bool) (*rollout.Run, []string, time.Time) {
+	t.Helper()
+	run, now := soaking(t, 100, 0.2)
+	var ids []string
+	for _, m := range run.Members() {
+		if m.Wave == 1 {
+			ids = append(ids, m.ID)
+		}
+	}
+	slices.Sort(ids)
+	if before != nil {
+		before(run, ids)
+	}
+	now = now.Add(time.Hour)
+	run.Ask(func(int) bool { return false })
+	run.Look(now, there)
+	// Longer than Soak nothing is of their past.
+	for _, id := range ids {
+		run.Note(id, "faults", 60)
+	}
+	run.Ask(nil)
+	if run.Look(now, there); run.Header().Wave != 1 {
+		t.Fatalf("%+v", run.Header())
+	}
+	header, members, _ := run.Changes()
+	run = rollout.Load(header, members)
+	for range 20 { // a twelfth of what may begin in a minute at each call
+		now = now.Add(time.Minute)
+		for _, m := range run.Begin(now, all) {
+			run.Settle(m.ID, rollout.Done, "", now)
+		}
+	}
+	if run.Look(now, all); !run.Soaks() || run.Count()[rollout.Done] != 100 {
+		t.Fatalf("%+v, %v", run.Header(), run.Count())
+	}
+	return run, ids, now
+}
+
+// The last wave soaks too, and halts where its members show more than they did before
+// their turn.
+func TestLastWaveIsComparedWithItsPast(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		before, now func(i int) int // faults of the ith
+		away, gone  int             // how many aren't there: before, and now
+		halts       string
+	}{
+		"as before":              {func(int) int { return 5 }, func(int) int { return 5 }, 0, 0, ""},
+		"fewer":                  {func(int) int { return 5 }, func(int) int { return 0 }, 0, 0, ""},
+		"each one":               {func(int) int { return 0 }, func(int) int { return 1 }, 0, 0, "80 of the 80 done in wave 2 have more than 0 faults since, and before their turn 0 of 80"},
+		"more than is usual":     {func(int) int { return 2 }, func(int) int { return 9 }, 0, 0, "more than 2 faults since"},
+		"others than before":     {func(i int) int { return i % 2 }, func(i int) int { return (i + 1) % 2 }, 0, 0, ""},
+		"gone":                   {func(int) int { return 0 }, func(int) int { return 0 }, 0, 40, "40 of the 80 done in wave 2 aren't there any more, and before their turn 0 of 80"},
+		"no more gone than once": {func(int) int { return 0 }, func(int) int { return 0 }, 40, 40, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			away := map[string]bool{}
+			run, ids, now := last(t, func(run *rollout.Run, ids []string) {
+				for i, id := range ids {
+					away[id] = i < tt.away
+					if n := tt.before(i); n > 0 {
+						run.Note(id, "faults", n)
+					}
+				}
+			}, func(id string) bool { return !away[id] })
+			clear(away)
+			for i, id := range ids {
+				away[id] = i < tt.gone
+				if n := tt.now(i); n > 0 {
+					run.Note(id, "faults", n)
+				}
+			}
+			there := func(id string) bool { return !away[id] }
+			if run.Look(now.Add(time.Hour-time.Second), there); run.Header().Phase != rollout.Running {
+				t.Fatalf("before its time: %+v", run.Header())
+			}
+			run.Look(now.Add(time.Hour), there)
+			h := run.Header()
+			if halted := h.Phase == rollout.Halted; halted != (tt.halts != "") || !strings.Contains(h.Why, tt.halts) || !halted && h.Phase != rollout.Finished {
+				t.Fatalf("%s: %q", h.Phase, h.Why)
+			}
+			if tt.halts == "" {
+				return
+			}
+			if err := run.Resume(); err != nil {
+				t.Fatal(err)
+			}
+			if run.Look(now.Add(time.Hour), there); run.Header().Phase != rollout.Finished {
+				t.Errorf("people went on, and it is %+v", run.Header())
+			}
+		})
+	}
+}
+
+// Where nobody of the last wave was looked at before its turn, it doesn't soak.
+func TestOnlyWaveDoesNotSoak(t *testing.T) {
+	t.Parallel()
+	run := begin(t, rules(func(r *rollout.Rules) { r.Waves, r.Soak, r.Compare = []float64{1}, time.Hour, true }), candidates(5, 5))
+	for _, m := range run.Begin(start, all) {
+		run.Settle(m.ID, rollout.Done, "", start)
+	}
+	if run.Look(start, all); run.Header().Phase != rollout.Finished {
+		t.Errorf("%+v", run.Header())
+	}
 }
