@@ -27,9 +27,10 @@ while its window is open (firmware.windows in bollard.yaml), and one of a site a
 never the last one that works, where a site has several.
 
 It halts by itself where more stations of a ring fail than --fail-limit allows, where
-one reports InvalidSignature, or where those of a ring reconnect, have faults or failed
-transactions more often while it soaks than those whose turn hasn't come, or, of the
-last ring, than they did while the one before soaked; going on takes approvals then.
+one reports InvalidSignature, or where those of a ring reconnect, have faults, failed or
+unmetered transactions more often while it soaks than those whose turn hasn't come, or,
+of the last ring, than they did while the one before soaked, or transact and meter no
+more; going on takes approvals then.
 --dry-run shows who takes part in which ring, and why others don't. Beginning takes the approval of
 firmware.start for the first ring with stations and for this very plan: "firmware approve
 RELEASE --action start --ring R" takes the same options. Each further ring takes that of

@@ -276,6 +276,7 @@ func (s *Service) publish() {
 	s.turns.Store(&turns)
 	s.book.Count()
 	if s.soaks.Swap(soaks) != soaks {
+		s.seen.forget()
 		s.cfg.Changed()
 	}
 }

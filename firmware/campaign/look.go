@@ -148,6 +148,7 @@ func (s *Service) stepOne(ctx context.Context, c *campaign) ([]*start, error) {
 			return nil, err
 		}
 	}
+	c.run.Expect(string(Metered), string(Transaction))
 	c.run.Ask(func(wave int) bool { return s.widens(ctx, c, &e, wave) })
 	// 2. Time, limits, rings.
 	c.run.Spare(s.cfg.Gate.Open)

@@ -1,6 +1,7 @@
 package campaign
 
 import (
+	"encoding/json"
 	"slices"
 	"sync"
 
@@ -17,6 +18,12 @@ const (
 	Reconnect Sign = "reconnects"
 	Fault     Sign = "faults"
 	Aborted   Sign = "failed transactions"
+	// Unmetered is a transaction that no meter value came of between its beginning and
+	// its end.
+	Unmetered Sign = "transactions without meter values"
+	// Of these a station is to show some if it did before its turn.
+	Metered     Sign = "meter values"
+	Transaction Sign = "transactions"
 )
 
 // Actions of stations whose messages may be signs.
@@ -25,6 +32,8 @@ const (
 	actionEvent       = "NotifyEvent"
 	actionStop        = "StopTransaction" // 1.6
 	actionTransaction = "TransactionEvent"
+	actionStart       = "StartTransaction" // 1.6
+	actionMeter       = "MeterValues"
 )
 
 // aborts are the reasons for the end of a transaction that nobody wanted (Reason of
@@ -35,7 +44,7 @@ func aborts(reason string) bool {
 
 // Tells says whether messages of an action may be signs.
 func Tells(d ocpp.Direction, action string) bool {
-	return d == ocpp.FromStation && slices.Contains([]string{actionStatus, actionEvent, actionStop, actionTransaction}, action)
+	return d == ocpp.FromStation && slices.Contains([]string{actionStatus, actionEvent, actionStop, actionTransaction, actionStart, actionMeter}, action)
 }
 
 // Interest says whether messages of an action may be signs, and signs count now. That
@@ -44,13 +53,18 @@ func (s *Service) Interest(d ocpp.Direction, action string) bool {
 	return s.soaks.Load() && Tells(d, action)
 }
 
-// Message counts what a station's message shows. Whatever it is, it goes on.
+// Message counts what a station's message shows, if signs count now. Whatever it is, it
+// goes on.
 func (s *Service) Message(station, action string, payload []byte) {
+	if !s.soaks.Load() {
+		return
+	}
 	var m struct {
-		Status          string `json:"status"`          // 1.6
-		ConnectorStatus string `json:"connectorStatus"` // 2.x
-		Reason          string `json:"reason"`          // 1.6
-		EventType       string `json:"eventType"`
+		Status          string            `json:"status"`          // 1.6
+		ConnectorStatus string            `json:"connectorStatus"` // 2.x
+		Reason          string            `json:"reason"`          // 1.6
+		EventType       string            `json:"eventType"`
+		MeterValue      []json.RawMessage `json:"meterValue"`
 		TransactionInfo struct {
 			StoppedReason string `json:"stoppedReason"`
 		} `json:"transactionInfo"`
@@ -68,21 +82,28 @@ func (s *Service) Message(station, action string, payload []byte) {
 	switch action {
 	case actionStatus:
 		if m.Status == faulted || m.ConnectorStatus == faulted {
-			s.Saw(station, Fault)
+			s.seen.add(station, Fault)
 		}
 	case actionEvent: // in place of StatusNotification (G01 [2.x])
 		for _, e := range m.EventData {
 			if e.Variable.Name == "AvailabilityState" && e.ActualValue == faulted {
-				s.Saw(station, Fault)
+				s.seen.add(station, Fault)
 			}
 		}
+	case actionStart:
+		s.seen.begins(station)
+	case actionMeter:
+		s.seen.metered(station, len(m.MeterValue))
 	case actionStop:
-		if aborts(m.Reason) {
-			s.Saw(station, Aborted)
-		}
+		s.seen.ends(station, m.Reason)
 	case actionTransaction:
-		if m.EventType == "Ended" && aborts(m.TransactionInfo.StoppedReason) {
-			s.Saw(station, Aborted)
+		switch m.EventType {
+		case "Started":
+			s.seen.begins(station)
+		case "Updated":
+			s.seen.metered(station, len(m.MeterValue))
+		case "Ended":
+			s.seen.ends(station, m.TransactionInfo.StoppedReason)
 		}
 	}
 }
@@ -96,13 +117,19 @@ func (s *Service) Saw(station string, sign Sign) {
 
 // seen are signs that no look has taken.
 type seen struct {
-	mu sync.Mutex
-	by map[string]map[Sign]int // by station
+	mu     sync.Mutex
+	by     map[string]map[Sign]int // by station
+	meters map[string]metering     // by station
 }
 
 func (s *seen) add(station string, sign Sign) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.count(station, sign)
+}
+
+// count is add under the lock.
+func (s *seen) count(station string, sign Sign) {
 	if s.by == nil {
 		s.by = map[string]map[Sign]int{}
 	}

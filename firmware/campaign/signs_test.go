@@ -12,12 +12,12 @@ import (
 )
 
 // soaking is a rollout to 40 stations whose first ring, a half of them, is done.
-func soaking(t *testing.T) *world {
+func soaking(t *testing.T, further ...campaign.Ring) *world {
 	t.Helper()
 	w := newWorld(t, 40, func(_ int, m *mobile) { m.st.Site = "" })
 	w.publish("2.0.0", 20)
 	w.begin(plan(func(p *campaign.Plan) {
-		p.Rings = []campaign.Ring{{Name: "early", Share: 0.5}, {Name: "rest", Share: 1}}
+		p.Rings = append([]campaign.Ring{{Name: "early", Share: 0.5}}, append(further, campaign.Ring{Name: "rest", Share: 1})...)
 	}))
 	w.run("the first ring is done", time.Hour, func() bool { return !w.progress("2.0.0").Header.Settled.IsZero() })
 	return w
@@ -105,7 +105,7 @@ func TestSignsOfMessages(t *testing.T) {
 		t.Error("messages are read before a ring soaks")
 	}
 	w.run("the first ring is done", time.Hour, func() bool { return w.rollout.Interest(ocpp.FromStation, action) })
-	if w.changes != 1 || w.rollout.Interest(ocpp.FromCSMS, action) || w.rollout.Interest(ocpp.FromStation, "MeterValues") {
+	if w.changes != 1 || w.rollout.Interest(ocpp.FromCSMS, action) || w.rollout.Interest(ocpp.FromStation, "Heartbeat") {
 		t.Errorf("told %d times that messages are read", w.changes)
 	}
 	shown := func(key string) map[string]int {
@@ -180,5 +180,99 @@ func TestLastRingIsCompared(t *testing.T) {
 				t.Errorf("%+v", h)
 			}
 		})
+	}
+}
+
+// transact has a station have a transaction, with meter values in it or without.
+func (w *world) transact(key string, values bool) {
+	messages := []string{"TransactionEvent", `{"eventType":"Started","meterValue":[{"sampledValue":[{"value":1}]}]}`, "TransactionEvent", `{"eventType":"Updated","meterValue":[{"sampledValue":[{"value":2}]}]}`, "TransactionEvent", `{"eventType":"Ended","meterValue":[{"sampledValue":[{"value":3}]}]}`}
+	if w.stations[key].version == ocpp.V16 {
+		messages = []string{"StartTransaction", `{"connectorId":1,"idTag":"x","meterStart":1}`, "MeterValues", `{"connectorId":1,"transactionId":1,"meterValue":[{"sampledValue":[{"value":"2"}]}]}`, "StopTransaction", `{"transactionId":1,"meterStop":3}`}
+	}
+	if !values {
+		messages = append(messages[:2:2], messages[4:]...)
+	}
+	for i := 0; i < len(messages); i += 2 {
+		w.rollout.Message(key, messages[i], []byte(messages[i+1]))
+	}
+}
+
+// A ring whose transactions have no meter values any more, or that has neither, isn't
+// followed by the next.
+func TestMeteringGaps(t *testing.T) {
+	t.Parallel()
+	const rings = 2
+	for name, tt := range map[string]struct {
+		shows func(w *world, m rollout.Member, soak int)
+		halts string
+		wave  int
+	}{
+		"as ever":            {func(w *world, m rollout.Member, _ int) { w.transact(m.ID, m.ID[len(m.ID)-1] != '0') }, "", 0},
+		"nobody is metered":  {func(w *world, m rollout.Member, _ int) { w.transact(m.ID, false) }, "", 0},
+		"of the first ring":  {func(w *world, m rollout.Member, _ int) { w.transact(m.ID, m.Wave > 0) }, "20 of the 20 done in wave 1 have more than 0 transactions without meter values since", 0},
+		"of the second ring": {func(w *world, m rollout.Member, soak int) { w.transact(m.ID, m.Wave > soak || soak == 0) }, "done in wave 2 have more than 0 transactions without meter values since", 1},
+		"no transactions": {func(w *world, m rollout.Member, soak int) {
+			if m.Wave > soak || soak == 0 {
+				w.transact(m.ID, true)
+			}
+		}, "10 of the 10 done in wave 2 that are there have no meter values since, before their turn it were 0, and of those whose turn hasn't come 0 of 10", 1},
+		"clock-aligned values alone": {func(w *world, m rollout.Member, soak int) {
+			if m.Wave > soak || soak == 0 {
+				w.transact(m.ID, true)
+			} else {
+				w.rollout.Message(m.ID, "MeterValues", []byte(`{"connectorId":0,"meterValue":[{}]}`))
+			}
+		}, "have no transactions since", 1},
+		"everybody is quiet": {func(w *world, m rollout.Member, soak int) {
+			if soak == 0 {
+				w.transact(m.ID, true)
+			}
+		}, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := soaking(t, campaign.Ring{Name: "broad", Share: 0.75})
+			for soak := range rings {
+				w.run("the ring is done", 3*time.Hour, func() bool {
+					h := w.progress("2.0.0").Header
+					return h.Phase == rollout.Halted || h.Wave == soak && !h.Settled.IsZero()
+				})
+				for _, m := range w.progress("2.0.0").Members {
+					tt.shows(w, m, soak)
+				}
+				w.step(5 * time.Second)
+				w.run("the next ring begins, or it halts", 3*time.Hour, func() bool {
+					h := w.progress("2.0.0").Header
+					return h.Phase == rollout.Halted || h.Wave > soak
+				})
+			}
+			h := w.progress("2.0.0").Header
+			if tt.halts == "" && (h.Phase != rollout.Running || h.Wave != rings) || tt.halts != "" && (h.Phase != rollout.Halted || h.Wave != tt.wave || !strings.Contains(h.Why, tt.halts)) {
+				t.Errorf("%+v", h)
+			}
+		})
+	}
+}
+
+// Of transactions that overlap, or that began before signs counted, nothing is said.
+func TestTransactionsThatOverlap(t *testing.T) {
+	t.Parallel()
+	w := soaking(t)
+	say := func(action, payload string) { w.rollout.Message("cs-00000", action, []byte(payload)) }
+	began, values, ended := `{"connectorId":1}`, `{"meterValue":[{}]}`, `{"transactionId":1}`
+	say("StopTransaction", ended)
+	say("StartTransaction", began)
+	say("MeterValues", values)
+	say("StartTransaction", began)
+	say("StopTransaction", ended)
+	say("StopTransaction", ended)
+	say("StartTransaction", began)
+	say("MeterValues", `{"meterValue":[]}`)
+	say("StopTransaction", ended)
+	w.step(5 * time.Second)
+	for _, m := range w.progress("2.0.0").Members {
+		if n := m.Signs.Count[string(campaign.Unmetered)]; m.ID == "cs-00000" && n != 1 {
+			t.Errorf("%d transactions without meter values, not the last alone: %v", n, m.Signs.Count)
+		}
 	}
 }

@@ -23,11 +23,16 @@ type Run struct {
 	touched bool // the header
 	opens   func(wave int) bool
 	spared  func(id string) bool
+	steady  []string // kinds of signs that don't end
 }
 
 // Spare has f asked before a member is late: while f says so, what it does isn't over,
 // and its caller sees the end of it.
 func (r *Run) Spare(f func(id string) bool) { r.spared = f }
+
+// Expect names kinds of signs of which members that showed any before their turn are to
+// show some after it.
+func (r *Run) Expect(kinds ...string) { r.steady = kinds }
 
 // Ask has f asked before a wave with members begins that isn't the first; it waits
 // until f agrees.

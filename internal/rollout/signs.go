@@ -122,13 +122,13 @@ func (r *Run) worse(there func(id string) bool) string {
 	if !h.Rules.Compare || h.Heeded {
 		return ""
 	}
-	done, past, others := r.views(there)
-	whose := "of those whose turn hasn't come"
+	done, past, rest := r.views(there)
+	others, whose := rest, "of those whose turn hasn't come"
 	if h.Wave == len(h.Rules.Waves)-1 {
 		if !r.hasPast() {
 			return ""
 		}
-		others, whose = past, "before their turn"
+		rest, others, whose = nil, past, "before their turn"
 	}
 	if a, b := gone(done), gone(others); rises(a, len(done), b, len(others)) {
 		return fmt.Sprintf("%d of the %d done in wave %d aren't there any more, and %s %d of %d", a, len(done), h.Wave+1, whose, b, len(others))
@@ -142,6 +142,9 @@ func (r *Run) worse(there func(id string) bool) string {
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		if slices.Contains(r.steady, kind) {
+			continue
+		}
 		// More of them show any, or more of them show more than is usual.
 		for _, bar := range []int{0, usual(others, kind)} {
 			if a, b := above(done, kind, bar), above(others, kind, bar); rises(a, len(done), b, len(others)) {
@@ -149,7 +152,40 @@ func (r *Run) worse(there func(id string) bool) string {
 			}
 		}
 	}
+	for _, kind := range r.steady {
+		if why := r.silent(done, past, rest, kind); why != "" {
+			return why
+		}
+	}
 	return ""
+}
+
+// silent says whether more of those that are done, and there, show nothing of a kind than
+// before their turn, and than those that wait for theirs. Neither alone tells: every
+// member may be quiet on a Sunday, and some always are.
+func (r *Run) silent(done, past, rest []view, kind string) string {
+	if !r.hasPast() {
+		return ""
+	}
+	n, quiet, were := 0, 0, 0
+	for i, v := range done {
+		if v.gone {
+			continue
+		}
+		n++
+		if v.count[kind] == 0 {
+			quiet++
+		}
+		if past[i].count[kind] == 0 {
+			were++
+		}
+	}
+	rest = slices.DeleteFunc(slices.Clone(rest), func(v view) bool { return v.gone })
+	others := len(rest) - above(rest, kind, 0)
+	if !rises(quiet, n, were, n) || len(rest) > 0 && !rises(quiet, n, others, len(rest)) {
+		return ""
+	}
+	return fmt.Sprintf("%d of the %d done in wave %d that are there have no %s since, before their turn it were %d, and of those whose turn hasn't come %d of %d", quiet, n, r.header.Wave+1, kind, were, others, len(rest))
 }
 
 // usual is what 19 of 20 members don't exceed: of some kinds everybody shows a few, and

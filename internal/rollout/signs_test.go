@@ -225,3 +225,56 @@ func TestOnlyWaveDoesNotSoak(t *testing.T) {
 		t.Errorf("%+v", run.Header())
 	}
 }
+
+// A wave whose members fall silent isn't followed by the next: more of them than before
+// their turn, and than of those that wait.
+func TestWavesThatFallSilent(t *testing.T) {
+	t.Parallel()
+	some := func(of int) func(i int) bool { return func(i int) bool { return i%10 < of } } // of ten
+	for name, tt := range map[string]struct {
+		before, now, rest func(i int) bool // whether the ith shows any
+		halts             string
+	}{
+		"all go on":                 {some(10), some(10), some(10), ""},
+		"the wave":                  {some(10), some(0), some(10), "40 of the 40 done in wave 2 that are there have no values since, before their turn it were 0, and of those whose turn hasn't come 0 of 40"},
+		"half of the wave":          {some(8), some(3), some(8), "28 of the 40"},
+		"everybody":                 {some(10), some(0), some(0), ""},
+		"it was silent before":      {some(2), some(2), some(10), ""},
+		"others than before":        {func(i int) bool { return i%2 == 0 }, func(i int) bool { return i%2 == 1 }, some(10), ""},
+		"more than there ever were": {some(0), some(10), some(0), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run := begin(t, rules(func(r *rollout.Rules) {
+				r.Waves, r.Soak, r.PerMinute, r.Compare = []float64{0.2, 0.6, 1}, time.Hour, 100_000, true
+			}), candidates(100, 100))
+			run.Expect("values")
+			now := start
+			soak := func(shows map[int]func(i int) bool) {
+				for _, m := range run.Begin(now, all) {
+					run.Settle(m.ID, rollout.Done, "", now)
+				}
+				run.Look(now, all)
+				n, members := map[int]int{}, run.Members()
+				slices.SortFunc(members, func(a, b rollout.Member) int { return strings.Compare(a.ID, b.ID) })
+				for _, m := range members {
+					if shows[m.Wave] != nil && shows[m.Wave](n[m.Wave]) {
+						run.Note(m.ID, "values", 1+n[m.Wave])
+					}
+					n[m.Wave]++
+				}
+				now = now.Add(time.Hour)
+				run.Look(now, all)
+			}
+			soak(map[int]func(int) bool{1: tt.before, 2: some(10)}) // the first has no past
+			if run.Header().Wave != 1 {
+				t.Fatalf("%+v", run.Header())
+			}
+			soak(map[int]func(int) bool{1: tt.now, 2: tt.rest})
+			h := run.Header()
+			if halted := h.Phase == rollout.Halted; halted != (tt.halts != "") || !strings.Contains(h.Why, tt.halts) || !halted && h.Wave != 2 {
+				t.Errorf("%s in wave %d: %q", h.Phase, h.Wave, h.Why)
+			}
+		})
+	}
+}
