@@ -31,11 +31,16 @@ one reports InvalidSignature, or where those of a ring reconnect, have faults, f
 unmetered transactions more often while it soaks than those whose turn hasn't come, or,
 of the last ring, than they did while the one before soaked, or transact and meter no
 more; going on takes approvals then.
---dry-run shows who takes part in which ring, and why others don't. Beginning takes the approval of
-firmware.start for the first ring with stations and for this very plan: "firmware approve
-RELEASE --action start --ring R" takes the same options. Each further ring takes that of
-firmware.widen for this very rollout, which can be given once the release rolls; a halt
-voids what wasn't used by then. No ring ends before one of its stations runs the release.`,
+
+No station of a site begins while one of it says that the grid's operator limits it
+(NotifyChargingLimit of OCPP 2.x; of 2.1 NotifyDERAlarm and NotifyDERStartStop too).
+
+--dry-run shows who takes part in which ring, and why others don't. Beginning takes the
+approval of firmware.start for the first ring with stations and for this very plan:
+"firmware approve RELEASE --action start --ring R" takes the same options. Each further
+ring takes that of firmware.widen for this very rollout, which can be given once the
+release rolls; a halt voids what wasn't used by then. No ring ends before one of its
+stations runs the release.`,
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what it would do")
@@ -71,8 +76,11 @@ func (c *cli) dryRollout(ctx context.Context, in admin.ReleaseRollout) error {
 		t := newTable(w, "STATION", "RING", "SITE", "MODEL", "ONLINE", "WINDOW", "NOTE")
 		for _, p := range out.Stations {
 			opens := "open"
-			if !p.Opens.IsZero() {
+			switch {
+			case !p.Opens.IsZero():
 				opens = when(&p.Opens)
+			case p.Limited:
+				opens = "grid limit"
 			}
 			t.row(p.Station, p.Ring, p.Site, p.Model, map[bool]string{true: "yes", false: "no"}[p.Online], opens, p.Unable)
 		}

@@ -78,6 +78,10 @@ type Store interface {
 	CondemnedJobs(ctx context.Context, release string) ([]job.Job, error)
 	// Floor is the newest that a station was seen to run of a component.
 	Floor(ctx context.Context, station, component string) (job.Floor, error)
+	// Limits are those of the grid that stations told of; PutLimits keeps them, and drops
+	// those that ended.
+	Limits(ctx context.Context) ([]Limit, error)
+	PutLimits(ctx context.Context, put, ended []Limit) error
 	// PutReleaseRollout stores a rollout, new or known, and those of its members that
 	// changed, and its release as move leaves it: all in one transaction.
 	PutReleaseRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, release string, move func(e *catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error
@@ -110,6 +114,7 @@ type Service struct {
 	condemned condemned
 	soaks     atomic.Bool // signs count
 	seen      seen
+	grid      grid
 
 	mu      sync.Mutex // of book, but for its Watch
 	book    *rollout.Book[*campaign]
@@ -219,6 +224,9 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, poke: make(chan struct{}, 1), condemned: condemned{by: map[string]verdict{}}, book: rollout.NewBook(kind, cfg.Store, made)}
 	s.turns.Store(&map[string][]turn{})
+	if err := s.loadGrid(ctx); err != nil {
+		return nil, err
+	}
 	return s, s.load(ctx)
 }
 

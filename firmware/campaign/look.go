@@ -80,6 +80,9 @@ func (s *Service) step(ctx context.Context) ([]*start, error) {
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.grid.keep(ctx, s.cfg.Store, s.cfg.Clock()); err != nil {
+		return nil, err
+	}
 	var all []*start
 	stepped := slices.Collect(maps.Values(s.book.Open()))
 	if len(stepped) > 0 {
@@ -247,10 +250,11 @@ func (s *Service) there(key string) bool {
 }
 
 // present says whether a station could begin now: it is there, has no other update, its
-// window is open for long enough, and its site can do without it. Then it begins.
+// window is open for long enough, the grid sets its site no limit, and its site can do
+// without it. Then it begins.
 func (s *Service) present(c *campaign, key string, now time.Time) bool {
 	st := s.known[key]
-	if !s.there(key) || s.cfg.Gate.Open(key) || !room(s.cfg.Windows(st), now) || !s.at.spares(st, c.detail.SiteShare) {
+	if !s.there(key) || s.cfg.Gate.Open(key) || !room(s.cfg.Windows(st), now) || s.limited(st) || !s.at.spares(st, c.detail.SiteShare) {
 		return false
 	}
 	s.at.takes(st)
@@ -316,7 +320,7 @@ func (s *Service) judge(ctx context.Context, c *campaign, m *rollout.Member, now
 		return rollout.Begun, "", nil, nil
 	}
 	st := s.known[m.ID]
-	if !s.at.spares(st, c.detail.SiteShare) {
+	if s.limited(st) || !s.at.spares(st, c.detail.SiteShare) {
 		return rollout.Begun, "", nil, nil
 	}
 	if retry, err = s.ready(ctx, c, m.ID, now); retry != nil {

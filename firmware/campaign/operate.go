@@ -50,7 +50,8 @@ type Planned struct {
 	Site    string     `json:"site,omitempty"`
 	Model   string     `json:"model"`
 	Online  bool       `json:"online"`
-	Opens   time.Time  `json:"opens,omitzero"` // when its window opens next, if it is shut
+	Opens   time.Time  `json:"opens,omitzero"`    // when its window opens next, if it is shut
+	Limited bool       `json:"limited,omitempty"` // by the grid, or its site is
 	Block   gate.Block `json:"block,omitempty"`
 	Unable  string     `json:"unable,omitempty"` // why it takes no part
 }
@@ -124,13 +125,17 @@ func (s *Service) plan(ctx context.Context, p *Plan, id string) (*campaign, []Pl
 		return nil, nil, err
 	}
 	now := s.cfg.Clock()
+	limited := map[string]bool{} // sites
+	for _, st := range stations {
+		limited[st.Site] = st.Site != "" && (limited[st.Site] || s.grid.limits(st.Key))
+	}
 	planned, candidates := []Planned{}, []rollout.Candidate{}
 	for _, st := range stations {
 		if p.Group != "" && st.Group != p.Group || !e.Release.Covers(st.Vendor, st.Model, st.Hardware) {
 			continue
 		}
 		_, online := s.cfg.Fleet.Session(st.Key)
-		one := Planned{Station: st.Key, Site: st.Site, Model: st.Vendor + " " + st.Model, Online: online}
+		one := Planned{Station: st.Key, Site: st.Site, Model: st.Vendor + " " + st.Model, Online: online, Limited: limited[st.Site] || s.grid.limits(st.Key)}
 		if windows := s.cfg.Windows(st); !windows.Open(now) {
 			one.Opens = windows.Next(now)
 		}

@@ -42,20 +42,28 @@ func aborts(reason string) bool {
 	return slices.Contains([]string{"EmergencyStop", "GroundFault", "Other", "OvercurrentFault", "PowerLoss", "PowerQuality", "Reboot"}, reason)
 }
 
-// Tells says whether messages of an action may be signs.
+// Tells says whether messages of an action may be signs, or tell of the grid.
 func Tells(d ocpp.Direction, action string) bool {
-	return d == ocpp.FromStation && slices.Contains([]string{actionStatus, actionEvent, actionStop, actionTransaction, actionStart, actionMeter}, action)
+	return d == ocpp.FromStation && (tellsOfGrid(action) || showsSigns(action))
 }
 
-// Interest says whether messages of an action may be signs, and signs count now. That
-// isn't always so: Config.Changed.
+func showsSigns(action string) bool {
+	return slices.Contains([]string{actionStatus, actionEvent, actionStop, actionTransaction, actionStart, actionMeter}, action)
+}
+
+// Interest says whether messages of an action tell of the grid, or may be signs, and
+// signs count now. That isn't always so: Config.Changed.
 func (s *Service) Interest(d ocpp.Direction, action string) bool {
-	return s.soaks.Load() && Tells(d, action)
+	return Tells(d, action) && (tellsOfGrid(action) || s.soaks.Load())
 }
 
-// Message counts what a station's message shows, if signs count now. Whatever it is, it
-// goes on.
+// Message counts what a station's message shows, if signs count now, and notes what it
+// tells of the grid. Whatever it is, it goes on.
 func (s *Service) Message(station, action string, payload []byte) {
+	if tellsOfGrid(action) {
+		s.grid.message(station, action, payload, s.cfg.Clock())
+		return
+	}
 	if !s.soaks.Load() {
 		return
 	}

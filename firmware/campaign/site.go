@@ -5,10 +5,11 @@ package campaign
 type sites map[string]*site
 
 type site struct {
-	stations int // that are enrolled
-	there    int // of those, connected
-	busy     int // of all, with an update that isn't over
-	works    int // connected, and no update
+	stations int  // that are enrolled
+	there    int  // of those, connected
+	busy     int  // of all, with an update that isn't over
+	works    int  // connected, and no update
+	limited  bool // the grid limits one of them
 }
 
 // sites counts the stations that are known.
@@ -24,6 +25,7 @@ func (s *Service) sites() sites {
 			list[st.Site] = at
 		}
 		at.stations++
+		at.limited = at.limited || s.grid.limits(key)
 		_, there := s.cfg.Fleet.Session(key)
 		busy := s.cfg.Gate.Open(key)
 		if there {
