@@ -178,7 +178,7 @@ func newProvider(ctx context.Context, dir string, p message.Protocol) (*provider
 				return err
 			}
 		}
-		pool.contracts, err = contract.New(contract.Config{Store: db, Authority: pool.authority})
+		pool.contracts, err = contract.New(ctx, contract.Config{Store: db, Authority: pool.authority})
 		return err
 	}()
 	if err != nil {

@@ -179,7 +179,7 @@ func TestOwnFailureIsNoVerdict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := contract.New(contract.Config{Store: r.store, Authority: authority, Clock: r.clock.now})
+	service, err := contract.New(t.Context(), contract.Config{Store: r.store, Authority: authority, Clock: r.clock.now})
 	if err != nil {
 		t.Fatal(err)
 	}

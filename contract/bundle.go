@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/internal/failpoint"
 	"bollard/iso15118/envelope"
 	"bollard/iso15118/message"
 	"bollard/ledger"
@@ -131,6 +132,27 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTimeout)
 	defer cancel()
+	// 0. What an earlier attempt left is no second certificate.
+	if err := s.abandon(ctx, actor, c.ID); err != nil {
+		return Bundle{}, nil, err
+	}
+	b, fault, err := s.begin(ctx, c, p, signer, to, update, actor)
+	if fault != nil || err != nil {
+		// Nobody has the key of what was signed, if anything was.
+		return Bundle{}, fault, errors.Join(err, s.abandon(ctx, actor, c.ID))
+	}
+	b.Receiver = hash
+	failpoint.Hit("contract.signed")
+	// 4. Kept, and from here on the car's.
+	if err := s.store.PutBundle(ctx, b); err != nil {
+		return Bundle{}, nil, errors.Join(err, s.abandon(ctx, actor, c.ID))
+	}
+	failpoint.Hit("contract.kept")
+	return b, nil, nil
+}
+
+// begin makes an answer up to its signature.
+func (s *Service) begin(ctx context.Context, c *Contract, p message.Protocol, signer *ca.CPSSigner, to receiver, update bool, actor string) (Bundle, *Fault, error) {
 	curve := elliptic.P256()
 	if p == message.ISO20 {
 		curve = elliptic.P521()
@@ -146,6 +168,7 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 	if fault != nil || err != nil {
 		return Bundle{}, fault, err
 	}
+	failpoint.Hit("contract.certified")
 	// 2. Sealed for the car.
 	a := message.Response{
 		Protocol: p, Header: message.Header{Session: make([]byte, 8)}, Update: update, Code: "OK",
@@ -159,10 +182,9 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 	// 3. Signed by the CPS, whose chain cars trust.
 	cps, serial, err := s.complete(ctx, signer, &a)
 	if err != nil {
-		// Nobody has the key of the certificate.
-		return Bundle{}, nil, errors.Join(err, s.end(ctx, actor, issued.Serial))
+		return Bundle{}, nil, err
 	}
-	b := Bundle{Contract: c.ID, Protocol: p, Receiver: hash, Serial: issued.Serial, CPS: serial, Until: issued.NotAfter.Add(-renewBefore), Ends: c.EndsAt}
+	b := Bundle{Contract: c.ID, Protocol: p, Serial: issued.Serial, CPS: serial, Until: issued.NotAfter.Add(-renewBefore), Ends: c.EndsAt}
 	if !c.EndsAt.IsZero() && c.EndsAt.Sub(issued.NotAfter) < time.Minute {
 		b.Until = issued.NotAfter // no certificate of it lasts longer
 	}
@@ -172,7 +194,7 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 	if b.EXI, err = a.Encode(); err != nil {
 		return Bundle{}, nil, fmt.Errorf("couldn't encode an answer for a car: %w", err)
 	}
-	return b, nil, s.store.PutBundle(ctx, b)
+	return b, nil, nil
 }
 
 // seal puts the contract's private key into an answer, for its receiver alone.
@@ -193,7 +215,8 @@ func (s *Service) seal(a *message.Response, key *ecdsa.PrivateKey, to receiver, 
 }
 
 // certify issues the contract certificate by MO sub-CA 2. Its serial number is
-// the contract's before anything is signed, so that cancelling finds it.
+// the contract's before anything is signed, so that cancelling finds it, and begun, so
+// that a crash doesn't leave it in force.
 func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, key *ecdsa.PrivateKey, actor string) (*ca.Issued, *Fault, error) {
 	proven, err := ca.GeneratedKey(key)
 	if err != nil {
@@ -225,7 +248,8 @@ func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, 
 			fault = cancelled("the contract is cancelled")
 			return nil, nil
 		}
-		now.Serials = append(now.Serials, prepared.Intent().Serial)
+		serial := prepared.Intent().Serial
+		now.Serials, now.Begun = append(now.Serials, serial), append(now.Begun, serial)
 		*c = *now
 		return nil, nil
 	})

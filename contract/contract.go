@@ -5,7 +5,8 @@
 // It promises that no certificate and no key leaves for a request whose signature
 // or chain didn't verify, that a contract's private key is never stored or logged
 // in clear, and that what is delivered for a contract that is no longer in force
-// is revoked with it.
+// is revoked with it. A certificate whose answer was lost is revoked: one contract and
+// one car's key have one certificate in force, whatever fails on the way.
 package contract
 
 import (
@@ -39,6 +40,9 @@ type Contract struct {
 	EndsAt      time.Time // zero: when it is cancelled
 	// Serials are the certificates of the contract, each added before it is signed.
 	Serials []string
+	// Begun are those of them whose answers aren't kept yet. One that is there while
+	// nobody is at work on the contract has no key any more.
+	Begun []string `json:",omitempty"`
 }
 
 // InForce tells whether the account may charge with the car by it.
@@ -97,6 +101,8 @@ type Store interface {
 	// character.
 	ContractsBy(ctx context.Context, bare identifier.EMAID) ([]Contract, error)
 	Contracts(ctx context.Context) ([]Contract, error) // oldest first
+	// Begun are the contracts that have Begun any.
+	Begun(ctx context.Context) ([]Contract, error)
 
 	// PutProvisioning adds a car's certificate, or replaces the one of its edition.
 	PutProvisioning(ctx context.Context, p Provisioning, events ...ledger.Event) error
@@ -104,7 +110,8 @@ type Store interface {
 	// RemoveProvisioning removes a car's certificates of all editions.
 	RemoveProvisioning(ctx context.Context, pcid identifier.PCID, events ...ledger.Event) error
 
-	// PutBundle keeps one a contract, edition and receiver.
+	// PutBundle keeps one a contract, edition and receiver. Its certificate isn't Begun
+	// any more.
 	PutBundle(ctx context.Context, b Bundle, events ...ledger.Event) error
 	Bundle(ctx context.Context, contract string, p message.Protocol, receiver string) (Bundle, bool, error)
 	// Record writes events alone.

@@ -52,7 +52,7 @@ func (r *rig) asPool(isUpdate bool, change func(*message.Response)) poolFunc {
 func (r *rig) withPools(t *testing.T, pools ...contract.Outside) {
 	t.Helper()
 	var err error
-	if r.Service, err = contract.New(contract.Config{Store: r.store, Authority: r.authority, Pools: pools, Clock: r.clock.now}); err != nil {
+	if r.Service, err = contract.New(t.Context(), contract.Config{Store: r.store, Authority: r.authority, Pools: pools, Clock: r.clock.now}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -387,7 +387,7 @@ func TestSignedElsewhere(t *testing.T) {
 		return own.Encode()
 	})
 	var err error
-	if near.Service, err = contract.New(contract.Config{Store: near.store, Authority: near.authority, CPS: signs, Clock: near.clock.now}); err != nil {
+	if near.Service, err = contract.New(t.Context(), contract.Config{Store: near.store, Authority: near.authority, CPS: signs, Clock: near.clock.now}); err != nil {
 		t.Fatal(err)
 	}
 	near.add(t)

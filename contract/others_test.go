@@ -109,7 +109,7 @@ func (w *world) RevokedByHash(ctx context.Context, d ocpp.OCSPRequestData) (bool
 // asking gives the rig's service somebody to ask.
 func (r *rig) asking(t testing.TB, w *world, hard bool) {
 	t.Helper()
-	service, err := contract.New(contract.Config{Store: r.store, Authority: r.authority, Revocation: w, HardFail: hard, Clock: r.clock.now})
+	service, err := contract.New(t.Context(), contract.Config{Store: r.store, Authority: r.authority, Revocation: w, HardFail: hard, Clock: r.clock.now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -44,9 +45,17 @@ func (c *testClock) set(t time.Time) { c.ns.Store(t.UnixNano()) }
 
 func newRig(t testing.TB, kinds ...ca.Kind) *rig {
 	t.Helper()
+	return rigIn(t, t.TempDir(), kinds...)
+}
+
+// rigIn is newRig in a directory; one there is already is opened, as by a process
+// that starts.
+func rigIn(t testing.TB, dir string, kinds ...ca.Kind) *rig {
+	t.Helper()
 	r := &rig{clock: &testClock{}}
 	r.clock.set(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC))
-	dir, clock := t.TempDir(), r.clock.now
+	clock := r.clock.now
+	_, missing := os.Stat(filepath.Join(dir, "bollard.db"))
 	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "bollard.db"), Clock: clock})
 	if err != nil {
 		t.Fatal(err)
@@ -60,21 +69,21 @@ func newRig(t testing.TB, kinds ...ca.Kind) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, kind := range append([]ca.Kind{ca.KindCSMS}, kinds...) {
-		if i == 0 {
-			err = ca.Init(t.Context(), ca.InitConfig{Store: db, Keeper: keeper, Kind: kind, Organisation: "Example CPO", Country: "NL", StatusURL: statusURL, Clock: clock})
-			if err == nil {
-				r.authority, err = ca.New(t.Context(), ca.Config{Store: db, Keeper: keeper, Organisation: "Example CPO", Country: "NL", StatusURL: statusURL, Clock: clock})
-			}
-		} else {
-			err = r.authority.Create(t.Context(), kind, "operator")
-		}
-		if err != nil {
+	if missing != nil {
+		if err := ca.Init(t.Context(), ca.InitConfig{Store: db, Keeper: keeper, Kind: ca.KindCSMS, Organisation: "Example CPO", Country: "NL", StatusURL: statusURL, Clock: clock}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r.store, r.keeper = db, keeper
-	if r.Service, err = contract.New(contract.Config{Store: db, Authority: r.authority, Clock: clock}); err != nil {
+	if err := r.restart(t); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range kinds {
+		if err := r.authority.Create(t.Context(), kind, "operator"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.Service, err = contract.New(t.Context(), contract.Config{Store: db, Authority: r.authority, Clock: clock}); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -54,8 +54,9 @@ type Service struct {
 	courses map[string]*course
 }
 
-// New returns a Service.
-func New(cfg Config) (*Service, error) {
+// New returns a Service. Certificates whose answers an earlier run lost are revoked
+// first: who has the Store to itself calls it.
+func New(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.Authority == nil {
 		return nil, errors.New("internal error: contract.Config lacks a store or an authority")
 	}
@@ -72,7 +73,7 @@ func New(cfg Config) (*Service, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	return s, nil
+	return s, s.recover(ctx)
 }
 
 // Add gives an account a contract for a car; one that is over makes room for it. What

@@ -32,7 +32,7 @@ func (s *tripStore) UpdateContract(ctx context.Context, id string, change func(*
 func (r *rig) trip(t *testing.T) *tripStore {
 	t.Helper()
 	s := &tripStore{Store: r.store}
-	service, err := contract.New(contract.Config{Store: s, Authority: r.authority, Clock: r.clock.now})
+	service, err := contract.New(t.Context(), contract.Config{Store: s, Authority: r.authority, Clock: r.clock.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,9 +98,9 @@ func TestCancelPastUnfinished(t *testing.T) {
 }
 
 // restart makes the authority anew from its records.
-func (r *rig) restart(t *testing.T) error {
+func (r *rig) restart(t testing.TB) (err error) {
 	t.Helper()
-	_, err := ca.New(t.Context(), ca.Config{Store: r.store, Keeper: r.keeper, Organisation: "Example CPO", Country: "NL", StatusURL: statusURL, Clock: r.clock.now})
+	r.authority, err = ca.New(t.Context(), ca.Config{Store: r.store, Keeper: r.keeper, Organisation: "Example CPO", Country: "NL", StatusURL: statusURL, Clock: r.clock.now})
 	return err
 }
 

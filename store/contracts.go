@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"bollard/contract"
 	"bollard/iso15118/identifier"
@@ -56,30 +57,35 @@ func activeContract(c *contract.Contract) int {
 // contract.ErrUnknown if there is none.
 func (s *Store) UpdateContract(ctx context.Context, id string, change func(*contract.Contract) ([]ledger.Event, error)) (contract.Contract, error) {
 	var c contract.Contract
-	err := s.write(ctx, func(t *tx) error {
-		var err error
-		c, err = scanJSON[contract.Contract](t.row("SELECT record FROM contracts WHERE id = ?", id))
-		if errors.Is(err, sql.ErrNoRows) {
-			return contract.ErrUnknown
-		}
-		if err != nil {
-			return fmt.Errorf("couldn't read contract %s: %w", id, err)
-		}
-		events, err := change(&c)
-		if err != nil {
-			return err
-		}
-		text, err := json.Marshal(c)
-		if err != nil {
-			return fmt.Errorf("couldn't encode contract %s: %w", id, err)
-		}
-		if _, err := t.exec("UPDATE contracts SET active = ?, record = ? WHERE id = ? AND record <> ?", activeContract(&c), string(text), id, string(text)); err != nil {
-			return fmt.Errorf("couldn't store contract %s: %w", id, err)
-		}
-		t.saw(c.CancelledAt)
-		return t.record(events...)
+	err := s.write(ctx, func(t *tx) (err error) {
+		c, err = t.changeContract(id, change)
+		return err
 	})
 	return c, err
+}
+
+func (t *tx) changeContract(id string, change func(*contract.Contract) ([]ledger.Event, error)) (contract.Contract, error) {
+	c, err := scanJSON[contract.Contract](t.row("SELECT record FROM contracts WHERE id = ?", id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return c, contract.ErrUnknown
+	}
+	if err != nil {
+		return c, fmt.Errorf("couldn't read contract %s: %w", id, err)
+	}
+	events, err := change(&c)
+	if err != nil {
+		return c, err
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		return c, fmt.Errorf("couldn't encode contract %s: %w", id, err)
+	}
+	if _, err := t.exec("UPDATE contracts SET active = ?, begun = ?, record = ? WHERE id = ? AND record <> ?",
+		activeContract(&c), min(len(c.Begun), 1), string(text), id, string(text)); err != nil {
+		return c, fmt.Errorf("couldn't store contract %s: %w", id, err)
+	}
+	t.saw(c.CancelledAt)
+	return c, t.record(events...)
 }
 
 // ContractsOf returns a car's contracts, oldest first.
@@ -95,6 +101,11 @@ func (s *Store) ContractsBy(ctx context.Context, bare identifier.EMAID) ([]contr
 // Contracts returns all contracts, oldest first.
 func (s *Store) Contracts(ctx context.Context) ([]contract.Contract, error) {
 	return s.contracts(ctx, "")
+}
+
+// Begun returns the contracts with certificates whose answers aren't kept.
+func (s *Store) Begun(ctx context.Context) ([]contract.Contract, error) {
+	return s.contracts(ctx, "WHERE begun = 1")
 }
 
 func (s *Store) contracts(ctx context.Context, where string, args ...any) ([]contract.Contract, error) {
@@ -141,7 +152,8 @@ func (s *Store) RemoveProvisioning(ctx context.Context, pcid identifier.PCID, ev
 	})
 }
 
-// PutBundle keeps a contract's answer of an edition for one key.
+// PutBundle keeps a contract's answer of an edition for one key, with which its
+// certificate isn't begun any more.
 func (s *Store) PutBundle(ctx context.Context, b contract.Bundle, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		text, err := json.Marshal(b)
@@ -152,7 +164,11 @@ func (s *Store) PutBundle(ctx context.Context, b contract.Bundle, events ...ledg
 			b.Contract, b.Protocol, b.Receiver, string(text)); err != nil {
 			return fmt.Errorf("couldn't store the answer of contract %s: %w", b.Contract, err)
 		}
-		return t.record(events...)
+		_, err = t.changeContract(b.Contract, func(c *contract.Contract) ([]ledger.Event, error) {
+			c.Begun = slices.DeleteFunc(c.Begun, func(serial string) bool { return serial == b.Serial })
+			return events, nil
+		})
+		return err
 	})
 }
 

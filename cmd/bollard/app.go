@@ -168,7 +168,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	if err := a.attachStatus(nil); err != nil {
 		return err
 	}
-	a.contracts, err = contract.New(contract.Config{
+	a.contracts, err = contract.New(ctx, contract.Config{
 		Store: a.store, Authority: authority, Pools: pools, CPS: cps, Revocation: service, HardFail: a.cfg.Contracts.Revocation == config.RevocationHard, Clock: a.clock, Log: a.log,
 	})
 	if err != nil {

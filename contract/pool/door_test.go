@@ -437,7 +437,7 @@ func TestCarLeaves(t *testing.T) {
 	h := newHouse(t)
 	db := &leaving{Store: h.store}
 	var err error
-	if h.contracts, err = contract.New(contract.Config{Store: db, Authority: h.authority, Clock: h.clock}); err != nil {
+	if h.contracts, err = contract.New(t.Context(), contract.Config{Store: db, Authority: h.authority, Clock: h.clock}); err != nil {
 		t.Fatal(err)
 	}
 	if h.door, err = pool.NewDoor(pool.DoorConfig{Tokens: h.tokens, Contracts: h.contracts, Authority: h.authority, Clock: h.clock}); err != nil {

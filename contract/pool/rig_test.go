@@ -74,7 +74,7 @@ func newHouse(t *testing.T) *house {
 		err = h.authority.Create(t.Context(), kind, "operator")
 		check()
 	}
-	h.contracts, err = contract.New(contract.Config{Store: h.store, Authority: h.authority, Clock: h.clock})
+	h.contracts, err = contract.New(t.Context(), contract.Config{Store: h.store, Authority: h.authority, Clock: h.clock})
 	check()
 	h.tokens = &pool.Tokens{Store: h.store, Clock: h.clock}
 	h.door, err = pool.NewDoor(pool.DoorConfig{Tokens: h.tokens, Contracts: h.contracts, Authority: h.authority, Clock: h.clock,
