@@ -26,6 +26,13 @@ type ContractRef struct {
 	PCID  string `json:"pcid,omitempty"`
 }
 
+// ContractFilter selects contracts; the zero value all of them.
+type ContractFilter struct {
+	// Expiring: those in force whose certificates end within, and whose cars didn't
+	// come for others.
+	Expiring time.Duration `json:"expiring,omitempty"`
+}
+
 // Contract is what an operator sees of one.
 type Contract struct {
 	ID           string     `json:"id"`
@@ -98,8 +105,16 @@ func (o *operations) contractAdd(ctx context.Context, in AddContract) (Contract,
 	return shownContract(&c, o.cfg.Clock()), nil
 }
 
-func (o *operations) contractList(ctx context.Context, _ None) (Contracts, error) {
-	list, err := o.cfg.Contracts.List(ctx)
+func (o *operations) contractList(ctx context.Context, in ContractFilter) (Contracts, error) {
+	list, err := []contract.Contract(nil), error(nil)
+	switch {
+	case in.Expiring < 0:
+		return Contracts{}, Usagef("such as 21d", "--expiring is negative")
+	case in.Expiring > 0:
+		list, err = o.cfg.Contracts.Expiring(ctx, o.cfg.Clock().Add(in.Expiring))
+	default:
+		list, err = o.cfg.Contracts.List(ctx)
+	}
 	return shownContracts(list, o.cfg.Clock()), err
 }
 

@@ -163,7 +163,7 @@ func (s *Service) named(ctx context.Context, list []ocpp.OCSPRequestData) (strin
 			continue
 		case err != nil:
 			return "", nil, err
-		case !strings.HasPrefix(record.Reference, contractReference):
+		case !strings.HasPrefix(record.Reference, Reference):
 			continue // a CA's
 		case record.State != ca.StateIssued:
 			return record.Serial, revoked("certificate " + record.Serial + " is " + string(record.State)), nil

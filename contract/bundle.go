@@ -227,7 +227,7 @@ func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, 
 		profile = ca.ProfileContract20
 	}
 	order := ca.Order{
-		Profile: profile, Key: proven, Subject: ca.Subject{CommonName: string(c.EMAID)}, Requester: actor, Reference: contractReference + c.ID,
+		Profile: profile, Key: proven, Subject: ca.Subject{CommonName: string(c.EMAID)}, Requester: actor, Reference: Reference + c.ID,
 	}
 	if !c.EndsAt.IsZero() {
 		// Whole seconds, as certificates have them.
@@ -260,9 +260,8 @@ func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, 
 	return issued, nil, err
 }
 
-// contractReference marks the records of contract certificates; the contract's ID
-// follows.
-const contractReference = "contract:"
+// Reference marks the records of contract certificates; the contract's ID follows.
+const Reference = "contract:"
 
 func chainOf(leaf *x509.Certificate, above []*x509.Certificate) message.Chain {
 	c := message.Chain{Certificate: bytes.Clone(leaf.Raw)}

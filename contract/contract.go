@@ -103,6 +103,9 @@ type Store interface {
 	Contracts(ctx context.Context) ([]Contract, error) // oldest first
 	// Begun are the contracts that have Begun any.
 	Begun(ctx context.Context) ([]Contract, error)
+	// Expiring are the active contracts that have a certificate in force of an edition,
+	// and none that ends no earlier than before.
+	Expiring(ctx context.Context, before time.Time) ([]Contract, error)
 
 	// PutProvisioning adds a car's certificate, or replaces the one of its edition.
 	PutProvisioning(ctx context.Context, p Provisioning, events ...ledger.Event) error

@@ -93,7 +93,7 @@ func (s *Service) forward(ctx context.Context, in Request, r *message.Request, o
 				s.log.Warn("a pool's answer isn't given to the car", "pool", p.Name, "reason", unfit.Error())
 			case !good(a.Code):
 				if said == nil {
-					said = &Fault{code2: a.Code, code20: a.Code, Reason: "pool " + p.Name + " answers " + a.Code}
+					said = &Fault{code2: a.Code, code20: a.Code, Reason: "pool " + p.Name + " answers " + a.Code, retry: a.Retry}
 				}
 			default:
 				return s.pass(ctx, in, r, p, a, exi, append(course, p.Name+"="+poolAnswered))

@@ -1,6 +1,8 @@
 package contract
 
 import (
+	"slices"
+
 	"bollard/iso15118/message"
 )
 
@@ -11,6 +13,7 @@ type Fault struct {
 	Reason        string
 	elsewhere     bool   // pools of others may have what the car wants
 	pools         string // what became of those that were asked
+	retry         *int64 // RetryCounter of the pool that says so; nil: ours
 }
 
 // Error returns the operator's reason.
@@ -67,6 +70,20 @@ func revoked(reason string) *Fault {
 	return &Fault{code2: "FAILED_CertificateRevoked", code20: "WARNING_CertificateRevoked", Reason: reason}
 }
 
+// retries is the RetryCounter of an update that failed (ISO 15118-2): -1 where the same
+// contract certificate will never be updated, so that the car needn't ask with it again;
+// nil where another try may do.
+func (f *Fault) retries() *int64 {
+	never := int64(-1)
+	switch {
+	case f.retry != nil:
+		return f.retry
+	case slices.Contains([]string{cancelled("").code2, revoked("").code2, expired("").code2}, f.code2):
+		return &never
+	}
+	return nil
+}
+
 // answer is a well-formed answer of the failure: members the schema demands are
 // there, with nothing in them.
 func (f *Fault) answer(r *message.Request, now int64) ([]byte, error) {
@@ -75,6 +92,9 @@ func (f *Fault) answer(r *message.Request, now int64) ([]byte, error) {
 		Protocol: r.Protocol, Header: message.Header{Session: r.Session, Time: now}, Update: r.Update, Code: f.Code(r.Protocol),
 		CPS: nothing, Contract: nothing, Public: []byte{0}, Key: []byte{0}, EMAID: "XX000000000000",
 		Curve: message.SECP521, Processing: "Finished",
+	}
+	if r.Update {
+		a.Retry = f.retries()
 	}
 	if r.Protocol == message.ISO20 {
 		a.Contract.SubCertificates = [][]byte{{0}}

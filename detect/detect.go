@@ -45,7 +45,7 @@ type Sign struct {
 	Source  string // the peer's address, an IPv6 one as its /64; "" if that says nothing
 	Live    bool   // the station has a live session
 	// Detail is one of a few fixed words that tell signs of a kind apart, such
-	// as the standard's name of a security event; "" without any.
+	// as the standard's name of a security event or of a CA here; "" without any.
 	Detail string
 }
 
@@ -54,7 +54,7 @@ type Sign struct {
 type Finding struct {
 	Name        string      `json:"name"`
 	Criticality Criticality `json:"criticality"`
-	Station     string      `json:"station,omitempty"` // key; "" if it is about a source
+	Station     string      `json:"station,omitempty"` // key; "" if it is about a source, or Bollard itself
 	Source      string      `json:"source,omitempty"`  // of the newest sign
 	Count       int         `json:"count"`             // signs so far
 	Again       bool        `json:"again,omitempty"`   // this episode was told before
@@ -94,8 +94,11 @@ func (d *Detector) Observe(s Sign, now time.Time) []Finding {
 			continue
 		}
 		subject, among := s.Station, d.stations
-		if r.bySource {
+		switch {
+		case r.bySource:
 			subject, among = s.Source, d.sources
+		case r.own:
+			subject = string(s.Kind)
 		}
 		if subject == "" {
 			continue

@@ -66,6 +66,8 @@ func TestRules(t *testing.T) {
 		{"firmware-halted", with(detect.FirmwareHalted), 1, time.Millisecond, 0, detect.Critical},
 		{"firmware-quarantined", with(detect.Quarantined), 1, time.Millisecond, 0, detect.Critical},
 		{"replay", with(detect.Replay, live), 5, time.Millisecond, 5 * time.Minute, detect.Warning},
+		{"contracts-expire", with(detect.ContractsEnd, unknown, nowhere), 1, time.Millisecond, 0, detect.Warning},
+		{"ca-expires", with(detect.AuthorityEnds, unknown, nowhere, detail("CA mo-sub2")), 1, time.Millisecond, 0, detect.Warning},
 		{"", with(detect.Event, live, detail("FirmwareUpdated")), 1, time.Millisecond, 0, ""},
 		{"", with(detect.FirmwareStatus, live, detail("Installed")), 1, time.Millisecond, 0, ""},
 		{"", with(detect.RefusedTLS, unknown, nowhere), 50, time.Millisecond, 0, ""},
@@ -110,8 +112,8 @@ func named(list []detect.Finding, name string) (detect.Finding, bool) {
 // Every rule has a line above.
 func TestEveryRuleIsTested(t *testing.T) {
 	t.Parallel()
-	if n := len(detect.Names()); n != 26 {
-		t.Errorf("there are %d names of findings, and 26 in TestRules", n)
+	if n := len(detect.Names()); n != 28 {
+		t.Errorf("there are %d names of findings, and 28 in TestRules", n)
 	}
 }
 

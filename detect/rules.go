@@ -37,6 +37,8 @@ const (
 	RolloutHalted  Kind = "rollout-halted"    // by the failure of this station, one too many
 	FirmwareHalted Kind = "firmware-halted"   // a rollout of firmware, by this station
 	Quarantined    Kind = "quarantined"       // it installs firmware that it didn't verify
+	ContractsEnd   Kind = "contracts-end"     // contract certificates end soon, and their cars don't come
+	AuthorityEnds  Kind = "authority-ends"    // a CA or a trusted root ends soon; Detail: which
 )
 
 // rule makes a finding of signs: so many within a time, of which the pace is
@@ -48,6 +50,7 @@ type rule struct {
 	details     []string // those that count; nil: all
 	live        bool     // only while the station has a live session
 	bySource    bool     // counted by source, not by station
+	own         bool     // about Bollard itself: counted without station and source
 	apart       bool     // each detail counts for itself
 	signs       int
 	within      time.Duration
@@ -117,6 +120,11 @@ var rules = [...]rule{
 		reason: "the station installed firmware without verifying it, and gets none until `bollard firmware clear`"},
 	{name: "replay", criticality: Warning, kinds: []Kind{Replay}, signs: 5, within: 10 * time.Minute,
 		reason: "answers come that nobody waits for, or with ids that are reserved"},
+	// Looked at once a day: the finding goes on while it is so.
+	{name: "contracts-expire", criticality: Warning, kinds: []Kind{ContractsEnd}, own: true, signs: 1, within: 72 * time.Hour,
+		reason: "contract certificates end within three weeks and their cars haven't fetched the next: `bollard contract list --expiring 21d` names them"},
+	{name: "ca-expires", criticality: Warning, kinds: []Kind{AuthorityEnds}, own: true, apart: true, signs: 1, within: 72 * time.Hour,
+		reason: "%s ends soon, and what it issued with it: `bollard doctor` and `bollard ca trust list` have the dates"},
 }
 
 func (r *rule) concerns(s *Sign) bool {
@@ -125,7 +133,7 @@ func (r *rule) concerns(s *Sign) bool {
 
 func (r *rule) finding(e *episode, s *Sign) Finding {
 	f := Finding{Name: r.name, Criticality: r.criticality, Source: s.Source, Count: e.count, Again: e.told > 1, First: e.first, Last: e.last, Reason: r.reason}
-	if !r.bySource {
+	if !r.bySource && !r.own {
 		f.Station = s.Station
 	}
 	if r.apart {

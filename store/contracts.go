@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"bollard/ca"
 	"bollard/contract"
 	"bollard/iso15118/identifier"
 	"bollard/iso15118/message"
@@ -106,6 +108,17 @@ func (s *Store) Contracts(ctx context.Context) ([]contract.Contract, error) {
 // Begun returns the contracts with certificates whose answers aren't kept.
 func (s *Store) Begun(ctx context.Context) ([]contract.Contract, error) {
 	return s.contracts(ctx, "WHERE begun = 1")
+}
+
+// Expiring returns the active contracts with a certificate in force of an edition and
+// none that ends no earlier than before.
+func (s *Store) Expiring(ctx context.Context, before time.Time) ([]contract.Contract, error) {
+	return s.contracts(ctx, `WHERE active = 1 AND id IN (
+		SELECT substr(ends.reference, ?) FROM certificates ends
+		WHERE ends.not_after >= ? AND ends.not_after < ? AND ends.state = ? AND ends.profile IN (?, ?) AND NOT EXISTS (
+			SELECT 1 FROM certificates other WHERE other.reference = ends.reference AND other.reference <> ''
+			AND other.profile = ends.profile AND other.state = ends.state AND other.not_after >= ?))`,
+		len(contract.Reference)+1, s.clock().UnixMilli(), before.UnixMilli(), ca.StateIssued, ca.ProfileContract, ca.ProfileContract20, before.UnixMilli())
 }
 
 func (s *Store) contracts(ctx context.Context, where string, args ...any) ([]contract.Contract, error) {

@@ -52,18 +52,25 @@ func (c *cli) contractAdd() *cobra.Command {
 }
 
 func (c *cli) contractList() *cobra.Command {
-	return &cobra.Command{
+	in, expiring := admin.ContractFilter{}, ""
+	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the contracts",
 		Args:  cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
-			out, err := call[admin.None, admin.Contracts](ctx, c, "contract.list", admin.None{})
+			var err error
+			if in.Expiring, err = parseDays(expiring); err != nil {
+				return err
+			}
+			out, err := call[admin.ContractFilter, admin.Contracts](ctx, c, "contract.list", in)
 			if err != nil {
 				return err
 			}
 			return c.print(out, func(w io.Writer) { writeContracts(w, out) })
 		}),
 	}
+	cmd.Flags().StringVar(&expiring, "expiring", "", "only those in force whose certificates end within, such as 21d, and whose cars haven't fetched the next")
+	return cmd
 }
 
 func writeContracts(w io.Writer, list admin.Contracts) {

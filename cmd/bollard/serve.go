@@ -161,6 +161,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	g.Go(func() error { return s.watchReload(ctx, reload) })
 	g.Go(func() error { return s.maintainTickets(ctx) })
 	g.Go(func() error { return s.keepRetention(ctx) })
+	g.Go(func() error { return s.watchExpiry(ctx) })
 	s.announce()
 	if ready != nil {
 		ready(s.doors.addresses())
