@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"bollard/ca"
 	"bollard/ledger"
@@ -17,6 +18,31 @@ import (
 )
 
 const maxAskedTypes = 4
+
+// AskedKeys are the keys of a station's CSRs of one type, as hex SHA-256 of their
+// SubjectPublicKeyInfo, the newest last.
+type AskedKeys []string
+
+// UnmarshalJSON takes a single key as well, as earlier versions remembered it.
+func (k *AskedKeys) UnmarshalJSON(data []byte) error {
+	var one string
+	if json.Unmarshal(data, &one) == nil {
+		*k = AskedKeys{one}
+		return nil
+	}
+	return json.Unmarshal(data, (*[]string)(k))
+}
+
+// with adds a key. Of certificates toward cars a station has one an EVSE, and asks for
+// all of them at once (A02); of its own it has one, and the newest request counts.
+func (k AskedKeys) with(hash, kind string) AskedKeys {
+	most := 1
+	if _, toCars := editionOf(kind); toCars {
+		most = maxSECCs
+	}
+	list := append(slices.DeleteFunc(slices.Clone(k), func(known string) bool { return known == hash }), hash)
+	return list[max(0, len(list)-most):]
+}
 
 // rememberKey records the key of a CSR that goes on to the back end: what comes
 // back must be for it, after a restart of Bollard too. A CSR Bollard can't read
@@ -32,16 +58,16 @@ func (s *Service) rememberKey(ctx context.Context, sess Session, request *ocpp.S
 	}
 	key, kind, hash := keyOfSession(sess), request.CertificateType, csr.Key.Hash()
 	plan, err := s.store.Plan(ctx, key)
-	if err == nil && plan.Asked[kind] == hash {
+	if keys := plan.Asked[kind]; err == nil && len(keys) > 0 && keys[len(keys)-1] == hash {
 		return nil
 	}
 	if err == nil {
 		_, err = s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
 			if p.Asked == nil {
-				p.Asked = map[string]string{}
+				p.Asked = map[string]AskedKeys{}
 			}
-			if _, known := p.Asked[kind]; known || len(p.Asked) < maxAskedTypes {
-				p.Asked[kind] = hash
+			if known := p.Asked[kind]; known != nil || len(p.Asked) < maxAskedTypes {
+				p.Asked[kind] = known.with(hash, kind)
 			}
 			return nil, nil
 		})
@@ -54,7 +80,7 @@ func (s *Service) rememberKey(ctx context.Context, sess Session, request *ocpp.S
 
 // certificateSigned judges the back end's CertificateSigned. Where Bollard is
 // the issuer, a second one is refused; where the back end is, its certificate
-// must be for the key this station asked for (threat C5), and must not leave the
+// must be for a key this station asked for (threat C5), and must not leave the
 // station with one Bollard's door refuses.
 func (s *Service) certificateSigned(ctx context.Context, sess Session, payload json.RawMessage, answer answerShape) (Verdict, error) {
 	chain, kind, err := signedChain(payload)
@@ -85,10 +111,10 @@ func (s *Service) certificateSigned(ctx context.Context, sess Session, payload j
 		return reject("couldn't look up what the station asked for: " + err.Error())
 	}
 	hash := spkiHash(chain[0])
-	known := plan.Asked[kind] == hash
-	if !known && kind == "" { // 1.6 and stations with one use leave the type out
-		for _, k := range plan.Asked {
-			known = known || k == hash
+	known := slices.Contains(plan.Asked[kind], hash)
+	if kind == "" { // 1.6 and stations with one use leave the type out
+		for _, keys := range plan.Asked {
+			known = known || slices.Contains(keys, hash)
 		}
 	}
 	if !known {

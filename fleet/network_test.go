@@ -1,6 +1,8 @@
 package fleet_test
 
 import (
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -166,6 +168,75 @@ func TestBackEndChainInWrongOrder(t *testing.T) { // A02, part 2 §4.1: leaf fir
 		if passed := v.Act == fleet.Pass; passed != (tt.reason == "") || !strings.Contains(v.Reason, tt.reason) {
 			t.Errorf("%s: %+v", tt.name, v)
 		}
+	}
+}
+
+// EVSEs that ask at once each get the certificate for their key from a back end that
+// issues, in any order and after a restart; one for a key nobody asked for isn't passed
+// on. Of the station's own certificate the newest request counts alone.
+func TestBackEndCertificatesOfSeveralEVSEs(t *testing.T) { // A02, threat C5; security: backend
+	t.Parallel()
+	r := newRig(t)
+	m := newMaker(t, r.clock())
+	s := r.openWith(r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"}))), ocpp.V201, fleet.SecurityBackend, nil)
+	ask := func(key crypto.Signer, kind string) {
+		t.Helper()
+		csr := map[string]any{"csr": csrPEM(t, key, "DE*ABC*E1", organisation), "certificateType": kind}
+		if v := s.judge(ocpp.FromStation, "SignCertificate", marshal(t, csr)); v.Act != fleet.Pass {
+			t.Fatalf("SignCertificate: %+v", v)
+		}
+	}
+	passed := func(key *ecdsa.PrivateKey, kind string) bool {
+		t.Helper()
+		template := *m.leaf(r.clock(), "DE*ABC*E1", nil)
+		payload := map[string]string{"certificateChain": string(pemOf(m.sign(&template, key)))}
+		if kind != "" {
+			payload["certificateType"] = kind
+		}
+		return s.judge(ocpp.FromCSMS, "CertificateSigned", marshal(t, payload)).Act == fleet.Pass
+	}
+	const v2g, own = ocpp.V2GCertificate, ocpp.ChargingStationCertificate
+	keys := []*ecdsa.PrivateKey{newKey(t), newKey(t), newKey(t)}
+	for _, key := range keys {
+		ask(key, v2g)
+	}
+	r.restart()
+	s = r.openWith(s.adm, ocpp.V201, fleet.SecurityBackend, nil)
+	for i, key := range []*ecdsa.PrivateKey{keys[2], keys[0], keys[1], keys[0]} {
+		if !passed(key, v2g) {
+			t.Errorf("certificate %d isn't passed on", i)
+		}
+	}
+	if !passed(keys[1], "") {
+		t.Error("one without a type isn't passed on")
+	}
+	if passed(newKey(t), v2g) || passed(newKey(t), "") || passed(keys[0], own) {
+		t.Error("a certificate that nobody asked for was passed on")
+	}
+	ask(keys[0], own)
+	ask(keys[1], own)
+	if passed(keys[0], own) || !passed(keys[1], own) {
+		t.Error("of the station's own requests another than the newest counts")
+	}
+	ask(keys[0], v2g) // again: the newest now
+	for range 63 {
+		ask(newKey(t), v2g)
+	}
+	if passed(keys[1], v2g) || !passed(keys[0], v2g) {
+		t.Error("more requests are remembered than a station has EVSEs, or fewer")
+	}
+}
+
+// What an earlier version remembered, one key a type, counts on.
+func TestAskedKeysOfEarlierVersions(t *testing.T) {
+	t.Parallel()
+	var plan fleet.Plan
+	if err := json.Unmarshal([]byte(`{"asked":{"":"ab","V2GCertificate":["cd","ef"]}}`), &plan); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]fleet.AskedKeys{"": {"ab"}, "V2GCertificate": {"cd", "ef"}}
+	if diff := cmp.Diff(want, plan.Asked); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -63,9 +63,8 @@ type Plan struct {
 	// written into, and the one in use then (2.1).
 	PasswordSlot string `json:"password_slot,omitempty"`
 	PasswordLeft string `json:"password_left,omitempty"`
-	// Asked are the keys of CSRs that went to the back end, by certificate type:
-	// hex SHA-256 of the SubjectPublicKeyInfo.
-	Asked map[string]string `json:"asked,omitempty"`
+	// Asked are the keys of CSRs that went to the back end, by certificate type.
+	Asked map[string]AskedKeys `json:"asked,omitempty"`
 	// Firmware is the version of the last BootNotification, FirmwareTold when the
 	// station last told of an update.
 	Firmware     string    `json:"firmware,omitempty"`
