@@ -38,7 +38,7 @@ type Contract struct {
 	ID           string     `json:"id"`
 	EMAID        string     `json:"emaid"`
 	PCID         string     `json:"pcid"`
-	State        string     `json:"state"` // active, over (past its end), cancelled
+	State        string     `json:"state"` // active, over (past its end), cancelled, kept (another provider's)
 	CreatedAt    time.Time  `json:"created_at"`
 	CancelledAt  *time.Time `json:"cancelled_at,omitempty"`
 	EndsAt       *time.Time `json:"ends_at,omitempty"`
@@ -48,6 +48,9 @@ type Contract struct {
 // stateOver is shown of a contract that is past its end. It is over by the clock, which
 // nobody has to tell it.
 const stateOver = "over"
+
+// stateKept is shown of contract data of another provider that is kept for its car.
+const stateKept = "kept"
 
 // Contracts is a list.
 type Contracts struct {
@@ -115,7 +118,20 @@ func (o *operations) contractList(ctx context.Context, in ContractFilter) (Contr
 	default:
 		list, err = o.cfg.Contracts.List(ctx)
 	}
-	return shownContracts(list, o.cfg.Clock()), err
+	if err != nil {
+		return Contracts{}, err
+	}
+	out := shownContracts(list, o.cfg.Clock())
+	if in.Expiring > 0 {
+		return out, nil
+	}
+	kept, err := o.cfg.Contracts.AllKept(ctx)
+	for i := range kept {
+		out.Contracts = append(out.Contracts, Contract{
+			ID: kept[i].ID, EMAID: string(kept[i].EMAID), PCID: string(kept[i].PCID), State: stateKept, CreatedAt: kept[i].KeptAt, EndsAt: instant(kept[i].Until), Certificates: []string{kept[i].Serial},
+		})
+	}
+	return out, err
 }
 
 func (o *operations) contractRevoke(ctx context.Context, in ContractRef) (Contracts, error) {

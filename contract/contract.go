@@ -43,6 +43,8 @@ type Contract struct {
 	// Begun are those of them whose answers aren't kept yet. One that is there while
 	// nobody is at work on the contract has no key any more.
 	Begun []string `json:",omitempty"`
+	// Foreign: it is another provider's, of whom a Kept is under this ID.
+	Foreign bool `json:"-"`
 }
 
 // InForce tells whether the account may charge with the car by it.
@@ -117,6 +119,16 @@ type Store interface {
 	// any more.
 	PutBundle(ctx context.Context, b Bundle, events ...ledger.Event) error
 	Bundle(ctx context.Context, contract string, p message.Protocol, receiver string) (Bundle, bool, error)
+
+	// PutKept takes the place of what is kept of the account for the car in the edition;
+	// what of the car's has ended goes. ErrTooMany while it has MaxPerCar others.
+	PutKept(ctx context.Context, k Kept, events ...ledger.Event) error
+	Kept(ctx context.Context, id string) (k Kept, ok bool, err error)
+	KeptOf(ctx context.Context, pcid identifier.PCID) ([]Kept, error)        // of all editions, oldest first
+	KeptBy(ctx context.Context, bare identifier.EMAID) ([]Kept, error)       // oldest first
+	AllKept(ctx context.Context) ([]Kept, error)                             // oldest first
+	RemoveKept(ctx context.Context, id string, events ...ledger.Event) error // no error if there is none
+
 	// Record writes events alone.
 	Record(ctx context.Context, events ...ledger.Event) error
 }

@@ -59,9 +59,12 @@ func (s *Service) signElsewhere(ctx context.Context, a *message.Response) (*x509
 		!bytes.Equal(out.Key, a.Key) || !bytes.Equal(out.Public, a.Public) || out.EMAID != a.EMAID:
 		return nil, errors.New("it isn't the contract data that was to be signed")
 	}
-	cps, err := s.signedByCPS(ctx, out)
-	if err != nil {
+	cps, fault, err := s.signedByCPS(ctx, out)
+	switch {
+	case err != nil:
 		return nil, err
+	case fault != nil:
+		return nil, fault
 	}
 	// The Ids are the signer's choice. Neither header nor kind of message is signed.
 	a.CPS, a.Signature = out.CPS, out.Signature
@@ -70,29 +73,25 @@ func (s *Service) signElsewhere(ctx context.Context, a *message.Response) (*x509
 }
 
 // signedByCPS checks that an answer is signed, all of it, by a CPS under a V2G root
-// that is trusted here; it returns the CPS's certificate.
-func (s *Service) signedByCPS(ctx context.Context, a *message.Response) (*x509.Certificate, error) {
+// that is trusted here; it returns the CPS's certificate. An error is no verdict.
+func (s *Service) signedByCPS(ctx context.Context, a *message.Response) (*x509.Certificate, *Fault, error) {
 	if a.Signature == nil {
-		return nil, errors.New("it isn't signed")
+		return nil, badSignature("it isn't signed"), nil
 	}
 	cps, fault := parse(a.CPS)
 	if fault != nil {
-		return nil, fault
+		return nil, fault, nil
 	}
 	if edition, err := protocolOf(cps[0]); err != nil || edition != a.Protocol || !isCPS(cps[0]) {
-		return nil, errors.New("who signed it is no CPS of the edition (DC=CPS)")
+		return nil, badChain("who signed it is no CPS of the edition (DC=CPS)"), nil
 	}
-	fault, err := s.verify(ctx, v2gOf(a.Protocol), "v2g", cps, s.clock())
-	switch {
-	case err != nil:
-		return nil, err
-	case fault != nil:
-		return nil, fault
+	if fault, err := s.verify(ctx, v2gOf(a.Protocol), "v2g", cps, s.clock()); fault != nil || err != nil {
+		return nil, fault, err
 	}
 	if err := signature.Verify(a.Protocol.Set(), *a.Signature, cps[0].PublicKey, suites(a.Protocol), a.Signed()...); err != nil {
-		return nil, fmt.Errorf("its signature: %w", err)
+		return nil, badSignature("its signature: " + err.Error()), nil
 	}
-	return cps[0], nil
+	return cps[0], nil, nil
 }
 
 // isCPS looks for the attribute that cars look for (DC=CPS).

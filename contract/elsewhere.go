@@ -209,8 +209,10 @@ func (s *Service) judge(ctx context.Context, p Outside, r *message.Request, exi 
 	case !good(a.Code):
 		return a, nil
 	}
-	if _, err := s.signedByCPS(ctx, a); err != nil {
+	if _, fault, err := s.signedByCPS(ctx, a); err != nil {
 		return nil, err
+	} else if fault != nil {
+		return nil, fault
 	}
 	now := s.clock()
 	chain, fault := parse(a.Contract)
@@ -263,7 +265,7 @@ func (s *Service) Elsewhere(ctx context.Context, question *ocpp.Get15118EVCertif
 	if err != nil {
 		return true, nil //nolint:nilerr // no car of ours
 	}
-	list, err := s.store.ContractsOf(ctx, pcid)
+	list, err := s.contractsOf(ctx, pcid, r.Protocol)
 	return !s.anyInForce(list), err
 }
 

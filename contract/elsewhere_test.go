@@ -127,6 +127,7 @@ func TestPoolAnswers(t *testing.T) {
 				t.Error(err)
 			}
 			if p == message.ISO20 {
+				near.keptInTurn(t, far, vehicle, exi)
 				return
 			}
 			near.withPools(t, contract.Outside{Name: "far", Pool: far.asPool(true, nil), Providers: []identifier.Provider{"NLEXA"}})

@@ -99,7 +99,7 @@ func (s *Service) Provisioning(ctx context.Context, pcid identifier.PCID) ([]Pro
 }
 
 // RemoveProvisioning takes a car's certificates out of the pool, then ends its
-// contracts: one that is added meanwhile is seen here, or its maker sees that the car
+// contracts, its own and those kept for it: one that is added meanwhile is seen here, or its maker sees that the car
 // is gone. What fails on the way is finished by the same again. ErrUnknown if there is
 // neither.
 func (s *Service) RemoveProvisioning(ctx context.Context, actor string, pcid identifier.PCID) error {
@@ -114,12 +114,16 @@ func (s *Service) RemoveProvisioning(ctx context.Context, actor string, pcid ide
 			return err
 		}
 	}
+	kept, err := s.discard(ctx, actor, "", pcid)
+	if err != nil {
+		return err
+	}
 	contracts, err := s.store.ContractsOf(ctx, pcid)
 	if err != nil {
 		return err
 	}
 	var failed []error
-	found := len(list) > 0
+	found := len(list)+kept > 0
 	for i := range contracts {
 		if !s.unended(ctx, &contracts[i]) {
 			continue

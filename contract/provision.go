@@ -125,6 +125,9 @@ func (s *Service) answer(ctx context.Context, in Request, r *message.Request, no
 	if fault != nil {
 		return Answer{}, fault, nil
 	}
+	if c.Foreign {
+		return s.hand(ctx, in, r, &c, remaining, now)
+	}
 	to, fault := receiverOf(r.Protocol, chain[0])
 	if fault != nil {
 		return Answer{}, fault, nil
@@ -197,7 +200,7 @@ func (s *Service) forInstallation(ctx context.Context, r *message.Request, chain
 		}
 		chain = append(chain, more[1:]...)
 	}
-	list, err := s.store.ContractsOf(ctx, pcid)
+	list, err := s.contractsOf(ctx, pcid, r.Protocol)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -125,8 +125,8 @@ func (s *Service) add(ctx context.Context, actor string, emaid identifier.EMAID,
 	return c, nil
 }
 
-// Cancel ends an account's contracts, all of them or those for one car, and
-// revokes their certificates. One that fails keeps none of the others; cancelled
+// Cancel ends an account's contracts, all of them or those for one car, revokes their
+// certificates, and forgets what is kept of it; of that nothing is returned. One that fails keeps none of the others; cancelled
 // ones stay so, and a revocation that failed is tried again by the next call.
 func (s *Service) Cancel(ctx context.Context, actor string, emaid identifier.EMAID, pcid identifier.PCID) ([]Contract, error) {
 	list, err := s.store.ContractsBy(ctx, emaid.Bare())
@@ -136,7 +136,11 @@ func (s *Service) Cancel(ctx context.Context, actor string, emaid identifier.EMA
 	if pcid != "" {
 		list = slices.DeleteFunc(list, func(c Contract) bool { return c.PCID != pcid })
 	}
-	if len(list) == 0 {
+	kept, err := s.discard(ctx, actor, emaid, pcid)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 && kept == 0 {
 		return nil, ErrUnknown
 	}
 	var failed []error

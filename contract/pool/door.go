@@ -123,6 +123,7 @@ func NewDoor(cfg DoorConfig) (*Door, error) {
 	for pattern, op := range map[string]operation{
 		"POST /v1/ccp/signedContractData":           {[]Role{RoleCPO}, d.signedData},
 		"GET /v1/ccp/signedContractData/{pcid}":     {[]Role{RoleOEM}, d.contractsOf},
+		"PUT /v1/ccp/signedContractData":            {[]Role{RoleMO}, d.keep},
 		"DELETE /v1/ccp/signedContractData/{emaid}": {[]Role{RoleMO}, d.endContract},
 		"GET /v1/ccp/lookupContract/{emaid}":        {[]Role{RoleMO}, d.lookupContract},
 		"PUT /v1/cps/generate/signedContractData":   {[]Role{RoleMO}, d.makeContract},

@@ -1,6 +1,10 @@
 package pool
 
-import "time"
+import (
+	"time"
+
+	"bollard/iso15118/message"
+)
 
 // ReadAnswers and ReadToken read what a pool says.
 func ReadAnswers(body []byte) ([][]byte, error) { return readAnswers(body) }
@@ -13,3 +17,6 @@ func ReadToken(body []byte) (string, time.Duration, error) { return readToken(bo
 
 // SetAsked bounds the questions under way.
 func (c *Client) SetAsked(n int) { c.asked = make(chan struct{}, n) }
+
+// InXML writes an answer as XML.
+func InXML(a *message.Response) ([]byte, error) { return inXML(a) }

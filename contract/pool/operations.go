@@ -112,6 +112,55 @@ func (d *Door) makeContract(ctx context.Context, t *Token, r *http.Request) (int
 	return http.StatusCreated, nil, nil
 }
 
+// keep takes contract data that a provider made, sealed and had signed, for a car.
+func (d *Door) keep(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
+	var in given
+	if err := read(r, &in); err != nil {
+		return 0, nil, err
+	}
+	emaid, err := account(t, in.EMAID)
+	if err != nil {
+		return 0, nil, err
+	}
+	pcid, err1 := identifier.ParsePCID(in.PCID)
+	p, err2 := message.ParseProtocol(in.Namespace)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, nil, refuse(http.StatusBadRequest, "%v", err)
+	}
+	data, err := exiOf(p, "signedContractDataXML", in.Data)
+	if err != nil {
+		return 0, nil, refuse(http.StatusBadRequest, "%v", err)
+	}
+	known, err := d.cfg.Contracts.Provisioning(ctx, pcid)
+	if err != nil {
+		return 0, nil, err
+	}
+	if !inEdition(known, p) {
+		return 0, nil, refuse(http.StatusBadRequest, noCar)
+	}
+	_, err = d.cfg.Contracts.Keep(ctx, actorOf(t.Name), emaid, pcid, p, data)
+	fault, faulty := errors.AsType[*contract.Fault](err)
+	switch {
+	case faulty:
+		return 0, nil, refuse(http.StatusBadRequest, "the contract data isn't kept: %s", fault.Reason)
+	case errors.Is(err, contract.ErrTooMany):
+		return 0, nil, refuse(http.StatusConflict, "the car has as many contracts as one may have")
+	case err != nil:
+		return 0, nil, err
+	}
+	// A car that left the pool meanwhile may not have had the data yet.
+	if known, err = d.cfg.Contracts.Provisioning(ctx, pcid); err != nil {
+		return 0, nil, err
+	}
+	if len(known) == 0 {
+		if _, err := d.cfg.Contracts.Cancel(ctx, actorOf(t.Name), emaid, pcid); err != nil && !errors.Is(err, contract.ErrUnknown) {
+			return 0, nil, err
+		}
+		return 0, nil, refuse(http.StatusBadRequest, noCar)
+	}
+	return http.StatusCreated, nil, nil
+}
+
 const noCar = "the provisioning certificate of the car isn't in the pool"
 
 func inEdition(list []contract.Provisioning, p message.Protocol) bool {
@@ -164,7 +213,8 @@ func account(t *Token, text string) (identifier.EMAID, error) {
 	return emaid, nil
 }
 
-// endContract cancels an account's contracts and revokes their certificates.
+// endContract cancels an account's contracts, revokes their certificates and forgets
+// what is kept of it.
 func (d *Door) endContract(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
 	emaid, err := account(t, r.PathValue("emaid"))
 	if err != nil {
@@ -196,7 +246,11 @@ func (d *Door) lookupContract(ctx context.Context, t *Token, r *http.Request) (i
 	if err != nil {
 		return 0, nil, err
 	}
-	return d.show(ctx, t, r, list, map[string]string{"emaid": string(emaid.Bare())})
+	kept, err := d.cfg.Contracts.KeptBy(ctx, emaid)
+	if err != nil {
+		return 0, nil, err
+	}
+	return d.show(ctx, t, r, list, kept, map[string]string{"emaid": string(emaid.Bare())})
 }
 
 func (d *Door) contractsOf(ctx context.Context, t *Token, r *http.Request) (int, any, error) {
@@ -208,11 +262,15 @@ func (d *Door) contractsOf(ctx context.Context, t *Token, r *http.Request) (int,
 	if err != nil {
 		return 0, nil, err
 	}
-	return d.show(ctx, t, r, list, map[string]string{"pcid": string(pcid)})
+	kept, err := d.cfg.Contracts.KeptOf(ctx, pcid)
+	if err != nil {
+		return 0, nil, err
+	}
+	return d.show(ctx, t, r, list, kept, map[string]string{"pcid": string(pcid)})
 }
 
-// show lists what of contracts is in force.
-func (d *Door) show(ctx context.Context, t *Token, r *http.Request, list []contract.Contract, of map[string]string) (int, any, error) {
+// show lists what of contracts is in force, and what is kept.
+func (d *Door) show(ctx context.Context, t *Token, r *http.Request, list []contract.Contract, kept []contract.Kept, of map[string]string) (int, any, error) {
 	out := []shown{}
 	for i := range list {
 		if !list[i].InForce(d.cfg.Clock()) {
@@ -231,6 +289,14 @@ func (d *Door) show(ctx context.Context, t *Token, r *http.Request, list []contr
 			}
 		}
 		out = append(out, one)
+	}
+	for i := range kept {
+		leaf, err := kept[i].Leaf()
+		if err != nil {
+			return 0, nil, err
+		}
+		out = append(out, shown{PCID: string(kept[i].PCID), EMAID: string(kept[i].EMAID), Namespace: kept[i].Protocol.Namespace(),
+			Certificate: base64.StdEncoding.EncodeToString(leaf.Raw), From: leaf.NotBefore, To: leaf.NotAfter})
 	}
 	if len(out) == 0 {
 		return 0, nil, refuse(http.StatusNotFound, "no contract in force")

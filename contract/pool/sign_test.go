@@ -32,30 +32,7 @@ func TestSign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dataOf := func(account identifier.EMAID) *message.Response {
-		t.Helper()
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		proven, err := ca.GeneratedKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		prepared, err := h.authority.Prepare(t.Context(), ca.Order{Profile: ca.ProfileContract, Key: proven, Subject: ca.Subject{CommonName: string(account)}, Requester: "operator"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		issued, err := h.authority.Issue(t.Context(), prepared)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a := &message.Response{Protocol: message.ISO2, EMAID: string(account), Key: bytes.Repeat([]byte{1}, 48), Public: bytes.Repeat([]byte{4}, 65), Contract: message.Chain{Certificate: issued.Certificate.Raw}}
-		for _, sub := range issued.Chain {
-			a.Contract.SubCertificates = append(a.Contract.SubCertificates, sub.Raw)
-		}
-		return a
-	}
+	dataOf := h.dataOf
 	account := identifier.EMAID(emaid).Full()
 	data := dataOf(account)
 	exi, err := c.Sign(t.Context(), data)
@@ -93,4 +70,30 @@ func TestSign(t *testing.T) {
 	if log := h.kinds("pool:provider"); log != "contract.signed pool.refused pool.refused" {
 		t.Errorf("on record: %s", log)
 	}
+}
+
+// dataOf is contract data of a provider whose sub-CA is the house's, as if sealed.
+func (h *house) dataOf(account identifier.EMAID) *message.Response {
+	h.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	proven, err := ca.GeneratedKey(key)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	prepared, err := h.authority.Prepare(h.t.Context(), ca.Order{Profile: ca.ProfileContract, Key: proven, Subject: ca.Subject{CommonName: string(account)}, Requester: "operator"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	issued, err := h.authority.Issue(h.t.Context(), prepared)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	a := &message.Response{Protocol: message.ISO2, EMAID: string(account), Key: bytes.Repeat([]byte{1}, 48), Public: bytes.Repeat([]byte{4}, 65), Contract: message.Chain{Certificate: issued.Certificate.Raw}}
+	for _, sub := range issued.Chain {
+		a.Contract.SubCertificates = append(a.Contract.SubCertificates, sub.Raw)
+	}
+	return a
 }

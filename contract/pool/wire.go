@@ -3,6 +3,7 @@ package pool
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 
 	"bollard/iso15118/exi"
 	"bollard/iso15118/message"
@@ -138,6 +139,12 @@ func (u *unsigned) response() (*message.Response, error) {
 
 // signedOf is the answer, signed, in XML.
 func signedOf(a *message.Response) (*signed, error) {
+	text, err := inXML(a)
+	return &signed{EMAID: a.EMAID, Namespace: a.Protocol.Namespace(), Data: base64.StdEncoding.EncodeToString(text)}, err
+}
+
+// inXML writes an answer as XML.
+func inXML(a *message.Response) ([]byte, error) {
 	data, err := a.Encode()
 	if err != nil {
 		return nil, err
@@ -146,8 +153,7 @@ func signedOf(a *message.Response) (*signed, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := a.Protocol.Set().ElementXML(el)
-	return &signed{EMAID: a.EMAID, Namespace: a.Protocol.Namespace(), Data: base64.StdEncoding.EncodeToString(text)}, err
+	return a.Protocol.Set().ElementXML(el)
 }
 
 // maxXML bounds a signed answer in XML: six certificates in base64, and what is around them.
@@ -159,17 +165,30 @@ func readSigned(body []byte) ([]byte, error) {
 	if err := ocpp.DecodeStrict(body, &in); err != nil {
 		return nil, errors.New("its answer can't be read")
 	}
-	text, err := base64.StdEncoding.Strict().DecodeString(in.Data)
+	return exiOf(message.ISO2, "signedData", in.Data)
+}
+
+// exiOf reads the EXI of a message that stands in XML, in base64.
+func exiOf(p message.Protocol, member, base string) ([]byte, error) {
+	text, err := base64.StdEncoding.Strict().DecodeString(base)
 	if err != nil || len(text) == 0 || len(text) > maxXML {
-		return nil, errors.New("signedData isn't base64 of XML")
+		return nil, fmt.Errorf("%s isn't base64 of XML", member)
 	}
-	el, err := exi.ISO2().ParseXML(text)
+	el, err := p.Set().ParseXML(text)
 	if err != nil {
-		return nil, errors.New("signedData isn't a message of ISO 15118-2 in XML")
+		return nil, fmt.Errorf("%s isn't a message of %s in XML", member, p)
 	}
-	out, err := exi.ISO2().Encode(exi.Document, el)
+	out, err := p.Set().Encode(exi.Document, el)
 	if err != nil {
-		return nil, errors.New("signedData isn't a message of ISO 15118-2")
+		return nil, fmt.Errorf("%s isn't a message of %s", member, p)
 	}
 	return out, nil
+}
+
+// given is contract data of another provider, to be kept for a car.
+type given struct {
+	Namespace string `json:"xsdMsgDefNamespace"`
+	EMAID     string `json:"emaid"`
+	PCID      string `json:"pcid"`
+	Data      string `json:"signedContractDataXML"` // base64 of the CertificateInstallationRes in XML
 }

@@ -30,6 +30,8 @@ func Kinds() map[string]string {
 		"contract.added":            "an account got a contract for a car",
 		"contract.cancelled":        "a contract was cancelled, its certificates are revoked",
 		"contract.delivered":        "a contract certificate was given to a car",
+		"contract.discarded":        "contract data of another provider isn't kept for its car any more",
+		"contract.kept":             "contract data of another provider was taken in, to be given to its car",
 		"contract.lengthened":       "a contract was made longer",
 		"contract.refused":          "a car was refused a contract certificate",
 		"contract.signed":           "the CPS signed what another provider gives a car",
