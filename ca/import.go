@@ -42,7 +42,7 @@ func (a *Authority) ImportChain(ctx context.Context, kind Kind, data []byte, act
 	if err != nil {
 		return err
 	}
-	if err := h.checkOutside(chain, ours, a.cfg.Clock()); err != nil {
+	if err := h.checkOutside(chain, ours, a.keysOf(h), a.cfg.Clock()); err != nil {
 		return fmt.Errorf("couldn't take the chain in: %w", err)
 	}
 	var der []byte
@@ -135,12 +135,20 @@ func (a *Authority) certified(ctx context.Context, h hierarchy, cert *x509.Certi
 	return caRecord{}, fmt.Errorf("the first certificate is for no key of %s here; `bollard ca request %s` gives the request for it", h.kind, h.kind)
 }
 
+// keysOf are the kinds of keys that count in a hierarchy of ISO 15118.
+func (a *Authority) keysOf(h hierarchy) []KeyClass {
+	if h.class == ClassP521 {
+		return a.Keys20()
+	}
+	return keys2
+}
+
 // checkOutside holds a chain to what the standard asks of it, and to what the CA of
 // ours at its beginning is to do.
-func (h hierarchy) checkOutside(chain []*x509.Certificate, ours caRecord, now time.Time) error {
-	allowed, most := keys2, maxCertificate2
+func (h hierarchy) checkOutside(chain []*x509.Certificate, ours caRecord, allowed []KeyClass, now time.Time) error {
+	most := maxCertificate2
 	if h.class == ClassP521 {
-		allowed, most = keys20, maxCertificate20
+		most = maxCertificate20
 	}
 	for i, c := range chain {
 		class, err := classOf(c.PublicKey)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -66,7 +67,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if class == ClassP224 && !(profile.P224 && order.P224) {
 		return nil, &CSRError{CSRKey, "a key on P-224 is for stations whose model needs it (A00.FR.503): p224 in bollard.yaml names them"}
 	}
-	if class != ClassP224 && !profile.allows(class) {
+	if class != ClassP224 && !slices.Contains(a.KeyClasses(profile.Name), class) {
 		return nil, fmt.Errorf("profile %s doesn't allow %s keys", profile.Name, class)
 	}
 	if err := a.claimKey(ctx, order, profile); err != nil {

@@ -19,3 +19,14 @@ func (a *Authority) IssuedTo(ctx context.Context, station string) ([]Record, err
 // KeyClasses returns the kinds of keys a profile takes, the preferred first;
 // none for a profile there isn't.
 func KeyClasses(profile string) []KeyClass { return slices.Clone(profiles[profile].Keys) }
+
+// KeyClasses are those of a profile, with Config.Curves20 in ISO 15118-20.
+func (a *Authority) KeyClasses(profile string) []KeyClass {
+	if p := profiles[profile]; slices.Equal(p.Keys, keys20) {
+		return a.Keys20()
+	}
+	return KeyClasses(profile)
+}
+
+// Keys20 are the kinds of keys that count in ISO 15118-20, the preferred first.
+func (a *Authority) Keys20() []KeyClass { return slices.Concat(keys20, a.cfg.Curves20) }

@@ -480,3 +480,31 @@ func TestCPSFollowsTheV2GRoot(t *testing.T) {
 	}
 	wanted(next, next)
 }
+
+// A test stack's root and stations on P-256 are taken in ISO 15118-20 only by
+// configuration; the CA of ours below it stays on P-521.
+func TestP256InISO20(t *testing.T) {
+	t.Parallel()
+	r := mobilityRig(t)
+	root := newOutsideRoot(t, r.now, elliptic.P256(), "Test Stack Root")
+	r.trust(t, "v2g", root.cert)
+	chain := pemOf(root.certify(r.ask(t, ca.KindV2G20, 1), nil), root.cert)
+	station := leafOf(t, ca.ProfileSECC20, "DEABCS0123456789ABCDEF0123456789ABCDEF")
+	onP256 := order(t, newCurveKey(t, elliptic.P256()))
+	onP256.Profile, onP256.Subject = station.Profile, station.Subject
+	if err := r.ImportChain(t.Context(), ca.KindV2G20, chain, "operator"); err == nil || !strings.Contains(err.Error(), "P-256") {
+		t.Fatalf("a root on P-256: %v", err)
+	}
+	r.curves = []ca.KeyClass{ca.ClassP256}
+	r.reopen(t)
+	if err := r.ImportChain(t.Context(), ca.KindV2G20, chain, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	r.issue(t, onP256)
+	r.issue(t, station)
+	r.curves, onP256.Key = nil, order(t, newCurveKey(t, elliptic.P256())).Key
+	r.reopen(t)
+	if _, err := r.Prepare(t.Context(), onP256); err == nil {
+		t.Error("a station's key on P-256 is certified without its configuration")
+	}
+}

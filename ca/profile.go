@@ -216,15 +216,6 @@ func (p Profile) usage(key crypto.PublicKey) x509.KeyUsage {
 	return p.KeyUsage
 }
 
-func (p Profile) allows(class KeyClass) bool {
-	for _, c := range p.Keys {
-		if c == class {
-			return true
-		}
-	}
-	return false
-}
-
 // signatureAlgorithm is the one an issuer's key signs with (A00.FR.504, .506).
 // RSA CAs sign PKCS#1 v1.5 rather than PSS (A00.FR.505 "should"): stations'
 // TLS stacks that lack PSS in certificates are common.

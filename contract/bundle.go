@@ -65,6 +65,10 @@ func receiverOf(p message.Protocol, cert *x509.Certificate) (receiver, *Fault) {
 	}
 	to := receiver{key: key}
 	if p == message.ISO20 {
+		if key.Curve != elliptic.P521() {
+			// Its fields have the lengths of P-521 and X448.
+			return receiver{}, unavailable("contracts of ISO 15118-20 are on P-521, the car's key isn't ([V2G20-2709])").orElsewhere()
+		}
 		var err error
 		if to.storage, err = tpm.StorageOf(cert); err != nil {
 			return to, badChain(err.Error())

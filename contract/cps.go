@@ -82,13 +82,13 @@ func (s *Service) signedByCPS(ctx context.Context, a *message.Response) (*x509.C
 	if fault != nil {
 		return nil, fault, nil
 	}
-	if edition, err := protocolOf(cps[0]); err != nil || edition != a.Protocol || !isCPS(cps[0]) {
+	if !s.fits(a.Protocol, cps[0]) || !isCPS(cps[0]) {
 		return nil, badChain("who signed it is no CPS of the edition (DC=CPS)"), nil
 	}
-	if fault, err := s.verify(ctx, v2gOf(a.Protocol), "v2g", cps, s.clock()); fault != nil || err != nil {
+	if fault, err := s.verify(ctx, purpose{a.Protocol, kindsOf(a.Protocol).v2g, "v2g", x509.KeyUsageDigitalSignature}, cps, s.clock()); fault != nil || err != nil {
 		return nil, fault, err
 	}
-	if err := signature.Verify(a.Protocol.Set(), *a.Signature, cps[0].PublicKey, suites(a.Protocol), a.Signed()...); err != nil {
+	if err := signature.Verify(a.Protocol.Set(), *a.Signature, cps[0].PublicKey, s.suites(a.Protocol), a.Signed()...); err != nil {
 		return nil, badSignature("its signature: " + err.Error()), nil
 	}
 	return cps[0], nil, nil
@@ -114,7 +114,7 @@ func (s *Service) SignFor(ctx context.Context, actor string, emaid identifier.EM
 	}
 	named, unreadable := identifier.ParseEMAID(chain[0].Subject.CommonName)
 	inside, unread := identifier.ParseEMAID(a.EMAID)
-	if edition, err := protocolOf(chain[0]); err != nil || edition != a.Protocol || unreadable != nil || unread != nil || !named.Same(emaid) || !inside.Same(emaid) {
+	if !s.fits(a.Protocol, chain[0]) || unreadable != nil || unread != nil || !named.Same(emaid) || !inside.Same(emaid) {
 		return badChain("the certificate isn't the account's, or is of another edition")
 	}
 	fault, err := s.verifyContract(ctx, a.Protocol, chain, s.clock())

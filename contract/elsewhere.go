@@ -169,20 +169,13 @@ func names(id message.RootID, root *x509.Certificate) bool {
 	return id.Serial != nil && id.Serial.Cmp(root.SerialNumber) == 0 && strings.Contains(id.Issuer, root.Subject.CommonName)
 }
 
-func v2gOf(p message.Protocol) ca.Kind {
-	if p == message.ISO20 {
-		return ca.KindV2G20
-	}
-	return ca.KindV2G
-}
-
 // v2gRoots are the own V2G roots of an edition and those trusted for the use v2g.
 func (s *Service) v2gRoots(ctx context.Context, p message.Protocol) ([]*x509.Certificate, error) {
 	anchors, err := s.authority.Anchors(ctx, "v2g")
 	if err != nil {
 		return nil, err
 	}
-	list := slices.Clone(s.authority.Roots(v2gOf(p)))
+	list := slices.Clone(s.authority.Roots(kindsOf(p).v2g))
 	for _, a := range anchors {
 		cert, err := x509.ParseCertificate(a.DER)
 		if err != nil {
@@ -223,11 +216,10 @@ func (s *Service) judge(ctx context.Context, p Outside, r *message.Request, exi 
 	if err != nil {
 		return nil, errors.New("its contract certificate names no account")
 	}
-	edition, err := protocolOf(chain[0])
 	inside, unreadable := identifier.ParseEMAID(a.EMAID)
 	named, unnamed := identifier.ParseEMAID(r.EMAID)
 	switch {
-	case err != nil || edition != r.Protocol:
+	case !s.fits(r.Protocol, chain[0]):
 		return nil, errors.New("its contract certificate is of another edition")
 	case now.After(chain[0].NotAfter):
 		return nil, errors.New("its contract certificate has expired")

@@ -94,16 +94,15 @@ func (s *Service) verifyGiven(ctx context.Context, a *message.Response, emaid id
 	if fault != nil {
 		return nil, fault, nil
 	}
-	edition, err := protocolOf(chain[0])
 	named, unreadable := identifier.ParseEMAID(chain[0].Subject.CommonName)
 	inside, unread := identifier.ParseEMAID(a.EMAID)
 	switch {
-	case err != nil || edition != a.Protocol:
+	case !s.fits(a.Protocol, chain[0]):
 		return nil, badChain("the contract certificate is of another edition"), nil
 	case unreadable != nil || !named.Same(emaid), a.Protocol == message.ISO2 && (unread != nil || !inside.Same(emaid)):
 		return nil, badChain("the contract certificate or the answer is another account's"), nil
 	}
-	fault, err = s.verifyContract(ctx, a.Protocol, chain, s.clock())
+	fault, err := s.verifyContract(ctx, a.Protocol, chain, s.clock())
 	return chain[0], fault, err
 }
 

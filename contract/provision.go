@@ -104,11 +104,11 @@ func (s *Service) answer(ctx context.Context, in Request, r *message.Request, no
 	if fault != nil {
 		return Answer{}, fault, nil
 	}
-	if p, err := protocolOf(chain[0]); err != nil || p != r.Protocol {
+	if !s.fits(r.Protocol, chain[0]) {
 		return Answer{}, badChain("the certificate's key isn't of the request's edition"), nil
 	}
 	// Who signed must hold the certificate's key, whatever it is worth.
-	if fault := verifySignature(r, chain[0]); fault != nil {
+	if fault := s.verifySignature(r, chain[0]); fault != nil {
 		return Answer{}, fault, nil
 	}
 	var list []Contract

@@ -29,8 +29,11 @@ type Config struct {
 	Revocation Revocation
 	// HardFail: a certificate whose status can't be learned is as good as none.
 	HardFail bool
-	Clock    func() time.Time // nil: time.Now
-	Log      *slog.Logger     // nil: discarded
+	// Strict: certificates of cars, contracts and those who sign for cars have all that
+	// the profiles of ISO 15118 demand. Real ones lack some of it.
+	Strict bool
+	Clock  func() time.Time // nil: time.Now
+	Log    *slog.Logger     // nil: discarded
 }
 
 // Service answers cars. It is safe for concurrent use.
@@ -39,6 +42,7 @@ type Service struct {
 	authority  *ca.Authority
 	revocation Revocation
 	hardFail   bool
+	strict     bool
 	clock      func() time.Time
 	log        *slog.Logger
 	random     io.Reader
@@ -61,7 +65,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		return nil, errors.New("internal error: contract.Config lacks a store or an authority")
 	}
 	s := &Service{
-		store: cfg.Store, authority: cfg.Authority, revocation: cfg.Revocation, hardFail: cfg.HardFail, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools, cps: cfg.CPS,
+		store: cfg.Store, authority: cfg.Authority, revocation: cfg.Revocation, hardFail: cfg.HardFail, strict: cfg.Strict, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools, cps: cfg.CPS,
 		asked: map[string]*allowance{}, courses: map[string]*course{},
 	}
 	for i := range s.making {

@@ -16,25 +16,35 @@ import (
 )
 
 // kinds are the hierarchies that an edition's certificates are of.
-type kinds struct{ mo, oem, cps ca.Kind }
+type kinds struct{ mo, oem, cps, v2g ca.Kind }
 
 func kindsOf(p message.Protocol) kinds {
 	if p == message.ISO20 {
-		return kinds{ca.KindMO20, ca.KindOEM20, ca.KindCPS20}
+		return kinds{ca.KindMO20, ca.KindOEM20, ca.KindCPS20, ca.KindV2G20}
 	}
-	return kinds{ca.KindMO, ca.KindOEM, ca.KindCPS}
+	return kinds{ca.KindMO, ca.KindOEM, ca.KindCPS, ca.KindV2G}
 }
 
 // suites are the signatures of an edition.
-func suites(p message.Protocol) []signature.Suite {
-	if p == message.ISO20 {
-		return []signature.Suite{signature.P521}
+func (s *Service) suites(p message.Protocol) []signature.Suite {
+	if p != message.ISO20 {
+		return []signature.Suite{signature.P256}
 	}
-	return []signature.Suite{signature.P256}
+	var list []signature.Suite
+	for _, class := range s.authority.Keys20() {
+		list = append(list, map[ca.KeyClass]signature.Suite{ca.ClassP521: signature.P521, ca.ClassP256: signature.P256}[class])
+	}
+	return list
 }
 
-// protocolOf tells an edition by the curve of a certificate's key: one key is
-// never used in both.
+// fits tells whether a certificate's key is one of an edition.
+func (s *Service) fits(p message.Protocol, cert *x509.Certificate) bool {
+	suite, err := signature.SuiteOf(cert.PublicKey)
+	return err == nil && slices.Contains(s.suites(p), suite)
+}
+
+// protocolOf tells an edition by the curve of a certificate's key where nothing else
+// does: a key on P-256 counts as one of ISO 15118-2, also where tests have it in -20.
 func protocolOf(cert *x509.Certificate) (message.Protocol, error) {
 	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	if !ok {
@@ -52,19 +62,23 @@ func protocolOf(cert *x509.Certificate) (message.Protocol, error) {
 // verifyCar verifies a provisioning chain up to a root of a manufacturer: own or
 // trusted for the use oem, and no other ([V2G2-925]).
 func (s *Service) verifyCar(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) (*Fault, error) {
-	return s.verify(ctx, kindsOf(p).oem, "oem", chain, now)
+	return s.verify(ctx, purpose{p, kindsOf(p).oem, "oem", agreeing}, chain, now)
 }
 
 // verifyContract verifies a contract chain up to a root of a provider.
 func (s *Service) verifyContract(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) (*Fault, error) {
-	return s.verify(ctx, kindsOf(p).mo, "mo", chain, now)
+	usage := agreeing | x509.KeyUsageContentCommitment | x509.KeyUsageKeyEncipherment
+	if p == message.ISO20 {
+		usage = x509.KeyUsageDigitalSignature // updated by nobody
+	}
+	return s.verify(ctx, purpose{p, kindsOf(p).mo, "mo", usage}, chain, now)
 }
 
 // verify tells what is wrong with a chain. An error is no verdict: whether anything is
 // couldn't be told.
-func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []*x509.Certificate, now time.Time) (*Fault, error) {
+func (s *Service) verify(ctx context.Context, to purpose, chain []*x509.Certificate, now time.Time) (*Fault, error) {
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	anchors, err := s.authority.Anchors(ctx, use)
+	anchors, err := s.authority.Anchors(ctx, to.use)
 	if err != nil {
 		return nil, err
 	}
@@ -75,10 +89,10 @@ func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []
 		}
 		roots.AddCert(cert)
 	}
-	for _, cert := range s.authority.Roots(kind) {
+	for _, cert := range s.authority.Roots(to.kind) {
 		roots.AddCert(cert)
 	}
-	for _, cert := range slices.Concat(s.authority.Intermediates(kind), chain[1:]) {
+	for _, cert := range slices.Concat(s.authority.Intermediates(to.kind), chain[1:]) {
 		between.AddCert(cert)
 	}
 	leaf := chain[0]
@@ -97,7 +111,13 @@ func (s *Service) verify(ctx context.Context, kind ca.Kind, use string, chain []
 		return expired("a certificate of the chain has expired"), nil
 	}
 	if err != nil {
-		return badChain(fmt.Sprintf("the chain leads to no root trusted for %s (`bollard ca trust add --use %s`): %T", use, use, err)).orElsewhere(), nil
+		return badChain(fmt.Sprintf("the chain leads to no root trusted for %s (`bollard ca trust add --use %s`): %T", to.use, to.use, err)).orElsewhere(), nil
+	}
+	if s.strict {
+		var lacks string
+		if paths, lacks = s.strictly(to, paths); len(paths) == 0 {
+			return badChain(lacks + ": contracts.leaves is strict"), nil
+		}
 	}
 	return s.standing(ctx, paths[0])
 }
@@ -116,11 +136,11 @@ func parse(c message.Chain) ([]*x509.Certificate, *Fault) {
 }
 
 // verifySignature checks a request's signature with the key of its certificate.
-func verifySignature(r *message.Request, cert *x509.Certificate) *Fault {
+func (s *Service) verifySignature(r *message.Request, cert *x509.Certificate) *Fault {
 	if r.Signature == nil {
 		return badSignature("the request isn't signed")
 	}
-	if err := signature.Verify(r.Protocol.Set(), *r.Signature, cert.PublicKey, suites(r.Protocol), r.Signed()...); err != nil {
+	if err := signature.Verify(r.Protocol.Set(), *r.Signature, cert.PublicKey, s.suites(r.Protocol), r.Signed()...); err != nil {
 		return badSignature("the request's signature: " + err.Error())
 	}
 	return nil

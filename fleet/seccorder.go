@@ -87,7 +87,7 @@ func (s *Service) judgeSECC(sess Session, e edition, csr *ca.CSR, st *Station, r
 		return "", unsupported(fmt.Sprintf("there is no hierarchy %s: `bollard ca create %s` makes it", e.kind, e.kind))
 	case !st.has(csr.CommonName):
 		return invalid(fmt.Sprintf("CSR's common name %.64q is no SECC identifier of the station's: `bollard station secc %s --add` records one", csr.CommonName, st.Identity))
-	case !slices.Contains(ca.KeyClasses(e.profile), csr.Key.Class()):
+	case !slices.Contains(s.cfg.Authority.KeyClasses(e.profile), csr.Key.Class()):
 		return invalid(fmt.Sprintf("CSR's key is on %s, certificates of %s have %s", csr.Key.Class(), e.name, ca.KeyClasses(e.profile)[0]))
 	}
 	if root != nil {

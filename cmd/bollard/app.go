@@ -109,6 +109,7 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		StatusURL:    statusURL(a.cfg),
 		Organisation: a.cfg.Organisation,
 		Country:      a.cfg.Country,
+		Curves20:     curves20(a.cfg),
 		Blocked:      a.blocked,
 		Keeper:       a.keeper,
 		Clock:        a.clock,
@@ -169,12 +170,22 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		return err
 	}
 	a.contracts, err = contract.New(ctx, contract.Config{
-		Store: a.store, Authority: authority, Pools: pools, CPS: cps, Revocation: service, HardFail: a.cfg.Contracts.Revocation == config.RevocationHard, Clock: a.clock, Log: a.log,
+		Store: a.store, Authority: authority, Pools: pools, CPS: cps, Revocation: service, HardFail: a.cfg.Contracts.Revocation == config.RevocationHard,
+		Strict: a.cfg.Contracts.Leaves == config.LeavesStrict, Clock: a.clock, Log: a.log,
 	})
 	if err != nil {
 		return err
 	}
 	return a.openFirmware(ctx)
+}
+
+// curves20 are the curves of ISO 15118-20 that the configuration names.
+func curves20(cfg *config.File) []ca.KeyClass {
+	var list []ca.KeyClass
+	for _, name := range cfg.Contracts.Curves20 {
+		list = append(list, ca.KeyClass(name))
+	}
+	return list
 }
 
 // statusURL is what certificates name: nothing while only a running server

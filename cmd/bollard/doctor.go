@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,9 +108,18 @@ func (d *doctor) examine(ctx context.Context, c *cli) {
 	}); err != nil {
 		d.fail("database", err)
 	}
+	d.contracts()
 	d.files()
 	for i, b := range cfg.Backends {
 		d.backend(ctx, b, i)
+	}
+}
+
+// contracts names what weakens the certificates of cars.
+func (d *doctor) contracts() {
+	if slices.Contains(d.cfg.Contracts.Curves20, config.CurveP256) {
+		d.add("contracts", verdictWarn, "take P-256 out of contracts.curves_20 once the tests are over",
+			"keys on P-256 count in ISO 15118-20, which demands P-521: only test stacks have them")
 	}
 }
 

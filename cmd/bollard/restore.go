@@ -244,7 +244,7 @@ func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m
 	if err != nil {
 		return out, err
 	}
-	authority, err := ca.New(ctx, ca.Config{Store: db, Organisation: cfg.Organisation, Country: cfg.Country, Keeper: keeper, Clock: time.Now})
+	authority, err := ca.New(ctx, ca.Config{Store: db, Organisation: cfg.Organisation, Country: cfg.Country, Curves20: curves20(cfg), Keeper: keeper, Clock: time.Now})
 	if err == nil {
 		err = authority.CheckKeys(ctx)
 	}

@@ -217,6 +217,17 @@ const (
 	RevocationHard = "hard"
 )
 
+// How much certificates of cars and contracts need of what their profiles demand.
+const (
+	LeavesLenient = "lenient"
+	LeavesStrict  = "strict"
+)
+
+// Curves of ISO 15118-20 beside P-521.
+const (
+	CurveP256 = "P-256"
+)
+
 // Contracts says who answers cars that ask for a contract certificate.
 type Contracts struct {
 	Answer string `yaml:"answer" doc:"own: Bollard, from its contracts; backend: the request is passed on; none: own where there is a hierarchy mo or mo-20, or a pool"`
@@ -226,6 +237,8 @@ type Contracts struct {
 	Pools     []ContractPool `yaml:"pools" doc:"providers elsewhere, asked in this order for cars without a contract here"`
 	// Revocation: docs/contracts.md says what is asked, and how long.
 	Revocation string          `yaml:"revocation" doc:"a car's or a contract's certificate of another CA whose status can't be learned in 2 s: soft: it counts, hard: it doesn't; none: soft"`
+	Leaves     string          `yaml:"leaves" doc:"certificates of cars, contracts and who signs for cars: lenient: what is in them has to fit, strict: they have all that ISO 15118 demands; none: lenient"`
+	Curves20   []string        `yaml:"curves_20" doc:"curves of ISO 15118-20 that count beside P-521: P-256, as test stacks have it; none: P-521 alone"`
 	Models     []ContractModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
 }
 
