@@ -232,7 +232,7 @@ func (o *operations) roots(kind string) ([]*x509.Certificate, error) {
 }
 
 func (o *operations) caIssue(ctx context.Context, in Issue) (Issued, error) {
-	csr, err := ca.ParseCSR(in.CSR)
+	csr, err := o.cfg.Authority.ParseCSR(in.CSR)
 	if err != nil {
 		return Issued{}, Refusedf("make a new request, such as with `openssl req -new`", "the CSR is refused: %w", err)
 	}
@@ -244,9 +244,9 @@ func (o *operations) caIssue(ctx context.Context, in Issue) (Issued, error) {
 		err = firmwareSubject(in, &order)
 	case ca.ProfileServer, ca.ProfileServerCNOnly:
 		err = serverSubject(in, &order)
-	case ca.ProfileSECC, ca.ProfileSECC20:
+	case ca.ProfileSECC, ca.ProfileSECC20, ca.ProfileSECC448:
 		err = o.seccSubject(ctx, in, &order)
-	case ca.ProfileProvisioning, ca.ProfileProvisioning20:
+	case ca.ProfileProvisioning, ca.ProfileProvisioning20, ca.ProfileProvisioning448:
 		err = carSubject(in, &order)
 	default:
 		err = Usagef("profiles are "+strings.Join(ca.Profiles(), ", "), "there is no profile %q", in.Profile)

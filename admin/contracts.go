@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bollard/contract"
+	"bollard/internal/curve448"
 	"bollard/iso15118/identifier"
 	"bollard/iso15118/message"
 )
@@ -178,7 +179,7 @@ func readChain(data []byte) ([]*x509.Certificate, error) {
 		if block == nil {
 			break
 		}
-		cert, err := x509.ParseCertificate(block.Bytes)
+		cert, err := curve448.ParseCertificate(block.Bytes)
 		if err != nil {
 			return nil, err
 		}

@@ -290,7 +290,7 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 
 // towardCars: a certificate that lets nobody in here.
 func towardCars(r *ca.Record) bool {
-	return r.Profile == ca.ProfileSECC || r.Profile == ca.ProfileSECC20
+	return r.Profile == ca.ProfileSECC || r.Profile == ca.ProfileSECC20 || r.Profile == ca.ProfileSECC448
 }
 
 // shownOrder is an order with what became of its certificate since.

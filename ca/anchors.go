@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"bollard/internal/curve448"
 	"bollard/ledger"
 )
 
@@ -48,7 +49,7 @@ func (a *Authority) AddAnchor(ctx context.Context, use string, data []byte, acto
 	if len(bytes.TrimSpace(rest)) != 0 {
 		return TrustAnchor{}, errors.New("couldn't read the root: there is something after the certificate; give one root at a time")
 	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	cert, err := curve448.ParseCertificate(block.Bytes)
 	if err != nil {
 		return TrustAnchor{}, fmt.Errorf("couldn't read the root: %w", err)
 	}
@@ -73,9 +74,9 @@ func CheckRoot(cert *x509.Certificate, now time.Time) error {
 		return fmt.Errorf("%s is no CA certificate; give the root of the chain", cert.Subject)
 	case !bytes.Equal(cert.RawIssuer, cert.RawSubject):
 		return fmt.Errorf("%s is an intermediate, not a root; give the root of the chain", cert.Subject)
-	case !strongSignature(cert.SignatureAlgorithm):
+	case !strongSignature(cert):
 		return fmt.Errorf("%s is signed with %s, which isn't allowed (A00.FR.504)", cert.Subject, cert.SignatureAlgorithm)
-	case cert.CheckSignatureFrom(cert) != nil:
+	case curve448.CheckSignatureFrom(cert, cert) != nil:
 		return fmt.Errorf("%s isn't signed by itself; give the root of the chain", cert.Subject)
 	case now.After(cert.NotAfter):
 		return fmt.Errorf("%s expired on %s; ask its maker for the root in force", cert.Subject, cert.NotAfter.Format(time.DateOnly))
@@ -167,7 +168,7 @@ func (a *Authority) stationPools(anchors []TrustAnchor) (Pools, error) {
 		}
 	}
 	for _, t := range anchors {
-		cert, err := x509.ParseCertificate(t.DER)
+		cert, err := curve448.ParseCertificate(t.DER)
 		if err != nil {
 			return Pools{}, fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", t.Hash, err)
 		}

@@ -17,7 +17,7 @@ type claim struct {
 // station or another purpose, and holds the key until releaseKey: two stations that come with one
 // key at the same moment can't both find it free.
 func (a *Authority) claimKey(ctx context.Context, order Order, profile Profile) error {
-	if err := quality.Check(order.Key.public, quality.Policy{P224: order.P224, Blocked: a.cfg.Blocked}); err != nil {
+	if err := quality.Check(order.Key.public, quality.Policy{P224: order.P224, Ed448: true, Blocked: a.cfg.Blocked}); err != nil {
 		return err
 	}
 	hash := order.Key.Hash()

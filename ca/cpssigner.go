@@ -28,7 +28,7 @@ func (a *Authority) CPSSigner(ctx context.Context, kind Kind) (*CPSSigner, error
 		return nil, err
 	}
 	l := a.hierarchy(kind)
-	if l.issuing == nil || kind != KindCPS && kind != KindCPS20 {
+	if l.issuing == nil || kind != KindCPS && kind != KindCPS20 && kind != KindCPS448 {
 		return nil, fmt.Errorf("%w: %s; make it with bollard ca create %s", ErrNoHierarchy, h.kind, h.kind)
 	}
 	signer, err := a.officer(ctx, cpsOffice, l.issuing.name)

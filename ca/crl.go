@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"bollard/internal/curve448"
 	"bollard/ledger"
 )
 
@@ -126,11 +127,30 @@ func (a *Authority) crl(ctx context.Context, by *issuer) ([]byte, error) {
 		}
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, entry)
 	}
-	der, err := x509.CreateRevocationList(rand.Reader, list, by.cert, by.signer)
+	der, err := by.signList(list)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't sign the CRL of %s: %w", by.name, err)
 	}
 	return der, nil
+}
+
+func (by *issuer) signList(list *x509.RevocationList) ([]byte, error) {
+	if !by.isEd448() {
+		return x509.CreateRevocationList(rand.Reader, list, by.cert, by.signer)
+	}
+	listener := &outline{public: standIn}
+	if _, err := x509.CreateRevocationList(rand.Reader, list, by.cert, listener); listener.tbs == nil {
+		return nil, err
+	}
+	tbs, err := curve448.Replace(listener.tbs, map[int][]byte{1: curve448.Algorithm()}) // RFC 5280 §5.1: signature
+	if err != nil {
+		return nil, err
+	}
+	signature, err := by.sign(tbs)
+	if err != nil {
+		return nil, err
+	}
+	return joined(tbs, curve448.Algorithm(), signature)
 }
 
 func crlEntry(r Record) (x509.RevocationListEntry, error) {

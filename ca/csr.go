@@ -2,14 +2,19 @@ package ca
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"slices"
+
+	"github.com/cloudflare/circl/sign/ed448"
 
 	"bollard/ca/quality"
+	"bollard/internal/curve448"
 )
 
 // maxCSR bounds a request in any form. OCPP allows 5500 characters; stations
@@ -50,12 +55,20 @@ func (e *CSRError) Error() string { return "certificate request refused: " + e.R
 // ParseCSR reads a PKCS#10 request as DER, PEM or (white paper edition 1)
 // hex of DER, verifies its signature and refuses keys no profile allows. The
 // error is a *CSRError.
-func ParseCSR(raw []byte) (CSR, error) {
+func ParseCSR(raw []byte) (CSR, error) { return parseCSR(raw, false) }
+
+// ParseCSR is the function of that name, which takes a key on Ed448, too, where that
+// counts (Config.Curves20).
+func (a *Authority) ParseCSR(raw []byte) (CSR, error) {
+	return parseCSR(raw, slices.Contains(a.Keys20(), ClassEd448))
+}
+
+func parseCSR(raw []byte, on448 bool) (CSR, error) {
 	der, err := unwrapCSR(raw)
 	if err != nil {
 		return CSR{}, err
 	}
-	outer, err := peekCSR(der)
+	outer, err := peekCSR(der, on448)
 	if err != nil {
 		return CSR{}, err
 	}
@@ -63,6 +76,9 @@ func ParseCSR(raw []byte) (CSR, error) {
 	if err != nil {
 		// The library's text may quote the request.
 		return CSR{}, &CSRError{CSRMalformed, "it isn't a readable PKCS#10 request (" + outer.describe() + ")"}
+	}
+	if outer.Info.Key.Algorithm.Algorithm.Equal(curve448.OID) {
+		return check448(req, outer)
 	}
 	switch req.SignatureAlgorithm {
 	case x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512,
@@ -78,7 +94,11 @@ func ParseCSR(raw []byte) (CSR, error) {
 	if err := req.CheckSignature(); err != nil {
 		return CSR{}, &CSRError{CSRSignature, "its signature doesn't verify: the sender hasn't shown to have the private key"}
 	}
-	key, err := proven(req.PublicKey)
+	return checkedCSR(req, req.PublicKey)
+}
+
+func checkedCSR(req *x509.CertificateRequest, public crypto.PublicKey) (CSR, error) {
+	key, err := proven(public)
 	if err != nil {
 		return CSR{}, &CSRError{CSRKey, "its key can't be encoded"}
 	}
@@ -87,8 +107,26 @@ func ParseCSR(raw []byte) (CSR, error) {
 		CommonName:   req.Subject.CommonName,
 		Organisation: req.Subject.Organization,
 		CA:           asksForCA(req.Extensions),
-		DER:          der,
+		DER:          req.Raw,
 	}, nil
+}
+
+// check448 verifies a request for a key on Ed448, which crypto/x509 only takes apart.
+func check448(req *x509.CertificateRequest, outer csrOutline) (CSR, error) {
+	public, err := curve448.PublicKey(req.RawSubjectPublicKeyInfo)
+	if err != nil {
+		return CSR{}, &CSRError{CSRKey, err.Error()}
+	}
+	key, ok := public.(ed448.PublicKey)
+	switch {
+	case !ok:
+		return CSR{}, &CSRError{CSRKey, "its key can't be read"}
+	case !outer.Signature.Algorithm.Equal(curve448.OID):
+		return CSR{}, &CSRError{CSRSignatureAlgorithm, fmt.Sprintf("its signature algorithm %s isn't its key's, Ed448", outer.Signature.Algorithm)}
+	case !ed448.Verify(key, req.RawTBSCertificateRequest, req.Signature, ""):
+		return CSR{}, &CSRError{CSRSignature, "its signature doesn't verify: the sender hasn't shown to have the private key"}
+	}
+	return checkedCSR(req, key)
 }
 
 // asksForCA looks at basicConstraints (RFC 5280 §4.2.1.9). What can't be read
@@ -170,7 +208,7 @@ type csrOutline struct {
 	Value     asn1.BitString
 }
 
-func peekCSR(der []byte) (csrOutline, error) {
+func peekCSR(der []byte, on448 bool) (csrOutline, error) {
 	var outer csrOutline
 	rest, err := asn1.Unmarshal(der, &outer)
 	if err != nil || len(rest) != 0 {
@@ -179,6 +217,7 @@ func peekCSR(der []byte) (csrOutline, error) {
 	algorithm := outer.Info.Key.Algorithm
 	switch {
 	case algorithm.Algorithm.Equal(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}): // rsaEncryption
+	case on448 && algorithm.Algorithm.Equal(curve448.OID):
 	case algorithm.Algorithm.Equal(asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}): // ecPublicKey
 		var curve asn1.ObjectIdentifier
 		if _, err := asn1.Unmarshal(algorithm.Parameters.FullBytes, &curve); err != nil {

@@ -3,12 +3,17 @@ package ca
 import (
 	"bytes"
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/cloudflare/circl/sign/ed448"
+
+	"bollard/internal/curve448"
 )
 
 // outline is a signer that only listens: crypto/x509 works out what is to be
@@ -43,15 +48,39 @@ func (by *issuer) outline(template *x509.Certificate, key crypto.PublicKey) ([]b
 	// crypto/x509 insists that parent and signer agree, unless it doesn't know.
 	parent.PublicKey = nil
 	listener := &outline{public: by.signer.Public()}
+	with := map[int][]byte{} // of TBSCertificate (RFC 5280 §4.1): 2 is signature, 6 subjectPublicKeyInfo
+	if by.isEd448() {
+		listener.public, with[2] = standIn, curve448.Algorithm()
+	}
+	if _, ok := key.(ed448.PublicKey); ok {
+		spki, err := curve448.MarshalPublicKey(key)
+		if err != nil {
+			return nil, err
+		}
+		key, with[6] = standIn, spki
+	}
 	_, err := x509.CreateCertificate(rand.Reader, template, &parent, key, listener)
 	if listener.tbs == nil {
 		return nil, err
 	}
-	return listener.tbs, nil
+	return curve448.Replace(listener.tbs, with)
+}
+
+// standIn is the key crypto/x509 is shown in place of one on Ed448, whose place in what
+// it makes is then another's.
+var standIn = ed25519.PublicKey(make([]byte, ed25519.PublicKeySize))
+
+// isEd448 tells whether a CA's key is on that curve.
+func (by *issuer) isEd448() bool {
+	_, ok := by.signer.Public().(ed448.PublicKey)
+	return ok
 }
 
 // sign signs to-be-signed bytes with the CA's key.
 func (by *issuer) sign(tbs []byte) ([]byte, error) {
+	if by.isEd448() {
+		return by.signer.Sign(rand.Reader, tbs, crypto.Hash(0))
+	}
 	hash, ok := signatureHashes[by.algorithm]
 	if !ok {
 		return nil, fmt.Errorf("internal error: %s isn't a signature algorithm of ours", by.algorithm)
@@ -79,8 +108,13 @@ func withSignature(tbs, signature []byte) ([]byte, error) {
 	if _, err := asn1.Unmarshal(tbs, &inner); err != nil {
 		return nil, fmt.Errorf("couldn't read to-be-signed bytes: %w", err)
 	}
+	return joined(tbs, inner.Algorithm.FullBytes, signature)
+}
+
+// joined is what is signed, how, and the signature.
+func joined(tbs, algorithm, signature []byte) ([]byte, error) {
 	return asn1.Marshal(struct {
 		TBS, Algorithm asn1.RawValue
 		Signature      asn1.BitString
-	}{asn1.RawValue{FullBytes: tbs}, inner.Algorithm, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
+	}{asn1.RawValue{FullBytes: tbs}, asn1.RawValue{FullBytes: algorithm}, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
 }

@@ -17,6 +17,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"bollard/internal/curve448"
 	"bollard/iso15118/identifier"
 	"bollard/keys"
 )
@@ -262,7 +263,7 @@ func subjectKeyID(public crypto.PublicKey) ([]byte, error) {
 }
 
 func publicKeyBits(public crypto.PublicKey) ([]byte, error) {
-	spki, err := x509.MarshalPKIXPublicKey(public)
+	spki, err := curve448.MarshalPublicKey(public)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"bollard/internal/curve448"
 	"bollard/internal/failpoint"
 	"bollard/ledger"
 )
@@ -77,7 +78,7 @@ func (a *Authority) readChain(ctx context.Context, h hierarchy, data []byte) ([]
 		if block, rest = pem.Decode(rest); block == nil || block.Type != "CERTIFICATE" {
 			return nil, errors.New("couldn't read the chain: it isn't PEM certificates, and nothing else")
 		}
-		cert, err := x509.ParseCertificate(block.Bytes)
+		cert, err := curve448.ParseCertificate(block.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf("couldn't read the chain: %w", err)
 		}
@@ -92,13 +93,13 @@ func (a *Authority) readChain(ctx context.Context, h hierarchy, data []byte) ([]
 	}
 	last := chain[len(chain)-1]
 	for _, t := range anchors {
-		root, err := x509.ParseCertificate(t.DER)
+		root, err := curve448.ParseCertificate(t.DER)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", t.Hash, err)
 		case root.Equal(last):
 			return chain, nil
-		case bytes.Equal(root.RawSubject, last.RawIssuer) && last.CheckSignatureFrom(root) == nil:
+		case bytes.Equal(root.RawSubject, last.RawIssuer) && curve448.CheckSignatureFrom(last, root) == nil:
 			return append(chain, root), nil
 		}
 	}
@@ -135,10 +136,14 @@ func (a *Authority) certified(ctx context.Context, h hierarchy, cert *x509.Certi
 	return caRecord{}, fmt.Errorf("the first certificate is for no key of %s here; `bollard ca request %s` gives the request for it", h.kind, h.kind)
 }
 
-// keysOf are the kinds of keys that count in a hierarchy of ISO 15118.
+// keysOf are the kinds of keys that count in a hierarchy of ISO 15118. One on Ed448
+// has no other: its paths are judged here, not by crypto/x509.
 func (a *Authority) keysOf(h hierarchy) []KeyClass {
-	if h.class == ClassP521 {
-		return a.Keys20()
+	switch h.class {
+	case ClassP521:
+		return slices.DeleteFunc(a.Keys20(), func(c KeyClass) bool { return c == ClassEd448 })
+	case ClassEd448:
+		return keys448
 	}
 	return keys2
 }
@@ -147,7 +152,7 @@ func (a *Authority) keysOf(h hierarchy) []KeyClass {
 // ours at its beginning is to do.
 func (h hierarchy) checkOutside(chain []*x509.Certificate, ours caRecord, allowed []KeyClass, now time.Time) error {
 	most := maxCertificate2
-	if h.class == ClassP521 {
+	if h.is20() {
 		most = maxCertificate20
 	}
 	for i, c := range chain {
@@ -155,7 +160,7 @@ func (h hierarchy) checkOutside(chain []*x509.Certificate, ours caRecord, allowe
 		switch {
 		case err != nil || !slices.Contains(allowed, class):
 			return fmt.Errorf("%s has a key on %s, all of the chain are to have %s", c.Subject, class, allowed[0])
-		case !strongSignature(c.SignatureAlgorithm):
+		case !strongSignature(c):
 			return fmt.Errorf("%s is signed with %s", c.Subject, c.SignatureAlgorithm)
 		case !c.BasicConstraintsValid || !c.IsCA || c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0:
 			return fmt.Errorf("%s is no CA certificate", c.Subject)
@@ -165,7 +170,7 @@ func (h hierarchy) checkOutside(chain []*x509.Certificate, ours caRecord, allowe
 			return fmt.Errorf("%s has name constraints or critical extensions, which cars don't know", c.Subject)
 		case i < len(chain)-1 && len(c.Raw) > most:
 			return fmt.Errorf("%s has %d bytes, at most %d are taken by cars", c.Subject, len(c.Raw), most)
-		case i < len(chain)-1 && (!bytes.Equal(c.RawIssuer, chain[i+1].RawSubject) || c.CheckSignatureFrom(chain[i+1]) != nil):
+		case i < len(chain)-1 && (!bytes.Equal(c.RawIssuer, chain[i+1].RawSubject) || curve448.CheckSignatureFrom(c, chain[i+1]) != nil):
 			return fmt.Errorf("%s isn't signed by the certificate after it, %s", c.Subject, chain[i+1].Subject)
 		}
 	}
@@ -185,7 +190,7 @@ func (h hierarchy) checkOurs(chain []*x509.Certificate, ours caRecord, now time.
 	// At most three below the root: sub-CA 1, sub-CA 2, leaf ([V2G2-009]); -20 has
 	// cross certificates besides.
 	longest := 3
-	if h.class == ClassP521 {
+	if h.is20() {
 		longest = 4
 	}
 	switch depth := len(chain) - 1 + below + 1; {
@@ -201,6 +206,10 @@ func (h hierarchy) checkOurs(chain []*x509.Certificate, ours caRecord, now time.
 		return fmt.Errorf("%s ends on %s, that is in less than 30 days", c.Subject, c.NotAfter.Format(time.DateOnly))
 	case strings.TrimSpace(c.Subject.CommonName) == "" || len(c.Subject.Organization) == 0:
 		return fmt.Errorf("%s lacks a common name or an organisation", c.Subject)
+	}
+	if h.class == ClassEd448 {
+		_, err := curve448.Paths(c, []*x509.Certificate{root}, chain[1:len(chain)-1], now)
+		return err
 	}
 	anchor, between := x509.NewCertPool(), x509.NewCertPool()
 	anchor.AddCert(root)

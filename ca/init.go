@@ -264,7 +264,7 @@ func algorithmLike(public crypto.PublicKey) keys.Algorithm {
 
 var algorithmOf = map[KeyClass]keys.Algorithm{
 	ClassP384: keys.P384, ClassP521: keys.P521, ClassRSA2048: keys.RSA2048, ClassRSA3072: keys.RSA3072,
-	ClassP256: keys.P256,
+	ClassP256: keys.P256, ClassEd448: keys.Ed448,
 }
 
 // key makes a key, or takes the one that an interrupted init made and got as

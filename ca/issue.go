@@ -2,7 +2,6 @@ package ca
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bollard/internal/curve448"
 	"bollard/internal/failpoint"
 	"bollard/ledger"
 )
@@ -97,7 +97,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if err != nil {
 		return nil, fmt.Errorf("couldn't build a %s certificate: %w", profile.Name, err)
 	}
-	cert, err := x509.ParseCertificate(draft)
+	cert, err := curve448.ParseCertificate(draft)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read back a %s certificate: %w", profile.Name, err)
 	}
@@ -155,7 +155,7 @@ func (a *Authority) Issue(ctx context.Context, p *Prepared) (*Issued, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't put together certificate %s: %w", p.intent.Serial, err)
 	}
-	cert, err := x509.ParseCertificate(der)
+	cert, err := curve448.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read back certificate %s: %w", p.intent.Serial, err)
 	}
@@ -164,7 +164,7 @@ func (a *Authority) Issue(ctx context.Context, p *Prepared) (*Issued, error) {
 	if verifier == nil {
 		verifier = cert
 	}
-	if err := verifier.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
+	if err := curve448.CheckSignature(cert, verifier); err != nil {
 		return nil, fmt.Errorf("the signature of certificate %s doesn't verify; it is not given out: %w", p.intent.Serial, err)
 	}
 	failpoint.Hit("ca.after-sign")

@@ -6,12 +6,14 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 
+	"github.com/cloudflare/circl/sign/ed448"
+
 	"bollard/ca/quality"
+	"bollard/internal/curve448"
 )
 
 // ProvenKey is a public key whose private half its holder has shown to have.
@@ -39,7 +41,11 @@ func GeneratedKey(signer crypto.Signer) (ProvenKey, error) {
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return ProvenKey{}, err
 	}
-	sig, err := signer.Sign(rand.Reader, nonce[:], crypto.SHA256)
+	hash := crypto.SHA256
+	if _, ok := signer.Public().(ed448.PublicKey); ok {
+		hash = 0 // it signs messages, not digests
+	}
+	sig, err := signer.Sign(rand.Reader, nonce[:], hash)
 	if err != nil {
 		return ProvenKey{}, fmt.Errorf("couldn't sign with the new key: %w", err)
 	}
@@ -48,19 +54,23 @@ func GeneratedKey(signer crypto.Signer) (ProvenKey, error) {
 		if !ecdsa.VerifyASN1(public, nonce[:], sig) {
 			return ProvenKey{}, errors.New("the new key's signature doesn't verify")
 		}
+	case ed448.PublicKey:
+		if !ed448.Verify(public, nonce[:], sig, "") {
+			return ProvenKey{}, errors.New("the new key's signature doesn't verify")
+		}
 	case *rsa.PublicKey:
 		if err := rsa.VerifyPKCS1v15(public, crypto.SHA256, nonce[:], sig); err != nil {
 			return ProvenKey{}, errors.New("the new key's signature doesn't verify")
 		}
 	}
-	if err := checkKey(signer.Public(), quality.Policy{}); err != nil {
+	if err := checkKey(signer.Public(), quality.Policy{Ed448: true}); err != nil {
 		return ProvenKey{}, err
 	}
 	return proven(signer.Public())
 }
 
 func keyHash(public crypto.PublicKey) (string, error) {
-	spki, err := x509.MarshalPKIXPublicKey(public)
+	spki, err := curve448.MarshalPublicKey(public)
 	if err != nil {
 		return "", err
 	}

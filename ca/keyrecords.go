@@ -22,10 +22,21 @@ func KeyClasses(profile string) []KeyClass { return slices.Clone(profiles[profil
 
 // KeyClasses are those of a profile, with Config.Curves20 in ISO 15118-20.
 func (a *Authority) KeyClasses(profile string) []KeyClass {
-	if p := profiles[profile]; slices.Equal(p.Keys, keys20) {
-		return a.Keys20()
+	switch p := profiles[profile]; {
+	case slices.Equal(p.Keys, keys20):
+		return slices.DeleteFunc(a.Keys20(), func(c KeyClass) bool { return c == ClassEd448 })
+	case slices.Equal(p.Keys, keys448) && !slices.Contains(a.Keys20(), ClassEd448):
+		return nil
 	}
 	return KeyClasses(profile)
+}
+
+// countsHere refuses a hierarchy on a curve that the configuration doesn't name.
+func (a *Authority) countsHere(h hierarchy) error {
+	if h.class == ClassEd448 && !slices.Contains(a.Keys20(), ClassEd448) {
+		return fmt.Errorf("%w: keys of %s are on Ed448, which doesn't count here; contracts.curves_20: [Ed448] in bollard.yaml lets it ([V2G20-2320])", ErrNoHierarchy, h.kind)
+	}
+	return nil
 }
 
 // Keys20 are the kinds of keys that count in ISO 15118-20, the preferred first.

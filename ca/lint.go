@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bollard/ca/quality"
+	"bollard/internal/curve448"
 )
 
 // LintError says why a certificate isn't issued: it isn't what its profile
@@ -44,6 +45,7 @@ type limit struct {
 	p224               bool // that curve, where the plan has it
 	// ISO 15118: sizes, a key identifier of 8 bytes; with DC, with C.
 	mobility, domain, country bool
+	ed448                     bool // a leaf's key is on that curve, and no other
 }
 
 const (
@@ -122,8 +124,8 @@ func (l *linter) head() {
 	// RFC 5280 §4.1.2.2: positive, at most 20 octets.
 	l.demand(c.SerialNumber.Sign() > 0 && c.SerialNumber.BitLen() <= 128 && c.SerialNumber.BitLen() > 124,
 		"serial number of %d bits", c.SerialNumber.BitLen())
-	l.demand(c.SignatureAlgorithm == l.plan.issuer.algorithm, "signature algorithm %s", c.SignatureAlgorithm)
-	l.demand(strongSignature(c.SignatureAlgorithm), "weak signature algorithm %s (A00.FR.506)", c.SignatureAlgorithm)
+	l.demand(c.SignatureAlgorithm == l.plan.issuer.algorithm && curve448.SignedWith(c) == l.plan.issuer.isEd448(), "signature algorithm %s", c.SignatureAlgorithm)
+	l.demand(strongSignature(c), "weak signature algorithm %s (A00.FR.506)", c.SignatureAlgorithm)
 	if issuer := l.plan.issuer.cert; issuer != nil {
 		l.demand(bytes.Equal(c.RawIssuer, issuer.RawSubject), "issuer isn't %s", l.plan.issuer.name)
 	} else {
@@ -131,14 +133,14 @@ func (l *linter) head() {
 	}
 }
 
-func strongSignature(a x509.SignatureAlgorithm) bool {
-	switch a {
+func strongSignature(cert *x509.Certificate) bool {
+	switch cert.SignatureAlgorithm {
 	case x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512,
 		x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
 		x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS:
 		return true
 	}
-	return false
+	return curve448.SignedWith(cert)
 }
 
 func (l *linter) names() {
@@ -185,11 +187,12 @@ func (l *linter) validity() {
 }
 
 func (l *linter) key() {
-	want, err := x509.MarshalPKIXPublicKey(l.plan.key)
+	want, err := curve448.MarshalPublicKey(l.plan.key)
 	l.demand(err == nil && bytes.Equal(l.cert.RawSubjectPublicKeyInfo, want), "another key than proven")
-	err = checkKey(l.cert.PublicKey, quality.Policy{P224: true})
+	err = checkKey(l.cert.PublicKey, quality.Policy{P224: true, Ed448: true})
 	l.demand(err == nil, "%v", err)
 	class, err := classOf(l.cert.PublicKey)
+	l.demand(err != nil || (class == ClassEd448) == l.limit.ed448 || l.limit.ca, "key on %s", class)
 	l.demand(err != nil || class != ClassP224 || l.limit.p224 && l.plan.p224, "key on P-224, which only stations have whose model needs it (A00.FR.503)")
 	if by := l.plan.issuer; by.cert != nil {
 		l.demand(!bytes.Equal(l.cert.RawSubjectPublicKeyInfo, by.cert.RawSubjectPublicKeyInfo), "the issuer's own key")

@@ -19,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudflare/circl/sign/ed448"
+
+	"bollard/internal/curve448"
 	"bollard/keys"
 )
 
@@ -43,7 +46,7 @@ func lintRig(t testing.TB) (*Authority, *MemStore) {
 	}
 	a, err := New(t.Context(), Config{
 		Store: store, Keeper: keeper, StatusURL: "http://ca.example:8080",
-		Organisation: "Example CPO", Country: "NL", Clock: clock,
+		Organisation: "Example CPO", Country: "NL", Curves20: []KeyClass{ClassEd448}, Clock: clock,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +63,8 @@ func lintOrder(t testing.TB, profile string, useRSA bool) Order {
 		key, err = rsa.GenerateKey(rand.Reader, 3072)
 	} else if useRSA {
 		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	} else if strings.HasSuffix(profile, "-448") {
+		_, key, err = ed448.GenerateKey(rand.Reader)
 	} else {
 		curve := elliptic.P256()
 		if strings.HasSuffix(profile, "-20") {
@@ -82,7 +87,7 @@ func lintOrder(t testing.TB, profile string, useRSA bool) Order {
 		o.Subject = Subject{CommonName: "Firmware Signer"}
 	case ProfileServerCNOnly:
 		o.Subject = Subject{CommonName: "csms.example.com"}
-	case ProfileSECC, ProfileSECC20:
+	case ProfileSECC, ProfileSECC20, ProfileSECC448:
 		o.Subject, o.Station = Subject{CommonName: "DE*ABC*E*1"}, "cs1"
 	default: // ISO 15118
 		o.Subject = Subject{CommonName: "NLEXA1234567890"}
@@ -167,7 +172,7 @@ func TestMutatedFieldStopsIssuing(t *testing.T) {
 	for _, profile := range append(Profiles(), ProfileOCSP) {
 		for _, useRSA := range []bool{false, true} {
 			// The editions of ISO 15118 differ in the curve alone.
-			if useRSA && !hasRSA(profile) || strings.HasSuffix(profile, "-20") {
+			if useRSA && !hasRSA(profile) || strings.HasSuffix(profile, "-20") || strings.HasSuffix(profile, "-448") {
 				continue
 			}
 			o := lintOrder(t, profile, useRSA)
@@ -259,7 +264,7 @@ func TestMutatedProfileStopsIssuing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cert, err := x509.ParseCertificate(der)
+			cert, err := curve448.ParseCertificate(der)
 			if err != nil {
 				continue
 			}

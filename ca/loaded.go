@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"bollard/internal/curve448"
 )
 
 // caRecord is a CA certificate and where its key is.
@@ -147,7 +149,7 @@ func (a *Authority) generation(ctx context.Context, h hierarchy, n int) ([]caRec
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := sub.cert.CheckSignatureFrom(root.cert); err != nil {
+	if err := curve448.CheckSignatureFrom(sub.cert, root.cert); err != nil {
 		return nil, nil, fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", sub.name, root.name, err)
 	}
 	cas, chain, err := a.below(ctx, h, sub)
@@ -220,7 +222,7 @@ func findCA(ctx context.Context, store Store, h hierarchy, name, profile, issued
 		if r.Issuer != issuedBy || r.External {
 			continue
 		}
-		cert, err := x509.ParseCertificate(r.DER)
+		cert, err := curve448.ParseCertificate(r.DER)
 		if err != nil {
 			return caRecord{}, fmt.Errorf("couldn't read the certificate of %s; restore the database from the backup: %w", name, err)
 		}
@@ -317,6 +319,9 @@ func (a *Authority) Create(ctx context.Context, kind Kind, actor string) error {
 	}
 	if a.cfg.Keeper == nil {
 		return errors.New("internal error: ca.Config.Keeper is missing")
+	}
+	if err := a.countsHere(h); err != nil {
+		return err
 	}
 	if err := (builder{a: a, h: h, actor: actor, algorithm: a.defaultAlgorithm(h)}).build(ctx); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"bollard/internal/curve448"
 	"bollard/keys"
 )
 
@@ -176,8 +177,8 @@ func (a *Authority) presentOfficer(ctx context.Context, o office, issuer string)
 		if !ok || r.External || r.Issuer != issuer || !a.cfg.Clock().Before(r.NotAfter) {
 			continue
 		}
-		cert, err := x509.ParseCertificate(r.DER)
-		if err != nil || cert.CheckSignatureFrom(by.cert) != nil {
+		cert, err := curve448.ParseCertificate(r.DER)
+		if err != nil || curve448.CheckSignatureFrom(cert, by.cert) != nil {
 			continue
 		}
 		same, err := a.cfg.Store.CertificatesByKey(ctx, r.KeyHash)

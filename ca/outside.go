@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"bollard/internal/curve448"
 	"bollard/ledger"
 )
 
@@ -52,7 +53,7 @@ func (a *Authority) outsideChains(ctx context.Context, h hierarchy) ([][]*x509.C
 	var good, over [][]*x509.Certificate
 	now := a.cfg.Clock()
 	for _, c := range list {
-		chain, err := x509.ParseCertificates(c.DER)
+		chain, err := curve448.ParseCertificates(c.DER)
 		if err != nil || len(chain) < 2 {
 			return nil, fmt.Errorf("couldn't read a chain of %s; restore the database from the backup: %w", h.kind, err)
 		}
@@ -122,7 +123,7 @@ func (a *Authority) below(ctx context.Context, h hierarchy, top caRecord) ([]caR
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := sub.cert.CheckSignatureFrom(above.cert); err != nil {
+		if err := curve448.CheckSignatureFrom(sub.cert, above.cert); err != nil {
 			return nil, nil, fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", sub.name, above.name, err)
 		}
 		cas, chain = append(cas, sub), append([]*x509.Certificate{sub.cert}, chain...)

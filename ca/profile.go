@@ -11,6 +11,8 @@ import (
 	"math/big"
 	"slices"
 	"time"
+
+	"github.com/cloudflare/circl/sign/ed448"
 )
 
 // Names of the profiles.
@@ -43,6 +45,7 @@ const (
 	ClassP256    KeyClass = "P-256"
 	ClassP384    KeyClass = "P-384"
 	ClassP521    KeyClass = "P-521"
+	ClassEd448   KeyClass = "Ed448"    // of ISO 15118-20, by configuration ([V2G20-2319])
 	ClassRSA2048 KeyClass = "RSA-2048" // 2048 to 3071 bits
 	ClassRSA3072 KeyClass = "RSA-3072" // 3072 to 4096 bits
 )
@@ -187,7 +190,8 @@ var profiles = withMobility(map[string]Profile{
 // Profiles returns the names of the profiles a certificate can be ordered for.
 func Profiles() []string {
 	return []string{ProfileStation, ProfileServer, ProfileServerCNOnly, ProfileFirmware,
-		ProfileSECC, ProfileSECC20, ProfileContract, ProfileContract20, ProfileProvisioning, ProfileProvisioning20, ProfileCPS, ProfileCPS20}
+		ProfileSECC, ProfileSECC20, ProfileContract, ProfileContract20, ProfileProvisioning, ProfileProvisioning20, ProfileCPS, ProfileCPS20,
+		ProfileSECC448, ProfileContract448, ProfileProvisioning448, ProfileCPS448}
 }
 
 // CAProfiles returns the names of the profiles of CAs whose keys are Bollard's.
@@ -218,7 +222,8 @@ func (p Profile) usage(key crypto.PublicKey) x509.KeyUsage {
 
 // signatureAlgorithm is the one an issuer's key signs with (A00.FR.504, .506).
 // RSA CAs sign PKCS#1 v1.5 rather than PSS (A00.FR.505 "should"): stations'
-// TLS stacks that lack PSS in certificates are common.
+// TLS stacks that lack PSS in certificates are common. crypto/x509 has no name for
+// Ed448's.
 func signatureAlgorithm(issuer crypto.PublicKey) (x509.SignatureAlgorithm, error) {
 	class, err := classOf(issuer)
 	if err != nil {
@@ -231,6 +236,8 @@ func signatureAlgorithm(issuer crypto.PublicKey) (x509.SignatureAlgorithm, error
 		return x509.ECDSAWithSHA384, nil
 	case ClassP521:
 		return x509.ECDSAWithSHA512, nil
+	case ClassEd448:
+		return x509.UnknownSignatureAlgorithm, nil
 	case ClassP224:
 		return 0, errors.New("a CA key on P-224 isn't allowed (allowed: P-256, P-384, P-521)")
 	}
@@ -247,6 +254,8 @@ func classOf(key crypto.PublicKey) (KeyClass, error) {
 		default:
 			return "", fmt.Errorf("elliptic curve %s isn't allowed (allowed: P-256, P-384, P-521)", name)
 		}
+	case ed448.PublicKey:
+		return ClassEd448, nil
 	case *rsa.PublicKey:
 		switch bits := key.N.BitLen(); {
 		case bits < 2048:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"bollard/internal/curve448"
 	"bollard/ledger"
 )
 
@@ -70,7 +71,7 @@ func (a *Authority) LookupReference(ctx context.Context, reference string) (*Iss
 }
 
 func (a *Authority) issued(record Record) (*Issued, error) {
-	cert, err := x509.ParseCertificate(record.DER)
+	cert, err := curve448.ParseCertificate(record.DER)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read certificate %s: %w", record.Serial, err)
 	}

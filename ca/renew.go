@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"bollard/internal/curve448"
 )
 
 // worthwhile is how much longer a CA must live with another certificate.
@@ -146,7 +148,7 @@ func (a *Authority) renewHierarchy(ctx context.Context, h hierarchy, asked bool,
 // certifierOf opens the CA that signed one, nil if its key isn't here.
 func (a *Authority) certifierOf(ctx context.Context, l *loadedHierarchy, i int, renewed map[string]*issuer) (*issuer, error) {
 	for _, c := range l.cas {
-		if l.cas[i].cert.CheckSignatureFrom(c.cert) != nil || c.keyURI == "" {
+		if curve448.CheckSignatureFrom(l.cas[i].cert, c.cert) != nil || c.keyURI == "" {
 			continue
 		}
 		if by := renewed[c.name]; by != nil {

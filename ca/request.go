@@ -12,6 +12,9 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cloudflare/circl/sign/ed448"
+
+	"bollard/internal/curve448"
 	"bollard/internal/failpoint"
 	"bollard/keys"
 	"bollard/ledger"
@@ -29,6 +32,9 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, actor s
 	}
 	profile, err := h.level(level)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.countsHere(h); err != nil {
 		return nil, err
 	}
 	if l := a.hierarchy(kind); l.issuing != nil {
@@ -138,11 +144,36 @@ func requestFor(signer crypto.Signer, p Profile, name pkix.Name) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+	request := &x509.CertificateRequest{
 		Subject: name, SignatureAlgorithm: algorithm, ExtraExtensions: []pkix.Extension{
 			{Id: oidBasicConstraints, Critical: true, Value: basic}, {Id: oidKeyUsage, Critical: true, Value: usage},
 		},
-	}, signer)
+	}
+	if public, ok := signer.Public().(ed448.PublicKey); ok {
+		return request448(request, public, signer)
+	}
+	return x509.CreateCertificateRequest(rand.Reader, request, signer)
+}
+
+// request448 signs a request for a key on Ed448.
+func request448(request *x509.CertificateRequest, public ed448.PublicKey, signer crypto.Signer) ([]byte, error) {
+	listener := &outline{public: standIn}
+	if _, err := x509.CreateCertificateRequest(rand.Reader, request, listener); listener.tbs == nil {
+		return nil, err
+	}
+	spki, err := curve448.MarshalPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	tbs, err := curve448.Replace(listener.tbs, map[int][]byte{2: spki}) // RFC 2986 §4.1: subjectPKInfo
+	if err != nil {
+		return nil, err
+	}
+	signature, err := signer.Sign(rand.Reader, tbs, crypto.Hash(0))
+	if err != nil {
+		return nil, err
+	}
+	return joined(tbs, curve448.Algorithm(), signature)
 }
 
 // usageBits is KeyUsage as the named bit list of RFC 5280 §4.2.1.3, whose first bit is

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"bollard/ca"
+	"bollard/internal/curve448"
 	"bollard/iso15118/identifier"
 	"bollard/iso15118/message"
 	"bollard/ocpp"
@@ -119,7 +120,7 @@ func shownChain(in *ocpp.AuthorizeRequest) ([]*x509.Certificate, message.Protoco
 		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
-		cert, err := x509.ParseCertificate(block.Bytes)
+		cert, err := curve448.ParseCertificate(block.Bytes)
 		if err != nil || len(chain) == maxChain {
 			return nil, 0, badChain("a certificate of the chain can't be read")
 		}
@@ -178,8 +179,8 @@ func (s *Service) named(ctx context.Context, list []ocpp.OCSPRequestData) (strin
 }
 
 func (s *Service) hashedByMO(d *ocpp.OCSPRequestData) bool {
-	for _, p := range []message.Protocol{message.ISO2, message.ISO20} {
-		if slices.ContainsFunc(s.authority.Intermediates(kindsOf(p).mo), func(by *x509.Certificate) bool { return isHashedBy(by, d) }) {
+	for _, k := range allKinds() {
+		if slices.ContainsFunc(s.authority.Intermediates(k.mo), func(by *x509.Certificate) bool { return isHashedBy(by, d) }) {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package contract
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
@@ -10,7 +11,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cloudflare/circl/sign/ed448"
+
 	"bollard/ca"
+	"bollard/internal/curve448"
 	"bollard/internal/failpoint"
 	"bollard/iso15118/envelope"
 	"bollard/iso15118/message"
@@ -54,21 +58,24 @@ func (s *Service) prepare(ctx context.Context, c *Contract, p message.Protocol) 
 
 // receiver is who a contract key is sealed for.
 type receiver struct {
-	key     *ecdsa.PublicKey
-	storage *tpm.Storage // where a car of -20 with a TPM wants it; nil: sealed for key
+	key     crypto.PublicKey // *ecdsa.PublicKey, or ed448.PublicKey in -20
+	storage *tpm.Storage     // where a car of -20 with a TPM wants it; nil: sealed for key
 }
 
 func receiverOf(p message.Protocol, cert *x509.Certificate) (receiver, *Fault) {
-	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
-	if !ok {
+	to := receiver{key: cert.PublicKey}
+	switch key := cert.PublicKey.(type) {
+	case ed448.PublicKey:
+		return to, nil // a TPM has no such key
+	case *ecdsa.PublicKey:
+		if p == message.ISO20 && key.Curve != elliptic.P521() {
+			// Its fields have the lengths of P-521 and X448.
+			return receiver{}, unavailable("contracts of ISO 15118-20 are on P-521 and Ed448, the car's key isn't ([V2G20-2709])").orElsewhere()
+		}
+	default:
 		return receiver{}, badChain("the certificate's key is of no edition")
 	}
-	to := receiver{key: key}
 	if p == message.ISO20 {
-		if key.Curve != elliptic.P521() {
-			// Its fields have the lengths of P-521 and X448.
-			return receiver{}, unavailable("contracts of ISO 15118-20 are on P-521, the car's key isn't ([V2G20-2709])").orElsewhere()
-		}
 		var err error
 		if to.storage, err = tpm.StorageOf(cert); err != nil {
 			return to, badChain(err.Error())
@@ -79,7 +86,7 @@ func receiverOf(p message.Protocol, cert *x509.Certificate) (receiver, *Fault) {
 
 // hash names the receiver.
 func (r receiver) hash() (string, error) {
-	spki, err := x509.MarshalPKIXPublicKey(r.key)
+	spki, err := curve448.MarshalPublicKey(r.key)
 	if r.storage != nil {
 		spki = append(append(spki, r.storage.Key.Bytes()...), r.storage.Policy...)
 	}
@@ -123,7 +130,7 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 	var signer *ca.CPSSigner // nil: one elsewhere
 	if s.cps == nil || p != message.ISO2 {
 		var err error
-		signer, err = s.authority.CPSSigner(ctx, kindsOf(p).cps)
+		signer, err = s.authority.CPSSigner(ctx, kindsOf(p, to.key).cps)
 		if errors.Is(err, ca.ErrNoHierarchy) {
 			return Bundle{}, unavailable("nobody here signs for cars: " + err.Error()), nil
 		}
@@ -157,13 +164,9 @@ func (s *Service) makeBundle(ctx context.Context, c *Contract, p message.Protoco
 
 // begin makes an answer up to its signature.
 func (s *Service) begin(ctx context.Context, c *Contract, p message.Protocol, signer *ca.CPSSigner, to receiver, update bool, actor string) (Bundle, *Fault, error) {
-	curve := elliptic.P256()
-	if p == message.ISO20 {
-		curve = elliptic.P521()
-	}
 	// 1. The contract's key lives from here to the end of this function, and leaves
 	// sealed. Copies that crypto/ecdsa makes on its way can't be cleared.
-	key, err := ecdsa.GenerateKey(curve, s.random)
+	key, err := s.newKey(to)
 	if err != nil {
 		return Bundle{}, nil, err
 	}
@@ -201,19 +204,35 @@ func (s *Service) begin(ctx context.Context, c *Contract, p message.Protocol, si
 	return b, nil, nil
 }
 
+// newKey makes a contract's key, on the curve of the car's ([V2G20-2709]).
+func (s *Service) newKey(to receiver) (crypto.Signer, error) {
+	if key, ok := to.key.(*ecdsa.PublicKey); ok {
+		return ecdsa.GenerateKey(key.Curve, s.random)
+	}
+	_, key, err := ed448.GenerateKey(s.random)
+	return key, err
+}
+
 // seal puts the contract's private key into an answer, for its receiver alone.
-func (s *Service) seal(a *message.Response, key *ecdsa.PrivateKey, to receiver, pcid string, cert *x509.Certificate) error {
+func (s *Service) seal(a *message.Response, private crypto.Signer, to receiver, pcid string, cert *x509.Certificate) error {
+	bound := envelope.Context{PCID: pcid, SubjectKeyID: cert.SubjectKeyId}
+	if key, ok := private.(ed448.PrivateKey); ok {
+		sealed, err := envelope.SealEd448(s.random, key, to.key.(ed448.PublicKey), bound)
+		a.Curve, a.Public, a.Key = message.X448, sealed.Public, sealed.Key
+		return err
+	}
+	key, own := private.(*ecdsa.PrivateKey), to.key.(*ecdsa.PublicKey) // as newKey has it
 	switch {
 	case to.storage != nil: // the only way such a car takes ([V2G20-2595])
 		sealed, err := to.storage.Seal(s.random, key)
 		a.Curve, a.Public, a.Key = message.TPM, sealed.Public, sealed.Key
 		return err
 	case a.Protocol == message.ISO20:
-		sealed, err := envelope.Seal20(s.random, key, to.key, envelope.Context{PCID: pcid, SubjectKeyID: cert.SubjectKeyId})
+		sealed, err := envelope.Seal20(s.random, key, own, bound)
 		a.Public, a.Key = sealed.Public, sealed.Key
 		return err
 	}
-	sealed, err := envelope.Seal2(s.random, key, to.key)
+	sealed, err := envelope.Seal2(s.random, key, own)
 	a.Public, a.Key = sealed.Public, sealed.Key
 	return err
 }
@@ -221,7 +240,7 @@ func (s *Service) seal(a *message.Response, key *ecdsa.PrivateKey, to receiver, 
 // certify issues the contract certificate by MO sub-CA 2. Its serial number is
 // the contract's before anything is signed, so that cancelling finds it, and begun, so
 // that a crash doesn't leave it in force.
-func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, key *ecdsa.PrivateKey, actor string) (*ca.Issued, *Fault, error) {
+func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, key crypto.Signer, actor string) (*ca.Issued, *Fault, error) {
 	proven, err := ca.GeneratedKey(key)
 	if err != nil {
 		return nil, nil, err
@@ -229,6 +248,9 @@ func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, 
 	profile := ca.ProfileContract
 	if p == message.ISO20 {
 		profile = ca.ProfileContract20
+	}
+	if _, ok := key.(ed448.PrivateKey); ok {
+		profile = ca.ProfileContract448
 	}
 	order := ca.Order{
 		Profile: profile, Key: proven, Subject: ca.Subject{CommonName: string(c.EMAID)}, Requester: actor, Reference: Reference + c.ID,
@@ -276,6 +298,11 @@ func chainOf(leaf *x509.Certificate, above []*x509.Certificate) message.Chain {
 }
 
 // forget overwrites a private key.
-func forget(key *ecdsa.PrivateKey) {
-	clear(key.D.Bits()) //nolint:staticcheck // nothing else lets go of it
+func forget(key crypto.Signer) {
+	switch key := key.(type) {
+	case *ecdsa.PrivateKey:
+		clear(key.D.Bits()) //nolint:staticcheck // nothing else lets go of it
+	case ed448.PrivateKey:
+		clear(key)
+	}
 }

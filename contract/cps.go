@@ -85,7 +85,7 @@ func (s *Service) signedByCPS(ctx context.Context, a *message.Response) (*x509.C
 	if !s.fits(a.Protocol, cps[0]) || !isCPS(cps[0]) {
 		return nil, badChain("who signed it is no CPS of the edition (DC=CPS)"), nil
 	}
-	if fault, err := s.verify(ctx, purpose{a.Protocol, kindsOf(a.Protocol).v2g, "v2g", x509.KeyUsageDigitalSignature}, cps, s.clock()); fault != nil || err != nil {
+	if fault, err := s.verify(ctx, purpose{a.Protocol, kindsOf(a.Protocol, cps[0].PublicKey).v2g, "v2g", x509.KeyUsageDigitalSignature}, cps, s.clock()); fault != nil || err != nil {
 		return nil, fault, err
 	}
 	if err := signature.Verify(a.Protocol.Set(), *a.Signature, cps[0].PublicKey, s.suites(a.Protocol), a.Signed()...); err != nil {
@@ -124,7 +124,7 @@ func (s *Service) SignFor(ctx context.Context, actor string, emaid identifier.EM
 	case fault != nil:
 		return fault
 	}
-	signer, err := s.authority.CPSSigner(ctx, kindsOf(a.Protocol).cps)
+	signer, err := s.authority.CPSSigner(ctx, kindsOf(a.Protocol, chain[0].PublicKey).cps)
 	if errors.Is(err, ca.ErrNoHierarchy) {
 		return unavailable("nobody here signs for cars")
 	}

@@ -2,11 +2,11 @@ package contract
 
 import (
 	"bytes"
-	"crypto/x509"
 	"slices"
 	"strings"
 
 	"bollard/ca"
+	"bollard/internal/curve448"
 	"bollard/iso15118/message"
 )
 
@@ -14,12 +14,12 @@ import (
 // trusts. What is signed doesn't hold it: it may differ from car to car. Where the car
 // names no root of ours the chain stays as it was made.
 func (s *Service) cpsChain(r *message.Request, made message.Chain) message.Chain {
-	leaf, err := x509.ParseCertificate(made.Certificate)
+	leaf, err := curve448.ParseCertificate(made.Certificate)
 	if err != nil {
 		return made
 	}
 	// Another CPS's leaf keeps its own chain.
-	paths := slices.DeleteFunc(slices.Clone(s.authority.Paths(kindsOf(r.Protocol).cps)), func(p ca.Path) bool {
+	paths := slices.DeleteFunc(slices.Clone(s.authority.Paths(kindsOf(r.Protocol, leaf.PublicKey).cps)), func(p ca.Path) bool {
 		return !bytes.Equal(p.Chain[0].RawSubject, leaf.RawIssuer) || !bytes.Equal(p.Chain[0].SubjectKeyId, leaf.AuthorityKeyId)
 	})
 	named := func(p ca.Path, byName bool) bool {

@@ -171,19 +171,11 @@ func names(id message.RootID, root *x509.Certificate) bool {
 
 // v2gRoots are the own V2G roots of an edition and those trusted for the use v2g.
 func (s *Service) v2gRoots(ctx context.Context, p message.Protocol) ([]*x509.Certificate, error) {
-	anchors, err := s.authority.Anchors(ctx, "v2g")
-	if err != nil {
-		return nil, err
+	list, err := s.rootsFor(ctx, kindsOf(p, nil).v2g, "v2g")
+	if p == message.ISO20 {
+		list = append(list, s.authority.Roots(ca.KindV2G448)...)
 	}
-	list := slices.Clone(s.authority.Roots(kindsOf(p).v2g))
-	for _, a := range anchors {
-		cert, err := x509.ParseCertificate(a.DER)
-		if err != nil {
-			return nil, fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", a.Hash, err)
-		}
-		list = append(list, cert)
-	}
-	return list, nil
+	return list, err
 }
 
 // good tells a code with a contract from one without.

@@ -9,7 +9,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cloudflare/circl/sign/ed448"
+
 	"bollard/ca"
+	"bollard/iso15118/envelope"
 	"bollard/iso15118/identifier"
 	"bollard/iso15118/message"
 	"bollard/ocpp"
@@ -132,6 +135,15 @@ func sealed(a *message.Response, leaf *x509.Certificate) *Fault {
 	}
 	if len(a.Key) != lengths[0] || len(a.Public) != lengths[1] {
 		return badChain(fmt.Sprintf("the contract's key isn't sealed as its edition has it: %d bytes with a public key of %d", len(a.Key), len(a.Public)))
+	}
+	if public, ok := leaf.PublicKey.(ed448.PublicKey); ok {
+		if a.Curve != message.X448 {
+			return badChain("the contract's key isn't sealed over X448, as one on Ed448 is")
+		}
+		if envelope.Bare448(a.Key, public) {
+			return badChain("the contract's private key is in clear: it is known to whoever saw it, revoke its certificate")
+		}
+		return nil
 	}
 	public, ok := leaf.PublicKey.(*ecdsa.PublicKey)
 	if !ok {

@@ -66,6 +66,7 @@ func (s *Service) strictCertificate(to purpose, cert, by *x509.Certificate, auth
 	switch {
 	case !s.fits(to.p, cert) || err != nil || !s.fits(to.p, by):
 		return fmt.Sprintf("has or is signed by a key that isn't one of %s", to.p)
+	case suite == signature.Ed448: // no path has another signature
 	case cert.SignatureAlgorithm != certificateSignatures[suite]:
 		return fmt.Sprintf("is signed with %s, a key of %s signs with %s", cert.SignatureAlgorithm, suite, certificateSignatures[suite])
 	case !cert.BasicConstraintsValid || !critical(cert, oidBasicConstraints):

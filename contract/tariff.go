@@ -22,7 +22,7 @@ func (s *Service) SignTariff(ctx context.Context, actor string, profile []byte, 
 	if err != nil {
 		return nil, nil, errors.Join(ErrTariff, err)
 	}
-	signer, err := s.authority.TariffSigner(kindsOf(p.Protocol).mo)
+	signer, err := s.authority.TariffSigner(kindsOf(p.Protocol, nil).mo)
 	if err != nil {
 		return nil, nil, err
 	}

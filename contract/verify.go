@@ -2,6 +2,7 @@ package contract
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
@@ -10,7 +11,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cloudflare/circl/sign/ed448"
+
 	"bollard/ca"
+	"bollard/internal/curve448"
 	"bollard/iso15118/message"
 	"bollard/iso15118/signature"
 )
@@ -18,11 +22,20 @@ import (
 // kinds are the hierarchies that an edition's certificates are of.
 type kinds struct{ mo, oem, cps, v2g ca.Kind }
 
-func kindsOf(p message.Protocol) kinds {
+// kindsOf are those for a key of the edition: a chain is on one curve ([V2G20-2709]).
+func kindsOf(p message.Protocol, key crypto.PublicKey) kinds {
+	if _, ok := key.(ed448.PublicKey); ok {
+		return kinds{ca.KindMO448, ca.KindOEM448, ca.KindCPS448, ca.KindV2G448}
+	}
 	if p == message.ISO20 {
 		return kinds{ca.KindMO20, ca.KindOEM20, ca.KindCPS20, ca.KindV2G20}
 	}
 	return kinds{ca.KindMO, ca.KindOEM, ca.KindCPS, ca.KindV2G}
+}
+
+// allKinds are those of all editions and curves.
+func allKinds() []kinds {
+	return []kinds{kindsOf(message.ISO2, nil), kindsOf(message.ISO20, nil), kindsOf(message.ISO20, ed448.PublicKey{})}
 }
 
 // suites are the signatures of an edition.
@@ -32,7 +45,7 @@ func (s *Service) suites(p message.Protocol) []signature.Suite {
 	}
 	var list []signature.Suite
 	for _, class := range s.authority.Keys20() {
-		list = append(list, map[ca.KeyClass]signature.Suite{ca.ClassP521: signature.P521, ca.ClassP256: signature.P256}[class])
+		list = append(list, map[ca.KeyClass]signature.Suite{ca.ClassP521: signature.P521, ca.ClassP256: signature.P256, ca.ClassEd448: signature.Ed448}[class])
 	}
 	return list
 }
@@ -46,6 +59,9 @@ func (s *Service) fits(p message.Protocol, cert *x509.Certificate) bool {
 // protocolOf tells an edition by the curve of a certificate's key where nothing else
 // does: a key on P-256 counts as one of ISO 15118-2, also where tests have it in -20.
 func protocolOf(cert *x509.Certificate) (message.Protocol, error) {
+	if _, ok := cert.PublicKey.(ed448.PublicKey); ok {
+		return message.ISO20, nil
+	}
 	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	if !ok {
 		return 0, errors.New("the certificate's key isn't one of ISO 15118-2 (P-256) or -20 (P-521)")
@@ -62,7 +78,7 @@ func protocolOf(cert *x509.Certificate) (message.Protocol, error) {
 // verifyCar verifies a provisioning chain up to a root of a manufacturer: own or
 // trusted for the use oem, and no other ([V2G2-925]).
 func (s *Service) verifyCar(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) (*Fault, error) {
-	return s.verify(ctx, purpose{p, kindsOf(p).oem, "oem", agreeing}, chain, now)
+	return s.verify(ctx, purpose{p, kindsOf(p, chain[0].PublicKey).oem, "oem", agreeing}, chain, now)
 }
 
 // verifyContract verifies a contract chain up to a root of a provider.
@@ -71,32 +87,20 @@ func (s *Service) verifyContract(ctx context.Context, p message.Protocol, chain 
 	if p == message.ISO20 {
 		usage = x509.KeyUsageDigitalSignature // updated by nobody
 	}
-	return s.verify(ctx, purpose{p, kindsOf(p).mo, "mo", usage}, chain, now)
+	return s.verify(ctx, purpose{p, kindsOf(p, chain[0].PublicKey).mo, "mo", usage}, chain, now)
 }
 
 // verify tells what is wrong with a chain. An error is no verdict: whether anything is
 // couldn't be told.
 func (s *Service) verify(ctx context.Context, to purpose, chain []*x509.Certificate, now time.Time) (*Fault, error) {
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	anchors, err := s.authority.Anchors(ctx, to.use)
+	roots, err := s.rootsFor(ctx, to.kind, to.use)
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range anchors {
-		cert, err := x509.ParseCertificate(a.DER)
-		if err != nil {
-			return nil, fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", a.Hash, err)
-		}
-		roots.AddCert(cert)
-	}
-	for _, cert := range s.authority.Roots(to.kind) {
-		roots.AddCert(cert)
-	}
-	for _, cert := range slices.Concat(s.authority.Intermediates(to.kind), chain[1:]) {
-		between.AddCert(cert)
-	}
 	leaf := chain[0]
 	switch {
+	case !s.fits(to.p, leaf):
+		return badChain("the certificate's key isn't one of the edition"), nil
 	case leaf.IsCA:
 		return badChain("the certificate is a CA's"), nil
 	case leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0:
@@ -106,7 +110,7 @@ func (s *Service) verify(ctx context.Context, to purpose, chain []*x509.Certific
 	case now.Before(leaf.NotBefore):
 		return notYet("the certificate isn't valid before " + leaf.NotBefore.Format(time.DateOnly)), nil
 	}
-	paths, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	paths, err := pathsOf(leaf, roots, slices.Concat(s.authority.Intermediates(to.kind), chain[1:]), now)
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
 		return expired("a certificate of the chain has expired"), nil
 	}
@@ -122,11 +126,43 @@ func (s *Service) verify(ctx context.Context, to purpose, chain []*x509.Certific
 	return s.standing(ctx, paths[0])
 }
 
+// pathsOf are the ways from a leaf to roots.
+func pathsOf(leaf *x509.Certificate, roots, between []*x509.Certificate, now time.Time) ([][]*x509.Certificate, error) {
+	if _, ok := leaf.PublicKey.(ed448.PublicKey); ok {
+		return curve448.Paths(leaf, roots, between, now)
+	}
+	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, cert := range roots {
+		options.Roots.AddCert(cert)
+	}
+	for _, cert := range between {
+		options.Intermediates.AddCert(cert)
+	}
+	return leaf.Verify(options)
+}
+
+// rootsFor are the own roots of a hierarchy and those trusted for a use.
+func (s *Service) rootsFor(ctx context.Context, kind ca.Kind, use string) ([]*x509.Certificate, error) {
+	anchors, err := s.authority.Anchors(ctx, use)
+	if err != nil {
+		return nil, err
+	}
+	list := slices.Clone(s.authority.Roots(kind))
+	for _, a := range anchors {
+		cert, err := curve448.ParseCertificate(a.DER)
+		if err != nil {
+			return nil, fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", a.Hash, err)
+		}
+		list = append(list, cert)
+	}
+	return list, nil
+}
+
 // parse reads a chain of a message.
 func parse(c message.Chain) ([]*x509.Certificate, *Fault) {
 	var chain []*x509.Certificate
 	for _, der := range append([][]byte{c.Certificate}, c.SubCertificates...) {
-		cert, err := x509.ParseCertificate(der)
+		cert, err := curve448.ParseCertificate(der)
 		if err != nil {
 			return nil, badChain("a certificate of the chain can't be read")
 		}

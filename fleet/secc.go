@@ -114,7 +114,7 @@ func (s *Service) revokeSECC(ctx context.Context, actor, key, id string) (revoke
 
 // ofSECC says whether a certificate on record is toward cars, under this name.
 func ofSECC(r *ca.Record, id string) bool {
-	if r.External || r.Profile != ca.ProfileSECC && r.Profile != ca.ProfileSECC20 {
+	if r.External || !slices.Contains([]string{ca.ProfileSECC, ca.ProfileSECC20, ca.ProfileSECC448}, r.Profile) {
 		return false
 	}
 	cert, err := x509.ParseCertificate(r.DER)

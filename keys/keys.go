@@ -20,6 +20,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"time"
+
+	"github.com/cloudflare/circl/sign/ed448"
 )
 
 // Role is what a key may be used for. A signer opened for one role is refused
@@ -56,6 +58,7 @@ const (
 	RSA2048 Algorithm = "rsa2048"
 	RSA3072 Algorithm = "rsa3072"
 	Ed25519 Algorithm = "ed25519" // in files only; for signed notes
+	Ed448   Algorithm = "ed448"   // in files only; for ISO 15118-20
 )
 
 // Errors callers branch on.
@@ -222,6 +225,9 @@ func generate(alg Algorithm) (crypto.Signer, error) {
 	case Ed25519:
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return key, err
+	case Ed448:
+		_, key, err := ed448.GenerateKey(rand.Reader)
+		return key, err
 	}
-	return nil, fmt.Errorf("unknown algorithm %q (known: p256, p384, p521, rsa2048, rsa3072, ed25519)", alg)
+	return nil, fmt.Errorf("unknown algorithm %q (known: p256, p384, p521, rsa2048, rsa3072, ed25519, ed448)", alg)
 }

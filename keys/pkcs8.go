@@ -12,6 +12,8 @@ import (
 	"unicode/utf16"
 
 	"go.step.sm/crypto/pemutil"
+
+	"bollard/internal/curve448"
 )
 
 // The role is kept inside the PKCS#8 structure, as the friendlyName attribute
@@ -38,7 +40,7 @@ type privateKeyInfo struct {
 // encode returns the PEM file of a key and its role, encrypted (PBES2 with
 // PBKDF2-HMAC-SHA256 and AES-256-CBC) if there is a passphrase.
 func encode(private crypto.Signer, role Role, passphrase []byte) ([]byte, error) {
-	plain, err := x509.MarshalPKCS8PrivateKey(private)
+	plain, err := curve448.MarshalPrivateKey(private)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +131,7 @@ func decodePKCS8(block *pem.Block, passphrase func() ([]byte, error)) (crypto.Si
 	if rest, err := asn1.Unmarshal(der, &info); err != nil || len(rest) != 0 {
 		return nil, "", damaged
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	parsed, err := curve448.ParsePrivateKey(der)
 	if err != nil {
 		return nil, "", damaged
 	}

@@ -7,13 +7,16 @@ import (
 	"crypto/rsa"
 	"crypto/sha1" // the format of Debian's lists; it protects nothing
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sort"
+
+	"github.com/cloudflare/circl/sign/ed448"
+
+	"bollard/internal/curve448"
 )
 
 // Blocklist is the operator's set of keys that must not be certified. A nil
@@ -54,7 +57,7 @@ type fingerprints struct {
 
 func fingerprint(public crypto.PublicKey) (fingerprints, error) {
 	var prints fingerprints
-	der, err := x509.MarshalPKIXPublicKey(public)
+	der, err := curve448.MarshalPublicKey(public)
 	if err != nil {
 		return prints, err
 	}
@@ -73,6 +76,8 @@ func fingerprint(public crypto.PublicKey) (fingerprints, error) {
 			return prints, err
 		}
 		number = bytes.TrimLeft(point[1:1+(len(point)-1)/2], "\x00")
+	case ed448.PublicKey:
+		number = key
 	}
 	sum = sha256.Sum256(number)
 	copy(prints.number[:], sum[:])

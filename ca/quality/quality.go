@@ -17,12 +17,18 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"fmt"
+
+	"github.com/cloudflare/circl/sign/ed448"
+
+	"bollard/internal/curve448"
 )
 
 // Policy is what a caller allows beyond the usual.
 type Policy struct {
 	// P224 allows the curve P-224 (A00.FR.503), which TLS 1.3 can't use.
 	P224 bool
+	// Ed448 allows that curve ([V2G20-2319]).
+	Ed448 bool
 	// Blocked holds the operator's block lists; nil for none.
 	Blocked *Blocklist
 }
@@ -67,6 +73,13 @@ func Check(public crypto.PublicKey, policy Policy) error {
 		err = checkRSA(key)
 	case *ecdsa.PublicKey:
 		err = checkEC(key, policy)
+	case ed448.PublicKey:
+		if !policy.Ed448 {
+			return refuse(Kind, "Ed448 keys are for ISO 15118-20 alone (allowed: ECDSA, RSA)")
+		}
+		if fault := curve448.CheckPublicKey(key); fault != nil {
+			err = refuse(Point, "%v", fault)
+		}
 	case ed25519.PublicKey:
 		// A00.FR.501 to .503 know RSA and the NIST curves only, and so do the
 		// TLS stacks of stations and back ends.

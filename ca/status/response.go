@@ -12,10 +12,12 @@ import (
 	"math/big"
 	"time"
 
+	"github.com/cloudflare/circl/sign/ed448"
 	"golang.org/x/crypto/cryptobyte"
 	tags "golang.org/x/crypto/cryptobyte/asn1"
 
 	"bollard/ca"
+	"bollard/internal/curve448"
 )
 
 // Responses without a body (RFC 6960 §4.2.1): the whole message each.
@@ -56,15 +58,24 @@ func signResponses(signer *ca.OCSPSigner, produced time.Time, responses []single
 	if err != nil {
 		return nil, err
 	}
-	digest := crypto.SHA256.New()
-	digest.Write(data)
-	signature, err := signer.Key.Sign(rand.Reader, digest.Sum(nil), crypto.SHA256)
+	_, on448 := signer.Certificate.PublicKey.(ed448.PublicKey)
+	message, hash := data, crypto.Hash(0)
+	if !on448 {
+		digest := crypto.SHA256.New()
+		digest.Write(data)
+		message, hash = digest.Sum(nil), crypto.SHA256
+	}
+	signature, err := signer.Key.Sign(rand.Reader, message, hash)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't sign an OCSP response: %w", err)
 	}
 	var b cryptobyte.Builder
 	b.AddBytes(data)
 	b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
+		if on448 {
+			b.AddASN1ObjectIdentifier(curve448.OID)
+			return
+		}
 		if _, ok := signer.Certificate.PublicKey.(*rsa.PublicKey); ok {
 			b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}) // sha256WithRSAEncryption
 			b.AddASN1NULL()
@@ -78,7 +89,7 @@ func signResponses(signer *ca.OCSPSigner, produced time.Time, responses []single
 
 func encodeData(public crypto.PublicKey, spki []byte, produced time.Time, responses []single, nonce []byte) ([]byte, error) {
 	switch public.(type) {
-	case *ecdsa.PublicKey, *rsa.PublicKey:
+	case *ecdsa.PublicKey, *rsa.PublicKey, ed448.PublicKey:
 	default:
 		return nil, fmt.Errorf("internal error: OCSP signer with a key of type %T", public)
 	}

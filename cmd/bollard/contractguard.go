@@ -194,7 +194,7 @@ func carRequest(s fleet.Session, m fleet.Message) (action string, payload json.R
 // where there is a hierarchy of contracts, or a pool.
 func (g *contractGuard) answers() bool {
 	return g.app.cfg.Contracts.Answer == config.AnswerOwn || len(g.app.cfg.Contracts.Pools) > 0 ||
-		len(g.app.authority.Paths(ca.KindMO)) > 0 || len(g.app.authority.Paths(ca.KindMO20)) > 0
+		len(g.app.authority.Paths(ca.KindMO)) > 0 || len(g.app.authority.Paths(ca.KindMO20)) > 0 || len(g.app.authority.Paths(ca.KindMO448)) > 0
 }
 
 // otherwise says whether a car's request goes on to the back end: bollard.yaml lets

@@ -121,6 +121,9 @@ func (d *doctor) contracts() {
 		d.add("contracts", verdictWarn, "take P-256 out of contracts.curves_20 once the tests are over",
 			"keys on P-256 count in ISO 15118-20, which demands P-521: only test stacks have them")
 	}
+	if slices.Contains(d.cfg.Contracts.Curves20, config.CurveEd448) {
+		d.add("contracts", verdictOK, "", "keys on Ed448 count in ISO 15118-20, beside P-521")
+	}
 }
 
 // permissions: secrets are for the owner alone.

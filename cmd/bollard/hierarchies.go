@@ -19,7 +19,7 @@ func (c *cli) caCreate() *cobra.Command {
 		Long: `Make a further hierarchy, and print its root. KIND: ` + strings.Join(admin.Kinds()[1:], ", ") + `.
 
 v2g, mo, oem and cps are those of ISO 15118-2, each with two sub-CAs, and with -20
-those of ISO 15118-20. cps is made under the own v2g root if there is one.`,
+those of ISO 15118-20; with -448 on Ed448, which contracts.curves_20 has to name. cps is made under the own v2g root if there is one.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			return c.printPEM(ctx, "ca.create", admin.KindRef{Kind: args[0]})

@@ -11,6 +11,7 @@ import (
 
 	"bollard/ca"
 	"bollard/contract"
+	"bollard/internal/curve448"
 	"bollard/iso15118/identifier"
 	"bollard/iso15118/message"
 	"bollard/ledger"
@@ -348,7 +349,7 @@ func (d *Door) putCar(ctx context.Context, t *Token, r *http.Request) (int, any,
 		if err != nil {
 			return 0, nil, refuse(http.StatusBadRequest, "a certificate isn't base64 of DER")
 		}
-		cert, err := x509.ParseCertificate(der)
+		cert, err := curve448.ParseCertificate(der)
 		if err != nil {
 			return 0, nil, refuse(http.StatusBadRequest, "a certificate can't be read")
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/internal/curve448"
 )
 
 // rootTypes are the kinds of roots in a pool: own hierarchies of both editions and
@@ -22,9 +23,9 @@ var rootTypes = []struct {
 	name, use string
 	kinds     []ca.Kind
 }{
-	{"V2G", "v2g", []ca.Kind{ca.KindV2G, ca.KindV2G20, ca.KindCPS, ca.KindCPS20}},
-	{"MO", "mo", []ca.Kind{ca.KindMO, ca.KindMO20}},
-	{"OEM", "oem", []ca.Kind{ca.KindOEM, ca.KindOEM20}},
+	{"V2G", "v2g", []ca.Kind{ca.KindV2G, ca.KindV2G20, ca.KindV2G448, ca.KindCPS, ca.KindCPS20, ca.KindCPS448}},
+	{"MO", "mo", []ca.Kind{ca.KindMO, ca.KindMO20, ca.KindMO448}},
+	{"OEM", "oem", []ca.Kind{ca.KindOEM, ca.KindOEM20, ca.KindOEM448}},
 }
 
 // rootCertificate is one in RootCertificateCollection.
@@ -83,7 +84,7 @@ func (d *Door) rootList(ctx context.Context) ([]rootCertificate, error) {
 			return nil, err
 		}
 		for _, a := range anchors {
-			cert, err := x509.ParseCertificate(a.DER)
+			cert, err := curve448.ParseCertificate(a.DER)
 			if err != nil {
 				return nil, fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", a.Hash, err)
 			}

@@ -230,7 +230,7 @@ func (c *checker) contracts(f *Contracts) {
 		c.oneOf(f.Leaves, "contracts.leaves", LeavesLenient, LeavesStrict)
 	}
 	for i, curve := range f.Curves20 {
-		c.oneOf(curve, fmt.Sprintf("contracts.curves_20[%d]", i), CurveP256)
+		c.oneOf(curve, fmt.Sprintf("contracts.curves_20[%d]", i), CurveP256, CurveEd448)
 	}
 	for i, m := range f.Models {
 		c.want(m.MaxResponse >= 1000, fmt.Sprintf("contracts.models[%d].max_response", i), "must be at least 1000 characters: no answer would fit")

@@ -225,7 +225,8 @@ const (
 
 // Curves of ISO 15118-20 beside P-521.
 const (
-	CurveP256 = "P-256"
+	CurveP256  = "P-256"
+	CurveEd448 = "Ed448"
 )
 
 // Contracts says who answers cars that ask for a contract certificate.
@@ -238,7 +239,7 @@ type Contracts struct {
 	// Revocation: docs/contracts.md says what is asked, and how long.
 	Revocation string          `yaml:"revocation" doc:"a car's or a contract's certificate of another CA whose status can't be learned in 2 s: soft: it counts, hard: it doesn't; none: soft"`
 	Leaves     string          `yaml:"leaves" doc:"certificates of cars, contracts and who signs for cars: lenient: what is in them has to fit, strict: they have all that ISO 15118 demands; none: lenient"`
-	Curves20   []string        `yaml:"curves_20" doc:"curves of ISO 15118-20 that count beside P-521: P-256, as test stacks have it; none: P-521 alone"`
+	Curves20   []string        `yaml:"curves_20" doc:"curves of ISO 15118-20 that count beside P-521: Ed448, the standard's alternative; P-256, as test stacks have it; none: P-521 alone"`
 	Models     []ContractModel `yaml:"models" doc:"what differs for single models; the first that fits counts"`
 }
 

@@ -82,7 +82,7 @@ func TestParseRefuses(t *testing.T) {
 		"alert network":           {add: "alerts: {webhooks: [{name: a, url: \"https://a.example\", secret_file: s, networks: [\"10.0.0.1\"]}]}\n", line: 7, key: "alerts.webhooks[0].networks[0]", text: "10.0.0.0/8"},
 		"contract answers":        {add: "contracts: {answer: us}\n", line: 7, key: "contracts.answer", text: "own, backend"},
 		"contract leaves":         {add: "contracts: {leaves: exact}\n", line: 7, key: "contracts.leaves", text: "lenient, strict"},
-		"curve of -20":            {add: "contracts: {curves_20: [P-384]}\n", line: 7, key: "contracts.curves_20[0]", text: "P-256"},
+		"curve of -20":            {add: "contracts: {curves_20: [P-384]}\n", line: 7, key: "contracts.curves_20[0]", text: "P-256, Ed448"},
 		"unknown statuses":        {add: "contracts: {revocation: never}\n", line: 7, key: "contracts.revocation", text: "soft, hard"},
 		"contract answer's size":  {add: "contracts: {models: [{model: x}]}\n", line: 7, key: "contracts.models[0].max_response", text: "at least 1000"},
 		"contracts otherwise":     {add: "contracts: {otherwise: own}\n", line: 7, key: "contracts.otherwise", text: "backend"},

@@ -23,3 +23,9 @@ func SealWithX448(ephemeral, iv, contract, receiver []byte, c Context) (Sealed, 
 	copy(private[:], ephemeral)
 	return sealX448(&private, iv, contract, receiver, c)
 }
+
+// ScalarOf448 and Montgomery are the two halves of an Ed448 key as X448's.
+var (
+	ScalarOf448 = scalarOf448
+	Montgomery  = montgomery
+)

@@ -13,6 +13,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/sha3"
 	"crypto/sha512"
 	"crypto/x509"
 	"errors"
@@ -21,6 +22,8 @@ import (
 	"math/big"
 	"strings"
 	"time"
+
+	"github.com/cloudflare/circl/sign/ed448"
 
 	"bollard/iso15118/exi"
 	"bollard/iso15118/message"
@@ -34,6 +37,9 @@ type Car struct {
 	Roots    *x509.CertPool      // V2G roots
 	Names    []*x509.Certificate // those of them it names in its requests; none: one nobody knows
 	Clock    func() time.Time
+	// Ed448, of ISO 15118-20, is in place of Key, and Roots448 of Roots.
+	Ed448    ed448.PrivateKey
+	Roots448 []*x509.Certificate
 	session  [8]byte
 }
 
@@ -42,6 +48,7 @@ type Contract struct {
 	EMAID string
 	Chain []*x509.Certificate
 	Key   *ecdsa.PrivateKey
+	Ed448 *Scalar // in place of Key
 }
 
 // ErrRefused is wrapped by answers with another code than OK.
@@ -114,7 +121,11 @@ func (c *Car) Take(answer []byte, receiver *ecdsa.PrivateKey) (contract *Contrac
 	if c.Protocol == message.ISO2 && a.EMAID != out.EMAID {
 		return nil, 0, errors.New("the answer names another account than its certificate")
 	}
-	out.Key, err = c.open(a, receiver, chain[0])
+	if c.Ed448 != nil {
+		out.Ed448, err = c.open448(a, chain[0])
+	} else {
+		out.Key, err = c.open(a, receiver, chain[0])
+	}
 	return out, int(a.Remaining), err
 }
 
@@ -123,6 +134,12 @@ func (c *Car) checkCPS(a *message.Response) error {
 	chain, err := parse(a.CPS)
 	if err != nil {
 		return err
+	}
+	if c.Ed448 != nil {
+		if err := c.follow448(chain); err != nil {
+			return fmt.Errorf("who answered isn't under a V2G root of this car: %w", err)
+		}
+		return c.checkSigner(a, chain[0])
 	}
 	between := x509.NewCertPool()
 	for _, sub := range chain[1:] {
@@ -133,10 +150,14 @@ func (c *Car) checkCPS(a *message.Response) error {
 	}); err != nil {
 		return fmt.Errorf("who answered isn't under a V2G root of this car: %w", err)
 	}
-	if !hasDomain(chain[0], "CPS") {
+	return c.checkSigner(a, chain[0])
+}
+
+func (c *Car) checkSigner(a *message.Response, cert *x509.Certificate) error {
+	if !hasDomain(cert, "CPS") {
 		return errors.New("who answered is no certificate provisioning service (DC=CPS)")
 	}
-	return c.verify(a, chain[0])
+	return c.verify(a, cert)
 }
 
 func hasDomain(cert *x509.Certificate, domain string) bool {
@@ -223,6 +244,9 @@ func (c *Car) hash() hash.Hash {
 }
 
 func (c *Car) sum(b []byte) []byte {
+	if c.Ed448 != nil {
+		return sha3.SumSHAKE256(b, 64)
+	}
 	h := c.hash()
 	h.Write(b)
 	return h.Sum(nil)
@@ -232,13 +256,18 @@ const (
 	canonical = "http://www.w3.org/TR/canonical-exi/"
 	more      = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha"
 	digests   = "http://www.w3.org/2001/04/xmlenc#sha"
+	security  = "urn:iso:std:iso:15118:-20:Security:"
 )
 
-func (c *Car) bits() string {
-	if c.Protocol == message.ISO20 {
-		return "512"
+// methods are the URIs of signature and digest.
+func (c *Car) methods() (signature, digest string) {
+	switch {
+	case c.Ed448 != nil:
+		return security + "xmldsig#Ed448", security + "xmlenc#SHAKE256"
+	case c.Protocol == message.ISO20:
+		return more + "512", digests + "512"
 	}
-	return "256"
+	return more + "256", digests + "256"
 }
 
 // sign signs what the request must have signed and encodes it.
@@ -251,14 +280,19 @@ func (c *Car) sign(r *message.Request, key *ecdsa.PrivateKey) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	x, y, err := ecdsa.Sign(rand.Reader, key, c.sum(text))
-	if err != nil {
-		return nil, err
+	var raw []byte
+	if c.Ed448 != nil {
+		raw = ed448.Sign(c.Ed448, text, "")
+	} else {
+		x, y, err := ecdsa.Sign(rand.Reader, key, c.sum(text))
+		if err != nil {
+			return nil, err
+		}
+		half := (key.Curve.Params().BitSize + 7) / 8
+		raw = make([]byte, 2*half)
+		x.FillBytes(raw[:half])
+		y.FillBytes(raw[half:])
 	}
-	half := (key.Curve.Params().BitSize + 7) / 8
-	raw := make([]byte, 2*half)
-	x.FillBytes(raw[:half])
-	y.FillBytes(raw[half:])
 	sig := exi.New(exi.NamespaceSignature, "Signature")
 	value := exi.New("", "SignatureValue")
 	value.Value = raw
@@ -274,8 +308,9 @@ func (c *Car) signedInfo(parts []exi.Element) (exi.Element, error) {
 		el.Attributes = []exi.Attribute{{Name: "Algorithm", Value: uri}}
 		return el
 	}
+	signs, digests := c.methods()
 	info := exi.New(exi.NamespaceSignature, "SignedInfo")
-	info.Children = []exi.Element{algorithm("CanonicalizationMethod", canonical), algorithm("SignatureMethod", more+c.bits())}
+	info.Children = []exi.Element{algorithm("CanonicalizationMethod", canonical), algorithm("SignatureMethod", signs)}
 	for _, part := range parts {
 		fragment, err := c.Protocol.Set().Encode(exi.Fragment, part)
 		if err != nil {
@@ -285,7 +320,7 @@ func (c *Car) signedInfo(parts []exi.Element) (exi.Element, error) {
 		transforms.Children = []exi.Element{algorithm("Transform", canonical)}
 		digest.Value = c.sum(fragment)
 		reference.Attributes = []exi.Attribute{{Name: "URI", Value: "#" + part.Attribute("Id")}}
-		reference.Children = []exi.Element{transforms, algorithm("DigestMethod", digests+c.bits()), digest}
+		reference.Children = []exi.Element{transforms, algorithm("DigestMethod", digests), digest}
 		info.Children = append(info.Children, reference)
 	}
 	return info, nil
@@ -294,8 +329,7 @@ func (c *Car) signedInfo(parts []exi.Element) (exi.Element, error) {
 // verify checks an answer's signature: it must be over what this car would have
 // signed itself, in the order of the message.
 func (c *Car) verify(a *message.Response, cert *x509.Certificate) error {
-	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
-	if !ok || a.Signature == nil {
+	if a.Signature == nil {
 		return errors.New("the answer isn't signed")
 	}
 	want, err := c.signedInfo(a.Signed())
@@ -307,6 +341,16 @@ func (c *Car) verify(a *message.Response, cert *x509.Certificate) error {
 		return err
 	}
 	raw, _ := a.Signature.Child("SignatureValue").Value.([]byte)
+	if c.Ed448 != nil {
+		if !verify448(cert, text, raw) {
+			return errors.New("the answer's signature doesn't verify")
+		}
+		return nil
+	}
+	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return errors.New("who answered has a key of another edition")
+	}
 	half := (key.Curve.Params().BitSize + 7) / 8
 	if len(raw) != 2*half || !ecdsa.Verify(key, c.sum(text), new(big.Int).SetBytes(raw[:half]), new(big.Int).SetBytes(raw[half:])) {
 		return errors.New("the answer's signature doesn't verify")
