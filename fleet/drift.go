@@ -93,8 +93,8 @@ func (s *Service) drift(ctx context.Context, st *Station, plan *Plan, a *aim) ([
 				continue
 			}
 			unable := unseen
-			if v, ok := ocpp.ParseSubprotocol("ocpp" + st.Version); ok && wireUse(v, root.Use) == "" {
-				unable = fmt.Sprintf("OCPP %s has no %s roots", st.Version, root.Use)
+			if v, ok := ocpp.ParseSubprotocol("ocpp" + st.Version); ok && wireUse(v, root.onStation()) == "" {
+				unable = fmt.Sprintf("OCPP %s has no %s roots", st.Version, root.onStation())
 			}
 			seen := "not reported"
 			if !plan.SeenAt.IsZero() {

@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"cmp"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"path"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/internal/curve448"
 )
 
 // DefaultGroup is whose wants hold for stations of no other group.
@@ -169,17 +169,15 @@ func (w *Wanted) of(st *Station) (wants Wants, group string, ok bool) {
 func (s *Service) checkWants(wants *Wants) error {
 	wants.TimeSource = strings.Join(splitList(wants.TimeSource), ",")
 	for _, w := range wants.Roots {
+		if err := s.checkUse(w); err != nil {
+			return err
+		}
 		switch {
-		case !slices.Contains(RootUses(), w.Use):
-			return fmt.Errorf("no use %q of a root: there are %s", capped(w.Use), strings.Join(RootUses(), ", "))
 		case w.Drop != "":
 			return errors.New("a root is dropped station by station: `bollard station roots`")
 		case w.Own:
-			if len(s.cfg.Authority.PathRoots(ca.Kind(w.Use))) == 0 {
-				return fmt.Errorf("there is no own hierarchy of kind %q: give a file", w.Use)
-			}
 		default:
-			root, err := x509.ParseCertificate(w.DER)
+			root, err := curve448.ParseCertificate(w.DER)
 			if err != nil {
 				return fmt.Errorf("couldn't read a root: %w", err)
 			}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/internal/curve448"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -33,11 +34,32 @@ func RootUses() []string { return []string{RootCSMS, RootManufacturer, RootV2G, 
 // WantedRoot is one root the operator wants on a station, or off it.
 type WantedRoot struct {
 	Use string `json:"use"`
-	// DER of a self-signed root; empty with Own, which is Bollard's root of the
-	// same kind whatever it is at the time, and with Drop.
+	// DER of a self-signed root; empty with Own, which is Bollard's roots of the
+	// same kind whatever they are at the time, and with Drop. Of ISO 15118-20 Use is
+	// then its hierarchy, such as v2g-20.
 	DER  []byte `json:"der,omitempty"`
 	Own  bool   `json:"own,omitempty"`
 	Drop string `json:"drop,omitempty"` // SeenRoot.ID of a root that is to go
+}
+
+// onStation is the use that stations know it by: none of its own has ISO 15118-20.
+func (w WantedRoot) onStation() string {
+	if !w.Own {
+		return w.Use
+	}
+	use, _, _ := strings.Cut(w.Use, "-")
+	return use
+}
+
+// checkUse refuses a use that no root is wanted for.
+func (s *Service) checkUse(w WantedRoot) error {
+	if !slices.Contains(RootUses(), w.onStation()) {
+		return fmt.Errorf("no use %q of a root: there are %s", capped(w.Use), strings.Join(RootUses(), ", "))
+	}
+	if w.Own && len(s.cfg.Authority.PathRoots(ca.Kind(w.Use))) == 0 {
+		return fmt.Errorf("there is no own hierarchy of kind %q: give a file", capped(w.Use))
+	}
+	return nil
 }
 
 // SeenRoot is a root as the station reported it.
@@ -101,24 +123,20 @@ func wireUse(v ocpp.Version, use string) string {
 }
 
 // WantRoot adds a root to what is wanted on a station; with der nil it is
-// Bollard's own of this kind. Only a self-signed CA certificate is taken:
+// Bollard's own of this kind, which may be one of ISO 15118-20 (v2g-20). Only a self-signed CA certificate is taken:
 // stations accept intermediates and can then neither list nor delete them.
 func (s *Service) WantRoot(ctx context.Context, actor, identity, use string, data []byte) (Plan, error) {
 	want := WantedRoot{Use: use, Own: data == nil}
-	if !slices.Contains(RootUses(), use) {
-		return Plan{}, fmt.Errorf("no use %q of a root: there are %s", capped(use), strings.Join(RootUses(), ", "))
+	if err := s.checkUse(want); err != nil {
+		return Plan{}, err
 	}
 	label := "own"
-	if want.Own {
-		if len(s.cfg.Authority.PathRoots(ca.Kind(use))) == 0 {
-			return Plan{}, fmt.Errorf("there is no own hierarchy of kind %q: give a file", use)
-		}
-	} else {
+	if !want.Own {
 		block, rest := pem.Decode(data)
 		if block == nil || block.Type != "CERTIFICATE" || len(strings.TrimSpace(string(rest))) > 0 {
 			return Plan{}, errors.New("give one PEM certificate and nothing else: a station takes one root at a time")
 		}
-		cert, err := x509.ParseCertificate(block.Bytes)
+		cert, err := curve448.ParseCertificate(block.Bytes)
 		if err != nil {
 			return Plan{}, fmt.Errorf("couldn't read the certificate: %w", err)
 		}
@@ -258,10 +276,10 @@ func (s *Service) wantedTargets(wanted []WantedRoot) ([]target, error) {
 		case w.Drop != "":
 		case w.Own:
 			for _, root := range s.cfg.Authority.PathRoots(ca.Kind(w.Use)) {
-				list = append(list, target{use: w.Use, root: root})
+				list = append(list, target{use: w.onStation(), root: root})
 			}
 		default:
-			root, err := x509.ParseCertificate(w.DER)
+			root, err := curve448.ParseCertificate(w.DER)
 			if err != nil {
 				return nil, fmt.Errorf("couldn't read a wanted root: %w", err)
 			}

@@ -402,3 +402,38 @@ func TestProfile1NeedsTheRootFirst(t *testing.T) { // A05.FR.03 [1.6], A05.FR.02
 		})
 	}
 }
+
+// Roots of ISO 15118-20 are V2G roots to a station like those of -2: each hierarchy's
+// own roots are wanted by its name, and stay where both are.
+func TestOwnRootsOfISO20(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, kind := range []ca.Kind{ca.KindV2G, ca.KindV2G20} {
+		if err := r.auth.Create(t.Context(), kind, "operator"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := newShelf(t, ocpp.V21)
+	s := r.shelved(h)
+	r.wantRoot("v2g", nil)
+	r.wantRoot("v2g-20", nil)
+	eventually(t, "both roots on the station", func() bool { return len(r.plan("CS-1").Seen["v2g"]) == 2 })
+	s.wg.Wait()
+	if got := h.done(); !slices.Equal(got, []string{"install V2GRootCertificate", "install V2GRootCertificate"}) {
+		t.Errorf("done %v", got)
+	}
+	h.mu.Lock()
+	on := slices.Clone(h.roots["V2GRootCertificate"])
+	h.mu.Unlock()
+	for _, kind := range []ca.Kind{ca.KindV2G, ca.KindV2G20} {
+		if !slices.ContainsFunc(on, r.auth.Roots(kind)[0].Equal) {
+			t.Errorf("the root of %s isn't there", kind)
+		}
+	}
+	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-1", "v2g-20", pemOf(newMaker(t, r.clock()).cert)); err == nil {
+		t.Error("a use that stations don't know is taken for a file")
+	}
+	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-1", "mo-20", nil); err == nil {
+		t.Error("the root of a hierarchy that isn't there is wanted")
+	}
+}

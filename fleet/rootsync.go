@@ -118,7 +118,7 @@ func (s *Service) rootsAsked(sit *situation, targets []target) func(use string) 
 	look, wants := sit.plan.Look, slices.Clone(sit.plan.Wanted)
 	return func(use string) bool {
 		wanted := slices.ContainsFunc(targets, func(t target) bool { return t.use == use }) ||
-			slices.ContainsFunc(wants, func(w WantedRoot) bool { return w.Use == use })
+			slices.ContainsFunc(wants, func(w WantedRoot) bool { return w.onStation() == use })
 		// A 1.6 station isn't asked without need whether it knows the wrapped form.
 		known := wireUse(sit.sess.Version(), use) != "" || sit.wrapped
 		return (wanted || look && known) && wireUse(sit.rootSession(use).Version(), use) != ""

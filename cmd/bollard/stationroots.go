@@ -34,9 +34,10 @@ func (c *cli) stationRoots() *cobra.Command {
 		Long: `Show the root certificates a station reported, and change what is wanted on it.
 
 Uses are csms, manufacturer, v2g, mo and oem. FILE holds one self-signed root as
-PEM; own is Bollard's own of this use. ROOT is the id this command shows. A root
-that the server certificate leads to, that is the last of its kind or that is
-wanted is never deleted.`,
+PEM; own is Bollard's own of this use, for those of ISO 15118-20 with v2g-20=own and
+the like: stations know both as v2g. ROOT is the id this command shows. A root that
+the server certificate leads to, that is the last of its kind or that is wanted is
+never deleted.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in := admin.StationRoots{Identity: args[0], Drop: drop, Look: look}
