@@ -5,8 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha512"
 	"crypto/x509"
-	"math/big"
-	"os"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -20,44 +18,16 @@ import (
 // gets its contract key for that, and its TPM signs with it. The TPM is Debian's swtpm.
 func TestCarWithATPM(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "tpm") // short: a socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	device, wait, err := swtpm.Start(ctx, dir)
+	device, stop, err := swtpm.NewCar(context.WithoutCancel(t.Context()))
 	t.Cleanup(func() {
-		cancel()
-		if wait != nil {
-			wait()
-		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	parent, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm.StorageTemplate())}.Execute(device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := parent.OutPublic.Contents()
-	if err != nil {
-		t.Fatal(err)
-	}
-	parameters, err := public.Parameters.ECCDetail()
-	if err != nil {
-		t.Fatal(err)
-	}
-	point, err := public.Unique.ECC()
-	if err != nil {
-		t.Fatal(err)
-	}
-	storage := &tpm.Storage{}
-	if storage.Key, err = tpm2.ECDHPub(parameters, point); err != nil {
-		t.Fatal(err)
-	}
+	storage := &tpm.Storage{Key: device.Storage}
 	extension, err := storage.Extension()
 	if err != nil {
 		t.Fatal(err)
@@ -89,33 +59,13 @@ func TestCarWithATPM(t *testing.T) {
 	if !ok {
 		t.Fatalf("a contract key of type %T", leaf.PublicKey)
 	}
-	object, err := tpm.Object(key, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seed, err := tpm.Seed(a.Public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	under := tpm2.NamedHandle{Handle: parent.ObjectHandle, Name: parent.Name}
-	imported, err := tpm2.Import{ParentHandle: under, ObjectPublic: tpm2.New2B(object), Duplicate: tpm2.TPM2BPrivate{Buffer: a.Key},
-		InSymSeed: tpm2.TPM2BEncryptedSecret{Buffer: seed}, Symmetric: tpm2.TPMTSymDef{Algorithm: tpm2.TPMAlgNull}}.Execute(device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	loaded, err := tpm2.Load{ParentHandle: under, InPrivate: imported.OutPrivate, InPublic: tpm2.New2B(object)}.Execute(device)
+	loaded, err := device.Take(tpm.Sealed{Public: a.Public, Key: a.Key}, key, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	digest := sha512.Sum512([]byte("challenge"))
-	signed, err := tpm2.Sign{KeyHandle: tpm2.NamedHandle{Handle: loaded.ObjectHandle, Name: loaded.Name}, Digest: tpm2.TPM2BDigest{Buffer: digest[:]},
-		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull}}.Execute(device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	value, err := signed.Signature.Signature.ECDSA()
-	if err != nil || !ecdsa.Verify(key, digest[:], new(big.Int).SetBytes(value.SignatureR.Buffer), new(big.Int).SetBytes(value.SignatureS.Buffer)) {
-		t.Errorf("what the TPM signed isn't the contract's: %v", err)
+	if err := device.Proves(loaded, key, digest[:], tpm2.PasswordAuth(nil)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha512"
-	"math/big"
-	"os"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -19,99 +17,24 @@ import (
 	"bollard/tpm/swtpm"
 )
 
-// car is a TPM with a storage key, of whose make nothing but the public key leaves it.
-type car struct {
-	transport.TPM
-	t      *testing.T
-	parent tpm2.NamedHandle
-	key    *ecdh.PublicKey
-}
-
-func newCar(t *testing.T) *car {
+func newCar(t *testing.T) *swtpm.Car {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "tpm") // short: a socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	device, wait, err := swtpm.Start(ctx, dir)
+	c, stop, err := swtpm.NewCar(context.WithoutCancel(t.Context()))
 	t.Cleanup(func() {
-		cancel()
-		if wait != nil {
-			wait()
-		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &car{TPM: device, t: t}
-	made, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm.StorageTemplate())}.Execute(device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.parent = tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}
-	public, err := made.OutPublic.Contents()
-	if err != nil {
-		t.Fatal(err)
-	}
-	parameters, err := public.Parameters.ECCDetail()
-	if err != nil {
-		t.Fatal(err)
-	}
-	point, err := public.Unique.ECC()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.key, err = tpm2.ECDHPub(parameters, point); err != nil {
-		t.Fatal(err)
-	}
 	return c
 }
 
-// take imports and loads a sealed key ([V2G20-2523]).
-func (c *car) take(s tpm.Sealed, key *ecdsa.PublicKey, policy []byte) (*tpm2.LoadResponse, error) {
-	c.t.Helper()
-	object, err := tpm.Object(key, policy)
-	if err != nil {
-		return nil, err
-	}
-	seed, err := tpm.Seed(s.Public)
-	if err != nil {
-		return nil, err
-	}
-	imported, err := tpm2.Import{
-		ParentHandle: c.parent, ObjectPublic: tpm2.New2B(object), Duplicate: tpm2.TPM2BPrivate{Buffer: s.Key},
-		InSymSeed: tpm2.TPM2BEncryptedSecret{Buffer: seed}, Symmetric: tpm2.TPMTSymDef{Algorithm: tpm2.TPMAlgNull},
-	}.Execute(c)
-	if err != nil {
-		return nil, err
-	}
-	return tpm2.Load{ParentHandle: c.parent, InPrivate: imported.OutPrivate, InPublic: tpm2.New2B(object)}.Execute(c)
-}
-
 // signs tells whether the TPM signs with what it has loaded, as the certificate's key.
-func (c *car) signs(loaded *tpm2.LoadResponse, key *ecdsa.PublicKey, auth tpm2.Session) error {
-	c.t.Helper()
+func signs(c *swtpm.Car, loaded *tpm2.LoadResponse, key *ecdsa.PublicKey, auth tpm2.Session) error {
 	digest := sha512.Sum512([]byte("PnC_AReqAuthorizationMode"))
-	signed, err := tpm2.Sign{
-		KeyHandle:  tpm2.AuthHandle{Handle: loaded.ObjectHandle, Name: loaded.Name, Auth: auth},
-		Digest:     tpm2.TPM2BDigest{Buffer: digest[:]},
-		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
-	}.Execute(c)
-	if err != nil {
-		return err
-	}
-	value, err := signed.Signature.Signature.ECDSA()
-	if err != nil {
-		return err
-	}
-	if !ecdsa.Verify(key, digest[:], new(big.Int).SetBytes(value.SignatureR.Buffer), new(big.Int).SetBytes(value.SignatureS.Buffer)) {
-		c.t.Error("the TPM signed with another key")
-	}
-	return nil
+	return c.Proves(loaded, key, digest[:], auth)
 }
 
 func newContract(t *testing.T) *ecdsa.PrivateKey {
@@ -129,7 +52,7 @@ func TestSealedForATPM(t *testing.T) {
 	t.Parallel()
 	c := newCar(t)
 	contract := newContract(t)
-	storage := &tpm.Storage{Key: c.key}
+	storage := &tpm.Storage{Key: c.Storage}
 	sealed, err := storage.Seal(rand.Reader, contract)
 	if err != nil {
 		t.Fatal(err)
@@ -137,11 +60,11 @@ func TestSealedForATPM(t *testing.T) {
 	if len(sealed.Public) != 133 || len(sealed.Key) != 206 {
 		t.Errorf("sizes %d and %d, the message has 133 and 206", len(sealed.Public), len(sealed.Key))
 	}
-	loaded, err := c.take(sealed, &contract.PublicKey, nil)
+	loaded, err := c.Take(sealed, &contract.PublicKey, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.signs(loaded, &contract.PublicKey, tpm2.PasswordAuth(nil)); err != nil {
+	if err := signs(c, loaded, &contract.PublicKey, tpm2.PasswordAuth(nil)); err != nil {
 		t.Error(err)
 	}
 	flipped := func(b []byte, at int) []byte { b = bytes.Clone(b); b[at] ^= 1; return b }
@@ -167,7 +90,7 @@ func TestSealedForATPM(t *testing.T) {
 		"a point in another form":  {tpm.Sealed{Public: flipped(sealed.Public, 0), Key: sealed.Key}, &contract.PublicKey, nil},
 		"a point off of the curve": {tpm.Sealed{Public: flipped(sealed.Public, 132), Key: sealed.Key}, &contract.PublicKey, nil},
 	} {
-		if _, err := c.take(try.sealed, try.key, try.policy); err == nil {
+		if _, err := c.Take(try.sealed, try.key, try.policy); err == nil {
 			t.Errorf("%s: imported", name)
 		}
 	}
@@ -207,18 +130,18 @@ func TestSealedUnderAPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	contract := newContract(t)
-	sealed, err := (&tpm.Storage{Key: c.key, Policy: digest.PolicyDigest.Buffer}).Seal(rand.Reader, contract)
+	sealed, err := (&tpm.Storage{Key: c.Storage, Policy: digest.PolicyDigest.Buffer}).Seal(rand.Reader, contract)
 	if err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := c.take(sealed, &contract.PublicKey, digest.PolicyDigest.Buffer)
+	loaded, err := c.Take(sealed, &contract.PublicKey, digest.PolicyDigest.Buffer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.signs(loaded, &contract.PublicKey, tpm2.PasswordAuth(nil)); err == nil {
+	if err := signs(c, loaded, &contract.PublicKey, tpm2.PasswordAuth(nil)); err == nil {
 		t.Error("signed without the policy")
 	}
-	if err := c.signs(loaded, &contract.PublicKey, tpm2.Policy(tpm2.TPMAlgSHA512, 16, tpm2.PolicyCallback(fulfil))); err != nil {
+	if err := signs(c, loaded, &contract.PublicKey, tpm2.Policy(tpm2.TPMAlgSHA512, 16, tpm2.PolicyCallback(fulfil))); err != nil {
 		t.Error(err)
 	}
 }

@@ -27,7 +27,7 @@ var levels = [][]string{
 	{"cmd"},
 }
 
-// owners are libraries that one folder keeps to itself.
+// owners are libraries that one folder, with those in it, keeps to itself.
 var owners = map[string]string{
 	"github.com/theupdateframework/go-tuf/v2/metadata": "firmware/tuf",
 	"github.com/gorilla/websocket":                     "internal/ws",
@@ -95,7 +95,7 @@ func level(pkg string) (int, bool) {
 // without the module's name.
 func importFault(from, to string, ours bool) string {
 	if !ours {
-		if owner, kept := owners[to]; kept && from != owner {
+		if owner, kept := owners[to]; kept && from != owner && !strings.HasPrefix(from, owner+"/") {
 			return "only " + owner + " may"
 		}
 		if strings.HasPrefix(to, "go.step.sm/crypto") && from != "ca" && from != "keys" {

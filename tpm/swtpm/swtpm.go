@@ -1,7 +1,8 @@
 // Package swtpm runs the software TPM 2.0 that tests and rigs use in place of a
 // car's: Debian's swtpm, over a socket of its own.
 //
-// It promises a TPM that is started and empty, and gone with the caller's context.
+// It promises a TPM that is started and empty, or has a car's storage key, and is gone
+// with the caller's context.
 package swtpm
 
 import (
