@@ -121,6 +121,8 @@ func (o *operations) registerCertificates(r *Registry) {
 	Register(r, "ca.rollover", o.caRollover)
 	Register(r, "ca.request", o.caRequest)
 	Register(r, "ca.import", o.caImport)
+	Register(r, "ca.chains", o.caChains)
+	Register(r, "ca.remove-chain", o.caRemoveChain)
 	Register(r, "ca.renew", o.caRenew)
 }
 

@@ -13,6 +13,8 @@ import (
 type RequestCA struct {
 	Kind  string `json:"kind"`
 	Level int    `json:"level"` // 1, 2: sub-CA; 0: the root, of a hierarchy there is
+	// NewKey: for one more key of a CA that others certify.
+	NewKey bool `json:"new_key,omitempty"`
 }
 
 // ImportChain is what they made of it.
@@ -35,7 +37,7 @@ type RenewedCAs struct {
 }
 
 func (o *operations) caRequest(ctx context.Context, in RequestCA) (PEM, error) {
-	der, err := o.cfg.Authority.RequestCA(ctx, ca.Kind(in.Kind), in.Level, Actor(ctx))
+	der, err := o.cfg.Authority.RequestCA(ctx, ca.Kind(in.Kind), in.Level, in.NewKey, Actor(ctx))
 	if errors.Is(err, ca.ErrHierarchyExists) || errors.Is(err, ca.ErrNoHierarchy) {
 		return PEM{}, Refusedf("`bollard ca show` lists the hierarchies there are", "%w", err)
 	}
@@ -43,6 +45,51 @@ func (o *operations) caRequest(ctx context.Context, in RequestCA) (PEM, error) {
 		return PEM{}, err
 	}
 	return PEM{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))}, nil
+}
+
+// ChainRef names one by its hash, or by the first eight digits.
+type ChainRef struct {
+	Kind string `json:"kind"`
+	Hash string `json:"hash,omitempty"`
+}
+
+// Chain is what others made of a CA of ours.
+type Chain struct {
+	Kind     string    `json:"kind"`
+	Hash     string    `json:"hash"`
+	CA       string    `json:"ca"`
+	Root     string    `json:"root"`
+	NotAfter time.Time `json:"not_after"` // of the CA's certificate
+	Trusted  bool      `json:"trusted"`   // its root still is
+}
+
+// Chains is a list, in the order in which they count.
+type Chains struct {
+	Chains []Chain `json:"chains"`
+}
+
+func chainView(c ca.ImportedChain) Chain {
+	return Chain{Kind: string(c.Kind), Hash: c.Hash, CA: c.CA.Subject.String(), Root: c.Root.Subject.String(), NotAfter: c.CA.NotAfter, Trusted: c.Trusted}
+}
+
+func (o *operations) caChains(ctx context.Context, in ChainRef) (Chains, error) {
+	list, err := o.cfg.Authority.Chains(ctx, ca.Kind(in.Kind))
+	out := Chains{Chains: []Chain{}}
+	for _, c := range list {
+		out.Chains = append(out.Chains, chainView(c))
+	}
+	return out, err
+}
+
+func (o *operations) caRemoveChain(ctx context.Context, in ChainRef) (Chain, error) {
+	gone, err := o.cfg.Authority.RemoveChain(ctx, ca.Kind(in.Kind), in.Hash, Actor(ctx))
+	if errors.Is(err, ca.ErrOnlyChain) {
+		return Chain{}, Refusedf("`bollard ca request "+in.Kind+"` asks for another one, `bollard ca trust remove` ends the trust in a root", "%w", err)
+	}
+	if err != nil {
+		return Chain{}, err
+	}
+	return chainView(gone), nil
 }
 
 // caImport answers with the roots the hierarchy leads to then, the served one first.

@@ -62,7 +62,7 @@ func (a *Authority) AddAnchor(ctx context.Context, use string, data []byte, acto
 	if err := a.cfg.Store.AddAnchor(ctx, anchor, event); err != nil {
 		return TrustAnchor{}, fmt.Errorf("couldn't record the root: %w", err)
 	}
-	return anchor, nil
+	return anchor, a.reconsider(ctx, use)
 }
 
 // CheckRoot refuses what could never anchor a chain (RFC 5280 §6.1.1 d): no CA,
@@ -94,7 +94,8 @@ func (a *Authority) Anchors(ctx context.Context, use string) ([]TrustAnchor, err
 	return a.cfg.Store.Anchors(ctx, use)
 }
 
-// RemoveAnchor ends the trust in an outside root. Eight digits of its hash
+// RemoveAnchor ends the trust in an outside root: what others verify here, and what is
+// given out along chains to it. Eight digits of its hash
 // suffice if they are unique.
 func (a *Authority) RemoveAnchor(ctx context.Context, use, prefix, actor string) (TrustAnchor, error) {
 	if err := checkUse(use); err != nil {
@@ -117,7 +118,10 @@ func (a *Authority) RemoveAnchor(ctx context.Context, use, prefix, actor string)
 		return TrustAnchor{}, fmt.Errorf("%d roots begin with %s; give more digits", len(matches), prefix)
 	}
 	event := ledger.Event{Kind: "trust.removed", Subject: matches[0].Hash, Actor: actor, Data: map[string]string{"use": use}}
-	return matches[0], a.cfg.Store.RemoveAnchor(ctx, use, matches[0].Hash, event)
+	if err := a.cfg.Store.RemoveAnchor(ctx, use, matches[0].Hash, event); err != nil {
+		return TrustAnchor{}, err
+	}
+	return matches[0], a.reconsider(ctx, use)
 }
 
 func checkUse(use string) error {

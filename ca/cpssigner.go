@@ -31,6 +31,9 @@ func (a *Authority) CPSSigner(ctx context.Context, kind Kind) (*CPSSigner, error
 	if l.issuing == nil || kind != KindCPS && kind != KindCPS20 && kind != KindCPS448 {
 		return nil, fmt.Errorf("%w: %s; make it with bollard ca create %s", ErrNoHierarchy, h.kind, h.kind)
 	}
+	if err := l.leads(kind); err != nil {
+		return nil, err
+	}
 	signer, err := a.officer(ctx, cpsOffice, l.issuing.name)
 	if err != nil {
 		return nil, err

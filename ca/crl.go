@@ -32,7 +32,9 @@ func (a *Authority) StatusIssuers() []StatusIssuer {
 		if l.issuing == nil {
 			continue
 		}
-		list = append(list, StatusIssuer{Name: l.issuing.name, Kind: h.kind, Certificate: l.issuing.cert, Issuing: true})
+		for _, by := range l.issuers() {
+			list = append(list, StatusIssuer{Name: by.name, Kind: h.kind, Certificate: by.cert, Issuing: true})
+		}
 		for _, ca := range l.cas {
 			if ca.certifiesCAs(h) && !ca.borrowed {
 				list = append(list, StatusIssuer{Name: ca.name, Kind: h.kind, Certificate: ca.cert, Root: !h.statusOfCAs})
@@ -62,8 +64,10 @@ func (a *Authority) CRL(ctx context.Context, kind Kind) ([]byte, error) {
 func (a *Authority) SignCRL(ctx context.Context, name string) ([]byte, error) {
 	for _, h := range hierarchies {
 		l := a.hierarchy(h.kind)
-		if l.issuing != nil && l.issuing.name == name {
-			return a.crl(ctx, l.issuing)
+		for _, by := range l.issuers() {
+			if by.name == name {
+				return a.crl(ctx, by)
+			}
 		}
 		for _, ca := range l.cas {
 			if !ca.certifiesCAs(h) || ca.name != name {

@@ -215,7 +215,7 @@ func TestEd448Switch(t *testing.T) {
 	if err := r.Create(t.Context(), ca.KindMO448, "operator"); err == nil || !strings.Contains(err.Error(), "curves_20") {
 		t.Errorf("a hierarchy without the switch: %v", err)
 	}
-	if _, err := r.RequestCA(t.Context(), ca.KindMO448, 1, "operator"); err == nil {
+	if _, err := r.RequestCA(t.Context(), ca.KindMO448, 1, false, "operator"); err == nil {
 		t.Error("a request without the switch")
 	}
 	if _, err := r.CRL(t.Context(), ca.KindOEM448); err != nil {

@@ -107,6 +107,14 @@ func (h hierarchy) caName(profile string) string {
 	return string(h.kind) + "-" + profile
 }
 
+// generationName is the name of a CA of a generation of keys: v2g-sub-ca-2-3.
+func (h hierarchy) generationName(profile string, generation int) string {
+	if generation <= 1 {
+		return h.caName(profile)
+	}
+	return fmt.Sprintf("%s-%d", h.caName(profile), generation)
+}
+
 // subCA is in the names of the profiles of CAs of ISO 15118 below the root.
 const subCA = "-sub-ca-"
 

@@ -39,7 +39,7 @@ func (a *Authority) ImportChain(ctx context.Context, kind Kind, data []byte, act
 	if err != nil {
 		return err
 	}
-	ours, err := a.certified(ctx, h, chain[0])
+	ours, generation, err := a.certified(ctx, h, chain[0])
 	if err != nil {
 		return err
 	}
@@ -57,9 +57,9 @@ func (a *Authority) ImportChain(ctx context.Context, kind Kind, data []byte, act
 		return fmt.Errorf("couldn't record the chain: %w", err)
 	}
 	failpoint.Hit("ca.imported")
-	if a.hierarchy(kind).issuing == nil {
+	if ours.cert == nil { // of a request: what is below it is made, and with that it issues
 		ours.cert = chain[0]
-		if err := a.buildBelow(ctx, h, ours, actor); err != nil {
+		if err := a.buildBelow(ctx, h, ours, generation, actor); err != nil {
 			return err
 		}
 	}
@@ -106,34 +106,35 @@ func (a *Authority) readChain(ctx context.Context, h hierarchy, data []byte) ([]
 	return nil, fmt.Errorf("the chain leads to no root that is trusted for %s; if it should, `bollard ca trust add --use %s ROOT.pem` first", h.use, h.use)
 }
 
-// certified is the CA of ours whose key a certificate has.
-func (a *Authority) certified(ctx context.Context, h hierarchy, cert *x509.Certificate) (caRecord, error) {
+// certified is the CA of ours whose key a certificate has; without a certificate, and
+// with the generation of its key, while it waits for one.
+func (a *Authority) certified(ctx context.Context, h hierarchy, cert *x509.Certificate) (caRecord, int, error) {
 	hash := hashHex(cert.RawSubjectPublicKeyInfo)
 	l := a.hierarchy(h.kind)
 	for _, c := range l.cas {
-		if c.keyURI == "" || c.borrowed || c.retired || hashHex(c.cert.RawSubjectPublicKeyInfo) != hash {
+		if c.keyURI == "" || c.borrowed || c.retired || c.former || hashHex(c.cert.RawSubjectPublicKeyInfo) != hash {
 			continue
 		}
 		// What was issued names its issuer by these.
 		if !bytes.Equal(c.cert.RawSubject, cert.RawSubject) || !bytes.Equal(c.cert.SubjectKeyId, cert.SubjectKeyId) {
-			return caRecord{}, fmt.Errorf("the first certificate is for the key of %s under another name or key identifier; have it certified as it is: %s, %x", c.name, c.cert.Subject, c.cert.SubjectKeyId)
+			return caRecord{}, 0, fmt.Errorf("the first certificate is for the key of %s under another name or key identifier; have it certified as it is: %s, %x", c.name, c.cert.Subject, c.cert.SubjectKeyId)
 		}
-		return c, nil
+		return c, 0, nil
 	}
-	request, asked, err := a.cfg.Store.Request(ctx, h.kind)
+	request, waiting, err := a.waiting(ctx, h)
 	if err != nil {
-		return caRecord{}, err
+		return caRecord{}, 0, err
 	}
-	if asked && l.issuing == nil {
+	if waiting {
 		signer, err := a.cfg.Keys(ctx, request.KeyURI)
 		if err != nil {
-			return caRecord{}, fmt.Errorf("couldn't open the key that was to be certified: %w", err)
+			return caRecord{}, 0, fmt.Errorf("couldn't open the key that was to be certified: %w", err)
 		}
 		if wanted, err := keyHash(signer.Public()); err == nil && wanted == hash {
-			return caRecord{name: h.caName(request.Profile), profile: request.Profile, keyURI: request.KeyURI}, nil
+			return caRecord{name: h.generationName(request.Profile, request.Generation), profile: request.Profile, keyURI: request.KeyURI}, request.Generation, nil
 		}
 	}
-	return caRecord{}, fmt.Errorf("the first certificate is for no key of %s here; `bollard ca request %s` gives the request for it", h.kind, h.kind)
+	return caRecord{}, 0, fmt.Errorf("the first certificate is for no key of %s here; `bollard ca request %s` gives the request for it", h.kind, h.kind)
 }
 
 // keysOf are the kinds of keys that count in a hierarchy of ISO 15118. One on Ed448
@@ -221,14 +222,14 @@ func (h hierarchy) checkOurs(chain []*x509.Certificate, ours caRecord, now time.
 }
 
 // buildBelow makes the CAs of ours below one that others certified.
-func (a *Authority) buildBelow(ctx context.Context, h hierarchy, top caRecord, actor string) error {
+func (a *Authority) buildBelow(ctx context.Context, h hierarchy, top caRecord, generation int, actor string) error {
 	issuing, err := a.openIssuer(ctx, top)
 	if err != nil {
 		return err
 	}
 	b := builder{a: a, h: h, actor: actor, algorithm: a.defaultAlgorithm(h)}
 	for _, profile := range h.subs[slices.Index(h.subs, top.profile)+1:] {
-		name := h.caName(profile)
+		name := h.generationName(profile, generation)
 		if issuing, err = b.ensure(ctx, wantedCA{name: name, profile: profile, issuedBy: issuing.name, by: issuing, file: name}); err != nil {
 			return err
 		}

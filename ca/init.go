@@ -82,9 +82,9 @@ type builder struct {
 
 // missing is ErrHierarchyExists if the hierarchy is whole.
 func (b builder) missing(ctx context.Context) error {
-	if _, asked, err := b.a.cfg.Store.Request(ctx, b.h.kind); err != nil {
+	if asked, err := b.a.cfg.Store.Requests(ctx, b.h.kind); err != nil {
 		return err
-	} else if asked {
+	} else if len(asked) > 0 {
 		return fmt.Errorf("%w: others are asked to certify %s (bollard ca request %s, bollard ca import-chain %s); nothing was changed", ErrHierarchyExists, b.h.kind, b.h.kind, b.h.kind)
 	}
 	profile, issuedBy := b.h.last()

@@ -49,6 +49,9 @@ func (a *Authority) Prepare(ctx context.Context, order Order) (*Prepared, error)
 	if issuing == nil {
 		return nil, fmt.Errorf("%w: %s; make it with bollard ca create %s", ErrNoHierarchy, h.kind, h.kind)
 	}
+	if err := a.hierarchy(h.kind).leads(h.kind); err != nil {
+		return nil, err
+	}
 	return a.prepare(ctx, issuing, order)
 }
 

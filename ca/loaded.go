@@ -21,6 +21,8 @@ type caRecord struct {
 	retired bool // a root no longer trusted here, whose revocation list goes on
 	// borrowed: a root of another hierarchy, which speaks for it.
 	borrowed bool
+	// former: of an older generation of keys that others certified. It issues no more.
+	former bool
 }
 
 // keyReference marks the Reference of a CA's record: what follows is the URI
@@ -31,6 +33,7 @@ const keyReference = "key:"
 type loadedHierarchy struct {
 	cas      []caRecord // the served root's first
 	issuing  *issuer
+	former   []*issuer // what issued before it, and answers for that
 	rollover Rollover
 	// Chains of the issuing CA up to the present root and, during a change, to
 	// the next one; without the roots.
@@ -47,6 +50,14 @@ func (a *Authority) hierarchy(kind Kind) *loadedHierarchy {
 		return l
 	}
 	return &loadedHierarchy{}
+}
+
+// issuers are what issues and what issued leaves, the present one first.
+func (l *loadedHierarchy) issuers() []*issuer {
+	if l.issuing == nil {
+		return nil
+	}
+	return append([]*issuer{l.issuing}, l.former...)
 }
 
 // load reads a hierarchy and puts it in force. ErrNoHierarchy if it isn't
@@ -152,7 +163,7 @@ func (a *Authority) generation(ctx context.Context, h hierarchy, n int) ([]caRec
 	if err := curve448.CheckSignatureFrom(sub.cert, root.cert); err != nil {
 		return nil, nil, fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", sub.name, root.name, err)
 	}
-	cas, chain, err := a.below(ctx, h, sub)
+	cas, chain, err := a.below(ctx, h, sub, 1)
 	return append([]caRecord{root}, cas...), append(chain, sub.cert), err
 }
 
@@ -301,9 +312,10 @@ func (a *Authority) chainOf(record Record, cert *x509.Certificate) []*x509.Certi
 		return nil
 	}
 	for _, h := range hierarchies {
-		by := a.hierarchy(h.kind).issuing
-		if by != nil && by.name == record.Issuer && bytes.Equal(by.cert.SubjectKeyId, cert.AuthorityKeyId) {
-			return by.chain
+		for _, by := range a.hierarchy(h.kind).issuers() {
+			if by.name == record.Issuer && bytes.Equal(by.cert.SubjectKeyId, cert.AuthorityKeyId) {
+				return by.chain
+			}
 		}
 	}
 	return nil

@@ -17,8 +17,8 @@ type MemStore struct {
 	anchors   []TrustAnchor
 	numbers   map[string]int64
 	rollovers map[Kind]Rollover
-	requests  map[Kind]Request
-	chains    []OutsideChain // oldest first
+	requests  map[Kind][]Request // oldest first
+	chains    []OutsideChain     // oldest first
 	newest    time.Time
 	Events    []ledger.Event
 	Fail      map[string]error // by method name, before anything is written
@@ -26,7 +26,7 @@ type MemStore struct {
 }
 
 func NewMemStore() *MemStore {
-	return &MemStore{numbers: map[string]int64{}, rollovers: map[Kind]Rollover{}, requests: map[Kind]Request{}, Fail: map[string]error{}}
+	return &MemStore{numbers: map[string]int64{}, rollovers: map[Kind]Rollover{}, requests: map[Kind][]Request{}, Fail: map[string]error{}}
 }
 
 func (m *MemStore) begin(method string) (func(), error) {
@@ -304,14 +304,15 @@ func (m *MemStore) Record(_ context.Context, events ...ledger.Event) error {
 	return nil
 }
 
-func (m *MemStore) Request(_ context.Context, kind Kind) (Request, bool, error) {
-	done, err := m.begin("Request")
+func (m *MemStore) Requests(_ context.Context, kind Kind) ([]Request, error) {
+	done, err := m.begin("Requests")
 	if err != nil {
-		return Request{}, false, err
+		return nil, err
 	}
 	defer done()
-	r, ok := m.requests[kind]
-	return r, ok, nil
+	list := slices.Clone(m.requests[kind])
+	slices.Reverse(list)
+	return list, nil
 }
 
 func (m *MemStore) PutRequest(_ context.Context, r Request, events ...ledger.Event) error {
@@ -320,10 +321,10 @@ func (m *MemStore) PutRequest(_ context.Context, r Request, events ...ledger.Eve
 		return err
 	}
 	defer done()
-	if _, ok := m.requests[r.Kind]; ok {
+	if len(m.requests[r.Kind]) >= r.Generation {
 		return ErrHierarchyExists
 	}
-	m.requests[r.Kind] = r
+	m.requests[r.Kind] = append(m.requests[r.Kind], r)
 	m.wrote(r.CreatedAt, events)
 	return nil
 }
@@ -354,5 +355,16 @@ func (m *MemStore) AddOutsideChain(_ context.Context, c OutsideChain, events ...
 	}
 	m.chains = append(m.chains, c)
 	m.wrote(c.AddedAt, events)
+	return nil
+}
+
+func (m *MemStore) RemoveOutsideChain(_ context.Context, kind Kind, hash string, events ...ledger.Event) error {
+	done, err := m.begin("RemoveOutsideChain")
+	if err != nil {
+		return err
+	}
+	defer done()
+	m.chains = slices.DeleteFunc(m.chains, func(c OutsideChain) bool { return c.Kind == kind && c.Hash == hash })
+	m.wrote(m.newest, events)
 	return nil
 }

@@ -151,8 +151,10 @@ func (k *officeKeeper) dismiss(hash string) {
 
 func (a *Authority) issuerNamed(name string) (*issuer, hierarchy, error) {
 	for _, h := range hierarchies {
-		if by := a.hierarchy(h.kind).issuing; by != nil && by.name == name {
-			return by, h, nil
+		for _, by := range a.hierarchy(h.kind).issuers() {
+			if by.name == name {
+				return by, h, nil
+			}
 		}
 	}
 	return nil, hierarchy{}, fmt.Errorf("%w: %s", ErrNoHierarchy, name)

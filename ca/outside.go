@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -15,10 +16,11 @@ import (
 // Request is a key of ours that others are asked to certify as the topmost CA a
 // hierarchy has here.
 type Request struct {
-	Kind      Kind
-	Profile   string // of that CA
-	KeyURI    string
-	CreatedAt time.Time
+	Kind       Kind
+	Generation int    // 1, and one more with each new key
+	Profile    string // of that CA
+	KeyURI     string
+	CreatedAt  time.Time
 }
 
 // OutsideChain is what others made of a CA of ours: its certificate first, then those
@@ -32,56 +34,63 @@ type OutsideChain struct {
 
 // OutsideStore keeps them. Its methods are bound as Store's are.
 type OutsideStore interface {
-	// Request returns a hierarchy's; ok is false without one.
-	Request(ctx context.Context, kind Kind) (r Request, ok bool, err error)
-	// PutRequest is ErrHierarchyExists if the hierarchy has one.
+	// Requests returns a hierarchy's, the newest generation first.
+	Requests(ctx context.Context, kind Kind) ([]Request, error)
+	// PutRequest is ErrHierarchyExists if the hierarchy has one of the generation.
 	PutRequest(ctx context.Context, r Request, events ...ledger.Event) error
 	// OutsideChains returns a hierarchy's, newest first.
 	OutsideChains(ctx context.Context, kind Kind) ([]OutsideChain, error)
-	AddOutsideChain(ctx context.Context, c OutsideChain, events ...ledger.Event) error // idempotent
+	AddOutsideChain(ctx context.Context, c OutsideChain, events ...ledger.Event) error            // idempotent
+	RemoveOutsideChain(ctx context.Context, kind Kind, hash string, events ...ledger.Event) error // idempotent
 }
 
 // profileOutside marks CAs and roots of others in what is loaded.
 const profileOutside = "outside"
 
-// outsideChains are those of a hierarchy, newest first, those that are expired last.
-func (a *Authority) outsideChains(ctx context.Context, h hierarchy) ([][]*x509.Certificate, error) {
+// outsideChain is one as it counts now.
+type outsideChain struct {
+	hash    string
+	chain   []*x509.Certificate
+	trusted bool // its root still is
+	over    bool // one of its certificates has ended
+}
+
+// outsideChains are those of a hierarchy, newest first, those last that count no more.
+func (a *Authority) outsideChains(ctx context.Context, h hierarchy) ([]outsideChain, error) {
 	list, err := a.cfg.Store.OutsideChains(ctx, h.kind)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	anchors, err := a.cfg.Store.Anchors(ctx, h.use)
 	if err != nil {
 		return nil, err
 	}
-	var good, over [][]*x509.Certificate
+	var good, rest []outsideChain
 	now := a.cfg.Clock()
 	for _, c := range list {
 		chain, err := curve448.ParseCertificates(c.DER)
 		if err != nil || len(chain) < 2 {
 			return nil, fmt.Errorf("couldn't read a chain of %s; restore the database from the backup: %w", h.kind, err)
 		}
-		if slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.After(c.NotAfter) }) {
-			over = append(over, chain)
+		o := outsideChain{
+			hash: c.Hash, chain: chain,
+			trusted: slices.ContainsFunc(anchors, func(t TrustAnchor) bool { return bytes.Equal(t.DER, chain[len(chain)-1].Raw) }),
+			over:    slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.After(c.NotAfter) }),
+		}
+		if o.trusted && !o.over {
+			good = append(good, o)
 		} else {
-			good = append(good, chain)
+			rest = append(rest, o)
 		}
 	}
-	return append(good, over...), nil
+	return append(good, rest...), nil
 }
 
-// readOutside reads a hierarchy whose topmost CA here others certified. ErrNoHierarchy
-// if it isn't whole.
+// readOutside reads a hierarchy whose topmost CA here others certified: the newest
+// generation of keys that is whole, and the older ones for what they issued.
+// ErrNoHierarchy if none is whole.
 func (a *Authority) readOutside(ctx context.Context, h hierarchy) (*loadedHierarchy, error) {
-	request, asked, err := a.cfg.Store.Request(ctx, h.kind)
-	if err != nil {
-		return nil, err
-	}
-	none := fmt.Errorf("%w: %s", ErrNoHierarchy, h.kind)
-	if !asked {
-		return nil, none
-	}
-	signer, err := a.cfg.Keys(ctx, request.KeyURI)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't open the key of %s: %w; bring it back from a backup, with the database of the same one", h.caName(request.Profile), err)
-	}
-	hash, err := keyHash(signer.Public())
+	requests, err := a.cfg.Store.Requests(ctx, h.kind)
 	if err != nil {
 		return nil, err
 	}
@@ -89,23 +98,72 @@ func (a *Authority) readOutside(ctx context.Context, h hierarchy) (*loadedHierar
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(chains, func(c []*x509.Certificate) bool { return hashHex(c[0].RawSubjectPublicKeyInfo) == hash })
-	if i < 0 {
-		return nil, none
+	var l *loadedHierarchy
+	for _, request := range requests {
+		g, err := a.readGeneration(ctx, h, request, chains)
+		switch {
+		case errors.Is(err, ErrNoHierarchy): // it waits for its chain
+		case err != nil && l != nil:
+			a.cfg.Log.Error("a CA that issued before can't be read: nobody learns of what it issued", "hierarchy", h.kind, "generation", request.Generation, "err", err)
+		case err != nil:
+			return nil, err
+		case l == nil:
+			l = g
+		default:
+			l.keep(g, a.cfg.Clock())
+		}
 	}
-	chain := chains[i]
+	if l == nil {
+		return nil, fmt.Errorf("%w: %s", ErrNoHierarchy, h.kind)
+	}
+	return l, nil
+}
+
+// keep takes the CAs of an older generation along: they issue no more, but answer for
+// what they issued, which ends no later than they do.
+func (l *loadedHierarchy) keep(older *loadedHierarchy, now time.Time) {
+	if now.After(older.issuing.cert.NotAfter) {
+		return
+	}
+	l.former = append(l.former, older.issuing)
+	for _, c := range older.cas {
+		if c.profile != profileOutside {
+			c.former = true
+			l.cas = append(l.cas, c)
+		}
+	}
+}
+
+// readGeneration reads what is certified of one generation.
+func (a *Authority) readGeneration(ctx context.Context, h hierarchy, request Request, chains []outsideChain) (*loadedHierarchy, error) {
+	name := h.generationName(request.Profile, request.Generation)
+	signer, err := a.cfg.Keys(ctx, request.KeyURI)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open the key of %s: %w; bring it back from a backup, with the database of the same one", name, err)
+	}
+	hash, err := keyHash(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(chains, func(c outsideChain) bool { return hashHex(c.chain[0].RawSubjectPublicKeyInfo) == hash })
+	if i < 0 {
+		return nil, fmt.Errorf("%w: %s", ErrNoHierarchy, h.kind)
+	}
+	chain := chains[i].chain
 	l := &loadedHierarchy{rollover: Rollover{Kind: h.kind}}
 	for j := len(chain) - 1; j > 0; j-- {
 		l.cas = append(l.cas, caRecord{name: fmt.Sprintf("%s-outside-%d", h.kind, j), profile: profileOutside, cert: chain[j]})
 	}
-	top := caRecord{name: h.caName(request.Profile), profile: request.Profile, cert: chain[0], keyURI: request.KeyURI}
-	cas, below, err := a.below(ctx, h, top)
+	top := caRecord{name: name, profile: request.Profile, cert: chain[0], keyURI: request.KeyURI}
+	cas, below, err := a.below(ctx, h, top, request.Generation)
 	if err != nil {
 		return nil, err
 	}
 	l.cas = append(l.cas, cas...)
 	l.old = append(below, chain[:len(chain)-1]...)
-	l.paths = []Path{{Root: chain[len(chain)-1], Chain: l.old}}
+	if chains[i].trusted {
+		l.paths = []Path{{Root: chain[len(chain)-1], Chain: l.old}}
+	}
 	if l.issuing, err = a.openIssuer(ctx, cas[len(cas)-1]); err != nil {
 		return nil, err
 	}
@@ -115,11 +173,11 @@ func (a *Authority) readOutside(ctx context.Context, h hierarchy) (*loadedHierar
 
 // below reads the CAs of a hierarchy from one of its sub-CAs on: their records, that
 // one first, and the certificates below it, the issuing CA's first.
-func (a *Authority) below(ctx context.Context, h hierarchy, top caRecord) ([]caRecord, []*x509.Certificate, error) {
+func (a *Authority) below(ctx context.Context, h hierarchy, top caRecord, generation int) ([]caRecord, []*x509.Certificate, error) {
 	cas, chain := []caRecord{top}, []*x509.Certificate(nil)
 	for _, profile := range h.subs[slices.Index(h.subs, top.profile)+1:] {
 		above := cas[len(cas)-1]
-		sub, err := findCA(ctx, a.cfg.Store, h, h.caName(profile), profile, above.name)
+		sub, err := findCA(ctx, a.cfg.Store, h, h.generationName(profile, generation), profile, above.name)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -138,9 +196,9 @@ func (a *Authority) addOutside(ctx context.Context, h hierarchy, l *loadedHierar
 	if err != nil {
 		return err
 	}
-	for _, chain := range chains {
-		path, ok := l.over(chain)
-		if ok && !slices.ContainsFunc(l.paths, func(p Path) bool { return p.Root.Equal(path.Root) }) {
+	for _, c := range chains {
+		path, ok := l.over(c.chain)
+		if ok && c.trusted && !slices.ContainsFunc(l.paths, func(p Path) bool { return p.Root.Equal(path.Root) }) {
 			l.paths = append(l.paths, path)
 		}
 	}
@@ -150,7 +208,10 @@ func (a *Authority) addOutside(ctx context.Context, h hierarchy, l *loadedHierar
 // over is the way over an outside chain: from the issuing CA up to the one of ours it
 // certifies, and on along it.
 func (l *loadedHierarchy) over(chain []*x509.Certificate) (Path, bool) {
-	own := append(slices.Clone(l.old), l.paths[0].Root)
+	own := slices.Clone(l.old)
+	if len(l.paths) > 0 {
+		own = append(own, l.paths[0].Root)
+	}
 	i := slices.IndexFunc(own, func(c *x509.Certificate) bool {
 		return bytes.Equal(c.RawSubjectPublicKeyInfo, chain[0].RawSubjectPublicKeyInfo) && bytes.Equal(c.RawSubject, chain[0].RawSubject)
 	})

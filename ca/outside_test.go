@@ -120,7 +120,7 @@ func pemOf(certs ...*x509.Certificate) []byte {
 
 func (r *rig) ask(t *testing.T, kind ca.Kind, level int) []byte {
 	t.Helper()
-	csr, err := r.RequestCA(t.Context(), kind, level, "operator")
+	csr, err := r.RequestCA(t.Context(), kind, level, false, "operator")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func (a *Authority) DueCAs() []DueCA {
 	for _, h := range hierarchies {
 		l := a.hierarchy(h.kind)
 		for _, c := range l.cas {
-			if c.keyURI == "" || c.borrowed || c.retired || now.Before(profiles[c.profile].RenewAt(c.cert)) {
+			if c.keyURI == "" || c.borrowed || c.retired || c.former || now.Before(profiles[c.profile].RenewAt(c.cert)) {
 				continue
 			}
 			d := DueCA{Kind: h.kind, Name: c.name, Profile: c.profile, NotAfter: c.cert.NotAfter, Root: c.profile == h.root}
@@ -112,7 +112,7 @@ func (a *Authority) renewHierarchy(ctx context.Context, h hierarchy, asked bool,
 			continue
 		}
 		seen[SerialOf(c.cert)] = true
-		if !slices.Contains(h.subs, c.profile) || !asked && now.Before(profiles[c.profile].RenewAt(c.cert)) {
+		if c.former || !slices.Contains(h.subs, c.profile) || !asked && now.Before(profiles[c.profile].RenewAt(c.cert)) {
 			continue
 		}
 		by, err := a.certifierOf(ctx, l, i, above)

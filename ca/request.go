@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/cloudflare/circl/sign/ed448"
 
@@ -22,8 +23,10 @@ import (
 
 // RequestCA returns the request (PKCS#10, DER) with which others certify a CA of ours.
 // level is 1 for sub-CA 1, 2 for sub-CA 2, 0 for the root of a hierarchy there is.
-// Without the hierarchy it makes the key, once: a repetition asks for the same.
-func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, actor string) ([]byte, error) {
+// Without the hierarchy it makes the key, once: a repetition asks for the same. With
+// anew it makes one more key, once until that is certified, for a hierarchy whose topmost
+// CA here others certify.
+func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, anew bool, actor string) ([]byte, error) {
 	a.building.Lock()
 	defer a.building.Unlock()
 	h, err := hierarchyOf(kind)
@@ -37,11 +40,16 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, actor s
 	if err := a.countsHere(h); err != nil {
 		return nil, err
 	}
-	if l := a.hierarchy(kind); l.issuing != nil {
+	l := a.hierarchy(kind)
+	switch {
+	case l.issuing != nil && !anew:
 		return a.requestAgain(ctx, h, l, profile, actor)
-	}
-	if level == 0 {
+	case l.issuing != nil && l.cas[0].profile != profileOutside:
+		return nil, fmt.Errorf("%w: %s has a root here; bollard ca rollover %s changes it", ErrHierarchyExists, kind, kind)
+	case level == 0:
 		return nil, fmt.Errorf("%w: %s has no root to be certified; ask for one of its sub-CAs (level 1 or 2)", ErrNoHierarchy, kind)
+	case l.issuing == nil && anew:
+		return nil, fmt.Errorf("%w: %s has no key yet that another could follow", ErrNoHierarchy, kind)
 	}
 	if a.cfg.Keeper == nil {
 		return nil, errors.New("internal error: ca.Config.Keeper is missing")
@@ -50,7 +58,7 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, actor s
 	if _, err := findCA(ctx, a.cfg.Store, h, h.rootName(1), h.root, h.rootName(1)); err == nil {
 		return nil, fmt.Errorf("%w: %s has a root of its own from an interrupted run; go on with bollard ca create %s", ErrHierarchyExists, kind, kind)
 	}
-	request, asked, err := a.cfg.Store.Request(ctx, kind)
+	request, asked, err := a.waiting(ctx, h)
 	switch {
 	case err != nil:
 		return nil, err
@@ -58,7 +66,7 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, actor s
 		return nil, fmt.Errorf("%w: %s was asked for as %s", ErrHierarchyExists, kind, request.Profile)
 	case !asked:
 		// The name of the key is on record before there is one.
-		if request, err = a.recordRequest(ctx, h, profile, actor); err != nil {
+		if request, err = a.recordRequest(ctx, h, request.Generation+1, profile, actor); err != nil {
 			return nil, err
 		}
 	}
@@ -75,6 +83,17 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, actor s
 	return requestFor(signer, profiles[profile], subjectName(profiles[profile], subject, a.cfg.Organisation, a.cfg.Country))
 }
 
+// waiting is the newest request of a hierarchy; ok while its key isn't the one that
+// issues, nor one that did.
+func (a *Authority) waiting(ctx context.Context, h hierarchy) (r Request, ok bool, err error) {
+	list, err := a.cfg.Store.Requests(ctx, h.kind)
+	if err != nil || len(list) == 0 {
+		return Request{}, false, err
+	}
+	in := slices.ContainsFunc(a.hierarchy(h.kind).cas, func(c caRecord) bool { return c.keyURI == list[0].KeyURI })
+	return list[0], !in, nil
+}
+
 // level is the profile of a hierarchy's CA at one: its root, or a sub-CA.
 func (h hierarchy) level(n int) (string, error) {
 	switch {
@@ -88,22 +107,24 @@ func (h hierarchy) level(n int) (string, error) {
 	return "", fmt.Errorf("hierarchy %s has no CA at level %d: 0 is its root, 1 and 2 its sub-CAs", h.kind, n)
 }
 
-func (a *Authority) recordRequest(ctx context.Context, h hierarchy, profile, actor string) (Request, error) {
+func (a *Authority) recordRequest(ctx context.Context, h hierarchy, generation int, profile, actor string) (Request, error) {
 	tag, err := newSerial(a.random)
 	if err != nil {
 		return Request{}, err
 	}
-	uri, err := keys.Join(a.cfg.KeyBase, fmt.Sprintf("%s-%s.key", h.caName(profile), tag.Text(16)[:12]))
+	uri, err := keys.Join(a.cfg.KeyBase, fmt.Sprintf("%s-%s.key", h.generationName(profile, generation), tag.Text(16)[:12]))
 	if err != nil {
 		return Request{}, err
 	}
-	r := Request{Kind: h.kind, Profile: profile, KeyURI: uri, CreatedAt: a.cfg.Clock().UTC()}
-	return r, a.cfg.Store.PutRequest(ctx, r, ledger.Event{Kind: "ca.requested", Subject: string(h.kind), Actor: actor, Data: map[string]string{"profile": profile}})
+	r := Request{Kind: h.kind, Generation: generation, Profile: profile, KeyURI: uri, CreatedAt: a.cfg.Clock().UTC()}
+	return r, a.cfg.Store.PutRequest(ctx, r, ledger.Event{Kind: "ca.requested", Subject: string(h.kind), Actor: actor, Data: map[string]string{"profile": profile, "generation": strconv.Itoa(generation)}})
 }
 
 // requestAgain asks for one more certificate of a CA there is, under the name it has.
 func (a *Authority) requestAgain(ctx context.Context, h hierarchy, l *loadedHierarchy, profile, actor string) ([]byte, error) {
-	i := slices.IndexFunc(l.cas, func(c caRecord) bool { return c.profile == profile && c.keyURI != "" && !c.borrowed && !c.retired })
+	i := slices.IndexFunc(l.cas, func(c caRecord) bool {
+		return c.profile == profile && c.keyURI != "" && !c.borrowed && !c.retired && !c.former
+	})
 	if i < 0 {
 		return nil, fmt.Errorf("%s of %s isn't a CA here", profile, h.kind)
 	}

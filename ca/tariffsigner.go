@@ -20,9 +20,13 @@ func (a *Authority) TariffSigner(kind Kind) (*TariffSigner, error) {
 	if kind != KindMO && kind != KindMO20 {
 		return nil, fmt.Errorf("internal error: %s signs no tariffs", kind)
 	}
-	by := a.hierarchy(kind).issuing
+	l := a.hierarchy(kind)
+	by := l.issuing
 	if by == nil {
 		return nil, fmt.Errorf("%w: %s; make it with bollard ca create %s", ErrNoHierarchy, kind, kind)
+	}
+	if err := l.leads(kind); err != nil {
+		return nil, err
 	}
 	if by.cert.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		return nil, errors.New("internal error: MO sub-CA 2 has no digitalSignature")

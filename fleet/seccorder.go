@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -145,7 +146,8 @@ func (s *Service) chainFor(order *Order, served []*x509.Certificate) []*x509.Cer
 		return served
 	}
 	for _, p := range s.cfg.Authority.Paths(e.kind) {
-		if fingerprint(p.Root) == order.Root {
+		// What an older key issued keeps that one's chain.
+		if fingerprint(p.Root) == order.Root && len(served) > 0 && bytes.Equal(p.Chain[0].SubjectKeyId, served[0].SubjectKeyId) {
 			return p.Chain
 		}
 	}

@@ -2,37 +2,35 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 
 	"bollard/ca"
 	"bollard/ledger"
 )
 
-// Request returns the key that others are asked to certify for a hierarchy.
-func (s *Store) Request(ctx context.Context, kind ca.Kind) (ca.Request, bool, error) {
+// Requests returns the keys that others are, or were, asked to certify for a hierarchy,
+// the newest generation first.
+func (s *Store) Requests(ctx context.Context, kind ca.Kind) ([]ca.Request, error) {
 	db, err := s.reader()
 	if err != nil {
-		return ca.Request{}, false, err
+		return nil, err
 	}
-	r := ca.Request{Kind: kind}
-	err = db.QueryRowContext(ctx, "SELECT profile, key_uri, created_at FROM ca_requests WHERE kind = ?", string(kind)).
-		Scan(&r.Profile, &r.KeyURI, instant{&r.CreatedAt})
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return ca.Request{}, false, nil
-	case err != nil:
-		return ca.Request{}, false, fmt.Errorf("couldn't read the request of %s: %w", kind, explain(s.path, err))
+	rows, err := db.QueryContext(ctx, "SELECT generation, profile, key_uri, created_at FROM ca_requests WHERE kind = ? ORDER BY generation DESC", string(kind))
+	list, err := collect(rows, err, func(row scanner) (ca.Request, error) {
+		r := ca.Request{Kind: kind}
+		return r, row.Scan(&r.Generation, &r.Profile, &r.KeyURI, instant{&r.CreatedAt})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the requests of %s: %w", kind, explain(s.path, err))
 	}
-	return r, true, nil
+	return list, nil
 }
 
-// PutRequest keeps the one request a hierarchy has.
+// PutRequest keeps the one request a generation of a hierarchy has.
 func (s *Store) PutRequest(ctx context.Context, r ca.Request, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
-		added, err := t.exec("INSERT INTO ca_requests (kind, profile, key_uri, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (kind) DO NOTHING",
-			string(r.Kind), r.Profile, r.KeyURI, millis(r.CreatedAt))
+		added, err := t.exec("INSERT INTO ca_requests (kind, generation, profile, key_uri, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (kind, generation) DO NOTHING",
+			string(r.Kind), r.Generation, r.Profile, r.KeyURI, millis(r.CreatedAt))
 		if err != nil {
 			return fmt.Errorf("couldn't store the request of %s: %w", r.Kind, err)
 		}
@@ -74,6 +72,20 @@ func (s *Store) AddOutsideChain(ctx context.Context, c ca.OutsideChain, events .
 			return nil
 		}
 		t.saw(c.AddedAt)
+		return t.record(events...)
+	})
+}
+
+// RemoveOutsideChain forgets one; one that isn't there is no error.
+func (s *Store) RemoveOutsideChain(ctx context.Context, kind ca.Kind, hash string, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		gone, err := t.exec("DELETE FROM ca_chains WHERE kind = ? AND hash = ?", string(kind), hash)
+		if err != nil {
+			return fmt.Errorf("couldn't remove a chain of %s: %w", kind, err)
+		}
+		if gone == 0 {
+			return nil
+		}
 		return t.record(events...)
 	})
 }

@@ -270,6 +270,12 @@ func decisions() []decision {
 		{op: "ca.create", kind: "certificate.issued", once: true, uncut: true, with: func(*faulty, string) any { return admin.KindRef{Kind: "manufacturer"} }},
 		{op: "ca.request", kind: "ca.requested", once: true, with: func(*faulty, string) any { return admin.RequestCA{Kind: "v2g-20", Level: 1} }},
 		{op: "ca.import", kind: "ca.imported", once: true, with: func(f *faulty, _ string) any { return f.certified("v2g") }},
+		{op: "ca.remove-chain", kind: "ca.chain-removed", once: true, with: func(f *faulty, _ string) any {
+			f.call("ca.import", f.certified("v2g"), nil) // one more
+			var out admin.Chains
+			f.call("ca.chains", admin.ChainRef{Kind: "v2g"}, &out)
+			return admin.ChainRef{Kind: "v2g", Hash: out.Chains[0].Hash}
+		}},
 		{op: "ca.rollover", kind: "ca.rollover", once: true, with: func(*faulty, string) any { return admin.Rollover{Kind: "csms", Step: "start"} }},
 		{op: "ca.rollover", kind: "ca.rollover", once: true, with: func(*faulty, string) any {
 			return admin.Rollover{Kind: "csms", Step: "switch", Share: 1, Force: true}
@@ -282,7 +288,7 @@ func decisions() []decision {
 // the database to show, or need a server, where they write an entry alone.
 func undecided() []string {
 	return []string{
-		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.check", "ca.crl", "ca.renew", "ca.root", "ca.show",
+		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.chains", "ca.check", "ca.crl", "ca.renew", "ca.root", "ca.show",
 		"ca.trust.list", "cert.list", "cert.show", "contract.list", "firmware.rollout.plan", "firmware.rollout.show", "firmware.rollouts", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.report", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.show", "ledger.checkpoint",
 		"ledger.epochs", "ledger.page", "ledger.person", "ledger.prove", "ledger.verify", "policy.anchors", "policy.entries", "policy.held",
 		"policy.release", "policy.reload", "policy.show", "pool.token.list", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",

@@ -21,7 +21,11 @@ and with -20 those of ISO 15118-20.
 Without the hierarchy its CA at this level is made and waits for bollard ca import-chain;
 sub-CA 2 is then made here if sub-CA 1 is certified. Repeated, it prints a request for the
 same key. For a hierarchy there is, the CA gets one more certificate under the name it
-has: to be renewed by others, or to lead to one more of their roots.`,
+has: to be renewed by others, or to lead to one more of their roots.
+
+With --new-key it is for a key of its own in place of the one that others certified, made
+once until its chain is taken in. With that the new key issues; the old one answers
+for what it issued until its certificate ends.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in.Kind = args[0]
@@ -32,6 +36,7 @@ has: to be renewed by others, or to lead to one more of their roots.`,
 			return c.print(out, func(w io.Writer) { fmt.Fprint(w, out.PEM) })
 		}),
 	}
+	cmd.Flags().BoolVar(&in.NewKey, "new-key", false, "for a new key of a CA that others certify, at this level")
 	cmd.Flags().IntVar(&in.Level, "level", 1, "1 for sub-CA 1, 2 for sub-CA 2, which issues; 0 for the own root, to be cross-certified")
 	return cmd
 }
@@ -56,6 +61,48 @@ key usages, sizes and lifetimes are checked. Prints the roots the hierarchy lead
 				return err
 			}
 			return c.print(out, func(w io.Writer) { fmt.Fprint(w, out.PEM) })
+		}),
+	}
+}
+
+func (c *cli) caChains() *cobra.Command {
+	return &cobra.Command{
+		Use:   "chains KIND",
+		Short: "List the chains that others made for CAs of ours",
+		Args:  cobra.ExactArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			out, err := call[admin.ChainRef, admin.Chains](ctx, c, "ca.chains", admin.ChainRef{Kind: args[0]})
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) {
+				t := newTable(w, "HASH", "CA", "ROOT", "EXPIRES", "")
+				for _, one := range out.Chains {
+					t.row(one.Hash[:16], one.CA, one.Root, when(&one.NotAfter), map[bool]string{false: "root no longer trusted"}[one.Trusted])
+				}
+				t.flush()
+			})
+		}),
+	}
+}
+
+func (c *cli) caRemoveChain() *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove-chain KIND HASH",
+		Short: "Take out a chain that others made for a CA of ours",
+		Long: `Take out a chain that others made for a CA of ours (bollard ca chains); eight digits of
+its hash suffice. Nothing is given out along it any more, and its root is none the hierarchy
+leads to. The last chain of a CA that others certify stays: what it issued is looked up
+by it.`,
+		Args: cobra.ExactArgs(2),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			out, err := call[admin.ChainRef, admin.Chain](ctx, c, "ca.remove-chain", admin.ChainRef{Kind: args[0], Hash: args[1]})
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) {
+				fmt.Fprintf(w, "the chain of %s to %s is taken out\n", out.CA, out.Root)
+			})
 		}),
 	}
 }

@@ -13,6 +13,7 @@ func Kinds() map[string]string {
 		"backend.unable":            "a back end said that it can't take a copy of a security event",
 		"backup.restored":           "the data directory was restored from a backup",
 		"backup.snapshot":           "a backup was made",
+		"ca.chain-removed":          "a chain that others made for a CA was taken out",
 		"ca.imported":               "a chain that others made for a CA was taken in",
 		"ca.requested":              "others were asked to certify a CA",
 		"ca.rollover":               "a root or issuing certificate got its successor",
