@@ -124,6 +124,7 @@ var (
 	ErrNotRevoked      = errors.New("couldn't revoke certificate") // it is on record; writing failed
 	ErrUnknownAnchor   = errors.New("no such trust anchor")
 	ErrKeyInUse        = errors.New("the key is in use already")
+	ErrKeyClass        = errors.New("it is of another kind")
 	ErrTokenUsed       = errors.New("this preparation was issued or given up already")
 	ErrNoHierarchy     = errors.New("there is no such hierarchy yet")
 	ErrHierarchyExists = errors.New("the hierarchy exists already")

@@ -60,7 +60,8 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if order.Key.public == nil {
 		return nil, errors.New("internal error: order without a proven key")
 	}
-	if (profile.Names == namesStation || profile.Names == namesSECC) != (order.Station != "") {
+	// A SECC may be a station of another operator's, who has a token.
+	if profile.Names == namesStation && order.Station == "" || profile.Names != namesStation && profile.Names != namesSECC && order.Station != "" {
 		return nil, fmt.Errorf("internal error: profile %s with station %q", order.Profile, order.Station)
 	}
 	class, err := classOf(order.Key.public)
@@ -71,7 +72,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 		return nil, &CSRError{CSRKey, "a key on P-224 is for stations whose model needs it (A00.FR.503): p224 in bollard.yaml names them"}
 	}
 	if class != ClassP224 && !slices.Contains(a.KeyClasses(profile.Name), class) {
-		return nil, fmt.Errorf("profile %s doesn't allow %s keys", profile.Name, class)
+		return nil, fmt.Errorf("profile %s doesn't allow %s keys: %w", profile.Name, class, ErrKeyClass)
 	}
 	if err := a.claimKey(ctx, order, profile); err != nil {
 		return nil, err

@@ -1,7 +1,7 @@
 // Package est is the door for Enrolment over Secure Transport (RFC 7030 with
 // RFC 8951): it hands out the CA certificates, says what a request should look
 // like, and takes requests of stations that proved themselves in TLS or with a
-// one-time secret.
+// one-time secret; below a CA label, of whom that label's Registrar lets in.
 //
 // It promises that nobody is served but by the operations listed here, that no
 // request is read before its sender is proven, and that a request contributes
@@ -24,6 +24,7 @@ import (
 type Claim struct {
 	Certificates []*x509.Certificate // as presented in TLS, leaf first, chain not verified
 	Basic        *Basic              // nil without an HTTP Basic header
+	Bearer       string              // access token (RFC 6750 §2.1), "" without one
 	Source       netip.Addr
 	// Renewal is set for simplereenroll: the certificate to be renewed is the
 	// only proof that counts (RFC 7030 §3.3.2).
@@ -71,6 +72,14 @@ func (r *Refusal) Error() string { return r.Reason }
 type Authority interface {
 	Roots(kind ca.Kind) []*x509.Certificate
 	Intermediates(kind ca.Kind) []*x509.Certificate
+	Paths(kind ca.Kind) []ca.Path
+}
+
+// Label is a further CA that enrols here, below its own name (RFC 7030 §3.2.2).
+type Label struct {
+	Kind      ca.Kind // whose issuing CA it is, and the label
+	Keys      []ca.KeyClass
+	Registrar Registrar
 }
 
 // Config of a Door.
@@ -79,6 +88,8 @@ type Config struct {
 	Registrar Registrar
 	// Keys are the key classes a request may bring, the preferred first.
 	Keys []ca.KeyClass
+	// Labels are served while their hierarchies are there; renewal isn't.
+	Labels []Label
 	// RetryAfter is told with 202 while nothing can be signed; 0 means a minute.
 	RetryAfter time.Duration
 	// Served, if set, hears of each answer: the operation ("" for none of

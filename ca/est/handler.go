@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,11 +31,13 @@ type operation struct {
 }
 
 // door serves the operations. What isn't in the list doesn't exist: neither
-// /serverkeygen and /fullcmc nor CA labels (RFC 7030 §3.2.2).
+// /serverkeygen nor /fullcmc.
 type door struct {
 	cfg        Config
+	kind       ca.Kind
 	operations map[string]operation
-	attributes []byte // of /csrattrs, as sent
+	attributes []byte           // of /csrattrs, as sent
+	labels     map[string]*door // by CA label
 }
 
 // New returns the handler of everything below Prefix. It serves requests that
@@ -44,32 +47,60 @@ func New(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	attributes, err := csrAttributes(cfg.Keys)
+	d, err := newDoor(cfg, ca.KindCSMS)
 	if err != nil {
 		return nil, err
 	}
-	d := &door{cfg: cfg, attributes: encode(attributes)}
-	d.operations = map[string]operation{
-		"cacerts":        {http.MethodGet, d.caCertificates},
-		"csrattrs":       {http.MethodGet, d.csrAttributes},
-		"simpleenroll":   {http.MethodPost, d.enrol(false)},
-		"simplereenroll": {http.MethodPost, d.enrol(true)},
+	d.operations["simplereenroll"] = operation{http.MethodPost, d.enrol(true)}
+	for _, label := range cfg.Labels {
+		own := cfg
+		own.Keys, own.Registrar = label.Keys, label.Registrar
+		if d.labels[string(label.Kind)], err = newDoor(own, label.Kind); err != nil {
+			return nil, err
+		}
 	}
 	return d, nil
 }
 
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-	name, known := strings.CutPrefix(r.URL.Path, Prefix)
+func newDoor(cfg Config, kind ca.Kind) (*door, error) {
+	attributes, err := csrAttributes(cfg.Keys)
+	if err != nil {
+		return nil, err
+	}
+	d := &door{cfg: cfg, kind: kind, attributes: encode(attributes), labels: map[string]*door{}}
+	d.operations = map[string]operation{
+		"cacerts":      {http.MethodGet, d.caCertificates},
+		"csrattrs":     {http.MethodGet, d.csrAttributes},
+		"simpleenroll": {http.MethodPost, d.enrol(false)},
+	}
+	return d, nil
+}
+
+// find returns the operation of a path, and its name; "" if there is none.
+func (d *door) find(path string) (operation, string) {
+	name, known := strings.CutPrefix(path, Prefix)
+	if label, rest, labelled := strings.Cut(name, "/"); labelled {
+		below := d.labels[label]
+		if below == nil || len(d.cfg.Authority.Paths(below.kind)) == 0 {
+			return operation{}, ""
+		}
+		d, name = below, rest
+	}
 	op, ok := d.operations[name]
 	if !known || !ok {
-		name = ""
+		return operation{}, ""
 	}
+	return op, name
+}
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	op, name := d.find(r.URL.Path)
 	defer func() { d.cfg.Served(name, counted.status) }()
 	var refused *Refusal
 	switch {
 	case name == "":
-		refused = public(http.StatusNotFound, "there are /cacerts, /csrattrs, /simpleenroll and /simplereenroll directly below "+strings.TrimSuffix(Prefix, "/"))
+		refused = public(http.StatusNotFound, "there are /cacerts, /csrattrs, /simpleenroll and /simplereenroll directly below "+strings.TrimSuffix(Prefix, "/")+", and the first three below the label of a CA that enrols here")
 	case r.TLS == nil:
 		refused = public(http.StatusForbidden, "EST is served over TLS only")
 	case r.Method != op.method:
@@ -101,11 +132,14 @@ func answer(w http.ResponseWriter, r *Refusal) {
 // certificate (RFC 7030 §4.1.3). Everybody may have it.
 func (d *door) caCertificates(w http.ResponseWriter, _ *http.Request) *Refusal {
 	var list []byte
-	for _, cert := range d.cfg.Authority.Roots(ca.KindCSMS) {
-		list = append(list, cert.Raw...)
+	certs := slices.Concat(d.cfg.Authority.Roots(d.kind), d.cfg.Authority.Intermediates(d.kind))
+	for _, path := range d.cfg.Authority.Paths(d.kind) { // under roots of others, too
+		certs = append(append(certs, path.Root), path.Chain...)
 	}
-	for _, cert := range d.cfg.Authority.Intermediates(ca.KindCSMS) {
-		list = append(list, cert.Raw...)
+	for i, cert := range certs {
+		if !slices.ContainsFunc(certs[:i], cert.Equal) {
+			list = append(list, cert.Raw...)
+		}
 	}
 	bag, err := pkcs7.DegenerateCertificate(list)
 	if err != nil {
@@ -162,6 +196,9 @@ func claimOf(r *http.Request, renewal bool) Claim {
 	}
 	if user, secret, ok := r.BasicAuth(); ok {
 		claim.Basic = &Basic{User: user, Secret: []byte(secret)}
+	}
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		claim.Bearer = token
 	}
 	return claim
 }

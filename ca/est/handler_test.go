@@ -59,6 +59,9 @@ type authority struct{ root, issuing *x509.Certificate }
 
 func (a authority) Roots(ca.Kind) []*x509.Certificate         { return []*x509.Certificate{a.root} }
 func (a authority) Intermediates(ca.Kind) []*x509.Certificate { return []*x509.Certificate{a.issuing} }
+func (a authority) Paths(ca.Kind) []ca.Path {
+	return []ca.Path{{Root: a.root, Chain: []*x509.Certificate{a.issuing}}}
+}
 
 type rig struct {
 	*registrar

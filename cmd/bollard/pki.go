@@ -17,10 +17,6 @@ import (
 // pki is what listen.pki serves: EST, and the pool of contracts for those who have a
 // token of it.
 func (s *server) pki() (http.Handler, *pool.Door, error) {
-	enrolment, err := s.enrolment()
-	if err != nil {
-		return nil, nil, err
-	}
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "bollard_pool_answers_total",
 		Help: "Answers to clients of the pool of contracts, by operation (none: an unknown path) and HTTP status.",
@@ -35,6 +31,10 @@ func (s *server) pki() (http.Handler, *pool.Door, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	enrolment, err := s.enrolment(door)
+	if err != nil {
+		return nil, nil, err
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/", enrolment)
 	mux.Handle("/v1/", door)
@@ -42,7 +42,13 @@ func (s *server) pki() (http.Handler, *pool.Door, error) {
 	return mux, door, nil
 }
 
-func (s *server) enrolment() (http.Handler, error) {
+func (s *server) enrolment(door *pool.Door) (http.Handler, error) {
+	// Operators enrol at the CPO sub-CA of each edition, under its name.
+	var labels []est.Label
+	for kind, profile := range map[ca.Kind]string{ca.KindV2G: ca.ProfileSECC, ca.KindV2G20: ca.ProfileSECC20} {
+		labels = append(labels, est.Label{Kind: kind, Keys: s.authority.KeyClasses(profile),
+			Registrar: &pool.Operators{Door: door, Issuer: s.authority, Kind: kind, Profile: profile}})
+	}
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "bollard_est_answers_total",
 		Help: "Answers to EST requests, by operation (none: an unknown path) and HTTP status.",
@@ -55,6 +61,7 @@ func (s *server) enrolment() (http.Handler, error) {
 		Authority: s.authority,
 		Registrar: s.registrar,
 		Keys:      ca.KeyClasses(ca.ProfileStation),
+		Labels:    labels,
 		Log:       s.log,
 	})
 }

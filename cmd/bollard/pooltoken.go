@@ -29,7 +29,8 @@ func (c *cli) poolTokenAdd() *cobra.Command {
 		Long: `Let an organisation use the pool, by OAuth's client credentials: NAME is the
 client ID, the secret is printed once. An oem brings provisioning certificates, a
 mo has contracts made and ended: --only says of which cars (the first characters
-of their PCIDs) or of which providers (NL-EXA). A cpo asks for cars at its stations.`,
+of their PCIDs) or of which providers (NL-EXA). A cpo asks for cars at its stations,
+and with --only DE*ABC enrols its stations' certificates toward cars over EST.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in.Name = args[0]
@@ -45,7 +46,7 @@ of their PCIDs) or of which providers (NL-EXA). A cpo asks for cars at its stati
 	}
 	f := cmd.Flags()
 	f.StringVar(&in.Role, "role", "", "oem, mo or cpo")
-	f.StringSliceVar(&in.Only, "only", nil, "mo: its providers, such as NL-EXA; oem: how its cars' PCIDs begin, such as WP0")
+	f.StringSliceVar(&in.Only, "only", nil, "mo: its providers, such as NL-EXA; oem: how its cars' PCIDs begin, such as WP0; cpo: whose stations it enrols, such as DE*ABC")
 	return cmd
 }
 

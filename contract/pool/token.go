@@ -32,7 +32,8 @@ type Token struct {
 	Name string // the client ID
 	Role Role
 	// Only bounds what it may touch: an OEM's is the first characters of its cars' PCIDs
-	// (WMI), an MO's its providers. A CPO's is nothing.
+	// (WMI), an MO's its providers. A CPO's is whose SECC identifiers it may enrol, by
+	// country and operator; its questions for cars know no bound.
 	Only      []string
 	Salt      []byte
 	Hash      []byte // fast: the secret has 192 random bits
@@ -101,6 +102,12 @@ func scope(role Role, only []string) ([]string, error) {
 				return nil, err
 			}
 			list = append(list, string(provider))
+		case RoleCPO:
+			operator := plainSECC(text)
+			if !operatorID.MatchString(operator) {
+				return nil, errors.New("an operator of charging stations is named by its country and its ID, such as DE*ABC")
+			}
+			list = append(list, operator)
 		default:
 			text = strings.ToUpper(text)
 			if len(text) < 3 || len(text) > 11 || strings.Trim(text, "ABCDEFGHJKLMNPRSTUVWXYZ0123456789") != "" {
@@ -111,20 +118,25 @@ func scope(role Role, only []string) ([]string, error) {
 	}
 	switch role {
 	case RoleCPO:
-		if len(list) > 0 {
-			return nil, errors.New("a token of the role cpo asks for any car")
-		}
 	case RoleMO, RoleOEM:
 		if len(list) == 0 {
 			return nil, fmt.Errorf("a token of the role %s needs to be bound: say whose accounts (mo) or cars (oem) it is for", role)
 		}
-		if len(list) > 16 {
-			return nil, errors.New("a token is bound to 16 providers or manufacturers at most")
-		}
 	default:
 		return nil, fmt.Errorf("no role %q; there are oem, mo and cpo", role)
 	}
+	if len(list) > 16 {
+		return nil, errors.New("a token is bound to 16 providers, manufacturers or operators at most")
+	}
 	return list, nil
+}
+
+// operatorID is country and operator of an EVSEID or SECCID, without separators.
+var operatorID = regexp.MustCompile(`^[A-Z]{2}[A-Z0-9]{3}$`)
+
+// plainSECC is a SECC identifier to be compared: capitals, without separators.
+func plainSECC(text string) string {
+	return strings.NewReplacer("*", "", "-", "").Replace(strings.ToUpper(text))
 }
 
 // Revoke ends a token, and every access token that was given for it.
