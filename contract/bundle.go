@@ -60,10 +60,11 @@ func (s *Service) prepare(ctx context.Context, c *Contract, p message.Protocol) 
 type receiver struct {
 	key     crypto.PublicKey // *ecdsa.PublicKey, or ed448.PublicKey in -20
 	storage *tpm.Storage     // where a car of -20 with a TPM wants it; nil: sealed for key
+	maker   string           // SHA-256 of the name of the CA that certified the car; "" in an update
 }
 
 func receiverOf(p message.Protocol, cert *x509.Certificate) (receiver, *Fault) {
-	to := receiver{key: cert.PublicKey}
+	to := receiver{key: cert.PublicKey, maker: hexOf(cert.RawIssuer)}
 	switch key := cert.PublicKey.(type) {
 	case ed448.PublicKey:
 		return to, nil // a TPM has no such key
@@ -116,6 +117,12 @@ func (s *Service) bundle(ctx context.Context, c *Contract, p message.Protocol, t
 		if a, err := message.DecodeResponse(p, have.EXI); err == nil && a.Update == update {
 			return have, nil, nil
 		}
+	}
+	if update {
+		to.maker = ""
+	}
+	if fault, err := s.affordable(ctx, c, p, to); fault != nil || err != nil {
+		return Bundle{}, fault, err
 	}
 	return s.makeBundle(ctx, c, p, to, hash, update, actor)
 }
@@ -245,15 +252,8 @@ func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, 
 	if err != nil {
 		return nil, nil, err
 	}
-	profile := ca.ProfileContract
-	if p == message.ISO20 {
-		profile = ca.ProfileContract20
-	}
-	if _, ok := key.(ed448.PrivateKey); ok {
-		profile = ca.ProfileContract448
-	}
 	order := ca.Order{
-		Profile: profile, Key: proven, Subject: ca.Subject{CommonName: string(c.EMAID)}, Requester: actor, Reference: Reference + c.ID,
+		Profile: profileOf(p, key.Public()), Key: proven, Subject: ca.Subject{CommonName: string(c.EMAID)}, Requester: actor, Reference: Reference + c.ID,
 	}
 	if !c.EndsAt.IsZero() {
 		// Whole seconds, as certificates have them.
@@ -284,6 +284,17 @@ func (s *Service) certify(ctx context.Context, c *Contract, p message.Protocol, 
 	}
 	issued, err := s.authority.Issue(ctx, prepared)
 	return issued, nil, err
+}
+
+// profileOf is the profile of a contract certificate on a key's curve.
+func profileOf(p message.Protocol, key crypto.PublicKey) string {
+	if _, ok := key.(ed448.PublicKey); ok {
+		return ca.ProfileContract448
+	}
+	if p == message.ISO20 {
+		return ca.ProfileContract20
+	}
+	return ca.ProfileContract
 }
 
 // Reference marks the records of contract certificates; the contract's ID follows.

@@ -6,3 +6,12 @@ import "context"
 func (s *Service) Lock(ctx context.Context, id string) (unlock func(), err error) {
 	return s.lock(ctx, id)
 }
+
+// SpendMaker uses a maker's day up, and returns how much a day has.
+func (s *Service) SpendMaker(maker string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.makers.spend(maker, s.clock()) {
+	}
+	return s.makers.made[maker]
+}

@@ -32,8 +32,11 @@ type Config struct {
 	// Strict: certificates of cars, contracts and those who sign for cars have all that
 	// the profiles of ISO 15118 demand. Real ones lack some of it.
 	Strict bool
-	Clock  func() time.Time // nil: time.Now
-	Log    *slog.Logger     // nil: discarded
+	// Flooded, if set, is told of a car's maker's CA that makes too many certificates for
+	// cars that have one. It is durable when it returns nil.
+	Flooded func(ctx context.Context, maker string) error
+	Clock   func() time.Time // nil: time.Now
+	Log     *slog.Logger     // nil: discarded
 }
 
 // Service answers cars. It is safe for concurrent use.
@@ -43,6 +46,7 @@ type Service struct {
 	revocation Revocation
 	hardFail   bool
 	strict     bool
+	flooded    func(ctx context.Context, maker string) error
 	clock      func() time.Time
 	log        *slog.Logger
 	random     io.Reader
@@ -56,6 +60,7 @@ type Service struct {
 	mu      sync.Mutex // guards what follows
 	asked   map[string]*allowance
 	courses map[string]*course
+	makers  makers
 }
 
 // New returns a Service. Certificates whose answers an earlier run lost are revoked
@@ -65,7 +70,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		return nil, errors.New("internal error: contract.Config lacks a store or an authority")
 	}
 	s := &Service{
-		store: cfg.Store, authority: cfg.Authority, revocation: cfg.Revocation, hardFail: cfg.HardFail, strict: cfg.Strict, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools, cps: cfg.CPS,
+		store: cfg.Store, authority: cfg.Authority, revocation: cfg.Revocation, hardFail: cfg.HardFail, strict: cfg.Strict, flooded: cfg.Flooded, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools, cps: cfg.CPS,
 		asked: map[string]*allowance{}, courses: map[string]*course{},
 	}
 	for i := range s.making {

@@ -67,6 +67,7 @@ func TestRules(t *testing.T) {
 		{"firmware-quarantined", with(detect.Quarantined), 1, time.Millisecond, 0, detect.Critical},
 		{"replay", with(detect.Replay, live), 5, time.Millisecond, 5 * time.Minute, detect.Warning},
 		{"contracts-expire", with(detect.ContractsEnd, unknown, nowhere), 1, time.Millisecond, 0, detect.Warning},
+		{"maker-flood", with(detect.MakerFlood, unknown, nowhere, detail("the maker's CA 0123456789abcdef")), 1, time.Millisecond, 0, detect.Critical},
 		{"ca-expires", with(detect.AuthorityEnds, unknown, nowhere, detail("CA mo-sub2")), 1, time.Millisecond, 0, detect.Warning},
 		{"", with(detect.Event, live, detail("FirmwareUpdated")), 1, time.Millisecond, 0, ""},
 		{"", with(detect.FirmwareStatus, live, detail("Installed")), 1, time.Millisecond, 0, ""},
@@ -112,8 +113,8 @@ func named(list []detect.Finding, name string) (detect.Finding, bool) {
 // Every rule has a line above.
 func TestEveryRuleIsTested(t *testing.T) {
 	t.Parallel()
-	if n := len(detect.Names()); n != 28 {
-		t.Errorf("there are %d names of findings, and 28 in TestRules", n)
+	if n := len(detect.Names()); n != 29 {
+		t.Errorf("there are %d names of findings, and 29 in TestRules", n)
 	}
 }
 

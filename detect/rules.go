@@ -39,6 +39,7 @@ const (
 	Quarantined    Kind = "quarantined"       // it installs firmware that it didn't verify
 	ContractsEnd   Kind = "contracts-end"     // contract certificates end soon, and their cars don't come
 	AuthorityEnds  Kind = "authority-ends"    // a CA or a trusted root ends soon; Detail: which
+	MakerFlood     Kind = "maker-flood"       // too many certificates for cars that have one; Detail: whose
 )
 
 // rule makes a finding of signs: so many within a time, of which the pace is
@@ -123,6 +124,8 @@ var rules = [...]rule{
 	// Looked at once a day: the finding goes on while it is so.
 	{name: "contracts-expire", criticality: Warning, kinds: []Kind{ContractsEnd}, own: true, signs: 1, within: 72 * time.Hour,
 		reason: "contract certificates end within three weeks and their cars haven't fetched the next: `bollard contract list --expiring 21d` names them"},
+	{name: "maker-flood", criticality: Critical, kinds: []Kind{MakerFlood}, own: true, apart: true, signs: 1, within: 6 * time.Hour,
+		reason: "%s makes certificates for cars that have one, each of which costs a contract certificate; no more are made today: is that CA in other hands?"},
 	{name: "ca-expires", criticality: Warning, kinds: []Kind{AuthorityEnds}, own: true, apart: true, signs: 1, within: 72 * time.Hour,
 		reason: "%s ends soon, and what it issued with it: `bollard doctor` and `bollard ca trust list` have the dates"},
 }

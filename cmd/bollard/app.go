@@ -171,7 +171,10 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	}
 	a.contracts, err = contract.New(ctx, contract.Config{
 		Store: a.store, Authority: authority, Pools: pools, CPS: cps, Revocation: service, HardFail: a.cfg.Contracts.Revocation == config.RevocationHard,
-		Strict: a.cfg.Contracts.Leaves == config.LeavesStrict, Clock: a.clock, Log: a.log,
+		Strict: a.cfg.Contracts.Leaves == config.LeavesStrict,
+		Flooded: func(ctx context.Context, maker string) error {
+			return a.alerts.Record(ctx, detect.Sign{Kind: detect.MakerFlood, Detail: maker})
+		}, Clock: a.clock, Log: a.log,
 	})
 	if err != nil {
 		return err

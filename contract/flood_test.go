@@ -1,0 +1,90 @@
+package contract_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"testing"
+	"time"
+
+	"bollard/contract"
+	"bollard/iso15118/identifier"
+	"bollard/iso15118/message"
+)
+
+// A maker's CA that goes on making certificates for a car costs so many contract
+// certificates in a day and no more, however the requests come, and is told of; what was
+// answered is found again. One maker's CA costs no other's cars theirs.
+func TestMakerFlood(t *testing.T) {
+	t.Parallel()
+	p := message.ISO20
+	r := newRig(t, kindsOf(p)...)
+	var told []string
+	var err error
+	r.Service, err = contract.New(t.Context(), contract.Config{Store: r.store, Authority: r.authority, Revocation: &world{}, Clock: r.clock.now,
+		Flooded: func(_ context.Context, maker string) error { told = append(told, maker); return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	maker := newProvider(t, r.clock.now(), p)
+	r.trust(t, "oem", maker.root)
+	r.add(t)
+	request := func(o *provider, id identifier.PCID) []byte {
+		c := &car{key: newKey(t, curveOf(p)), p: p}
+		c.chain = o.leaf(c.key, string(id))
+		return sign(t, c.request(), c.key)
+	}
+	var first []byte
+	for i := range 8 {
+		exi := request(maker, pcid)
+		if i == 0 {
+			first = exi
+		}
+		if a, _ := r.ask(t, p, exi, false); a.Code != "OK" {
+			t.Fatalf("key %d: %s (%s)", i, a.Code, a.Reason)
+		}
+	}
+	if len(told) != 0 {
+		t.Errorf("told of %v", told)
+	}
+	for range 2 {
+		if a, _ := r.ask(t, p, request(maker, pcid), false); a.Code != "WARNING_NoCertificateAvailable" || a.Serial != "" {
+			t.Errorf("one too many: %s (%s)", a.Code, a.Reason)
+		}
+	}
+	sum := sha256.Sum256(maker.sub.RawSubject)
+	if len(told) != 2 || !strings.Contains(told[0], hex.EncodeToString(sum[:])[:16]) {
+		t.Errorf("told of %v", told)
+	}
+	if a, _ := r.ask(t, p, first, false); a.Code != "OK" {
+		t.Errorf("what was answered before: %s (%s)", a.Code, a.Reason)
+	}
+	r.clock.set(r.clock.now().Add(25 * time.Hour))
+	if a, _ := r.ask(t, p, request(maker, pcid), false); a.Code != "OK" {
+		t.Errorf("the next day: %s (%s)", a.Code, a.Reason)
+	}
+
+	// Beyond all contracts together: a second key of another car.
+	const second = identifier.PCID("WP0TESTA00000002A3")
+	if _, err := r.Add(t.Context(), "operator", "NLEXA987654321", second); err != nil {
+		t.Fatal(err)
+	}
+	if a, _ := r.ask(t, p, request(maker, second), false); a.Code != "OK" {
+		t.Errorf("a first key: %s (%s)", a.Code, a.Reason)
+	}
+	if n := r.SpendMaker(hex.EncodeToString(sum[:])); n != 64 {
+		t.Errorf("%d a day", n)
+	}
+	if a, _ := r.ask(t, p, request(maker, second), false); a.Code != "WARNING_NoCertificateAvailable" || len(told) != 3 {
+		t.Errorf("one too many of its maker's: %s (%s), told %d times", a.Code, a.Reason, len(told))
+	}
+	own := r.carOf(t, p, second)
+	if a, _ := r.ask(t, p, sign(t, own.request(), own.key), false); a.Code != "OK" {
+		t.Errorf("the key of another maker: %s (%s)", a.Code, a.Reason)
+	}
+	r.clock.set(r.clock.now().Add(13 * time.Hour)) // the next UTC day
+	if a, _ := r.ask(t, p, request(maker, second), false); a.Code != "OK" {
+		t.Errorf("its maker's next day: %s (%s)", a.Code, a.Reason)
+	}
+}
