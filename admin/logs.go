@@ -14,11 +14,12 @@ type StationLog struct {
 	Backend   string     `json:"backend,omitempty"` // that asked for it
 	State     string     `json:"state"`
 	AskedAt   time.Time  `json:"asked_at"`
-	Note      string     `json:"note,omitempty"` // why it failed
+	Note      string     `json:"note,omitempty"` // why it failed, or wasn't handed on
 	File      string     `json:"file,omitempty"` // below uploads/ in the data directory
 	Size      int64      `json:"size,omitempty"`
 	SHA256    string     `json:"sha256,omitempty"`
 	ArrivedAt *time.Time `json:"arrived_at,omitempty"`
+	HandedAt  *time.Time `json:"handed_at,omitempty"` // to where its back end wanted it
 }
 
 // StationLogs are a station's, newest first.
@@ -49,5 +50,5 @@ func (o *operations) stationFetchLog(ctx context.Context, in StationRef) (Statio
 }
 
 func stationLog(l fleet.StationLog) StationLog {
-	return StationLog{Request: l.Request, Kind: l.Kind, Backend: l.Backend, State: string(l.State), AskedAt: l.AskedAt, Note: l.Note, File: l.File, Size: l.Size, SHA256: l.SHA256, ArrivedAt: instant(l.ArrivedAt)}
+	return StationLog{Request: l.Request, Kind: l.Kind, Backend: l.Backend, State: string(l.State), AskedAt: l.AskedAt, Note: l.Note, File: l.File, Size: l.Size, SHA256: l.SHA256, ArrivedAt: instant(l.ArrivedAt), HandedAt: instant(l.HandedAt)}
 }

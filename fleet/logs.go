@@ -65,11 +65,16 @@ type StationLog struct {
 	Backend   string // that asked for it; "": Bollard did
 	State     LogState
 	AskedAt   time.Time
-	Note      string // why it failed, or ""
+	Note      string // why it failed, or wasn't handed on, or ""
 	File      string // its name among the uploads, once it is here
 	Size      int64
 	SHA256    string
 	ArrivedAt time.Time
+	// Target is where the back end wanted it, sealed, while it is to be handed on.
+	Target   []byte
+	Tries    int       // to hand it on
+	TryAt    time.Time // the next one
+	HandedAt time.Time
 }
 
 func (l *StationLog) open() bool { return l.State == LogAsked || l.State == LogComing }
@@ -85,6 +90,8 @@ type LogStore interface {
 	UpdateLog(ctx context.Context, station string, request int, change func(*StationLog) ([]ledger.Event, error)) (ok bool, err error)
 	// Logs returns a station's, newest first.
 	Logs(ctx context.Context, station string) ([]StationLog, error)
+	// LogsToHandOn returns those that are here and due, those that waited longest first.
+	LogsToHandOn(ctx context.Context, now time.Time, most int) ([]StationLog, error)
 	// DropLogs removes what was asked for before a time, and returns the files
 	// of all that is left.
 	DropLogs(ctx context.Context, before time.Time) (files []string, err error)
@@ -98,6 +105,8 @@ type Logs struct {
 	URL func(station string, request int64, expires time.Time) (string, error)
 	// BackEnds: what back ends ask for is uploaded here, too.
 	BackEnds bool
+	// HandOn, if set, has those handed on to where the back ends wanted them.
+	HandOn *HandOn
 	// Sweep is told of the files of all records: the others may go.
 	Sweep func(known map[string]bool) error
 }
@@ -279,13 +288,20 @@ func (s *Service) StationLogs(ctx context.Context, identity string) ([]StationLo
 func (s *Service) LogArrived(ctx context.Context, station string, request int64, file string, size int64, sum string) error {
 	now := s.clock()
 	ok, err := s.store.UpdateLog(ctx, station, int(request), func(l *StationLog) ([]ledger.Event, error) {
-		l.State, l.Note, l.File, l.Size, l.SHA256, l.ArrivedAt = LogHere, "", file, size, sum, now
+		l.State, l.File, l.Size, l.SHA256, l.ArrivedAt = LogHere, file, size, sum, now
+		if l.Backend == "" || l.Target != nil {
+			l.Note = "" // else it says why it isn't handed on
+		}
+		l.TryAt = now
 		return []ledger.Event{{Kind: "log.received", Subject: station, Actor: "station:" + station, Data: map[string]string{
 			"sha256": sum, "bytes": strconv.FormatInt(size, 10), "request": strconv.FormatInt(request, 10),
 		}}}, nil
 	})
 	if err == nil && !ok {
 		err = errors.New("nobody asked for it, or it was asked for too long ago")
+	}
+	if logs := s.logSchedule(); err == nil && logs != nil && logs.HandOn != nil {
+		logs.HandOn.poke()
 	}
 	return err
 }
@@ -340,9 +356,15 @@ func (s *Service) backendLog(ctx context.Context, sess Session, m Message) (Verd
 		return Verdict{Act: Refuse, Code: ocpp.SecurityError, Reason: "a signed request for a log can't be led here"}, nil
 	}
 	rec := StationLog{Station: keyOfSession(sess), Request: besidesIDs + rand.IntN(besidesIDs), Backend: sess.Backend(), State: LogAsked, AskedAt: s.clock()}
-	place, err := whereLogGoes(m, &rec)
+	place, location, err := whereLogGoes(m, &rec)
 	if err != nil {
 		return Verdict{}, err
+	}
+	var events []ledger.Event
+	if logs.HandOn != nil {
+		if events, err = logs.HandOn.accept(&rec, location); err != nil {
+			return Verdict{Act: Refuse, Code: ocpp.InternalError, Reason: err.Error()}, nil //nolint:nilerr // the verdict carries it
+		}
 	}
 	url, err := logs.URL(rec.Station, int64(rec.Request), rec.AskedAt.Add(logTicket))
 	if err != nil {
@@ -350,7 +372,7 @@ func (s *Service) backendLog(ctx context.Context, sess Session, m Message) (Verd
 	}
 	payload, err := place(url)
 	if err == nil {
-		err = s.store.AddLog(ctx, rec)
+		err = s.store.AddLog(ctx, rec, events...)
 	}
 	if err != nil {
 		return Verdict{Act: Refuse, Code: ocpp.InternalError, Reason: "couldn't record that a log is asked for: " + err.Error()}, nil //nolint:nilerr // the verdict carries it
@@ -358,17 +380,20 @@ func (s *Service) backendLog(ctx context.Context, sess Session, m Message) (Verd
 	return Verdict{Act: Pass, Rewrite: payload}, nil
 }
 
-// whereLogGoes reads a back end's request for a log, and returns what makes it one to
-// another place. What Bollard doesn't know of it stays.
-func whereLogGoes(m Message, rec *StationLog) (func(url string) (json.RawMessage, error), error) {
+// whereLogGoes reads a back end's request for a log, and returns where that wants it, and
+// what makes it one to another place. What Bollard doesn't know of it stays.
+func whereLogGoes(m Message, rec *StationLog) (place func(url string) (json.RawMessage, error), location string, err error) {
 	if m.Action == ocpp.ActionGetDiagnostics {
 		var request ocpp.GetDiagnosticsRequest
+		if err := ocpp.DecodeStrict(m.Payload, &request); err != nil {
+			return nil, "", err
+		}
 		rec.Kind = logDiagnostics
-		return func(url string) (json.RawMessage, error) { return replaced(m.Payload, "location", url) }, ocpp.DecodeStrict(m.Payload, &request)
+		return func(url string) (json.RawMessage, error) { return replaced(m.Payload, "location", url) }, request.Location, nil
 	}
 	var request ocpp.GetLogRequest
 	if err := ocpp.DecodeStrict(m.Payload, &request); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	rec.Kind = capped(request.LogType)
 	return func(url string) (json.RawMessage, error) {
@@ -383,7 +408,7 @@ func whereLogGoes(m Message, rec *StationLog) (func(url string) (json.RawMessage
 			return nil, err
 		}
 		return replaced(m.Payload, "log", inner)
-	}, nil
+	}, request.Log.RemoteLocation, nil
 }
 
 // logDiagnostics is the kind of what 1.6 GetDiagnostics asks for.

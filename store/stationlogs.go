@@ -11,7 +11,7 @@ import (
 	"bollard/ledger"
 )
 
-const logColumns = "station, request, kind, backend, state, asked_at, note, file, size, sha256, arrived_at"
+const logColumns = "station, request, kind, backend, state, asked_at, note, file, size, sha256, arrived_at, target, tries, try_at, handed_at"
 
 // AddLog adds the record of a security log; of the station's the newest
 // fleet.LogsKept stay of Bollard's own, and as many of back ends'.
@@ -25,8 +25,8 @@ func (s *Store) AddLog(ctx context.Context, l fleet.StationLog, events ...ledger
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec("INSERT INTO station_logs (position, "+logColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			position, l.Station, l.Request, l.Kind, l.Backend, string(l.State), l.AskedAt.UnixMilli(), l.Note, l.File, l.Size, l.SHA256, millis(l.ArrivedAt)); err != nil {
+		if _, err := t.exec("INSERT INTO station_logs (position, "+logColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			position, l.Station, l.Request, l.Kind, l.Backend, string(l.State), l.AskedAt.UnixMilli(), l.Note, l.File, l.Size, l.SHA256, millis(l.ArrivedAt), l.Target, l.Tries, millis(l.TryAt), millis(l.HandedAt)); err != nil {
 			return fmt.Errorf("couldn't record a security log of station %q: %w", l.Station, err)
 		}
 		t.saw(l.AskedAt, l.ArrivedAt)
@@ -54,11 +54,11 @@ func (s *Store) UpdateLog(ctx context.Context, station string, request int, chan
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec("UPDATE station_logs SET state = ?, note = ?, file = ?, size = ?, sha256 = ?, arrived_at = ? WHERE station = ? AND request = ?",
-			string(l.State), l.Note, l.File, l.Size, l.SHA256, millis(l.ArrivedAt), station, request); err != nil {
+		if _, err := t.exec("UPDATE station_logs SET state = ?, note = ?, file = ?, size = ?, sha256 = ?, arrived_at = ?, target = ?, tries = ?, try_at = ?, handed_at = ? WHERE station = ? AND request = ?",
+			string(l.State), l.Note, l.File, l.Size, l.SHA256, millis(l.ArrivedAt), l.Target, l.Tries, millis(l.TryAt), millis(l.HandedAt), station, request); err != nil {
 			return fmt.Errorf("couldn't record a security log of station %q: %w", station, err)
 		}
-		t.saw(l.ArrivedAt)
+		t.saw(l.ArrivedAt, l.HandedAt)
 		return t.record(events...)
 	})
 	return ok && err == nil, err
@@ -74,6 +74,20 @@ func (s *Store) Logs(ctx context.Context, station string) ([]fleet.StationLog, e
 	list, err := collect(rows, err, scanLog)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read security logs: %w", explain(s.path, err))
+	}
+	return list, nil
+}
+
+// LogsToHandOn returns those that are here and due, those that waited longest first.
+func (s *Store) LogsToHandOn(ctx context.Context, now time.Time, most int) ([]fleet.StationLog, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT "+logColumns+" FROM station_logs WHERE target IS NOT NULL AND file <> '' AND try_at <= ? ORDER BY try_at LIMIT ?", now.UnixMilli(), most)
+	list, err := collect(rows, err, scanLog)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the logs to hand on: %w", explain(s.path, err))
 	}
 	return list, nil
 }
@@ -101,6 +115,6 @@ func (s *Store) DropLogs(ctx context.Context, before time.Time) ([]string, error
 
 func scanLog(row scanner) (fleet.StationLog, error) {
 	var l fleet.StationLog
-	err := row.Scan(&l.Station, &l.Request, &l.Kind, &l.Backend, &l.State, instant{&l.AskedAt}, &l.Note, &l.File, &l.Size, &l.SHA256, instant{&l.ArrivedAt})
+	err := row.Scan(&l.Station, &l.Request, &l.Kind, &l.Backend, &l.State, instant{&l.AskedAt}, &l.Note, &l.File, &l.Size, &l.SHA256, instant{&l.ArrivedAt}, &l.Target, &l.Tries, instant{&l.TryAt}, instant{&l.HandedAt})
 	return l, err
 }

@@ -263,6 +263,9 @@ func (u *Uploads) Sweep(known map[string]bool) error {
 	return nil
 }
 
+// Open reads the file of an upload that arrived.
+func (u *Uploads) Open(name string) (*os.File, error) { return u.root.Open(name) }
+
 // Close closes the folder.
 func (u *Uploads) Close() error { return u.root.Close() }
 

@@ -64,7 +64,13 @@ func (s *server) openUploads() error {
 	if s.cfg.SecurityLog.Off {
 		every = 0
 	}
-	s.fleet.AttachLogs(fleet.Logs{Every: every, Keep: s.cfg.SecurityLog.Keep, URL: s.uploadURL, BackEnds: s.cfg.SecurityLog.BackEnds, Sweep: s.uploads.Sweep})
+	logs := fleet.Logs{Every: every, Keep: s.cfg.SecurityLog.Keep, URL: s.uploadURL, BackEnds: s.cfg.SecurityLog.BackEnds, Sweep: s.uploads.Sweep}
+	if s.cfg.SecurityLog.HandOn {
+		if logs.HandOn, err = s.handOn(); err != nil {
+			return err
+		}
+	}
+	s.fleet.AttachLogs(logs)
 	return nil
 }
 

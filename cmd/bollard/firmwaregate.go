@@ -264,18 +264,11 @@ func (s *server) openDoor(ctx context.Context) error {
 // openOrigins lets images be fetched from where back ends send stations, under the
 // rules in force.
 func (s *server) openOrigins(ctx context.Context) error {
-	cfg := safehttp.Config{MaxBytes: int64(s.cfg.Firmware.MaxBytes), Timeout: fetchTime, Clock: time.Now}
-	for i, n := range s.cfg.Firmware.Networks {
-		network, err := netip.ParsePrefix(n)
-		if err != nil {
-			return configFault(s.dir, fmt.Sprintf("firmware.networks[%d]", i), err)
-		}
-		cfg.AllowPrivate = append(cfg.AllowPrivate, network.Masked())
+	cfg, err := s.reach()
+	if err != nil {
+		return err
 	}
-	var err error
-	if cfg.RootCAs, err = trusted(s.dir, s.cfg.Firmware.Trust); err != nil {
-		return configFault(s.dir, "firmware.trust", err)
-	}
+	cfg.MaxBytes, cfg.Timeout = int64(s.cfg.Firmware.MaxBytes), fetchTime
 	s.origins, err = origin.New(ctx, origin.Config{
 		Store: s.store, Depot: s.depot, Clock: time.Now, Log: s.log,
 		Record: func(ctx context.Context, e ledger.Event) error { return s.store.Record(ctx, e) },
@@ -284,11 +277,11 @@ func (s *server) openOrigins(ctx context.Context) error {
 			return slices.ContainsFunc(list, func(e catalogue.Entry) bool { return e.Release.SHA256 == sha256 }), err
 		},
 		Check: func(location string) error {
-			_, err := s.imageClient(cfg, location)
+			_, err := s.stationClient(cfg, location)
 			return err
 		},
 		Fetch: func(ctx context.Context, location string, from safehttp.Mark, begin safehttp.Begin) error {
-			client, err := s.imageClient(cfg, location)
+			client, err := s.stationClient(cfg, location)
 			if err != nil {
 				return err
 			}
@@ -298,8 +291,26 @@ func (s *server) openOrigins(ctx context.Context) error {
 	return err
 }
 
-// imageClient fetches from the hosts that the rules in force let stations be sent to.
-func (s *server) imageClient(cfg safehttp.Config, location string) (*safehttp.Client, error) {
+// reach is what Bollard may reach of the places stations are sent to, beside what the
+// rules say.
+func (s *server) reach() (safehttp.Config, error) {
+	cfg := safehttp.Config{Clock: time.Now}
+	for i, n := range s.cfg.Firmware.Networks {
+		network, err := netip.ParsePrefix(n)
+		if err != nil {
+			return cfg, configFault(s.dir, fmt.Sprintf("firmware.networks[%d]", i), err)
+		}
+		cfg.AllowPrivate = append(cfg.AllowPrivate, network.Masked())
+	}
+	var err error
+	if cfg.RootCAs, err = trusted(s.dir, s.cfg.Firmware.Trust); err != nil {
+		return cfg, configFault(s.dir, "firmware.trust", err)
+	}
+	return cfg, nil
+}
+
+// stationClient reaches the hosts that the rules in force let stations be sent to.
+func (s *server) stationClient(cfg safehttp.Config, location string) (*safehttp.Client, error) {
 	ports, err := safehttp.ByPort(s.warden.Rules().StationHosts())
 	if err != nil {
 		return nil, err

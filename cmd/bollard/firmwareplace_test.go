@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -140,8 +143,22 @@ func TestFirmwareOverSFTP(t *testing.T) { // L01.FR.02, promise 10
 		http.Error(w, "no", http.StatusNotFound)
 	}))
 	t.Cleanup(files.Close)
-	y := newYard(t, "security_log: {back_ends: true}\nfirmware: {networks: [127.0.0.0/8], models: [{model: Volt, location: sftp}, {model: Outside, location: origin}]}\n")
-	y.hosts(y.dir, "127.0.0.1:1", strings.TrimPrefix(files.URL, "http://"))
+	handed := make(chan string, 1)
+	collector := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			http.Error(w, "no such method", http.StatusMethodNotAllowed)
+			return
+		}
+		text, err := io.ReadAll(r.Body)
+		handed <- fmt.Sprint(r.Method, " ", r.URL, " ", err, " ", string(text))
+	}))
+	t.Cleanup(collector.Close)
+	root := filepath.Join(t.TempDir(), "root.pem")
+	if err := os.WriteFile(root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: collector.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	y := newYard(t, "security_log: {back_ends: true, hand_on: true}\nfirmware: {networks: [127.0.0.0/8], trust: "+root+", models: [{model: Volt, location: sftp}, {model: Outside, location: origin}]}\n")
+	y.hosts(y.dir, "127.0.0.1:1", strings.TrimPrefix(files.URL, "http://"), strings.TrimPrefix(collector.URL, "https://"))
 	y.must("policy", "reload")
 	dir, r := y.maker.release(t, "2.0.0", 20, image, func(r *release.Release) {
 		r.Models = append(r.Models, release.Model{Vendor: "ACME", Model: "Outside"})
@@ -234,11 +251,21 @@ func TestFirmwareOverSFTP(t *testing.T) { // L01.FR.02, promise 10
 		t.Error("the ledger doesn't say that a station was sent elsewhere")
 	}
 
-	// What a back end asks for is brought here, by the same ways.
-	wanted := map[string]any{"logType": "DiagnosticsLog", "requestId": 3, "log": map[string]any{"remoteLocation": files.URL + "/logs"}}
+	// What a back end asks for is brought here, by the same ways, and handed on over HTTPS.
+	wanted := map[string]any{"logType": "DiagnosticsLog", "requestId": 3, "log": map[string]any{"remoteLocation": collector.URL + "/logs?secret"}}
 	if answer, err := y.send("far", "GetLog", wanted); err != nil || answer["status"] != "Accepted" {
 		t.Errorf("%v, %v", answer, err)
 	}
+	select {
+	case got := <-handed:
+		head, text, _ := strings.Cut(got, " <nil> ")
+		if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(text))); head != "POST /logs?secret" || !strings.Contains(y.must("station", "log", "far", "--json"), sum) {
+			t.Errorf("%q was handed on", got)
+		}
+	case <-time.After(patience):
+		t.Errorf("nothing was handed on\n%s\n%s", y.must("station", "log", "far"), y.log)
+	}
+	wanted["log"].(map[string]any)["remoteLocation"] = files.URL + "/logs" // over HTTP nothing is
 	// The simulated station uploads by HTTPS alone: what it was told is done for it.
 	if _, err := y.send("old", "GetLog", wanted); err != nil {
 		t.Error(err)
@@ -252,6 +279,9 @@ func TestFirmwareOverSFTP(t *testing.T) { // L01.FR.02, promise 10
 		if err := sftp(t.Context(), m.Log.RemoteLocation, "put "+ask+" /diagnostics.log"); err != nil {
 			t.Errorf("%s: %v", m.Log.RemoteLocation, err)
 		}
+	}
+	if out := y.must("station", "log", "old"); !strings.Contains(out, "not handed on") || strings.Contains(y.must("ledger", "export")+y.log.String(), "/logs") {
+		t.Errorf("a location over HTTP is taken, or locations are told:\n%s", out)
 	}
 	for _, identity := range []string{"far", "old"} {
 		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {

@@ -125,6 +125,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 		return s.gateway.Serve(ctx)
 	})
 	g.Go(func() error { return s.fleet.Run(late) })
+	g.Go(func() error { return s.fleet.HandOnLogs(ctx) })
 	g.Go(func() error { return s.alerts.Run(late) })
 	g.Go(func() error { return s.controller.Run(ctx) })
 	g.Go(func() error { return s.warden.Run(late) })

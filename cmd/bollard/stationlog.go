@@ -18,8 +18,8 @@ func (c *cli) stationLog() *cobra.Command {
 		Use:   "log ID",
 		Short: "List the logs a station has uploaded, or ask for its security log now",
 		Long: `List the logs a station has uploaded, newest first, with the files they are in,
-and the back end each was for, where one asked for it. Bollard asks by itself as security_log in bollard.yaml says; --fetch
-asks now.`,
+and the back end each was for, where one asked for it, and when it was handed on to that.
+Bollard asks by itself as security_log in bollard.yaml says; --fetch asks now.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in := admin.StationRef{Identity: args[0]}
@@ -37,13 +37,13 @@ asks now.`,
 				return err
 			}
 			return c.print(out, func(w io.Writer) {
-				t := newTable(w, "ASKED", "REQUEST", "KIND", "FOR", "STATE", "ARRIVED", "BYTES", "FILE", "NOTE")
+				t := newTable(w, "ASKED", "REQUEST", "KIND", "FOR", "STATE", "ARRIVED", "HANDED ON", "BYTES", "FILE", "NOTE")
 				for _, l := range out.Logs {
 					file, size := "", ""
 					if l.File != "" {
 						file, size = filepath.Join(c.data, uploadsName, l.File), strconv.FormatInt(l.Size, 10)
 					}
-					t.row(when(&l.AskedAt), strconv.Itoa(l.Request), l.Kind, l.Backend, l.State, when(l.ArrivedAt), size, file, l.Note)
+					t.row(when(&l.AskedAt), strconv.Itoa(l.Request), l.Kind, l.Backend, l.State, when(l.ArrivedAt), when(l.HandedAt), size, file, l.Note)
 				}
 				t.flush()
 			})

@@ -74,6 +74,7 @@ func (c *checker) file(f *File) {
 	c.want(l.Keep >= time.Hour && l.Keep <= 10*366*24*time.Hour, "security_log.keep", "must be from 1h to 87840h")
 	c.want(l.MaxBytes >= 4<<10 && l.MaxBytes <= 1<<30, "security_log.max_bytes", "must be from 4096 to 1073741824")
 	c.want(l.TotalBytes >= l.MaxBytes, "security_log.total_bytes", "must be at least security_log.max_bytes")
+	c.want(l.BackEnds || !l.HandOn, "security_log.hand_on", "needs back_ends: true, or nothing is here to be handed on")
 	r := f.Retention
 	for key, age := range map[string]time.Duration{"security_events": r.SecurityEvents, "findings": r.Findings, "orders": r.Orders,
 		"rollouts": r.Rollouts, "approvals": r.Approvals, "checkpoints": r.Checkpoints, "people": r.People} {

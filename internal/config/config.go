@@ -161,6 +161,7 @@ type SecurityLog struct {
 	TotalBytes int           `yaml:"total_bytes" doc:"all logs together"`
 	// BackEnds: see docs/security-log.md.
 	BackEnds bool `yaml:"back_ends" doc:"have what back ends ask for (GetLog, GetDiagnostics) uploaded here too, instead of where they say"`
+	HandOn   bool `yaml:"hand_on" doc:"bring that on to where they said, over https"`
 }
 
 // Retention has an age for each kind of record that may go; 0: none.

@@ -237,7 +237,7 @@ func full() *config.File {
 			{URL: "ws://c.example", Security: "bollard", Auth: "basic-per-station", Adopt: config.Adopt{Until: "2027-01-31"}},
 		},
 		Renewal:     config.Renewal{PerMinute: 7, RevokeSuperseded: true},
-		SecurityLog: config.SecurityLog{Off: true, Every: time.Hour, Keep: 2 * time.Hour, MaxBytes: 5000, TotalBytes: 6000, BackEnds: true},
+		SecurityLog: config.SecurityLog{Off: true, Every: time.Hour, Keep: 2 * time.Hour, MaxBytes: 5000, TotalBytes: 6000, BackEnds: true, HandOn: true},
 		Alerts: config.Alerts{Minimum: "critical",
 			Webhooks: []config.Webhook{{Name: "w", URL: "https://w.example:1/x?y", SecretFile: "s", Trust: "t", Networks: []string{"10.0.0.0/8", "fd00::/8"}}},
 			Syslog:   []config.Syslog{{Name: "l", URL: "tls://l.example", Trust: "t", Certificate: "c", Key: "k"}, {Name: "m", URL: "udp://m.example"}}},

@@ -25,7 +25,7 @@ type Response struct {
 
 // Get fetches a URL. The error is an *Error, or ctx's if that ended.
 func (c *Client) Get(ctx context.Context, rawURL string) (*Response, error) {
-	return c.fetch(ctx, http.MethodGet, rawURL, nil, nil, nil)
+	return c.fetch(ctx, http.MethodGet, rawURL, nil, content{}, nil)
 }
 
 // GetTo writes the body of a 200 to w as it comes, whole when it returns nil. Every
@@ -41,19 +41,33 @@ func (c *Client) Post(ctx context.Context, rawURL, contentType string, body []by
 
 // PostWith is Post with a header of the caller's, such as a signature.
 func (c *Client) PostWith(ctx context.Context, rawURL string, header http.Header, body []byte) (*Response, error) {
-	return c.fetch(ctx, http.MethodPost, rawURL, header, body, nil)
+	return c.fetch(ctx, http.MethodPost, rawURL, header, whole(body), nil)
 }
 
 // PutWith is PostWith by PUT.
 func (c *Client) PutWith(ctx context.Context, rawURL string, header http.Header, body []byte) (*Response, error) {
-	return c.fetch(ctx, http.MethodPut, rawURL, header, body, nil)
+	return c.fetch(ctx, http.MethodPut, rawURL, header, whole(body), nil)
 }
+
+// Send is PutWith of a body that is read as it goes, by PUT or POST. It is read at most
+// once: an error may come after a part of it went.
+func (c *Client) Send(ctx context.Context, method, rawURL string, header http.Header, body io.Reader, size int64) (*Response, error) {
+	return c.fetch(ctx, method, rawURL, header, content{body, size}, nil)
+}
+
+// content is a body as it goes out.
+type content struct {
+	from io.Reader
+	size int64
+}
+
+func whole(body []byte) content { return content{bytes.NewReader(body), int64(len(body))} }
 
 // sink takes an answer that isn't a redirect.
 type sink func(t *target, answer *http.Response) error
 
 // fetch reads the body of the answer, or gives it to a sink.
-func (c *Client) fetch(ctx context.Context, method, raw string, header http.Header, body []byte, into sink) (*Response, error) {
+func (c *Client) fetch(ctx context.Context, method, raw string, header http.Header, body content, into sink) (*Response, error) {
 	t, err := c.parse(raw)
 	if err != nil {
 		return nil, err
@@ -80,7 +94,7 @@ func expired(ctx context.Context) bool {
 
 // hop follows as many redirects as are allowed. Every further place is
 // checked, looked up and pinned as the first.
-func (c *Client) hop(ctx context.Context, t *target, method string, header http.Header, body []byte, into sink) (*Response, error) {
+func (c *Client) hop(ctx context.Context, t *target, method string, header http.Header, body content, into sink) (*Response, error) {
 	for hops := 0; ; hops++ {
 		response, location, err := c.once(ctx, t, method, header, body, into)
 		switch {
@@ -117,14 +131,17 @@ func (c *Client) follow(from *target, location string) (*target, error) {
 
 // once makes one request over a connection of its own to an address that was
 // checked. For a redirect it returns the location only.
-func (c *Client) once(ctx context.Context, t *target, method string, header http.Header, body []byte, into sink) (*Response, string, error) {
+func (c *Client) once(ctx context.Context, t *target, method string, header http.Header, body content, into sink) (*Response, string, error) {
 	pinned, err := c.resolve(ctx, t)
 	if err != nil {
 		return nil, "", err
 	}
-	request, err := http.NewRequestWithContext(ctx, method, t.url.String(), bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, t.url.String(), http.NoBody)
 	if err != nil {
 		return nil, "", refuse(RuleForm, t.where(), "it isn't a readable URL")
+	}
+	if body.size > 0 {
+		request.Body, request.ContentLength = io.NopCloser(body.from), body.size
 	}
 	request.Header = header.Clone()
 	if request.Header == nil {

@@ -31,7 +31,7 @@ func (c *Client) GetOn(ctx context.Context, rawURL string, from Mark, begin Begi
 	} else {
 		from = Mark{}
 	}
-	_, err := c.fetch(ctx, http.MethodGet, rawURL, header, nil, func(t *target, answer *http.Response) error {
+	_, err := c.fetch(ctx, http.MethodGet, rawURL, header, content{}, func(t *target, answer *http.Response) error {
 		return c.pour(t, answer, from, begin)
 	})
 	return err
