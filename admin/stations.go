@@ -25,22 +25,23 @@ func (Secret) GoString() string { return "[secret]" }
 
 // Enrolment is one station to add.
 type Enrolment struct {
-	Identity    string `json:"identity"`
-	Serial      string `json:"serial"`
-	Profile     int    `json:"profile"`
-	Vendor      string `json:"vendor,omitempty"`
-	Model       string `json:"model,omitempty"`
-	Alias       string `json:"alias,omitempty"`
-	Group       string `json:"group,omitempty"`
-	Site        string `json:"site,omitempty"`
-	Hardware    string `json:"hardware,omitempty"`
-	FactoryHash string `json:"cert_sha256,omitempty"` // pinned factory certificate
-	FactoryKey  string `json:"key_sha256,omitempty"`  // pinned key of the factory certificate
-	Password    Secret `json:"password,omitempty"`    // empty: generated for profiles 1 and 2
-	NoPassword  bool   `json:"no_password,omitempty"` // left to adoption by the back end
-	OneTime     bool   `json:"one_time,omitempty"`    // replaced by another at first contact
-	Reuse       bool   `json:"reuse,omitempty"`       // of a decommissioned identity
-	Line        int    `json:"line,omitempty"`        // of the import file
+	Identity    string       `json:"identity"`
+	Serial      string       `json:"serial"`
+	Profile     int          `json:"profile"`
+	Vendor      string       `json:"vendor,omitempty"`
+	Model       string       `json:"model,omitempty"`
+	Alias       string       `json:"alias,omitempty"`
+	Group       string       `json:"group,omitempty"`
+	Site        string       `json:"site,omitempty"`
+	Hardware    string       `json:"hardware,omitempty"`
+	SECCs       []fleet.SECC `json:"seccs,omitempty"`       // what cars may know it by
+	FactoryHash string       `json:"cert_sha256,omitempty"` // pinned factory certificate
+	FactoryKey  string       `json:"key_sha256,omitempty"`  // pinned key of the factory certificate
+	Password    Secret       `json:"password,omitempty"`    // empty: generated for profiles 1 and 2
+	NoPassword  bool         `json:"no_password,omitempty"` // left to adoption by the back end
+	OneTime     bool         `json:"one_time,omitempty"`    // replaced by another at first contact
+	Reuse       bool         `json:"reuse,omitempty"`       // of a decommissioned identity
+	Line        int          `json:"line,omitempty"`        // of the import file
 }
 
 // Enrolled is an added station, with its password if Bollard generated one:
@@ -218,7 +219,7 @@ func (o *operations) stationImport(ctx context.Context, in Import) (Imported, er
 	for i, s := range in.Stations {
 		list[i] = fleet.Enrolment{
 			Identity: s.Identity, Serial: s.Serial, Profile: s.Profile, Vendor: s.Vendor, Model: s.Model, Group: s.Group, Site: s.Site, Hardware: s.Hardware,
-			Alias: s.Alias, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, Password: redact.Secret(s.Password), NoPassword: s.NoPassword,
+			SECCs: s.SECCs, Alias: s.Alias, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, Password: redact.Secret(s.Password), NoPassword: s.NoPassword,
 			OneTime: s.OneTime, Reuse: s.Reuse, Line: s.Line,
 		}
 	}

@@ -24,6 +24,7 @@ type Enrolment struct {
 	// FactoryHash pins the maker's certificate, FactoryKey its public key alone.
 	FactoryHash, FactoryKey string
 	Group, Site, Hardware   string
+	SECCs                   []SECC // what cars may know it by
 	Profile                 int
 	Password                redact.Secret // nil: generate for profiles 1 and 2
 	// NoPassword leaves the station without one, for its back end to tell by
@@ -79,6 +80,9 @@ func (s *Service) Add(ctx context.Context, actor string, list []Enrolment) ([]En
 		events = append(events, ledger.Event{Kind: "station.added", Subject: keyOf(&added.Station), Actor: actor, Data: map[string]string{
 			"serial": added.Station.Serial, "profile": strconv.Itoa(added.Station.WantedProfile), "reuse": strconv.FormatBool(e.Reuse),
 		}})
+		for _, secc := range added.Station.SECCs {
+			events = append(events, seccEvent(keyOf(&added.Station), actor, "added", secc))
+		}
 	}
 	if err := s.store.AddStations(ctx, stations, events...); err != nil {
 		return nil, fmt.Errorf("couldn't add the stations: %w", err)
@@ -89,9 +93,11 @@ func (s *Service) Add(ctx context.Context, actor string, list []Enrolment) ([]En
 	return out, nil
 }
 
-// takenNames are the identities and serial numbers in use, with who uses them.
+// takenNames are the identities, serial numbers and SECC identifiers in use, with who
+// uses them.
 type takenNames struct {
 	keys, serials map[string]string
+	seccs         map[string]string // in lower case
 	retired       map[string]time.Time
 }
 
@@ -104,7 +110,7 @@ func (s *Service) taken(ctx context.Context) (takenNames, error) {
 	if err != nil {
 		return takenNames{}, err
 	}
-	t := takenNames{keys: make(map[string]string), serials: make(map[string]string), retired: retired}
+	t := takenNames{keys: make(map[string]string), serials: make(map[string]string), seccs: make(map[string]string), retired: retired}
 	for i := range stations {
 		t.add(&stations[i])
 	}
@@ -117,6 +123,9 @@ func (t takenNames) add(st *Station) {
 	for _, a := range st.Aliases {
 		t.serials[a] = st.Identity
 	}
+	for _, secc := range st.SECCs {
+		t.seccs[strings.ToLower(secc.ID)] = st.Identity
+	}
 }
 
 func (t takenNames) check(st *Station) error {
@@ -128,6 +137,11 @@ func (t takenNames) check(st *Station) error {
 			return fmt.Errorf("serial number %q of %q belongs to %q: %w", serial, st.Identity, other, ErrStationExists)
 		}
 	}
+	for _, secc := range st.SECCs {
+		if other, ok := t.seccs[strings.ToLower(secc.ID)]; ok {
+			return fmt.Errorf("SECC identifier %q of %q belongs to %q: %w", secc.ID, st.Identity, other, ErrStationExists)
+		}
+	}
 	return nil
 }
 
@@ -137,7 +151,7 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 		return Enrolled{}, fmt.Errorf("identity %q: %w", capped(e.Identity), err)
 	}
 	st := Station{
-		Identity: id.Name, Serial: e.Serial, Vendor: e.Vendor, Model: e.Model, Group: e.Group, Site: e.Site, Hardware: e.Hardware,
+		Identity: id.Name, Serial: e.Serial, Vendor: e.Vendor, Model: e.Model, Group: e.Group, Site: e.Site, Hardware: e.Hardware, SECCs: e.SECCs,
 		WantedProfile: e.Profile, FloorProfile: e.Profile, FactoryHash: strings.ToLower(e.FactoryHash), FactoryKey: strings.ToLower(e.FactoryKey), CreatedAt: s.clock(),
 	}
 	if id.NeedsEnrolment() {
@@ -147,6 +161,9 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 		st.Aliases = []string{e.Alias}
 	}
 	if err := checkFacts(&st); err != nil {
+		return Enrolled{}, err
+	}
+	if err := checkSECCs(&st); err != nil {
 		return Enrolled{}, err
 	}
 	if strings.Contains(id.Name, ":") && (e.Profile < 3 || e.Password != nil) {

@@ -19,7 +19,7 @@ import (
 
 func TestAddIsAllOrNothing(t *testing.T) {
 	t.Parallel()
-	good := fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 2, Line: 2}
+	good := fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 2, Line: 2, SECCs: []fleet.SECC{{ID: "DE*ABC*E1", EVSE: 1}}}
 	for _, tt := range []struct {
 		name string
 		edit func(*fleet.Enrolment)
@@ -48,6 +48,11 @@ func TestAddIsAllOrNothing(t *testing.T) {
 		{"vendor with escape", func(e *fleet.Enrolment) { e.Vendor = "\x1b[2J" }, "vendor"},
 		{"model too long", func(e *fleet.Enrolment) { e.Model = strings.Repeat("m", 51) }, "model"},
 		{"hash too short", func(e *fleet.Enrolment) { e.FactoryHash = "abcd" }, "cert_sha256"},
+		{"SECC identifier is another's", func(e *fleet.Enrolment) { e.SECCs = []fleet.SECC{{ID: "de*abc*e1"}} }, "belongs to"},
+		{"SECC identifier twice", func(e *fleet.Enrolment) { e.SECCs = []fleet.SECC{{ID: "E2", EVSE: 1}, {ID: "e2", EVSE: 2}} }, "twice"},
+		{"SECC identifier with another letter", func(e *fleet.Enrolment) { e.SECCs = []fleet.SECC{{ID: "E 2"}} }, "SECC identifier"},
+		{"EVSE below 1", func(e *fleet.Enrolment) { e.SECCs = []fleet.SECC{{ID: "E2", EVSE: -1}} }, "EVSE -1"},
+		{"too many SECC identifiers", func(e *fleet.Enrolment) { e.SECCs = make([]fleet.SECC, 65) }, "64 at most"},
 		{"short password", func(e *fleet.Enrolment) { e.Password = []byte("short") }, "password has 5 bytes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -24,15 +24,38 @@ type SECC struct {
 // maxSECCs bounds them: each means certificates every two months.
 const maxSECCs = 64
 
+func (c SECC) check() error {
+	if err := identifier.CheckSECC(c.ID); err != nil {
+		return err
+	}
+	if c.EVSE < 0 {
+		return fmt.Errorf("EVSE %d: they are counted from 1", c.EVSE)
+	}
+	return nil
+}
+
+// checkSECCs judges those a station is enrolled with.
+func checkSECCs(st *Station) error {
+	if len(st.SECCs) > maxSECCs {
+		return fmt.Errorf("%d SECC identifiers of %q: a station has %d at most", len(st.SECCs), st.Identity, maxSECCs)
+	}
+	for i, secc := range st.SECCs {
+		if err := secc.check(); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(st.SECCs[:i], func(other SECC) bool { return strings.EqualFold(other.ID, secc.ID) }) {
+			return fmt.Errorf("SECC identifier %q of %q is there twice", secc.ID, st.Identity)
+		}
+	}
+	return nil
+}
+
 // AddSECC records that a station may have certificates toward cars for this
 // identifier; nobody else gets one for it. The station is asked for a request at
 // once if it is connected. What is recorded of an identifier already is replaced.
 func (s *Service) AddSECC(ctx context.Context, actor, identity string, secc SECC) (Station, error) {
-	if err := identifier.CheckSECC(secc.ID); err != nil {
+	if err := secc.check(); err != nil {
 		return Station{}, err
-	}
-	if secc.EVSE < 0 {
-		return Station{}, fmt.Errorf("EVSE %d: they are counted from 1", secc.EVSE)
 	}
 	key, err := s.key(identity)
 	if err != nil {

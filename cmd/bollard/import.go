@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"bollard/admin"
+	"bollard/fleet"
+	"bollard/iso15118/identifier"
 )
 
 // Limits of an import file.
@@ -32,7 +34,9 @@ func (c *cli) stationImport() *cobra.Command {
 		Long: `Enrol many stations, all or none. The first line names the columns, in any
 order: identity, serial, profile, vendor, model and, where wanted, password
 (hex:… for raw bytes), cert_sha256, key_sha256 (of a maker's
-certificate and its public key), alias, group, site. An empty password is
+certificate and its public key), alias, group, site, hardware, secc (SECC
+identifiers toward cars, each with its EVSE: DE*ABC*E1=1;DE*ABC*E2=2, or one
+without for the whole station). An empty password is
 generated for profiles 1 and 2 and told once: in --passwords-out FILE, else on
 standard output.`,
 		Args: cobra.ExactArgs(1),
@@ -121,7 +125,7 @@ func readImport(path string) ([]admin.Enrolment, error) {
 func importColumns() map[string]bool {
 	return map[string]bool{
 		"identity": true, "serial": true, "profile": true, "vendor": true, "model": true,
-		"password": false, "cert_sha256": false, "alias": false, "key_sha256": false, "group": false, "site": false, "hardware": false,
+		"password": false, "cert_sha256": false, "alias": false, "key_sha256": false, "group": false, "site": false, "hardware": false, "secc": false,
 	}
 }
 
@@ -147,7 +151,7 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 	}
 	var stations []admin.Enrolment
 	var faults importFaults
-	seen, serials := map[string]int{}, map[string]int{}
+	seen, serials, seccs := map[string]int{}, map[string]int{}, map[string]int{}
 	for {
 		cells, err := rows.Read()
 		if errors.Is(err, io.EOF) {
@@ -175,6 +179,11 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 				fault = fmt.Sprintf("serial number %q is in line %d already", serial, first)
 			}
 		}
+		for _, secc := range s.SECCs {
+			if first, twice := seccs[strings.ToLower(secc.ID)]; twice && fault == "" {
+				fault = fmt.Sprintf("SECC identifier %q is in line %d already", secc.ID, first)
+			}
+		}
 		if fault == "" && len(stations) == maxStations {
 			faults.add(line, fmt.Sprintf("more than %d stations: split the file", maxStations))
 			break
@@ -186,6 +195,9 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 		seen[strings.ToLower(s.Identity)], serials[s.Serial] = line, line
 		if s.Alias != "" {
 			serials[s.Alias] = line
+		}
+		for _, secc := range s.SECCs {
+			seccs[strings.ToLower(secc.ID)] = line
 		}
 		s.Line = line
 		stations = append(stations, s)
@@ -201,7 +213,7 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 
 func checkColumns(name string, head []string) error {
 	columns := importColumns()
-	const hint = "columns are identity,serial,profile,vendor,model[,password][,cert_sha256][,key_sha256][,alias][,group][,site][,hardware]"
+	const hint = "columns are identity,serial,profile,vendor,model[,password][,cert_sha256][,key_sha256][,alias][,group][,site][,hardware][,secc]"
 	for i, column := range head {
 		if _, known := columns[column]; !known {
 			return admin.Usagef(hint, "%s:1: unknown column %q", name, column)
@@ -216,6 +228,42 @@ func checkColumns(name string, head []string) error {
 		}
 	}
 	return nil
+}
+
+// parseSECCs reads what cars may know a station by: ID=EVSE;ID=EVSE…, an ID alone for
+// the whole station.
+func parseSECCs(cell string) (list []fleet.SECC, fault string) {
+	for one := range strings.FieldsFuncSeq(cell, func(r rune) bool { return r == ';' || r == ' ' }) {
+		id, number, numbered := strings.Cut(one, "=")
+		secc := fleet.SECC{ID: id}
+		if numbered {
+			var err error
+			if secc.EVSE, err = strconv.Atoi(number); err != nil || secc.EVSE < 1 {
+				return nil, fmt.Sprintf("secc has EVSE %.20q, which is no number from 1 up", number)
+			}
+		}
+		if err := identifier.CheckSECC(id); err != nil {
+			return nil, "secc: " + err.Error()
+		}
+		if slices.ContainsFunc(list, func(other fleet.SECC) bool { return strings.EqualFold(other.ID, id) }) {
+			return nil, fmt.Sprintf("secc has %q twice", id)
+		}
+		list = append(list, secc)
+	}
+	return list, ""
+}
+
+// writeSECCs is what parseSECCs reads.
+func writeSECCs(list []fleet.SECC) string {
+	var parts []string
+	for _, secc := range list {
+		if secc.EVSE > 0 {
+			parts = append(parts, secc.ID+"="+strconv.Itoa(secc.EVSE))
+		} else {
+			parts = append(parts, secc.ID)
+		}
+	}
+	return strings.Join(parts, ";")
 }
 
 // parseRow returns what is wrong with a line, or "".
@@ -248,6 +296,11 @@ func parseRow(head, cells []string) (admin.Enrolment, string) {
 			s.Site = cell
 		case "hardware":
 			s.Hardware = cell
+		case "secc":
+			var fault string
+			if s.SECCs, fault = parseSECCs(cell); fault != "" {
+				return s, fault
+			}
 		case "cert_sha256":
 			s.FactoryHash = strings.ToLower(cell)
 		case "profile":

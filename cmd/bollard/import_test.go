@@ -11,24 +11,47 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bollard/admin"
+	"bollard/fleet"
 )
 
 func TestParseImport(t *testing.T) {
 	t.Parallel()
-	const text = "\ufeffalias, identity,serial,profile,vendor,model,password,cert_sha256\r\n" +
-		"OLD,CS-1,SN-1,2,\"Acme, Inc.\",X1,  spaces count ,\r\n" +
+	const text = "\ufeffalias, identity,serial,profile,vendor,model,password,cert_sha256,secc\r\n" +
+		"OLD,CS-1,SN-1,2,\"Acme, Inc.\",X1,  spaces count ,, DE*ABC*E1=1;DE*ABC*E2=2 DE*ABC*S1 ;\r\n" +
 		"\r\n" +
-		",CS-2, SN-2 ,3,Acme,X1,,AABB\r\n"
+		",CS-2, SN-2 ,3,Acme,X1,,AABB,\r\n"
 	got, err := parseImport("in.csv", strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []admin.Enrolment{
-		{Identity: "CS-1", Serial: "SN-1", Profile: 2, Vendor: "Acme, Inc.", Model: "X1", Alias: "OLD", Password: admin.Secret("  spaces count "), Line: 2},
+		{Identity: "CS-1", Serial: "SN-1", Profile: 2, Vendor: "Acme, Inc.", Model: "X1", Alias: "OLD", Password: admin.Secret("  spaces count "), Line: 2,
+			SECCs: []fleet.SECC{{ID: "DE*ABC*E1", EVSE: 1}, {ID: "DE*ABC*E2", EVSE: 2}, {ID: "DE*ABC*S1"}}},
 		{Identity: "CS-2", Serial: "SN-2", Profile: 3, Vendor: "Acme", Model: "X1", FactoryHash: "aabb", Line: 4},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What is wrong with SECC identifiers is told with its line, and nothing is taken.
+func TestParseImportOfSECCs(t *testing.T) {
+	t.Parallel()
+	const head = "identity,serial,profile,vendor,model,secc\nCS-1,SN-1,2,V,M,DE*ABC*E1=1\n"
+	for cell, reason := range map[string]string{
+		"DE*ABC*E2=0":               "no number from 1 up",
+		"DE*ABC*E2=one":             "no number from 1 up",
+		"DE*ABC*E2=1;de*abc*e2":     "twice",
+		"DE*ABC*E2=1;de*abc*e1":     "is in line 2 already",
+		"DE+ABC":                    "it isn't letters, digits",
+		"=1":                        "0 characters",
+		strings.Repeat("E", 65):     "65 characters",
+		"\"DE*ABC*E2=1,DE*ABC*E3\"": "no number from 1 up",
+	} {
+		_, err := parseImport("in.csv", strings.NewReader(head+"CS-2,SN-2,2,V,M,"+cell+"\n"))
+		if err == nil || !strings.Contains(err.Error(), "line 3: ") || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%s: %v", cell, err)
+		}
 	}
 }
 
@@ -158,6 +181,7 @@ func FuzzParseImport(f *testing.F) {
 		"identity,serial,profile,vendor,model\n\"CS-1,SN-1,2,V,M\n",
 		"\ufeff", "\n\n", "identity,identity", "a\"b,c\n",
 		"identity,serial,profile,vendor,model\nCS-1,SN-1,2,V\nCS-1\n",
+		"identity,serial,profile,vendor,model,secc\nCS-1,SN-1,2,V,M,DE*ABC*E1=1;S2\n",
 	} {
 		f.Add(seed)
 	}
