@@ -69,41 +69,55 @@ func (s *Service) forward(ctx context.Context, in Request, r *message.Request, o
 	defer cancel()
 	end, _ := wait.Deadline()
 	var said *Fault
-	var course []string
+	var course, outcomes []string
 	for i, p := range list {
-		turn, done := context.WithTimeout(wait, time.Until(end)/time.Duration(len(list)-i))
-		answers, err := p.Pool.Ask(turn, r.Protocol, in.EXI)
-		late := turn.Err() != nil
-		done()
-		outcome := poolNothing
-		switch {
-		case err != nil && late:
-			outcome = poolLate
-		case err != nil:
-			outcome = poolFailed
-		}
-		if err != nil {
-			s.log.Warn("a pool didn't answer for a car", "pool", p.Name, "err", err)
-		}
-		for _, exi := range answers {
-			a, unfit := s.judge(wait, p, r, exi)
+		key := askedOf(&p, in, r)
+		before, known := s.inVain(key)
+		outcome, no := before.outcome, before.said
+		if !known {
+			turn, done := context.WithTimeout(wait, time.Until(end)/time.Duration(len(list)-i))
+			answers, err := p.Pool.Ask(turn, r.Protocol, in.EXI)
+			late := turn.Err() != nil
+			done()
+			outcome = poolNothing
 			switch {
-			case unfit != nil:
-				outcome = poolUnfit
-				s.log.Warn("a pool's answer isn't given to the car", "pool", p.Name, "reason", unfit.Error())
-			case !good(a.Code):
-				if said == nil {
-					said = &Fault{code2: a.Code, code20: a.Code, Reason: "pool " + p.Name + " answers " + a.Code, retry: a.Retry}
-				}
-			default:
-				return s.pass(ctx, in, r, p, a, exi, append(course, p.Name+"="+poolAnswered))
+			case err != nil && late:
+				outcome = poolLate
+			case err != nil:
+				outcome = poolFailed
 			}
+			if err != nil {
+				s.log.Warn("a pool didn't answer for a car", "pool", p.Name, "err", err)
+			}
+			for _, exi := range answers {
+				a, unfit := s.judge(wait, p, r, exi)
+				switch {
+				case unfit != nil:
+					outcome = poolUnfit
+					s.log.Warn("a pool's answer isn't given to the car", "pool", p.Name, "reason", unfit.Error())
+				case !good(a.Code):
+					if no == nil {
+						no = &Fault{code2: a.Code, code20: a.Code, Reason: "pool " + p.Name + " answers " + a.Code, retry: a.Retry}
+					}
+				default:
+					return s.pass(ctx, in, r, p, a, exi, append(course, p.Name+"="+poolAnswered))
+				}
+			}
+			s.remember(key, outcome, no)
+		}
+		if said == nil && no != nil {
+			copied := *no // its record is this request's
+			said = &copied
+		}
+		outcomes = append(outcomes, outcome)
+		if known {
+			outcome += remembered
 		}
 		course = append(course, p.Name+"="+outcome)
 	}
 	if said == nil {
 		said = own
-		if slices.ContainsFunc(course, func(c string) bool { return !strings.HasSuffix(c, "="+poolNothing) }) {
+		if slices.ContainsFunc(outcomes, func(o string) bool { return o != poolNothing }) {
 			said = unavailable("no pool had an answer that can be given to the car: " + strings.Join(course, ", "))
 		}
 	}
@@ -219,6 +233,16 @@ func (s *Service) judge(ctx context.Context, p Outside, r *message.Request, exi 
 		return nil, errors.New("it is for another account than its certificate or the request")
 	case len(p.Providers) > 0 && !slices.Contains(p.Providers, account.Provider()):
 		return nil, errors.New("its contract is of a provider that isn't among contracts.pools[].providers")
+	}
+	// As at Authorize: where no root of others is trusted for mo, that is for cars and
+	// back ends to judge.
+	if vets, err := s.Vets(ctx); err != nil || !vets {
+		return a, err
+	}
+	if fault, err := s.verifyContract(ctx, r.Protocol, chain, now); err != nil {
+		return nil, err
+	} else if fault != nil {
+		return nil, fmt.Errorf("its contract certificate: %w", fault)
 	}
 	return a, nil
 }

@@ -61,6 +61,7 @@ type Service struct {
 	asked   map[string]*allowance
 	courses map[string]*course
 	makers  makers
+	vain    map[string]vain // questions to pools
 }
 
 // New returns a Service. Certificates whose answers an earlier run lost are revoked
@@ -71,7 +72,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		store: cfg.Store, authority: cfg.Authority, revocation: cfg.Revocation, hardFail: cfg.HardFail, strict: cfg.Strict, flooded: cfg.Flooded, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools, cps: cfg.CPS,
-		asked: map[string]*allowance{}, courses: map[string]*course{},
+		asked: map[string]*allowance{}, courses: map[string]*course{}, vain: map[string]vain{},
 	}
 	for i := range s.making {
 		s.making[i] = make(chan struct{}, 1)
