@@ -41,10 +41,11 @@ var owners = map[string]string{
 	"github.com/zmap/zlint/v3":                         "ca",
 	"github.com/zmap/zlint/v3/lint":                    "ca",
 	"github.com/google/go-tpm/tpm2":                    "tpm",
+	"github.com/google/go-attestation/attest":          "tpm",
 }
 
 // pure packages take time and randomness as arguments and touch nothing.
-var pure = []string{"ocpp", "ledger", "ledger/report", "iso15118/exi", "iso15118/signature", "iso15118/envelope", "iso15118/identifier", "iso15118/message", "iso15118/tariff", "detect", "approval", "policy", "internal/rollout", "internal/window", "firmware/release", "firmware/job"}
+var pure = []string{"ocpp", "ledger", "ledger/report", "iso15118/exi", "iso15118/signature", "iso15118/envelope", "iso15118/identifier", "iso15118/message", "iso15118/tariff", "detect", "approval", "policy", "internal/rollout", "internal/window", "firmware/release", "firmware/job", "tpm/attest"}
 
 var impure = []string{"net", "net/http", "os", "os/exec", "io/ioutil", "database/sql", "syscall", "crypto/rand", "math/rand", "math/rand/v2", "log", "log/slog"}
 
@@ -213,6 +214,8 @@ func TestImportFault(t *testing.T) {
 		"internal to ours":            {"internal/ws", "ocpp", true, false},
 		"gorilla":                     {"gateway", "github.com/gorilla/websocket", false, false},
 		"gorilla at home":             {"internal/ws", "github.com/gorilla/websocket", false, true},
+		"a folder in its owner":       {"tpm/attest", "github.com/google/go-tpm/tpm2", false, true},
+		"a TPM elsewhere":             {"fleet", "github.com/google/go-tpm/tpm2", false, false},
 		"sqlite":                      {"cmd/bollard", "github.com/mattn/go-sqlite3", false, false},
 		"pure package with a network": {"ocpp", "net", false, false},
 		"pure package with os":        {"ledger", "os", false, false},
