@@ -80,6 +80,10 @@ type Bundle struct {
 // car, and each of its requests reads them all.
 const MaxPerCar = 64
 
+// ReadPerCar bounds what a car's request reads of its contracts: all active ones, and
+// the newest of those that ended, which may be any number.
+const ReadPerCar = 4 * MaxPerCar
+
 // Errors callers branch on.
 var (
 	ErrUnknown = errors.New("no such contract")
@@ -97,8 +101,11 @@ type Store interface {
 	AddContract(ctx context.Context, c Contract, events ...ledger.Event) error
 	// UpdateContract reads, changes and writes one in one transaction; ErrUnknown.
 	UpdateContract(ctx context.Context, id string, change func(*Contract) ([]ledger.Event, error)) (Contract, error)
-	// ContractsOf are a car's contracts in any state, oldest first.
+	// ContractsOf are a car's active contracts and the newest others, ReadPerCar in all,
+	// oldest first: each request of the car reads them.
 	ContractsOf(ctx context.Context, pcid identifier.PCID) ([]Contract, error)
+	// EveryContractOf are all a car ever had, oldest first.
+	EveryContractOf(ctx context.Context, pcid identifier.PCID) ([]Contract, error)
 	// ContractsBy are an account's, oldest first; by the eMAID without its check
 	// character.
 	ContractsBy(ctx context.Context, bare identifier.EMAID) ([]Contract, error)

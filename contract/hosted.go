@@ -55,7 +55,7 @@ func (s *Service) lengthen(ctx context.Context, actor, id string, end time.Time)
 // editions are those a contract has certificates of.
 var editions = [...]message.Protocol{message.ISO2, message.ISO20}
 
-// Of returns a car's contracts in any state, oldest first.
+// Of returns a car's active contracts and the newest others, oldest first.
 func (s *Service) Of(ctx context.Context, pcid identifier.PCID) ([]Contract, error) {
 	return s.store.ContractsOf(ctx, pcid)
 }
@@ -118,7 +118,7 @@ func (s *Service) RemoveProvisioning(ctx context.Context, actor string, pcid ide
 	if err != nil {
 		return err
 	}
-	contracts, err := s.store.ContractsOf(ctx, pcid)
+	contracts, err := s.store.EveryContractOf(ctx, pcid)
 	if err != nil {
 		return err
 	}

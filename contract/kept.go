@@ -197,7 +197,7 @@ func (s *Service) hand(ctx context.Context, in Request, r *message.Request, c *C
 	return out, nil, err
 }
 
-// contractsOf are a car's contracts in any state, oldest first, and behind them those of
+// contractsOf are a car's active contracts and the newest others, oldest first, and behind them those of
 // others whose data is kept for it in an edition.
 func (s *Service) contractsOf(ctx context.Context, pcid identifier.PCID, p message.Protocol) ([]Contract, error) {
 	list, err := s.store.ContractsOf(ctx, pcid)

@@ -89,13 +89,7 @@ func (s *Service) refuse(ctx context.Context, in Request, r *message.Request, fa
 		}
 		out.Code = fault.Code(r.Protocol)
 	}
-	event := ledger.Event{Kind: "contract.refused", Subject: hexOf(in.EXI)[:16], Actor: in.Actor, Data: map[string]string{
-		"code": cmp.Or(out.Code, "none"), "protocol": in.Protocol.String(),
-	}}
-	if fault.pools != "" {
-		event.Data["pools"] = fault.pools
-	}
-	return out, s.store.Record(ctx, event)
+	return out, s.recordRefusal(ctx, in, cmp.Or(out.Code, "none"), fault.pools)
 }
 
 // answer verifies a request, finds its contract, and makes or repeats the answer.
@@ -175,9 +169,7 @@ func (s *Service) give(ctx context.Context, in Request, out Answer, delivered le
 
 // withhold records that an answer doesn't go out.
 func (s *Service) withhold(ctx context.Context, in Request, code, reason string) (Answer, error) {
-	return Answer{Reason: reason, Withheld: code}, s.store.Record(ctx, ledger.Event{Kind: "contract.refused", Subject: hexOf(in.EXI)[:16], Actor: in.Actor, Data: map[string]string{
-		"code": code, "protocol": in.Protocol.String(),
-	}})
+	return Answer{Reason: reason, Withheld: code}, s.recordRefusal(ctx, in, code, "")
 }
 
 // forInstallation verifies the car's chain and returns its contracts.

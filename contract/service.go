@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/internal/tally"
 	"bollard/iso15118/identifier"
 	"bollard/ledger"
 )
@@ -57,6 +58,9 @@ type Service struct {
 	// get one certificate. Each has one place.
 	making [64]chan struct{}
 
+	// refused are cars of the pool's clients that got nothing, and aren't on record yet.
+	refused *tally.Tally[refusedKey]
+
 	mu      sync.Mutex // guards what follows
 	asked   map[string]*allowance
 	courses map[string]*course
@@ -72,7 +76,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		store: cfg.Store, authority: cfg.Authority, revocation: cfg.Revocation, hardFail: cfg.HardFail, strict: cfg.Strict, flooded: cfg.Flooded, clock: cfg.Clock, log: cfg.Log, random: rand.Reader, pools: cfg.Pools, cps: cfg.CPS,
-		asked: map[string]*allowance{}, courses: map[string]*course{}, vain: map[string]vain{},
+		asked: map[string]*allowance{}, courses: map[string]*course{}, vain: map[string]vain{}, refused: tally.New[refusedKey](),
 	}
 	for i := range s.making {
 		s.making[i] = make(chan struct{}, 1)

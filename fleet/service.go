@@ -104,6 +104,7 @@ type Service struct {
 	sessions Sessions          // nil before Attach
 	lives    map[string]*live  // by session id
 	csrs     *buckets          // SignCertificate budget by station key
+	asked    *buckets          // budget of questions about certificates, by station key
 	noted    map[string]string // by station key: warnings recorded last
 	statuses *statuses         // nil before AttachStatus
 	logs     *Logs             // nil before AttachLogs
@@ -142,6 +143,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		lives:     make(map[string]*live),
 		turns:     newTurns(1),
 		csrs:      newBuckets(csrBurst, csrRefill),
+		asked:     newBuckets(statusBurst, statusRefill),
 		noted:     make(map[string]string),
 	}
 	// The operator's own come first: what they allow is let through.

@@ -27,6 +27,11 @@ const (
 	// statusRetry is told as nextUpdate where the status couldn't be learned
 	// (M07.FR.08 wants one with every status).
 	statusRetry = 15 * time.Minute
+	// statusBurst and statusRefill bound what one station asks, in certificates: as many
+	// as those toward cars of all its EVSEs at once (M06.FR.10: once a week), and then the
+	// chain of a car every four seconds. Each may cost a signature here or a question elsewhere.
+	statusBurst  = 3 * maxSECCs
+	statusRefill = 1.0
 	// fetchesAtOnce bounds the outside requests under way of all stations.
 	fetchesAtOnce = 16
 	// fetchesOfHost bounds those to one host: the others go on when it is slow.
@@ -224,6 +229,22 @@ func (t *statuses) outside(ctx context.Context, rawURL string, fetch func() (*sa
 	return fetch()
 }
 
+// mayAskStatus takes so many certificates from what a station may ask about.
+func (s *Service) mayAskStatus(key string, certificates int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock()
+	if s.asked.left(key, now) < float64(certificates) {
+		return false
+	}
+	for range certificates {
+		s.asked.take(key, now)
+	}
+	return true
+}
+
+const statusTooOften = "station asks about certificates too often"
+
 // certificateStatus answers GetCertificateStatus (M06), in its 2.x form and in
 // that of a 1.6 DataTransfer. Where the back end answers certificate messages it
 // answers this one.
@@ -234,6 +255,11 @@ func (s *Service) certificateStatus(sess Session, payload json.RawMessage, shape
 	var request ocpp.GetCertificateStatusRequest
 	if err := ocpp.DecodeStrict(payload, &request); err != nil {
 		return Verdict{}, err
+	}
+	if !s.mayAskStatus(keyOfSession(sess), 1) {
+		return Verdict{Act: Answer, Reason: statusTooOften, Payload: shape(ocpp.GetCertificateStatusResponse{
+			Status: ocpp.StatusFailed, StatusInfo: &ocpp.StatusInfo{ReasonCode: ocpp.ReasonUnsupportedRequest, AdditionalInfo: "too many requests"},
+		})}, nil
 	}
 	data := request.OCSPRequestData
 	limit, longest := ocpp.MaxOCSPResult201, 512
@@ -311,6 +337,15 @@ func (s *Service) certificateChainStatus(sess Session, payload json.RawMessage) 
 		if _, ok := hashNamed(r.CertificateHashData.HashAlgorithm); !ok {
 			return Verdict{}, &ocpp.FrameError{Code: ocpp.PropertyConstraintViolation, Reason: "hashAlgorithm is not SHA256, SHA384 or SHA512"}
 		}
+	}
+	if !s.mayAskStatus(keyOfSession(sess), len(request.Requests)) {
+		response := ocpp.GetCertificateChainStatusResponse{}
+		for _, r := range request.Requests {
+			response.Statuses = append(response.Statuses, ocpp.CertificateStatus{
+				CertificateHashData: r.CertificateHashData, Source: r.Source, Status: ocpp.CertificateFailed, NextUpdate: s.clock().Add(statusRetry).UTC().Format(time.RFC3339),
+			})
+		}
+		return Verdict{Act: Answer, Reason: statusTooOften, Payload: response}, nil
 	}
 	return Verdict{Later: func(ctx context.Context) Verdict {
 		ctx, cancel := context.WithTimeout(ctx, statusPatience)

@@ -438,3 +438,42 @@ func TestM06BackEndsThatAnswer(t *testing.T) {
 		}
 	}
 }
+
+// A station asks about as many certificates as all its EVSEs have, and then one a second;
+// beyond that it is told Failed at once, nobody is asked for it, and other stations go on.
+func TestM06QuestionsOfAStationAreBounded(t *testing.T) { // M06.FR.04
+	t.Parallel()
+	w := newStatusRig(t)
+	s := w.connected(ocpp.V21, fleet.SecurityBollard)
+	w.serves(w.said(7, nil))
+	data, url := hashData(t, "SHA256", big.NewInt(7), w.v2g.cert), w.url
+	const burst = 3 * 64
+	for n := range burst {
+		if s.ask(data, url) == nil {
+			t.Fatalf("question %d isn't answered", n)
+		}
+	}
+	asked := w.asked()
+	if s.ask(data, url) != nil {
+		t.Error("more than its EVSEs have is answered")
+	}
+	chain := []ocpp.CertificateStatusRequest{w.chainRequest(ocpp.SourceOCSP, 7, url), w.chainRequest(ocpp.SourceOCSP, 7, url)}
+	for _, got := range s.chainStatus(chain...) {
+		if got.Status != ocpp.CertificateFailed {
+			t.Errorf("a chain beyond it: %+v", got)
+		}
+	}
+	if w.asked() != asked {
+		t.Error("somebody was asked for it")
+	}
+	other := w.openWith(w.admit(withPassword(claim(t, "CS-2"), w.add(fleet.Enrolment{Identity: "CS-2"}))), ocpp.V21, fleet.SecurityBollard, nil)
+	if other.ask(data, url) == nil {
+		t.Error("another station pays for it")
+	}
+	w.advance(2 * time.Second)
+	for _, got := range s.chainStatus(chain...) {
+		if got.Status != ocpp.CertificateGood {
+			t.Errorf("two seconds later: %+v", got)
+		}
+	}
+}

@@ -90,8 +90,13 @@ func (t *tx) changeContract(id string, change func(*contract.Contract) ([]ledger
 	return c, t.record(events...)
 }
 
-// ContractsOf returns a car's contracts, oldest first.
+// ContractsOf returns a car's active contracts and the newest others, oldest first.
 func (s *Store) ContractsOf(ctx context.Context, pcid identifier.PCID) ([]contract.Contract, error) {
+	return s.contracts(ctx, "WHERE position IN (SELECT position FROM contracts WHERE pcid = ? ORDER BY active DESC, position DESC LIMIT ?)", string(pcid), contract.ReadPerCar)
+}
+
+// EveryContractOf returns all contracts a car ever had, oldest first.
+func (s *Store) EveryContractOf(ctx context.Context, pcid identifier.PCID) ([]contract.Contract, error) {
 	return s.contracts(ctx, "WHERE pcid = ?", string(pcid))
 }
 

@@ -75,6 +75,7 @@ func (s *server) servePKI(ctx context.Context) error {
 	counting, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the last request is answered
 	var counts sync.WaitGroup
 	counts.Go(func() { door.Run(counting) })
+	counts.Go(func() { s.contracts.Run(counting) })
 	defer counts.Wait()
 	defer stop()
 	return est.Listener{
