@@ -6,7 +6,7 @@ TOOLS         := $(CURDIR)/.tools
 FUZZTIME      ?= 1s
 SOAK          ?= 60s
 
-.PHONY: help build demo test lint fuzz bench bench-full soak torture tools peers clean
+.PHONY: help build demo test lint fuzz bench bench-full soak torture tools peers vault clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -18,8 +18,11 @@ demo: build ## the main job on embedded defaults: three stations, a CSMS and an 
 	@bin/bollard demo --once
 
 # -count=1: the tests of e2e run a binary they build, so go doesn't see that it changed.
+# The Vault server is built beside the packages that don't need it.
 test: tools peers lint ## the whole suite: lint, race detector, real peers, short fuzzing, a minute of soak
-	@set -o pipefail; (rc=0; go test -race -count=1 -json -p 2 -timeout 900s $$(go list ./... | grep -vE '/(cmd/bollard|e2e)$$') || rc=1; \
+	@set -o pipefail; (rc=0; nice scripts/vault $(TOOLS) & vault=$$!; \
+		go test -race -count=1 -json -p 2 -timeout 900s $$(go list ./... | grep -vE '/(cmd/bollard|e2e|keys/vault)$$') || rc=1; \
+		wait $$vault || rc=1; go test -race -count=1 -json -timeout 900s ./keys/vault || rc=1; \
 		go test -count=1 -json -p 2 -timeout 900s ./cmd/bollard ./e2e || rc=1; exit $$rc) | go run ./internal/testreport
 	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 fuzz soak
 
@@ -58,6 +61,9 @@ torture: ## the same for half an hour; 10,000 stations moved, renewed and rolled
 tools:
 	@scripts/need openssl:openssl ssh-keygen:openssh-client sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm rauc:rauc mksquashfs:squashfs-tools swtpm:swtpm
 	@scripts/golangci $(TOOLS) $(GOLANGCI)
+
+vault: ## the Vault server that tests of keys run, a module of its own
+	@scripts/vault $(TOOLS)
 
 peers:
 	@scripts/npm-ci e2e/peers/ocpprpc

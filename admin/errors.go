@@ -91,8 +91,11 @@ func explanations() []explanation {
 		{gate.ErrUnknown, KindRefused, "`bollard firmware updates` lists them"},
 		{ca.ErrUnknownSerial, KindRefused, "`bollard cert list` shows the serials, in lower-case hex"},
 		{ca.ErrUnknownAnchor, KindRefused, "`bollard ca trust list` shows the hashes"},
-		{keys.ErrUnavailable, KindFailed, "see that the token is there and its module answers, then repeat: no restart is needed, and traffic goes on meanwhile"},
+		{keys.ErrUnavailable, KindFailed, "see that the token is there and its module answers, or that Vault is unsealed and within reach, then repeat: no restart is needed, and traffic goes on meanwhile"},
 		{keys.ErrPIN, KindFailed, "put the right PIN into the file that pin-source in keys.uri names (mode 0600), or into BOLLARD_HSM_PIN; a token that locked itself is unlocked with its own tools"},
+		{keys.ErrLogin, KindFailed, "put the right credential into the file that keys.uri names; the same one is shown to Vault again after five minutes (docs/keys.md)"},
+		{keys.ErrDenied, KindFailed, "give the login of this role the policy of docs/keys.md; it is right that those of other roles are refused"},
+		{keys.ErrUnfit, KindRefused, "keys of Bollard's are made by Bollard (`bollard init --keys`), and can't be exported"},
 		{ca.ErrClock, KindFailed, "correct this machine's clock, then repeat; nothing was signed"},
 		{context.DeadlineExceeded, KindFailed, "it took too long; look with `bollard doctor`"},
 		{context.Canceled, KindFailed, "it was interrupted; look whether it was done before repeating"},
@@ -121,5 +124,5 @@ func Explain(err error) *Error {
 
 // tokenAway says that a key is where it should be and can't be reached.
 func tokenAway(err error) bool {
-	return errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrPIN)
+	return errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrPIN) || errors.Is(err, keys.ErrLogin) || errors.Is(err, keys.ErrDenied)
 }

@@ -15,11 +15,11 @@ type HSM interface {
 
 // SetHSM replaces the PKCS#11 library.
 func SetHSM(k *Keeper, dial func() (HSM, error)) {
-	k.hsm.dial = func(hsmLocation, []byte) (hsm, error) {
+	k.hsm.dial = func(place, []byte) (hsm, error) {
 		h, err := dial()
 		if err != nil {
 			return nil, err
 		}
-		return h, nil
+		return kmsLogin{h}, nil
 	}
 }

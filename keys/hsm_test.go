@@ -171,7 +171,7 @@ func TestHSMKeyMadeOnceOpensAgain(t *testing.T) {
 func TestHSMKeyOfAnotherRoleIsRefused(t *testing.T) {
 	t.Parallel()
 	k := hsmKeeper(t, keys.Config{PIN: func() ([]byte, error) { return []byte(userPIN), nil }})
-	roles := []keys.Role{keys.RoleCA, keys.RoleOCSP, keys.RoleFirmware, keys.RoleLedger}
+	roles := []keys.Role{keys.RoleCA, keys.RoleOCSP, keys.RoleFirmware, keys.RoleLedger, keys.RoleCPS}
 	for _, made := range roles {
 		uri := "pkcs11:module-path=" + softHSM + ";token=roles;object=" + fresh(string(made))
 		if _, err := k.Create(t.Context(), uri, made, keys.P256); err != nil {
@@ -324,12 +324,17 @@ func TestHSMURI(t *testing.T) {
 	}
 }
 
-func FuzzHSMURI(f *testing.F) {
-	f.Add("module-path=/m.so;token=t?pin-source=/p")
-	f.Add("module-path=/m.so;serial=%41;pin-value=x")
-	f.Add("token=a&b;c=d?e=f")
-	f.Fuzz(func(t *testing.T, rest string) {
-		got, err := keys.Join("pkcs11:"+rest, "name.key")
+// What is read is written as it is read again, whatever the scheme.
+func FuzzHeldURI(f *testing.F) {
+	f.Add("pkcs11:module-path=/m.so;token=t?pin-source=/p")
+	f.Add("pkcs11:module-path=/m.so;serial=%41;pin-value=x")
+	f.Add("pkcs11:token=a&b;c=d?e=f")
+	f.Add("vault:address=https://h:8200;namespace=n?role-id-source=/r&secret-id-source=/{role}")
+	f.Fuzz(func(t *testing.T, base string) {
+		if !keys.Held(base) {
+			return
+		}
+		got, err := keys.Join(base, "name.key")
 		if err != nil {
 			return
 		}

@@ -70,7 +70,7 @@ func TestHSMTokenLostAndRestored(t *testing.T) {
 	wg.Wait()
 	signs(t, later)
 	signs(t, other)
-	if got := log.String(); strings.Count(got, "module is gone") != 1 || strings.Count(got, "module is back") != 1 || strings.Contains(got, "runtime.") || strings.Contains(got, userPIN) {
+	if got := log.String(); strings.Count(got, "holds keys is gone") != 1 || strings.Count(got, "holds keys is back") != 1 || strings.Contains(got, "runtime.") || strings.Contains(got, userPIN) {
 		t.Errorf("log: %s", got)
 	}
 	// A key that isn't the one of the certificate never signs for it.

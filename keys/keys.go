@@ -3,8 +3,8 @@
 //
 // It promises that a key is used for its role only, that key files are 0600
 // and encrypted when a passphrase is given, that no key leaves the package, and
-// that a hardware security module which is gone or hangs delays nobody longer
-// than its timeout and is taken up again when it is back.
+// that a hardware security module or Vault which is gone, sealed or hangs delays
+// nobody longer than its timeout and is taken up again when it is back.
 package keys
 
 import (
@@ -47,6 +47,8 @@ func (r Role) valid() bool {
 	return false
 }
 
+func roles() []Role { return []Role{RoleCA, RoleOCSP, RoleFirmware, RoleLedger, RoleCPS} }
+
 // Algorithm of a key to create.
 type Algorithm string
 
@@ -61,6 +63,15 @@ const (
 	Ed448   Algorithm = "ed448"   // in files only; for ISO 15118-20
 )
 
+// held: there are keys like that outside files.
+func (a Algorithm) held() bool {
+	switch a {
+	case P256, P384, P521, RSA2048, RSA3072:
+		return true
+	}
+	return false
+}
+
 // Errors callers branch on.
 var (
 	ErrExists     = errors.New("the key exists already and is never overwritten")
@@ -68,12 +79,25 @@ var (
 	ErrRole       = errors.New("the key was made for another role")
 	ErrPassphrase = errors.New("the passphrase is wrong or the key file is damaged")
 	ErrEncrypted  = errors.New("the key is encrypted and no passphrase was given")
-	// ErrUnavailable is worth trying again: the hardware security module didn't
-	// answer in time, or its token is gone. Nothing was signed.
-	ErrUnavailable = errors.New("the hardware security module is unavailable")
+	// ErrUnavailable is worth trying again: the hardware security module or
+	// Vault didn't answer in time, is sealed, or is gone. Nothing was signed.
+	ErrUnavailable = errors.New("what holds the key is unavailable")
 	// ErrPIN is not: a token locks itself after a few wrong PINs.
 	ErrPIN = errors.New("the PIN of the token is wrong, missing or locked")
+	// ErrLogin says that Vault refused the credentials; it is shown the same ones
+	// again after a while only.
+	ErrLogin = errors.New("the login to Vault was refused")
+	// ErrDenied is the word of what holds the key: this login may not use it.
+	ErrDenied = errors.New("what holds the key refuses this use of it")
+	// ErrUnfit says that the key can't be used as asked, or never.
+	ErrUnfit = errors.New("the key isn't fit for this")
 )
+
+// unavailable is ErrUnavailable with the name of what it is.
+type unavailable string
+
+func (u unavailable) Error() string        { return string(u) + " is unavailable" }
+func (u unavailable) Is(target error) bool { return target == ErrUnavailable }
 
 // Config of a Keeper.
 type Config struct {
@@ -81,8 +105,8 @@ type Config struct {
 	Passphrase func() ([]byte, error) // nil: keys are not encrypted; called when one is opened or made
 	// PIN is asked for the PIN of a token whose URI has no pin-source; may be nil.
 	PIN func() ([]byte, error)
-	// HSMTimeout bounds each use of a hardware security module, for making a key
-	// from its turn on; 0: 10 s.
+	// HSMTimeout bounds each use of a hardware security module or Vault, for
+	// making a key from its turn on; 0: 10 s.
 	HSMTimeout time.Duration
 	Log        *slog.Logger // nil: discarded
 }
@@ -110,7 +134,8 @@ func New(cfg Config) (*Keeper, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Keeper{cfg: cfg, hsm: &modules{timeout: cfg.HSMTimeout, open: map[string]*module{}, dial: dialHSM, log: cfg.Log}}, nil
+	dial := func(at place, secret []byte) (hsm, error) { return at.dial(secret, cfg.HSMTimeout) }
+	return &Keeper{cfg: cfg, hsm: &modules{timeout: cfg.HSMTimeout, open: map[string]*module{}, dial: dial, log: cfg.Log}}, nil
 }
 
 // Close logs out of every token. Signers must not be used afterwards. It waits
@@ -122,8 +147,8 @@ func (k *Keeper) Close() error { return k.hsm.close() }
 // overwrites: ErrExists. The key is on disk, or in the token, whole, before
 // Create returns.
 func (k *Keeper) Create(ctx context.Context, uri string, role Role, alg Algorithm) (Signer, error) {
-	if InHSM(uri) {
-		return k.createInHSM(ctx, uri, role, alg)
+	if Held(uri) {
+		return k.createHeld(ctx, uri, role, alg)
 	}
 	at, err := parseURI(uri)
 	if err != nil {
@@ -147,8 +172,8 @@ func (k *Keeper) Create(ctx context.Context, uri string, role Role, alg Algorith
 
 // Open opens an existing key and checks that it was created for the role.
 func (k *Keeper) Open(ctx context.Context, uri string, role Role) (Signer, error) {
-	if InHSM(uri) {
-		return k.openInHSM(ctx, uri, role)
+	if Held(uri) {
+		return k.openHeld(ctx, uri, role)
 	}
 	at, err := parseURI(uri)
 	if err != nil {
@@ -194,7 +219,7 @@ func (k *Keeper) OpenFile(ctx context.Context, path string, role Role) (Signer, 
 // Discard deletes a TLS key whose certificate is no longer served. Keys of any
 // other role are never deleted: what they signed must stay provable.
 func (k *Keeper) Discard(ctx context.Context, uri string) error {
-	if InHSM(uri) {
+	if Held(uri) {
 		return fmt.Errorf("couldn't delete key %s: keys in a token are deleted with its own tools only", uri)
 	}
 	if _, err := k.Open(ctx, uri, RoleTLS); err != nil {

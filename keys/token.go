@@ -6,10 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -34,23 +32,25 @@ var (
 	errKeyGone   = errors.New("the token no longer holds the key")
 )
 
-// modules are the PKCS#11 modules of one Keeper, by path.
+// modules are what the keys of one Keeper are reached through, outside files.
 type modules struct {
 	timeout time.Duration
-	dial    func(at hsmLocation, pin []byte) (hsm, error)
+	dial    func(at place, secret []byte) (hsm, error)
 	log     *slog.Logger
 
 	mu   sync.Mutex
 	open map[string]*module
 }
 
-// module is one PKCS#11 library. Ordinary calls hold one share of it, logging
-// in holds all: a module sees a token that came back only after it was
-// finalised, which nothing else may use it during.
+// module is one PKCS#11 library, or one login to Vault. Ordinary calls hold one
+// share of it, logging in holds all: a library sees a token that came back only after it
+// was finalised, which nothing else may use it during.
 type module struct {
 	modules *modules
+	kind    string // for people
+	calls   int64  // at a time
 	shares  *semaphore.Weighted
-	calls   sync.WaitGroup
+	running sync.WaitGroup
 	ended   atomic.Int64 // calls that returned
 
 	mu     sync.Mutex
@@ -58,15 +58,17 @@ type module struct {
 	lost   []hsm // logins that failed, to be closed when nobody uses the module
 }
 
-// token is one token of a module.
+// token is one token of a module: a place with a login.
 type token struct {
-	m      *module
-	at     hsmLocation
-	pin    func() ([]byte, error)
-	login  *login   // guarded by m.mu; nil: logged out
-	wrong  [32]byte // hash of the PIN that was refused; used holding all shares
-	gone   bool     // the last login failed; used holding all shares
-	logged bool     // was logged in before; used holding all shares
+	m       *module
+	at      place
+	pin     func() ([]byte, error) // Config.PIN
+	login   *login                 // guarded by m.mu; nil: logged out
+	logged  bool                   // guarded by m.mu; was logged in before
+	away    bool                   // guarded by m.mu; the log says that it is gone
+	wrong   [32]byte               // hash of the secret that was refused; used holding all shares
+	refused time.Time              // when it was; used holding all shares
+	gone    bool                   // the last login failed; used holding all shares
 }
 
 // login is one opened session with a token, and the keys found through it.
@@ -92,14 +94,13 @@ func (l *login) find(name string, role Role) (crypto.Signer, error) {
 }
 
 // token returns the one token object of a place: all keys in it share a login.
-func (ms *modules) token(at hsmLocation, pin func() ([]byte, error)) *token {
-	at.name = ""
+func (ms *modules) token(at place, pin func() ([]byte, error)) *token {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	m := ms.open[at.module]
+	m := ms.open[at.module()]
 	if m == nil {
-		m = &module{modules: ms, shares: semaphore.NewWeighted(hsmCalls), tokens: map[string]*token{}}
-		ms.open[at.module] = m
+		m = &module{modules: ms, kind: at.kind(), calls: at.calls(), shares: semaphore.NewWeighted(at.calls()), tokens: map[string]*token{}}
+		ms.open[at.module()] = m
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -145,7 +146,7 @@ func (m *module) turn(ctx context.Context, shares int64) error {
 func call[T any](ctx context.Context, m *module, shares int64, f func() (T, error)) (T, error) {
 	var none T
 	if err := m.turn(ctx, shares); err != nil {
-		return none, fmt.Errorf("%w: earlier calls of it haven't returned", ErrUnavailable)
+		return none, fmt.Errorf("%w: earlier calls of it haven't returned", unavailable(m.kind))
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.modules.timeout)
 	defer cancel()
@@ -154,7 +155,7 @@ func call[T any](ctx context.Context, m *module, shares int64, f func() (T, erro
 		err error
 	}
 	done := make(chan result, 1)
-	m.calls.Go(func() {
+	m.running.Go(func() {
 		defer m.shares.Release(shares)
 		out, err := f()
 		m.ended.Add(1)
@@ -164,7 +165,7 @@ func call[T any](ctx context.Context, m *module, shares int64, f func() (T, erro
 	case r := <-done:
 		return r.out, r.err
 	case <-ctx.Done():
-		return none, fmt.Errorf("%w: it didn't answer in time", ErrUnavailable)
+		return none, fmt.Errorf("%w: it didn't answer in time", unavailable(m.kind))
 	}
 }
 
@@ -179,6 +180,12 @@ func use[T any](ctx context.Context, t *token, f func(*login) (T, error)) (T, er
 // token's, it logs in again and tries once more, so that a token which was away
 // is taken up without a restart.
 func loggedIn[T any](ctx context.Context, t *token, shares int64, f func(*login) (T, error)) (T, error) {
+	out, err := tryLoggedIn(ctx, t, shares, f)
+	t.heard(err)
+	return out, err
+}
+
+func tryLoggedIn[T any](ctx context.Context, t *token, shares int64, f func(*login) (T, error)) (T, error) {
 	for tries := 0; ; tries++ {
 		out, err := call(ctx, t.m, shares, func() (T, error) {
 			l := t.current()
@@ -187,7 +194,7 @@ func loggedIn[T any](ctx context.Context, t *token, shares int64, f func(*login)
 				return none, errLoggedOut
 			}
 			out, err := f(l)
-			if err != nil && !final(err) {
+			if err != nil && !final(err) && !errors.Is(err, ErrUnavailable) {
 				t.lose(l)
 			}
 			return out, err
@@ -196,17 +203,38 @@ func loggedIn[T any](ctx context.Context, t *token, shares int64, f func(*login)
 		case err == nil || final(err) || errors.Is(err, ErrUnavailable):
 			return out, err
 		case tries == 2:
-			return out, fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return out, fmt.Errorf("%w: %w", unavailable(t.m.kind), err)
 		}
-		if _, err := call(ctx, t.m, hsmCalls, func() (struct{}, error) { return struct{}{}, t.logIn() }); err != nil {
+		if _, err := call(ctx, t.m, t.m.calls, func() (struct{}, error) { return struct{}{}, t.logIn() }); err != nil {
 			return out, err
 		}
 	}
 }
 
+// heard logs when a place can no longer be used, and when it can again: once each.
+func (t *token) heard(err error) {
+	t.m.mu.Lock()
+	away, told := errors.Is(err, ErrUnavailable), t.away
+	switch {
+	case away && !told && t.logged:
+		t.away = true
+	case err == nil && told:
+		t.away = false
+	default:
+		t.m.mu.Unlock()
+		return
+	}
+	t.m.mu.Unlock()
+	if away {
+		t.m.modules.log.Error("what holds keys is gone: nothing is signed with them until it is back", "what", t.m.kind, "where", t.at.where(), "err", err)
+		return
+	}
+	t.m.modules.log.Info("what holds keys is back", "what", t.m.kind, "where", t.at.where())
+}
+
 // final errors aren't mended by logging in again.
 func final(err error) bool {
-	for _, known := range []error{ErrExists, ErrNotFound, ErrRole} {
+	for _, known := range []error{ErrExists, ErrNotFound, ErrRole, ErrDenied, ErrUnfit} {
 		if errors.Is(err, known) {
 			return true
 		}
@@ -242,36 +270,51 @@ func (t *token) logIn() error {
 	if t.current() != nil {
 		return nil // another caller was faster
 	}
-	pin, err := t.pin()
+	secret, err := t.at.secret(t.pin)
 	if err != nil {
 		return err
 	}
-	// A token locks itself after a few wrong PINs: each is tried once.
-	hash := sha256.Sum256(pin)
-	if hash == t.wrong {
-		return fmt.Errorf("%w; it is not tried again", ErrPIN)
+	hash, again := sha256.Sum256(secret), t.at.again()
+	if hash == t.wrong && (again == 0 || time.Since(t.refused) < again) {
+		if again == 0 {
+			return fmt.Errorf("%w; it is not tried again", ErrPIN)
+		}
+		return fmt.Errorf("%w; it is not tried again before %s, unless it is changed", ErrLogin, t.refused.Add(again).Format(time.TimeOnly))
 	}
 	t.m.finalise(t.gone)
-	opened, err := t.m.modules.dial(t.at, pin)
-	if err != nil && strings.Contains(err.Error(), "CKR_PIN_") {
-		t.wrong = hash
-		return fmt.Errorf("couldn't log in to %s: %w: %w", t.at.where(), ErrPIN, err)
+	opened, err := t.m.modules.dial(t.at, secret)
+	if refusal := refusalOf(err); refusal != nil {
+		t.wrong, t.refused = hash, time.Now()
+		return fmt.Errorf("couldn't log in to %s: %w", t.at.where(), as(refusal, err))
 	}
-	if err != nil {
-		err = fmt.Errorf("couldn't open %s: %w: %w", t.at.where(), ErrUnavailable, err)
-		gone := t.gone
-		if t.gone = true; t.logged && !gone {
-			t.m.modules.log.Error("token of the hardware security module is gone: nothing is signed with its keys until it is back", "token", t.at.token, "err", err)
-		}
-		return err
+	if t.gone = err != nil; t.gone {
+		return fmt.Errorf("couldn't open %s: %w", t.at.where(), as(unavailable(t.m.kind), err))
 	}
-	if t.gone && t.logged {
-		t.m.modules.log.Info("token of the hardware security module is back", "token", t.at.token)
-	}
-	t.gone, t.logged = false, true
+	t.wrong = [32]byte{}
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()
-	t.login = &login{hsm: opened, keys: map[string]crypto.Signer{}}
+	t.login, t.logged = &login{hsm: opened, keys: map[string]crypto.Signer{}}, true
+	return nil
+}
+
+// as makes an error one of this package's, unless it is already.
+func as(known, err error) error {
+	if errors.Is(err, known) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", known, err)
+}
+
+// refusalOf tells a secret that was refused from a place that is away.
+func refusalOf(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case strings.Contains(err.Error(), "CKR_PIN_"):
+		return ErrPIN
+	case errors.Is(err, ErrLogin):
+		return ErrLogin
+	}
 	return nil
 }
 
@@ -303,7 +346,7 @@ func (ms *modules) close() error {
 	ms.mu.Unlock()
 	var errs []error
 	for _, m := range list {
-		_, err := call(ctx, m, hsmCalls, func() (struct{}, error) {
+		_, err := call(ctx, m, m.calls, func() (struct{}, error) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			for _, t := range m.tokens {
@@ -320,64 +363,12 @@ func (ms *modules) close() error {
 			return struct{}{}, errors.Join(failed...)
 		})
 		if err == nil {
-			m.calls.Wait()
+			m.running.Wait()
 		}
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("couldn't close the hardware security module: %w", err)
+		return fmt.Errorf("couldn't log out: %w", err)
 	}
 	return nil
-}
-
-// maxPIN bounds a PIN and its file.
-const maxPIN = 1024
-
-// pinOf says where a token's PIN comes from. It is read at every login, so that
-// a changed one needs no restart.
-func (k *Keeper) pinOf(at hsmLocation) func() ([]byte, error) {
-	return func() ([]byte, error) {
-		var pin []byte
-		var err error
-		switch {
-		case at.pinSource != "":
-			pin, err = readPIN(at.pinSource)
-		case k.cfg.PIN != nil:
-			pin, err = k.cfg.PIN()
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrPIN, err)
-		}
-		if len(pin) == 0 {
-			return nil, fmt.Errorf("%w: name a file with pin-source in the key URI or set the environment variable BOLLARD_HSM_PIN", ErrPIN)
-		}
-		return pin, nil
-	}
-}
-
-// readPIN reads a PIN from a file only its owner can read.
-func readPIN(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read the PIN: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("couldn't read the PIN: %w", err)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("couldn't read the PIN: %s is not a regular file", path)
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("others may read the PIN (mode %04o); run: chmod 600 %s", info.Mode().Perm(), path)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxPIN+1))
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read the PIN: %w", err)
-	}
-	pin := strings.TrimRight(string(data), "\r\n")
-	if len(pin) > maxPIN || strings.ContainsAny(pin, "\r\n\x00") {
-		return nil, fmt.Errorf("%s must hold the PIN alone, in one line", path)
-	}
-	return []byte(pin), nil
 }

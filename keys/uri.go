@@ -1,22 +1,46 @@
 package keys
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// Schemes of key URIs: keys in files, and keys in a hardware security module
-// behind PKCS#11 (RFC 7512).
+// Schemes of key URIs: keys in files, in a hardware security module behind PKCS#11
+// (RFC 7512), and in the transit engine of a HashiCorp Vault.
 const (
-	SchemeSoft = "softkms"
-	SchemeHSM  = "pkcs11"
+	SchemeSoft  = "softkms"
+	SchemeHSM   = "pkcs11"
+	SchemeVault = "vault"
 )
 
-// InHSM says whether a URI, of a key or of a base, names a hardware security
-// module: such keys leave neither it nor get into a backup.
-func InHSM(uri string) bool { return strings.HasPrefix(uri, SchemeHSM+":") }
+// Schemes returns those of key URIs.
+func Schemes() []string { return []string{SchemeSoft, SchemeHSM, SchemeVault} }
+
+// Held says whether a URI, of a key or of a base, names something that keys never leave:
+// a hardware security module or a Vault. Such keys are in no backup.
+func Held(uri string) bool {
+	scheme, _, ok := strings.Cut(uri, ":")
+	return ok && scheme != SchemeSoft && slices.Contains(Schemes(), scheme)
+}
+
+// Holder says for people what a key is in.
+func Holder(uri string) string {
+	at, err := parsePlace(uri)
+	if err != nil {
+		return "a file"
+	}
+	return at.kind()
+}
+
+func unknownScheme(uri string) error {
+	scheme, _, ok := strings.Cut(uri, ":")
+	if !ok {
+		return fmt.Errorf("key URI %q has no scheme; write %s:NAME", uri, SchemeSoft)
+	}
+	return fmt.Errorf("key URI: unknown scheme %.32q (supported: %s)", scheme, strings.Join(Schemes(), ", "))
+}
 
 // location is where a softkms: URI points: a file in the key directory, or
 // anywhere if its path is absolute.
@@ -27,12 +51,9 @@ type location struct {
 
 // parseURI reads softkms:NAME or softkms:path=NAME.
 func parseURI(uri string) (location, error) {
-	scheme, rest, ok := strings.Cut(uri, ":")
+	rest, ok := strings.CutPrefix(uri, SchemeSoft+":")
 	if !ok {
-		return location{}, fmt.Errorf("key URI %q has no scheme; write %s:NAME", uri, SchemeSoft)
-	}
-	if scheme != SchemeSoft {
-		return location{}, fmt.Errorf("key URI %q: unknown scheme %q (supported: %s, %s)", uri, scheme, SchemeSoft, SchemeHSM)
+		return location{}, unknownScheme(uri)
 	}
 	path := strings.TrimPrefix(rest, "path=")
 	if path == "" || strings.ContainsAny(path, ";?\x00") || strings.HasSuffix(path, "/") {
@@ -49,22 +70,21 @@ func parseURI(uri string) (location, error) {
 
 // Join returns the URI of a key called name below a base such as "softkms:",
 // "softkms:tls", "softkms:/var/lib/keys" or "pkcs11:…;token=T", the setting
-// keys.uri. In a token the name loses its ".key".
+// keys.uri. Outside files the name loses its ".key".
 func Join(base, name string) (string, error) {
-	if InHSM(base) {
-		at, err := parseHSM(base)
+	if Held(base) {
+		at, err := parsePlace(base)
 		switch {
 		case err != nil:
 			return "", err
-		case at.name != "":
-			return "", errors.New("key URI base pkcs11: leave object out, Bollard names its keys itself")
+		case at.key() != "":
+			return "", fmt.Errorf("key URI base %s: leave object out, Bollard names its keys itself", at.scheme())
 		}
-		at.name = strings.TrimSuffix(name, ".key")
-		return at.String(), nil
+		return at.named(strings.TrimSuffix(name, ".key")).String(), nil
 	}
-	scheme, rest, ok := strings.Cut(base, ":")
-	if !ok || scheme != SchemeSoft {
-		return "", fmt.Errorf("key URI base %q: unknown scheme (supported: %s:, %s:)", base, SchemeSoft, SchemeHSM)
+	rest, ok := strings.CutPrefix(base, SchemeSoft+":")
+	if !ok {
+		return "", unknownScheme(base)
 	}
 	rest = strings.TrimPrefix(rest, "path=")
 	uri := SchemeSoft + ":" + name

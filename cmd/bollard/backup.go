@@ -16,6 +16,7 @@ import (
 	"bollard/admin"
 	"bollard/backup"
 	"bollard/internal/config"
+	"bollard/keys"
 )
 
 // backupEnv holds the passphrase of backups.
@@ -41,7 +42,8 @@ The file is read back before it gets its name; nothing is overwritten.
 
 The passphrase comes from the environment variable BOLLARD_BACKUP_PASSPHRASE,
 from --passphrase-file, or as one line from standard input. Keep it where the
-file isn't. Keys in a hardware security module are not in a backup.`,
+file isn't. Keys in a hardware security module or in Vault are not in a
+backup.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -128,7 +130,7 @@ func outside(places keyPlaces, cfg *config.File, dir string) []string {
 		path = strings.TrimPrefix(path, "path=")
 		switch {
 		case k.HSM:
-			list = append(list, fmt.Sprintf("the key of %s: it is in a hardware security module (%s); back that up with its own tools", k.Name, k.URI))
+			list = append(list, fmt.Sprintf("the key of %s: it is in %s (%s); back that up with its own tools", k.Name, keys.Holder(k.URI), k.URI))
 		case filepath.IsAbs(path) && !inside(path):
 			list = append(list, fmt.Sprintf("the key of %s: it is outside the data directory (%s)", k.Name, path))
 		}

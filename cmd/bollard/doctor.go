@@ -22,6 +22,7 @@ import (
 	"bollard/admin"
 	"bollard/ca"
 	"bollard/internal/config"
+	"bollard/keys"
 	"bollard/policy"
 )
 
@@ -316,9 +317,9 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 	}
 	for _, k := range places.Keys {
 		if k.HSM {
-			d.add("keys", verdictOK, "", "the key of %s is in a hardware security module (%s)", k.Name, k.URI)
+			d.add("keys", verdictOK, "", "the key of %s is in %s (%s)", k.Name, keys.Holder(k.URI), k.URI)
 		} else {
-			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or make CA keys in an HSM (`init --keys pkcs11:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
+			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or make CA keys where they never leave (`init --keys pkcs11:…`, `vault:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
 		}
 	}
 }

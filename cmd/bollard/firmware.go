@@ -40,7 +40,7 @@ func (c *cli) firmwareKeeper() (*keys.Keeper, error) {
 
 // openSigner opens the key behind a URI, or in a PEM file.
 func openSigner(ctx context.Context, k *keys.Keeper, key string) (keys.Signer, error) {
-	for _, scheme := range []string{keys.SchemeSoft, keys.SchemeHSM} {
+	for _, scheme := range keys.Schemes() {
 		if strings.HasPrefix(key, scheme+":") {
 			return k.Open(ctx, key, keys.RoleFirmware)
 		}

@@ -42,6 +42,7 @@ var owners = map[string]string{
 	"github.com/zmap/zlint/v3/lint":                    "ca",
 	"github.com/google/go-tpm/tpm2":                    "tpm",
 	"github.com/google/go-attestation/attest":          "tpm",
+	"github.com/hashicorp/vault/api":                   "keys/vault",
 }
 
 // pure packages take time and randomness as arguments and touch nothing.
@@ -216,6 +217,7 @@ func TestImportFault(t *testing.T) {
 		"gorilla at home":             {"internal/ws", "github.com/gorilla/websocket", false, true},
 		"a folder in its owner":       {"tpm/attest", "github.com/google/go-tpm/tpm2", false, true},
 		"a TPM elsewhere":             {"fleet", "github.com/google/go-tpm/tpm2", false, false},
+		"Vault":                       {"keys", "github.com/hashicorp/vault/api", false, false},
 		"sqlite":                      {"cmd/bollard", "github.com/mattn/go-sqlite3", false, false},
 		"pure package with a network": {"ocpp", "net", false, false},
 		"pure package with os":        {"ledger", "os", false, false},

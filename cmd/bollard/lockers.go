@@ -37,7 +37,7 @@ func (s *server) openLockers(ctx context.Context) error {
 		return nil
 	}
 	base := s.cfg.Keys.URI
-	if keys.InHSM(base) { // strangers' handshakes use the key
+	if keys.Held(base) { // strangers' handshakes use the key
 		base = keys.SchemeSoft + ":"
 	}
 	uri, err := keys.Join(base, hostKey)

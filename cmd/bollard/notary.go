@@ -35,7 +35,7 @@ type notary struct {
 
 func newNotary(db *store.Store, keep *keys.Keeper, cfg *config.File) *notary {
 	n := &notary{store: db, keep: keep, base: cfg.Keys.URI, host: cfg.Host}
-	if keys.InHSM(n.base) {
+	if keys.Held(n.base) {
 		n.base = keys.SchemeSoft + ":"
 	}
 	return n

@@ -106,7 +106,7 @@ func (a *app) keyPlaces(ctx context.Context, _ admin.None) (keyPlaces, error) {
 		for _, r := range list {
 			uri, ok := strings.CutPrefix(r.Reference, "key:")
 			if ok && !slices.ContainsFunc(out.Keys, func(k keyPlace) bool { return k.URI == uri }) {
-				out.Keys = append(out.Keys, keyPlace{r.Subject, uri, keys.InHSM(uri)})
+				out.Keys = append(out.Keys, keyPlace{r.Subject, uri, keys.Held(uri)})
 			}
 		}
 	}

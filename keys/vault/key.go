@@ -1,0 +1,147 @@
+package vault
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// Key types of the transit engine.
+const (
+	TypeP256    = "ecdsa-p256"
+	TypeP384    = "ecdsa-p384"
+	TypeP521    = "ecdsa-p521"
+	TypeRSA2048 = "rsa-2048"
+	TypeRSA3072 = "rsa-3072"
+)
+
+// firstVersion is the one version of a key that is used: a name is one key, also when
+// somebody rotates it.
+const firstVersion = 1
+
+// Key is a key in Vault.
+type Key struct {
+	c      *Client
+	name   string
+	public crypto.PublicKey
+}
+
+// Create makes a key that Vault never gives out. The caller has looked that there is
+// none of that name: Vault leaves one that is there as it is.
+func (c *Client) Create(ctx context.Context, name, kind string) (*Key, error) {
+	_, err := c.api.Logical().WriteWithContext(ctx, c.path("keys", name), map[string]any{
+		"type": kind, "exportable": false, "allow_plaintext_backup": false,
+	})
+	if err != nil {
+		return nil, c.fault(ctx, err)
+	}
+	return c.Key(ctx, name)
+}
+
+// Key looks a key up. ErrNotFound; ErrUnfit if Vault may give it out.
+func (c *Client) Key(ctx context.Context, name string) (*Key, error) {
+	answer, err := c.api.Logical().ReadWithContext(ctx, c.path("keys", name))
+	if err != nil {
+		return nil, c.fault(ctx, err)
+	}
+	if answer == nil {
+		return nil, ErrNotFound
+	}
+	for _, flag := range []string{"exportable", "allow_plaintext_backup"} {
+		if set, ok := answer.Data[flag].(bool); !ok || set {
+			return nil, fmt.Errorf("%w: %s of %s isn't false, so that others may have it", ErrUnfit, flag, name)
+		}
+	}
+	versions, _ := answer.Data["keys"].(map[string]any)
+	first, _ := versions[fmt.Sprint(firstVersion)].(map[string]any)
+	text, _ := first["public_key"].(string)
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return nil, fmt.Errorf("%w: %s has no public key of version %d", ErrUnfit, name, firstVersion)
+	}
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%w: couldn't read the public key of %s: %w", ErrUnfit, name, err)
+	}
+	return &Key{c: c, name: name, public: public}, nil
+}
+
+func (c *Client) path(kind, name string) string {
+	return segments(c.cfg.Mount) + "/" + kind + "/" + url.PathEscape(name)
+}
+
+// Public is the key's public half.
+func (k *Key) Public() crypto.PublicKey { return k.public }
+
+// Sign signs a digest: ECDSA in ASN.1, RSA as PKCS #1 v1.5 or, with rsa.PSSOptions, PSS.
+func (k *Key) Sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	hash, known := hashes[opts.HashFunc()]
+	if !known || len(digest) != opts.HashFunc().Size() {
+		return nil, fmt.Errorf("%w: it signs digests of SHA-256, SHA-384 and SHA-512", ErrUnfit)
+	}
+	body := map[string]any{
+		"input": base64.StdEncoding.EncodeToString(digest), "prehashed": true, "hash_algorithm": hash, "key_version": firstVersion,
+	}
+	switch k.public.(type) {
+	case *ecdsa.PublicKey:
+		body["marshaling_algorithm"] = "asn1"
+	case *rsa.PublicKey:
+		if err := rsaScheme(body, opts); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("%w: %s is neither ECDSA nor RSA", ErrUnfit, k.name)
+	}
+	answer, err := k.c.api.Logical().WriteWithContext(ctx, k.c.path("sign", k.name), body)
+	if err != nil {
+		return nil, k.c.fault(ctx, err)
+	}
+	if answer == nil {
+		return nil, errors.New("the answer of Vault has no signature")
+	}
+	text, _ := answer.Data["signature"].(string)
+	encoded, ok := strings.CutPrefix(text, fmt.Sprintf("vault:v%d:", firstVersion))
+	sig, err := base64.StdEncoding.DecodeString(encoded)
+	if !ok || err != nil || !k.verifies(digest, sig, opts) {
+		return nil, fmt.Errorf("%w: the signature that came back isn't that of %s", ErrUnfit, k.name)
+	}
+	return sig, nil
+}
+
+var hashes = map[crypto.Hash]string{crypto.SHA256: "sha2-256", crypto.SHA384: "sha2-384", crypto.SHA512: "sha2-512"}
+
+// rsaScheme asks for a salt as long as the hash, always: Vault's default is the longest
+// possible, which verifiers that demand the former refuse.
+func rsaScheme(body map[string]any, opts crypto.SignerOpts) error {
+	pss, ok := opts.(*rsa.PSSOptions)
+	if !ok {
+		body["signature_algorithm"] = "pkcs1v15"
+		return nil
+	}
+	if n := pss.SaltLength; n != rsa.PSSSaltLengthEqualsHash && n != rsa.PSSSaltLengthAuto && n != opts.HashFunc().Size() {
+		return fmt.Errorf("%w: a salt of PSS is as long as the hash", ErrUnfit)
+	}
+	body["signature_algorithm"], body["salt_length"] = "pss", "hash"
+	return nil
+}
+
+func (k *Key) verifies(digest, sig []byte, opts crypto.SignerOpts) bool {
+	switch public := k.public.(type) {
+	case *ecdsa.PublicKey:
+		return ecdsa.VerifyASN1(public, digest, sig)
+	case *rsa.PublicKey:
+		if _, pss := opts.(*rsa.PSSOptions); pss {
+			return rsa.VerifyPSS(public, opts.HashFunc(), digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+		}
+		return rsa.VerifyPKCS1v15(public, opts.HashFunc(), digest, sig) == nil
+	}
+	return false
+}

@@ -1,0 +1,154 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"bollard/keys/vault"
+)
+
+// vaultLocation is where a vault: URI points: a transit engine, a login, and, if name
+// isn't empty, one key.
+type vaultLocation struct {
+	address   string
+	namespace string
+	mount     string // of the transit engine
+	name      string // the key in Vault is "bollard-ROLE-NAME"
+	authMount string
+	authRole  string
+	// Files. Which are given says how to log in.
+	token, roleID, secretID, jwt, cert, certKey string
+	roots                                       string // "": the system's
+}
+
+const vaultForm = "write vault:address=https://HOST:8200?ca-source=/path/of/ca.pem&role-id-source=/path/of/a/file&secret-id-source=/path/of/a/file"
+
+// fields are the attributes of a vault: URI in their order.
+func (at *vaultLocation) fields() (path, query []vaultField) {
+	return []vaultField{
+			{"address", &at.address}, {"namespace", &at.namespace}, {"mount", &at.mount}, {"object", &at.name},
+		}, []vaultField{
+			{"auth-mount", &at.authMount}, {"auth-role", &at.authRole}, {"ca-source", &at.roots}, {"token-source", &at.token},
+			{"role-id-source", &at.roleID}, {"secret-id-source", &at.secretID}, {"jwt-source", &at.jwt},
+			{"cert-source", &at.cert}, {"key-source", &at.certKey},
+		}
+}
+
+type vaultField struct {
+	name  string
+	value *string
+}
+
+// sources are the fields that name files.
+func (at *vaultLocation) sources() []vaultField {
+	_, query := at.fields()
+	return query[2:]
+}
+
+// parseVault reads a vault: URI.
+func parseVault(uri string) (vaultLocation, error) {
+	var at vaultLocation
+	path, query := at.fields()
+	known := ""
+	for _, f := range append(path, query...) {
+		known += ", " + f.name
+	}
+	err := attributes(uri, SchemeVault, vaultForm, func(key, value string) bool {
+		for _, f := range append(path, query...) {
+			if f.name == key {
+				*f.value = value
+				return true
+			}
+		}
+		return false
+	}, known[2:])
+	if err != nil {
+		return vaultLocation{}, err
+	}
+	for _, f := range at.sources() {
+		*f.value = filePath(*f.value)
+		err = errors.Join(err, absolute(SchemeVault, vaultForm, f.name, *f.value))
+	}
+	if at.mount == "" {
+		at.mount = "transit"
+	}
+	if failed := vault.CheckAddress(at.address); failed != nil {
+		err = errors.Join(err, fmt.Errorf("key URI vault: %w; %s", failed, vaultForm))
+	}
+	if _, failed := at.method(); failed != nil {
+		err = errors.Join(err, failed)
+	}
+	if err = errors.Join(err, keyName(SchemeVault, at.name)); err != nil {
+		return vaultLocation{}, err
+	}
+	return at, nil
+}
+
+// method is the way to log in that the files given are for.
+func (at vaultLocation) method() (vault.Method, error) {
+	var methods []vault.Method
+	for method, file := range map[vault.Method]string{
+		vault.MethodToken: at.token, vault.MethodAppRole: at.secretID, vault.MethodKubernetes: at.jwt, vault.MethodCert: at.cert,
+	} {
+		if file != "" {
+			methods = append(methods, method)
+		}
+	}
+	if len(methods) != 1 {
+		return "", errors.New("key URI vault: say how to log in, by one of token-source, secret-id-source (AppRole, with role-id-source), " +
+			"jwt-source (Kubernetes, with auth-role) and cert-source (with key-source)")
+	}
+	method := methods[0]
+	switch {
+	case (method == vault.MethodAppRole) != (at.roleID != ""):
+		return "", errors.New("key URI vault: role-id-source and secret-id-source go together")
+	case (method == vault.MethodCert) != (at.certKey != ""):
+		return "", errors.New("key URI vault: cert-source and key-source go together")
+	case method == vault.MethodKubernetes && at.authRole == "":
+		return "", errors.New("key URI vault: jwt-source needs auth-role, the role of Vault's Kubernetes login")
+	case at.authRole != "" && method != vault.MethodKubernetes && method != vault.MethodCert:
+		return "", errors.New("key URI vault: auth-role is for jwt-source and cert-source")
+	case at.authMount != "" && method == vault.MethodToken:
+		return "", errors.New("key URI vault: a token has no auth-mount")
+	}
+	return method, nil
+}
+
+func (at vaultLocation) scheme() string { return SchemeVault }
+func (at vaultLocation) key() string    { return at.name }
+
+func (at vaultLocation) named(key string) place {
+	at.name = key
+	return at
+}
+
+func (at vaultLocation) of(role Role) place {
+	path, query := at.fields()
+	for _, f := range append(path[1:3], query...) { // neither host nor key
+		*f.value = forRole(*f.value, role)
+	}
+	return at
+}
+
+func (at vaultLocation) String() string {
+	pairs := func(fields []vaultField) (out []string) {
+		for _, f := range fields {
+			out = append(out, f.name, *f.value)
+		}
+		return out
+	}
+	path, query := at.fields()
+	return uriText(SchemeVault, pairs(path), pairs(query))
+}
+
+func (at vaultLocation) kind() string  { return "Vault" }
+func (at vaultLocation) where() string { return at.address }
+
+// module: a login that fails has nothing to do with another one.
+func (at vaultLocation) module() string { return at.String() }
+func (at vaultLocation) calls() int64   { return vaultCalls }
+
+// again: Vault locks an AppRole for a while after five failures within fifteen minutes
+// (user lockout, since 1.13).
+func (at vaultLocation) again() time.Duration { return 5 * time.Minute }
