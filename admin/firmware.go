@@ -143,6 +143,9 @@ func (o *operations) registerFirmware(r *Registry) {
 			return Updates{}, err
 		}
 		out := Updates{append([]job.Job{}, list...), []Origin{}}
+		for i := range out.Updates {
+			out.Updates[i].Visit = nil // its location may hold a secret
+		}
 		if key != "" {
 			return out, nil // locations are no station's
 		}
@@ -157,7 +160,9 @@ func (o *operations) registerFirmware(r *Registry) {
 			if in.Reason == "" || len(in.Reason) > 500 {
 				return job.Job{}, Usagef("", "give a reason of at most 500 bytes: it stands in the ledger")
 			}
-			return end(ctx, Actor(ctx), stationKey(in.Station), in.Reason)
+			j, err := end(ctx, Actor(ctx), stationKey(in.Station), in.Reason)
+			j.Visit = nil
+			return j, err
 		}
 	}
 	Register(r, "firmware.cancel", ending(o.cfg.Updates.Cancel))

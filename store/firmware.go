@@ -269,6 +269,12 @@ func (s *Store) CondemnedJobs(ctx context.Context, release string) ([]job.Job, e
 	return s.jobs(ctx, "WHERE json_extract(record, '$.release') = ? AND json_extract(record, '$.condemned_at') IS NOT NULL ORDER BY number", release)
 }
 
+// Visits returns the updates whose stations download elsewhere, where it is to be looked at
+// what is there.
+func (s *Store) Visits(ctx context.Context) ([]job.Job, error) {
+	return s.jobs(ctx, "WHERE json_extract(record, '$.visit') IS NOT NULL ORDER BY number")
+}
+
 func (s *Store) jobs(ctx context.Context, where string, args ...any) ([]job.Job, error) {
 	db, err := s.reader()
 	if err != nil {

@@ -230,6 +230,27 @@ func TestDeadlinesOfUpdates(t *testing.T) {
 	wait(map[string]time.Time{"b": {}})
 }
 
+// Where a station downloads elsewhere is known until it was looked at, however its update
+// ended.
+func TestVisitsOfUpdates(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1")}))
+	_, err := s.AddJob(ctx, job.Job{ID: "a", Station: "cs-1", State: job.Failed, Visit: &job.Visit{Location: "https://x/y", Since: at(5)}})
+	must(t, err)
+	_, err = s.AddJob(ctx, job.Job{ID: "b", Station: "cs-1", State: job.Sent})
+	must(t, err)
+	if list, err := s.Visits(ctx); err != nil || len(list) != 1 || list[0].ID != "a" || !list[0].Visit.Since.Equal(at(5)) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	_, err = s.UpdateJob(ctx, "a", func(j *job.Job) ([]ledger.Event, error) { j.Visit = nil; return nil, nil })
+	must(t, err)
+	if list, err := s.Visits(ctx); err != nil || len(list) > 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 // A station stays in quarantine until it is let out: removed and added again, too.
 func TestQuarantineOutlivesTheStation(t *testing.T) { // promise 10
 	t.Parallel()

@@ -241,6 +241,9 @@ func TestFirmwareOverSFTP(t *testing.T) { // L01.FR.02, promise 10
 		t.Fatalf("%v, %v\n%s", answer, err, y.log)
 	}
 	y.awaitUpdate("far", job.Done)
+	if out := y.must("firmware", "updates", "--json"); strings.Contains(out, "/volt.bin") || !strings.Contains(out, `"far"`) {
+		t.Errorf("the very location is told:\n%s", out)
+	}
 	if at := <-fetched; at != files.URL+"/volt.bin" {
 		t.Errorf("the station was sent to %q", at)
 	}

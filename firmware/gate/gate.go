@@ -106,6 +106,8 @@ type Store interface {
 	// Unverified are the updates, however they ended, whose stations verified nothing of
 	// the version they may run for it.
 	Unverified(ctx context.Context) ([]job.Job, error)
+	// Visits are the updates, however they ended, with a job.Visit.
+	Visits(ctx context.Context) ([]job.Job, error)
 	// Publications are the jobs in the state job.Published.
 	Publications(ctx context.Context) ([]job.Job, error)
 	Floor(ctx context.Context, station, component string) (job.Floor, error)
@@ -315,6 +317,9 @@ func (g *Gate) Resume(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := g.takeUpVisits(ctx); err != nil {
+		return err
+	}
 	// A kill may have come before the alarm.
 	jailed, err := g.cfg.Store.Quarantined(ctx)
 	if err != nil {
@@ -386,6 +391,9 @@ func (g *Gate) changeBy(ctx context.Context, id, actor string, write func(contex
 		before, condemned = j.State, !j.CondemnedAt.IsZero()
 		if err := f(j, now); err != nil {
 			return nil, err
+		}
+		if j.Visit != nil && j.Visit.Since.IsZero() && !j.State.Open() { // it downloaded nothing
+			j.Visit = nil
 		}
 		if j.State == before {
 			return nil, nil

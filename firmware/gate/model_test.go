@@ -63,6 +63,9 @@ func (s *shelf) UpdateJob(_ context.Context, id string, change func(*job.Job) ([
 	}
 	j := s.jobs[i]
 	j.Steps = slices.Clone(j.Steps)
+	if j.Visit != nil {
+		j.Visit = new(*j.Visit)
+	}
 	if _, err := change(&j); err != nil {
 		return job.Job{}, err
 	}
@@ -124,6 +127,10 @@ func (s *shelf) Jobs(context.Context, string, int) ([]job.Job, error) {
 
 func (s *shelf) Unverified(context.Context) ([]job.Job, error) {
 	return s.list(func(j *job.Job) bool { return j.Unsigned && j.SentSHA256 != "" }), nil
+}
+
+func (s *shelf) Visits(context.Context) ([]job.Job, error) {
+	return s.list(func(j *job.Job) bool { return j.Visit != nil }), nil
 }
 
 func (s *shelf) Publications(context.Context) ([]job.Job, error) {

@@ -85,6 +85,7 @@ func (g *Gate) location(ctx context.Context, a *asked, e *catalogue.Entry, j *jo
 	if err := g.cfg.Record(ctx, ledger.Event{Kind: "firmware.outside", Subject: j.Station, Actor: "bollard", Data: data}); err != nil {
 		return "", err
 	}
+	j.Visit = &job.Visit{Location: a.location}
 	g.mu.Lock()
 	g.visits[j.ID] = &visit{id: j.ID, job: *j, location: a.location}
 	g.mu.Unlock()

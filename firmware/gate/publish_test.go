@@ -437,7 +437,8 @@ func TestLooksWaitTogether(t *testing.T) {
 	})
 }
 
-// Where a station downloads elsewhere is looked at again once it has been there.
+// Where a station downloads elsewhere is looked at again once it has been there, also
+// through restarts.
 func TestOutsideIsLookedAtAgain(t *testing.T) { // promise 10
 	t.Parallel()
 	st := gate.Station{Key: "cs-1", Vendor: "V", Model: "M"}
@@ -455,57 +456,74 @@ func TestOutsideIsLookedAtAgain(t *testing.T) { // promise 10
 		"a bad disk":           {func(h *hub) { h.busy = errors.New("no space left on device") }, "the image", 0, 0, time.Minute},
 		"for ever":             {func(h *hub) { h.busy = origin.ErrCrowded }, "nothing that can be looked at", 0, 1, 2 * time.Hour},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := newHub(t)
-			swapped, unseen := 0, 0
-			h.restart(func(c *gate.Config) {
-				c.Rule = func(gate.Station) gate.Rule {
-					return gate.Rule{Level: gate.Enforce, SignFill: true, Place: gate.Origin}
+		for _, restarted := range []string{"", "Accepted", "Downloaded"} {
+			t.Run(name+", restarted "+restarted, func(t *testing.T) {
+				t.Parallel()
+				h := newHub(t)
+				swapped, unseen := 0, 0
+				h.restart(func(c *gate.Config) {
+					c.Rule = func(gate.Station) gate.Rule {
+						return gate.Rule{Level: gate.Enforce, SignFill: true, Place: gate.Origin}
+					}
+					c.Swapped = func(context.Context, string) error { swapped++; return nil }
+					c.Unseen = func(context.Context, string) error { unseen++; return nil }
+				})
+				h.at["https://x/y"] = h.papers.list[0].Release.SHA256
+				if got := h.update(st, "https://x/y"); !strings.Contains(got, "Accepted") {
+					t.Fatal(got)
 				}
-				c.Swapped = func(context.Context, string) error { swapped++; return nil }
-				c.Unseen = func(context.Context, string) error { unseen++; return nil }
-			})
-			h.at["https://x/y"] = h.papers.list[0].Release.SHA256
-			if got := h.update(st, "https://x/y"); !strings.Contains(got, "Accepted") {
-				t.Fatal(got)
-			}
-			tt.then(h)
-			look := func() int {
-				if err := h.g.Look(t.Context()); err != nil {
-					t.Error(err)
-				}
-				n := 0
-				for _, e := range h.events {
-					if e.Kind == "firmware.outside-checked" {
-						if n++; e.Subject != "cs-1" || e.Data["found"] != tt.found || (e.Data["found-sha256"] != "") != (tt.swapped > 0) {
-							t.Errorf("%+v", e)
-						}
+				stop := func(after string) {
+					if after != restarted {
+						return
+					}
+					h.restart(func(*gate.Config) {})
+					if err := h.g.Resume(t.Context()); err != nil {
+						t.Fatal(err)
 					}
 				}
-				return n
-			}
-			if n := look(); n != 0 {
-				t.Error("it was looked at before the station had been there")
-			}
-			for _, status := range []string{"Downloading", "Downloaded"} {
-				h.g.Report(t.Context(), h, st, ocpp.ActionFirmwareStatus, []byte(`{"status":"`+status+`"}`))
-			}
-			if tt.after > 0 {
+				stop("Accepted")
+				tt.then(h)
+				look := func() int {
+					if err := h.g.Look(t.Context()); err != nil {
+						t.Error(err)
+					}
+					n := 0
+					for _, e := range h.events {
+						if e.Kind == "firmware.outside-checked" {
+							if n++; e.Subject != "cs-1" || e.Data["found"] != tt.found || (e.Data["found-sha256"] != "") != (tt.swapped > 0) {
+								t.Errorf("%+v", e)
+							}
+						}
+					}
+					return n
+				}
 				if n := look(); n != 0 {
-					t.Error("what isn't known is told")
+					t.Error("it was looked at before the station had been there")
 				}
-				if h.ahead = tt.after; tt.unseen == 0 {
-					h.busy = nil
+				for _, status := range []string{"Downloading", "Downloaded"} {
+					h.g.Report(t.Context(), h, st, ocpp.ActionFirmwareStatus, []byte(`{"status":"`+status+`"}`))
+					stop(status)
 				}
-			}
-			if n := look(); n != 1 || swapped != tt.swapped || unseen != tt.unseen {
-				t.Errorf("looked %d times, told %d and %d times", n, swapped, unseen)
-			}
-			if n := look(); n != 1 {
-				t.Error("once more")
-			}
-		})
+				if tt.after > 0 {
+					if n := look(); n != 0 {
+						t.Error("what isn't known is told")
+					}
+					if h.ahead = tt.after; tt.unseen == 0 {
+						h.busy = nil
+					}
+				}
+				if n := look(); n != 1 || swapped != tt.swapped || unseen != tt.unseen {
+					t.Errorf("looked %d times, told %d and %d times", n, swapped, unseen)
+				}
+				stop(restarted)
+				if n := look(); n != 1 {
+					t.Error("once more")
+				}
+				if left, err := h.Visits(t.Context()); err != nil || len(left) > 0 {
+					t.Errorf("its location is kept on: %v, %v", left, err)
+				}
+			})
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ func (g *Gate) Report(ctx context.Context, sess Session, st Station, action stri
 	}
 	j, err = g.changeBy(ctx, j.ID, "station:"+st.Key, write, func(j *job.Job, now time.Time) error {
 		if m.Status == "Downloaded" || m.Status == "SignatureVerified" || m.Status == "InvalidSignature" || m.Status == "Installing" {
-			g.visited(j.ID, now)
+			g.visited(j, now)
 		}
 		j.Report(m.Status, hex.EncodeToString(sum[:]), g.served(j), now)
 		return nil

@@ -306,6 +306,7 @@ func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, 
 	if err != nil {
 		return fail(err)
 	}
+	visit := j.Visit
 	action, request, err := g.rewrite(sess.Version(), e, &j, signature, location, rule.Chain)
 	if err != nil {
 		return fail(err)
@@ -336,7 +337,7 @@ func (g *Gate) deliver(ctx context.Context, sess Session, st Station, a *asked, 
 		if b, kept := BlockOf(g.turn(j.Release, j.Station)); kept && j.Publication == nil && !slices.Contains(a.excused, b) {
 			return block(b, "its turn was over before it was sent")
 		}
-		j.SentSHA256 = hex.EncodeToString(sum[:])
+		j.SentSHA256, j.Visit = hex.EncodeToString(sum[:]), visit
 		j.Advance(job.Sent, now)
 		return nil
 	})

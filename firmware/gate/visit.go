@@ -13,9 +13,9 @@ import (
 	"bollard/ledger"
 )
 
-// visit is a download that a station does elsewhere, or a place where a local controller
-// offers its image. What is given there nobody sees: what is there is looked at. It is
-// kept in memory alone, since locations may hold secrets: a restart in between forgets it.
+// visit is a download that a station does elsewhere (job.Visit has it on disk), or a place
+// where a local controller offers its image, which a restart forgets. What is given there
+// nobody sees: what is there is looked at.
 type visit struct {
 	id       string // the job's, of a local controller with the place's SHA-256
 	job      job.Job
@@ -36,12 +36,44 @@ const (
 )
 
 // visited notes that a station has downloaded.
-func (g *Gate) visited(id string, now time.Time) {
+func (g *Gate) visited(j *job.Job, now time.Time) {
+	if j.Visit != nil && j.Visit.Since.IsZero() {
+		j.Visit.Since = now
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if v := g.visits[id]; v != nil && v.since.IsZero() {
+	if v := g.visits[j.ID]; v != nil && v.since.IsZero() {
 		v.since, v.until = now, now.Add(visitPatience)
 	}
+}
+
+// takeUpVisits goes on with those that a stop of the server left open: they have as long
+// again.
+func (g *Gate) takeUpVisits(ctx context.Context) error {
+	list, err := g.cfg.Store.Visits(ctx)
+	if err != nil || g.cfg.Origins == nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, j := range list {
+		if g.visits[j.ID] == nil {
+			g.visits[j.ID] = &visit{id: j.ID, job: j, location: j.Visit.Location, since: j.Visit.Since, until: g.cfg.Clock().Add(visitPatience)}
+		}
+	}
+	return nil
+}
+
+// end forgets a visit. One whose write fails is looked at again after a restart.
+func (g *Gate) end(ctx context.Context, v *visit) error {
+	_, err := g.change(ctx, v.job.ID, "bollard", func(j *job.Job, _ time.Time) error {
+		j.Visit = nil
+		return nil
+	})
+	if errors.Is(err, ErrUnknown) { // its station was removed
+		return nil
+	}
+	return err
 }
 
 // forget drops what is to be looked at of a job.
@@ -112,7 +144,7 @@ func (g *Gate) settle(ctx context.Context, v *visit, sum string, err error) erro
 			return failed // the next look tries again
 		}
 	} else {
-		failed = g.compare(ctx, v, sum, err)
+		failed = errors.Join(g.compare(ctx, v, sum, err), g.end(ctx, v))
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -163,6 +163,9 @@ type Job struct {
 	// Publication is set where the station is a local controller that offers the image to
 	// others.
 	Publication *Publication `json:"publication,omitempty"`
+	// Visit is set while it is to be looked at what is where the station downloads, which
+	// isn't here.
+	Visit *Visit `json:"visit,omitempty"`
 	// Exceptions are what people let it have in spite of, such as downgrade.
 	Exceptions []string `json:"exceptions,omitempty"`
 	// Unsigned: by one of them the station was sent no signature, and verifies nothing.
@@ -194,6 +197,12 @@ type Job struct {
 	Stage     int       `json:"stage,omitempty"`
 	Latest    time.Time `json:"latest,omitzero"`
 	ClearedAt time.Time `json:"cleared_at,omitzero"` // the quarantine was lifted
+}
+
+// Visit is a place outside, until it was looked at once the station had been there.
+type Visit struct {
+	Location string    `json:"location"`       // it may hold a secret
+	Since    time.Time `json:"since,omitzero"` // when the station said to have downloaded; zero: it hasn't
 }
 
 // move changes the state; a change that can't be is an error of the program.
