@@ -63,27 +63,32 @@ func TestStrictLeaves(t *testing.T) {
 			whole(&end)
 			return []*x509.Certificate{certify(t, &end, by, key, subKey), by, other.sub}
 		}
-		for _, tt := range []struct {
+		type test struct {
 			name  string
 			good  bool
 			chain []*x509.Certificate
-		}{
+		}
+		tests := []test{
 			{"whole", true, leaf(func(*x509.Certificate) {})},
-			{"whole, under a CA more", true, under(curveOf(p), nil)},
-			{"no basic constraints", false, leaf(func(c *x509.Certificate) { c.BasicConstraintsValid = false })},
-			{"no key usage", false, leaf(func(c *x509.Certificate) { c.KeyUsage = 0 })},
 			{"key agreement and the like alone lacking", p == message.ISO20, leaf(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature })},
-			{"no key identifier", false, leaf(func(c *x509.Certificate) { c.SubjectKeyId = nil })},
 			{"too large", false, leaf(func(c *x509.Certificate) {
 				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: make([]byte, 1600)}}
 			})},
 			{"CA on another curve", false, under(elliptic.P384(), nil)},
-			{"CA signed with another digest", false, under(curveOf(p), func(c *x509.Certificate) { c.SignatureAlgorithm = x509.ECDSAWithSHA384 })},
-			{"CA with name constraints", false, under(curveOf(p), func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{constraints} })},
-			{"CA without key usage", false, under(curveOf(p), func(c *x509.Certificate) { c.KeyUsage = 0 })},
-		} {
-			for _, strict := range []bool{false, true} {
-				r.reopen(t, strict, nil)
+		}
+		if p == message.ISO2 { // what doesn't differ between them
+			tests = append(tests,
+				test{"whole, under a CA more", true, under(curveOf(p), nil)},
+				test{"no basic constraints", false, leaf(func(c *x509.Certificate) { c.BasicConstraintsValid = false })},
+				test{"no key usage", false, leaf(func(c *x509.Certificate) { c.KeyUsage = 0 })},
+				test{"no key identifier", false, leaf(func(c *x509.Certificate) { c.SubjectKeyId = nil })},
+				test{"CA signed with another digest", false, under(curveOf(p), func(c *x509.Certificate) { c.SignatureAlgorithm = x509.ECDSAWithSHA384 })},
+				test{"CA with name constraints", false, under(curveOf(p), func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{constraints} })},
+				test{"CA without key usage", false, under(curveOf(p), func(c *x509.Certificate) { c.KeyUsage = 0 })})
+		}
+		for _, strict := range []bool{false, true} {
+			r.reopen(t, strict, nil)
+			for _, tt := range tests {
 				v, err := r.Vet(t.Context(), shown(foreign, tt.chain...), "operator")
 				if err != nil || v.Good != (tt.good || !strict) {
 					t.Errorf("%s, %s, strict %t: %+v, %v", p, tt.name, strict, v, err)
@@ -97,7 +102,7 @@ func TestStrictLeaves(t *testing.T) {
 // nothing where checks are strict.
 func TestStrictCar(t *testing.T) {
 	t.Parallel()
-	p := message.ISO20
+	p := message.ISO2
 	r := newRig(t, kindsOf(p)...)
 	maker := newProvider(t, r.clock.now(), p)
 	r.trust(t, "oem", maker.root)
@@ -110,10 +115,14 @@ func TestStrictCar(t *testing.T) {
 	}{
 		{x509.KeyUsageDigitalSignature | x509.KeyUsageKeyAgreement, true, "OK"},
 		{x509.KeyUsageDigitalSignature, false, "OK"},
-		{x509.KeyUsageDigitalSignature, true, "WARNING_CertificateValidationError"},
+		{x509.KeyUsageDigitalSignature, true, "FAILED_CertChainError"},
 	} {
-		r.reopen(t, tt.strict, nil)
+		r.reopen(t, false, nil)
 		c.chain = maker.leaf(c.key, string(pcid), whole, func(c *x509.Certificate) { c.KeyUsage = tt.usage })
+		if _, err := r.AddProvisioning(t.Context(), "operator", c.chain); err != nil {
+			t.Fatal(err)
+		}
+		r.reopen(t, tt.strict, nil)
 		if a, _ := r.ask(t, p, sign(t, c.request(), c.key), false); a.Code != tt.code {
 			t.Errorf("%#x, strict %t: %s (%s)", int(tt.usage), tt.strict, a.Code, a.Reason)
 		}
@@ -125,7 +134,7 @@ func TestStrictCar(t *testing.T) {
 func TestP256InISO20(t *testing.T) {
 	t.Parallel()
 	p := message.ISO20
-	r := newRig(t, kindsOf(p)...)
+	r := newRig(t)
 	stack := newProvider(t, r.clock.now(), message.ISO2)
 	r.trust(t, "oem", stack.root)
 	r.trust(t, "v2g", stack.root)
@@ -171,7 +180,10 @@ func TestP256InISO20(t *testing.T) {
 		}
 	}
 	// A car on P-521 gets nothing that is signed on P-256 while that doesn't count.
-	p521 := r.car(t, p)
+	maker := newProvider(t, r.clock.now(), p)
+	r.trust(t, "oem", maker.root)
+	p521 := &car{key: newKey(t, curveOf(p)), p: p}
+	p521.chain = maker.leaf(p521.key, string(pcid))
 	other := p521.request()
 	other.Prioritized = []string{"DEOTHC00000001"}
 	exi = sign(t, other, p521.key)
