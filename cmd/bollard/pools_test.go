@@ -191,7 +191,6 @@ func TestTwoBollards(t *testing.T) {
 	near := newHouse(t, back.URL())
 	near.write("far.pem", far.must("ca", "root", "csms"))
 	near.write("secret", operator.secret)
-	near.must("ca", "trust", "add", "--use", "v2g", near.write("v2g.pem", far.must("ca", "root", "v2g")))
 	_, port, err := net.SplitHostPort(far.at.PKI)
 	if err != nil {
 		t.Fatal(err)
@@ -202,6 +201,10 @@ func TestTwoBollards(t *testing.T) {
     - {name: silent, url: "http://%s", client_id: near, secret_file: secret, providers: [DE-HNG], networks: [127.0.0.0/8]}
     - {name: far, url: "https://localhost:%s", client_id: operator, secret_file: secret, providers: [NL-EXA], trust: far.pem, networks: [127.0.0.0/8, "::1/128"]}
 `, hangs(t), port))
+	near.must("ca", "trust", "add", "--use", "v2g", near.write("v2g.pem", near.must("pool", "roots", "far", "--type", "v2g")))
+	if got, want := near.must("pool", "roots", "far", "--type", "V2G"), far.must("ca", "root", "v2g"); !strings.Contains(got, want) || strings.Count(got, "BEGIN") != 1 {
+		t.Errorf("the pool's roots:\n%s", got)
+	}
 	near.rig = startServer(t, near.dir)
 	var added struct{ Password string }
 	if err := json.Unmarshal([]byte(near.must("station", "add", "CS-1", "--serial", "SN-1", "--json")), &added); err != nil {

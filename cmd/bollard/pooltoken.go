@@ -12,7 +12,8 @@ import (
 )
 
 func (c *cli) poolCommand() *cobra.Command {
-	cmd := c.group("pool", "The pool of contracts that others ask: who may",
+	cmd := c.group("pool", "The pool of contracts that others ask: who may; roots of others",
+		c.poolRoots(),
 		c.group("token", "Tokens of manufacturers, providers and operators who use the pool",
 			c.poolTokenAdd(), c.poolTokenList(), c.poolTokenRevoke()))
 	cmd.Long = `The pool of contracts that others ask over REST on listen.pki, in the shapes of

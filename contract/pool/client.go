@@ -21,9 +21,11 @@ import (
 	"sync"
 	"time"
 
+	"bollard/internal/curve448"
 	"bollard/internal/redact"
 	"bollard/internal/safehttp"
 	"bollard/iso15118/message"
+	"bollard/ocpp"
 )
 
 // ClientConfig says where a pool of others is, and who asks there.
@@ -126,6 +128,48 @@ func (c *Client) Sign(ctx context.Context, data *message.Response) ([]byte, erro
 		return nil, fmt.Errorf("it answered with HTTP status %d", answer.Status)
 	}
 	return readSigned(answer.Body)
+}
+
+// Root is a root certificate that a pool lists, as it says of which kind it is: V2G, MO,
+// OEM, or another. Nothing is known of it but that.
+type Root struct {
+	Type        string
+	Certificate *x509.Certificate
+}
+
+// Roots returns the roots that a pool lists.
+func (c *Client) Roots(ctx context.Context) ([]Root, error) {
+	get := func(ctx context.Context, url string, header http.Header, _ []byte) (*safehttp.Response, error) {
+		return c.api.GetWith(ctx, url, header)
+	}
+	answer, err := c.send(ctx, get, "/v1/root/rootCerts", nil)
+	if err != nil {
+		return nil, err
+	}
+	var body struct {
+		Collection struct {
+			Roots []rootCertificate `json:"rootCertificates"`
+		} `json:"RootCertificateCollection"`
+	}
+	if answer.Status != http.StatusOK {
+		return nil, fmt.Errorf("it answered with HTTP status %d", answer.Status)
+	}
+	if err := ocpp.DecodeStrict(answer.Body, &body); err != nil {
+		return nil, errors.New("its list of root certificates can't be read")
+	}
+	var list []Root
+	for i, one := range body.Collection.Roots {
+		der, err := base64.StdEncoding.DecodeString(one.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("root certificate %d of its list isn't base64", i+1)
+		}
+		cert, err := curve448.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("root certificate %d of its list can't be read", i+1)
+		}
+		list = append(list, Root{strings.ToUpper(one.Type), cert})
+	}
+	return list, nil
 }
 
 // method is one of safehttp's.

@@ -28,6 +28,11 @@ func (c *Client) Get(ctx context.Context, rawURL string) (*Response, error) {
 	return c.fetch(ctx, http.MethodGet, rawURL, nil, content{}, nil)
 }
 
+// GetWith is Get with a header of the caller's.
+func (c *Client) GetWith(ctx context.Context, rawURL string, header http.Header) (*Response, error) {
+	return c.fetch(ctx, http.MethodGet, rawURL, header, content{}, nil)
+}
+
 // GetTo writes the body of a 200 to w as it comes, whole when it returns nil. Every
 // other status is an *Error; so is a w that takes no more.
 func (c *Client) GetTo(ctx context.Context, rawURL string, w io.Writer) error {
