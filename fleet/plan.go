@@ -35,6 +35,7 @@ const (
 	StepProfile     StepName = "profile"     // A05, B09, B10
 	StepOrder       StepName = "order"       // NetworkConfigurationPriority, after a way down that came to nothing
 	StepTime        StepName = "time"        // ClockCtrlr.TimeSource
+	StepFields      StepName = "fields"      // OCPPCommCtrlr.FieldLength of answers for cars
 	StepSECC        StepName = "secc"        // A02, A03: certificates toward cars of ISO 15118-2
 	StepSECC20      StepName = "secc-20"     // and of ISO 15118-20
 	StepChain       StepName = "chain"       // M05, B09: once to the listener of the next root, and back
@@ -65,6 +66,11 @@ type Plan struct {
 	PasswordLeft string `json:"password_left,omitempty"`
 	// Asked are the keys of CSRs that went to the back end, by certificate type.
 	Asked map[string]AskedKeys `json:"asked,omitempty"`
+	// CarAnswer is the longest answer for a car that the station takes, in characters, by
+	// its own word; 0: as its version has it. FieldsOf is the firmware it said so with.
+	CarAnswer int       `json:"car_answer,omitempty"`
+	FieldsOf  string    `json:"fields_of,omitempty"`
+	FieldsAt  time.Time `json:"fields_at,omitzero"`
 	// Firmware is the version of the last BootNotification, FirmwareTold when the
 	// station last told of an update.
 	Firmware     string    `json:"firmware,omitempty"`
@@ -148,6 +154,7 @@ func (s *Service) steps() []planStep {
 		{StepRoots, s.needsRoots, s.syncRoots},
 		{StepOrder, s.needsOrder, s.restoreOrder},
 		{StepTime, s.needsTime, s.setTime},
+		{StepFields, s.needsFields, s.readFields},
 		s.stepSECC(edition2),
 		s.stepSECC(edition20),
 		{StepChain, s.needsChain, s.moveChain},

@@ -53,6 +53,7 @@ type rig struct {
 	guard       []fleet.GuardRule
 	approved    fleet.Approved
 	p224        []fleet.Model
+	cars        func() bool
 	renewals    int  // a minute; 0: as by default
 	revoke      bool // superseded certificates
 	watcher     fleet.Watcher
@@ -137,7 +138,8 @@ func (r *rig) start() {
 		KeepUpstream: r.keep, Guard: r.guard, Approved: r.approved, P224: r.p224,
 		Rollover: r.rollover, ServedRoots: r.served, RenewalsPerMinute: r.renewals, RevokeSuperseded: r.revoke, Watcher: r.watcher,
 		Clock: r.clock, UnknownIdentity: r.unk, Log: slog.New(slog.NewTextHandler(&lockedWriter{r: r}, nil)),
-		Refused: func(class string) { r.mu.Lock(); r.counts[class]++; r.mu.Unlock() },
+		AnswersCars: r.cars,
+		Refused:     func(class string) { r.mu.Lock(); r.counts[class]++; r.mu.Unlock() },
 	})
 	if err != nil {
 		r.t.Fatal(err)

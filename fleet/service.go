@@ -65,6 +65,9 @@ type Config struct {
 	// (A01) as Bollard's secret toward that back end, together with the event. ok
 	// is false where Bollard doesn't log in there as each station.
 	KeepUpstream func(ctx context.Context, backend, station string, password []byte, e ledger.Event) (ok bool, err error)
+	// AnswersCars, if set, says whether requests of cars are answered here: stations are
+	// asked then how long an answer they take.
+	AnswersCars func() bool
 	// Refused, if set, is called with the class of each refused claim, for
 	// metrics. The classes are few and fixed.
 	Refused func(class string)

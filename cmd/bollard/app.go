@@ -153,6 +153,8 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		P224:         models(a.cfg.P224),
 		KeepUpstream: a.keepUpstream,
 
+		AnswersCars: a.answersCars,
+
 		RenewalsPerMinute: a.cfg.Renewal.PerMinute,
 		RevokeSuperseded:  a.cfg.Renewal.RevokeSuperseded,
 	})

@@ -192,9 +192,14 @@ func carRequest(s fleet.Session, m fleet.Message) (action string, payload json.R
 
 // answers says whether contracts are answered here: as bollard.yaml has it, or
 // where there is a hierarchy of contracts, or a pool.
-func (g *contractGuard) answers() bool {
-	return g.app.cfg.Contracts.Answer == config.AnswerOwn || len(g.app.cfg.Contracts.Pools) > 0 ||
-		len(g.app.authority.Paths(ca.KindMO)) > 0 || len(g.app.authority.Paths(ca.KindMO20)) > 0 || len(g.app.authority.Paths(ca.KindMO448)) > 0
+func (g *contractGuard) answers() bool { return g.app.answersCars() }
+
+func (a *app) answersCars() bool {
+	if a.authority == nil || a.cfg.Contracts.Answer == config.AnswerBackend {
+		return false
+	}
+	return a.cfg.Contracts.Answer == config.AnswerOwn || len(a.cfg.Contracts.Pools) > 0 ||
+		len(a.authority.Paths(ca.KindMO)) > 0 || len(a.authority.Paths(ca.KindMO20)) > 0 || len(a.authority.Paths(ca.KindMO448)) > 0
 }
 
 // otherwise says whether a car's request goes on to the back end: bollard.yaml lets
@@ -220,7 +225,7 @@ func (g *contractGuard) ask(ctx context.Context, s fleet.Session, request *ocpp.
 	// What was begun goes on though the car has given up, as long as the station's
 	// session lasts; a certificate that is begun by then is finished in any case.
 	s.Go(func(ctx context.Context) {
-		answer, reason := g.app.contracts.Ask(ctx, s.Version(), request, g.longest(st.Vendor, st.Model), "station:"+st.Key, left)
+		answer, reason := g.app.contracts.Ask(ctx, s.Version(), request, g.longest(ctx, s.Version(), st.Key, st.Vendor, st.Model), "station:"+st.Key, left)
 		done <- result{answer, reason}
 	})
 	select {
@@ -234,8 +239,16 @@ func (g *contractGuard) ask(ctx context.Context, s fleet.Session, request *ocpp.
 	}
 }
 
-// longest answer a station's model takes; 0: what its version carries.
-func (g *contractGuard) longest(vendor, model string) int {
+// longest answer a station takes: by its own word, else as bollard.yaml has it of its
+// model; 0: what its version carries.
+func (g *contractGuard) longest(ctx context.Context, v ocpp.Version, key, vendor, model string) int {
+	said, err := g.app.fleet.CarAnswer(ctx, key, v)
+	if err != nil {
+		g.app.log.Warn("couldn't look up how long an answer a station takes", slog.String("station", key), slog.Any("err", err))
+	}
+	if said > 0 {
+		return said
+	}
 	for _, m := range g.app.cfg.Contracts.Models {
 		if (fleet.Model{Vendor: m.Vendor, Model: m.Model}).Fits(vendor, model) {
 			return m.MaxResponse
