@@ -2,6 +2,7 @@ package keys_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -48,8 +49,9 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		os.Setenv("SOFTHSM2_CONF", conf)
-		for _, label := range append(tokens, lostToken) {
-			if err := initToken(label); err != nil {
+		pins := map[string]string{"role-ca": caPIN, "role-firmware": firmwarePIN}
+		for _, label := range append(tokens, lostToken, "role-ca", "role-firmware") {
+			if err := initToken(label, cmp.Or(pins[label], userPIN)); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				return 1
 			}
@@ -58,8 +60,8 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-func initToken(label string) error {
-	out, err := exec.Command("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", userPIN, "--so-pin", "12345678").CombinedOutput()
+func initToken(label, pin string) error {
+	out, err := exec.Command("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", "12345678").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("these tests need SoftHSM2 (sudo apt-get install softhsm2): %w\n%s", err, out)
 	}

@@ -44,7 +44,8 @@ func (c *cli) initCommand() *cobra.Command {
 database, the keys and the csms certificate hierarchy. Nothing is overwritten.
 
 Key files are encrypted if the environment has BOLLARD_KEY_PASSPHRASE; serve
-needs it then too, or keys.passphrase_file in bollard.yaml.
+needs it then too, or keys.passphrase_file in bollard.yaml, or the systemd
+credential bollard-key-passphrase.
 
 With --keys pkcs11:… the CA keys are made in a hardware security module and
 never leave it. The PIN is in the file that pin-source names (mode 0600) or in
