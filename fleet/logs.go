@@ -90,8 +90,9 @@ type LogStore interface {
 	UpdateLog(ctx context.Context, station string, request int, change func(*StationLog) ([]ledger.Event, error)) (ok bool, err error)
 	// Logs returns a station's, newest first.
 	Logs(ctx context.Context, station string) ([]StationLog, error)
-	// LogsToHandOn returns those that are here and due, those that waited longest first.
-	LogsToHandOn(ctx context.Context, now time.Time, most int) ([]StationLog, error)
+	// LogsToHandOn returns those that are here and due: of each back end the one that
+	// waited longest.
+	LogsToHandOn(ctx context.Context, now time.Time) ([]StationLog, error)
 	// DropLogs removes what was asked for before a time, and returns the files
 	// of all that is left.
 	DropLogs(ctx context.Context, before time.Time) (files []string, err error)

@@ -20,8 +20,6 @@ const (
 	handPause = time.Minute
 	handMost  = 4 * time.Hour
 	handLook  = time.Minute
-	// handAtOnce are brought beside each other.
-	handAtOnce = 4
 )
 
 // ErrNotTaken says that what is to be handed on is taken by no further try either.
@@ -58,7 +56,7 @@ func (h *HandOn) poke() {
 // accept keeps where a back end wants a log, or why it won't get it there.
 func (h *HandOn) accept(l *StationLog, location string) ([]ledger.Event, error) {
 	if err := h.Check(location); err != nil {
-		return []ledger.Event{l.notHandedOn(placeOf(location), err)}, nil
+		return []ledger.Event{l.NotHandedOn(placeOf(location), err)}, nil
 	}
 	sealed, err := h.Seal(l.secret(), []byte(location))
 	if err != nil {
@@ -68,8 +66,8 @@ func (h *HandOn) accept(l *StationLog, location string) ([]ledger.Event, error) 
 	return nil, nil
 }
 
-// notHandedOn gives it up.
-func (l *StationLog) notHandedOn(where string, why error) ledger.Event {
+// NotHandedOn gives it up, and is the entry that says so.
+func (l *StationLog) NotHandedOn(where string, why error) ledger.Event {
 	l.Target, l.Note = nil, fact("not handed on: "+why.Error())
 	return ledger.Event{Kind: "log.not-handed-on", Subject: l.Station, Actor: "bollard", Data: map[string]string{
 		"request": strconv.Itoa(l.Request), "backend": l.Backend, "where": where, "reason": l.Note, "tries": strconv.Itoa(l.Tries),
@@ -81,7 +79,8 @@ func (l *StationLog) secret() string {
 	return "log/" + l.Station + "/" + strconv.Itoa(l.Request)
 }
 
-// HandOnLogs brings logs to back ends until ctx ends.
+// HandOnLogs brings logs to back ends until ctx ends: one at a time to each, so that a
+// slow one holds up itself alone.
 func (s *Service) HandOnLogs(ctx context.Context) error {
 	logs := s.logSchedule()
 	if logs == nil || logs.HandOn == nil {
@@ -89,12 +88,11 @@ func (s *Service) HandOnLogs(ctx context.Context) error {
 	}
 	tick := time.NewTicker(handLook)
 	defer tick.Stop()
+	c := &courier{busy: map[string]bool{}}
+	defer c.all.Wait()
 	for {
-		for more := true; more && ctx.Err() == nil; {
-			var err error
-			if more, err = s.handOnDue(ctx, logs.HandOn); err != nil && ctx.Err() == nil {
-				s.log.Warn("couldn't hand stations' logs on; it is tried again", slog.Any("err", err))
-			}
+		if err := s.handOnDue(ctx, logs.HandOn, c); err != nil && ctx.Err() == nil {
+			s.log.Warn("couldn't hand stations' logs on; it is tried again", slog.Any("err", err))
 		}
 		select {
 		case <-ctx.Done():
@@ -105,20 +103,52 @@ func (s *Service) HandOnLogs(ctx context.Context) error {
 	}
 }
 
-// handOnDue brings some that are due; more says that there may be others.
-func (s *Service) handOnDue(ctx context.Context, h *HandOn) (more bool, err error) {
-	list, err := s.store.LogsToHandOn(ctx, s.clock(), handAtOnce)
+// courier knows which back ends something is on its way to.
+type courier struct {
+	mu   sync.Mutex
+	busy map[string]bool
+	all  sync.WaitGroup
+}
+
+func (c *courier) take(backend string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy[backend] {
+		return false
+	}
+	c.busy[backend] = true
+	return true
+}
+
+func (c *courier) free(backend string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.busy, backend)
+}
+
+// handOnDue sends the next on its way to each back end that has none. Once one is there
+// the next follows.
+func (s *Service) handOnDue(ctx context.Context, h *HandOn, c *courier) error {
+	list, err := s.store.LogsToHandOn(ctx, s.clock())
 	if err != nil {
-		return false, err
+		return err
 	}
-	errs := make([]error, len(list))
-	var all sync.WaitGroup
-	for i, l := range list {
-		all.Go(func() { errs[i] = s.handOn(ctx, h, l) })
+	for _, l := range list {
+		if !c.take(l.Backend) {
+			continue
+		}
+		c.all.Go(func() {
+			err := s.handOn(ctx, h, l)
+			c.free(l.Backend)
+			switch {
+			case err == nil:
+				h.poke()
+			case ctx.Err() == nil: // not at once: what fails to be written fails again
+				s.log.Warn("couldn't write down what became of a log to hand on; it is tried again", slog.Any("err", err))
+			}
+		})
 	}
-	all.Wait()
-	err = errors.Join(errs...)
-	return len(list) == handAtOnce && err == nil, err
+	return nil
 }
 
 // handOn brings one, and writes down what came of it. A kill in between brings it again.
@@ -144,7 +174,7 @@ func (s *Service) handOn(ctx context.Context, h *HandOn, l StationLog) error {
 				"request": strconv.Itoa(l.Request), "sha256": l.SHA256, "backend": l.Backend, "where": where,
 			}}}, nil
 		case errors.Is(err, ErrNotTaken) || l.Tries >= handTries:
-			return []ledger.Event{l.notHandedOn(where, err)}, nil
+			return []ledger.Event{l.NotHandedOn(where, err)}, nil
 		}
 		l.TryAt, l.Note = now.Add(retryDelay(handPause, handMost, l.Tries-1)), fact("to be handed on: "+err.Error())
 		return nil, nil

@@ -56,7 +56,7 @@ func (h *hands) asked(t *testing.T, location string) (*rig, *fleet.HandOn) {
 	if v := s.message(ocpp.FromCSMS, "GetLog", fmt.Sprintf(`{"logType":"DiagnosticsLog","requestId":7,"log":{"remoteLocation":%q}}`, location)); v.Act != fleet.Pass || v.Rewrite == nil {
 		t.Fatalf("%+v", v)
 	}
-	if _, err := fleet.HandOnDue(t.Context(), r.svc, on); err != nil || len(h.got) > 0 {
+	if err := fleet.HandOnDue(t.Context(), r.svc, on); err != nil || len(h.got) > 0 {
 		t.Fatalf("%v was handed on before it came, %v", h.got, err)
 	}
 	if err := r.svc.LogArrived(t.Context(), "cs-1", int64(r.logs()[0].Request), "file-1", 42, "ab12"); err != nil {
@@ -67,7 +67,7 @@ func (h *hands) asked(t *testing.T, location string) (*rig, *fleet.HandOn) {
 
 func (r *rig) handOn(on *fleet.HandOn) {
 	r.t.Helper()
-	if _, err := fleet.HandOnDue(r.t.Context(), r.svc, on); err != nil {
+	if err := fleet.HandOnDue(r.t.Context(), r.svc, on); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -130,5 +130,74 @@ func TestLogsThatAreNotHandedOn(t *testing.T) { // promise 11
 				t.Errorf("tried at %v", tried)
 			}
 		})
+	}
+}
+
+// What is still to be handed on and has to go, for its age or for newer ones, is on record.
+func TestLogsThatGoBeforeTheyAreHandedOn(t *testing.T) {
+	t.Parallel()
+	ask := func(r *rig, s *fakeSession) {
+		if v := s.message(ocpp.FromCSMS, "GetLog", `{"logType":"DiagnosticsLog","requestId":7,"log":{"remoteLocation":"https://files.example/b"}}`); v.Rewrite == nil {
+			r.t.Fatalf("%+v", v)
+		}
+	}
+	h := &hands{}
+	r, _ := h.asked(t, "https://files.example/a")
+	s := r.connected(ocpp.V201, fleet.SecurityBollard)
+	for range fleet.LogsKept {
+		ask(r, s)
+	}
+	if e := r.events("log.not-handed-on"); len(e) != 1 || e[0].Data["reason"] != "not handed on: newer ones took its place" {
+		t.Errorf("newer ones: %+v", e)
+	}
+	r.advance(91 * 24 * time.Hour)
+	fleet.SweepLogs(t.Context(), r.svc)
+	if n, e := len(r.logs()), r.events("log.not-handed-on"); n > 0 || len(e) != 1+fleet.LogsKept {
+		t.Errorf("%d are left, %d entries", n, len(e))
+	}
+}
+
+// A back end that is slow to take its logs holds up no other's.
+func TestSlowBackEndHoldsUpItsOwnLogsAlone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	on := (&hands{}).handOn()
+	release, sent := make(chan struct{}), make(chan string)
+	on.Send = func(_ context.Context, location string, l fleet.StationLog) error {
+		sent <- l.Backend
+		if l.Backend == "slow" {
+			<-release
+		}
+		return nil
+	}
+	schedule := (&logSink{}).schedule(0)
+	schedule.BackEnds, schedule.HandOn = true, on
+	r.svc.AttachLogs(schedule)
+	for i, backend := range []string{"slow", "slow", "slow", "quick", "quick"} {
+		r.add(fleet.Enrolment{Identity: fmt.Sprintf("CS-%d", i+1)})
+		if err := r.store.AddLog(t.Context(), fleet.StationLog{Station: fmt.Sprintf("cs-%d", i+1), Request: 1, Kind: "DiagnosticsLog", Backend: backend,
+			State: fleet.LogHere, AskedAt: r.clock(), TryAt: r.clock(), File: fmt.Sprintf("file-%d", i), Target: fmt.Appendf(nil, "log/cs-%d/1|HTTPS://FILES.EXAMPLE/A", i+1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.svc.HandOnLogs(ctx) }()
+	got := map[string]int{}
+	for range 3 { // one slow, and both quick ones
+		got[<-sent]++
+	}
+	if got["slow"] != 1 || got["quick"] != 2 {
+		t.Errorf("%v", got)
+	}
+	close(release)
+	for range 2 {
+		if to := <-sent; to != "slow" {
+			t.Errorf("%s has another", to)
+		}
+	}
+	end()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -14,7 +14,8 @@ import (
 const logColumns = "station, request, kind, backend, state, asked_at, note, file, size, sha256, arrived_at, target, tries, try_at, handed_at"
 
 // AddLog adds the record of a security log; of the station's the newest
-// fleet.LogsKept stay of Bollard's own, and as many of back ends'.
+// fleet.LogsKept stay of Bollard's own, and as many of back ends'. What goes and was
+// still to be handed on is an entry.
 func (s *Store) AddLog(ctx context.Context, l fleet.StationLog, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		var known int
@@ -30,8 +31,9 @@ func (s *Store) AddLog(ctx context.Context, l fleet.StationLog, events ...ledger
 			return fmt.Errorf("couldn't record a security log of station %q: %w", l.Station, err)
 		}
 		t.saw(l.AskedAt, l.ArrivedAt)
-		if _, err := t.exec(`DELETE FROM station_logs WHERE station = ?1 AND (backend = '') = (?2 = '') AND position <=
-			(SELECT position FROM station_logs WHERE station = ?1 AND (backend = '') = (?2 = '') ORDER BY position DESC LIMIT 1 OFFSET ?3)`, l.Station, l.Backend, fleet.LogsKept); err != nil {
+		err = t.dropLogs("newer ones took its place", `station = ?1 AND (backend = '') = (?2 = '') AND position <=
+			(SELECT position FROM station_logs WHERE station = ?1 AND (backend = '') = (?2 = '') ORDER BY position DESC LIMIT 1 OFFSET ?3)`, l.Station, l.Backend, fleet.LogsKept)
+		if err != nil {
 			return fmt.Errorf("couldn't drop the oldest security logs of station %q: %w", l.Station, err)
 		}
 		return t.record(events...)
@@ -78,13 +80,16 @@ func (s *Store) Logs(ctx context.Context, station string) ([]fleet.StationLog, e
 	return list, nil
 }
 
-// LogsToHandOn returns those that are here and due, those that waited longest first.
-func (s *Store) LogsToHandOn(ctx context.Context, now time.Time, most int) ([]fleet.StationLog, error) {
+// LogsToHandOn returns those that are here and due: of each back end the one that waited
+// longest.
+func (s *Store) LogsToHandOn(ctx context.Context, now time.Time) ([]fleet.StationLog, error) {
 	db, err := s.reader()
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.QueryContext(ctx, "SELECT "+logColumns+" FROM station_logs WHERE target IS NOT NULL AND file <> '' AND try_at <= ? ORDER BY try_at LIMIT ?", now.UnixMilli(), most)
+	rows, err := db.QueryContext(ctx, "SELECT "+logColumns+` FROM station_logs WHERE position IN (SELECT position FROM
+		(SELECT position, row_number() OVER (PARTITION BY backend ORDER BY try_at, position) AS place FROM station_logs WHERE target IS NOT NULL AND file <> '' AND try_at <= ?)
+		WHERE place = 1) ORDER BY try_at`, now.UnixMilli())
 	list, err := collect(rows, err, scanLog)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the logs to hand on: %w", explain(s.path, err))
@@ -97,7 +102,7 @@ func (s *Store) LogsToHandOn(ctx context.Context, now time.Time, most int) ([]fl
 func (s *Store) DropLogs(ctx context.Context, before time.Time) ([]string, error) {
 	var files []string
 	err := s.write(ctx, func(t *tx) error {
-		if _, err := t.exec("DELETE FROM station_logs WHERE asked_at < ?", before.UnixMilli()); err != nil {
+		if err := t.dropLogs("it is kept no longer", "asked_at < ?", before.UnixMilli()); err != nil {
 			return fmt.Errorf("couldn't drop old security logs: %w", err)
 		}
 		rows, err := t.rows("SELECT file FROM station_logs WHERE file <> ''")
@@ -111,6 +116,23 @@ func (s *Store) DropLogs(ctx context.Context, before time.Time) ([]string, error
 		return nil
 	})
 	return files, err
+}
+
+// dropLogs removes those that a condition is true of, and records which of them were
+// still to be handed on.
+func (t *tx) dropLogs(why, where string, args ...any) error {
+	rows, err := t.rows("DELETE FROM station_logs WHERE "+where+" RETURNING "+logColumns, args...)
+	list, err := collect(rows, err, scanLog)
+	if err != nil {
+		return err
+	}
+	var events []ledger.Event
+	for _, l := range list {
+		if l.Target != nil {
+			events = append(events, l.NotHandedOn("", errors.New(why)))
+		}
+	}
+	return t.record(events...)
 }
 
 func scanLog(row scanner) (fleet.StationLog, error) {

@@ -24,6 +24,9 @@ const (
 	mostLimit = 24 * time.Hour
 	// limitsPerStation bounds what one station may have.
 	limitsPerStation = 32
+	// longestID is a controlId's (2.1, identifierString[36]); names of kinds and sources
+	// are shorter.
+	longestID = 36
 )
 
 // Actions of stations that tell of the grid.
@@ -63,7 +66,7 @@ func (g *grid) message(station, action string, payload []byte, now time.Time) {
 		Started    bool     `json:"started"`
 		Superseded []string `json:"supersededIds"`
 	}
-	if ocpp.DecodeStrict(payload, &m) != nil {
+	if ocpp.DecodeStrict(payload, &m) != nil || max(len(m.ChargingLimit.Source), len(m.Control), len(m.ID)) > longestID {
 		return
 	}
 	evse := 0

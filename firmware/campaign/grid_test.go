@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +102,18 @@ func TestGridLimits(t *testing.T) {
 func TestGridLimitsAreBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, nil)
+	long := strings.Repeat("x", 37)
+	for _, m := range []struct{ action, payload string }{
+		{"NotifyDERStartStop", `{"controlId":"%s","started":true}`},
+		{"NotifyDERAlarm", `{"controlType":"%s"}`},
+		{"NotifyChargingLimit", `{"chargingLimit":{"chargingLimitSource":"%s","isGridCritical":true}}`},
+	} {
+		w.rollout.Message("cs-00000", m.action, fmt.Appendf(nil, m.payload, long))
+	}
+	w.step(5 * time.Second)
+	if kept, err := w.store.Limits(t.Context()); err != nil || len(kept) > 0 {
+		t.Errorf("names no station may use: %v, %v", kept, err)
+	}
 	for i := range 100 {
 		w.rollout.Message("cs-00000", "NotifyDERStartStop", fmt.Appendf(nil, `{"controlId":"c%d","started":true}`, i))
 	}

@@ -134,7 +134,7 @@ func (r *Run) worse(there func(id string) bool) string {
 		return fmt.Sprintf("%d of the %d done in wave %d aren't there any more, and %s %d of %d", a, len(done), h.Wave+1, whose, b, len(others))
 	}
 	// Who isn't there shows nothing.
-	others = slices.DeleteFunc(others, func(v view) bool { return v.gone && len(v.count) == 0 })
+	others = slices.DeleteFunc(slices.Clone(others), func(v view) bool { return v.gone && len(v.count) == 0 })
 	kinds := map[string]bool{}
 	for _, v := range slices.Concat(done, others) {
 		for kind := range v.count {

@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -276,5 +277,26 @@ func TestWavesThatFallSilent(t *testing.T) {
 				t.Errorf("%s in wave %d: %q", h.Phase, h.Wave, h.Why)
 			}
 		})
+	}
+}
+
+// Of the last wave some were away before and are now: the others are compared with what
+// they themselves showed.
+func TestLastWaveThatFallsSilentBesideSomeAway(t *testing.T) {
+	t.Parallel()
+	away := map[string]bool{}
+	there := func(id string) bool { return !away[id] }
+	run, ids, now := last(t, func(run *rollout.Run, ids []string) {
+		run.Expect("values")
+		for i, id := range ids {
+			if away[id] = i%2 == 0; !away[id] {
+				run.Note(id, "values", 3)
+			}
+		}
+	}, there)
+	run.Expect("values")
+	run.Look(now.Add(time.Hour), there)
+	if h := run.Header(); h.Phase != rollout.Halted || !strings.Contains(h.Why, fmt.Sprintf("%d of the %d done in wave 2 that are there have no values since, before their turn it were 0", len(ids)/2, len(ids)/2)) {
+		t.Errorf("%s: %q", h.Phase, h.Why)
 	}
 }

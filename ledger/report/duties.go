@@ -50,7 +50,7 @@ func duties() []Duty {
 		"finding.raised", "claim.refused", "certificate.doubted", "certificate.revoked", "certificate.orphaned",
 		"station.lost", "station.found", "check.warned", "backup.restored",
 	}
-	logging := []string{"log.received", "event.dropped", "outbox.dropped", "backend.unable", "finding.raised", "ledger.*", "retention.expired", "plan.time-source"}
+	logging := []string{"log.*", "event.dropped", "outbox.dropped", "backend.unable", "finding.raised", "ledger.*", "retention.expired", "plan.time-source"}
 	issuance := func(more ...string) []string { return append(more, "certificate.*", "order.*") }
 	return []Duty{
 		{"cra", "art. 14(1), (3)", "what a report of an exploited vulnerability or severe incident rests on: findings, refusals, compromised stations and keys", incidents},

@@ -83,6 +83,8 @@ func Kinds() map[string]string {
 		"ledger.exported":           "the evidence of a time range was exported",
 		"ledger.forgot":             "a person's pseudonym was cut off from the person",
 		"ledger.migrated":           "a ledger of an older form was taken over",
+		"log.handed-on":             "a station's log was brought to where its back end wanted it",
+		"log.not-handed-on":         "a station's log wasn't brought to where its back end wanted it, and why",
 		"log.received":              "a station's log was received",
 		"order.accepted":            "a certificate order was taken",
 		"order.confirmed":           "the station uses what it ordered",
