@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,7 +64,8 @@ type Parcel interface {
 
 // Config of a Server.
 type Config struct {
-	Key crypto.Signer // of the host
+	// Keys are the host's, of one each kind: a station takes the one it knows.
+	Keys []crypto.Signer
 	// Login says what a user and a password open; every error is the same to who
 	// tries.
 	Login func(ctx context.Context, user, password string) (Box, error)
@@ -74,27 +76,41 @@ type Config struct {
 
 // Server of lockers.
 type Server struct {
-	cfg Config
-	key ssh.Signer
+	cfg  Config
+	keys []ssh.Signer
 }
 
 // New needs all of Config but Log.
 func New(cfg Config) (*Server, error) {
-	if cfg.Key == nil || cfg.Login == nil || cfg.PerSource <= 0 || cfg.All <= 0 {
-		return nil, errors.New("lockers need Key, Login, PerSource and All")
+	if len(cfg.Keys) == 0 || cfg.Login == nil || cfg.PerSource <= 0 || cfg.All <= 0 {
+		return nil, errors.New("lockers need Keys, Login, PerSource and All")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	key, err := ssh.NewSignerFromSigner(cfg.Key)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't use the host key of SFTP: %w", err)
+	s := &Server{cfg: cfg}
+	for _, key := range cfg.Keys {
+		signer, err := ssh.NewSignerFromSigner(key)
+		if err == nil && signer.PublicKey().Type() == ssh.KeyAlgoRSA {
+			// Without ssh-rsa, which is SHA-1 (RFC 8332 §3).
+			signer, err = ssh.NewSignerWithAlgorithms(signer.(ssh.AlgorithmSigner), []string{ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSASHA512})
+		}
+		if err != nil {
+			return nil, fmt.Errorf("couldn't use a host key of SFTP: %w", err)
+		}
+		s.keys = append(s.keys, signer)
 	}
-	return &Server{cfg, key}, nil
+	return s, nil
 }
 
-// HostKey is a line of known_hosts without the host: what a station may be told.
-func (s *Server) HostKey() string { return string(ssh.MarshalAuthorizedKey(s.key.PublicKey())) }
+// HostKeys are lines of known_hosts without the host: what a station may be told.
+func (s *Server) HostKeys() []string {
+	var lines []string
+	for _, key := range s.keys {
+		lines = append(lines, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey()))))
+	}
+	return lines
+}
 
 // Serve lets stations in until ctx ends, then cuts them off: what was fetched in part
 // is fetched on, what was brought in part is brought again.
@@ -140,7 +156,9 @@ func (s *Server) serve(ctx context.Context, plain net.Conn) {
 		box = opened
 		return &ssh.Permissions{}, nil
 	}}
-	cfg.AddHostKey(s.key)
+	for _, key := range s.keys {
+		cfg.AddHostKey(key)
+	}
 	session, channels, requests, err := ssh.NewServerConn(conn, cfg)
 	if err != nil {
 		return

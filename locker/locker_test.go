@@ -3,9 +3,12 @@ package locker_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -73,6 +76,7 @@ type rig struct {
 	box   *box
 	at    string // HOST:PORT
 	key   ssh.PublicKey
+	keys  []ssh.PublicKey
 }
 
 func newRig(t *testing.T, change func(*locker.Config)) *rig {
@@ -81,9 +85,17 @@ func newRig(t *testing.T, change func(*locker.Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, edwards, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := &rig{t: t, image: bytes.Repeat([]byte("firmware"), 50_000), box: &box{dropped: make(chan struct{})}}
 	r.box.Reader.Reset(r.image)
-	cfg := locker.Config{Key: key, PerSource: 100, All: 100, Login: func(_ context.Context, user, password string) (locker.Box, error) {
+	cfg := locker.Config{Keys: []crypto.Signer{key, edwards, old}, PerSource: 100, All: 100, Login: func(_ context.Context, user, password string) (locker.Box, error) {
 		switch user + ":" + password {
 		case "firmware:good":
 			return locker.Box{Name: "volt.bin", Size: int64(len(r.image)), Fetch: func(context.Context) (locker.File, error) {
@@ -104,9 +116,14 @@ func newRig(t *testing.T, change func(*locker.Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.key, _, _, _, err = ssh.ParseAuthorizedKey([]byte(s.HostKey())); err != nil {
-		t.Fatal(err)
+	for _, line := range s.HostKeys() {
+		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.keys = append(r.keys, key)
 	}
+	r.key = r.keys[0]
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +142,31 @@ func newRig(t *testing.T, change func(*locker.Config)) *rig {
 }
 
 func (r *rig) dial(user, password string) (*ssh.Client, error) {
-	return ssh.Dial("tcp", r.at, &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{ssh.Password(password)}, HostKeyCallback: ssh.FixedHostKey(r.key), Timeout: patience})
+	return ssh.Dial("tcp", r.at, &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{ssh.Password(password)}, HostKeyCallback: ssh.FixedHostKey(r.key), HostKeyAlgorithms: []string{r.key.Type()}, Timeout: patience})
+}
+
+// A station proves the host by the kind of key that its SSH has, with no signature over
+// SHA-1.
+func TestHostKeys(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	kinds := map[string]ssh.PublicKey{}
+	for _, key := range r.keys {
+		kinds[key.Type()] = key
+	}
+	for algorithm, kind := range map[string]string{ssh.KeyAlgoECDSA256: ssh.KeyAlgoECDSA256, ssh.KeyAlgoED25519: ssh.KeyAlgoED25519, ssh.KeyAlgoRSASHA256: ssh.KeyAlgoRSA, ssh.KeyAlgoRSASHA512: ssh.KeyAlgoRSA, ssh.KeyAlgoRSA: ""} {
+		cfg := &ssh.ClientConfig{User: "firmware", Auth: []ssh.AuthMethod{ssh.Password("good")}, HostKeyAlgorithms: []string{algorithm}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: patience} //nolint:gosec // it is refused before
+		if kind != "" {
+			cfg.HostKeyCallback = ssh.FixedHostKey(kinds[kind])
+		}
+		conn, err := ssh.Dial("tcp", r.at, cfg)
+		if (err == nil) != (kind != "") {
+			t.Errorf("%s: %v", algorithm, err)
+		}
+		if err == nil {
+			_ = conn.Close()
+		}
+	}
 }
 
 func (r *rig) client(user string) *sftp.Client {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,8 +13,16 @@ import (
 	"bollard/locker"
 )
 
-// hostKey is the file of the key that stations know listen.sftp by.
-const hostKey = "sftp-host.key"
+// hostKey is a key that stations know listen.sftp by, and its file.
+type hostKey struct {
+	file      string
+	algorithm keys.Algorithm
+}
+
+// hostKeys are one of each kind that stations' SSH may be limited to.
+func hostKeys() []hostKey {
+	return []hostKey{{"sftp-host.key", keys.P256}, {"sftp-host-ed25519.key", keys.Ed25519}, {"sftp-host-rsa.key", keys.RSA3072}}
+}
 
 // Users of SFTP. Who one is says the password.
 const (
@@ -40,23 +49,30 @@ func (s *server) openLockers(ctx context.Context) error {
 	if keys.Held(base) { // strangers' handshakes use the key
 		base = keys.SchemeSoft + ":"
 	}
-	uri, err := keys.Join(base, hostKey)
-	if err != nil {
-		return err
+	var own []crypto.Signer
+	for _, k := range hostKeys() {
+		uri, err := keys.Join(base, k.file)
+		if err != nil {
+			return err
+		}
+		key, err := s.keeper.Open(ctx, uri, keys.RoleSSH)
+		if errors.Is(err, keys.ErrNotFound) {
+			key, err = s.keeper.Create(ctx, uri, keys.RoleSSH, k.algorithm)
+		}
+		if err != nil {
+			return fmt.Errorf("couldn't open a host key of SFTP: %w", err)
+		}
+		own = append(own, key)
 	}
-	key, err := s.keeper.Open(ctx, uri, keys.RoleSSH)
-	if errors.Is(err, keys.ErrNotFound) {
-		key, err = s.keeper.Create(ctx, uri, keys.RoleSSH, keys.P256)
-	}
-	if err != nil {
-		return fmt.Errorf("couldn't open the host key of SFTP: %w", err)
-	}
+	var err error
 	l := &lockers{s: s, base: strings.TrimPrefix(s.cfg.SFTPURL(), "sftp://")}
-	if l.server, err = locker.New(locker.Config{Key: key, Login: l.login, PerSource: s.cfg.Limits.PerSource, All: maxFileConnections, Log: s.log}); err != nil {
+	if l.server, err = locker.New(locker.Config{Keys: own, Login: l.login, PerSource: s.cfg.Limits.PerSource, All: maxFileConnections, Log: s.log}); err != nil {
 		return err
 	}
 	s.lockers = l
-	s.log.Info("SFTP is served; stations that check host keys need this one", "host_key", strings.TrimSpace(l.server.HostKey()))
+	for _, line := range l.server.HostKeys() {
+		s.log.Info("SFTP is served; stations that check host keys need this one, or another", "host_key", line)
+	}
 	return nil
 }
 
