@@ -214,7 +214,7 @@ func (c *cli) firmwareTUF() *cobra.Command {
 				}
 				defer func() { _ = repo.Close() }() // what was written is on disk
 				return repo.Rotate(roles, signers)
-			}))
+			}), c.draftCommand(), c.signCommand(), c.takeCommand())
 }
 
 func (c *cli) rootCommand(use, short string, do func(dir string, roles tuf.Roles, signers []crypto.Signer) (int64, error)) *cobra.Command {
@@ -251,13 +251,18 @@ key. rotate needs the keys of the root before by --old.`,
 			return c.print(out, func(w io.Writer) { fmt.Fprintln(w, out.File) })
 		}),
 	}
+	o.on(cmd)
+	cmd.Flags().StringArrayVar(&o.old, "old", nil, "a root key of the root before, for rotate; can be repeated")
+	return cmd
+}
+
+// on are the flags of every command that makes a root.
+func (o *rootOptions) on(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&o.root, "root", nil, "a key that signs roots; can be repeated")
 	f.StringArrayVar(&o.targets, "targets", nil, "a key that signs the list of files; can be repeated")
 	f.StringArrayVar(&o.online, "online", nil, "a key that signs what is the newest; can be repeated")
-	f.StringArrayVar(&o.old, "old", nil, "a root key of the root before, for rotate; can be repeated")
 	f.IntVar(&o.rootNeeded, "root-threshold", 1, "how many root keys a root takes")
 	f.IntVar(&o.targetsNeeded, "targets-threshold", 1, "how many keys the list of files takes")
 	f.DurationVar(&o.valid, "valid", 5*365*24*time.Hour, "how long the root is good")
-	return cmd
 }

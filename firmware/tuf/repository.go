@@ -132,6 +132,18 @@ func (r *Repository) Rotate(roles Roles, signers []crypto.Signer) (version int64
 }
 
 func (r *Repository) signRoot(roles Roles, version int64, signers []crypto.Signer) ([]byte, error) {
+	m, err := rootOf(roles, version)
+	if err != nil {
+		return nil, err
+	}
+	if err := seal(r, m, signers, func(string) bool { return true }); err != nil { // of an old root too
+		return nil, err
+	}
+	return m.ToBytes(true)
+}
+
+// rootOf is a root that nobody has signed.
+func rootOf(roles Roles, version int64) (*metadata.Metadata[metadata.RootType], error) {
 	m := metadata.Root(roles.Expires.UTC().Truncate(time.Second))
 	m.Signed.Version, m.Signed.ConsistentSnapshot = version, false
 	for role, of := range map[string]struct {
@@ -155,10 +167,7 @@ func (r *Repository) signRoot(roles Roles, version int64, signers []crypto.Signe
 			}
 		}
 	}
-	if err := seal(r, m, signers, func(string) bool { return true }); err != nil { // of an old root too
-		return nil, err
-	}
-	return m.ToBytes(true)
+	return m, nil
 }
 
 // keyOf is a key as metadata has it.
