@@ -273,7 +273,7 @@ func (s *Service) Elsewhere(ctx context.Context, question *ocpp.Get15118EVCertif
 	if err != nil {
 		return true, nil //nolint:nilerr // no car of ours
 	}
-	list, err := s.contractsOf(ctx, pcid, r.Protocol)
+	list, err := s.contractsOf(ctx, pcid, r.Protocol, chain[0])
 	return !s.anyInForce(list), err
 }
 

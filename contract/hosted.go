@@ -114,8 +114,11 @@ func (s *Service) RemoveProvisioning(ctx context.Context, actor string, pcid ide
 			return err
 		}
 	}
-	kept, err := s.discard(ctx, actor, "", pcid)
+	kept, err := s.store.KeptOf(ctx, pcid)
 	if err != nil {
+		return err
+	}
+	if err := s.discard(ctx, actor, kept); err != nil {
 		return err
 	}
 	contracts, err := s.store.EveryContractOf(ctx, pcid)
@@ -123,7 +126,7 @@ func (s *Service) RemoveProvisioning(ctx context.Context, actor string, pcid ide
 		return err
 	}
 	var failed []error
-	found := len(list)+kept > 0
+	found := len(list)+len(kept) > 0
 	for i := range contracts {
 		if !s.unended(ctx, &contracts[i]) {
 			continue

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,6 +27,7 @@ type Kept struct {
 	PCID     identifier.PCID
 	Protocol message.Protocol
 	Serial   string    // of the contract certificate; another CA's may have the same
+	Receiver string    // SHA-256 of the provisioning certificate it is sealed for, hex
 	Until    time.Time // when the first certificate in it ends
 	KeptAt   time.Time
 	EXI      []byte // of the answer, for no session
@@ -47,9 +49,17 @@ func (k *Kept) Leaf() (*x509.Certificate, error) {
 
 // Keep takes contract data of another provider for a car: a CertificateInstallationRes
 // with all that a car would check, for an account whose certificate leads to a root
-// trusted for mo. The account's newer data for the car takes the place of older. What is
+// trusted for mo. It counts as sealed for the provisioning certificate that is in the
+// pool. The account's newer data for the car takes the place of older. What is
 // wrong with it is a *Fault; ErrTooMany while the car has MaxPerCar others.
 func (s *Service) Keep(ctx context.Context, actor string, emaid identifier.EMAID, pcid identifier.PCID, p message.Protocol, exi []byte) (Kept, error) {
+	car, ok, err := s.store.Provisioning(ctx, pcid, p)
+	switch {
+	case err != nil:
+		return Kept{}, err
+	case !ok:
+		return Kept{}, badChain("the provisioning certificate of the car isn't in the pool")
+	}
 	a, err := message.DecodeResponse(p, exi)
 	switch {
 	case err != nil:
@@ -59,7 +69,7 @@ func (s *Service) Keep(ctx context.Context, actor string, emaid identifier.EMAID
 	}
 	// Neither session nor time is the provider's to say, and nothing of either is signed.
 	a.Session, a.Time, a.Remaining = make([]byte, 8), 0, 0
-	k := Kept{ID: newID(), EMAID: emaid.Full(), PCID: pcid, Protocol: p, KeptAt: s.clock().UTC()}
+	k := Kept{ID: newID(), EMAID: emaid.Full(), PCID: pcid, Protocol: p, Receiver: hexOf(car.Certificate), KeptAt: s.clock().UTC()}
 	if k.EXI, err = a.Encode(); err != nil {
 		return Kept{}, badChain("the answer can't be written again: " + err.Error())
 	}
@@ -198,15 +208,16 @@ func (s *Service) hand(ctx context.Context, in Request, r *message.Request, c *C
 }
 
 // contractsOf are a car's active contracts and the newest others, oldest first, and behind them those of
-// others whose data is kept for it in an edition.
-func (s *Service) contractsOf(ctx context.Context, pcid identifier.PCID, p message.Protocol) ([]Contract, error) {
+// others whose data is kept for its provisioning certificate: with another key it can't
+// open what was sealed for the one before.
+func (s *Service) contractsOf(ctx context.Context, pcid identifier.PCID, p message.Protocol, car *x509.Certificate) ([]Contract, error) {
 	list, err := s.store.ContractsOf(ctx, pcid)
 	if err != nil {
 		return nil, err
 	}
 	kept, err := s.KeptOf(ctx, pcid)
 	for i := range kept {
-		if kept[i].Protocol == p {
+		if kept[i].Protocol == p && kept[i].Receiver == hexOf(car.Raw) {
 			list = append(list, kept[i].contract())
 		}
 	}
@@ -237,25 +248,29 @@ func (s *Service) lasting(list []Kept, err error) ([]Kept, error) {
 // AllKept returns all that is kept, oldest first.
 func (s *Service) AllKept(ctx context.Context) ([]Kept, error) { return s.store.AllKept(ctx) }
 
-// discard forgets what is kept of an account, or of a car, or of one for the other.
-func (s *Service) discard(ctx context.Context, actor string, emaid identifier.EMAID, pcid identifier.PCID) (int, error) {
-	var list []Kept
-	var err error
-	if emaid != "" {
-		list, err = s.store.KeptBy(ctx, emaid.Bare())
-	} else {
-		list, err = s.store.KeptOf(ctx, pcid)
+// keptFor is what is kept of an account, ended or not, for all cars or for one.
+func (s *Service) keptFor(ctx context.Context, emaid identifier.EMAID, pcid identifier.PCID) ([]Kept, error) {
+	list, err := s.store.KeptBy(ctx, emaid.Bare())
+	return slices.DeleteFunc(list, func(k Kept) bool { return pcid != "" && k.PCID != pcid }), err
+}
+
+// discardOlder forgets what is kept for a car's earlier provisioning certificate.
+func (s *Service) discardOlder(ctx context.Context, actor string, p *Provisioning) error {
+	list, err := s.store.KeptOf(ctx, p.PCID)
+	if err != nil {
+		return err
 	}
-	n := 0
+	hash := hexOf(p.Certificate)
+	return s.discard(ctx, actor, slices.DeleteFunc(list, func(k Kept) bool { return k.Protocol != p.Protocol || k.Receiver == hash }))
+}
+
+// discard forgets what is kept.
+func (s *Service) discard(ctx context.Context, actor string, list []Kept) error {
 	for i := range list {
-		if pcid != "" && list[i].PCID != pcid {
-			continue
-		}
 		c := list[i].contract()
 		if err := s.store.RemoveKept(ctx, c.ID, s.event("contract.discarded", &c, actor, map[string]string{"serial": list[i].Serial})); err != nil {
-			return n, err
+			return err
 		}
-		n++
 	}
-	return n, err
+	return nil
 }

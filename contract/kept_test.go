@@ -26,11 +26,17 @@ func neighbours(t *testing.T) (near, far *rig, c *car) {
 	near, far = newRig(t, kindsOf(message.ISO2)...), newRig(t, ca.KindV2G, ca.KindMO, ca.KindCPS)
 	far.trust(t, "oem", near.authority.Roots(ca.KindOEM)[0])
 	c = near.car(t, message.ISO2)
-	if _, err := far.AddProvisioning(t.Context(), "operator", c.chain); err != nil {
-		t.Fatal(err)
-	}
+	near.takeIn(t, c.chain)
+	far.takeIn(t, c.chain)
 	far.add(t)
 	return near, far, c
+}
+
+func (r *rig) takeIn(t *testing.T, chain []*x509.Certificate) {
+	t.Helper()
+	if _, err := r.AddProvisioning(t.Context(), "operator", chain); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // madeFor is what far answers a car of near.
@@ -133,6 +139,7 @@ func (r *rig) keptInTurn(t *testing.T, far *rig, vehicle *ev.Car, exi []byte) {
 	if _, err := far.Add(t.Context(), "operator", other, pcid); err != nil {
 		t.Fatal(err)
 	}
+	r.takeIn(t, vehicle.Chain)
 	for _, account := range []identifier.EMAID{emaid, other} {
 		if err := r.keep(t, account, p, far.madeFor(t, p, exi)); err != nil {
 			t.Fatal(err)
@@ -211,6 +218,38 @@ func TestKeptIsVerified(t *testing.T) {
 	}
 	if kept, err := near.KeptBy(t.Context(), emaid); err != nil || len(kept) != 0 {
 		t.Errorf("shown past its end: %v, %v", kept, err)
+	}
+}
+
+// A car that gets another key can't open what was kept for the one before: taken into
+// the pool, its new certificate ends it, and before that it isn't given either.
+func TestKeptForAnotherKey(t *testing.T) {
+	t.Parallel()
+	const p = message.ISO2
+	near, far, c := neighbours(t)
+	near.trustV2G(t, far, p)
+	near.trust(t, "mo", far.authority.Roots(kindsOf(p)[1])[0])
+	if err := near.keep(t, emaid, p, far.madeFor(t, p, sign(t, c.request(), c.key))); err != nil {
+		t.Fatal(err)
+	}
+	near.takeIn(t, c.chain) // once more the same
+	if a, _ := near.ask(t, p, sign(t, c.request(), c.key), false); a.Code != "OK" {
+		t.Fatalf("not given to its car: %+v", a)
+	}
+	other := near.car(t, p)
+	known := contract.Provisioning{PCID: pcid, Protocol: p, Certificate: other.chain[0].Raw, SubCertificates: [][]byte{other.chain[1].Raw, other.chain[2].Raw}}
+	if err := near.store.PutProvisioning(t.Context(), known); err != nil { // as far as a crash lets AddProvisioning get
+		t.Fatal(err)
+	}
+	if a, _ := near.ask(t, p, sign(t, other.request(), other.key), false); a.Code != "FAILED_NoCertificateAvailable" {
+		t.Errorf("given to a car that can't open it: %+v", a)
+	}
+	near.takeIn(t, other.chain)
+	if kind, _ := near.newest(t); kind != "contract.discarded" {
+		t.Errorf("on record: %s", kind)
+	}
+	if kept, err := near.AllKept(t.Context()); err != nil || len(kept) != 0 {
+		t.Errorf("left behind: %d, %v", len(kept), err)
 	}
 }
 

@@ -192,7 +192,7 @@ func (s *Service) forInstallation(ctx context.Context, r *message.Request, chain
 		}
 		chain = append(chain, more[1:]...)
 	}
-	list, err := s.contractsOf(ctx, pcid, r.Protocol)
+	list, err := s.contractsOf(ctx, pcid, r.Protocol, chain[0])
 	if err != nil {
 		return nil, nil, err
 	}

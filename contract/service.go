@@ -150,11 +150,14 @@ func (s *Service) Cancel(ctx context.Context, actor string, emaid identifier.EMA
 	if pcid != "" {
 		list = slices.DeleteFunc(list, func(c Contract) bool { return c.PCID != pcid })
 	}
-	kept, err := s.discard(ctx, actor, emaid, pcid)
+	kept, err := s.keptFor(ctx, emaid, pcid)
 	if err != nil {
 		return nil, err
 	}
-	if len(list) == 0 && kept == 0 {
+	if err := s.discard(ctx, actor, kept); err != nil {
+		return nil, err
+	}
+	if len(list) == 0 && len(kept) == 0 {
 		return nil, ErrUnknown
 	}
 	var failed []error
@@ -218,7 +221,8 @@ func (s *Service) end(ctx context.Context, actor, serial string) error {
 func (s *Service) List(ctx context.Context) ([]Contract, error) { return s.store.Contracts(ctx) }
 
 // AddProvisioning takes a car's provisioning certificate, leaf first, into the
-// pool. Its chain has to lead to a trusted root of a manufacturer.
+// pool. Its chain has to lead to a trusted root of a manufacturer. What is kept for the
+// one it replaces is forgotten: the car can't open it any more.
 func (s *Service) AddProvisioning(ctx context.Context, actor string, chain []*x509.Certificate) (Provisioning, error) {
 	if len(chain) == 0 || len(chain) > 3 {
 		return Provisioning{}, fmt.Errorf("a provisioning chain of %d certificates; give the car's and up to two sub-CAs", len(chain))
@@ -244,7 +248,10 @@ func (s *Service) AddProvisioning(ctx context.Context, actor string, chain []*x5
 	}
 	event := ledger.Event{Kind: "provisioning.added", Subject: hexOf(p.Certificate), Actor: actor,
 		Data: map[string]string{"pcid": string(pcid), "protocol": protocol.String()}, People: []string{"pcid"}}
-	return p, s.store.PutProvisioning(ctx, p, event)
+	if err := s.store.PutProvisioning(ctx, p, event); err != nil {
+		return Provisioning{}, err
+	}
+	return p, s.discardOlder(ctx, actor, &p)
 }
 
 // event is evidence about a contract. Account and car become pseudonyms.

@@ -132,13 +132,6 @@ func (d *Door) keep(ctx context.Context, t *Token, r *http.Request) (int, any, e
 	if err != nil {
 		return 0, nil, refuse(http.StatusBadRequest, "%v", err)
 	}
-	known, err := d.cfg.Contracts.Provisioning(ctx, pcid)
-	if err != nil {
-		return 0, nil, err
-	}
-	if !inEdition(known, p) {
-		return 0, nil, refuse(http.StatusBadRequest, noCar)
-	}
 	_, err = d.cfg.Contracts.Keep(ctx, actorOf(t.Name), emaid, pcid, p, data)
 	fault, faulty := errors.AsType[*contract.Fault](err)
 	switch {
@@ -150,7 +143,8 @@ func (d *Door) keep(ctx context.Context, t *Token, r *http.Request) (int, any, e
 		return 0, nil, err
 	}
 	// A car that left the pool meanwhile may not have had the data yet.
-	if known, err = d.cfg.Contracts.Provisioning(ctx, pcid); err != nil {
+	known, err := d.cfg.Contracts.Provisioning(ctx, pcid)
+	if err != nil {
 		return 0, nil, err
 	}
 	if len(known) == 0 {
