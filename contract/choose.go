@@ -56,9 +56,9 @@ const stationActor = "station:"
 // course is how far a car of ISO 15118-20 is in fetching its contracts: it asks on
 // in its session, signing anew or not, until none remains.
 type course struct {
-	contracts []string // IDs, in the order they are given
-	next      int
-	begun     time.Time
+	given  []string // IDs, in their order
+	passed []string // IDs of what went bad, and isn't given
+	begun  time.Time
 }
 
 // choose picks the contract a request gets, and says how many remain.
@@ -92,7 +92,10 @@ func (s *Service) choose(in Request, r *message.Request, list []Contract, now ti
 	if most < 1 {
 		return Contract{}, 0, unavailable("the car has no room for a contract")
 	}
-	c, remaining := s.next(courseOf(in, r), list[:min(len(list), most)], now)
+	c, remaining, ok := s.next(courseOf(in, r), list, most, now)
+	if !ok {
+		return Contract{}, 0, unavailable("none of the contracts kept for the car is good any more").orElsewhere()
+	}
 	return c, remaining, nil
 }
 
@@ -112,30 +115,48 @@ func accounts(texts []string) []identifier.EMAID {
 	return list
 }
 
-// next is the next contract of a course, which goes on once it is delivered.
-func (s *Service) next(key string, list []Contract, now time.Time) (Contract, int) {
+// next is the next of the first most contracts of a course, which goes on once it is
+// delivered; ok is false if all were passed over.
+func (s *Service) next(key string, list []Contract, most int, now time.Time) (next Contract, remaining int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var ids []string
-	for _, c := range list {
-		ids = append(ids, c.ID)
-	}
 	c := s.courses[key]
-	if c == nil || now.Sub(c.begun) > courseTime || !slices.Equal(c.contracts, ids) || c.next >= len(ids) {
+	if c == nil || now.Sub(c.begun) > courseTime {
+		c = &course{}
+	}
+	list = slices.DeleteFunc(list, func(of Contract) bool { return slices.Contains(c.passed, of.ID) })
+	list = list[:min(len(list), most)]
+	if len(list) == 0 {
+		return Contract{}, 0, false
+	}
+	begins := func() bool { // with what was given, and goes on
+		return len(c.given) < len(list) && slices.EqualFunc(c.given, list[:len(c.given)], func(id string, of Contract) bool { return id == of.ID })
+	}
+	if c.begun.IsZero() || !begins() {
 		if len(s.courses) >= maxTracked {
 			clear(s.courses)
 		}
-		c = &course{contracts: ids, begun: now}
+		c = &course{passed: c.passed, begun: now}
 		s.courses[key] = c
 	}
-	return list[c.next], len(ids) - c.next - 1
+	return list[len(c.given)], len(list) - len(c.given) - 1, true
 }
 
 // delivered takes a course past a contract, once however many asked for it together.
 func (s *Service) delivered(key, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.courses[key]; c != nil && c.next < len(c.contracts) && c.contracts[c.next] == id {
-		c.next++
+	if c := s.courses[key]; c != nil && !slices.Contains(c.given, id) {
+		c.given = append(c.given, id)
 	}
+}
+
+// pass leaves a contract out of what is left to choose from, and of its course.
+func (s *Service) pass(key, id string, list []Contract) []Contract {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.courses[key]; c != nil {
+		c.passed = append(c.passed, id)
+	}
+	return slices.DeleteFunc(list, func(c Contract) bool { return c.ID == id })
 }

@@ -100,7 +100,7 @@ func (s *Service) forward(ctx context.Context, in Request, r *message.Request, o
 						no = &Fault{code2: a.Code, code20: a.Code, Reason: "pool " + p.Name + " answers " + a.Code, retry: a.Retry}
 					}
 				default:
-					return s.pass(ctx, in, r, p, a, exi, append(course, p.Name+"="+poolAnswered))
+					return s.handOn(ctx, in, r, p, a, exi, append(course, p.Name+"="+poolAnswered))
 				}
 			}
 			s.remember(key, outcome, no)
@@ -125,9 +125,9 @@ func (s *Service) forward(ctx context.Context, in Request, r *message.Request, o
 	return Answer{}, said, nil
 }
 
-// pass gives a pool's answer to the car: as it came, but for the session, which no
+// handOn gives a pool's answer to the car: as it came, but for the session, which no
 // signature covers and answers made in advance don't know.
-func (s *Service) pass(ctx context.Context, in Request, r *message.Request, p Outside, a *message.Response, exi []byte, course []string) (Answer, *Fault, error) {
+func (s *Service) handOn(ctx context.Context, in Request, r *message.Request, p Outside, a *message.Response, exi []byte, course []string) (Answer, *Fault, error) {
 	out := Answer{EXI: exi, Code: a.Code, Remaining: int(a.Remaining)}
 	if !bytes.Equal(a.Session, r.Session) {
 		a.Session = r.Session

@@ -2,6 +2,7 @@ package contract_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -250,6 +251,87 @@ func TestKeptForAnotherKey(t *testing.T) {
 	}
 	if kept, err := near.AllKept(t.Context()); err != nil || len(kept) != 0 {
 		t.Errorf("left behind: %d, %v", len(kept), err)
+	}
+}
+
+// Data that went bad keeps its car from none of its other contracts: it is passed over, also
+// by the car of ISO 15118-20 that fetches one after the other.
+func TestKeptThatWentBad(t *testing.T) {
+	t.Parallel()
+	for _, p := range protocols {
+		t.Run(p.String(), func(t *testing.T) {
+			t.Parallel()
+			near := newRig(t, kindsOf(p)...)
+			w := &world{revoked: map[string]bool{}}
+			asked := 0
+			var err error
+			near.Service, err = contract.New(t.Context(), contract.Config{Store: near.store, Authority: near.authority, Revocation: w, Clock: near.clock.now,
+				Pools: []contract.Outside{{Name: "elsewhere", Pool: poolFunc(func(context.Context, message.Protocol, []byte) ([][]byte, error) { asked++; return nil, nil })}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, serials := near.car(t, p), map[identifier.EMAID]string{}
+			near.takeIn(t, c.chain)
+			far := newRig(t, kindsOf(p)[:2]...)
+			if err := far.authority.Create(t.Context(), kindsOf(p)[3], "operator"); err != nil {
+				t.Fatal(err)
+			}
+			far.trust(t, "oem", near.authority.Roots(kindsOf(p)[2])[0])
+			near.trustV2G(t, far, p)
+			near.trust(t, "mo", far.authority.Roots(kindsOf(p)[1])[0])
+			far.takeIn(t, c.chain)
+			exi := sign(t, c.request(), c.key)
+			accounts := []identifier.EMAID{"NLEXA000000001", "NLEXA000000002", "NLEXA000000003"}
+			for _, account := range accounts {
+				if _, err := far.Add(t.Context(), "operator", account, pcid); err != nil {
+					t.Fatal(err)
+				}
+				a, err := far.Provision(t.Context(), contract.Request{Protocol: p, EXI: exi, Prioritized: []string{string(account)}, Actor: "operator"})
+				if err != nil || a.EMAID.Bare() != account {
+					t.Fatalf("%+v: %v", a, err)
+				}
+				if err := near.keep(t, account, p, a.EXI); err != nil {
+					t.Fatal(err)
+				}
+				serials[account] = a.Serial
+			}
+			next := byte(0)
+			sessions := func() []byte { // a new session
+				r := c.request()
+				next++
+				r.Session = []byte{9, 9, 9, 9, 9, 9, 9, next}
+				return sign(t, r, c.key)
+			}
+			fetch := func(exi []byte, want string, remaining int) {
+				t.Helper()
+				a, _ := near.ask(t, p, exi, false)
+				if got := string(a.EMAID.Bare()); got != want || a.Remaining != remaining && p == message.ISO20 {
+					t.Errorf("got %q and %d to come (%s), want %q and %d", got, a.Remaining, a.Reason, want, remaining)
+				}
+			}
+			// 1. The second.
+			w.revoked[serials[accounts[1]]] = true
+			exi = sessions()
+			fetch(exi, string(accounts[0]), 2)
+			if p == message.ISO20 {
+				fetch(exi, string(accounts[2]), 0)
+			}
+			// 2. The first as well.
+			w.revoked[serials[accounts[0]]] = true
+			fetch(sessions(), string(accounts[2]), 0)
+			if asked != 0 {
+				t.Errorf("asked elsewhere %d times", asked)
+			}
+			// 3. All: now others may have something.
+			w.revoked[serials[accounts[2]]] = true
+			exi = sessions()
+			fetch(exi, "", 0)
+			near.clock.set(near.clock.now().Add(time.Minute)) // nothing is remembered of the pool
+			fetch(exi, "", 0)
+			if asked != 2 {
+				t.Errorf("asked elsewhere %d times", asked)
+			}
+		})
 	}
 }
 

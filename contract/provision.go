@@ -116,11 +116,19 @@ func (s *Service) answer(ctx context.Context, in Request, r *message.Request, no
 		return Answer{}, fault, err
 	}
 	c, remaining, fault := s.choose(in, r, list, now)
+	for fault == nil && c.Foreign {
+		a, bad, err := s.hand(ctx, in, r, &c, remaining, now)
+		if bad == nil || err != nil {
+			return a, nil, err
+		}
+		// What went bad keeps the car from none of the others.
+		list = s.pass(courseOf(in, r), c.ID, list)
+		if c, remaining, fault = s.choose(in, r, list, now); fault != nil || in.Left != nil && in.Left() <= reserve {
+			fault = bad.orElsewhere()
+		}
+	}
 	if fault != nil {
 		return Answer{}, fault, nil
-	}
-	if c.Foreign {
-		return s.hand(ctx, in, r, &c, remaining, now)
 	}
 	to, fault := receiverOf(r.Protocol, chain[0])
 	if fault != nil {
