@@ -42,6 +42,9 @@ const (
 	longestWait = 10 * time.Second
 	// reserve is left of the wait for judging, recording and handing on.
 	reserve = 500 * time.Millisecond
+	// fairTurn is what a pool must have had to be remembered as late: a connection and an
+	// answer take it.
+	fairTurn = 250 * time.Millisecond
 )
 
 // What became of a pool that was asked, in the ledger.
@@ -75,7 +78,8 @@ func (s *Service) forward(ctx context.Context, in Request, r *message.Request, o
 		before, known := s.inVain(key)
 		outcome, no := before.outcome, before.said
 		if !known {
-			turn, done := context.WithTimeout(wait, time.Until(end)/time.Duration(len(list)-i))
+			share := time.Until(end) / time.Duration(len(list)-i)
+			turn, done := context.WithTimeout(wait, share)
 			answers, err := p.Pool.Ask(turn, r.Protocol, in.EXI)
 			late := turn.Err() != nil
 			done()
@@ -103,7 +107,10 @@ func (s *Service) forward(ctx context.Context, in Request, r *message.Request, o
 					return s.handOn(ctx, in, r, p, a, exi, append(course, p.Name+"="+poolAnswered))
 				}
 			}
-			s.remember(key, outcome, no)
+			// Whose turn was cut, since nobody waits any more, wasn't late.
+			if outcome != poolLate || ctx.Err() == nil && share >= fairTurn {
+				s.remember(key, outcome, no)
+			}
 		}
 		if said == nil && no != nil {
 			copied := *no // its record is this request's

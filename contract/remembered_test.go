@@ -59,6 +59,48 @@ func TestPoolsAreNotAskedAnew(t *testing.T) {
 	}
 }
 
+// A pool that had no time to answer, since its station hung up or had hardly any patience
+// left, isn't taken for silent: the car's next request asks it.
+func TestCutTurnsAreNotRemembered(t *testing.T) {
+	t.Parallel()
+	const p = message.ISO2
+	far, near := newRig(t, kindsOf(p)...), newRig(t)
+	c := far.car(t, p)
+	exi := sign(t, c.request(), c.key)
+	hungUp, hangUp := context.WithCancel(t.Context())
+	for name, tt := range map[string]struct {
+		ctx        context.Context
+		left       time.Duration
+		remembered bool
+	}{
+		"hung up":           {hungUp, time.Minute, false},
+		"hardly any time":   {t.Context(), 510 * time.Millisecond, false}, // 500 ms of it are in reserve
+		"none":              {t.Context(), 0, false},
+		"silent in its own": {t.Context(), 800 * time.Millisecond, true},
+	} {
+		asked := 0
+		near.withPools(t, contract.Outside{Name: "far", Pool: poolFunc(func(ctx context.Context, _ message.Protocol, _ []byte) ([][]byte, error) {
+			if asked++; asked > 1 {
+				return nil, nil
+			}
+			if tt.ctx == hungUp {
+				hangUp()
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})})
+		ask := contract.Request{Protocol: p, EXI: exi, Actor: "operator", Left: func() time.Duration { return tt.left }}
+		if _, err := near.Provision(tt.ctx, ask); err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		near.ask(t, p, exi, false)
+		if _, log := near.newest(t); asked != 2 && !tt.remembered || (log == "far=late,remembered") != tt.remembered {
+			t.Errorf("%s: asked %d times, then on record: %s", name, asked, log)
+		}
+	}
+	hangUp()
+}
+
 // Where roots of others are trusted for mo, a pool's contract has to lead to one, and its
 // certificate not to be revoked.
 func TestPoolContractIsVerified(t *testing.T) {
