@@ -13,7 +13,8 @@ import (
 // abandonTimeout bounds the writes by which a certificate without an answer is revoked.
 const abandonTimeout = 30 * time.Second
 
-// recover abandons what earlier runs have begun.
+// recover abandons what earlier runs have begun. What fails of it keeps nobody from
+// starting: makeBundle tries again before it makes another certificate.
 func (s *Service) recover(ctx context.Context) error {
 	list, err := s.store.Begun(ctx)
 	if err != nil {
@@ -21,7 +22,7 @@ func (s *Service) recover(ctx context.Context) error {
 	}
 	for i := range list {
 		if err := s.abandon(ctx, "bollard", list[i].ID); err != nil {
-			return err
+			s.log.Error("couldn't end what an earlier run began for a contract", "contract", list[i].ID, "err", err)
 		}
 	}
 	return nil

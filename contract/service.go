@@ -69,7 +69,7 @@ type Service struct {
 }
 
 // New returns a Service. Certificates whose answers an earlier run lost are revoked
-// first: who has the Store to itself calls it.
+// first, as far as they can be: who has the Store to itself calls it.
 func New(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.Authority == nil {
 		return nil, errors.New("internal error: contract.Config lacks a store or an authority")

@@ -15,13 +15,17 @@ import (
 	"bollard/store"
 )
 
-// tripStore is the real one with an accident once a contract is written.
+// tripStore is the real one with an accident once a contract is written, or before.
 type tripStore struct {
 	*store.Store
 	after func(id string) error
+	full  bool
 }
 
 func (s *tripStore) UpdateContract(ctx context.Context, id string, change func(*contract.Contract) ([]ledger.Event, error)) (contract.Contract, error) {
+	if s.full {
+		return contract.Contract{}, errDisk
+	}
 	c, err := s.Store.UpdateContract(ctx, id, change)
 	if err == nil && s.after != nil {
 		err = s.after(id)
@@ -94,6 +98,40 @@ func TestCancelPastUnfinished(t *testing.T) {
 	// 3. It is given up for good at the next start.
 	if err := r.restart(t); err != nil || unfinished() != 0 {
 		t.Errorf("%d unfinished certificates after a restart: %v", unfinished(), err)
+	}
+}
+
+// A certificate that can't be revoked keeps no server from starting; its contract gets no
+// other one until it is.
+func TestStartsThoughARevocationFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kindsOf(message.ISO2)...)
+	accident := r.trip(t)
+	c, added := r.car(t, message.ISO2), r.add(t)
+	request := contract.Request{Protocol: message.ISO2, EXI: sign(t, c.request(), c.key), Actor: "operator"}
+	accident.after = func(string) error { accident.full = true; return errDisk }
+	if _, err := r.Provision(t.Context(), request); !errors.Is(err, errDisk) {
+		t.Fatalf("the accident didn't happen: %v", err)
+	}
+	begun := func() []string {
+		t.Helper()
+		list, err := r.store.ContractsBy(t.Context(), added.EMAID.Bare())
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%d contracts: %v", len(list), err)
+		}
+		return list[0].Serials
+	}
+	before := len(begun())
+	var err error
+	if r.Service, err = contract.New(t.Context(), contract.Config{Store: accident, Authority: r.authority, Clock: r.clock.now}); err != nil {
+		t.Fatalf("no start: %v", err)
+	}
+	if a, err := r.Provision(t.Context(), request); !errors.Is(err, errDisk) || a.EXI != nil || len(begun()) != before {
+		t.Errorf("meanwhile: %+v, %v, %d certificates", a, err, len(begun()))
+	}
+	accident.after, accident.full = nil, false
+	if a, _ := r.ask(t, message.ISO2, request.EXI, false); a.Code != "OK" {
+		t.Errorf("afterwards: %+v", a)
 	}
 }
 
