@@ -194,6 +194,11 @@ func Profiles() []string {
 		ProfileSECC448, ProfileContract448, ProfileProvisioning448, ProfileCPS448}
 }
 
+// ContractProfiles returns the names of those of contracts, of all editions.
+func ContractProfiles() []string {
+	return []string{ProfileContract, ProfileContract20, ProfileContract448}
+}
+
 // CAProfiles returns the names of the profiles of CAs whose keys are Bollard's.
 func CAProfiles() []string {
 	var names []string

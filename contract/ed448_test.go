@@ -6,6 +6,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"testing"
+	"time"
 
 	"github.com/cloudflare/circl/sign/ed448"
 
@@ -74,6 +75,13 @@ func TestCarOnEd448(t *testing.T) {
 	}
 	if len(certificates(t, message.Chain{Certificate: got.Chain[0].Raw})) != 1 {
 		t.Error("the chain can't be read")
+	}
+	ends := cert.NotAfter
+	if list, err := r.Expiring(t.Context(), ends.Add(time.Second)); err != nil || len(list) != 1 {
+		t.Errorf("%d contracts are told to expire: %v", len(list), err)
+	}
+	if list, err := r.Expiring(t.Context(), ends); err != nil || len(list) != 0 {
+		t.Errorf("%d contracts are told to expire before they do: %v", len(list), err)
 	}
 	r.reopen(t, true, nil)
 	if _, code, err := install(); err == nil || code != "WARNING_CertificateValidationError" {

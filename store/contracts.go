@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"bollard/ca"
@@ -118,12 +119,17 @@ func (s *Store) Begun(ctx context.Context) ([]contract.Contract, error) {
 // Expiring returns the active contracts with a certificate in force of an edition and
 // none that ends no earlier than before.
 func (s *Store) Expiring(ctx context.Context, before time.Time) ([]contract.Contract, error) {
+	profiles := ca.ContractProfiles()
+	args := []any{len(contract.Reference) + 1, s.clock().UnixMilli(), before.UnixMilli(), ca.StateIssued}
+	for _, name := range profiles {
+		args = append(args, name)
+	}
 	return s.contracts(ctx, `WHERE active = 1 AND id IN (
 		SELECT substr(ends.reference, ?) FROM certificates ends
-		WHERE ends.not_after >= ? AND ends.not_after < ? AND ends.state = ? AND ends.profile IN (?, ?) AND NOT EXISTS (
+		WHERE ends.not_after >= ? AND ends.not_after < ? AND ends.state = ? AND ends.profile IN (?`+strings.Repeat(", ?", len(profiles)-1)+`) AND NOT EXISTS (
 			SELECT 1 FROM certificates other WHERE other.reference = ends.reference AND other.reference <> ''
 			AND other.profile = ends.profile AND other.state = ends.state AND other.not_after >= ?))`,
-		len(contract.Reference)+1, s.clock().UnixMilli(), before.UnixMilli(), ca.StateIssued, ca.ProfileContract, ca.ProfileContract20, before.UnixMilli())
+		append(args, before.UnixMilli())...)
 }
 
 func (s *Store) contracts(ctx context.Context, where string, args ...any) ([]contract.Contract, error) {

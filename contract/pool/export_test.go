@@ -20,3 +20,6 @@ func (c *Client) SetAsked(n int) { c.asked = make(chan struct{}, n) }
 
 // InXML writes an answer as XML.
 func InXML(a *message.Response) ([]byte, error) { return inXML(a) }
+
+// NamespaceOf tells the edition of a contract certificate's profile.
+func NamespaceOf(profile string) string { return namespaceOf(profile) }

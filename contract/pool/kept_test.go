@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"bollard/ca"
 	"bollard/contract/pool"
 	"bollard/iso15118/identifier"
 	"bollard/iso15118/message"
@@ -109,6 +110,20 @@ func TestKeep(t *testing.T) {
 	}
 	if kept, err := h.contracts.AllKept(t.Context()); err != nil || len(kept) != 0 {
 		t.Errorf("left behind: %v, %v", kept, err)
+	}
+}
+
+// The edition that is shown of a contract is that of its certificate's profile, on any curve.
+func TestNamespaceOfAContract(t *testing.T) {
+	t.Parallel()
+	for _, profile := range ca.ContractProfiles() {
+		want := message.Namespace20
+		if profile == "contract" {
+			want = message.Namespace2
+		}
+		if got := pool.NamespaceOf(profile); got != want {
+			t.Errorf("%s is shown as %s", profile, got)
+		}
 	}
 }
 

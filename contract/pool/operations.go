@@ -264,6 +264,15 @@ func (d *Door) contractsOf(ctx context.Context, t *Token, r *http.Request) (int,
 	return d.show(ctx, t, r, list, kept, map[string]string{"pcid": string(pcid)})
 }
 
+// namespaceOf is the edition of a contract certificate: each but the first profile is one
+// of ISO 15118-20.
+func namespaceOf(profile string) string {
+	if profile == ca.ProfileContract {
+		return message.Namespace2
+	}
+	return message.Namespace20
+}
+
 // show lists what of contracts is in force, and what is kept.
 func (d *Door) show(ctx context.Context, t *Token, r *http.Request, list []contract.Contract, kept []contract.Kept, of map[string]string) (int, any, error) {
 	out := []shown{}
@@ -278,10 +287,7 @@ func (d *Door) show(ctx context.Context, t *Token, r *http.Request, list []contr
 		}
 		if ok {
 			one.Certificate, one.From, one.To = base64.StdEncoding.EncodeToString(issued.Certificate.Raw), issued.NotBefore, issued.NotAfter
-			one.Namespace = message.Namespace2
-			if issued.Profile == ca.ProfileContract20 {
-				one.Namespace = message.Namespace20
-			}
+			one.Namespace = namespaceOf(issued.Profile)
 		}
 		out = append(out, one)
 	}
