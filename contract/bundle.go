@@ -37,15 +37,17 @@ func (s *Service) prepare(ctx context.Context, c *Contract, p message.Protocol) 
 		return err
 	}
 	chain, fault := parse(message.Chain{Certificate: known.Certificate, SubCertificates: known.SubCertificates})
-	if fault == nil {
-		if fault, err = s.verifyCar(ctx, p, chain, s.clock()); err != nil {
-			return err
-		}
+	if fault != nil {
+		return fault
+	}
+	by, fault, err := s.verifyCar(ctx, p, chain, s.clock())
+	if err != nil {
+		return err
 	}
 	if fault != nil {
 		return fault
 	}
-	to, fault := receiverOf(p, chain[0])
+	to, fault := receiverOf(p, chain[0], by)
 	if fault != nil {
 		return fault
 	}
@@ -60,11 +62,11 @@ func (s *Service) prepare(ctx context.Context, c *Contract, p message.Protocol) 
 type receiver struct {
 	key     crypto.PublicKey // *ecdsa.PublicKey, or ed448.PublicKey in -20
 	storage *tpm.Storage     // where a car of -20 with a TPM wants it; nil: sealed for key
-	maker   string           // SHA-256 of the name of the CA that certified the car; "" in an update
+	maker   maker            // who answers for the car; nobody in an update
 }
 
-func receiverOf(p message.Protocol, cert *x509.Certificate) (receiver, *Fault) {
-	to := receiver{key: cert.PublicKey, maker: hexOf(cert.RawIssuer)}
+func receiverOf(p message.Protocol, cert *x509.Certificate, by maker) (receiver, *Fault) {
+	to := receiver{key: cert.PublicKey, maker: by}
 	switch key := cert.PublicKey.(type) {
 	case ed448.PublicKey:
 		return to, nil // a TPM has no such key
@@ -118,13 +120,15 @@ func (s *Service) bundle(ctx context.Context, c *Contract, p message.Protocol, t
 			return have, nil, nil
 		}
 	}
-	if update {
-		to.maker = ""
-	}
-	if fault, err := s.affordable(ctx, c, p, to); fault != nil || err != nil {
+	giveBack, fault, err := s.affordable(ctx, c, p, to)
+	if fault != nil || err != nil {
 		return Bundle{}, fault, err
 	}
-	return s.makeBundle(ctx, c, p, to, hash, update, actor)
+	b, fault, err := s.makeBundle(ctx, c, p, to, hash, update, actor)
+	if fault != nil || err != nil {
+		giveBack()
+	}
+	return b, fault, err
 }
 
 // inForce says whether a certificate is issued and not revoked.

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,6 +22,19 @@ const (
 	aDay           = 24 * time.Hour
 )
 
+// maker is the CA that answers for a car; the zero value is nobody.
+type maker struct {
+	key  string
+	name string // for people, without a word that the maker chose
+}
+
+// makerOf is the CA right below a path's root, or the root: who has it names those below
+// it as it likes. What the root has signed counts, for signatures have two spellings.
+func makerOf(path []*x509.Certificate) maker {
+	root, by := path[len(path)-1], path[max(len(path)-2, 1)]
+	return maker{hexOf(by.RawTBSCertificate), fmt.Sprintf("the maker's CA with serial number %s under root %s", ca.SerialOf(by), hexOf(root.Raw)[:16])}
+}
+
 // makers counts, within a UTC day, what maker's CAs cost beyond the first certificate.
 // It is in memory alone: a restart gives each as much again, which mostOfContract bounds.
 type makers struct {
@@ -29,45 +43,56 @@ type makers struct {
 }
 
 // spend takes one from a maker's day.
-func (m *makers) spend(maker string, now time.Time) bool {
+func (m *makers) spend(key string, now time.Time) bool {
 	if day := now.UTC().Truncate(aDay); !day.Equal(m.day) || len(m.made) >= maxTracked {
 		m.day, m.made = day, map[string]int{}
 	}
-	if m.made[maker] >= mostOfMaker {
+	if m.made[key] >= mostOfMaker {
 		return false
 	}
-	m.made[maker]++
+	m.made[key]++
 	return true
+}
+
+// giveBack undoes a spend that came to nothing.
+func (m *makers) giveBack(key string) {
+	if m.made[key] > 0 {
+		m.made[key]--
+	}
 }
 
 // affordable refuses one more certificate for a contract, whose lock is held, that got
 // too many, or whose car's maker's CA costs too many. Certificates that were revoked
-// meanwhile don't count.
-func (s *Service) affordable(ctx context.Context, c *Contract, p message.Protocol, to receiver) (*Fault, error) {
-	now := s.clock()
+// meanwhile don't count, nor does one that isn't made after all: then giveBack is called.
+func (s *Service) affordable(ctx context.Context, c *Contract, p message.Protocol, to receiver) (giveBack func(), _ *Fault, _ error) {
+	now, nothing := s.clock(), func() {}
 	made, err := s.madeSince(ctx, c, profileOf(p, to.key), now.Add(-aDay))
 	if err != nil || made == 0 {
-		return nil, err
+		return nothing, nil, err
 	}
 	fault := unavailable(fmt.Sprintf("the contract got %d certificates within a day", made))
 	if made < mostOfContract {
-		if to.maker == "" { // an update: the contract's own key is replaced
-			return nil, nil
+		if to.maker == (maker{}) { // an update: the contract's own key is replaced
+			return nothing, nil, nil
 		}
 		s.mu.Lock()
-		ok := s.makers.spend(to.maker, now)
+		ok := s.makers.spend(to.maker.key, now)
 		s.mu.Unlock()
 		if ok {
-			return nil, nil
+			return func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.makers.giveBack(to.maker.key)
+			}, nil, nil
 		}
 		fault = unavailable(fmt.Sprintf("%d cars' certificates of one maker's CA beyond their first got a contract certificate today", mostOfMaker))
 	}
-	if s.flooded != nil && to.maker != "" {
-		if err := s.flooded(ctx, "the maker's CA "+to.maker[:16]); err != nil {
-			return nil, err
+	if s.flooded != nil && to.maker != (maker{}) {
+		if err := s.flooded(ctx, to.maker.name); err != nil {
+			return nil, nil, err
 		}
 	}
-	return fault, nil
+	return nil, fault, nil
 }
 
 // madeSince counts the certificates in force of a profile that a contract got since,

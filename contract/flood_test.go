@@ -3,15 +3,30 @@ package contract_test
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
+	"errors"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
 
+	"bollard/ca"
 	"bollard/contract"
 	"bollard/iso15118/identifier"
 	"bollard/iso15118/message"
 )
+
+// below is a CA that the sub-CA has certified by a name of its own.
+func (o *provider) below(serial *big.Int) *provider {
+	o.t.Helper()
+	next := *o
+	next.key = newKey(o.t, curveOf(o.p))
+	next.sub = certify(o.t, &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "Sub-CA " + serial.String()}, NotBefore: o.now.Add(-time.Hour), NotAfter: o.now.AddDate(10, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, OCSPServer: []string{responder}}, o.sub, next.key, o.key)
+	return &next
+}
 
 // A maker's CA that goes on making certificates for a car costs so many contract
 // certificates in a day and no more, however the requests come, and is told of; what was
@@ -22,7 +37,8 @@ func TestMakerFlood(t *testing.T) {
 	r := newRig(t, kindsOf(p)...)
 	var told []string
 	var err error
-	r.Service, err = contract.New(t.Context(), contract.Config{Store: r.store, Authority: r.authority, Revocation: &world{}, Clock: r.clock.now,
+	accident := &tripStore{Store: r.store}
+	r.Service, err = contract.New(t.Context(), contract.Config{Store: accident, Authority: r.authority, Revocation: &world{}, Clock: r.clock.now,
 		Flooded: func(_ context.Context, maker string) error { told = append(told, maker); return nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +48,7 @@ func TestMakerFlood(t *testing.T) {
 	r.add(t)
 	request := func(o *provider, id identifier.PCID) []byte {
 		c := &car{key: newKey(t, curveOf(p)), p: p}
-		c.chain = o.leaf(c.key, string(id))
+		c.chain = append(o.leaf(c.key, string(id)), maker.sub)
 		r.brings(t, c)
 		return sign(t, c.request(), c.key)
 	}
@@ -57,8 +73,8 @@ func TestMakerFlood(t *testing.T) {
 			t.Errorf("one too many: %s (%s)", a.Code, a.Reason)
 		}
 	}
-	sum := sha256.Sum256(maker.sub.RawSubject)
-	if len(told) != 2 || !strings.Contains(told[0], hex.EncodeToString(sum[:])[:16]) {
+	sum := sha256.Sum256(maker.sub.RawTBSCertificate)
+	if len(told) != 2 || !strings.Contains(told[0], "serial number "+ca.SerialOf(maker.sub)+" under root "+hashOf(maker.root.Raw)[:16]) {
 		t.Errorf("told of %v", told)
 	}
 	r.brings(t, firstCar)
@@ -78,9 +94,23 @@ func TestMakerFlood(t *testing.T) {
 	if a, _ := r.ask(t, p, request(maker, second), false); a.Code != "OK" {
 		t.Errorf("a first key: %s (%s)", a.Code, a.Reason)
 	}
-	if n := r.SpendMaker(hex.EncodeToString(sum[:])); n != 64 {
+	if n := r.SpendMaker(hex.EncodeToString(sum[:]), 1); n != 64 {
 		t.Errorf("%d a day", n)
 	}
+	// What can't be made costs nothing; a name of its own for a CA below is no other maker.
+	accident.full = true
+	for range 2 {
+		if _, err := r.Provision(t.Context(), contract.Request{Protocol: p, EXI: request(maker, second), Actor: "operator"}); !errors.Is(err, errDisk) {
+			t.Errorf("the accident didn't happen: %v", err)
+		}
+	}
+	accident.full = false
+	for i, want := range []string{"OK", "FAILED_NoCertificateAvailable"} {
+		if a, _ := r.ask(t, p, request(maker.below(big.NewInt(int64(i+10))), second), false); a.Code != want || len(told) != 2+i {
+			t.Errorf("by CA %d below the maker's: %s (%s), told %d times", i, a.Code, a.Reason, len(told))
+		}
+	}
+	told = told[:2]
 	if a, _ := r.ask(t, p, request(maker, second), false); a.Code != "FAILED_NoCertificateAvailable" || len(told) != 3 {
 		t.Errorf("one too many of its maker's: %s (%s), told %d times", a.Code, a.Reason, len(told))
 	}

@@ -106,11 +106,12 @@ func (s *Service) answer(ctx context.Context, in Request, r *message.Request, no
 		return Answer{}, fault, nil
 	}
 	var list []Contract
+	var by maker // of an update nobody's: the contract's own key is replaced
 	var err error
 	if r.Update {
 		list, fault, err = s.forUpdate(ctx, r, chain, now)
 	} else {
-		list, fault, err = s.forInstallation(ctx, r, chain, now)
+		list, by, fault, err = s.forInstallation(ctx, r, chain, now)
 	}
 	if fault != nil || err != nil {
 		return Answer{}, fault, err
@@ -130,7 +131,7 @@ func (s *Service) answer(ctx context.Context, in Request, r *message.Request, no
 	if fault != nil {
 		return Answer{}, fault, nil
 	}
-	to, fault := receiverOf(r.Protocol, chain[0])
+	to, fault := receiverOf(r.Protocol, chain[0], by)
 	if fault != nil {
 		return Answer{}, fault, nil
 	}
@@ -180,39 +181,40 @@ func (s *Service) withhold(ctx context.Context, in Request, code, reason string)
 	return Answer{Reason: reason, Withheld: code}, s.recordRefusal(ctx, in, code, "")
 }
 
-// forInstallation verifies the car's chain and returns its contracts.
-func (s *Service) forInstallation(ctx context.Context, r *message.Request, chain []*x509.Certificate, now time.Time) ([]Contract, *Fault, error) {
+// forInstallation verifies the car's chain and returns its contracts, and its maker.
+func (s *Service) forInstallation(ctx context.Context, r *message.Request, chain []*x509.Certificate, now time.Time) ([]Contract, maker, *Fault, error) {
 	pcid, err := identifier.ParsePCID(chain[0].Subject.CommonName)
 	if err != nil {
-		return nil, noContract("the certificate's common name isn't a car's"), nil
+		return nil, maker{}, noContract("the certificate's common name isn't a car's"), nil
 	}
 	known, ok, err := s.store.Provisioning(ctx, pcid, r.Protocol)
 	if err != nil {
-		return nil, nil, err
+		return nil, maker{}, nil, err
 	}
 	if ok {
 		if string(known.Certificate) != string(chain[0].Raw) {
-			return nil, badChain("the car has another provisioning certificate than the one in the pool"), nil
+			return nil, maker{}, badChain("the car has another provisioning certificate than the one in the pool"), nil
 		}
 		more, fault := parse(message.Chain{Certificate: known.Certificate, SubCertificates: known.SubCertificates})
 		if fault != nil {
-			return nil, fault, nil
+			return nil, maker{}, fault, nil
 		}
 		chain = append(chain, more[1:]...)
 	}
 	list, err := s.contractsOf(ctx, pcid, r.Protocol, chain[0])
 	if err != nil {
-		return nil, nil, err
+		return nil, maker{}, nil, err
 	}
-	if fault, err := s.verifyCar(ctx, r.Protocol, chain, now); fault != nil || err != nil {
-		if err != nil {
-			return nil, nil, err
-		}
+	by, fault, err := s.verifyCar(ctx, r.Protocol, chain, now)
+	if err != nil {
+		return nil, maker{}, nil, err
+	}
+	if fault != nil {
 		// A car with a contract here has to prove itself here.
 		fault.elsewhere = fault.elsewhere && !s.anyInForce(list)
-		return nil, fault, nil
+		return nil, maker{}, fault, nil
 	}
-	return list, nil, nil
+	return list, by, nil, nil
 }
 
 // forUpdate verifies the old contract's chain and returns the contract.

@@ -235,7 +235,7 @@ func (s *Service) AddProvisioning(ctx context.Context, actor string, chain []*x5
 	if err != nil {
 		return Provisioning{}, err
 	}
-	fault, err := s.verifyCar(ctx, protocol, chain, s.clock())
+	_, fault, err := s.verifyCar(ctx, protocol, chain, s.clock())
 	switch {
 	case err != nil:
 		return Provisioning{}, err

@@ -76,9 +76,13 @@ func protocolOf(cert *x509.Certificate) (message.Protocol, error) {
 }
 
 // verifyCar verifies a provisioning chain up to a root of a manufacturer: own or
-// trusted for the use oem, and no other ([V2G2-925]).
-func (s *Service) verifyCar(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) (*Fault, error) {
-	return s.verify(ctx, purpose{p, kindsOf(p, chain[0].PublicKey).oem, "oem", agreeing}, chain, now)
+// trusted for the use oem, and no other ([V2G2-925]). It tells who answers for the car.
+func (s *Service) verifyCar(ctx context.Context, p message.Protocol, chain []*x509.Certificate, now time.Time) (maker, *Fault, error) {
+	path, fault, err := s.verifiedPath(ctx, purpose{p, kindsOf(p, chain[0].PublicKey).oem, "oem", agreeing}, chain, now)
+	if fault != nil || err != nil {
+		return maker{}, fault, err
+	}
+	return makerOf(path), nil, nil
 }
 
 // verifyContract verifies a contract chain up to a root of a provider.
@@ -93,37 +97,44 @@ func (s *Service) verifyContract(ctx context.Context, p message.Protocol, chain 
 // verify tells what is wrong with a chain. An error is no verdict: whether anything is
 // couldn't be told.
 func (s *Service) verify(ctx context.Context, to purpose, chain []*x509.Certificate, now time.Time) (*Fault, error) {
+	_, fault, err := s.verifiedPath(ctx, to, chain, now)
+	return fault, err
+}
+
+// verifiedPath is verify, with the path that holds, leaf first and root last.
+func (s *Service) verifiedPath(ctx context.Context, to purpose, chain []*x509.Certificate, now time.Time) ([]*x509.Certificate, *Fault, error) {
 	roots, err := s.rootsFor(ctx, to.kind, to.use)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	leaf := chain[0]
 	switch {
 	case !s.fits(to.p, leaf):
-		return badChain("the certificate's key isn't one of the edition"), nil
+		return nil, badChain("the certificate's key isn't one of the edition"), nil
 	case leaf.IsCA:
-		return badChain("the certificate is a CA's"), nil
+		return nil, badChain("the certificate is a CA's"), nil
 	case leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0:
-		return badChain("the certificate isn't one to sign with"), nil
+		return nil, badChain("the certificate isn't one to sign with"), nil
 	case now.After(leaf.NotAfter):
-		return expired("the certificate expired on " + leaf.NotAfter.Format(time.DateOnly)), nil
+		return nil, expired("the certificate expired on " + leaf.NotAfter.Format(time.DateOnly)), nil
 	case now.Before(leaf.NotBefore):
-		return notYet("the certificate isn't valid before " + leaf.NotBefore.Format(time.DateOnly)), nil
+		return nil, notYet("the certificate isn't valid before " + leaf.NotBefore.Format(time.DateOnly)), nil
 	}
 	paths, err := pathsOf(leaf, roots, slices.Concat(s.authority.Intermediates(to.kind), chain[1:]), now)
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-		return expired("a certificate of the chain has expired"), nil
+		return nil, expired("a certificate of the chain has expired"), nil
 	}
 	if err != nil {
-		return badChain(fmt.Sprintf("the chain leads to no root trusted for %s (`bollard ca trust add --use %s`): %T", to.use, to.use, err)).orElsewhere(), nil
+		return nil, badChain(fmt.Sprintf("the chain leads to no root trusted for %s (`bollard ca trust add --use %s`): %T", to.use, to.use, err)).orElsewhere(), nil
 	}
 	if s.strict {
 		var lacks string
 		if paths, lacks = s.strictly(to, paths); len(paths) == 0 {
-			return badChain(lacks + ": contracts.leaves is strict"), nil
+			return nil, badChain(lacks + ": contracts.leaves is strict"), nil
 		}
 	}
-	return s.standing(ctx, paths[0])
+	fault, err := s.standing(ctx, paths[0])
+	return paths[0], fault, err
 }
 
 // pathsOf are the ways from a leaf to roots.

@@ -44,8 +44,9 @@ type Sign struct {
 	Station string
 	Source  string // the peer's address, an IPv6 one as its /64; "" if that says nothing
 	Live    bool   // the station has a live session
-	// Detail is one of a few fixed words that tell signs of a kind apart, such
-	// as the standard's name of a security event or of a CA here; "" without any.
+	// Detail tells signs of a kind apart, in words of the standard or Bollard's, with
+	// nothing that a peer may choose: a security event's name, a CA here, the serial
+	// number of one that a trusted root has certified. "" without any.
 	Detail string
 }
 
