@@ -245,8 +245,10 @@ func (s *Service) lasting(list []Kept, err error) ([]Kept, error) {
 	return out, err
 }
 
-// AllKept returns all that is kept, oldest first.
-func (s *Service) AllKept(ctx context.Context) ([]Kept, error) { return s.store.AllKept(ctx) }
+// AllKept returns all that is kept and can still be given to cars, oldest first.
+func (s *Service) AllKept(ctx context.Context) ([]Kept, error) {
+	return s.lasting(s.store.AllKept(ctx))
+}
 
 // keptFor is what is kept of an account, ended or not, for all cars or for one.
 func (s *Service) keptFor(ctx context.Context, emaid identifier.EMAID, pcid identifier.PCID) ([]Kept, error) {

@@ -220,6 +220,9 @@ func TestKeptIsVerified(t *testing.T) {
 	if kept, err := near.KeptBy(t.Context(), emaid); err != nil || len(kept) != 0 {
 		t.Errorf("shown past its end: %v, %v", kept, err)
 	}
+	if kept, err := near.AllKept(t.Context()); err != nil || len(kept) != 0 {
+		t.Errorf("listed past its end: %v, %v", kept, err)
+	}
 }
 
 // A car that gets another key can't open what was kept for the one before: taken into

@@ -12,7 +12,7 @@ import (
 
 // Retention says how old records may grow; 0: as old as they like. What is open
 // or still needed stays at any age, and so do the ledger's entries, certificates
-// and identities that are used up.
+// and identities that are used up. Contract data of others goes once it has ended.
 type Retention struct {
 	SecurityEvents time.Duration
 	Findings       time.Duration
@@ -31,18 +31,20 @@ const expireBatch = 500
 type expiry struct {
 	name, table, key, old string
 	age                   time.Duration
+	always                bool // of any age: old is what has ended
 }
 
 func (r *Retention) rules() []expiry {
 	return []expiry{
-		{"security_events", "security_events", "position", "received_at < ?", r.SecurityEvents},
-		{"findings", "findings", "position", "last_at < ?", r.Findings},
-		{"orders", "orders", "id", "updated_at < ? AND (state NOT IN ('accepted', 'issued') OR wire = 'est') AND " +
-			"position < (SELECT MAX(position) FROM orders newer WHERE newer.station = orders.station AND newer.secc = orders.secc AND (newer.secc = '' OR newer.type = orders.type))", r.Orders},
-		{"rollouts", "rollouts", "id", "at < ? AND json_extract(header, '$.phase') IN ('finished', 'cancelled')", r.Rollouts},
-		{"approvals", "approvals", "nonce", "unixepoch(json_extract(record, '$.expires')) * 1000 < ?", r.Approvals},
-		{"checkpoints", "ledger_checkpoints", "rowid", "at < ? AND " +
-			"size < (SELECT MAX(size) FROM ledger_checkpoints newer WHERE newer.origin = ledger_checkpoints.origin)", r.Checkpoints},
+		{name: "security_events", table: "security_events", key: "position", old: "received_at < ?", age: r.SecurityEvents},
+		{name: "findings", table: "findings", key: "position", old: "last_at < ?", age: r.Findings},
+		{name: "orders", table: "orders", key: "id", age: r.Orders, old: "updated_at < ? AND (state NOT IN ('accepted', 'issued') OR wire = 'est') AND " +
+			"position < (SELECT MAX(position) FROM orders newer WHERE newer.station = orders.station AND newer.secc = orders.secc AND (newer.secc = '' OR newer.type = orders.type))"},
+		{name: "rollouts", table: "rollouts", key: "id", age: r.Rollouts, old: "at < ? AND json_extract(header, '$.phase') IN ('finished', 'cancelled')"},
+		{name: "approvals", table: "approvals", key: "nonce", age: r.Approvals, old: "unixepoch(json_extract(record, '$.expires')) * 1000 < ?"},
+		{name: "checkpoints", table: "ledger_checkpoints", key: "rowid", age: r.Checkpoints, old: "at < ? AND " +
+			"size < (SELECT MAX(size) FROM ledger_checkpoints newer WHERE newer.origin = ledger_checkpoints.origin)"},
+		{name: "kept_contracts", table: "kept_contracts", key: "position", old: "until <= ?", always: true},
 	}
 }
 
@@ -51,7 +53,7 @@ func (r *Retention) rules() []expiry {
 func (s *Store) Expire(ctx context.Context, r Retention) (map[string]int, error) {
 	gone := map[string]int{}
 	for _, rule := range r.rules() {
-		if rule.age <= 0 {
+		if rule.age <= 0 && !rule.always {
 			continue
 		}
 		before := s.clock().Add(-rule.age)

@@ -14,9 +14,11 @@ import (
 
 	"bollard/approval"
 	"bollard/approval/docket"
+	"bollard/contract"
 	"bollard/detect"
 	"bollard/fleet"
 	"bollard/internal/rollout"
+	"bollard/iso15118/identifier"
 	"bollard/ledger"
 	"bollard/store"
 )
@@ -154,6 +156,26 @@ func TestExpireCheckpoints(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"station.added", "station.removed", "retention.expired"}, kinds(t, s)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Contract data of other providers goes once it has ended, without a rule for it, and not
+// before.
+func TestEndedContractDataGoes(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	for id, until := range map[string]time.Time{"ended": noon, "lasting": noon.Add(time.Hour)} {
+		must(t, s.PutKept(t.Context(), contract.Kept{ID: id, PCID: "WP0TESTA00000001A3", EMAID: identifier.EMAID("NLEXA12345678" + id[:1]), Until: until, KeptAt: noon.Add(-time.Hour)}))
+	}
+	gone, err := s.Expire(t.Context(), store.Retention{})
+	must(t, err)
+	left, err := s.AllKept(t.Context())
+	must(t, err)
+	if len(left) != 1 || left[0].ID != "lasting" || gone["kept_contracts"] != 1 {
+		t.Errorf("%v went, left %+v", gone, left)
+	}
+	if e := entry(t, s, "retention.expired"); e.Subject != "kept_contracts" {
+		t.Errorf("recorded as %+v", e)
 	}
 }
 
