@@ -329,6 +329,21 @@ func (m *MemStore) PutRequest(_ context.Context, r Request, events ...ledger.Eve
 	return nil
 }
 
+func (m *MemStore) SetRequestKey(_ context.Context, r Request, events ...ledger.Event) error {
+	done, err := m.begin("SetRequestKey")
+	if err != nil {
+		return err
+	}
+	defer done()
+	for i := range m.requests[r.Kind] {
+		if have := &m.requests[r.Kind][i]; have.Generation == r.Generation && have.KeyHash != r.KeyHash {
+			have.KeyHash = r.KeyHash
+			m.wrote(r.CreatedAt, events)
+		}
+	}
+	return nil
+}
+
 func (m *MemStore) OutsideChains(_ context.Context, kind Kind) ([]OutsideChain, error) {
 	done, err := m.begin("OutsideChains")
 	if err != nil {

@@ -20,6 +20,7 @@ type Request struct {
 	Generation int    // 1, and one more with each new key
 	Profile    string // of that CA
 	KeyURI     string
+	KeyHash    string // of the key, from its being made on; "" before that
 	CreatedAt  time.Time
 }
 
@@ -38,6 +39,8 @@ type OutsideStore interface {
 	Requests(ctx context.Context, kind Kind) ([]Request, error)
 	// PutRequest is ErrHierarchyExists if the hierarchy has one of the generation.
 	PutRequest(ctx context.Context, r Request, events ...ledger.Event) error
+	// SetRequestKey notes the key that was made for one; idempotent.
+	SetRequestKey(ctx context.Context, r Request, events ...ledger.Event) error
 	// OutsideChains returns a hierarchy's, newest first.
 	OutsideChains(ctx context.Context, kind Kind) ([]OutsideChain, error)
 	AddOutsideChain(ctx context.Context, c OutsideChain, events ...ledger.Event) error            // idempotent
@@ -137,14 +140,7 @@ func (l *loadedHierarchy) keep(older *loadedHierarchy, now time.Time) {
 // readGeneration reads what is certified of one generation.
 func (a *Authority) readGeneration(ctx context.Context, h hierarchy, request Request, chains []outsideChain) (*loadedHierarchy, error) {
 	name := h.generationName(request.Profile, request.Generation)
-	signer, err := a.cfg.Keys(ctx, request.KeyURI)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't open the key of %s: %w; bring it back from a backup, with the database of the same one", name, err)
-	}
-	hash, err := keyHash(signer.Public())
-	if err != nil {
-		return nil, err
-	}
+	hash := a.requestedKey(ctx, request, chains)
 	i := slices.IndexFunc(chains, func(c outsideChain) bool { return hashHex(c.chain[0].RawSubjectPublicKeyInfo) == hash })
 	if i < 0 {
 		return nil, fmt.Errorf("%w: %s", ErrNoHierarchy, h.kind)
@@ -169,6 +165,25 @@ func (a *Authority) readGeneration(ctx context.Context, h hierarchy, request Req
 	}
 	l.issuing.chain = l.old
 	return l, nil
+}
+
+// requestedKey is the hash of a request's key; "" for one that isn't made or can't be
+// opened, which nobody has certified: a request is given out once the hash is on record.
+// Those of a database from before that are asked themselves, if there may be a chain.
+func (a *Authority) requestedKey(ctx context.Context, request Request, chains []outsideChain) string {
+	if request.KeyHash != "" || len(chains) == 0 {
+		return request.KeyHash
+	}
+	signer, err := a.cfg.Keys(ctx, request.KeyURI)
+	if err != nil {
+		a.cfg.Log.Warn("a key that others are asked to certify can't be opened: it waits", "hierarchy", request.Kind, "generation", request.Generation, "err", err)
+		return ""
+	}
+	hash, err := keyHash(signer.Public())
+	if err != nil {
+		return ""
+	}
+	return hash
 }
 
 // below reads the CAs of a hierarchy from one of its sub-CAs on: their records, that

@@ -64,6 +64,8 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, anew bo
 		return nil, err
 	case asked && request.Profile != profile:
 		return nil, fmt.Errorf("%w: %s was asked for as %s", ErrHierarchyExists, kind, request.Profile)
+	case !asked && b.algorithm == keys.Ed448 && keys.Held(a.cfg.KeyBase):
+		return nil, fmt.Errorf("%w: keys of %s are on Ed448, which are made in files only; keys: {uri: 'softkms:'} in bollard.yaml has them there", ErrNoHierarchy, kind)
 	case !asked:
 		// The name of the key is on record before there is one.
 		if request, err = a.recordRequest(ctx, h, request.Generation+1, profile, actor); err != nil {
@@ -78,6 +80,13 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, anew bo
 	proven, err := GeneratedKey(signer)
 	if err != nil {
 		return nil, err
+	}
+	request.KeyHash = proven.Hash()
+	event := ledger.Event{Kind: "ca.requested", Subject: string(kind), Actor: actor, Data: map[string]string{
+		"profile": profile, "generation": strconv.Itoa(request.Generation), "key": request.KeyHash,
+	}}
+	if err := a.cfg.Store.SetRequestKey(ctx, request, event); err != nil {
+		return nil, fmt.Errorf("couldn't record the key of %s: %w", h.caName(profile), err)
 	}
 	subject := Subject{CommonName: h.commonName(profile, proven.Hash()[:8])}
 	return requestFor(signer, profiles[profile], subjectName(profiles[profile], subject, a.cfg.Organisation, a.cfg.Country))
