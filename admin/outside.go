@@ -61,6 +61,7 @@ type Chain struct {
 	Root     string    `json:"root"`
 	NotAfter time.Time `json:"not_after"` // of the CA's certificate
 	Trusted  bool      `json:"trusted"`   // its root still is
+	Over     bool      `json:"over"`      // one of its certificates has ended
 }
 
 // Chains is a list, in the order in which they count.
@@ -69,7 +70,7 @@ type Chains struct {
 }
 
 func chainView(c ca.ImportedChain) Chain {
-	return Chain{Kind: string(c.Kind), Hash: c.Hash, CA: c.CA.Subject.String(), Root: c.Root.Subject.String(), NotAfter: c.CA.NotAfter, Trusted: c.Trusted}
+	return Chain{Kind: string(c.Kind), Hash: c.Hash, CA: c.CA.Subject.String(), Root: c.Root.Subject.String(), NotAfter: c.CA.NotAfter, Trusted: c.Trusted, Over: c.Over}
 }
 
 func (o *operations) caChains(ctx context.Context, in ChainRef) (Chains, error) {

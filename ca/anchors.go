@@ -62,7 +62,10 @@ func (a *Authority) AddAnchor(ctx context.Context, use string, data []byte, acto
 	if err := a.cfg.Store.AddAnchor(ctx, anchor, event); err != nil {
 		return TrustAnchor{}, fmt.Errorf("couldn't record the root: %w", err)
 	}
-	return anchor, a.reconsider(ctx, use)
+	if err := a.reconsider(ctx, use, nil); err != nil {
+		return TrustAnchor{}, fmt.Errorf("the root is recorded, but not in force yet; add it once more: %w", err)
+	}
+	return anchor, nil
 }
 
 // CheckRoot refuses what could never anchor a chain (RFC 5280 §6.1.1 d): no CA,
@@ -121,7 +124,10 @@ func (a *Authority) RemoveAnchor(ctx context.Context, use, prefix, actor string)
 	if err := a.cfg.Store.RemoveAnchor(ctx, use, matches[0].Hash, event); err != nil {
 		return TrustAnchor{}, err
 	}
-	return matches[0], a.reconsider(ctx, use)
+	if err := a.reconsider(ctx, use, matches[0].DER); err != nil {
+		a.cfg.Log.Error("the trust in a root has ended; its hierarchies couldn't be read anew", "use", use, "root", matches[0].Hash, "err", err)
+	}
+	return matches[0], nil
 }
 
 func checkUse(use string) error {

@@ -86,17 +86,23 @@ func (a *Authority) RemoveChain(ctx context.Context, kind Kind, prefix, actor st
 }
 
 // reconsider has hierarchies judge their chains anew when the trust in roots of others
-// has changed.
-func (a *Authority) reconsider(ctx context.Context, use string) error {
+// has changed, which is on record. Nothing is given out any more along chains to one that
+// is gone, be the database or a key readable or not.
+func (a *Authority) reconsider(ctx context.Context, use string, gone []byte) error {
+	ctx = context.WithoutCancel(ctx)
 	a.building.Lock()
 	defer a.building.Unlock()
 	var errs []error
 	loaded := false
 	for _, h := range hierarchies {
-		if h.use == use && a.hierarchy(h.kind).issuing != nil {
-			loaded = true
-			errs = append(errs, a.load(ctx, h))
+		if h.use != use || a.hierarchy(h.kind).issuing == nil {
+			continue
 		}
+		loaded = true
+		a.hierarchies.Lock()
+		a.loaded[h.kind] = a.loaded[h.kind].along(func(p Path) bool { return p.outside == 0 || !bytes.Equal(p.Root.Raw, gone) })
+		a.hierarchies.Unlock()
+		errs = append(errs, a.load(ctx, h))
 	}
 	if loaded {
 		a.changed()
@@ -104,11 +110,32 @@ func (a *Authority) reconsider(ctx context.Context, use string) error {
 	return errors.Join(errs...)
 }
 
-// leads is ErrNoHierarchy for one that leads to no root: the trust in all of them has
-// ended. It goes on answering for what it issued.
+// refresh reads hierarchies anew with a way that has ended: another may lead on.
+func (a *Authority) refresh(ctx context.Context) error {
+	a.building.Lock()
+	defer a.building.Unlock()
+	var errs []error
+	now, ended := a.cfg.Clock(), false
+	for _, h := range hierarchies {
+		a.hierarchies.RLock()
+		l := a.loaded[h.kind]
+		a.hierarchies.RUnlock()
+		if l != nil && slices.ContainsFunc(l.paths, func(p Path) bool { return p.over(now) }) {
+			ended = true
+			errs = append(errs, a.load(ctx, h))
+		}
+	}
+	if ended {
+		a.changed()
+	}
+	return errors.Join(errs...)
+}
+
+// leads is ErrNoHierarchy for one that leads to no root: the trust in all of them, or
+// what leads there, has ended. It goes on answering for what it issued.
 func (l *loadedHierarchy) leads(kind Kind) error {
 	if len(l.paths) == 0 {
-		return fmt.Errorf("%w: %s leads to no root that is still trusted; `bollard ca chains %s` shows which, `bollard ca trust add` trusts one again", ErrNoHierarchy, kind, kind)
+		return fmt.Errorf("%w: %s leads to no root that is still trusted, along a chain in force; `bollard ca chains %s` shows which, `bollard ca trust add` trusts one again, `bollard ca request %s` asks for another certificate", ErrNoHierarchy, kind, kind, kind)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto"
@@ -169,6 +170,23 @@ func (a *Authority) openIssuer(ctx context.Context, ca caRecord) (*issuer, error
 	}
 	by.keyURI = ca.keyURI
 	return by, nil
+}
+
+// openAgain is openIssuer for a hierarchy that is read once more: a key that is open
+// already needs no look, so that what was decided counts at once, its keeper being away.
+func (a *Authority) openAgain(ctx context.Context, kind Kind, ca caRecord) (*issuer, error) {
+	for _, open := range a.hierarchy(kind).issuers() {
+		if open.keyURI != ca.keyURI || !bytes.Equal(open.cert.RawSubjectPublicKeyInfo, ca.cert.RawSubjectPublicKeyInfo) {
+			continue
+		}
+		by, err := newIssuer(ca.name, ca.profile, ca.cert, open.signer)
+		if err != nil {
+			return nil, err
+		}
+		by.keyURI = ca.keyURI
+		return by, nil
+	}
+	return a.openIssuer(ctx, ca)
 }
 
 func newIssuer(name, profile string, cert *x509.Certificate, signer crypto.Signer) (*issuer, error) {

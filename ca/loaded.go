@@ -39,15 +39,17 @@ type loadedHierarchy struct {
 	// the next one; without the roots.
 	old, next []*x509.Certificate
 	cross     *x509.Certificate // the next root's key under the present root
-	paths     []Path            // the served one first
+	// paths has the served one first. As loaded, several over others may lead to one root,
+	// each of them until it ends.
+	paths []Path
 }
 
-// hierarchy returns what is loaded; empty if there is none.
+// hierarchy returns what is loaded and counts now; empty if there is none.
 func (a *Authority) hierarchy(kind Kind) *loadedHierarchy {
 	a.hierarchies.RLock()
 	defer a.hierarchies.RUnlock()
 	if l := a.loaded[kind]; l != nil {
-		return l
+		return l.inForce(a.cfg.Clock())
 	}
 	return &loadedHierarchy{}
 }
@@ -139,7 +141,7 @@ func (a *Authority) readOwn(ctx context.Context, h hierarchy) (*loadedHierarchy,
 		root.retired = true
 		l.cas = append(l.cas, root)
 	}
-	if l.issuing, err = a.openIssuer(ctx, issuing); err != nil {
+	if l.issuing, err = a.openAgain(ctx, h.kind, issuing); err != nil {
 		return nil, err
 	}
 	l.issuing.chain = l.served()

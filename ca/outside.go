@@ -58,6 +58,9 @@ type outsideChain struct {
 	over    bool // one of its certificates has ended
 }
 
+// counts: something may be given out along it.
+func (c outsideChain) counts() bool { return c.trusted && !c.over }
+
 // outsideChains are those of a hierarchy, newest first, those last that count no more.
 func (a *Authority) outsideChains(ctx context.Context, h hierarchy) ([]outsideChain, error) {
 	list, err := a.cfg.Store.OutsideChains(ctx, h.kind)
@@ -80,7 +83,7 @@ func (a *Authority) outsideChains(ctx context.Context, h hierarchy) ([]outsideCh
 			trusted: slices.ContainsFunc(anchors, func(t TrustAnchor) bool { return bytes.Equal(t.DER, chain[len(chain)-1].Raw) }),
 			over:    slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.After(c.NotAfter) }),
 		}
-		if o.trusted && !o.over {
+		if o.counts() {
 			good = append(good, o)
 		} else {
 			rest = append(rest, o)
@@ -157,10 +160,10 @@ func (a *Authority) readGeneration(ctx context.Context, h hierarchy, request Req
 	}
 	l.cas = append(l.cas, cas...)
 	l.old = append(below, chain[:len(chain)-1]...)
-	if chains[i].trusted {
-		l.paths = []Path{{Root: chain[len(chain)-1], Chain: l.old}}
+	if chains[i].counts() {
+		l.paths = []Path{{Root: chain[len(chain)-1], Chain: l.old, outside: len(chain) - 1}}
 	}
-	if l.issuing, err = a.openIssuer(ctx, cas[len(cas)-1]); err != nil {
+	if l.issuing, err = a.openAgain(ctx, h.kind, cas[len(cas)-1]); err != nil {
 		return nil, err
 	}
 	l.issuing.chain = l.old
@@ -212,8 +215,7 @@ func (a *Authority) addOutside(ctx context.Context, h hierarchy, l *loadedHierar
 		return err
 	}
 	for _, c := range chains {
-		path, ok := l.over(c.chain)
-		if ok && c.trusted && !slices.ContainsFunc(l.paths, func(p Path) bool { return p.Root.Equal(path.Root) }) {
+		if path, ok := l.over(c.chain); ok && c.counts() {
 			l.paths = append(l.paths, path)
 		}
 	}
@@ -234,5 +236,5 @@ func (l *loadedHierarchy) over(chain []*x509.Certificate) (Path, bool) {
 		return Path{}, false
 	}
 	last := len(chain) - 1
-	return Path{Root: chain[last], Chain: append(own[:i:i], chain[:last]...)}, true
+	return Path{Root: chain[last], Chain: append(own[:i:i], chain[:last]...), outside: last}, true
 }

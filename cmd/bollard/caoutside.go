@@ -78,7 +78,14 @@ func (c *cli) caChains() *cobra.Command {
 			return c.print(out, func(w io.Writer) {
 				t := newTable(w, "HASH", "CA", "ROOT", "EXPIRES", "")
 				for _, one := range out.Chains {
-					t.row(one.Hash[:16], one.CA, one.Root, when(&one.NotAfter), map[bool]string{false: "root no longer trusted"}[one.Trusted])
+					state := ""
+					switch {
+					case !one.Trusted:
+						state = "root no longer trusted"
+					case one.Over:
+						state = "over: a certificate of it has ended"
+					}
+					t.row(one.Hash[:16], one.CA, one.Root, when(&one.NotAfter), state)
 				}
 				t.flush()
 			})
