@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
 
+	"bollard/ca"
 	"bollard/detect"
 )
 
@@ -38,8 +40,8 @@ func (s *server) watchExpiry(ctx context.Context) error {
 	}
 }
 
-// noticeExpiry records a finding for contract certificates, CAs of ours and trusted
-// roots that end soon.
+// noticeExpiry records a finding for contract certificates, CAs of ours, what others
+// made for them, and trusted roots that end soon.
 func (a *app) noticeExpiry(ctx context.Context) error {
 	now := a.clock()
 	var failed []error
@@ -58,6 +60,14 @@ func (a *app) noticeExpiry(ctx context.Context) error {
 		}
 		if due.NotAfter.Before(now.Add(early)) {
 			tell(detect.AuthorityEnds, "the CA "+due.Name)
+		}
+	}
+	for _, kind := range ca.Kinds() {
+		for _, path := range a.authority.Paths(kind) {
+			if end, outside := path.OutsideEnd(); outside && end.Before(now.Add(plannedEarly)) {
+				root := sha256.Sum256(path.Root.Raw)
+				tell(detect.AuthorityEnds, fmt.Sprintf("the chain of %s to the root %.8x", kind, root[:]))
+			}
 		}
 	}
 	anchors, err := a.authority.Anchors(ctx, "")
