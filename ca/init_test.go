@@ -96,7 +96,7 @@ func TestInitRefuses(t *testing.T) {
 		"long organisation": {func(c *ca.InitConfig) { c.Organisation = strings.Repeat("x", 65) }, "64"},
 		"country":           {func(c *ca.InitConfig) { c.Country = "nl" }, "two capital letters"},
 		"kind":              {func(c *ca.InitConfig) { c.Kind = "private" }, "known: csms"},
-		"scheme":            {func(c *ca.InitConfig) { c.KeyBase = "vault:" }, "supported"},
+		"scheme":            {func(c *ca.InitConfig) { c.KeyBase = "elsewhere:" }, "supported"},
 		"algorithm":         {func(c *ca.InitConfig) { c.Algorithm = "dsa" }, "known: p256"},
 	} {
 		t.Run(name, func(t *testing.T) {
