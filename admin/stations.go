@@ -78,8 +78,9 @@ type Station struct {
 	Group         string        `json:"group,omitempty"`
 	Site          string        `json:"site,omitempty"`
 	Hardware      string        `json:"hardware,omitempty"`
-	SECCs         []fleet.SECC  `json:"seccs,omitempty"`   // what cars may know it by
-	Backend       string        `json:"backend,omitempty"` // wanted by name
+	SECCs         []fleet.SECC  `json:"seccs,omitempty"`     // what cars may know it by
+	EK            string        `json:"ek_sha256,omitempty"` // endorsement key of its TPM
+	Backend       string        `json:"backend,omitempty"`   // wanted by name
 	SeenBackend   string        `json:"seen_backend,omitempty"`
 	WantedProfile int           `json:"wanted_profile"`
 	FloorProfile  int           `json:"floor_profile"`
@@ -195,6 +196,7 @@ func (o *operations) registerStations(r *Registry) {
 	Register(r, "station.profile", o.stationProfile)
 	Register(r, "station.renew", o.stationRenew)
 	Register(r, "station.secc", o.stationSECC)
+	Register(r, "station.tpm", o.stationTPM)
 	Register(r, "station.check", o.stationCheck)
 	Register(r, "station.events", o.stationEvents)
 	Register(r, "station.lost", o.stationLost)
@@ -385,7 +387,7 @@ func stationKey(identity string) string { return ocpp.Identity{Name: identity}.K
 func (o *operations) station(s fleet.Station) Station {
 	view := Station{
 		Identity: s.Identity, Serial: s.Serial, Aliases: s.Aliases, Vendor: s.Vendor, Model: s.Model,
-		Group: s.Group, Site: s.Site, Hardware: s.Hardware, SECCs: s.SECCs, Backend: s.Backend, SeenBackend: s.SeenBackend,
+		Group: s.Group, Site: s.Site, Hardware: s.Hardware, SECCs: s.SECCs, EK: s.EK, Backend: s.Backend, SeenBackend: s.SeenBackend,
 		WantedProfile: s.WantedProfile, FloorProfile: s.FloorProfile, SeenProfile: s.SeenProfile, LowerUntil: instant(s.LowerUntil),
 		PasswordSet: s.Password != nil, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, LostAt: instant(s.LostAt), LostReason: s.LostReason, Warn: s.Warn,
 		AllowExpired: instant(s.AllowExpired), RenewWanted: s.RenewWanted, RotateWanted: s.RotateWanted, Pending: s.Pending != nil, PlanNote: s.PlanNote, Version: s.Version,

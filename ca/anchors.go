@@ -16,7 +16,7 @@ import (
 )
 
 // anchorUses are what an outside root may be trusted for.
-var anchorUses = []string{"station", "v2g", "mo", "oem", "manufacturer"}
+var anchorUses = []string{"station", "v2g", "mo", "oem", "manufacturer", "tpm"}
 
 // AnchorUses returns them.
 func AnchorUses() []string { return slices.Clone(anchorUses) }

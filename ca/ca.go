@@ -100,7 +100,7 @@ type Issued struct {
 
 // TrustAnchor is an outside root, such as the maker's of factory certificates.
 type TrustAnchor struct {
-	Use     string // station, v2g, mo, oem, manufacturer
+	Use     string // station, v2g, mo, oem, manufacturer, tpm
 	Hash    string // SHA-256 of DER, lower-case hex
 	Subject string
 	DER     []byte

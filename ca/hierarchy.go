@@ -32,6 +32,8 @@ const (
 	KindCSMS Kind = "csms"
 	// KindManufacturer is that of firmware signing certificates (L01, 1.6 WP §4).
 	KindManufacturer Kind = "manufacturer"
+	// KindAttestation is that of the attestation keys of stations' TPMs.
+	KindAttestation Kind = "attestation"
 )
 
 // hierarchy is a root, one or two CAs below it and what the last of them issues.
@@ -62,6 +64,7 @@ type hierarchy struct {
 var hierarchies = append([]hierarchy{
 	{kind: KindCSMS, title: "CSMS", root: ProfileRoot, cross: ProfileCross, subs: []string{ProfileIssuing}, leaves: []string{ProfileStation, ProfileServer, ProfileServerCNOnly}},
 	{kind: KindManufacturer, title: "Manufacturer", root: ProfileRoot, cross: ProfileCross, subs: []string{ProfileIssuing}, leaves: []string{ProfileFirmware}, anchored: true},
+	{kind: KindAttestation, title: "Attestation", root: ProfileRoot, cross: ProfileCross, subs: []string{ProfileIssuing}, leaves: []string{ProfileAttestation}},
 }, mobilityHierarchies()...)
 
 // Kinds returns the hierarchies there are.
@@ -240,7 +243,7 @@ func checkNames(p Profile, name pkix.Name, s Subject) error {
 		if err := identifier.CheckSECC(name.CommonName); err != nil {
 			return err
 		}
-	case namesStation:
+	case namesStation, namesAttestation:
 		if err := CheckSerialNumber(name.CommonName); err != nil {
 			return err
 		}

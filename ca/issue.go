@@ -61,7 +61,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 		return nil, errors.New("internal error: order without a proven key")
 	}
 	// A SECC may be a station of another operator's, who has a token.
-	if profile.Names == namesStation && order.Station == "" || profile.Names != namesStation && profile.Names != namesSECC && order.Station != "" {
+	if stations := profile.Names == namesStation || profile.Names == namesAttestation; stations && order.Station == "" || !stations && profile.Names != namesSECC && order.Station != "" {
 		return nil, fmt.Errorf("internal error: profile %s with station %q", order.Profile, order.Station)
 	}
 	class, err := classOf(order.Key.public)

@@ -39,6 +39,10 @@ type limit struct {
 	usageRSA   x509.KeyUsage
 	ekus       []x509.ExtKeyUsage // exactly these
 	san        bool
+	// purpose is an extended key usage beside ekus, permanent an alternative name of the
+	// subject's common name as permanentIdentifier.
+	purpose   asn1.ObjectIdentifier
+	permanent bool
 	// Where the certificate may point to, if there is a status listener.
 	crl, ocsp, issuers bool
 	noCheck            bool
@@ -70,6 +74,10 @@ var limits = withMobilityLimits(map[string]limit{
 	ProfileStation: {
 		pathLength: -1, longest: year, p224: true, crl: true, ocsp: true, issuers: true,
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
+	},
+	ProfileAttestation: {
+		pathLength: -1, longest: year, crl: true, ocsp: true, issuers: true, permanent: true,
+		purpose: asn1.ObjectIdentifier{2, 23, 133, 8, 3}, usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
 	},
 	ProfileServer: {
 		pathLength: -1, longest: 91 * 24 * time.Hour, ekus: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, san: true, crl: true, ocsp: true, issuers: true,
@@ -215,7 +223,7 @@ func (l *linter) extensions() {
 	c := l.cert
 	// Exactly these, with RFC 5280's criticality (§4.2.1).
 	want := []string{oidSubjectKeyID.String(), oidKeyUsage.String() + " critical", oidBasicConstraints.String() + " critical"}
-	if len(l.limit.ekus) > 0 {
+	if len(l.limit.ekus) > 0 || l.limit.purpose != nil {
 		want = append(want, oidExtKeyUsage.String())
 	}
 	if l.limit.noCheck {
@@ -229,8 +237,12 @@ func (l *linter) extensions() {
 		want = append(want, oidInfoAccess.String())
 	}
 	l.pointers(status)
-	if l.limit.san {
+	if l.limit.san || l.limit.permanent {
 		want = append(want, oidSAN.String())
+	}
+	if l.limit.permanent {
+		san, err := permanentIdentifier(l.plan.subject.CommonName)
+		l.demand(err == nil && slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidSAN) && bytes.Equal(e.Value, san.Value) }), "permanent identifier isn't the serial number")
 	}
 	if l.plan.issuer.cert != nil {
 		want = append(want, oidAuthorityKeyID.String())
@@ -250,7 +262,7 @@ func (l *linter) extensions() {
 		usage = l.limit.usageRSA
 	}
 	l.demand(c.KeyUsage == usage, "key usage %#x, want %#x", int(c.KeyUsage), int(usage))
-	l.demand(slices.Equal(c.ExtKeyUsage, l.limit.ekus) && len(c.UnknownExtKeyUsage) == 0, "extended key usage %v (A00.FR.514)", c.ExtKeyUsage)
+	l.demand(slices.Equal(c.ExtKeyUsage, l.limit.ekus) && slices.EqualFunc(c.UnknownExtKeyUsage, purposes(l.limit.purpose), asn1.ObjectIdentifier.Equal), "extended key usage %v (A00.FR.514)", c.ExtKeyUsage)
 	keyID, err := subjectKeyID(l.plan.key)
 	if l.limit.mobility {
 		keyID, err = shortKeyID(l.plan.key)

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
@@ -31,6 +32,8 @@ const (
 	ProfileOCSP = "ocsp"
 	// ProfileFirmware is a manufacturer's signer of firmware.
 	ProfileFirmware = "firmware-signing"
+	// ProfileAttestation is of the attestation key of a station's TPM.
+	ProfileAttestation = "attestation-key"
 	// ProfileExternal marks records of certificates other CAs issued.
 	ProfileExternal = "external"
 )
@@ -60,6 +63,9 @@ const (
 	namesCNOnly  NameRule = "cn-only" // CN = FQDN, no SAN (A00.FR.510, .511 note)
 	namesService NameRule = "service" // O and a CN for people, no SAN
 	namesSECC    NameRule = "secc"    // CN = identifier of a station's controller or EVSE, DC
+	// namesAttestation: as a station's, and its serial number as permanentIdentifier
+	// (RFC 4043), which is what attestation is about.
+	namesAttestation NameRule = "attestation"
 	// namesMobility: CN = eMAID, PCID or a CN for people, and DC in some.
 	namesMobility NameRule = "mobility"
 )
@@ -79,8 +85,10 @@ type Profile struct {
 	// KeyUsageRSA is added for RSA keys.
 	KeyUsageRSA x509.KeyUsage
 	ExtKeyUsage []x509.ExtKeyUsage
-	Names       NameRule
-	Keys        []KeyClass
+	// Purpose is an extended key usage that crypto/x509 has no name for.
+	Purpose asn1.ObjectIdentifier
+	Names   NameRule
+	Keys    []KeyClass
 	// P224 allows that curve too, to orders that say their station's model needs it.
 	P224 bool
 	// RenewAfter is the part of the validity, in percent, after which a
@@ -160,6 +168,15 @@ var profiles = withMobility(map[string]Profile{
 		Years: 1, Backdate: time.Hour,
 		KeyUsage: x509.KeyUsageDigitalSignature,
 		Names:    namesStation, Keys: everyKey, P224: true, RenewAfter: 66, RenewJitter: 6,
+		CRL: true, OCSP: true, CAIssuers: true,
+	},
+	// A restricted key signs what its TPM says, and can't do TLS. Its certificate says
+	// so by tcg-kp-AIKCertificate alone (TCG), and isn't under the root of stations.
+	ProfileAttestation: {
+		Name: ProfileAttestation, Role: ProfileAttestation, Issuer: ProfileIssuing,
+		Years: 1, Backdate: time.Hour,
+		KeyUsage: x509.KeyUsageDigitalSignature, Purpose: oidAttestationKey,
+		Names: namesAttestation, Keys: everyKey, RenewAfter: 66, RenewJitter: 6,
 		CRL: true, OCSP: true, CAIssuers: true,
 	},
 	// Renewed before half its life is over, so that as much again is left to notice

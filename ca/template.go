@@ -112,6 +112,16 @@ func template(p plan) (*x509.Certificate, error) {
 		// id-pkix-ocsp-nocheck is NULL (RFC 6960 §4.2.2.2.1).
 		t.ExtraExtensions = []pkix.Extension{{Id: oidNoCheck, Value: asn1.NullBytes}}
 	}
+	if p.profile.Purpose != nil {
+		t.UnknownExtKeyUsage = []asn1.ObjectIdentifier{p.profile.Purpose}
+	}
+	if p.profile.Names == namesAttestation {
+		san, err := permanentIdentifier(p.subject.CommonName)
+		if err != nil {
+			return nil, err
+		}
+		t.ExtraExtensions = []pkix.Extension{san}
+	}
 	if p.profile.CA {
 		t.MaxPathLen = p.profile.PathLength
 		t.MaxPathLenZero = p.profile.PathLength == 0

@@ -45,15 +45,21 @@ func (r *rig) est() *estDoor {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	d.address = r.listen(handler, certs.GetCertificate)
+	return d
+}
+
+// listen serves a handler as the PKI listener does, and returns where.
+func (r *rig) listen(handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) string {
+	r.t.Helper()
 	bound, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	d.address = bound.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	listener := est.Listener{
-		Net: bound, Handler: handler, Certificate: certs.GetCertificate, Subjects: r.svc.Subjects,
+		Net: bound, Handler: handler, Certificate: certificate, Subjects: r.svc.Subjects,
 		Drain: time.Second, Log: slog.New(slog.DiscardHandler),
 	}
 	go func() { ended <- listener.Serve(ctx) }()
@@ -63,7 +69,7 @@ func (r *rig) est() *estDoor {
 			r.t.Error(err)
 		}
 	})
-	return d
+	return bound.Addr().String()
 }
 
 // credentials are what a client shows.

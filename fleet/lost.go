@@ -158,7 +158,7 @@ func (s *Service) Replace(ctx context.Context, actor, identity string, r Replace
 		from, floor := st.Serial, st.FloorProfile
 		st.stayUp()
 		st.Serial, st.Aliases, st.FactoryHash, st.FactoryKey = r.Serial, nil, strings.ToLower(r.FactoryHash), strings.ToLower(r.FactoryKey)
-		st.Pending, st.RotateWanted, st.LeafSerial, st.RenewWanted = nil, false, "", false
+		st.Pending, st.RotateWanted, st.LeafSerial, st.RenewWanted, st.EK = nil, false, "", false, ""
 		st.LostAt, st.LostReason, st.PlanNote = time.Time{}, "", ""
 		if err := st.beginAt(r.Profile); err != nil {
 			return nil, err

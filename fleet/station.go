@@ -42,6 +42,7 @@ type Station struct {
 	Pending     *PendingPassword // sent to the station, not yet seen in use; nil: none
 	FactoryHash string           // lower-case hex SHA-256 of the pinned factory certificate, or ""
 	FactoryKey  string           // lower-case hex SHA-256 of the factory certificate's public key, or ""
+	EK          string           // lower-case hex SHA-256 of its TPM's endorsement key, or ""
 	LeafSerial  string           // serial of the newest own certificate seen in a handshake, or ""
 
 	Warn         []Check   // checks that only warn for this station

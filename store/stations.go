@@ -17,7 +17,7 @@ import (
 const stationColumns = `station, identity, escaped, serial, aliases, vendor, model, wanted_profile, floor_profile, seen_profile,
 	password_kind, password_salt, password_hash, password_set_at, factory_hash, leaf_serial, warn, allow_expired, renew_wanted,
 	version, created_at, seen_at, last_refusal, refused_at, plan_note, pending, rotate_wanted, grouping, site, backend, seen_backend, lost_at, lost_reason, factory_key, lower_until,
-	admitted, admitted_at, admissions, hardware, seccs`
+	admitted, admitted_at, admissions, hardware, seccs, ek`
 
 // stationKey is a station's primary key: its identity in lower case.
 func stationKey(identity string) string { return strings.ToLower(identity) }
@@ -48,7 +48,7 @@ func (t *tx) addStation(station fleet.Station) error {
 		return err
 	}
 	added, err := t.exec("INSERT INTO stations ("+stationColumns+`)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (station) DO NOTHING`, args...)
 	if err != nil {
 		return fmt.Errorf("couldn't add station %q: %w", station.Identity, err)
 	}
@@ -225,7 +225,7 @@ func (t *tx) changeStation(key string, change func(*fleet.Station) ([]ledger.Eve
 		return fleet.Station{}, nil, err
 	}
 	if _, err := t.exec("UPDATE stations SET ("+stationColumns+`) =
-		(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
+		(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE station = ?`, append(args, key)...); err != nil {
 		return fleet.Station{}, nil, fmt.Errorf("couldn't store station %q: %w", key, err)
 	}
 	if serial != station.Serial || !slices.Equal(aliases, station.Aliases) {
@@ -351,7 +351,7 @@ func stationArgs(s fleet.Station) ([]any, error) {
 		string(warn), millis(s.AllowExpired), number(s.RenewWanted), s.Version, millis(s.CreatedAt), millis(s.SeenAt),
 		s.LastRefusal, millis(s.RefusedAt), s.PlanNote, string(pending), number(s.RotateWanted),
 		s.Group, s.Site, s.Backend, s.SeenBackend, millis(s.LostAt), s.LostReason, s.FactoryKey, millis(s.LowerUntil),
-		s.Admitted, millis(s.AdmittedAt), s.Admissions, s.Hardware, string(seccs),
+		s.Admitted, millis(s.AdmittedAt), s.Admissions, s.Hardware, string(seccs), s.EK,
 	}, nil
 }
 
@@ -370,7 +370,7 @@ func scanStation(row scanner) (fleet.Station, error) {
 		&s.FactoryHash, &s.LeafSerial, &warn, instant{&s.AllowExpired}, &s.RenewWanted, &s.Version, instant{&s.CreatedAt},
 		instant{&s.SeenAt}, &s.LastRefusal, instant{&s.RefusedAt}, &s.PlanNote, &pending, &s.RotateWanted,
 		&s.Group, &s.Site, &s.Backend, &s.SeenBackend, instant{&s.LostAt}, &s.LostReason, &s.FactoryKey, instant{&s.LowerUntil},
-		&s.Admitted, instant{&s.AdmittedAt}, &s.Admissions, &s.Hardware, &seccs)
+		&s.Admitted, instant{&s.AdmittedAt}, &s.Admissions, &s.Hardware, &seccs, &s.EK)
 	if err != nil {
 		return fleet.Station{}, err
 	}

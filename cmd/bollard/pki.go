@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bollard/ca"
+	"bollard/ca/attestation"
 	"bollard/ca/est"
 	"bollard/contract/pool"
 )
@@ -37,6 +38,11 @@ func (s *server) pki() (http.Handler, *pool.Door, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", enrolment)
+	attestations, err := s.attestations()
+	if err != nil {
+		return nil, nil, err
+	}
+	mux.Handle(attestation.Prefix, attestations)
 	mux.Handle("/v1/", door)
 	mux.Handle("/oauth/", door)
 	return mux, door, nil
@@ -63,6 +69,18 @@ func (s *server) enrolment(door *pool.Door) (http.Handler, error) {
 		Keys:      ca.KeyClasses(ca.ProfileStation),
 		Labels:    labels,
 		Log:       s.log,
+	})
+}
+
+func (s *server) attestations() (http.Handler, error) {
+	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "bollard_attestation_answers_total",
+		Help: "Answers to stations that have their TPM's attestation key certified, by operation and HTTP status.",
+	}, []string{"operation", "status"})
+	s.metrics.MustRegister(answers)
+	return attestation.New(attestation.Config{
+		Registrar: s.registrar, Clock: s.clock, Log: s.log,
+		Served: func(operation string, status int) { answers.WithLabelValues(operation, strconv.Itoa(status)).Inc() },
 	})
 }
 

@@ -19,7 +19,7 @@ import (
 func (c *cli) stationCommand() *cobra.Command {
 	return c.group("station", "Enrol, look at and change charging stations",
 		c.stationAdd(), c.stationImport(), c.stationExport(), c.stationList(), c.stationShow(), c.stationRemove(),
-		c.stationPassword(), c.stationRoots(), c.stationProfile(), c.stationRenew(), c.stationSECC(), c.stationCheck(), c.stationEvents(), c.stationLog(), c.stationEnrolSecret(), c.stationGroup(),
+		c.stationPassword(), c.stationRoots(), c.stationProfile(), c.stationRenew(), c.stationSECC(), c.stationTPM(), c.stationCheck(), c.stationEvents(), c.stationLog(), c.stationEnrolSecret(), c.stationGroup(),
 		c.stationLost(), c.stationReplace(), c.stationDecommission())
 }
 
@@ -177,6 +177,7 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	line("password", map[bool]string{true: "set", false: "none"}[s.PasswordSet])
 	line("factory cert", s.FactoryHash)
 	line("factory key", s.FactoryKey)
+	line("tpm", s.EK)
 	if s.LostAt != nil {
 		line("lost", when(s.LostAt)+": "+s.LostReason)
 	}
