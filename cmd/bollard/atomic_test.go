@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"database/sql"
@@ -189,6 +190,13 @@ func decisions() []decision {
 		}},
 		{op: "station.secc", kind: "station.secc", with: func(f *faulty, id string) any {
 			return admin.StationSECC{Identity: f.station(id, 2), Renew: true}
+		}},
+		{op: "station.tpm", kind: "station.tpm", with: func(f *faulty, id string) any {
+			return admin.StationTPM{Identity: f.station(id, 2), EK: ptr(fmt.Sprintf("%x", sha256.Sum256([]byte(id))))}
+		}},
+		{op: "station.tpm", kind: "station.tpm", with: func(f *faulty, id string) any {
+			f.call("station.tpm", admin.StationTPM{Identity: f.station(id, 2), EK: ptr(fmt.Sprintf("%x", sha256.Sum256([]byte(id))))}, nil)
+			return admin.StationTPM{Identity: id, EK: ptr("")}
 		}},
 		{op: "station.check", kind: "station.check", with: func(f *faulty, id string) any {
 			return admin.SetCheck{Identity: f.station(id, 2), Check: fleet.Checks()[0], Warn: true}
