@@ -59,7 +59,7 @@ torture: ## the same for half an hour; 10,000 stations moved, renewed and rolled
 	@go test -race -count=1 -timeout 1800s ./cmd/bollard ./e2e
 
 tools:
-	@scripts/need openssl:openssl ssh-keygen:openssh-client sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm rauc:rauc mksquashfs:squashfs-tools swtpm:swtpm
+	@scripts/need openssl:openssl ssh-keygen:openssh-client sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm rauc:rauc mksquashfs:squashfs-tools swtpm:swtpm lego:lego certbot:certbot
 	@scripts/golangci $(TOOLS) $(GOLANGCI)
 
 vault: ## the Vault server that tests of keys run, a module of its own

@@ -47,7 +47,8 @@ type Config struct {
 	Releases  *catalogue.Catalogue
 	Updates   *gate.Gate
 	Contracts *contract.Service
-	Pool      *pool.Tokens      // who may use the pool
+	Pool      *pool.Tokens // who may use the pool
+	ACME      ACMEStore
 	Rollouts  *campaign.Service // of releases
 	// Origins tells what is known of the locations back ends name, newest first.
 	Origins func(ctx context.Context) ([]origin.Lead, error)
@@ -88,6 +89,7 @@ func New(cfg Config) *Registry {
 	o.registerFirmware(r)
 	o.registerContracts(r)
 	o.registerPools(r)
+	o.registerACME(r)
 	o.registerRollouts(r)
 	return r
 }

@@ -38,7 +38,7 @@ func build(m *testing.M) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	for tool, pkg := range map[string]string{"node": "nodejs", "openssl": "openssl", "sslscan": "sslscan", "curl": "curl"} {
+	for tool, pkg := range map[string]string{"node": "nodejs", "openssl": "openssl", "sslscan": "sslscan", "curl": "curl", "lego": "lego", "certbot": "certbot"} {
 		_, err = exec.LookPath(tool)
 		if err != nil {
 			return 0, fmt.Errorf("%s is missing: apt-get install -y --no-install-recommends %s", tool, pkg)

@@ -129,6 +129,8 @@ func decisions() []decision {
 			f.call("pool.token.add", admin.AddPoolToken{Name: id, Role: "cpo"}, nil)
 			return admin.PoolTokenRef{Name: id}
 		}},
+		{op: "acme.token", kind: "acme.token", with: func(*faulty, string) any { return admin.ACMEToken{Valid: time.Hour} }},
+		{op: "acme.revoke", kind: "acme.account-revoked", with: func(f *faulty, id string) any { return admin.ACMEAccountRef{ID: f.acmeAccount(id)} }},
 		{op: "firmware.add", kind: "firmware.added", with: func(f *faulty, id string) any {
 			in, _ := signedRelease(f, id)
 			return in
@@ -299,7 +301,7 @@ func undecided() []string {
 		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.chains", "ca.check", "ca.crl", "ca.renew", "ca.root", "ca.show",
 		"ca.trust.list", "cert.list", "cert.show", "contract.list", "firmware.rollout.plan", "firmware.rollout.show", "firmware.rollouts", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.report", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.show", "ledger.checkpoint",
 		"ledger.epochs", "ledger.page", "ledger.person", "ledger.prove", "ledger.verify", "policy.anchors", "policy.entries", "policy.held",
-		"policy.release", "policy.reload", "policy.show", "pool.token.list", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",
+		"policy.release", "policy.reload", "policy.show", "pool.token.list", "acme.accounts", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",
 	}
 }
 

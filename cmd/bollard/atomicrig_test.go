@@ -13,6 +13,7 @@ import (
 
 	"bollard/admin"
 	"bollard/ca"
+	"bollard/ca/acme"
 	"bollard/firmware/campaign"
 	"bollard/internal/rollout"
 	"bollard/iso15118/message"
@@ -56,6 +57,15 @@ func (f *faulty) tariff() admin.SignTariff {
 		f.call("ca.create", admin.KindRef{Kind: string(ca.KindMO)}, nil)
 	}
 	return admin.SignTariff{Profile: []byte(`{"chargingSchedule":[{"salesTariff":{"id":1,"salesTariffEntry":[{"relativeTimeInterval":{"start":0}}]}}]}`)}
+}
+
+// acmeAccount is one in force.
+func (f *faulty) acmeAccount(id string) string {
+	f.t.Helper()
+	if err := f.app.store.AddACMEAccount(f.t.Context(), acme.Account{ID: id, Door: "names", Thumbprint: id, State: acme.AccountValid}, time.Time{}); err != nil {
+		f.t.Fatal(err)
+	}
+	return id
 }
 
 // stranger is the request of a car whose maker nobody trusts.

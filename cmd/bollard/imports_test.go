@@ -37,6 +37,7 @@ var owners = map[string]string{
 	"go.yaml.in/yaml/v3":                               "internal/config",
 	"cel.dev/cel-go/cel":                               "policy",
 	"github.com/pkg/sftp":                              "locker",
+	"github.com/go-jose/go-jose/v4":                    "ca/acme",
 	"github.com/spf13/cobra":                           "cmd/bollard",
 	"github.com/zmap/zlint/v3":                         "ca",
 	"github.com/zmap/zlint/v3/lint":                    "ca",

@@ -15,7 +15,7 @@ import (
 	"bollard/contract/pool"
 )
 
-// pki is what listen.pki serves: EST, and the pool of contracts for those who have a
+// pki is what listen.pki serves: EST, ACME where names are listed for it, and the pool of contracts for those who have a
 // token of it.
 func (s *server) pki() (http.Handler, *pool.Door, error) {
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -36,6 +36,10 @@ func (s *server) pki() (http.Handler, *pool.Door, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	automatic, err := s.acmeDoor()
+	if err != nil {
+		return nil, nil, err
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/", enrolment)
 	attestations, err := s.attestations()
@@ -43,6 +47,9 @@ func (s *server) pki() (http.Handler, *pool.Door, error) {
 		return nil, nil, err
 	}
 	mux.Handle(attestation.Prefix, attestations)
+	if automatic != nil {
+		mux.Handle(acmePrefix+"/", automatic)
+	}
 	mux.Handle("/v1/", door)
 	mux.Handle("/oauth/", door)
 	return mux, door, nil

@@ -82,6 +82,7 @@ func (c *cli) root() *cobra.Command {
 		c.firmwareCommand(),
 		c.contractCommand(),
 		c.poolCommand(),
+		c.acmeCommand(),
 		c.tariffCommand(),
 		c.exiCommand(),
 		c.alertCommand(),

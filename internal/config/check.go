@@ -82,6 +82,7 @@ func (c *checker) file(f *File) {
 	}
 	c.contracts(&f.Contracts)
 	c.firmware(&f.Firmware)
+	c.acme(f)
 	for i, g := range f.Guard {
 		key := fmt.Sprintf("guard[%d]", i)
 		c.want(len(g.Keys)+len(g.Transfers)+len(g.Allow) > 0, key, "says nothing: give keys, transfers or allow")

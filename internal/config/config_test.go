@@ -46,6 +46,7 @@ func TestParseCompletes(t *testing.T) {
 		Firmware:    config.Firmware{Level: "enforce", MaxBytes: 4 << 30, TotalBytes: 64 << 30},
 		Log:         config.Log{Level: "info", Format: "text"},
 		Ledger:      config.Ledger{Every: time.Hour},
+		ACME:        config.ACME{HTTPPort: 80, TLSPort: 443},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -76,6 +77,10 @@ func TestParseRefuses(t *testing.T) {
 		"ledger interval":         {add: "ledger: {every: 5s}\n", line: 7, key: "ledger.every", text: "from 1m to 24h"},
 		"ledger place twice":      {add: "ledger: {syslog: [{name: a, url: \"udp://a\"}], webhooks: [{name: a, url: \"https://a\"}]}\n", line: 7, key: "ledger.webhooks[0].name", text: "second time"},
 		"ledger witness's key":    {add: "ledger: {witnesses: [{name: a, url: \"https://a\"}]}\n", line: 7, key: "ledger.witnesses[0].key", text: "is missing"},
+		"ACME network":            {add: "acme: {networks: [x]}\n", line: 7, key: "acme.networks[0]", text: "10.0.0.0/8"},
+		"ACME resolver":           {add: "acme: {resolver: dns.example}\n", line: 7, key: "acme.resolver", text: "IP:PORT"},
+		"ACME port":               {add: "acme: {http_port: 65536}\n", line: 7, key: "acme.http_port", text: "65535"},
+		"ACME without a listener": {add: "acme: {names: [a.example]}\n", line: 7, key: "acme.names", text: "listen.pki"},
 		"ledger network":          {add: "ledger: {webhooks: [{name: a, url: \"https://a\", networks: [x]}]}\n", line: 7, key: "ledger.webhooks[0].networks[0]", text: "10.0.0.0/8"},
 		"alert level":             {add: "alerts: {minimum: high}\n", line: 7, key: "alerts.minimum", text: "info, warning, critical"},
 		"alert without secret":    {add: "alerts: {webhooks: [{name: a, url: \"https://a.example\"}]}\n", line: 7, key: "alerts.webhooks[0].secret_file", text: "is missing"},
@@ -255,9 +260,11 @@ func full() *config.File {
 		Keys:            config.Keys{URI: "softkms:elsewhere", PassphraseFile: "x"},
 		Server:          config.ServerCert{ECDSA: config.CertFiles{Certificate: "a", Key: "b"}, RSA: config.CertFiles{Certificate: "c", Key: "d"}},
 		Compression:     true,
-		OCSPHosts:       []string{"ocsp.example", "*.v2g.example"},
-		Guard:           []config.Guard{{Vendor: "V*", Model: "1", Keys: []string{"X*"}, Transfers: []string{"v/m"}, Allow: []string{"y"}}},
-		P224:            []config.Model{{Vendor: "V", Model: "2*"}},
+		ACME: config.ACME{Names: []string{"a.example", "*.b.example"}, Open: true, Networks: []string{"10.0.0.0/8"}, Resolver: "[::1]:53",
+			HTTPPort: 8000, TLSPort: 8001},
+		OCSPHosts: []string{"ocsp.example", "*.v2g.example"},
+		Guard:     []config.Guard{{Vendor: "V*", Model: "1", Keys: []string{"X*"}, Transfers: []string{"v/m"}, Allow: []string{"y"}}},
+		P224:      []config.Model{{Vendor: "V", Model: "2*"}},
 		Limits: config.Limits{
 			MessageBytes: 20000, CallTimeout: 1, Handshake: 2, Header: 3, HandshakesAtOnce: 4, PerSource: 5, Write: 6,
 			Ping: 90 * time.Second, QueuedCalls: 7, Outstanding: 8, Takeovers: 9, RetryAfter: 10, Drain: time.Hour,

@@ -47,6 +47,8 @@ func (f *File) complete() {
 	fill(&f.Firmware.MaxBytes, 4<<30)
 	fill(&f.Firmware.TotalBytes, 64<<30)
 	fill(&f.Ledger.Every, time.Hour)
+	fill(&f.ACME.HTTPPort, 80)
+	fill(&f.ACME.TLSPort, 443)
 	for i := range f.Backends {
 		fill(&f.Backends[i].Security, "bollard")
 		fill(&f.Backends[i].Auth, "none")

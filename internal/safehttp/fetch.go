@@ -251,3 +251,28 @@ func (c *Client) connectTLS(ctx context.Context, t *target, pinned []netip.AddrP
 	}
 	return conn, nil
 }
+
+// DialURL connects to the place a URL names and speaks nothing: for protocols other than
+// HTTP, by the same rules. The error is an *Error, or ctx's if that ended.
+func (c *Client) DialURL(ctx context.Context, rawURL string) (net.Conn, error) {
+	t, err := c.parse(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	limited, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	pinned, err := c.resolve(limited, t)
+	if err == nil {
+		var conn net.Conn
+		if conn, err = c.connect(limited, t, pinned); err == nil {
+			return conn, nil
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case expired(limited):
+		return nil, refuse(RuleTime, t.where(), "it took longer than "+c.cfg.Timeout.String())
+	}
+	return nil, err
+}

@@ -1,0 +1,101 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"bollard/ca/acme"
+	"bollard/ledger"
+)
+
+// ACMEStore is what the operations read and write of ACME. *store.Store is one.
+type ACMEStore interface {
+	acme.TokenStore
+	ACMEAccounts(ctx context.Context) ([]acme.Account, error) // newest first
+	UpdateACMEAccount(ctx context.Context, id string, change func(*acme.Account) ([]ledger.Event, error)) (acme.Account, error)
+}
+
+// ACMEToken asks for a token.
+type ACMEToken struct {
+	Names []string      `json:"names,omitempty"`
+	Valid time.Duration `json:"valid"`
+}
+
+// NewACMEToken tells the key of a token, once.
+type NewACMEToken struct {
+	ID    string    `json:"eab_kid"`
+	Key   string    `json:"eab_hmac_key"`
+	Names []string  `json:"names"`
+	Until time.Time `json:"valid_until"`
+}
+
+// ACMEAccountRef names an account.
+type ACMEAccountRef struct {
+	ID string `json:"id"`
+}
+
+// ACMEAccount is what an operator sees of one.
+type ACMEAccount struct {
+	ID        string    `json:"id"`
+	Door      string    `json:"door"`
+	State     string    `json:"state"`
+	Names     []string  `json:"names"`
+	Token     string    `json:"token,omitempty"`
+	Issued    bool      `json:"issued"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// ACMEAccounts is a list.
+type ACMEAccounts struct {
+	Accounts []ACMEAccount `json:"accounts"`
+}
+
+func (o *operations) registerACME(r *Registry) {
+	Register(r, "acme.token", o.acmeToken)
+	Register(r, "acme.accounts", o.acmeAccounts)
+	Register(r, "acme.revoke", o.acmeRevoke)
+}
+
+func (o *operations) acmeToken(ctx context.Context, in ACMEToken) (NewACMEToken, error) {
+	t, key, err := acme.NewToken(ctx, o.cfg.ACME, o.cfg.Seal, o.cfg.Clock(), Actor(ctx), in.Names, in.Valid)
+	switch {
+	case err != nil && t.ID == "":
+		return NewACMEToken{}, Usagef("`bollard acme token --help` shows how", "%w", err)
+	case err != nil:
+		return NewACMEToken{}, err
+	}
+	out := NewACMEToken{ID: t.ID, Key: key, Names: t.Only, Until: t.ExpiresAt}
+	if out.Names == nil {
+		out.Names = []string{}
+	}
+	return out, nil
+}
+
+func (o *operations) acmeAccounts(ctx context.Context, _ None) (ACMEAccounts, error) {
+	list, err := o.cfg.ACME.ACMEAccounts(ctx)
+	out := ACMEAccounts{Accounts: make([]ACMEAccount, len(list))}
+	for i := range list {
+		out.Accounts[i] = shownACMEAccount(&list[i])
+	}
+	return out, err
+}
+
+func (o *operations) acmeRevoke(ctx context.Context, in ACMEAccountRef) (ACMEAccount, error) {
+	a, err := o.cfg.ACME.UpdateACMEAccount(ctx, in.ID, func(a *acme.Account) ([]ledger.Event, error) {
+		a.State = acme.AccountRevoked
+		return []ledger.Event{{Kind: "acme.account-revoked", Subject: acme.Requester(a.ID), Actor: Actor(ctx)}}, nil
+	})
+	if errors.Is(err, acme.ErrUnknownAccount) {
+		return ACMEAccount{}, Refusedf("`bollard acme accounts` lists them", "%w", err)
+	}
+	return shownACMEAccount(&a), err
+}
+
+func shownACMEAccount(a *acme.Account) ACMEAccount {
+	out := ACMEAccount{ID: a.ID, Door: a.Door, State: string(a.State), Names: a.Only, Token: a.Token, Issued: a.Issued, CreatedAt: a.CreatedAt}
+	if out.Names == nil {
+		out.Names = []string{}
+	}
+	return out
+}

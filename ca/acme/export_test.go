@@ -1,0 +1,25 @@
+package acme
+
+// ParseSigned reads a message.
+func ParseSigned(data []byte) error {
+	_, err := parseSigned(data)
+	return err
+}
+
+// Settle makes an order's states follow from one another.
+var Settle = (*Order).settle
+
+// Bounds of what is asked.
+var (
+	PerAccount = perAccount.burst
+	PerFailure = perFailure.burst
+)
+
+// MaxNonces is how many nonces are out.
+const MaxNonces = maxNonces
+
+// Nonces gives and takes nonces.
+func Nonces() (make func() string, take func(string) bool) {
+	n := newNonces()
+	return n.make, n.take
+}

@@ -1,0 +1,102 @@
+package acme_test
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"testing"
+	"time"
+
+	jose "github.com/go-jose/go-jose/v4"
+	"pgregory.net/rapid"
+
+	"bollard/ca/acme"
+)
+
+// weakKey is an RSA key that is too short.
+func weakKey(t *testing.T) *rsa.PrivateKey {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// A nonce is good once, and they are bounded.
+func TestNonces(t *testing.T) {
+	t.Parallel()
+	make, take := acme.Nonces()
+	first, second := make(), make()
+	if first == second || !take(second) || take(second) || take("") || take("x") {
+		t.Error("a nonce is good for other than one message")
+	}
+	for range acme.MaxNonces {
+		make()
+	}
+	if take(first) {
+		t.Error("the oldest is still there")
+	}
+}
+
+// Whatever happens to the parts of an order: it is ready only while each of them is
+// valid and it hasn't ended, and what is decided stays so.
+func TestOrderStates(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		end := start.Add(time.Hour)
+		o := acme.Order{State: acme.StatePending, ExpiresAt: end, Authorizations: make([]acme.Authorization, rapid.IntRange(1, 3).Draw(t, "parts"))}
+		for i := range o.Authorizations {
+			o.Authorizations[i].State = acme.StatePending
+		}
+		now := start
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			before := o.State
+			part := &o.Authorizations[rapid.IntRange(0, len(o.Authorizations)-1).Draw(t, "part")]
+			to := rapid.SampledFrom([]acme.State{acme.StateValid, acme.StateInvalid, acme.StateDeactivated, "", "later"}).Draw(t, "to")
+			switch {
+			case to == "later":
+				now = now.Add(25 * time.Minute)
+			case to == acme.StateDeactivated && (part.State == acme.StatePending || part.State == acme.StateValid), to != "" && part.State == acme.StatePending:
+				part.State = to
+			}
+			acme.Settle(&o, now)
+			all := true
+			for _, z := range o.Authorizations {
+				all = all && z.State == acme.StateValid
+			}
+			switch {
+			case before == acme.StateInvalid && o.State != acme.StateInvalid:
+				t.Fatal("an invalid order came back")
+			case o.State == acme.StateReady && (!all || !now.Before(end)):
+				t.Fatalf("ready at %s with %v", now, o.Authorizations)
+			case all && now.Before(end) && before != acme.StateInvalid && o.State != acme.StateReady:
+				t.Fatalf("%s with everything proven", o.State)
+			}
+		}
+	})
+}
+
+// Messages of any form are refused with a problem, never a panic.
+func FuzzParseSigned(f *testing.F) {
+	key := newKey(f)
+	options := (&jose.SignerOptions{EmbedJWK: true}).WithHeader("url", "https://a/b").WithHeader("nonce", "x")
+	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, options)
+	if err != nil {
+		f.Fatal(err)
+	}
+	jws, err := s.Sign([]byte(`{"a":1}`))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(jws.FullSerialize()))
+	f.Add([]byte(`{"protected":"e30","payload":"","signature":""}`))
+	f.Add([]byte(`{"protected":1,"payload":[],"signature":{}}`))
+	f.Add([]byte(`{`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var p *acme.Problem
+		if err := acme.ParseSigned(data); err != nil && !errors.As(err, &p) {
+			t.Fatalf("%T: %v", err, err)
+		}
+	})
+}
