@@ -255,8 +255,7 @@ func (d *Door) finalize(w http.ResponseWriter, m *message) error {
 	if err := json.Unmarshal(m.payload, &in); err != nil {
 		return problem(malformed, "the payload has no csr")
 	}
-	o, err := d.own(m, m.id)
-	if err != nil {
+	if _, err := d.own(m, m.id); err != nil {
 		return err
 	}
 	der, err := base64.RawURLEncoding.DecodeString(in.CSR)
@@ -267,6 +266,16 @@ func (d *Door) finalize(w http.ResponseWriter, m *message) error {
 	if err != nil {
 		return problem(badCSR, "%s", err.Error())
 	}
+	// One at a time, from how the order stands on: what is issued for it is found by it,
+	// once it is there.
+	if !d.enter(m.id) {
+		return &Problem{Type: orderNotReady, Detail: "the order is processing", RetryAfter: 5 * time.Second}
+	}
+	defer d.leave(m.id)
+	o, err := d.own(m, m.id)
+	if err != nil {
+		return err
+	}
 	if o.State == StateProcessing && o.KeyHash == csr.Key.Hash() {
 		// The same request again: what was begun is finished.
 	} else if o.State == StateReady {
@@ -276,11 +285,6 @@ func (d *Door) finalize(w http.ResponseWriter, m *message) error {
 	} else {
 		return problem(orderNotReady, "the order is %s", o.State)
 	}
-	// One at a time: what is issued for an order is found by it, once it is there.
-	if !d.enter(o.ID) {
-		return &Problem{Type: orderNotReady, Detail: "the order is processing", RetryAfter: 5 * time.Second}
-	}
-	defer d.leave(o.ID)
 	issued, err := d.cfg.Desk.Certify(m.Context(), o, csr)
 	var p *Problem
 	switch {
