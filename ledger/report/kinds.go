@@ -4,6 +4,15 @@ package report
 // in it, and each is evidence for a clause.
 func Kinds() map[string]string {
 	return map[string]string{
+		"acme.account":              "a client of ACME opened an account",
+		"acme.account-deactivated":  "a client of ACME ended its account",
+		"acme.account-revoked":      "an operator ended an account of ACME",
+		"acme.issued":               "the certificate of an order over ACME was issued",
+		"acme.key-changed":          "an account of ACME has another key",
+		"acme.order":                "an account of ACME ordered a certificate",
+		"acme.proven":               "an account of ACME proved that it has a name",
+		"acme.refused":              "an order over ACME was refused",
+		"acme.token":                "a token to open an account of ACME was made",
 		"approval.requested":        "an approval was asked for",
 		"approval.signed":           "a person approved",
 		"approval.used":             "an approval was used up by what it allowed",
