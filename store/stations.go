@@ -97,6 +97,22 @@ func (t *tx) addSerials(station fleet.Station, key string) error {
 	return nil
 }
 
+// SECCTaken says whether a station has an SECC identifier, in whatever case and with or
+// without its separators.
+func (s *Store) SECCTaken(ctx context.Context, secc string) (bool, error) {
+	db, err := s.reader()
+	if err != nil {
+		return false, err
+	}
+	plain := strings.NewReplacer("*", "", "-", "").Replace(strings.ToLower(secc))
+	var taken bool
+	err = db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM station_seccs WHERE replace(replace(secc, '*', ''), '-', '') = ?)", plain).Scan(&taken)
+	if err != nil {
+		return false, fmt.Errorf("couldn't look for an SECC identifier: %w", explain(s.path, err))
+	}
+	return taken, nil
+}
+
 // addSECCs claims what cars know the station by, whatever its case.
 func (t *tx) addSECCs(station fleet.Station, key string) error {
 	for _, secc := range station.SECCs {

@@ -60,7 +60,7 @@ func (s *server) enrolment(door *pool.Door) (http.Handler, error) {
 	var labels []est.Label
 	for kind, profile := range map[ca.Kind]string{ca.KindV2G: ca.ProfileSECC, ca.KindV2G20: ca.ProfileSECC20} {
 		labels = append(labels, est.Label{Kind: kind, Keys: s.authority.KeyClasses(profile),
-			Registrar: &pool.Operators{Door: door, Issuer: s.authority, Kind: kind, Profile: profile}})
+			Registrar: &pool.Operators{Door: door, Issuer: s.authority, Kind: kind, Profile: profile, Taken: s.store.SECCTaken}})
 	}
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "bollard_est_answers_total",

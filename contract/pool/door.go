@@ -70,6 +70,9 @@ type Door struct {
 	spent map[string]allowance
 	heard map[netip.Addr]bool // sources of wrong secrets in the log since
 	since time.Time
+	// enrolled are the certificates tokens had over EST on a day since 1970.
+	enrolled map[string]int
+	enrolDay int64
 }
 
 // refusedKey is one kind of refusal.
@@ -118,7 +121,7 @@ func NewDoor(cfg DoorConfig) (*Door, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Door{cfg: cfg, refused: tally.New[refusedKey](), access: access{tokens: cfg.Tokens, clock: cfg.Clock, given: map[string][]pass{}}, mux: http.NewServeMux(), spent: map[string]allowance{}, heard: map[netip.Addr]bool{}}
+	d := &Door{cfg: cfg, refused: tally.New[refusedKey](), access: access{tokens: cfg.Tokens, clock: cfg.Clock, given: map[string][]pass{}}, mux: http.NewServeMux(), spent: map[string]allowance{}, heard: map[netip.Addr]bool{}, enrolled: map[string]int{}}
 	everybody := []Role{RoleOEM, RoleMO, RoleCPO}
 	for pattern, op := range map[string]operation{
 		"POST /v1/ccp/signedContractData":           {[]Role{RoleCPO}, d.signedData},

@@ -28,7 +28,13 @@ type Operators struct {
 	Issuer  Issuer
 	Kind    ca.Kind
 	Profile string
+	// Taken says whether a station of the own fleet has an SECC identifier, in whatever
+	// case and with or without its separators: nobody else gets a certificate for it.
+	Taken func(ctx context.Context, secc string) (bool, error)
 }
+
+// enrolledPerDay bounds the new certificates of one token, whoever has its secret.
+const enrolledPerDay = 5000
 
 // Prove takes an access token of the pool, or the token itself by HTTP Basic.
 func (o *Operators) Prove(ctx context.Context, claim est.Claim) (est.Applicant, error) {
@@ -83,6 +89,13 @@ func (a *operator) Certify(ctx context.Context, csr ca.CSR) (*ca.Issued, error) 
 	case csr.CA:
 		return nil, a.refuse(ctx, http.StatusBadRequest, "the request is for a certificate that can issue others (CA:TRUE)")
 	}
+	taken, err := a.Taken(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if taken {
+		return nil, a.refuse(ctx, http.StatusForbidden, "the SECC identifier is that of a station of the own fleet")
+	}
 	reference := fmt.Sprintf("enrolled:%s:%s:%s", a.token.Name, name, csr.Key.Hash())
 	before, err := a.Issuer.LookupReference(ctx, reference)
 	if err != nil {
@@ -91,22 +104,44 @@ func (a *operator) Certify(ctx context.Context, csr ca.CSR) (*ca.Issued, error) 
 	if before != nil && before.State == ca.StateIssued && a.Door.cfg.Clock().Before(before.NotAfter.Add(-renewal)) {
 		return before, nil
 	}
+	if !a.Door.enrols(a.token.Name) {
+		return nil, a.refuse(ctx, http.StatusTooManyRequests, fmt.Sprintf("the token had %d certificates today", enrolledPerDay))
+	}
 	prepared, err := a.Issuer.Prepare(ctx, ca.Order{
 		Profile: a.Profile, Key: csr.Key, Subject: ca.Subject{CommonName: name}, Requester: actor, Reference: reference,
 		Judge: func(onRecord []ca.Record) error {
-			if slices.ContainsFunc(onRecord, func(r ca.Record) bool { return r.Requester != actor || r.Reference != reference }) {
+			// What was revoked isn't given again for the same key, for whatever reason it was.
+			if slices.ContainsFunc(onRecord, func(r ca.Record) bool {
+				return r.Requester != actor || r.Reference != reference || r.State == ca.StateRevoked
+			}) {
 				return ca.ErrKeyInUse
 			}
 			return nil
 		},
 	})
 	if _, ok := errors.AsType[*ca.CSRError](err); ok || errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ca.ErrKeyClass) {
-		return nil, a.refuse(ctx, http.StatusBadRequest, "the request's key isn't certified: it is in use, or of a kind the CA doesn't certify")
+		return nil, a.refuse(ctx, http.StatusBadRequest, "the request's key isn't certified: it is in use, its certificate was revoked, or it is of a kind the CA doesn't certify")
 	}
 	if err != nil {
 		return nil, err
 	}
 	return a.Issuer.Issue(ctx, prepared)
+}
+
+// enrols takes one new certificate from what a token may have in a day.
+func (d *Door) enrols(token string) bool {
+	day := d.cfg.Clock().Unix() / int64((24 * time.Hour).Seconds())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.enrolDay != day {
+		d.enrolDay = day
+		clear(d.enrolled)
+	}
+	if d.enrolled[token] >= enrolledPerDay {
+		return false
+	}
+	d.enrolled[token]++
+	return true
 }
 
 // renewal is how long before its end a certificate of 90 days is no more given again.

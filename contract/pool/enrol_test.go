@@ -14,12 +14,14 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smallstep/pkcs7"
 
 	"bollard/ca"
 	"bollard/ca/est"
 	"bollard/contract/pool"
+	"bollard/fleet"
 )
 
 // nobody proves itself to.
@@ -35,7 +37,7 @@ func (h *house) enrolment() http.Handler {
 	var labels []est.Label
 	for kind, profile := range map[ca.Kind]string{ca.KindV2G: ca.ProfileSECC, ca.KindV2G20: ca.ProfileSECC20} {
 		labels = append(labels, est.Label{Kind: kind, Keys: h.authority.KeyClasses(profile),
-			Registrar: &pool.Operators{Door: h.door, Issuer: h.authority, Kind: kind, Profile: profile}})
+			Registrar: &pool.Operators{Door: h.door, Issuer: h.authority, Kind: kind, Profile: profile, Taken: h.store.SECCTaken}})
 	}
 	handler, err := est.New(est.Config{Authority: h.authority, Registrar: nobody{}, Keys: ca.KeyClasses(ca.ProfileStation), Labels: labels})
 	if err != nil {
@@ -173,16 +175,44 @@ func TestOperatorsEnrol(t *testing.T) {
 	if err != nil || len(issued) != 3 {
 		t.Fatalf("%d certificates: %v", len(issued), err)
 	}
-	if _, err := h.authority.Revoke(t.Context(), ca.SerialOf(next[0]), "keyCompromise", "operator"); err != nil {
+	if _, err := h.authority.Revoke(t.Context(), ca.SerialOf(next[0]), "cessationOfOperation", "operator"); err != nil {
 		t.Fatal(err)
 	}
 	if status, _ := h.est(http.MethodPost, path, csr, by(abc)); status != http.StatusBadRequest {
-		t.Errorf("a key that was compromised: %d", status)
+		t.Errorf("a key whose certificate was revoked: %d", status)
+	}
+	// What a station of the own fleet is called is nobody else's, however it is spelled.
+	if err := h.store.AddStations(t.Context(), []fleet.Station{{Identity: "CS-1", SECCs: []fleet.SECC{{ID: "DE*ABC*E*7"}}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, own := range []string{"DE*ABC*E*7", "deabce7", "DE-ABC-E-7"} {
+		if status, _ := h.est(http.MethodPost, path, csrFor(t, keyOn(t, elliptic.P256()), own), by(abc)); status != http.StatusForbidden {
+			t.Errorf("%s, which is the own fleet's: %d", own, status)
+		}
 	}
 	if _, err := h.tokens.Revoke(t.Context(), "operator", "abc"); err != nil {
 		t.Fatal(err)
 	}
 	if status, _ := h.est(http.MethodPost, path, csrFor(t, keyOn(t, elliptic.P256()), name), by(abc)); status != http.StatusUnauthorized {
 		t.Errorf("a token that was revoked: %d", status)
+	}
+}
+
+// A token has so many new certificates a day and no more, whoever has its secret.
+func TestOperatorsEnrolSoManyADay(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	abc := h.client("abc", pool.RoleCPO, "DE*ABC")
+	bearer := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+abc.bearer) }
+	h.door.Enrolled("abc", 4999)
+	for i, want := range []int{http.StatusOK, http.StatusTooManyRequests} {
+		if status, _ := h.est(http.MethodPost, "v2g/simpleenroll", csrFor(t, keyOn(t, elliptic.P256()), "DE*ABC*E*1"), bearer); status != want {
+			t.Errorf("%d: %d", i, status)
+		}
+	}
+	h.now.Add(int64((24 * time.Hour).Seconds()))
+	abc.login("abc")
+	if status, _ := h.est(http.MethodPost, "v2g/simpleenroll", csrFor(t, keyOn(t, elliptic.P256()), "DE*ABC*E*1"), bearer); status != http.StatusOK {
+		t.Errorf("on the next day: %d", status)
 	}
 }
