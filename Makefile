@@ -18,11 +18,9 @@ demo: build ## the main job on embedded defaults: three stations, a CSMS and an 
 	@bin/bollard demo --once
 
 # -count=1: the tests of e2e run a binary they build, so go doesn't see that it changed.
-# The Vault server is built beside the packages that don't need it.
-test: tools peers lint ## the whole suite: lint, race detector, real peers, short fuzzing, a minute of soak
-	@set -o pipefail; (rc=0; nice scripts/vault $(TOOLS) & vault=$$!; \
+test: tools peers lint ## the whole suite but for Vault: lint, race detector, real peers, short fuzzing, a minute of soak
+	@set -o pipefail; (rc=0; \
 		go test -race -count=1 -json -p 2 -timeout 900s $$(go list ./... | grep -vE '/(cmd/bollard|e2e|keys/vault)$$') || rc=1; \
-		wait $$vault || rc=1; go test -race -count=1 -json -timeout 900s ./keys/vault || rc=1; \
 		go test -count=1 -json -p 2 -timeout 900s ./cmd/bollard ./e2e || rc=1; exit $$rc) | go run ./internal/testreport
 	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 fuzz soak
 
@@ -62,14 +60,15 @@ tools:
 	@scripts/need openssl:openssl ssh-keygen:openssh-client sslscan:sslscan softhsm2-util:softhsm2 curl:curl node:nodejs npm:npm rauc:rauc mksquashfs:squashfs-tools swtpm:swtpm lego:lego certbot:certbot
 	@scripts/golangci $(TOOLS) $(GOLANGCI)
 
-vault: ## the Vault server that tests of keys run, a module of its own
+vault: ## keys in a real Vault, whose server is a module of its own: minutes to build, once
 	@scripts/vault $(TOOLS)
+	@go test -race -count=1 -timeout 900s ./keys/vault
 
 peers:
 	@scripts/npm-ci e2e/peers/ocpprpc
 
 .PHONY: attacks torture
-torture: attacks
+torture: attacks vault
 attacks: tools peers ## brute force, shadowing, replay and slowloris at full size: minutes, on a machine of its own
 	@set -o pipefail; TORTURE=1 go test -count 1 -timeout 1800s -v -run 'TestBruteForce|TestShadowing|TestReplay|TestSlowloris' ./e2e | grep -v level=
 
