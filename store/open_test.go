@@ -161,7 +161,7 @@ func TestOpenRefuses(t *testing.T) {
 		}), []string{"is corrupt", "restore a backup"}},
 		{"another program's", statement("PRAGMA application_id = 7"), []string{"another program's database"}},
 		{"an unmarked program's", statement("PRAGMA application_id = 0"), []string{"another program's database"}},
-		{"a newer schema", statement("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)"), []string{"schema version 99", "knows up to", "newer bollard", "restore a backup"}},
+		{"a newer schema", statement("INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)"), []string{"schema version 9999", "knows up to", "newer bollard", "restore a backup"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
