@@ -15,12 +15,8 @@ import (
 // may ask far more often than a station.
 const poolActor = "pool:"
 
-const (
-	// flushEvery and flushPatience: how often counts of refusals are looked at, and how
-	// long writing the last ones may take.
-	flushEvery    = 10 * time.Second
-	flushPatience = 5 * time.Second
-)
+// flushEvery is how often counts of refusals are looked at.
+const flushEvery = 10 * time.Second
 
 // refusedKey is one kind of refusal of a client's cars.
 type refusedKey struct{ actor, code, protocol string }
@@ -55,19 +51,7 @@ func (s *Service) writeRefusals(ctx context.Context) func(refusedKey, tally.Coun
 
 // Run writes down refusals that repeated themselves until ctx ends.
 func (s *Service) Run(ctx context.Context) {
-	tick := time.NewTicker(flushEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushPatience)
-			defer cancel()
-			s.Flush(last, true)
-			return
-		case <-tick.C:
-			s.Flush(ctx, false)
-		}
-	}
+	tally.Run(ctx, flushEvery, s.Flush)
 }
 
 // Flush writes down the counts whose time has come, or all.

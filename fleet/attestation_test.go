@@ -74,25 +74,16 @@ func newAttestationRig(t *testing.T) *attestationRig {
 // machine starts a TPM, and returns its socket too.
 func machine(t *testing.T) (*device.Device, string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "tpm") // short: a socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	tpm, wait, err := swtpm.Start(ctx, dir)
+	tpm, socket, stop, err := swtpm.StartAlone(context.WithoutCancel(t.Context()))
 	t.Cleanup(func() {
-		cancel()
-		if wait != nil {
-			wait()
-		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return device.New(tpm), filepath.Join(dir, "tpm")
+	return device.New(tpm), socket
 }
 
 // ask makes one of the two requests.

@@ -54,14 +54,14 @@ func (s *Service) freeEK(ctx context.Context, key, ek string) error {
 	if ek == "" {
 		return nil
 	}
-	stations, err := s.store.Stations(ctx)
-	if err != nil {
-		return fmt.Errorf("couldn't read the stations: %w", err)
-	}
-	for i := range stations {
-		if stations[i].EK == ek && keyOf(&stations[i]) != key {
-			return fmt.Errorf("%w %q: a TPM is in one station; take it from that one first (bollard station tpm %s --none)", ErrOtherTPM, stations[i].Identity, stations[i].Identity)
-		}
+	other, err := s.store.StationByEK(ctx, ek)
+	switch {
+	case errors.Is(err, ErrUnknownStation):
+		return nil
+	case err != nil:
+		return fmt.Errorf("couldn't look for the station of a TPM: %w", err)
+	case keyOf(&other) != key:
+		return fmt.Errorf("%w %q: a TPM is in one station; take it from that one first (bollard station tpm %s --none)", ErrOtherTPM, other.Identity, other.Identity)
 	}
 	return nil
 }

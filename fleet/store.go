@@ -26,6 +26,8 @@ type Store interface {
 	AddStations(ctx context.Context, stations []Station, events ...ledger.Event) error
 	Station(ctx context.Context, key string) (Station, error)
 	Stations(ctx context.Context) ([]Station, error) // by key
+	// StationByEK returns the station that is known by a TPM; ErrUnknownStation.
+	StationByEK(ctx context.Context, hash string) (Station, error)
 	// UpdateStation reads, changes and writes one record in one transaction.
 	// An error of change leaves everything as it was.
 	UpdateStation(ctx context.Context, key string, change func(*Station) ([]ledger.Event, error)) (Station, error)

@@ -88,6 +88,12 @@ func (s *Store) StationByFactoryKey(ctx context.Context, hash string) (fleet.Sta
 	return s.stationWhere(ctx, "factory_key = ? AND factory_key <> '' ORDER BY station LIMIT 1", hash)
 }
 
+// StationByEK returns the station that is known by a TPM, by the SHA-256 of its
+// endorsement key.
+func (s *Store) StationByEK(ctx context.Context, hash string) (fleet.Station, error) {
+	return s.stationWhere(ctx, "ek = ? AND ek <> ''", hash)
+}
+
 func (s *Store) stationWhere(ctx context.Context, clause, value string) (fleet.Station, error) {
 	db, err := s.reader()
 	if err != nil {

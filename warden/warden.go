@@ -130,19 +130,8 @@ func (w *Warden) Rules() *policy.Set { return w.set.Load() }
 
 // Run writes down counts of repeated decisions until ctx ends.
 func (w *Warden) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			w.Flush(last, true)
-			return nil
-		case <-tick.C:
-			w.Flush(ctx, false)
-		}
-	}
+	tally.Run(ctx, time.Second, w.Flush)
+	return nil
 }
 
 // Flush writes down the counts whose time has come, or all, and what began or

@@ -14,7 +14,6 @@ package acme
 import (
 	"context"
 	"crypto"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,17 +52,7 @@ type Attempt struct {
 	Identifier Identifier
 	Type       ChallengeType
 	Token      string
-	KeyAuth    string          // token and thumbprint of the account's key (RFC 8555 §8.1)
-	Response   json.RawMessage // what came with the answer
-}
-
-// Proof is what an answered challenge showed.
-type Proof struct {
-	// Key, if set, is the SHA-256 of the only SubjectPublicKeyInfo that the order's
-	// request may have: the key a TPM attested.
-	Key string
-	// Facts are for the ledger.
-	Facts map[string]string
+	KeyAuth    string // token and thumbprint of the account's key (RFC 8555 §8.1)
 }
 
 // Desk is what a door is for.
@@ -73,7 +62,7 @@ type Desk interface {
 	Offer(ctx context.Context, account *Account, id Identifier) (Identifier, []ChallengeType, error)
 	// Prove judges an answer. The error is a *Problem if the holder isn't proven,
 	// and something else if that couldn't be judged now.
-	Prove(ctx context.Context, attempt Attempt) (Proof, error)
+	Prove(ctx context.Context, attempt Attempt) error
 	// Certify issues for a request whose order is ready, or returns what was issued
 	// for the order before. The certificate is recorded before it is returned. The
 	// error is a *Problem, or something else if the same may succeed later.

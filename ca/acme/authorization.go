@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -161,8 +160,8 @@ func (d *Door) judge(m *message, o *Order, i, j int) (*Order, error) {
 	}
 	ctx, cancel := context.WithTimeout(m.Context(), attemptTimeout)
 	defer cancel()
-	proof, err := d.cfg.Desk.Prove(ctx, Attempt{
-		Identifier: z.Identifier, Type: c.Type, Token: c.Token, KeyAuth: keyAuthorization(c.Token, m.account.Thumbprint), Response: slices.Clone(m.payload),
+	err := d.cfg.Desk.Prove(ctx, Attempt{
+		Identifier: z.Identifier, Type: c.Type, Token: c.Token, KeyAuth: keyAuthorization(c.Token, m.account.Thumbprint),
 	})
 	var p *Problem
 	if err != nil && !errors.As(err, &p) {
@@ -183,10 +182,7 @@ func (d *Door) judge(m *message, o *Order, i, j int) (*Order, error) {
 			event.Kind, data["what"], data["why"] = "acme.refused", "challenge", clip(p.Error())
 			c.State, c.Problem, z.State = StateInvalid, p, StateInvalid
 		} else {
-			for k, v := range proof.Facts {
-				data[k] = v
-			}
-			c.State, c.At, z.State, z.Key = StateValid, now, StateValid, proof.Key
+			c.State, c.At, z.State = StateValid, now, StateValid
 		}
 		o.settle(now)
 		return []ledger.Event{event}, nil

@@ -104,19 +104,16 @@ func (n *Names) Offer(_ context.Context, account *Account, id Identifier) (Ident
 }
 
 // Prove asks the name itself.
-func (n *Names) Prove(ctx context.Context, a Attempt) (Proof, error) {
-	var err error
+func (n *Names) Prove(ctx context.Context, a Attempt) error {
 	switch a.Type {
 	case HTTP01:
-		err = n.Prober.http01(ctx, a)
+		return n.Prober.http01(ctx, a)
 	case DNS01:
-		err = n.Prober.dns01(ctx, a)
+		return n.Prober.dns01(ctx, a)
 	case TLSALPN01:
-		err = n.Prober.tlsALPN01(ctx, a)
-	default:
-		err = problem(malformed, "no such challenge here")
+		return n.Prober.tlsALPN01(ctx, a)
 	}
-	return Proof{}, err
+	return problem(malformed, "no such challenge here")
 }
 
 // Certify issues a server certificate for the order's names.

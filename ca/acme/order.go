@@ -61,7 +61,6 @@ type Authorization struct {
 	Identifier Identifier
 	State      State
 	Challenges []Challenge
-	Key        string // Proof.Key
 }
 
 // Challenge is one way to prove it.
@@ -313,11 +312,6 @@ func (d *Door) begin(m *message, o *Order, csr ca.CSR) error {
 	}
 	if err := asks(o, csr.DER); err != nil {
 		return d.badRequest(m, o, err)
-	}
-	for _, z := range o.Authorizations {
-		if z.Key != "" && z.Key != csr.Key.Hash() {
-			return d.badRequest(m, o, problem(badCSR, "the request's key isn't the attested one"))
-		}
 	}
 	now := d.cfg.Clock()
 	changed, err := d.cfg.Store.UpdateACMEOrder(m.Context(), o.ID, func(o *Order) ([]ledger.Event, error) {

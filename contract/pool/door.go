@@ -51,10 +51,8 @@ const (
 	// maxHeard bounds the wrong secrets that get into the log in a minute: anybody may
 	// send any number, from many addresses.
 	maxHeard = 64
-	// flushEvery and flushPatience: how often counts of refusals are looked at, and how
-	// long writing the last ones may take.
-	flushEvery    = 10 * time.Second
-	flushPatience = 5 * time.Second
+	// flushEvery is how often counts of refusals are looked at.
+	flushEvery = 10 * time.Second
 )
 
 // Door serves the operations of OPCP that a pool has, each for the roles it is for.
@@ -217,19 +215,7 @@ func (d *Door) record(ctx context.Context) func(refusedKey, tally.Count) error {
 
 // Run writes down refusals that repeated themselves until ctx ends.
 func (d *Door) Run(ctx context.Context) {
-	tick := time.NewTicker(flushEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushPatience)
-			defer cancel()
-			d.Flush(last, true)
-			return
-		case <-tick.C:
-			d.Flush(ctx, false)
-		}
-	}
+	tally.Run(ctx, flushEvery, d.Flush)
 }
 
 // Flush writes down the counts whose time has come, or all.

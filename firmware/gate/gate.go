@@ -281,22 +281,16 @@ func (g *Gate) Run(ctx context.Context) error {
 	if err := g.Resume(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
-	tick := time.NewTicker(10 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			g.flush(last, true)
-			return nil
-		case <-tick.C:
-			g.flush(ctx, false)
-			if err := g.Look(ctx); err != nil && ctx.Err() == nil {
-				g.cfg.Log.Warn("couldn't look after firmware updates", slog.Any("err", err))
-			}
+	tally.Run(ctx, 10*time.Second, func(ctx context.Context, all bool) {
+		g.flush(ctx, all)
+		if all {
+			return
 		}
-	}
+		if err := g.Look(ctx); err != nil && ctx.Err() == nil {
+			g.cfg.Log.Warn("couldn't look after firmware updates", slog.Any("err", err))
+		}
+	})
+	return nil
 }
 
 // Resume takes up what was open when the server stopped: what wasn't sent never

@@ -195,20 +195,11 @@ func (o *Origins) Run(ctx context.Context) error {
 			}
 		})
 	}
-	tick := time.NewTicker(flushEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			workers.Wait()
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			o.flush(last, true)
-			return nil
-		case <-tick.C:
-			o.flush(ctx, false)
-		}
-	}
+	// It is counted until the last worker has ended.
+	counted, end := context.WithCancel(context.WithoutCancel(ctx))
+	go func() { workers.Wait(); end() }()
+	tally.Run(counted, flushEvery, o.flush)
+	return nil
 }
 
 // flush records counts of fetches that weren't recorded one by one.

@@ -7,6 +7,7 @@
 package tally
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -17,6 +18,27 @@ const (
 	longestPause = time.Hour
 	longMemory   = 24 * time.Hour
 )
+
+// lastPatience is how long what is left when the server stops may take to be written.
+const lastPatience = 5 * time.Second
+
+// Run has flush write the counts whose time has come, so often, and all of them once ctx
+// has ended.
+func Run(ctx context.Context, every time.Duration, flush func(ctx context.Context, all bool)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPatience)
+			defer cancel()
+			flush(last, true)
+			return
+		case <-tick.C:
+			flush(ctx, false)
+		}
+	}
+}
 
 // Tally counts by kind. It remembers a kind for as long as it repeats.
 type Tally[K comparable] struct {

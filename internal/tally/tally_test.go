@@ -1,9 +1,11 @@
 package tally_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"bollard/internal/tally"
@@ -114,4 +116,30 @@ func due(c *tally.Tally[string], now time.Time, all bool) map[string]tally.Count
 	out := map[string]tally.Count{}
 	c.Flush(now, all, func(kind string, n tally.Count) error { out[kind] = n; return nil })
 	return out
+}
+
+// Counts are flushed while it runs, and all of them once it is to end, with time left
+// to write them.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithCancel(t.Context())
+		var calls []bool
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			tally.Run(ctx, time.Minute, func(ctx context.Context, all bool) {
+				if ctx.Err() != nil {
+					t.Error("nothing can be written any more")
+				}
+				calls = append(calls, all)
+			})
+		}()
+		time.Sleep(150 * time.Second)
+		end()
+		<-ended
+		if want := []bool{false, false, true}; !slices.Equal(calls, want) {
+			t.Errorf("%v, want %v", calls, want)
+		}
+	})
 }

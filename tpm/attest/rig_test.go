@@ -28,18 +28,9 @@ var now = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
 // start starts a TPM of its own for a test.
 func start(t *testing.T) transport.TPM {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "tpm") // short: a socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	tpm, wait, err := swtpm.Start(ctx, dir)
+	tpm, _, stop, err := swtpm.StartAlone(context.WithoutCancel(t.Context()))
 	t.Cleanup(func() {
-		cancel()
-		if wait != nil {
-			wait()
-		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})

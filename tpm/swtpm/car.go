@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"os"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -25,19 +24,7 @@ type Car struct {
 // NewCar starts the TPM of a car. Call stop in any case: it ends the TPM and removes
 // what it kept.
 func NewCar(ctx context.Context) (c *Car, stop func() error, err error) {
-	dir, err := os.MkdirTemp("", "tpm") // short: a socket is in it
-	if err != nil {
-		return nil, func() error { return nil }, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	device, wait, err := Start(ctx, dir)
-	stop = func() error {
-		cancel()
-		if wait != nil {
-			wait()
-		}
-		return os.RemoveAll(dir)
-	}
+	device, _, stop, err := StartAlone(ctx)
 	if err != nil {
 		return nil, stop, err
 	}

@@ -8,6 +8,7 @@ package swtpm
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -19,10 +20,32 @@ import (
 // patience is how long it may take to listen.
 const patience = 10 * time.Second
 
+// StartAlone starts one in a directory of its own; socket is where it listens. Call stop
+// in any case: it ends the TPM and removes what it kept.
+func StartAlone(ctx context.Context) (t transport.TPM, socket string, stop func() error, err error) {
+	dir, err := os.MkdirTemp("", "tpm") // short: a socket is in it
+	if err != nil {
+		return nil, "", func() error { return nil }, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	t, wait, err := Start(ctx, dir)
+	stop = func() error {
+		cancel()
+		if wait != nil {
+			wait()
+		}
+		return os.RemoveAll(dir)
+	}
+	return t, filepath.Join(dir, socketName), stop, err
+}
+
+// socketName is the TPM's socket in its directory.
+const socketName = "tpm"
+
 // Start starts one with its state and its sockets in a directory, whose path has to be
 // short: it names Unix sockets. It ends with ctx; call wait after that.
 func Start(ctx context.Context, dir string) (t transport.TPM, wait func(), err error) {
-	socket := filepath.Join(dir, "tpm")
+	socket := filepath.Join(dir, socketName)
 	cmd := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir, "--server", "type=unixio,path="+socket,
 		"--ctrl", "type=unixio,path="+filepath.Join(dir, "ctrl"), "--flags", "not-need-init,startup-clear")
 	if err := cmd.Start(); err != nil {
