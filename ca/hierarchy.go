@@ -156,11 +156,12 @@ type issuer struct {
 }
 
 // openIssuer opens a CA's key to sign with. One whose hardware security module
-// is away is looked for at each use: its outage keeps nobody out who has a
-// certificate.
+// is away, or takes no login any more, is looked for at each use: that keeps nobody out
+// who has a certificate, and a server that starts again and again would lock the login.
 func (a *Authority) openIssuer(ctx context.Context, ca caRecord) (*issuer, error) {
 	signer, err := a.openCA(ctx, ca)
-	if errors.Is(err, keys.ErrUnavailable) && a.cfg.Keeper != nil {
+	refused := errors.Is(err, keys.ErrLogin) || errors.Is(err, keys.ErrDenied) || errors.Is(err, keys.ErrPIN)
+	if (refused || errors.Is(err, keys.ErrUnavailable)) && a.cfg.Keeper != nil {
 		a.cfg.Log.Error("a CA's key is unavailable: nothing is signed with it until it is back", "issuer", ca.name, "err", err)
 		signer, err = a.cfg.Keeper.OpenLater(ca.keyURI, keys.RoleCA, ca.cert.PublicKey)
 	}

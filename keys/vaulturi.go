@@ -149,6 +149,6 @@ func (at vaultLocation) where() string { return at.address }
 func (at vaultLocation) module() string { return at.String() }
 func (at vaultLocation) calls() int64   { return vaultCalls }
 
-// again: Vault locks an AppRole for a while after five failures within fifteen minutes
-// (user lockout, since 1.13).
-func (at vaultLocation) again() time.Duration { return 5 * time.Minute }
+// again is longer than the quarter of an hour without a failure after which Vault counts
+// anew: it locks an AppRole for everybody after five (user lockout, since 1.13).
+func (at vaultLocation) again() time.Duration { return 20 * time.Minute }

@@ -126,7 +126,7 @@ func (s *Store) UpdateACMEAccount(ctx context.Context, id string, change func(*a
 			return err
 		}
 		issued := 0
-		if a.Issued {
+		if a.Issued || a.State != acme.AccountValid { // what was ended stays so
 			issued = 1
 		}
 		if err := putJSON(t, "UPDATE acme_accounts SET record = ?, thumbprint = ?, issued = ? WHERE id = ?", a, a.Thumbprint, issued, id); err != nil {

@@ -31,7 +31,7 @@ type Account struct {
 	State      AccountState
 	Token      string   // it was made with; "" without
 	Only       []string // names it may order, within the door's; empty: all of those
-	Issued     bool     // it got a certificate once
+	Issued     bool     // it got a certificate once, or was about to
 	CreatedAt  time.Time
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"bollard/ca"
 	"bollard/ca/acme"
+	"bollard/ledger"
 )
 
 // RFC 8555 with somebody else's client: a certificate by each challenge, renewed,
@@ -588,11 +589,29 @@ func TestOpenDoor(t *testing.T) {
 	if _, err := r.issue(served, newKey(t), "http-01", "one.example"); err != nil {
 		t.Fatal(err)
 	}
+	ended := r.registered()
+	accounts, err := r.store.ACMEAccounts(t.Context())
+	if err != nil || len(accounts) != 3 {
+		t.Fatalf("accounts %+v, %v", accounts, err)
+	}
+	for _, a := range accounts {
+		if strings.HasSuffix(string(ended.KID), "/"+a.ID) {
+			_, err = r.store.UpdateACMEAccount(t.Context(), a.ID, func(a *acme.Account) ([]ledger.Event, error) {
+				a.State = acme.AccountRevoked
+				return nil, nil
+			})
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.pass(25 * time.Hour)
 	r.registered()
-	accounts, err := r.store.ACMEAccounts(t.Context())
-	if err != nil || len(accounts) != 2 || !accounts[1].Issued {
+	if accounts, err = r.store.ACMEAccounts(t.Context()); err != nil || len(accounts) != 3 {
 		t.Errorf("accounts %+v, %v", accounts, err)
+	}
+	if _, err := ended.AuthorizeOrder(t.Context(), client.DomainIDs("one.example")); kindOf(err) != "unauthorized" {
+		t.Errorf("one that an operator ended: %v", err)
 	}
 	if _, err := idle.AuthorizeOrder(t.Context(), client.DomainIDs("one.example")); kindOf(err) != "accountDoesNotExist" {
 		t.Errorf("the idle one: %v", err)

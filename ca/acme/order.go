@@ -2,6 +2,7 @@ package acme
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -275,14 +276,20 @@ func (d *Door) finalize(w http.ResponseWriter, m *message) error {
 	if err != nil {
 		return err
 	}
-	if o.State == StateProcessing && o.KeyHash == csr.Key.Hash() {
-		// The same request again: what was begun is finished.
-	} else if o.State == StateReady {
-		if err := d.begin(m, o, csr); err != nil {
+	if o.State == StateProcessing {
+		// What was begun is found, or judged anew: what was proven may not be any more.
+		if o, err = d.resume(m, o); err != nil {
 			return err
 		}
-	} else {
+		if o.State == StateValid && o.KeyHash == csr.Key.Hash() { // the same request again
+			return d.sendFinal(w, m, o)
+		}
+	}
+	if o.State != StateReady {
 		return problem(orderNotReady, "the order is %s", o.State)
+	}
+	if err := d.begin(m, o, csr); err != nil {
+		return err
 	}
 	issued, err := d.cfg.Desk.Certify(m.Context(), o, csr)
 	var p *Problem
@@ -301,8 +308,12 @@ func (d *Door) finalize(w http.ResponseWriter, m *message) error {
 	if err != nil {
 		return err
 	}
+	return d.sendFinal(w, m, done)
+}
+
+func (d *Door) sendFinal(w http.ResponseWriter, m *message, o *Order) error {
 	w.Header().Set("Location", d.link(m.Request, "order", o.ID))
-	return send(w, http.StatusOK, d.showOrder(m, done))
+	return send(w, http.StatusOK, d.showOrder(m, o))
 }
 
 // begin judges a request against its order and marks the order.
@@ -312,6 +323,16 @@ func (d *Door) begin(m *message, o *Order, csr ca.CSR) error {
 	}
 	if err := asks(o, csr.DER); err != nil {
 		return d.badRequest(m, o, err)
+	}
+	// Before there is a certificate: the account of one is never forgotten.
+	if !m.account.Issued {
+		_, err := d.cfg.Store.UpdateACMEAccount(m.Context(), m.account.ID, func(a *Account) ([]ledger.Event, error) {
+			a.Issued = true
+			return nil, nil
+		})
+		if err != nil {
+			return err
+		}
 	}
 	now := d.cfg.Clock()
 	changed, err := d.cfg.Store.UpdateACMEOrder(m.Context(), o.ID, func(o *Order) ([]ledger.Event, error) {
@@ -346,9 +367,11 @@ func (d *Door) end(m *message, o *Order, p *Problem) error {
 	return err
 }
 
-// complete ties a certificate to its order.
+// complete ties a certificate to its order, also for a client that hung up.
 func (d *Door) complete(m *message, id string, issued *ca.Issued) (*Order, error) {
-	o, err := d.cfg.Store.UpdateACMEOrder(m.Context(), id, func(o *Order) ([]ledger.Event, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.Context()), completeTimeout)
+	defer cancel()
+	o, err := d.cfg.Store.UpdateACMEOrder(ctx, id, func(o *Order) ([]ledger.Event, error) {
 		if o.State == StateValid {
 			return nil, nil
 		}
@@ -358,14 +381,11 @@ func (d *Door) complete(m *message, id string, issued *ca.Issued) (*Order, error
 	if err != nil {
 		return nil, err
 	}
-	if !m.account.Issued {
-		_, err = d.cfg.Store.UpdateACMEAccount(m.Context(), m.account.ID, func(a *Account) ([]ledger.Event, error) {
-			a.Issued = true
-			return nil, nil
-		})
-	}
-	return &o, err
+	return &o, nil
 }
+
+// completeTimeout bounds a write that waits for nobody.
+const completeTimeout = 10 * time.Second
 
 // resume looks for what a crash left of an order under way: its certificate, or
 // nothing, and then the client may ask once more.
@@ -377,9 +397,11 @@ func (d *Door) resume(m *message, o *Order) (*Order, error) {
 	if issued != nil {
 		return d.complete(m, o.ID, issued)
 	}
+	now := d.cfg.Clock()
 	changed, err := d.cfg.Store.UpdateACMEOrder(m.Context(), o.ID, func(o *Order) ([]ledger.Event, error) {
 		if o.State == StateProcessing {
 			o.State = StateReady
+			o.settle(now)
 		}
 		return nil, nil
 	})

@@ -30,23 +30,26 @@ type outcome struct {
 	took   time.Duration
 }
 
-// load issues to a station without end, until its context does.
-func load(ctx context.Context, t *testing.T, a *ca.Authority, each func(outcome)) {
+// stationRequest is one for a key of its own.
+func stationRequest(t *testing.T) ca.CSR {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Error(err)
-		return
+		t.Fatal(err)
 	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
-		t.Error(err)
-		return
+		t.Fatal(err)
 	}
 	csr, err := ca.ParseCSR(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
 	if err != nil {
-		t.Error(err)
-		return
+		t.Fatal(err)
 	}
+	return csr
+}
+
+// load issues to a station without end, until its context does.
+func load(ctx context.Context, t *testing.T, a *ca.Authority, csr ca.CSR, each func(outcome)) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		p, err := a.Prepare(context.WithoutCancel(ctx), ca.Order{
@@ -94,10 +97,10 @@ func TestIssuingWhileVaultComesAndGoes(t *testing.T) {
 	defer stop()
 	var mu sync.Mutex
 	var given []string
-	seen := make(chan outcome)
+	seen, csr := make(chan outcome), stationRequest(t)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		load(ctx, t, a, func(o outcome) {
+		load(ctx, t, a, csr, func(o outcome) {
 			mu.Lock()
 			if o.err == nil {
 				given = append(given, o.serial)

@@ -78,6 +78,22 @@ type Client struct {
 	renews sync.WaitGroup
 }
 
+// maxAnswer bounds what Vault, or who is at its address, may send as one answer: a
+// signature or a key is some kilobytes.
+const maxAnswer = 1 << 20
+
+// bounded cuts off what is longer.
+type bounded struct{ http.RoundTripper }
+
+// RoundTrip is http.RoundTripper's.
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		answer.Body = http.MaxBytesReader(nil, answer.Body, maxAnswer)
+	}
+	return answer, err
+}
+
 // Open logs in, and keeps the login's token from ending until Close.
 func Open(ctx context.Context, cfg Config) (*Client, error) {
 	if err := CheckAddress(cfg.Address); err != nil {
@@ -92,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		transport.TLSClientConfig.Certificates = []tls.Certificate{*cfg.Client}
 	}
 	// Redirects are the library's matter: from a standby to the active node, never to http.
-	web := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	web := &http.Client{Transport: bounded{transport}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	// Nothing is tried again here: the caller's deadline is for all of it.
 	inner, err := api.NewClient(&api.Config{Address: cfg.Address, HttpClient: web, MaxRetries: 0})
 	if err != nil {
