@@ -1,5 +1,7 @@
 package acme
 
+import "bollard/internal/safehttp"
+
 // ParseSigned reads a message.
 func ParseSigned(data []byte) error {
 	_, err := parseSigned(data)
@@ -23,3 +25,6 @@ func Nonces() (make func() string, take func(string) bool) {
 	n := newNonces()
 	return n.make, n.take
 }
+
+// Rooted looks names up as a Prober does.
+func Rooted(r safehttp.Resolver) safehttp.Resolver { return rooted{r} }

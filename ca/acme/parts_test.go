@@ -1,9 +1,11 @@
 package acme_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -99,4 +101,26 @@ func FuzzParseSigned(f *testing.F) {
 			t.Fatalf("%T: %v", err, err)
 		}
 	})
+}
+
+type asked func(host string)
+
+func (a asked) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	a(host)
+	return nil, nil
+}
+
+// No search domain of the machine makes another name of one that is probed.
+func TestNamesAreLookedUpAsTheyStand(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"one.example", "one.example."} {
+		_, err := acme.Rooted(asked(func(host string) {
+			if host != "one.example." {
+				t.Errorf("%s is looked up as %q", name, host)
+			}
+		})).LookupNetIP(t.Context(), "ip", name)
+		if err != nil {
+			t.Error(err)
+		}
+	}
 }

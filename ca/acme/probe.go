@@ -59,12 +59,21 @@ func NewProber(cfg ProberConfig) (*Prober, error) {
 	}
 	var err error
 	p.client, err = safehttp.New(safehttp.Config{
-		Hosts: cfg.Hosts, Ports: []int{cfg.HTTPPort, cfg.TLSPort}, MaxBytes: maxAnswer, Timeout: probeTimeout, AllowPrivate: cfg.Networks, Resolver: p.resolver,
+		Hosts: cfg.Hosts, Ports: []int{cfg.HTTPPort, cfg.TLSPort}, MaxBytes: maxAnswer, Timeout: probeTimeout, AllowPrivate: cfg.Networks, Resolver: rooted{p.resolver},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't set up the probing of names: %w", err)
 	}
 	return p, nil
+}
+
+// rooted looks names up as they stand. The machine's search domains would make other
+// names of them, whose holders would prove what isn't theirs.
+type rooted struct{ safehttp.Resolver }
+
+// LookupNetIP is net.Resolver's.
+func (r rooted) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	return r.Resolver.LookupNetIP(ctx, network, strings.TrimSuffix(host, ".")+".")
 }
 
 // at is a name with a port in a URL, without the scheme's own.

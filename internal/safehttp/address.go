@@ -93,8 +93,7 @@ func (c *Client) resolve(ctx context.Context, t *target) ([]netip.AddrPort, erro
 	addrs := []netip.Addr{t.literal}
 	if !t.literal.IsValid() {
 		var err error
-		// With its root: the machine's search domains would make another name of it.
-		addrs, err = c.cfg.Resolver.LookupNetIP(ctx, "ip", t.name+".")
+		addrs, err = c.cfg.Resolver.LookupNetIP(ctx, "ip", t.name)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()

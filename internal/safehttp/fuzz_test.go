@@ -93,7 +93,7 @@ func FuzzURL(f *testing.F) {
 			if first != last {
 				t.Fatalf("%q has two hosts, %q and %q, and was fetched", url, first, last)
 			}
-			if len(r.asked) > 1 || len(r.asked) == 1 && r.asked[0] != first+"." {
+			if len(r.asked) > 1 || len(r.asked) == 1 && r.asked[0] != first {
 				t.Fatalf("%q: looked up %q", url, r.asked)
 			}
 			if len(r.asked) == 0 && netip.MustParseAddr(strings.Trim(first, "[]")) != to.Addr() {
