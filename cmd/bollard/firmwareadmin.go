@@ -124,6 +124,9 @@ func writeRelease(w io.Writer, r *admin.Release) {
 	for _, m := range r.Release.Models {
 		fmt.Fprintf(w, "for %s %s %s\n", m.Vendor, m.Model, strings.Join(m.Hardware, " "))
 	}
+	if r.Release.PCRs != nil {
+		fmt.Fprintf(w, "stations' TPMs show registers %s\n", strings.Trim(fmt.Sprint(r.Release.PCRs.Named()), "[]"))
+	}
 	fmt.Fprintf(w, "image %s, %d bytes, sha256 %s\nrecord sha256 %s\n", r.Release.File, r.Release.Size, r.Release.SHA256, r.Digest)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -29,7 +30,7 @@ type signOptions struct {
 	requires                   []string
 	notBefore, expires         string
 	reboot                     time.Duration
-	sbom, log, logSigner       string
+	sbom, pcrs, log, logSigner string
 	logKey, logToken, logTrust string
 	witnesses                  []string
 	build                      bundle.Build
@@ -136,6 +137,7 @@ func (o *signOptions) flags(cmd *cobra.Command) {
 	f.StringSliceVar(&r.Revokes, "revokes", nil, "ids of releases that must not be installed any more")
 	f.StringVar(&r.Notes, "notes", "", "for people")
 	f.StringVar(&o.sbom, "sbom", "", "bill of materials, CycloneDX in JSON; it is checked")
+	f.StringVar(&o.pcrs, "pcrs", "", `JSON file with what stations' TPMs show that run it, such as {"sha256": {"8": ["HEX"]}}; see docs/firmware.md`)
 	f.StringVar(&o.build.Builder, "builder", "", "URI of who built the image: with --source and --commit, provenance is signed (SLSA v1)")
 	f.StringVar(&o.build.Type, "build-type", "https://slsa.dev/container-based-build/v0.1", "URI of how it was built")
 	f.StringVar(&o.build.Source, "source", "", "URI of the repository it was built from")
@@ -231,6 +233,15 @@ func (o *signOptions) record(image string) (release.Release, error) {
 			return r, admin.Usagef("such as modem=7", "--requires %.80q isn't COMPONENT=SEQUENCE", q)
 		}
 		r.Requires = append(r.Requires, release.Requirement{Component: component, Sequence: sequence})
+	}
+	if o.pcrs != "" {
+		text, err := os.ReadFile(o.pcrs)
+		if err == nil {
+			r.PCRs, err = release.ParseRegisters(text)
+		}
+		if err != nil {
+			return r, admin.Usagef("", "--pcrs: %w", err)
+		}
 	}
 	if o.reboot < 0 {
 		return r, admin.Usagef("", "--reboot is negative")

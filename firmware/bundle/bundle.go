@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -176,7 +177,11 @@ func (c *checker) record() (string, error) {
 	case !c.trust.At.Before(r.Expires):
 		return "", fmt.Errorf("release expired at %s", r.Expires.Format(time.RFC3339))
 	}
-	return fmt.Sprintf("%s %s %s, sequence %d, epoch %d", r.Vendor, r.Component, r.Version, r.Sequence, r.SecurityEpoch), nil
+	note := fmt.Sprintf("%s %s %s, sequence %d, epoch %d", r.Vendor, r.Component, r.Version, r.Sequence, r.SecurityEpoch)
+	if r.PCRs != nil {
+		note += fmt.Sprintf("; TPMs show registers %s", strings.Trim(fmt.Sprint(r.PCRs.Named()), "[]"))
+	}
+	return note, nil
 }
 
 func (c *checker) measured() (string, error) {

@@ -58,6 +58,10 @@ type Release struct {
 	LegalRelevant bool      `json:"legal_relevant,omitempty"` // metrology: has an approval of its own
 	Reboot        uint64    `json:"reboot"`                   // expected downtime in seconds
 
+	// PCRs are what stations with a TPM show once they run it; missing: nothing is
+	// demanded of them.
+	PCRs *Registers `json:"pcrs,omitempty"`
+
 	SBOM       string   `json:"sbom_sha256,omitempty"`
 	Provenance string   `json:"provenance_sha256,omitempty"`
 	CVEsFixed  []string `json:"cves_fixed,omitempty"`

@@ -185,6 +185,11 @@ func (r *Release) checkPapers() error {
 			return fmt.Errorf("supersedes, revokes: %.80q isn't the id of another release", id)
 		}
 	}
+	if r.PCRs != nil {
+		if err := r.PCRs.check(); err != nil {
+			return err
+		}
+	}
 	if err := line("log", r.Log, maxLog); err != nil {
 		return err
 	}
