@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -78,14 +79,19 @@ func newBenchDoor(dir, base string) (*depot.Door, error) {
 }
 
 // serveDepot serves until it is killed.
-func serveDepot(listen, dir, pair string) error {
-	door, err := newBenchDoor(dir, "https://"+listen)
+func serveDepot(addr, dir, pair string) error {
+	door, err := newBenchDoor(dir, "https://"+addr)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Addr: listen, Handler: door, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Hour, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
+	server := &http.Server{Handler: door, ConnContext: depot.Gathers, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Hour, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}, TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
-	return server.ListenAndServeTLS(pair, pair)
+	var listen net.ListenConfig
+	l, err := listen.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return server.ServeTLS(depot.Gather(l), pair, pair)
 }
 
 // measureDepot downloads one file from the depot and from nginx, in turn.

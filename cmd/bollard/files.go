@@ -110,6 +110,7 @@ func (s *server) serveFiles(ctx context.Context) error {
 		WriteTimeout:   time.Hour,
 		IdleTimeout:    30 * time.Second,
 		MaxHeaderBytes: 16 << 10,
+		ConnContext:    depot.Gathers,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what peers do wrong
 		TLSConfig:      &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.certificates.get, NextProtos: []string{"http/1.1"}},
 		TLSNextProto:   map[string]func(*http.Server, *tls.Conn, http.Handler){},
@@ -121,7 +122,7 @@ func (s *server) serveFiles(ctx context.Context) error {
 	defer func() { enough(); <-told }()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- server.ServeTLS(crowd.Limit(s.doors.files, s.cfg.Limits.PerSource, maxFileConnections), "", "")
+		ended <- server.ServeTLS(depot.Gather(crowd.Limit(s.doors.files, s.cfg.Limits.PerSource, maxFileConnections)), "", "")
 	}()
 	select {
 	case err := <-ended:

@@ -34,7 +34,8 @@ const maxLocation = 512
 const DefaultUses = 8
 
 const (
-	// patience is how long a station may take for one chunk.
+	// patience is how long a station may take for one chunk, on the average of those
+	// that are written at once.
 	patience = time.Minute
 	// chunk is what is handed to a connection at a time.
 	chunk = 32 << 10
@@ -157,6 +158,9 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		limits, done := d.limits(r.Context(), g.Station)
 		defer done()
 		out.limits = limits
+		if out.gather = gathering(r.Context()); out.gather != nil {
+			defer out.gather.begin()()
+		}
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
@@ -309,6 +313,7 @@ type outlet struct {
 	toll    *toll
 	control *http.ResponseController
 	limits  []*rate.Limiter
+	gather  *gathered // nil: what is written is sent at once
 
 	from, at int64
 	sent     bool
@@ -326,10 +331,8 @@ func (o *outlet) Seek(offset int64, whence int) (int64, error) {
 func (o *outlet) Read(p []byte) (int, error) {
 	n, err := o.file.Read(p[:min(len(p), chunk)])
 	if n > 0 {
-		for _, l := range o.limits {
-			if err := l.WaitN(o.ctx, n); err != nil {
-				return 0, err
-			}
+		if err := o.wait(n); err != nil {
+			return 0, err
 		}
 		if !o.toll.pay(o.at, o.at+int64(n), o.size) {
 			return 0, errOver
@@ -338,11 +341,28 @@ func (o *outlet) Read(p []byte) (int, error) {
 		o.sent = true
 		if now := time.Now(); now.Sub(o.set) >= time.Second {
 			// Setting a deadline fails only where there is none to set.
-			_ = o.control.SetWriteDeadline(now.Add(patience))
+			_ = o.control.SetWriteDeadline(now.Add(patience * gatherSize / chunk))
 			o.set = now
 		}
 	}
 	return n, err
+}
+
+// wait until n bytes are within the limits. What is kept leaves first: a station that
+// gets little at a time shall see it come.
+func (o *outlet) wait(n int) error {
+	for _, l := range o.limits {
+		if l.AllowN(time.Now(), n) {
+			continue
+		}
+		if o.gather != nil {
+			o.gather.flush()
+		}
+		if err := l.WaitN(o.ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // limiter of so many bytes a second, at least a chunk at a time.

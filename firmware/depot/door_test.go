@@ -71,7 +71,8 @@ func newRig(t *testing.T, change func(*depot.DoorConfig)) *rig {
 	if r.Door, err = depot.NewDoor(cfg); err != nil {
 		t.Fatal(err)
 	}
-	r.server.Config.Handler = r.Door
+	r.server.Config.Handler, r.server.Config.ConnContext = r.Door, depot.Gathers
+	r.server.Listener = depot.Gather(r.server.Listener)
 	r.server.Start()
 	t.Cleanup(r.server.Close)
 	return r
