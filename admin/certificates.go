@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -31,7 +32,8 @@ type Certificate struct {
 	Reason    string     `json:"reason,omitempty"`
 	External  bool       `json:"external,omitempty"` // issued by another CA
 	KeyHash   string     `json:"key_sha256,omitempty"`
-	PEM       string     `json:"pem,omitempty"` // cert.show only
+	Attested  string     `json:"attested_by,omitempty"` // serial of the attestation key's certificate; none: nothing is known of where the key is
+	PEM       string     `json:"pem,omitempty"`         // cert.show only
 }
 
 // Certificates is a list.
@@ -241,7 +243,7 @@ func (o *operations) caIssue(ctx context.Context, in Issue) (Issued, error) {
 	order := ca.Order{Profile: in.Profile, Key: csr.Key, Requester: Actor(ctx)}
 	switch in.Profile {
 	case ca.ProfileStation:
-		err = o.stationSubject(ctx, in, &order)
+		err = o.stationSubject(ctx, in, &csr, &order)
 	case ca.ProfileFirmware:
 		err = firmwareSubject(in, &order)
 	case ca.ProfileServer, ca.ProfileServerCNOnly:
@@ -269,7 +271,7 @@ func (o *operations) caIssue(ctx context.Context, in Issue) (Issued, error) {
 }
 
 // stationSubject: CN is the registered serial (A00.FR.511), never the CSR's.
-func (o *operations) stationSubject(ctx context.Context, in Issue, order *ca.Order) error {
+func (o *operations) stationSubject(ctx context.Context, in Issue, csr *ca.CSR, order *ca.Order) error {
 	if in.Station == "" || len(in.DNS)+len(in.IPs) > 0 {
 		return Usagef("--station names it; its serial becomes the CN", "the station profile needs an enrolled station and takes no names")
 	}
@@ -279,7 +281,10 @@ func (o *operations) stationSubject(ctx context.Context, in Issue, order *ca.Ord
 	}
 	order.Station = stationKey(s.Identity)
 	order.Subject, order.P224 = ca.Subject{CommonName: s.Serial}, o.cfg.Fleet.MayHaveP224(s.Vendor, s.Model)
-	return nil
+	if order.Attested, err = o.cfg.Fleet.Attestation(ctx, &s, csr); errors.Is(err, ca.ErrNotAttested) {
+		return Refusedf("", "the CSR is refused: %w", err)
+	}
+	return err
 }
 
 // seccSubject: CN is the identifier of the station's controller or of one EVSE.
@@ -352,7 +357,7 @@ func (o *operations) certificate(rec ca.Record, withPEM bool) Certificate {
 		Serial: rec.Serial, Subject: rec.Subject, Profile: rec.Profile, Station: rec.Station, Issuer: rec.Issuer,
 		State: string(rec.State), NotBefore: rec.NotBefore, NotAfter: rec.NotAfter, Requester: rec.Requester,
 		IssuedAt: instant(rec.IssuedAt), RevokedAt: instant(rec.RevokedAt), Reason: rec.Reason,
-		External: rec.External, KeyHash: rec.KeyHash, Expired: o.cfg.Clock().After(rec.NotAfter),
+		External: rec.External, KeyHash: rec.KeyHash, Attested: rec.Attested, Expired: o.cfg.Clock().After(rec.NotAfter),
 	}
 	if withPEM && len(rec.DER) > 0 {
 		view.PEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rec.DER}))

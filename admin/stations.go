@@ -132,7 +132,7 @@ type Order struct {
 type StationDetail struct {
 	Station     Station      `json:"station"`
 	Session     *Session     `json:"session,omitempty"`
-	Certificate *Certificate `json:"certificate,omitempty"` // its newest one not revoked, toward cars left out
+	Certificate *Certificate `json:"certificate,omitempty"` // its newest one not revoked; those toward cars and of attestation keys left out
 	Orders      []Order      `json:"orders"`
 	// Failure is why the station, let in, got no session when it last tried,
 	// such as a back end that is down; "" if it has had one since.
@@ -274,7 +274,9 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 	if out.Findings, err = o.cfg.Alerts.Findings(ctx, key, findingsShown); err != nil {
 		return StationDetail{}, err
 	}
-	if i := slices.IndexFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued && !towardCars(&r) }); i >= 0 {
+	if i := slices.IndexFunc(records, func(r ca.Record) bool {
+		return r.State == ca.StateIssued && !towardCars(&r) && r.Profile != ca.ProfileAttestation
+	}); i >= 0 {
 		c := o.certificate(records[i], false)
 		out.Certificate = &c
 	}

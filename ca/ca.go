@@ -40,6 +40,8 @@ type Order struct {
 	Life time.Duration
 	// P224 says that the station's model may have a key on that curve.
 	P224 bool
+	// Attested says where a station's key is; the zero value: nothing is known of that.
+	Attested Attested
 	// Judge, if set, is shown what is on record for the key, in any state, own and
 	// external, newest first; its error is Prepare's, which did nothing then.
 	Judge func(onRecord []Record) error
@@ -65,6 +67,9 @@ type Intent struct {
 	NotBefore time.Time
 	NotAfter  time.Time
 	CreatedAt time.Time
+	// Attested is the serial number of the certificate of the attestation key that
+	// attested the certificate's key; "": none did.
+	Attested string
 }
 
 // State of a certificate record.

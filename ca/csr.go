@@ -27,7 +27,10 @@ type CSR struct {
 	CommonName   string   // as asked; never used for the certificate
 	Organisation []string // as asked; never used for the certificate
 	CA           bool     // asks to be a CA's; never used for the certificate
-	DER          []byte
+	// Evidence says where its key is, in the form of attest.ParseEvidence, unjudged; nil
+	// without.
+	Evidence []byte
+	DER      []byte
 }
 
 // CSRFault is the kind of a refusal, for metrics and tests.
@@ -102,11 +105,16 @@ func checkedCSR(req *x509.CertificateRequest, public crypto.PublicKey) (CSR, err
 	if err != nil {
 		return CSR{}, &CSRError{CSRKey, "its key can't be encoded"}
 	}
+	evidence, err := evidenceIn(req)
+	if err != nil {
+		return CSR{}, err
+	}
 	return CSR{
 		Key:          key,
 		CommonName:   req.Subject.CommonName,
 		Organisation: req.Subject.Organization,
 		CA:           asksForCA(req.Extensions),
+		Evidence:     evidence,
 		DER:          req.Raw,
 	}, nil
 }

@@ -64,6 +64,9 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if stations := profile.Names == namesStation || profile.Names == namesAttestation; stations && order.Station == "" || !stations && profile.Names != namesSECC && order.Station != "" {
 		return nil, fmt.Errorf("internal error: profile %s with station %q", order.Profile, order.Station)
 	}
+	if order.Attested != (Attested{}) && (profile.Names != namesStation || !order.Attested.Of(order.Key, order.Station, order.Subject.CommonName)) {
+		return nil, fmt.Errorf("internal error: profile %s with an attestation of something else", order.Profile)
+	}
 	class, err := classOf(order.Key.public)
 	if err != nil {
 		return nil, err
@@ -122,6 +125,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 		NotBefore: cert.NotBefore,
 		NotAfter:  cert.NotAfter,
 		CreatedAt: now,
+		Attested:  order.Attested.certificate,
 	}, class: class}
 	if p.recorder == nil {
 		p.recorder = a.cfg.Store
@@ -195,6 +199,9 @@ func (p *Prepared) event(kind string) ledger.Event {
 	}
 	if p.class == ClassP224 {
 		data["curve"] = string(ClassP224) // allowed by configuration, not to everybody
+	}
+	if p.intent.Attested != "" {
+		data["attested"] = p.intent.Attested
 	}
 	if p.intent.Reference != "" {
 		data["reference"] = p.intent.Reference

@@ -30,7 +30,7 @@ type Application struct {
 
 // apply drives a request through both phases. *certifiedError if its key has a
 // certificate already.
-func (a *applicant) apply(ctx context.Context, st *Station, csr *ca.CSR, order Order, known bool) (*ca.Issued, error) {
+func (a *applicant) apply(ctx context.Context, st *Station, csr *ca.CSR, attested ca.Attested, order Order, known bool) (*ca.Issued, error) {
 	s := a.service
 	if !known {
 		now := s.clock()
@@ -40,7 +40,7 @@ func (a *applicant) apply(ctx context.Context, st *Station, csr *ca.CSR, order O
 		}
 	}
 	return s.certify(ctx, st, ca.Order{
-		Key: csr.Key, Reference: order.ID,
+		Key: csr.Key, Reference: order.ID, Attested: attested,
 		Judge: func(onRecord []ca.Record) error { return a.judge(csr.Key, onRecord) },
 		Recorder: a.store.Recorder(Application{
 			Order: order, Known: known, Accepted: a.accepted(&order), Secret: a.secret, Used: a.used(csr.Key),

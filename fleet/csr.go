@@ -130,6 +130,11 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 		if curve := s.curveFault(csr.Key, st.Vendor, st.Model, adm.TLS13); curve != "" {
 			return invalid(curve)
 		}
+		if _, err := s.attestedKey(ctx, &st, wire, &csr); errors.Is(err, ca.ErrNotAttested) {
+			return invalid(err.Error())
+		} else if err != nil {
+			return internal(err)
+		}
 		reason = s.csrReason(&csr, &st)
 	}
 	if reason != "" {

@@ -221,7 +221,13 @@ func (a *applicant) Certify(ctx context.Context, csr ca.CSR) (*ca.Issued, error)
 	if reason := s.curveFault(csr.Key, st.Vendor, st.Model, false); reason != "" {
 		return nil, &est.Refusal{Status: http.StatusBadRequest, Public: "a key on P-224 isn't taken: make one on P-256", Reason: reason}
 	}
-	issued, err := a.fulfil(ctx, &st, &csr)
+	attested, err := s.attestedKey(ctx, &st, WireEST, &csr)
+	if errors.Is(err, ca.ErrNotAttested) {
+		return nil, &est.Refusal{Status: http.StatusBadRequest, Public: publicEvidence, Reason: err.Error()}
+	} else if err != nil {
+		return nil, err
+	}
+	issued, err := a.fulfil(ctx, &st, &csr, attested)
 	if err != nil {
 		return nil, a.unissued(&st, err)
 	}
@@ -262,13 +268,13 @@ func (s *Service) estReason(csr *ca.CSR, st *Station) string {
 // fulfil drives a request to its certificate, which is the one its key has if it
 // has one. The steps survive a crash at any point: what exists is found by its key
 // or by the order.
-func (a *applicant) fulfil(ctx context.Context, st *Station, csr *ca.CSR) (*ca.Issued, error) {
+func (a *applicant) fulfil(ctx context.Context, st *Station, csr *ca.CSR, attested ca.Attested) (*ca.Issued, error) {
 	s := a.service
 	order, known, err := s.store.OrderByCSR(ctx, a.station, csrHash(csr))
 	if err != nil {
 		return nil, err
 	}
-	issued, err := a.apply(ctx, st, csr, order, known)
+	issued, err := a.apply(ctx, st, csr, attested, order, known)
 	var has *certifiedError
 	if errors.As(err, &has) {
 		issued, err = a.again(ctx, csr, order, known, has.serial)

@@ -217,14 +217,18 @@ func (s *Service) issue(ctx context.Context, order *Order) (*ca.Issued, error) {
 	if order.SECC != "" {
 		return s.certifySECC(ctx, &st, order, csr.Key)
 	}
-	return s.certify(ctx, &st, ca.Order{Key: csr.Key, Reference: order.ID})
+	attested, err := s.attestedKey(ctx, &st, order.Wire, &csr)
+	if err != nil {
+		return nil, err
+	}
+	return s.certify(ctx, &st, ca.Order{Key: csr.Key, Reference: order.ID, Attested: attested})
 }
 
 // permanent errors don't go away by trying again.
 func permanent(err error) bool {
 	var csr *ca.CSRError
 	var lint *ca.LintError
-	return errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ErrUnknownStation) || errors.Is(err, errNotItsSECC) || errors.As(err, &csr) || errors.As(err, &lint)
+	return errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ca.ErrNotAttested) || errors.Is(err, ErrUnknownStation) || errors.Is(err, errNotItsSECC) || errors.As(err, &csr) || errors.As(err, &lint)
 }
 
 // badKey says that what a station asked for is the fault.

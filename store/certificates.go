@@ -15,7 +15,7 @@ import (
 )
 
 const certificateColumns = `serial, issuer, profile, station, requester, reference, tbs_hash, key_hash, subject,
-	not_before, not_after, created_at, state, der, issued_at, revoked_at, reason, external`
+	not_before, not_after, created_at, state, der, issued_at, revoked_at, reason, external, attested`
 
 // PutIntent stores the first phase's record; ca.ErrDuplicateSerial if the
 // serial number exists in any state.
@@ -309,11 +309,11 @@ func (t *tx) insertCertificate(r ca.Record) (bool, error) {
 		return false, err
 	}
 	added, err := t.exec("INSERT INTO certificates (position, "+certificateColumns+`)
-		VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM certificates), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM certificates), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (serial) DO NOTHING`,
 		r.Serial, r.Issuer, r.Profile, r.Station, requester, r.Reference, r.TBSHash, r.KeyHash, r.Subject,
 		millis(r.NotBefore), millis(r.NotAfter), millis(r.CreatedAt), r.State, r.DER, millis(r.IssuedAt), millis(r.RevokedAt),
-		r.Reason, number(r.External))
+		r.Reason, number(r.External), r.Attested)
 	if err != nil {
 		return false, fmt.Errorf("couldn't store certificate record %s: %w", r.Serial, err)
 	}
@@ -337,7 +337,7 @@ func scanCertificate(row scanner) (ca.Record, error) {
 	var r ca.Record
 	err := row.Scan(&r.Serial, &r.Issuer, &r.Profile, &r.Station, &r.Requester, &r.Reference, &r.TBSHash, &r.KeyHash, &r.Subject,
 		instant{&r.NotBefore}, instant{&r.NotAfter}, instant{&r.CreatedAt}, &r.State, &r.DER, instant{&r.IssuedAt}, instant{&r.RevokedAt},
-		&r.Reason, &r.External)
+		&r.Reason, &r.External, &r.Attested)
 	return r, err
 }
 

@@ -119,9 +119,18 @@ func writeCertificate(w io.Writer, c admin.Certificate) {
 		{"revoked", when(c.RevokedAt)},
 		{"requested by", c.Requester},
 		{"key SHA-256", c.KeyHash},
+		{"key in TPM", attestedBy(c)},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(w, "%-13s %s\n", line[0], line[1])
 		}
 	}
+}
+
+// attestedBy tells by what a key is known to be in its station's TPM.
+func attestedBy(c admin.Certificate) string {
+	if c.Attested == "" {
+		return ""
+	}
+	return "attested by the key of certificate " + c.Attested
 }

@@ -224,6 +224,7 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	}
 	if cert := d.Certificate; cert != nil {
 		line("certificate", fmt.Sprintf("%s, expires %s", cert.Serial, when(&cert.NotAfter)))
+		line("key in TPM", attestedBy(*cert))
 	}
 	for _, f := range d.Findings {
 		line("finding", fmt.Sprintf("%s %s, %s, %d times since %s: %s", when(&f.Last), f.Name, f.Criticality, f.Count, when(&f.First), f.Reason))

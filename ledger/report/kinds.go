@@ -152,6 +152,7 @@ func Kinds() map[string]string {
 		"station.rotate":            "a station's password shall change",
 		"station.secc":              "what cars may know a station by was changed, or its certificates toward cars shall be renewed",
 		"station.tpm":               "a station is known by another TPM, or by none",
+		"station.unattested":        "a station's request was refused: nothing taken shows that its TPM made the key",
 		"station.withdrawn":         "a rollout took a station's changes back",
 		"tariff.signed":             "tariffs of a charging profile were signed for cars",
 		"trust.added":               "a root was trusted for a use",

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"crypto/subtle"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -194,9 +195,15 @@ type Certified struct {
 	Signature []byte // TPMT_SIGNATURE of the attestation key
 }
 
+// Key is the key it is about, by its own word.
+func (c Certified) Key() (crypto.PublicKey, error) {
+	_, public, _, err := publicArea(c.Public)
+	return public, err
+}
+
 // Verify says whether key was made in the TPM of an attestation key, for its use
-// there alone.
-func (c Certified) Verify(ak, key crypto.PublicKey) error {
+// there alone, in answer to a nonce.
+func (c Certified) Verify(ak, key crypto.PublicKey, nonce []byte) error {
 	said, _, err := statement(ak, tpm2.TPMSTAttestCertify, c.Statement, c.Signature)
 	if err != nil {
 		return err
@@ -204,6 +211,9 @@ func (c Certified) Verify(ak, key crypto.PublicKey) error {
 	p, public, name, err := publicArea(c.Public)
 	if err != nil {
 		return err
+	}
+	if len(nonce) == 0 || subtle.ConstantTimeCompare(said.ExtraData.Buffer, nonce) != 1 {
+		return fmt.Errorf("%w: its qualifyingData isn't what was asked for", ErrNonce)
 	}
 	info, err := said.Attested.Certify()
 	if err != nil || !bytes.Equal(info.Name.Buffer, name) {

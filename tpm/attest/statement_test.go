@@ -185,7 +185,7 @@ func TestCertified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good, err := key.Certify()
+	good, err := key.Certify(asked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,10 +226,19 @@ func TestCertified(t *testing.T) {
 			t.Parallel()
 			c := attest.Certified{Public: slices.Clone(good.Public), Statement: slices.Clone(good.Statement), Signature: slices.Clone(good.Signature)}
 			tt.change(&c)
-			wants(t, c.Verify(tt.by, tt.key), tt.kind)
+			wants(t, c.Verify(tt.by, tt.key, asked), tt.kind)
 		})
 	}
+	wants(t, good.Verify(mine.ak.Public(), key.Public(), []byte("another question")), attest.ErrNonce)
+	silent, err := key.Certify(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, silent.Verify(mine.ak.Public(), key.Public(), nil), attest.ErrNonce)
 }
+
+// asked is what statements about keys answer.
+var asked = []byte("a question of ours")
 
 // certified makes a key in a TPM and has the attestation key certify it.
 func certified(t *testing.T, m *machine, template tpm2.TPMTPublic) (attest.Certified, crypto.PublicKey) {
@@ -246,7 +255,7 @@ func certified(t *testing.T, m *machine, template tpm2.TPMTPublic) (attest.Certi
 	if _, err := (tpm2.FlushContext{FlushHandle: parent.ObjectHandle}).Execute(m.raw); err != nil {
 		t.Fatal(err)
 	}
-	c, err := key.Certify()
+	c, err := key.Certify(asked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +275,7 @@ func TestQuote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := key.Certify()
+	c, err := key.Certify(asked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -414,12 +423,17 @@ func FuzzStatements(f *testing.F) {
 	p := attestation()
 	f.Add(tpm2.Marshal(p), []byte{0xff, 'T', 'C', 'G', 0x80, 0x18, 0, 0}, []byte{0, 0x18, 0, 0x0b, 0, 1, 1, 0, 1, 1}, eventLog([2]any{0, "a"}))
 	f.Add(tpm2.Marshal(p), []byte{0xff, 'T', 'C', 'G', 0x80, 0x17, 0, 0}, []byte{0, 0x14, 0, 0x0b, 0, 1, 1}, []byte{})
+	bundle, err := attest.Evidence{Certified: attest.Certified{Public: tpm2.Marshal(p), Statement: []byte{0xff}, Signature: []byte{1}}}.Bundle()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte{}, []byte{}, []byte{}, bundle)
 	f.Fuzz(func(t *testing.T, area, statement, signature, log []byte) {
 		outside := newKey(t).Public()
 		if ak, err := attest.ParseAK(area); err == nil {
 			outside = ak.Public()
 		}
-		if (attest.Certified{Public: area, Statement: statement, Signature: signature}).Verify(outside, outside) == nil {
+		if (attest.Certified{Public: area, Statement: statement, Signature: signature}).Verify(outside, outside, []byte{1}) == nil {
 			t.Error("a statement was believed")
 		}
 		if _, err := (attest.Quote{Statement: statement, Signature: signature, Registers: attest.Registers{0: make([]byte, 32)}}).Verify(outside, []byte{1}); err == nil {
@@ -427,5 +441,15 @@ func FuzzStatements(f *testing.F) {
 		}
 		_, _ = attest.Replay(log, attest.Registers{0: make([]byte, 32)})
 		_, _ = attest.ParseEKCertificate(area)
+		if e, err := attest.ParseEvidence(log); err == nil { // what is read is written alike, but for hints and sizes
+			bundle, err := e.Bundle()
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := attest.ParseEvidence(bundle)
+			if err != nil || !bytes.Equal(again.Statement, e.Statement) || !bytes.Equal(again.Public, e.Public) || len(again.Certificates) != len(e.Certificates) {
+				t.Errorf("%v: read otherwise once it was written", err)
+			}
+		}
 	})
 }

@@ -273,13 +273,13 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signatur
 	return signature, err
 }
 
-// Certify has the attestation key say that the TPM made this one.
-func (k *Key) Certify() (c attest.Certified, err error) {
+// Certify has the attestation key say that the TPM made this one, in answer to a nonce.
+func (k *Key) Certify(nonce []byte) (c attest.Certified, err error) {
 	k.device.mu.Lock()
 	defer k.device.mu.Unlock()
 	err = k.device.withAK(func(ak tpm2.NamedHandle, _ *tpm2.TPMTPublic) error {
 		return k.loaded(func(h tpm2.NamedHandle) error {
-			said, err := tpm2.Certify{ObjectHandle: h, SignHandle: ak, InScheme: tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull}}.Execute(k.device.tpm)
+			said, err := tpm2.Certify{ObjectHandle: h, SignHandle: ak, QualifyingData: tpm2.TPM2BData{Buffer: nonce}, InScheme: tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull}}.Execute(k.device.tpm)
 			if err != nil {
 				return fmt.Errorf("couldn't certify the key: %w", err)
 			}
