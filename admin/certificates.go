@@ -126,6 +126,7 @@ func (o *operations) registerCertificates(r *Registry) {
 	Register(r, "ca.chains", o.caChains)
 	Register(r, "ca.remove-chain", o.caRemoveChain)
 	Register(r, "ca.renew", o.caRenew)
+	Register(r, "ca.ceremony", o.caCeremony)
 }
 
 func (o *operations) certList(ctx context.Context, in CertificateFilter) (Certificates, error) {

@@ -107,6 +107,10 @@ func ReasonCode(reason string) int {
 }
 
 func (a *Authority) crl(ctx context.Context, by *issuer) ([]byte, error) {
+	return a.crlFor(ctx, by, crlValidity)
+}
+
+func (a *Authority) crlFor(ctx context.Context, by *issuer, validity time.Duration) ([]byte, error) {
 	now := a.cfg.Clock().UTC()
 	if err := a.checkClock(ctx, now); err != nil {
 		return nil, err
@@ -121,7 +125,7 @@ func (a *Authority) crl(ctx context.Context, by *issuer) ([]byte, error) {
 		return nil, fmt.Errorf("couldn't read what is revoked: %w", err)
 	}
 	list := &x509.RevocationList{
-		Number: number, ThisUpdate: now.Truncate(time.Second), NextUpdate: now.Truncate(time.Second).Add(crlValidity),
+		Number: number, ThisUpdate: now.Truncate(time.Second), NextUpdate: now.Truncate(time.Second).Add(validity),
 		SignatureAlgorithm: by.algorithm,
 	}
 	for _, r := range records {

@@ -145,6 +145,7 @@ type wantedCA struct {
 	issuedBy string  // as in its record
 	by       *issuer // nil: self-signed
 	file     string  // of its new key
+	uri      string  // of its new key, whose name is on record; instead of file
 	// like has the key and the name that are certified once more, instead of a
 	// new key.
 	like *issuer
@@ -234,9 +235,13 @@ func (b builder) signer(ctx context.Context, w wantedCA) (crypto.Signer, string,
 	if w.like != nil {
 		return w.like.signer, w.like.keyURI, nil
 	}
-	uri, err := keys.Join(b.a.cfg.KeyBase, w.file+".key")
-	if err != nil {
-		return nil, "", err
+	uri := w.uri
+	if uri == "" {
+		joined, err := keys.Join(b.a.cfg.KeyBase, w.file+".key")
+		if err != nil {
+			return nil, "", err
+		}
+		uri = joined
 	}
 	signer, err := b.key(ctx, uri, w.adopt)
 	return signer, uri, err

@@ -7,17 +7,23 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
+	"os"
+	"path/filepath"
 	"time"
 
 	"bollard/admin"
 	"bollard/ca"
 	"bollard/ca/acme"
+	"bollard/ca/ceremony"
 	"bollard/firmware/campaign"
 	"bollard/internal/rollout"
 	"bollard/iso15118/message"
+	"bollard/keys"
 	"bollard/station/ev"
+	"bollard/store"
 )
 
 // startable gives a release a station of its own, in a group called id, and alice's
@@ -66,6 +72,45 @@ func (f *faulty) acmeAccount(id string) string {
 		f.t.Fatal(err)
 	}
 	return id
+}
+
+// ceremony is the transcript of one, whose root is trusted then.
+func (f *faulty) ceremony() admin.Ceremony {
+	f.t.Helper()
+	dir := f.t.TempDir()
+	script := filepath.Join(dir, "script.yaml")
+	from, until := time.Now().Add(-time.Hour).Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339)
+	text := fmt.Sprintf("ceremony: Root\nhierarchy: v2g\norganisation: O\nfrom: %q\nuntil: %q\nroles: [master, witness]\nkeys: 'softkms:'\n", from, until)
+	s, err := ceremony.ParseScript(script, []byte(text))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	db, err := store.Open(f.t.Context(), store.Config{Path: filepath.Join(dir, databaseName), Clock: time.Now})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	keeper, err := keys.New(keys.Config{Dir: dir})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	at, err := os.OpenRoot(dir)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	made, err := ceremony.Run(f.t.Context(), ceremony.Config{Script: s, Inputs: at, Dir: at, Store: db, Keeper: keeper, Encrypted: true, Present: []string{"master", "witness"}, Actor: "operator", Clock: time.Now, Say: func(string) {}})
+	if err = errors.Join(err, db.Close(), keeper.Close()); err != nil {
+		f.t.Fatal(err)
+	}
+	root, err := at.ReadFile(filepath.Join(made.Folder, ceremony.RootFile))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.call("ca.trust.add", admin.AddTrust{Use: "v2g", PEM: root}, nil)
+	transcript, err := at.ReadFile(filepath.Join(made.Folder, ceremony.TranscriptFile))
+	if err = errors.Join(err, at.Close()); err != nil {
+		f.t.Fatal(err)
+	}
+	return admin.Ceremony{Transcript: transcript}
 }
 
 // stranger is the request of a car whose maker nobody trusts.

@@ -1,0 +1,324 @@
+package ceremony_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bollard/ca/ceremony"
+	"bollard/keys"
+	"bollard/store"
+)
+
+const good = `ceremony: Root of cars
+hierarchy: csms
+organisation: Example CPO
+country: NL
+from: "2026-06-01T09:00:00Z"
+until: "2026-06-01T18:00:00Z"
+roles: [ceremony master, witness]
+keys: "softkms:"
+certify:
+  - {request: csms.csr, sha256: SUM, level: 1, to: csms.pem}
+`
+
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+// request is that of a CA under the name Bollard gives one with its key.
+func request(t testing.TB, organisation string) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := pkix.Name{Country: []string{"NL"}, Organization: []string{organisation}, CommonName: fmt.Sprintf("CSMS Issuing CA %x", sha256.Sum256(spki))[:len("CSMS Issuing CA ")+8]}
+	constraints := pkix.Extension{Id: []int{2, 5, 29, 19}, Critical: true, Value: []byte{0x30, 3, 1, 1, 0xff}}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: name, ExtraExtensions: []pkix.Extension{constraints}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// table is where a ceremony takes place.
+type table struct {
+	beside, dir string
+	present     []string
+	rehearsal   bool
+	now         time.Time
+}
+
+func newTable(t testing.TB) *table {
+	return &table{beside: t.TempDir(), dir: t.TempDir(), present: []string{"witness", "ceremony master"}, now: noon}
+}
+
+// lay puts a request on it, and returns the script for it.
+func (tb *table) lay(t testing.TB, name string, request []byte) string {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(tb.beside, name), request, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Replace(good, "SUM", fmt.Sprintf("%x", sha256.Sum256(request)), 1)
+}
+
+// run does what a script says.
+func (tb *table) run(t testing.TB, text string) (ceremony.Result, error) {
+	t.Helper()
+	script, err := ceremony.ParseScript("script.yaml", []byte(text))
+	if err != nil {
+		return ceremony.Result{}, err
+	}
+	inputs, err := os.OpenRoot(tb.beside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.OpenRoot(tb.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := func() time.Time { return tb.now }
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(tb.dir, "root.db"), Clock: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper, err := keys.New(keys.Config{Dir: filepath.Join(tb.dir, "keys")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _, _, _ = inputs.Close(), dir.Close(), db.Close(), keeper.Close() }() // what a run kept is looked at by the next
+	return ceremony.Run(t.Context(), ceremony.Config{
+		Script: script, Inputs: inputs, Dir: dir, Store: db, Keeper: keeper, Encrypted: true, Rehearsal: tb.rehearsal,
+		Present: tb.present, Actor: "operator", Clock: clock, Say: func(string) {},
+	})
+}
+
+// Nothing is made by a script that is wrong in anything, and the error says where.
+func TestWrongScriptsMakeNothing(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ old, new, want string }{
+		"unknown key":           {"roles:", "rolez:", "rolez"},
+		"no title":              {"ceremony: Root of cars", "ceremony: ' '", "ceremony: is missing"},
+		"no such hierarchy":     {"hierarchy: csms", "hierarchy: cars", "hierarchy"},
+		"no day":                {"2026-06-01T09:00:00Z", "today", "from"},
+		"ends before it begins": {"2026-06-01T18:00:00Z", "2026-06-01T08:00:00Z", "until"},
+		"a script for years":    {"2026-06-01T18:00:00Z", "2027-06-01T18:00:00Z", "more than a month"},
+		"yesterday's":           {"from: \"2026-06-01T09:00:00Z\"\nuntil: \"2026-06-01T18:00:00Z\"", "from: \"2026-05-31T09:00:00Z\"\nuntil: \"2026-05-31T18:00:00Z\"", "this machine's clock says 2026-06-01"},
+		"nobody beside":         {"[ceremony master, witness]", "[ceremony master]", "roles"},
+		"one role twice":        {"[ceremony master, witness]", "[witness, witness]", "stands there twice"},
+		"a role that is a name": {"[ceremony master, witness]", "[ceremony master, 'Jane\\nDoe']", "isn't a role"},
+		"keys nowhere":          {`"softkms:"`, `"paper:"`, "keys"},
+		"a PIN in the script":   {`"softkms:"`, `"pkcs11:module-path=/m.so;token=t?pin-value=1234"`, "keys"},
+		"a root of old":         {"keys:", "root: kept\nkeys:", "there is no root here"},
+		"revoked by a new root": {"certify:", "revoke: [{serial: '12', reason: superseded}]\ncertify:", "certified nobody"},
+		"no such algorithm":     {"keys:", "algorithm: p224\nkeys:", "p224"},
+		"request up the path":   {"request: csms.csr", "request: ../csms.csr", "certify[0].request"},
+		"request by a link":     {"request: csms.csr", "request: link.csr", "couldn't read link.csr"},
+		"no request":            {"request: csms.csr", "request: gone.csr", "couldn't read gone.csr"},
+		"another request":       {"sha256: ", "sha256: 00", "certify[0].sha256"},
+		"result up the path":    {"to: csms.pem", "to: ../csms.pem", "certify[0].to"},
+		"result over another":   {"to: csms.pem", "to: root.pem", "is made already"},
+		"result that is hidden": {"to: csms.pem", "to: .profile", "certify[0].to"},
+		"level of the root":     {"level: 1", "level: 0", "certify[0].level"},
+		"level below all":       {"level: 1", "level: 2", "no CA at level 2"},
+		"another organisation":  {"Example CPO", "Another CPO", "is called"},
+		"another hierarchy":     {"hierarchy: csms", "hierarchy: manufacturer", "is called"},
+		"a list without end":    {"keys:", "list_days: 9999\nkeys:", "list_days"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tb := newTable(t)
+			text := tb.lay(t, "csms.csr", request(t, "Example CPO"))
+			if err := os.Symlink("../../../../../../etc/hostname", filepath.Join(tb.beside, "link.csr")); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(text, tt.old) {
+				t.Fatalf("%q isn't in the script", tt.old)
+			}
+			_, err := tb.run(t, strings.Replace(text, tt.old, tt.new, 1))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want one with %q", err, tt.want)
+			}
+			if left, err := filepath.Glob(filepath.Join(tb.dir, "keys", "*")); err != nil || len(left) > 0 {
+				t.Errorf("it made %v", left)
+			}
+		})
+	}
+	tb := newTable(t)
+	tb.present = tb.present[1:]
+	if _, err := tb.run(t, tb.lay(t, "csms.csr", request(t, "Example CPO"))); err == nil || !strings.Contains(err.Error(), "the witness isn't present") {
+		t.Errorf("without a witness: %v", err)
+	}
+}
+
+// held is a ceremony that took place.
+func held(t testing.TB) (transcript []byte, tb *table) {
+	t.Helper()
+	tb = newTable(t)
+	made, err := tb.run(t, tb.lay(t, "csms.csr", request(t, "Example CPO")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	transcript, err = os.ReadFile(filepath.Join(tb.dir, made.Folder, ceremony.TranscriptFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return transcript, tb
+}
+
+// A transcript counts whole, in its order, letter for letter, under its own root's
+// signature, and no other.
+func TestTouchedTranscriptsAreRefused(t *testing.T) {
+	t.Parallel()
+	data, tb := held(t)
+	read, err := ceremony.ReadTranscript(data)
+	if err != nil || read.Title != "Root of cars" || read.Roles != "ceremony master, witness" || len(read.Outputs) != 3 || read.Rehearsal {
+		t.Fatalf("%+v: %v", read, err)
+	}
+	lines := bytes.SplitAfter(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))
+	refused := func(what string, data []byte) {
+		t.Helper()
+		if _, err := ceremony.ReadTranscript(data); err == nil {
+			t.Errorf("%s: it was believed", what)
+		}
+	}
+	for i := range lines {
+		left := bytes.Join(append(append([][]byte{}, lines[:i]...), lines[i+1:]...), nil)
+		refused(fmt.Sprintf("line %d is gone", i+1), append(left, '\n'))
+	}
+	for i := 0; i < len(data); i += 37 {
+		flipped := bytes.Clone(data)
+		flipped[i] ^= 1
+		refused(fmt.Sprintf("byte %d is another", i), flipped)
+	}
+	refused("a line more", append(bytes.Clone(data), "{}\n"...))
+	refused("nothing", nil)
+	foreign, _ := held(t)
+	other := bytes.SplitAfter(bytes.TrimSuffix(foreign, []byte("\n")), []byte("\n"))
+	refused("another root's signature", append(append(bytes.Join(lines[:len(lines)-1], nil), other[len(other)-1]...), '\n'))
+	var seal struct {
+		Root      []byte `json:"root"`
+		Signature []byte `json:"signature"`
+	}
+	if err := json.Unmarshal(lines[len(lines)-1], &seal); err != nil {
+		t.Fatal(err)
+	}
+	padded := fmt.Appendf(nil, "%s {\"root\":%q,\"signature\":%q}\n", bytes.Join(lines[:len(lines)-1], nil), seal.Root, seal.Signature)
+	refused("another spelling of the signature", padded)
+
+	// What was made is held against it.
+	folder := filepath.Join(tb.dir, read.Script[:12])
+	for _, name := range []string{ceremony.RootFile, ceremony.ListFile, "csms.pem"} {
+		made, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := read.CheckOutput(name, made); err != nil {
+			t.Error(err)
+		}
+		if err := read.CheckOutput(name, append(made, '\n')); err == nil {
+			t.Errorf("%s with a byte more was believed", name)
+		}
+	}
+}
+
+// What a ceremony made and somebody took away is made again; what somebody changed isn't
+// passed over.
+func TestResultsThatAreGoneOrChanged(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	text := tb.lay(t, "csms.csr", request(t, "Example CPO"))
+	script, err := ceremony.ParseScript("script.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(tb.dir, script.Digest()[:12])
+	if err := os.MkdirAll(filepath.Join(folder, ceremony.ListFile), 0o700); err != nil { // in the list's place
+		t.Fatal(err)
+	}
+	if _, err := tb.run(t, text); err == nil {
+		t.Fatal("a list was made where a folder is")
+	}
+	if err := os.Remove(filepath.Join(folder, ceremony.ListFile)); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(filepath.Join(folder, "csms.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "csms.pem"), []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tb.run(t, text); err == nil || !strings.Contains(err.Error(), "csms.pem isn't what the ceremony made") {
+		t.Errorf("a changed result: %v", err)
+	}
+	if err := os.Remove(filepath.Join(folder, "csms.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tb.run(t, text); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(filepath.Join(folder, "csms.pem")); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the CA was certified once more: %v", err)
+	}
+	// Over, it can be written out again on any day.
+	tb.now = noon.AddDate(1, 0, 0)
+	if err := os.Remove(filepath.Join(folder, ceremony.TranscriptFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tb.run(t, text); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(filepath.Join(folder, ceremony.TranscriptFile)); err != nil {
+		t.Error(err)
+	} else if _, err := ceremony.ReadTranscript(data); err != nil {
+		t.Error(err)
+	}
+}
+
+// Roots on every kind of key sign their transcripts.
+func TestKindsOfRoots(t *testing.T) {
+	t.Parallel()
+	for _, algorithm := range []string{"p384", "p521", "rsa2048"} {
+		t.Run(algorithm, func(t *testing.T) {
+			t.Parallel()
+			tb := newTable(t)
+			text := strings.Replace(tb.lay(t, "csms.csr", request(t, "Example CPO")), "keys:", "algorithm: "+algorithm+"\nkeys:", 1)
+			if _, err := tb.run(t, text); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	tb := newTable(t)
+	text, _, _ := strings.Cut(strings.Replace(good, "hierarchy: csms", "hierarchy: v2g-448", 1), "certify:")
+	if _, err := tb.run(t, text); err != nil {
+		t.Errorf("on Ed448: %v", err)
+	}
+}
+
+func FuzzReadTranscript(f *testing.F) {
+	data, _ := held(f)
+	f.Add(data)
+	f.Add(data[bytes.IndexByte(data, '\n')+1:])
+	f.Add([]byte("{\"root\":\"\",\"signature\":\"\"}\n"))
+	f.Fuzz(func(t *testing.T, changed []byte) {
+		read, err := ceremony.ReadTranscript(changed)
+		if err == nil && !bytes.Equal(changed, data) {
+			t.Errorf("believed: %+v", read)
+		}
+	})
+}

@@ -1,0 +1,432 @@
+package ceremony
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"bollard/ca"
+	"bollard/internal/failpoint"
+	"bollard/keys"
+	"bollard/ledger"
+)
+
+// Store is the root's own: records, and the ledger that becomes the transcript.
+type Store interface {
+	ca.Store
+	// Entries streams the ledger from an entry on.
+	Entries(ctx context.Context, from uint64) iter.Seq2[ledger.Entry, error]
+}
+
+// Config of a run.
+type Config struct {
+	Script *Script
+	Inputs *os.Root // with the requests
+	Dir    *os.Root // the root's own folder; what is made goes into one below it
+	Store  Store
+	Keeper *keys.Keeper
+	// KeyBase is where the key is in a rehearsal, in place of the script's; "": there.
+	KeyBase string
+	// Encrypted says that key files are encrypted to a passphrase.
+	Encrypted bool
+	Rehearsal bool
+	Present   []string // roles
+	Program   string   // version of this program
+	Actor     string
+	Clock     func() time.Time
+	Log       *slog.Logger
+	Say       func(line string) // told of each step
+}
+
+// Result is what a ceremony made.
+type Result struct {
+	Folder string   `json:"folder"` // below Config.Dir
+	Files  []string `json:"files"`
+	Digest string   `json:"sha256"` // of the transcript
+}
+
+// run is one ceremony under way.
+type run struct {
+	Config
+	base    string
+	subs    []ca.SubCA
+	past    past
+	folder  string
+	out     *os.Root
+	outputs map[string]string // SHA-256 by file, of this ceremony
+}
+
+// past is what the ledger of the root says of ceremonies.
+type past struct {
+	entries   []ledger.Entry
+	ended     bool              // this script's is over
+	open      string            // title of one that isn't, of another script
+	resumed   bool              // this script's was begun
+	before    map[string]string // data of the newest that ended, of another script
+	rehearsal string            // "yes", "no", "" before the first
+}
+
+// Run does what a script says, or what is left of it. An error says what kept it from
+// going on; the same call goes on from there.
+func Run(ctx context.Context, cfg Config) (Result, error) {
+	r := &run{Config: cfg, base: cfg.Script.Keys, outputs: map[string]string{}, folder: cfg.Script.digest[:12]}
+	if cfg.KeyBase != "" {
+		r.base = cfg.KeyBase
+	}
+	if err := r.judge(ctx); err != nil {
+		return Result{}, err
+	}
+	if err := r.begin(ctx); err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = r.out.Close() }() // a directory
+	if t := r.transcript(); t != nil {
+		return r.result(t.Digest), nil
+	}
+	root, err := ca.OpenOfflineRoot(ctx, ca.OfflineRootConfig{
+		InitConfig: ca.InitConfig{
+			Store: cfg.Store, Keeper: cfg.Keeper, KeyBase: r.base, Kind: ca.Kind(cfg.Script.Hierarchy), Algorithm: keys.Algorithm(cfg.Script.Algorithm),
+			StatusURL: cfg.Script.Status, Organisation: cfg.Script.Organisation, Country: cfg.Script.Country, Actor: cfg.Actor, Clock: cfg.Clock, Log: cfg.Log,
+		},
+		Name: cfg.Script.Name, Rehearsal: cfg.Rehearsal,
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	if !r.past.ended {
+		if err := r.steps(ctx, root); err != nil {
+			return Result{}, err
+		}
+	}
+	return r.transcribe(ctx, root)
+}
+
+// judge refuses what can't be done as the script says, before anything is.
+func (r *run) judge(ctx context.Context) error {
+	s := r.Script
+	if err := s.checkPresent(r.Present); err != nil {
+		return err
+	}
+	for i, c := range s.Certify {
+		data, err := r.Inputs.ReadFile(c.Request)
+		if err != nil {
+			return s.fail(fmt.Sprintf("certify[%d].request", i), "couldn't read %s beside the script: %v", c.Request, err)
+		}
+		if got := hashOf(data); got != c.SHA256 {
+			return s.fail(fmt.Sprintf("certify[%d].sha256", i), "%s is another request: its SHA-256 is %s", c.Request, got)
+		}
+		sub, err := ca.ReadSubCA(ca.Kind(s.Hierarchy), c.Level, s.Organisation, s.Country, data)
+		if err != nil {
+			return s.fail(fmt.Sprintf("certify[%d].request", i), "%s: %v", c.Request, err)
+		}
+		r.subs = append(r.subs, sub)
+	}
+	if !keys.Held(r.base) && !r.Encrypted && !r.Rehearsal {
+		return s.fail("keys", "the root's key would be a file that anybody can use: set BOLLARD_KEY_PASSPHRASE to encrypt it, or name a token")
+	}
+	if err := r.look(ctx); err != nil {
+		return err
+	}
+	if r.past.ended { // what is left is to write the transcript
+		return nil
+	}
+	return s.checkTime(r.Clock())
+}
+
+// look reads what was done in the folder before.
+func (r *run) look(ctx context.Context) error {
+	p := &r.past
+	began := map[string]map[string]string{}
+	for e, err := range r.Store.Entries(ctx, 1) {
+		if err != nil {
+			return err
+		}
+		p.entries = append(p.entries, e)
+		mine := e.Subject == r.Script.digest
+		switch {
+		case e.Kind == kindBegan:
+			p.rehearsal, p.resumed, p.open = e.Data["rehearsal"], mine, ""
+			began[e.Subject] = e.Data
+			if !mine {
+				p.open = e.Data["title"]
+			}
+		case e.Kind == kindEnded && mine:
+			p.ended = true
+		case e.Kind == kindEnded:
+			p.open, p.before = "", began[e.Subject]
+		case e.Kind == kindOutput && p.resumed:
+			r.outputs[e.Subject] = e.Data["sha256"]
+		}
+		if p.ended {
+			break // what came later is another ceremony's
+		}
+	}
+	return r.fits()
+}
+
+// fits holds the script against what was done before.
+func (r *run) fits() error {
+	p, s := r.past, r.Script
+	rehearsal := yes(r.Rehearsal)
+	switch {
+	case p.rehearsal != "" && p.rehearsal != rehearsal:
+		return errors.New("rehearsals and ceremonies each have a folder of their own: this one had the other")
+	case p.ended || p.resumed:
+		return nil
+	case p.open != "":
+		return fmt.Errorf("the ceremony %q was begun here and isn't over: run it to its end with its own script first", p.open)
+	case s.Root == rootNew && p.before != nil:
+		return s.fail("root", "there is a root here from the ceremony %q: `root: kept` goes on with it, a new one has a folder of its own", p.before["title"])
+	case s.Root == rootKept && p.before == nil:
+		return s.fail("root", "there is no root here that could be kept")
+	case s.Root == rootNew:
+		return nil
+	}
+	for key, now := range map[string]string{"hierarchy": s.Hierarchy, "keys": r.base, "name": s.Name, "organisation": s.Organisation} {
+		if was := p.before[key]; was != now {
+			return s.fail(key, "is %q, and was %q when the root was made", now, was)
+		}
+	}
+	return nil
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// begin records that it begins, or goes on, and who is present.
+func (r *run) begin(ctx context.Context) error {
+	s, present := r.Script, strings.Join(r.Script.Roles, ", ")
+	event := ledger.Event{Kind: kindBegan, Subject: s.digest, Actor: r.Actor, Data: map[string]string{
+		"title": s.Title, "hierarchy": s.Hierarchy, "organisation": s.Organisation, "name": s.Name, "keys": r.base, "root": s.Root,
+		"present": present, "rehearsal": yes(r.Rehearsal), "program": r.Program,
+	}}
+	switch {
+	case r.past.ended:
+		r.Say("the ceremony is over: nothing is done again")
+	case r.past.resumed:
+		event = ledger.Event{Kind: kindResumed, Subject: s.digest, Actor: r.Actor, Data: map[string]string{"present": present}}
+		fallthrough
+	default:
+		if err := r.Store.Record(ctx, event); err != nil {
+			return err
+		}
+		r.Say(fmt.Sprintf("%s: script %s, present: %s", event.Kind, s.digest, present))
+	}
+	failpoint.Hit("ceremony.began")
+	if err := r.Dir.Mkdir(r.folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("couldn't make the folder of what is made: %w", err)
+	}
+	var err error
+	r.out, err = r.Dir.OpenRoot(r.folder)
+	return err
+}
+
+// steps are those of the script, each of which is done once.
+func (r *run) steps(ctx context.Context, root *ca.OfflineRoot) error {
+	s := r.Script
+	key := ledger.Event{Kind: kindKey, Subject: hashOf(root.Certificate().RawSubjectPublicKeyInfo), Actor: r.Actor, Data: map[string]string{
+		"holder": keys.Holder(root.KeyURI()), "exportable": r.exportable(root.KeyURI()),
+	}}
+	if !r.recorded(key) {
+		if err := r.Store.Record(ctx, key); err != nil {
+			return err
+		}
+	}
+	r.Say(fmt.Sprintf("the root is %s; its key is in %s; exportable: %s", root.Certificate().Subject, key.Data["holder"], key.Data["exportable"]))
+	if err := r.put(ctx, RootFile, "the root", certificates(root.Certificate().Raw)); err != nil {
+		return err
+	}
+	failpoint.Hit("ceremony.root")
+	for i, c := range s.Certify {
+		issued, err := root.Certify(ctx, r.subs[i], fmt.Sprintf("ceremony:%s:%d", s.digest, i))
+		if err != nil {
+			return fmt.Errorf("certify[%d], %s: %w", i, c.Request, err)
+		}
+		what := fmt.Sprintf("%s, for request %s", issued.Certificate.Subject, c.SHA256)
+		if err := r.put(ctx, c.To, what, certificates(issued.Certificate.Raw, root.Certificate().Raw)); err != nil {
+			return err
+		}
+		failpoint.Hit("ceremony.certified")
+	}
+	for i, revoked := range s.Revoke {
+		if err := root.Revoke(ctx, revoked.Serial, revoked.Reason); err != nil {
+			return fmt.Errorf("revoke[%d]: %w", i, err)
+		}
+	}
+	if there, err := r.there(ListFile); err != nil {
+		return err
+	} else if !there {
+		der, err := root.List(ctx, time.Duration(s.ListDays)*24*time.Hour)
+		if err != nil {
+			return err
+		}
+		failpoint.Hit("ceremony.list")
+		if err := r.put(ctx, ListFile, "the root's revocation list", pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})); err != nil {
+			return err
+		}
+	}
+	ended := ledger.Event{Kind: kindEnded, Subject: s.digest, Actor: r.Actor, Data: map[string]string{"root": fingerprint(root.Certificate())}}
+	if err := r.Store.Record(ctx, ended); err != nil {
+		return err
+	}
+	failpoint.Hit("ceremony.ended")
+	return nil
+}
+
+// exportable says what is known of a key's leaving: one outside files was made there,
+// with attributes that keep it.
+func (r *run) exportable(uri string) string {
+	switch {
+	case keys.Held(uri):
+		return "no: made there, never to leave"
+	case r.Encrypted:
+		return "yes: a file, encrypted to a passphrase"
+	}
+	return "yes: a file"
+}
+
+// recorded tells whether the ledger has such an entry already.
+func (r *run) recorded(event ledger.Event) bool {
+	for _, e := range r.past.entries {
+		if e.Kind == event.Kind && e.Subject == event.Subject {
+			return true
+		}
+	}
+	return false
+}
+
+// there tells whether a file that the ceremony made is still as it was.
+func (r *run) there(name string) (bool, error) {
+	have, recorded := r.outputs[name]
+	if !recorded {
+		return false, nil
+	}
+	data, err := r.out.ReadFile(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case hashOf(data) != have:
+		return false, fmt.Errorf("%s isn't what the ceremony made (SHA-256 %s): bring that back, or move the file away to have it made again", path.Join(r.folder, name), have)
+	}
+	r.Say(fmt.Sprintf("%s is there", name))
+	return true, nil
+}
+
+// put makes a file, whole under its name or not at all, and records its digest.
+func (r *run) put(ctx context.Context, name, what string, data []byte) error {
+	if there, err := r.there(name); err != nil || there {
+		return err
+	}
+	if err := replace(r.out, name, data); err != nil {
+		return fmt.Errorf("couldn't make %s: %w", path.Join(r.folder, name), err)
+	}
+	sum := hashOf(data)
+	event := ledger.Event{Kind: kindOutput, Subject: name, Actor: r.Actor, Data: map[string]string{"what": what, "sha256": sum}}
+	if r.outputs[name] != sum {
+		if err := r.Store.Record(ctx, event); err != nil {
+			return err
+		}
+		r.outputs[name] = sum
+	}
+	r.Say(fmt.Sprintf("%s: %s, SHA-256 %s", name, what, sum))
+	return nil
+}
+
+// transcribe writes the ledger as it stood at the ceremony's end, signed.
+func (r *run) transcribe(ctx context.Context, root *ca.OfflineRoot) (Result, error) {
+	var entries []ledger.Entry
+	for e, err := range r.Store.Entries(ctx, 1) {
+		if err != nil {
+			return Result{}, err
+		}
+		entries = append(entries, e)
+		if e.Kind == kindEnded && e.Subject == r.Script.digest {
+			break
+		}
+	}
+	data, err := write(entries, root.Certificate(), root.SignStatement)
+	if err != nil {
+		return Result{}, err
+	}
+	t, err := ReadTranscript(data)
+	if err != nil {
+		return Result{}, fmt.Errorf("internal error: the transcript doesn't verify: %w", err)
+	}
+	if err := replace(r.out, TranscriptFile, data); err != nil {
+		return Result{}, fmt.Errorf("couldn't make the transcript: %w", err)
+	}
+	r.Say(fmt.Sprintf("%s: signed by the root's key, SHA-256 %s", TranscriptFile, t.Digest))
+	return r.result(t.Digest), nil
+}
+
+// transcript is the one of this ceremony that is there already, nil without.
+func (r *run) transcript() *Transcript {
+	data, err := r.out.ReadFile(TranscriptFile)
+	if err != nil || !r.past.ended {
+		return nil
+	}
+	t, err := ReadTranscript(data)
+	if err != nil || t.Script != r.Script.digest {
+		return nil // it is written anew
+	}
+	return t
+}
+
+func (r *run) result(digest string) Result {
+	out := Result{Folder: r.folder, Files: []string{RootFile}, Digest: digest}
+	for _, c := range r.Script.Certify {
+		out.Files = append(out.Files, c.To)
+	}
+	out.Files = append(out.Files, ListFile, TranscriptFile)
+	return out
+}
+
+// replace makes a file appear whole under its name, on disk.
+func replace(dir *os.Root, name string, data []byte) error {
+	draft := name + ".new"
+	f, err := dir.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := dir.Rename(draft, name); err != nil {
+		return err
+	}
+	d, err := dir.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func certificates(list ...[]byte) []byte {
+	var text []byte
+	for _, der := range list {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	return text
+}
+
+func hashOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

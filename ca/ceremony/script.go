@@ -1,0 +1,222 @@
+// Package ceremony makes roots, and what they sign, on a machine of their own: by a
+// script, before witnesses, with a transcript that the root's key signs.
+//
+// It promises that nothing is made but what the script says, from the files whose
+// digests it has, in its time and with everybody present that it names; that a run which
+// was cut off goes on where it was; and that a transcript is believed only whole, and as
+// the holder of the root signed it.
+package ceremony
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"bollard/ca"
+	"bollard/internal/config"
+	"bollard/keys"
+)
+
+// Script is what a ceremony does. docs/ceremony.md tells of its keys.
+type Script struct {
+	Title        string       `yaml:"ceremony"`
+	Hierarchy    string       `yaml:"hierarchy"`
+	Organisation string       `yaml:"organisation"`
+	Country      string       `yaml:"country"`
+	From         string       `yaml:"from"`
+	Until        string       `yaml:"until"`
+	Roles        []string     `yaml:"roles"`
+	Root         string       `yaml:"root"`
+	Name         string       `yaml:"name"`
+	Keys         string       `yaml:"keys"`
+	Algorithm    string       `yaml:"algorithm"`
+	Status       string       `yaml:"status"`
+	Certify      []Certify    `yaml:"certify"`
+	Revoke       []Revocation `yaml:"revoke"`
+	ListDays     int          `yaml:"list_days"`
+
+	path        string
+	digest      string // SHA-256 of its text, lower-case hex
+	from, until time.Time
+	lines       map[string]int
+}
+
+// Certify is one CA to be certified.
+type Certify struct {
+	Request string `yaml:"request"` // file beside the script
+	SHA256  string `yaml:"sha256"`  // of that file
+	Level   int    `yaml:"level"`   // 1: below the root
+	To      string `yaml:"to"`      // file to be made
+}
+
+// Revocation is a CA that the root certified and no longer vouches for.
+type Revocation struct {
+	Serial string `yaml:"serial"`
+	Reason string `yaml:"reason"`
+}
+
+// What a script's root may be.
+const (
+	rootNew  = "new"
+	rootKept = "kept"
+)
+
+// Files that every ceremony makes.
+const (
+	RootFile       = "root.pem"
+	ListFile       = "root.crl.pem"
+	TranscriptFile = "transcript.jsonl"
+)
+
+const (
+	defaultListDays = 400 // a year, and a month to come together again
+	maxRoles        = 20
+)
+
+var (
+	plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$`)
+	plainRole = regexp.MustCompile(`^[a-z0-9][a-z0-9 -]{0,38}[a-z0-9]$`)
+	digest    = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+// ParseScript reads a script as strictly as the configuration is read: its errors name
+// file, line and key.
+func ParseScript(path string, data []byte) (*Script, error) {
+	sum := sha256.Sum256(data)
+	s := &Script{path: path, digest: hex.EncodeToString(sum[:])}
+	var err error
+	if s.lines, err = config.Decode(path, data, s); err != nil {
+		return nil, err
+	}
+	if s.Root == "" {
+		s.Root = rootNew
+	}
+	if s.ListDays == 0 {
+		s.ListDays = defaultListDays
+	}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	return s, s.checkFiles()
+}
+
+// Digest is the SHA-256 of the script's text, lower-case hex.
+func (s *Script) Digest() string { return s.digest }
+
+func (s *Script) fail(key, format string, args ...any) error {
+	return &config.Error{Path: s.path, Line: s.lines[key], Key: key, Text: fmt.Sprintf(format, args...)}
+}
+
+func (s *Script) check() error {
+	var errFrom, errUntil error
+	s.from, errFrom = time.Parse(time.RFC3339, s.From)
+	s.until, errUntil = time.Parse(time.RFC3339, s.Until)
+	_, errKeys := keys.Join(s.Keys, "root.key")
+	switch {
+	case strings.TrimSpace(s.Title) == "" || len(s.Title) > 200:
+		return s.fail("ceremony", "is missing, or longer than 200 bytes: the ceremony's title")
+	case !slices.Contains(ca.Kinds(), ca.Kind(s.Hierarchy)):
+		return s.fail("hierarchy", "%q is none (known: %s)", s.Hierarchy, kinds())
+	case s.Organisation == "":
+		return s.fail("organisation", "is missing: as it stands in the bollard.yaml of the machine that asks")
+	case errFrom != nil:
+		return s.fail("from", "wants a time in quotes, such as \"2026-11-26T09:00:00Z\"")
+	case errUntil != nil || !s.until.After(s.from):
+		return s.fail("until", "wants a time after from, in quotes, such as \"2026-11-26T18:00:00Z\"")
+	case s.until.Sub(s.from) > 31*24*time.Hour:
+		return s.fail("until", "is more than a month after from: a ceremony has its day")
+	case s.Root != rootNew && s.Root != rootKept:
+		return s.fail("root", "%q is neither %s nor %s", s.Root, rootNew, rootKept)
+	case s.Name != "" && !plainName.MatchString(s.Name):
+		return s.fail("name", "%q isn't the name of a root, such as csms-root-2", s.Name)
+	case errKeys != nil || len(s.Keys) > 1000:
+		return s.fail("keys", "says where the root's key is: softkms: or pkcs11:…, vault:… (%v)", errKeys)
+	case s.ListDays < 1 || s.ListDays > 10*366:
+		return s.fail("list_days", "wants a number of days, at most ten years")
+	}
+	return s.checkRoles()
+}
+
+func (s *Script) checkRoles() error {
+	if len(s.Roles) < 2 || len(s.Roles) > maxRoles {
+		return s.fail("roles", "names who has to be present, 2 to %d roles, such as [ceremony master, witness]", maxRoles)
+	}
+	for i, role := range s.Roles {
+		key := fmt.Sprintf("roles[%d]", i)
+		switch {
+		case !plainRole.MatchString(role):
+			return s.fail(key, "%q isn't a role: lower-case letters, digits, spaces and hyphens, at most 40", role)
+		case slices.Contains(s.Roles[:i], role):
+			return s.fail(key, "%q stands there twice; number them", role)
+		}
+	}
+	return nil
+}
+
+// checkFiles: a script names files beside it and below the ceremony's folder by plain
+// names, which lead nowhere else.
+func (s *Script) checkFiles() error {
+	made := []string{RootFile, ListFile, TranscriptFile}
+	for i, c := range s.Certify {
+		at := func(key string) string { return fmt.Sprintf("certify[%d].%s", i, key) }
+		switch {
+		case !plainName.MatchString(c.Request):
+			return s.fail(at("request"), "%q isn't the plain name of a file beside the script", c.Request)
+		case !digest.MatchString(c.SHA256):
+			return s.fail(at("sha256"), "wants the SHA-256 of the request in 64 lower-case hex digits, as sha256sum prints it")
+		case c.Level < 1:
+			return s.fail(at("level"), "wants 1 for a CA below the root")
+		case !plainName.MatchString(c.To):
+			return s.fail(at("to"), "%q isn't the plain name of a file", c.To)
+		case slices.Contains(made, c.To):
+			return s.fail(at("to"), "%s is made already", c.To)
+		}
+		made = append(made, c.To)
+	}
+	for i, r := range s.Revoke {
+		if !slices.Contains(ca.Reasons(), r.Reason) {
+			return s.fail(fmt.Sprintf("revoke[%d].reason", i), "%q is none (known: %s)", r.Reason, strings.Join(ca.Reasons(), ", "))
+		}
+		if s.Root == rootNew {
+			return s.fail(fmt.Sprintf("revoke[%d]", i), "a new root has certified nobody yet")
+		}
+	}
+	return nil
+}
+
+func kinds() string {
+	var names []string
+	for _, k := range ca.Kinds() {
+		names = append(names, string(k))
+	}
+	return strings.Join(names, ", ")
+}
+
+// checkPresent wants each role of the script present, and none that it doesn't name.
+func (s *Script) checkPresent(present []string) error {
+	for _, role := range present {
+		if !slices.Contains(s.Roles, role) {
+			return fmt.Errorf("the script has no role %q (its roles: %s)", role, strings.Join(s.Roles, ", "))
+		}
+	}
+	for _, role := range s.Roles {
+		if !slices.Contains(present, role) {
+			return fmt.Errorf("the %s isn't present: nothing is done without (`--present %q` says that they are)", role, role)
+		}
+	}
+	return nil
+}
+
+// checkTime keeps a script from being used on another day, and a machine whose clock is
+// wrong from dating a root by it.
+func (s *Script) checkTime(now time.Time) error {
+	if now.Before(s.from) || now.After(s.until) {
+		return fmt.Errorf("the script is for %s to %s, and this machine's clock says %s: set the clock right, or write the script anew",
+			s.from.Format(time.RFC3339), s.until.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
