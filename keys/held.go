@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// hsm is one login to where keys are that never leave: a token or a Vault.
+// hsm is one login to where keys are that never leave: a token, a TPM or a Vault.
 type hsm interface {
 	create(name string, role Role, alg Algorithm) (crypto.PublicKey, error)
 	find(name string, role Role) (crypto.Signer, error) // ErrNotFound

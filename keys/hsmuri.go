@@ -87,15 +87,19 @@ func (at hsmLocation) calls() int64   { return hsmCalls }
 // again: a token locks itself after a few wrong PINs.
 func (at hsmLocation) again() time.Duration { return 0 }
 
-func (at hsmLocation) dial(pin []byte, _ time.Duration) (hsm, error) { return dialHSM(at, pin) }
+func (at hsmLocation) dial(pin []byte, _ Config) (hsm, error) { return dialHSM(at, pin) }
 
-// secret is the PIN. It is read at every login, so that a changed one needs no restart.
 func (at hsmLocation) secret(asked func() ([]byte, error)) ([]byte, error) {
+	return readPIN(at.pinSource, asked)
+}
+
+// readPIN reads the PIN at every login, so that a changed one needs no restart.
+func readPIN(source string, asked func() ([]byte, error)) ([]byte, error) {
 	var pin []byte
 	var err error
 	switch {
-	case at.pinSource != "":
-		pin, err = readSecret("PIN", at.pinSource, maxPIN, true)
+	case source != "":
+		pin, err = readSecret("PIN", source, maxPIN, true)
 	case asked != nil:
 		pin, err = asked()
 	}

@@ -3,7 +3,7 @@
 //
 // It promises that a key is used for its role only, that key files are 0600
 // and encrypted when a passphrase is given, that no key leaves the package, and
-// that a hardware security module or Vault which is gone, sealed or hangs delays
+// that a hardware security module, TPM or Vault which is gone, sealed or hangs delays
 // nobody longer than its timeout and is taken up again when it is back.
 package keys
 
@@ -79,11 +79,11 @@ var (
 	ErrRole       = errors.New("the key was made for another role")
 	ErrPassphrase = errors.New("the passphrase is wrong or the key file is damaged")
 	ErrEncrypted  = errors.New("the key is encrypted and no passphrase was given")
-	// ErrUnavailable is worth trying again: the hardware security module or
-	// Vault didn't answer in time, is sealed, or is gone. Nothing was signed.
+	// ErrUnavailable is worth trying again: the hardware security module, TPM
+	// or Vault didn't answer in time, is sealed, or is gone. Nothing was signed.
 	ErrUnavailable = errors.New("what holds the key is unavailable")
 	// ErrPIN is not: a token locks itself after a few wrong PINs.
-	ErrPIN = errors.New("the PIN of the token is wrong, missing or locked")
+	ErrPIN = errors.New("the PIN is wrong, missing or locked")
 	// ErrLogin says that Vault refused the credentials; it is shown the same ones
 	// again after a while only.
 	ErrLogin = errors.New("the login to Vault was refused")
@@ -101,11 +101,11 @@ func (u unavailable) Is(target error) bool { return target == ErrUnavailable }
 
 // Config of a Keeper.
 type Config struct {
-	Dir        string                 // softkms: paths are relative to it
+	Dir        string                 // softkms: paths are relative to it; what a TPM keeps outside itself is in it
 	Passphrase func() ([]byte, error) // nil: keys are not encrypted; called when one is opened or made
-	// PIN is asked for the PIN of a token whose URI has no pin-source; may be nil.
+	// PIN is asked for the PIN of a token or TPM whose URI has no pin-source; may be nil.
 	PIN func() ([]byte, error)
-	// HSMTimeout bounds each use of a hardware security module or Vault, for
+	// HSMTimeout bounds each use of a hardware security module, TPM or Vault, for
 	// making a key from its turn on; 0: 10 s.
 	HSMTimeout time.Duration
 	Log        *slog.Logger // nil: discarded
@@ -134,7 +134,7 @@ func New(cfg Config) (*Keeper, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	dial := func(at place, secret []byte) (hsm, error) { return at.dial(secret, cfg.HSMTimeout) }
+	dial := func(at place, secret []byte) (hsm, error) { return at.dial(secret, cfg) }
 	return &Keeper{cfg: cfg, hsm: &modules{timeout: cfg.HSMTimeout, open: map[string]*module{}, dial: dial, log: cfg.Log}}, nil
 }
 

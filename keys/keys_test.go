@@ -159,7 +159,7 @@ func TestURI(t *testing.T) {
 		{"absolute", "softkms:" + elsewhere + "/d.key", ""},
 		{"absolute path", "softkms:path=" + elsewhere + "/e.key", ""},
 		{"no scheme", "a.key", "softkms:NAME"},
-		{"unknown scheme", "cloudkms:x", "supported: softkms, pkcs11, vault"},
+		{"unknown scheme", "cloudkms:x", "supported: softkms, pkcs11, tpmkms, vault"},
 		{"empty", "softkms:", "names no file"},
 		{"empty path", "softkms:path=", "names no file"},
 		{"folder only", "softkms:a/", "names no file"},

@@ -1,7 +1,6 @@
 package keys
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -28,7 +27,7 @@ type place interface {
 	secret(pin func() ([]byte, error)) ([]byte, error)
 	// again is when a refused secret may be shown again; 0: never.
 	again() time.Duration
-	dial(secret []byte, timeout time.Duration) (hsm, error)
+	dial(secret []byte, cfg Config) (hsm, error)
 }
 
 func parsePlace(uri string) (place, error) {
@@ -36,6 +35,8 @@ func parsePlace(uri string) (place, error) {
 	switch scheme {
 	case SchemeHSM:
 		return asPlace(parseHSM(uri))
+	case SchemeTPM:
+		return asPlace(parseTPM(uri))
 	case SchemeVault:
 		return asPlace(parseVault(uri))
 	}
@@ -79,7 +80,8 @@ func attributes(uri, scheme, form string, take func(key, value string) bool, kno
 func secretInURI(scheme, key string) error {
 	switch strings.ToLower(key) {
 	case "pin-value":
-		return errPINInURI
+		return fmt.Errorf("key URI %s: pin-value would leave the PIN in process lists, configuration and logs; "+
+			"put the PIN into a file with mode 0600 and name it with pin-source, or set the environment variable BOLLARD_HSM_PIN; and change this PIN", scheme)
 	case "token", "secret-id", "jwt", "password":
 		if scheme == SchemeVault {
 			return fmt.Errorf("key URI vault: %s would leave the secret in process lists, configuration and logs; "+
@@ -88,9 +90,6 @@ func secretInURI(scheme, key string) error {
 	}
 	return nil
 }
-
-var errPINInURI = errors.New("key URI pkcs11: pin-value would leave the PIN in process lists, configuration and logs; " +
-	"put the PIN into a file with mode 0600 and name it with pin-source, or set the environment variable BOLLARD_HSM_PIN; and change this PIN")
 
 // uriText writes a URI of pairs of keys and values; those without a value are left out.
 func uriText(scheme string, path, query []string) string {

@@ -17,10 +17,13 @@ const PassphraseHint = "set keys.passphrase_file in bollard.yaml, the environmen
 // maxFile bounds what is read: an encrypted RSA 4096 key has about 3.5 KB.
 const maxFile = 64 << 10
 
+// directory keeps files of keys.
+type directory string
+
 // open returns the directory a location is in, as a root that no symbolic link
 // leads out of, and the file's path below it.
-func (k *Keeper) open(at location, create bool) (*os.Root, string, error) {
-	dir, name := k.cfg.Dir, at.path
+func (d directory) open(at location, create bool) (*os.Root, string, error) {
+	dir, name := string(d), at.path
 	if at.absolute {
 		dir, name = filepath.Dir(at.path), filepath.Base(at.path)
 	}
@@ -54,7 +57,6 @@ func (k *Keeper) passphrase() ([]byte, error) {
 	return secret, nil
 }
 
-// write puts a key file in place, whole or not at all.
 func (k *Keeper) write(at location, role Role, private crypto.Signer) error {
 	secret, err := k.passphrase()
 	if err != nil {
@@ -67,7 +69,12 @@ func (k *Keeper) write(at location, role Role, private crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	root, name, err := k.open(at, true)
+	return directory(k.cfg.Dir).put(at, file)
+}
+
+// put puts a key file in place, whole or not at all. ErrExists.
+func (d directory) put(at location, file []byte) error {
+	root, name, err := d.open(at, true)
 	if err != nil {
 		return err
 	}
@@ -117,35 +124,40 @@ func syncDir(root *os.Root, dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// read returns the key in a file only its owner can read.
-func (k *Keeper) read(at location, decode func(file []byte, passphrase func() ([]byte, error)) (crypto.Signer, Role, error)) (crypto.Signer, Role, error) {
-	root, name, err := k.open(at, false)
+// get reads a file only its owner can read. ErrNotFound.
+func (d directory) get(at location) ([]byte, error) {
+	root, name, err := d.open(at, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", ErrNotFound
+		return nil, ErrNotFound
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	defer root.Close()
 	f, err := root.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", ErrNotFound
+		return nil, ErrNotFound
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, "", fmt.Errorf("%s is not a regular file", f.Name())
+		return nil, fmt.Errorf("%s is not a regular file", f.Name())
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, "", fmt.Errorf("others may read the key file (mode %04o); run: chmod 600 %s", mode, filepath.Join(root.Name(), name))
+		return nil, fmt.Errorf("others may read the key file (mode %04o); run: chmod 600 %s", mode, filepath.Join(root.Name(), name))
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile))
+	return io.ReadAll(io.LimitReader(f, maxFile))
+}
+
+// read returns the key in a file.
+func (k *Keeper) read(at location, decode func(file []byte, passphrase func() ([]byte, error)) (crypto.Signer, Role, error)) (crypto.Signer, Role, error) {
+	data, err := directory(k.cfg.Dir).get(at)
 	if err != nil {
 		return nil, "", err
 	}
@@ -159,7 +171,7 @@ func (k *Keeper) read(at location, decode func(file []byte, passphrase func() ([
 }
 
 func (k *Keeper) remove(at location) error {
-	root, name, err := k.open(at, false)
+	root, name, err := directory(k.cfg.Dir).open(at, false)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ type modules struct {
 	open map[string]*module
 }
 
-// module is one PKCS#11 library, or one login to Vault. Ordinary calls hold one
+// module is one PKCS#11 library, one TPM, or one login to Vault. Ordinary calls hold one
 // share of it, logging in holds all: a library sees a token that came back only after it
 // was finalised, which nothing else may use it during.
 type module struct {
@@ -66,16 +66,17 @@ type token struct {
 	login   *login                 // guarded by m.mu; nil: logged out
 	logged  bool                   // guarded by m.mu; was logged in before
 	away    bool                   // guarded by m.mu; the log says that it is gone
-	wrong   [32]byte               // hash of the secret that was refused; used holding all shares
-	refused time.Time              // when it was; used holding all shares
+	wrong   [32]byte               // hash of the secret that was refused; guarded by m.mu or all shares
+	refused time.Time              // when it was; guarded likewise
 	gone    bool                   // the last login failed; used holding all shares
 }
 
 // login is one opened session with a token, and the keys found through it.
 type login struct {
-	hsm  hsm
-	mu   sync.Mutex
-	keys map[string]crypto.Signer
+	hsm    hsm
+	secret [32]byte // hash of what it was made with
+	mu     sync.Mutex
+	keys   map[string]crypto.Signer
 }
 
 // find returns a key, from memory if it was found before.
@@ -195,7 +196,7 @@ func tryLoggedIn[T any](ctx context.Context, t *token, shares int64, f func(*log
 			}
 			out, err := f(l)
 			if err != nil && !final(err) && !errors.Is(err, ErrUnavailable) {
-				t.lose(l)
+				t.lose(l, errors.Is(err, ErrPIN))
 			}
 			return out, err
 		})
@@ -255,10 +256,13 @@ func (t *token) current() *login {
 }
 
 // lose gives a login up. Other calls may still be using it: it is closed when
-// the next one is made.
-func (t *token) lose(l *login) {
+// the next one is made. A TPM knows a wrong PIN only when a key is used.
+func (t *token) lose(l *login, wrong bool) {
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()
+	if wrong {
+		t.wrong, t.refused = l.secret, time.Now()
+	}
 	if t.login == l {
 		t.login = nil
 		t.m.lost = append(t.m.lost, l.hsm)
@@ -290,10 +294,10 @@ func (t *token) logIn() error {
 	if t.gone = err != nil; t.gone {
 		return fmt.Errorf("couldn't open %s: %w", t.at.where(), as(unavailable(t.m.kind), err))
 	}
-	t.wrong = [32]byte{}
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()
-	t.login, t.logged = &login{hsm: opened, keys: map[string]crypto.Signer{}}, true
+	t.wrong = [32]byte{}
+	t.login, t.logged = &login{hsm: opened, secret: hash, keys: map[string]crypto.Signer{}}, true
 	return nil
 }
 
@@ -310,7 +314,7 @@ func refusalOf(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case strings.Contains(err.Error(), "CKR_PIN_"):
+	case strings.Contains(err.Error(), "CKR_PIN_") || errors.Is(err, ErrPIN):
 		return ErrPIN
 	case errors.Is(err, ErrLogin):
 		return ErrLogin

@@ -8,18 +8,20 @@ import (
 )
 
 // Schemes of key URIs: keys in files, in a hardware security module behind PKCS#11
-// (RFC 7512), and in the transit engine of a HashiCorp Vault.
+// (RFC 7512), in the TPM 2.0 of this machine, and in the transit engine of a HashiCorp
+// Vault.
 const (
 	SchemeSoft  = "softkms"
 	SchemeHSM   = "pkcs11"
+	SchemeTPM   = "tpmkms"
 	SchemeVault = "vault"
 )
 
 // Schemes returns those of key URIs.
-func Schemes() []string { return []string{SchemeSoft, SchemeHSM, SchemeVault} }
+func Schemes() []string { return []string{SchemeSoft, SchemeHSM, SchemeTPM, SchemeVault} }
 
 // Held says whether a URI, of a key or of a base, names something that keys never leave:
-// a hardware security module or a Vault. Such keys are in no backup.
+// a hardware security module, a TPM or a Vault. No backup brings such keys back.
 func Held(uri string) bool {
 	scheme, _, ok := strings.Cut(uri, ":")
 	return ok && scheme != SchemeSoft && slices.Contains(Schemes(), scheme)

@@ -55,7 +55,8 @@ func (at vaultLocation) secret(func() ([]byte, error)) ([]byte, error) {
 }
 
 // dial logs in to Vault.
-func (at vaultLocation) dial(secret []byte, timeout time.Duration) (hsm, error) {
+func (at vaultLocation) dial(secret []byte, of Config) (hsm, error) {
+	timeout := of.HSMTimeout
 	method, err := at.method()
 	if err != nil {
 		return nil, err
@@ -162,7 +163,7 @@ func vaultFault(err error) error {
 	return fmt.Errorf("%w: %w", unavailable(vaultLocation{}.kind()), err)
 }
 
-// both is an error of Vault's that is one of this package's too.
+// both is an error of another package's that is one of this package's too.
 type both struct{ ours, theirs error }
 
 func (b both) Error() string   { return b.theirs.Error() }

@@ -130,7 +130,11 @@ func outside(places keyPlaces, cfg *config.File, dir string) []string {
 		path = strings.TrimPrefix(path, "path=")
 		switch {
 		case k.HSM:
-			list = append(list, fmt.Sprintf("the key of %s: it is in %s (%s); back that up with its own tools", k.Name, keys.Holder(k.URI), k.URI))
+			advice := "back that up with its own tools"
+			if strings.HasPrefix(k.URI, keys.SchemeTPM+":") {
+				advice = "what is in the backup of it opens there alone, and it is lost with this machine"
+			}
+			list = append(list, fmt.Sprintf("the key of %s: it is in %s (%s); %s", k.Name, keys.Holder(k.URI), k.URI, advice))
 		case filepath.IsAbs(path) && !inside(path):
 			list = append(list, fmt.Sprintf("the key of %s: it is outside the data directory (%s)", k.Name, path))
 		}

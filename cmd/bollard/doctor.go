@@ -319,7 +319,7 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 		if k.HSM {
 			d.add("keys", verdictOK, "", "the key of %s is in %s (%s)", k.Name, keys.Holder(k.URI), k.URI)
 		} else {
-			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or make CA keys where they never leave (`init --keys pkcs11:…`, `vault:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
+			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or make CA keys where they never leave (`init --keys pkcs11:…`, `tpmkms:…`, `vault:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
 		}
 	}
 }

@@ -54,9 +54,9 @@ func (c *cli) firmwareKey() *cobra.Command {
 		Use:   "key URI --org NAME --name NAME",
 		Short: "Make a key that signs firmware, and print its CSR",
 		Long: `Make a key that signs firmware, and print its CSR. URI is softkms:PATH, a file
-(encrypted if ` + passphraseEnv + ` is set), or pkcs11:… in a hardware security
-module. A key is never overwritten. The certificate for it comes from the
-manufacturer's authority, such as
+(encrypted if ` + passphraseEnv + ` is set), or pkcs11:…, tpmkms:… or vault:…, where it
+never leaves (docs/keys.md). A key is never overwritten. The certificate for it
+comes from the manufacturer's authority, such as
 
   bollard ca issue --profile firmware-signing --csr FILE`,
 		Args: cobra.ExactArgs(1),

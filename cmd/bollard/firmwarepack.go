@@ -91,7 +91,7 @@ takes nothing that is older, expired or signed by fewer.`,
 	f.StringVar(&o.image, "image", "", "the image (required)")
 	f.StringVar(&o.out, "out", "", "the delivery to make (required)")
 	f.StringVar(&o.metadata, "metadata", "", "directory of the manufacturer's repository of metadata")
-	f.StringArrayVar(&o.keys, "key", nil, "a key of the repository, softkms:…, pkcs11:… or a PEM file; can be repeated")
+	f.StringArrayVar(&o.keys, "key", nil, "a key of the repository, softkms:…, pkcs11:…, tpmkms:…, vault:… or a PEM file; can be repeated")
 	f.DurationVar(&o.valid, "valid", 90*24*time.Hour, "how long the metadata is good")
 	return cmd
 }
@@ -224,7 +224,7 @@ func (c *cli) rootCommand(use, short string, do func(dir string, roles tuf.Roles
 		Short: short,
 		Long: short + `. --root keys sign roots
 and stay offline, --targets keys say which files a release has, --online keys that this
-is the newest. Keys are softkms:…, pkcs11:… or PEM files, on P-256, made by firmware
+is the newest. Keys are key URIs (docs/keys.md) or PEM files, on P-256, made by firmware
 key. rotate needs the keys of the root before by --old.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {

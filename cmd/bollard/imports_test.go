@@ -27,23 +27,23 @@ var levels = [][]string{
 	{"cmd"},
 }
 
-// owners are libraries that one folder, with those in it, keeps to itself.
-var owners = map[string]string{
-	"github.com/theupdateframework/go-tuf/v2/metadata": "firmware/tuf",
-	"github.com/gorilla/websocket":                     "internal/ws",
-	"github.com/mattn/go-sqlite3":                      "store",
-	"filippo.io/age":                                   "backup",
-	"github.com/pressly/goose/v3":                      "store",
-	"go.yaml.in/yaml/v3":                               "internal/config",
-	"cel.dev/cel-go/cel":                               "policy",
-	"github.com/pkg/sftp":                              "locker",
-	"github.com/go-jose/go-jose/v4":                    "ca/acme",
-	"github.com/spf13/cobra":                           "cmd/bollard",
-	"github.com/zmap/zlint/v3":                         "ca",
-	"github.com/zmap/zlint/v3/lint":                    "ca",
-	"github.com/google/go-tpm/tpm2":                    "tpm",
-	"github.com/google/go-attestation/attest":          "tpm",
-	"github.com/hashicorp/vault/api":                   "keys/vault",
+// owners are libraries that few folders, with those in them, keep to themselves.
+var owners = map[string][]string{
+	"github.com/theupdateframework/go-tuf/v2/metadata": {"firmware/tuf"},
+	"github.com/gorilla/websocket":                     {"internal/ws"},
+	"github.com/mattn/go-sqlite3":                      {"store"},
+	"filippo.io/age":                                   {"backup"},
+	"github.com/pressly/goose/v3":                      {"store"},
+	"go.yaml.in/yaml/v3":                               {"internal/config"},
+	"cel.dev/cel-go/cel":                               {"policy"},
+	"github.com/pkg/sftp":                              {"locker"},
+	"github.com/go-jose/go-jose/v4":                    {"ca/acme"},
+	"github.com/spf13/cobra":                           {"cmd/bollard"},
+	"github.com/zmap/zlint/v3":                         {"ca"},
+	"github.com/zmap/zlint/v3/lint":                    {"ca"},
+	"github.com/google/go-tpm/tpm2":                    {"tpm", "keys/tpm"},
+	"github.com/google/go-attestation/attest":          {"tpm"},
+	"github.com/hashicorp/vault/api":                   {"keys/vault"},
 }
 
 // pure packages take time and randomness as arguments and touch nothing.
@@ -98,8 +98,9 @@ func level(pkg string) (int, bool) {
 // without the module's name.
 func importFault(from, to string, ours bool) string {
 	if !ours {
-		if owner, kept := owners[to]; kept && from != owner && !strings.HasPrefix(from, owner+"/") {
-			return "only " + owner + " may"
+		within := func(owner string) bool { return from == owner || strings.HasPrefix(from, owner+"/") }
+		if kept := owners[to]; kept != nil && !slices.ContainsFunc(kept, within) {
+			return "only " + strings.Join(kept, " and ") + " may"
 		}
 		if strings.HasPrefix(to, "go.step.sm/crypto") && from != "ca" && from != "keys" {
 			return "only ca and keys may"
@@ -218,6 +219,8 @@ func TestImportFault(t *testing.T) {
 		"gorilla at home":             {"internal/ws", "github.com/gorilla/websocket", false, true},
 		"a folder in its owner":       {"tpm/attest", "github.com/google/go-tpm/tpm2", false, true},
 		"a TPM elsewhere":             {"fleet", "github.com/google/go-tpm/tpm2", false, false},
+		"keys in a TPM":               {"keys/tpm", "github.com/google/go-tpm/tpm2", false, true},
+		"a TPM in keys":               {"keys", "github.com/google/go-tpm/tpm2", false, false},
 		"Vault":                       {"keys", "github.com/hashicorp/vault/api", false, false},
 		"sqlite":                      {"cmd/bollard", "github.com/mattn/go-sqlite3", false, false},
 		"pure package with a network": {"ocpp", "net", false, false},

@@ -26,6 +26,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"bollard/admin"
+	"bollard/tpm/swtpm"
 )
 
 func TestMain(m *testing.M) {
@@ -66,6 +67,7 @@ func TestScripts(t *testing.T) {
 			"occupy":  scriptOccupy,
 			"newer":   scriptNewer,
 			"people":  scriptPeople,
+			"tpm":     scriptTPM,
 		},
 	})
 }
@@ -326,4 +328,33 @@ func scriptNewer(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	_, err = db.Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, 1)")
 	ts.Check(errors.Join(err, db.Close()))
+}
+
+// tpm starts a software TPM, its socket in $TPM; tpm again starts one with the state it had;
+// tpm kill kills it.
+func scriptTPM(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) <= 1, "tpm [kill|again]")
+	dir := filepath.Dir(ts.Getenv("TPM"))
+	if len(args) == 1 && args[0] == "kill" {
+		p, err := swtpm.Process(dir)
+		ts.Check(err)
+		ts.Check(p.Kill())
+		return
+	}
+	if len(args) == 0 {
+		var err error
+		dir, err = os.MkdirTemp("", "tpm") // short: a socket is in it
+		ts.Check(err)
+		ts.Defer(func() { _ = os.RemoveAll(dir) })
+		ts.Setenv("TPM", swtpm.Socket(dir))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	_, wait, err := swtpm.Start(ctx, dir)
+	ts.Defer(func() {
+		cancel()
+		if wait != nil {
+			wait()
+		}
+	})
+	ts.Check(err)
 }

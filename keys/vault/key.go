@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"bollard/internal/signature"
 )
 
 // Key types of the transit engine.
@@ -110,7 +112,7 @@ func (k *Key) Sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) (
 	text, _ := answer.Data["signature"].(string)
 	encoded, ok := strings.CutPrefix(text, fmt.Sprintf("vault:v%d:", firstVersion))
 	sig, err := base64.StdEncoding.DecodeString(encoded)
-	if !ok || err != nil || !k.verifies(digest, sig, opts) {
+	if !ok || err != nil || !signature.Verifies(k.public, digest, sig, opts) {
 		return nil, fmt.Errorf("%w: the signature that came back isn't that of %s", ErrUnfit, k.name)
 	}
 	return sig, nil
@@ -119,29 +121,16 @@ func (k *Key) Sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) (
 var hashes = map[crypto.Hash]string{crypto.SHA256: "sha2-256", crypto.SHA384: "sha2-384", crypto.SHA512: "sha2-512"}
 
 // rsaScheme asks for a salt as long as the hash, always: Vault's default is the longest
-// possible, which verifiers that demand the former refuse.
+// possible.
 func rsaScheme(body map[string]any, opts crypto.SignerOpts) error {
-	pss, ok := opts.(*rsa.PSSOptions)
-	if !ok {
+	pss, err := signature.PSS(opts)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnfit, err)
+	case pss:
+		body["signature_algorithm"], body["salt_length"] = "pss", "hash"
+	default:
 		body["signature_algorithm"] = "pkcs1v15"
-		return nil
 	}
-	if n := pss.SaltLength; n != rsa.PSSSaltLengthEqualsHash && n != rsa.PSSSaltLengthAuto && n != opts.HashFunc().Size() {
-		return fmt.Errorf("%w: a salt of PSS is as long as the hash", ErrUnfit)
-	}
-	body["signature_algorithm"], body["salt_length"] = "pss", "hash"
 	return nil
-}
-
-func (k *Key) verifies(digest, sig []byte, opts crypto.SignerOpts) bool {
-	switch public := k.public.(type) {
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(public, digest, sig)
-	case *rsa.PublicKey:
-		if _, pss := opts.(*rsa.PSSOptions); pss {
-			return rsa.VerifyPSS(public, opts.HashFunc(), digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
-		}
-		return rsa.VerifyPKCS1v15(public, opts.HashFunc(), digest, sig) == nil
-	}
-	return false
 }
