@@ -21,6 +21,7 @@ import (
 	"bollard/firmware/catalogue"
 	"bollard/firmware/gate"
 	"bollard/firmware/origin"
+	"bollard/firmware/quote"
 	"bollard/fleet"
 	"bollard/ledger"
 )
@@ -33,6 +34,7 @@ type Store interface {
 	Stations(ctx context.Context) ([]fleet.Station, error)
 	Plans(ctx context.Context) (map[string]fleet.Plan, error)
 	NewestTime(ctx context.Context) (time.Time, error)
+	Quote(ctx context.Context, station string) (quote.Record, error) // the zero Record if there is none
 	SetSecret(ctx context.Context, name string, ciphertext []byte, events ...ledger.Event) error
 }
 

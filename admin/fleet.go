@@ -25,6 +25,7 @@ type Want struct {
 	Roots           *[]GroupRoot      `json:"roots,omitempty"`
 	Backend         *string           `json:"backend,omitempty"`
 	TimeSource      *string           `json:"time_source,omitempty"`
+	Quotes          *time.Duration    `json:"quotes,omitempty"`
 	Remove          bool              `json:"remove,omitempty"` // the group itself, or all that is the station's own
 }
 
@@ -196,6 +197,7 @@ func (in *Want) change(w *fleet.Wants) (err error) {
 	set(&w.CertificateLife, in.CertificateLife)
 	set(&w.Backend, in.Backend)
 	set(&w.TimeSource, in.TimeSource)
+	set(&w.Quotes, in.Quotes)
 	if in.Roots != nil {
 		w.Roots, err = wantedRoots(*in.Roots)
 	}

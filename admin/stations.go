@@ -7,6 +7,7 @@ import (
 
 	"bollard/ca"
 	"bollard/detect"
+	"bollard/firmware/quote"
 	"bollard/fleet"
 	"bollard/internal/redact"
 	"bollard/ledger"
@@ -132,14 +133,15 @@ type Order struct {
 type StationDetail struct {
 	Station     Station      `json:"station"`
 	Session     *Session     `json:"session,omitempty"`
-	Certificate *Certificate `json:"certificate,omitempty"` // its newest one not revoked; those toward cars and of attestation keys left out
+	Certificate *Certificate `json:"certificate,omitempty"` // its newest one not revoked that lets it in here
 	Orders      []Order      `json:"orders"`
 	// Failure is why the station, let in, got no session when it last tried,
 	// such as a back end that is down; "" if it has had one since.
-	Failure  string     `json:"failure,omitempty"`
-	FailedAt *time.Time `json:"failed_at,omitempty"`
-	Steps    []PlanStep `json:"steps,omitempty"` // of what is still to come, as far as tried
-	Roots    []Root     `json:"roots,omitempty"` // as the station reported them
+	Failure  string        `json:"failure,omitempty"`
+	FailedAt *time.Time    `json:"failed_at,omitempty"`
+	Steps    []PlanStep    `json:"steps,omitempty"` // of what is still to come, as far as tried
+	Roots    []Root        `json:"roots,omitempty"` // as the station reported them
+	Quote    *quote.Record `json:"quote,omitempty"` // of its TPM; nil: none came and none is wanted
 	// Findings are the newest about the station, newest first.
 	Findings []detect.Finding `json:"findings,omitempty"`
 }
@@ -270,13 +272,16 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 	if err != nil {
 		return StationDetail{}, err
 	}
+	if q, err := o.cfg.Store.Quote(ctx, key); err != nil {
+		return StationDetail{}, err
+	} else if !q.At.IsZero() || !q.DemandedAt.IsZero() {
+		out.Quote = &q
+	}
 	out.Steps, out.Roots = planSteps(&plan), seenRoots(&plan)
 	if out.Findings, err = o.cfg.Alerts.Findings(ctx, key, findingsShown); err != nil {
 		return StationDetail{}, err
 	}
-	if i := slices.IndexFunc(records, func(r ca.Record) bool {
-		return r.State == ca.StateIssued && !towardCars(&r) && r.Profile != ca.ProfileAttestation
-	}); i >= 0 {
+	if i := slices.IndexFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued && !aside(&r) }); i >= 0 {
 		c := o.certificate(records[i], false)
 		out.Certificate = &c
 	}
@@ -293,9 +298,9 @@ func (o *operations) stationShow(ctx context.Context, in StationRef) (StationDet
 	return out, nil
 }
 
-// towardCars: a certificate that lets nobody in here.
-func towardCars(r *ca.Record) bool {
-	return r.Profile == ca.ProfileSECC || r.Profile == ca.ProfileSECC20 || r.Profile == ca.ProfileSECC448
+// aside: a certificate that lets nobody in here, toward cars or of a TPM's key.
+func aside(r *ca.Record) bool {
+	return r.Profile == ca.ProfileSECC || r.Profile == ca.ProfileSECC20 || r.Profile == ca.ProfileSECC448 || r.Profile == ca.ProfileAttestation
 }
 
 // shownOrder is an order with what became of its certificate since.
@@ -307,7 +312,7 @@ func shownOrder(s *fleet.Station, order *fleet.Order, records []ca.Record) Order
 	revoked := func(r ca.Record) bool { return r.Serial == order.Serial && r.State == ca.StateRevoked }
 	if order.Serial != "" && slices.ContainsFunc(records, revoked) {
 		out.State, out.Reason = string(ca.StateRevoked), ""
-		if order.SECC == "" && !slices.ContainsFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued && !towardCars(&r) }) {
+		if order.SECC == "" && !slices.ContainsFunc(records, func(r ca.Record) bool { return r.State == ca.StateIssued && !aside(&r) }) {
 			out.Reason = wayBack(s)
 		}
 	}

@@ -65,6 +65,8 @@ func TestRules(t *testing.T) {
 		{"rollout-halted", with(detect.RolloutHalted), 1, time.Millisecond, 0, detect.Critical},
 		{"firmware-halted", with(detect.FirmwareHalted), 1, time.Millisecond, 0, detect.Critical},
 		{"firmware-quarantined", with(detect.Quarantined), 1, time.Millisecond, 0, detect.Critical},
+		{"quote-wrong", with(detect.QuoteWrong, detail("a register differs")), 1, time.Millisecond, 0, detect.Critical},
+		{"quote-overdue", with(detect.QuoteOverdue), 1, time.Millisecond, 0, detect.Warning},
 		{"replay", with(detect.Replay, live), 5, time.Millisecond, 5 * time.Minute, detect.Warning},
 		{"contracts-expire", with(detect.ContractsEnd, unknown, nowhere), 1, time.Millisecond, 0, detect.Warning},
 		{"maker-flood", with(detect.MakerFlood, unknown, nowhere, detail("the maker's CA 0123456789abcdef")), 1, time.Millisecond, 0, detect.Critical},
@@ -113,8 +115,8 @@ func named(list []detect.Finding, name string) (detect.Finding, bool) {
 // Every rule has a line above.
 func TestEveryRuleIsTested(t *testing.T) {
 	t.Parallel()
-	if n := len(detect.Names()); n != 29 {
-		t.Errorf("there are %d names of findings, and 29 in TestRules", n)
+	if n := len(detect.Names()); n != 31 {
+		t.Errorf("there are %d names of findings, and 31 in TestRules", n)
 	}
 }
 

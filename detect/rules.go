@@ -37,6 +37,8 @@ const (
 	RolloutHalted  Kind = "rollout-halted"    // by the failure of this station, one too many
 	FirmwareHalted Kind = "firmware-halted"   // a rollout of firmware, by this station
 	Quarantined    Kind = "quarantined"       // it installs firmware that it didn't verify
+	QuoteWrong     Kind = "quote-wrong"       // its TPM shows something else than what was delivered; Detail: what is wrong
+	QuoteOverdue   Kind = "quote-overdue"     // or shows nothing for too long
 	ContractsEnd   Kind = "contracts-end"     // contract certificates end soon, and their cars don't come
 	AuthorityEnds  Kind = "authority-ends"    // a CA or a trusted root ends soon; Detail: which
 	MakerFlood     Kind = "maker-flood"       // too many certificates for cars that have one; Detail: whose
@@ -119,6 +121,10 @@ var rules = [...]rule{
 		reason: "a rollout of firmware halted by itself when this station failed: `bollard firmware rollouts` says why"},
 	{name: "firmware-quarantined", criticality: Critical, kinds: []Kind{Quarantined}, signs: 1, within: time.Hour,
 		reason: "the station installed firmware without verifying it, and gets none until `bollard firmware clear`"},
+	{name: "quote-wrong", criticality: Critical, kinds: []Kind{QuoteWrong}, apart: true, signs: 1, within: time.Hour,
+		reason: "the station's TPM doesn't show that it runs what was delivered (%s): `bollard station show` has what it quoted"},
+	{name: "quote-overdue", criticality: Warning, kinds: []Kind{QuoteOverdue}, signs: 1, within: 72 * time.Hour,
+		reason: "for longer than is wanted of it the station hasn't shown by a quote of its TPM that it runs what was delivered"},
 	{name: "replay", criticality: Warning, kinds: []Kind{Replay}, signs: 5, within: 10 * time.Minute,
 		reason: "answers come that nobody waits for, or with ids that are reserved"},
 	// Looked at once a day: the finding goes on while it is so.

@@ -32,6 +32,11 @@ func (s *Service) SetEK(ctx context.Context, actor, identity, ek string) (Statio
 	if err := s.freeEK(ctx, key, ek); err != nil {
 		return Station{}, err
 	}
+	if before, err := s.store.Station(ctx, key); err == nil && before.EK != "" && before.EK != ek {
+		if err := s.endAttestation(ctx, actor, key); err != nil {
+			return Station{}, err
+		}
+	}
 	return s.update(ctx, key, func(st *Station) ([]ledger.Event, error) {
 		if st.EK == ek {
 			return nil, nil

@@ -49,11 +49,15 @@ type Wants struct {
 	Roots           []WantedRoot  `json:"roots,omitempty"`
 	Backend         string        `json:"backend,omitempty"`     // by its name in the configuration
 	TimeSource      string        `json:"time_source,omitempty"` // ClockCtrlr.TimeSource (2.x)
+	// Quotes is how often it has to show by a quote of its TPM that it runs what was
+	// delivered; 0: never.
+	Quotes time.Duration `json:"quotes,omitempty"`
 }
 
 const (
 	minCertificateLife = 7 * 24 * time.Hour
 	minPasswordAge     = 24 * time.Hour
+	minQuotes          = time.Hour
 	maxGroupName       = 64
 )
 
@@ -79,6 +83,8 @@ func (w *Wants) validate() error {
 		return fmt.Errorf("profile %d: give 1, 2 or 3", w.Profile)
 	case w.PasswordAge != 0 && w.PasswordAge < minPasswordAge:
 		return fmt.Errorf("password age %s: give at least %s", w.PasswordAge, minPasswordAge)
+	case w.Quotes != 0 && w.Quotes < minQuotes:
+		return fmt.Errorf("quotes every %s: give at least %s", w.Quotes, minQuotes)
 	case w.CertificateLife != 0 && w.CertificateLife < minCertificateLife:
 		return fmt.Errorf("certificate life %s: give at least %s", w.CertificateLife, minCertificateLife)
 	case w.CertificateType != "" && w.CertificateType != CertificateStation && w.CertificateType != CertificateCombined:
@@ -143,6 +149,7 @@ func (w *Wants) over(group Wants) Wants {
 		Roots:           slices.Concat(w.Roots, group.Roots)[:cmp.Or(len(w.Roots), len(group.Roots))],
 		Backend:         cmp.Or(w.Backend, group.Backend),
 		TimeSource:      cmp.Or(w.TimeSource, group.TimeSource),
+		Quotes:          cmp.Or(w.Quotes, group.Quotes),
 	}
 }
 

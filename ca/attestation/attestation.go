@@ -1,9 +1,10 @@
 // Package attestation is the door where stations have their TPM's attestation key
-// certified: in two requests, as go.step.sm/crypto's tpm/attestation client makes them.
+// certified: in two requests, as go.step.sm/crypto's tpm/attestation client makes them;
+// and where they then show by quotes of that key what they run, in two more.
 //
 // It promises that a certificate is given for nothing but the attestation key of the
 // TPM that a proven station is known by, after that TPM opened a challenge for this key;
-// and that each challenge is answered once, in time.
+// and that each challenge and each nonce is answered once, in time.
 package attestation
 
 import (
@@ -49,6 +50,7 @@ type Registrar interface {
 // Config of a Door.
 type Config struct {
 	Registrar Registrar
+	Quotes    Quotes // nil: none are taken
 	Clock     func() time.Time
 	// Served, if set, hears of each answer: the operation ("" for none of them) and its
 	// HTTP status.
@@ -58,8 +60,9 @@ type Config struct {
 
 // door is the handler.
 type door struct {
-	cfg  Config
-	open *attest.Pending[question] // by station: a further one ends the one before
+	cfg    Config
+	open   *attest.Pending[question] // by station: a further one ends the one before
+	nonces *attest.Pending[[]byte]   // as well
 }
 
 // question is a challenge under way.
@@ -79,10 +82,14 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Served == nil {
 		cfg.Served = func(string, int) {}
 	}
-	d := &door{cfg: cfg, open: attest.NewPending[question](maxOpen, patience)}
+	d := &door{cfg: cfg, open: attest.NewPending[question](maxOpen, patience), nonces: attest.NewPending[[]byte](maxNonces, patience)}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+Prefix+"attest", d.serve("attest", d.attest))
-	mux.HandleFunc("POST "+Prefix+"secret", d.serve("secret", d.secret))
+	mux.HandleFunc("POST "+Prefix+"attest", d.serve("attest", whole(d.attest)))
+	mux.HandleFunc("POST "+Prefix+"secret", d.serve("secret", whole(d.secret)))
+	if cfg.Quotes != nil {
+		mux.HandleFunc("POST "+Prefix+"nonce", d.serve("nonce", whole(d.nonce)))
+		mux.HandleFunc("POST "+Prefix+"quote", d.serve("quote", d.quote))
+	}
 	return mux, nil
 }
 
@@ -108,9 +115,23 @@ type (
 	}
 )
 
-// serve is what both requests have in common: the sender comes first, a body of
+// action is what a request is for, once its sender is proven. It reads the body.
+type action func(w http.ResponseWriter, r *http.Request, claim est.Claim, station string) (any, error)
+
+// whole is an action that begins with the body, which is short.
+func whole(act func(r *http.Request, claim est.Claim, station string, body []byte) (any, error)) action {
+	return func(w http.ResponseWriter, r *http.Request, claim est.Claim, station string) (any, error) {
+		body, err := readAll(w, r, maxBody)
+		if err != nil {
+			return nil, err
+		}
+		return act(r, claim, station, body)
+	}
+}
+
+// serve is what the requests have in common: the sender comes first, a body of
 // somebody unproven isn't read.
-func (d *door) serve(operation string, act func(r *http.Request, claim est.Claim, station string, body []byte) (any, error)) http.HandlerFunc {
+func (d *door) serve(operation string, act action) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusOK
 		answer, station, err := d.judge(w, r, act)
@@ -140,7 +161,7 @@ func (d *door) serve(operation string, act func(r *http.Request, claim est.Claim
 	}
 }
 
-func (d *door) judge(w http.ResponseWriter, r *http.Request, act func(*http.Request, est.Claim, string, []byte) (any, error)) ([]byte, string, error) {
+func (d *door) judge(w http.ResponseWriter, r *http.Request, act action) ([]byte, string, error) {
 	if r.TLS == nil {
 		return nil, "", refusal(http.StatusForbidden, "attestation is served over TLS only")
 	}
@@ -156,11 +177,7 @@ func (d *door) judge(w http.ResponseWriter, r *http.Request, act func(*http.Requ
 		return nil, "", err
 	}
 	station := applicant.Station()
-	body, err := readAll(w, r)
-	if err != nil {
-		return nil, station, err
-	}
-	said, err := act(r, claim, station, body)
+	said, err := act(w, r, claim, station)
 	if err != nil {
 		return nil, station, err
 	}
@@ -232,12 +249,12 @@ func (d *door) secret(r *http.Request, claim est.Claim, station string, body []b
 	return answer, nil
 }
 
-func readAll(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+func readAll(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return nil, refusal(http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", maxBody))
+		return nil, refusal(http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", limit))
 	case err != nil:
 		return nil, refusal(http.StatusBadRequest, "the body ended early")
 	}

@@ -86,9 +86,10 @@ func (a *app) gateConfig() gate.Config {
 		Excepted: func(ctx context.Context, station string) error {
 			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Excepted, Station: station})
 		},
-		Turn: func(release, station string) gate.Block { return a.rollouts.Turn(release, station) },
-		Over: func(j job.Job) { a.rollouts.Over(j) },
-		Tell: a.cfg.Firmware.TellBackends,
+		Attests: a.attests,
+		Turn:    func(release, station string) gate.Block { return a.rollouts.Turn(release, station) },
+		Over:    func(j job.Job) { a.rollouts.Over(j) },
+		Tell:    a.cfg.Firmware.TellBackends,
 		Alarm: func(ctx context.Context, station string) error {
 			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Quarantined, Station: station})
 		},

@@ -137,7 +137,7 @@ func (o *signOptions) flags(cmd *cobra.Command) {
 	f.StringSliceVar(&r.Revokes, "revokes", nil, "ids of releases that must not be installed any more")
 	f.StringVar(&r.Notes, "notes", "", "for people")
 	f.StringVar(&o.sbom, "sbom", "", "bill of materials, CycloneDX in JSON; it is checked")
-	f.StringVar(&o.pcrs, "pcrs", "", `JSON file with what stations' TPMs show that run it, such as {"sha256": {"8": ["HEX"]}}; see docs/firmware.md`)
+	f.StringVar(&o.pcrs, "pcrs", "", `JSON file with what stations' TPMs show that run it, such as {"sha256": {"8": ["HEX"]}}; see docs/tpm.md`)
 	f.StringVar(&o.build.Builder, "builder", "", "URI of who built the image: with --source and --commit, provenance is signed (SLSA v1)")
 	f.StringVar(&o.build.Type, "build-type", "https://slsa.dev/container-based-build/v0.1", "URI of how it was built")
 	f.StringVar(&o.build.Source, "source", "", "URI of the repository it was built from")

@@ -33,7 +33,7 @@ change, run begins one, and a running server goes on with it, after a crash too.
 
 func (c *cli) fleetWant() *cobra.Command {
 	var in admin.Want
-	var match, password, life, certificate, backend, source string
+	var match, password, life, certificate, backend, source, quotes string
 	var roots []string
 	profile := 0
 	cmd := &cobra.Command{
@@ -57,6 +57,7 @@ place of the same want of its group.`,
 	f.StringArrayVar(&roots, "root", nil, "USE for Bollard's own root, or USE=FILE; repeat for several")
 	f.StringVar(&backend, "backend", "", "name of a back end")
 	f.StringVar(&source, "time-source", "", "ClockCtrlr.TimeSource of 2.x stations, such as NTP,Heartbeat")
+	f.StringVar(&quotes, "quotes", "", "how often a station's TPM has to show that it runs what was delivered, such as 24h (docs/tpm.md)")
 	f.BoolVar(&in.Remove, "remove", false, "forget the group, or what is the station's own; stations stay as they are")
 	cmd.RunE = c.do(func(ctx context.Context, _ []string) error {
 		if (in.Group == "") == (in.Station == "") {
@@ -75,6 +76,7 @@ place of the same want of its group.`,
 			"root":             func() error { in.Roots, err = groupRoots(roots); return err },
 			"backend":          func() error { in.Backend = &backend; return nil },
 			"time-source":      func() error { in.TimeSource = &source; return nil },
+			"quotes":           func() error { in.Quotes, err = span(quotes); return err },
 		} {
 			if !f.Changed(name) {
 				continue
@@ -193,6 +195,9 @@ func writeWants(w io.Writer, wants *fleet.Wants) {
 	}
 	writeWant(w, "back end", wants.Backend)
 	writeWant(w, "time source", wants.TimeSource)
+	if wants.Quotes > 0 {
+		writeWant(w, "quotes", "every "+wants.Quotes.String())
+	}
 }
 
 func (c *cli) fleetGroups() *cobra.Command {

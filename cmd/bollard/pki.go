@@ -82,11 +82,11 @@ func (s *server) enrolment(door *pool.Door) (http.Handler, error) {
 func (s *server) attestations() (http.Handler, error) {
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "bollard_attestation_answers_total",
-		Help: "Answers to stations that have their TPM's attestation key certified, by operation and HTTP status.",
+		Help: "Answers to stations that have their TPM's attestation key certified, or show its quotes, by operation and HTTP status.",
 	}, []string{"operation", "status"})
 	s.metrics.MustRegister(answers)
 	return attestation.New(attestation.Config{
-		Registrar: s.registrar, Clock: s.clock, Log: s.log,
+		Registrar: s.registrar, Quotes: s.quotes, Clock: s.clock, Log: s.log,
 		Served: func(operation string, status int) { answers.WithLabelValues(operation, strconv.Itoa(status)).Inc() },
 	})
 }

@@ -131,6 +131,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	g.Go(func() error { return s.warden.Run(late) })
 	g.Go(func() error { return s.updates.Run(late) })
 	g.Go(func() error { return s.rollouts.Run(ctx) })
+	g.Go(func() error { return s.quotes.Run(ctx) })
 	g.Go(func() error { return s.checkImages(ctx) })
 	if s.origins != nil {
 		g.Go(func() error { return s.origins.Run(ctx) })

@@ -14,6 +14,7 @@ import (
 	"bollard/ca/status"
 	"bollard/firmware/depot"
 	"bollard/firmware/origin"
+	"bollard/firmware/quote"
 	"bollard/fleet"
 	"bollard/gateway"
 	"bollard/internal/config"
@@ -44,6 +45,7 @@ type server struct {
 	origins    *origin.Origins  // nil, too
 	lockers    *lockers         // nil without listen.sftp
 	witness    *witness.Service
+	quotes     *quote.Service
 	started    time.Time
 	retention  atomic.Pointer[store.Retention]
 }
@@ -87,6 +89,9 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 		return nil, err
 	}
 	if err := s.openDoor(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.openQuotes(); err != nil {
 		return nil, err
 	}
 	if err := s.newWarden(ctx); err != nil {

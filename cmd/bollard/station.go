@@ -178,6 +178,9 @@ func writeStation(w io.Writer, d admin.StationDetail) {
 	line("factory cert", s.FactoryHash)
 	line("factory key", s.FactoryKey)
 	line("tpm", s.EK)
+	if d.Quote != nil {
+		line("quote", quoted(d.Quote))
+	}
 	if s.LostAt != nil {
 		line("lost", when(s.LostAt)+": "+s.LostReason)
 	}

@@ -177,6 +177,8 @@ type Config struct {
 	// Turn says why a rollout keeps a release from a station whose back end asks for
 	// it, or ""; nil: nothing is rolled out.
 	Turn func(release, station string) Block
+	// Attests says whether a station has a TPM whose quotes count; nil: none has.
+	Attests func(ctx context.Context, station string) (bool, error)
 	// Tell lets back ends see the statuses of updates that Bollard started.
 	Tell bool
 	// Over is told of updates that ended, and of ended ones whose release their station
@@ -221,6 +223,9 @@ func New(ctx context.Context, cfg Config) (*Gate, error) {
 	}
 	if cfg.Site == nil {
 		cfg.Site = func(context.Context, string) ([]Station, error) { return nil, nil }
+	}
+	if cfg.Attests == nil {
+		cfg.Attests = func(context.Context, string) (bool, error) { return false, nil }
 	}
 	if cfg.Over == nil {
 		cfg.Over = func(job.Job) {}

@@ -191,6 +191,12 @@ func (g *Gate) approve(ctx context.Context, sess Session, st Station, a *asked, 
 	if err := g.identify(ctx, &j, a); err != nil {
 		return j, signature, err
 	}
+	if a.publication == nil && e.Release.PCRs != nil {
+		var err error
+		if j.Quote, err = g.cfg.Attests(ctx, st.Key); err != nil {
+			return j, signature, err
+		}
+	}
 	j.Advance(job.Approved, now)
 	var used []ledger.Event
 	j.Unsigned = a.plain

@@ -3,7 +3,8 @@
 //
 // It promises that no update is sent that wasn't approved, that a station which
 // installs what it didn't verify or never took is told apart from one that did,
-// and that only a boot with the release's version ends an update well. It does no
+// and that only a boot with the release's version ends an update well, and only a quote
+// after it where that is to be had. It does no
 // I/O and is given the time; what it says about a job it says again about its
 // record.
 package job
@@ -171,6 +172,10 @@ type Job struct {
 	// Unsigned: by one of them the station was sent no signature, and verifies nothing.
 	Unsigned bool `json:"unsigned,omitempty"`
 
+	// Quote: the release says what the station's TPM shows, and the station has one: only
+	// a quote after the boot ends the update well.
+	Quote bool `json:"quote,omitempty"`
+
 	State  State  `json:"state"`
 	Reason string `json:"reason,omitempty"`
 	Status string `json:"status,omitempty"` // the station's last word
@@ -337,6 +342,8 @@ func (j *Job) Expire(last, now time.Time) (ended bool) {
 		}
 	}
 	switch {
+	case j.quoting():
+		j.move(Mismatch, fmt.Sprintf("it booted with version %q, but its TPM didn't show in time that it runs the release", j.Version), now)
 	case j.State == Confirming:
 		j.move(Mismatch, fmt.Sprintf("it says installed, but didn't boot with version %q", j.Version), now)
 	case j.Status == statusDownloadFailed:

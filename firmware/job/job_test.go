@@ -26,7 +26,7 @@ func sent() job.Job {
 	return j
 }
 
-// play lets a station say words; "answer X", "boot V", "lost", "blind", "whole"
+// play lets a station say words; "answer X", "boot V", "quote right", "lost", "blind", "whole"
 // (it has the image), "wait D", "retries N S" are no statuses.
 func play(j *job.Job, words ...string) {
 	now, whole := noon, true
@@ -38,6 +38,8 @@ func play(j *job.Job, words ...string) {
 			j.Answer(rest, now)
 		case "boot":
 			j.Boot(rest, now)
+		case "quote":
+			j.Quoted(rest == "right", "a register differs", now)
 		case "lost":
 			j.Lost(now)
 		case "blind":

@@ -152,7 +152,7 @@ func (j *Job) follow(status string, now time.Time) {
 		j.wait(until)
 	}
 	if j.State == Confirming && j.Booted == j.Version {
-		j.move(Done, "", now)
+		j.arrive(now)
 	}
 }
 
@@ -214,7 +214,7 @@ func (j *Job) Boot(version string, now time.Time) {
 	case !arrived:
 		return
 	case j.SawVerified && slices.Contains([]State{Verified, Installing, Rebooting, Confirming}, j.State), j.Unsigned && j.State.Holds():
-		j.move(Done, "", now)
+		j.arrive(now)
 	case j.Unsigned:
 		j.move(Mismatch, "it runs the version, and never said to have downloaded it", now)
 	default: // L01.FR.01: it reports every change, after a lost connection too

@@ -54,7 +54,7 @@ func duties() []Duty {
 	issuance := func(more ...string) []string { return append(more, "certificate.*", "order.*", "acme.*") }
 	return []Duty{
 		{"cra", "art. 14(1), (3)", "what a report of an exploited vulnerability or severe incident rests on: findings, refusals, compromised stations and keys", incidents},
-		{"cra", "annex I, part I (2)(c), part II (7), (8)", "security updates: signed, approved, delivered, seen to be installed", []string{"firmware.*"}},
+		{"cra", "annex I, part I (2)(c), part II (7), (8)", "security updates: signed, approved, delivered, seen to be installed", []string{"firmware.*", "quote.*"}},
 		{"cra", "annex I, part I (2)(d)", "protection from unauthorised access, and reports of attempts", []string{
 			"claim.refused", "station.*", "password.*", "certificate.seen", "check.warned", "approval.*", "backend.password"}},
 		{"cra", "annex I, part I (2)(e)", "keys and certificates that keep traffic confidential", issuance("crl.intent", "ca.*", "ceremony.*", "roots.*", "trust.*", "rollover.proven")},
@@ -76,15 +76,15 @@ func duties() []Duty {
 		{"en18031", "-1 SCM", "secure communication: profiles, roots, server chains", []string{
 			"plan.profile", "plan.chain", "station.profile", "station.floor", "roots.*", "rollover.proven", "fleet.rollout"}},
 		{"en18031", "-1 CCK", "confidential keys: made, used once for one holder, revoked", issuance("crl.intent", "station.enrol-secret", "station.enrol-secret-used")},
-		{"en18031", "-1 SUM", "secure updates: verified before they are installed", []string{"firmware.*"}},
+		{"en18031", "-1 SUM", "secure updates: verified before they are installed", []string{"firmware.*", "quote.*"}},
 		{"en18031", "-2 LGM", "logging of security-relevant activity", logging},
 
 		{"uk-2021-1467", "schedule 1, para. 2", "passwords are a station's own and can be changed", []string{"password.*", "station.password", "station.rotate", "station.added"}},
-		{"uk-2021-1467", "schedule 1, para. 3", "software is updated, and authentic", []string{"firmware.*"}},
+		{"uk-2021-1467", "schedule 1, para. 3", "software is updated, and authentic", []string{"firmware.*", "quote.*"}},
 		{"uk-2021-1467", "schedule 1, para. 4", "security parameters are a station's own and protected", issuance("station.enrol-secret", "station.enrol-secret-used", "backend.password")},
 		{"uk-2021-1467", "schedule 1, para. 5", "secure communication", []string{"plan.profile", "plan.chain", "station.profile", "station.floor", "roots.*", "trust.*", "rollover.proven"}},
 		{"uk-2021-1467", "schedule 1, para. 6", "data inputs are judged", []string{"policy.*", "backend.refused"}},
-		{"uk-2021-1467", "schedule 1, para. 8", "attacks are seen and told", []string{"claim.refused", "finding.raised", "check.warned", "certificate.doubted", "certificate.revoked", "station.lost"}},
+		{"uk-2021-1467", "schedule 1, para. 8", "attacks are seen and told", []string{"claim.refused", "finding.raised", "check.warned", "certificate.doubted", "certificate.revoked", "station.lost", "quote.wrong", "quote.overdue"}},
 		{"uk-2021-1467", "schedule 1, para. 10", "the security log", logging},
 
 		{"ocpp", "A01", "password of a station changed", []string{"password.*", "station.rotate", "station.password"}},

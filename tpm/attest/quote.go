@@ -122,22 +122,27 @@ func (r Registers) Compare(want Registers) error {
 	return nil
 }
 
-// maxLog bounds an event log: a PC's has some hundred entries of up to a few KiB.
-const maxLog = 1 << 20
+// MaxLog bounds an event log: a PC's has some hundred entries of up to a few KiB.
+const MaxLog = 1 << 20
 
 // Replay says whether an event log (TCG PC Client Platform Firmware Profile §10) tells
 // how the registers came to their values, and returns how many events of theirs it has.
 // An event that nobody recorded, or that was recorded otherwise, is ErrLog.
 func Replay(log []byte, r Registers) (int, error) {
-	if len(log) > maxLog {
-		return 0, fmt.Errorf("%w: an event log of %d bytes", ErrMalformed, len(log))
+	events, err := replay(log, r)
+	return len(events), err
+}
+
+func replay(log []byte, r Registers) ([]attest.Event, error) {
+	if len(log) > MaxLog {
+		return nil, fmt.Errorf("%w: an event log of %d bytes", ErrMalformed, len(log))
 	}
 	if err := r.Check(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	parsed, err := attest.ParseEventLog(log)
 	if err != nil {
-		return 0, fmt.Errorf("%w: the event log can't be read: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: the event log can't be read: %w", ErrMalformed, err)
 	}
 	var pcrs []attest.PCR
 	for _, i := range r.Indexes() {
@@ -145,7 +150,7 @@ func Replay(log []byte, r Registers) (int, error) {
 	}
 	events, err := parsed.Verify(pcrs)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrLog, err)
+		return nil, fmt.Errorf("%w: %w", ErrLog, err)
 	}
 	told := map[int]bool{}
 	for _, e := range events {
@@ -154,10 +159,10 @@ func Replay(log []byte, r Registers) (int, error) {
 	for _, i := range r.Indexes() {
 		// Verify takes any value of a register that no event tells of.
 		if !told[i] && !untouched(r[i]) {
-			return 0, fmt.Errorf("%w: it says nothing of register %d, which isn't as it was reset", ErrLog, i)
+			return nil, fmt.Errorf("%w: it says nothing of register %d, which isn't as it was reset", ErrLog, i)
 		}
 	}
-	return len(events), nil
+	return events, nil
 }
 
 // untouched: a reset leaves zeros, or ones in the registers of a dynamic launch.

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"bollard/firmware/quote"
+)
+
+// openQuotes judges what stations' TPMs quote.
+func (s *server) openQuotes() error {
+	var err error
+	s.quotes, err = quote.New(quote.Config{
+		Store: s.store, Releases: s.releases, Updates: s.updates, Keys: s.fleet.AttestationKeys,
+		Demand: s.controller.QuotesOf, Demands: s.controller.Quotes, Alarm: s.alerts.Record,
+		Station: func(ctx context.Context, key string) (quote.Station, error) {
+			st, err := s.store.Station(ctx, key)
+			if err != nil {
+				return quote.Station{}, err
+			}
+			plan, err := s.store.Plan(ctx, key)
+			return quote.Station{Vendor: st.Vendor, Model: st.Model, Hardware: st.Hardware, Firmware: plan.Firmware}, err
+		},
+		Clock: s.clock, Log: s.log,
+	})
+	return err
+}
+
+// attests says whether quotes of a station's TPM count.
+func (a *app) attests(ctx context.Context, station string) (bool, error) {
+	keys, err := a.fleet.AttestationKeys(ctx, station)
+	return len(keys) > 0, err
+}
+
+// quoted is a line about what a station showed.
+func quoted(r *quote.Record) string {
+	text := "wanted, and none came"
+	if !r.At.IsZero() {
+		text = fmt.Sprintf("%s %s", when(&r.At), map[quote.Outcome]string{
+			quote.Delivered: "runs what was delivered", quote.Unknown: "shows nothing", quote.Wrong: "is WRONG",
+		}[r.Outcome])
+		if r.Release != "" {
+			text += fmt.Sprintf(", release %s (%s)", r.Release, r.Version)
+		}
+		if r.Reason != "" {
+			text += ": " + r.Reason
+		}
+	}
+	if r.Outcome != quote.Delivered && !r.ShownAt.IsZero() {
+		text += "; last ran what was delivered at " + when(&r.ShownAt)
+	}
+	if !r.OverdueAt.IsZero() {
+		text += "; OVERDUE"
+	}
+	return text
+}

@@ -1,0 +1,130 @@
+package fleet
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"time"
+
+	"bollard/ca"
+	"bollard/internal/curve448"
+)
+
+// AttestationKeys are the keys, in certificates in force, of the TPM that a station is
+// known by; none where it is known by none.
+func (s *Service) AttestationKeys(ctx context.Context, station string) ([]crypto.PublicKey, error) {
+	st, err := s.store.Station(ctx, station)
+	switch {
+	case errors.Is(err, ErrUnknownStation):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("couldn't look up station %q: %w", station, err)
+	case st.EK == "" || !st.LostAt.IsZero():
+		return nil, nil
+	}
+	records, err := s.attestationCertificates(ctx, station)
+	if err != nil {
+		return nil, err
+	}
+	var keys []crypto.PublicKey
+	for _, r := range records {
+		cert, err := curve448.ParseCertificate(r.DER)
+		if err != nil {
+			return nil, fmt.Errorf("couldn't read certificate %s: %w", r.Serial, err)
+		}
+		if now := s.clock(); !now.Before(cert.NotBefore) && now.Before(cert.NotAfter) && cert.Subject.CommonName == st.Serial {
+			keys = append(keys, cert.PublicKey)
+		}
+	}
+	return keys, nil
+}
+
+func (s *Service) attestationCertificates(ctx context.Context, station string) ([]ca.Record, error) {
+	records, err := s.cfg.Authority.IssuedTo(ctx, station)
+	var list []ca.Record
+	for _, r := range records {
+		if !r.External && r.Profile == ca.ProfileAttestation {
+			list = append(list, r)
+		}
+	}
+	return list, err
+}
+
+// endAttestation revokes the certificates of a TPM's keys that a station is about to be
+// known by no more: first, so that no statement of that TPM counts as the next one's.
+func (s *Service) endAttestation(ctx context.Context, actor, station string) error {
+	records, err := s.attestationCertificates(ctx, station)
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		if _, err := s.cfg.Authority.Revoke(ctx, r.Serial, "superseded", actor); err != nil {
+			return fmt.Errorf("couldn't revoke certificate %s of the TPM before: %w", r.Serial, err)
+		}
+	}
+	return nil
+}
+
+// Quotes is how often stations have to show by quotes of their TPMs what they run, by
+// key: those of whom it is wanted alone. Where it is wanted of nobody, that costs no
+// look at the stations.
+func (c *Controller) Quotes(ctx context.Context) (map[string]time.Duration, error) {
+	wanted, err := c.quotesWanted(ctx)
+	if err != nil || wanted == nil {
+		return nil, err
+	}
+	stations, err := c.service.store.Stations(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the stations: %w", err)
+	}
+	list := map[string]time.Duration{}
+	for i := range stations {
+		if wants, _, _ := wanted.of(&stations[i]); wants.Quotes > 0 && stations[i].LostAt.IsZero() {
+			list[keyOf(&stations[i])] = wants.Quotes
+		}
+	}
+	return list, nil
+}
+
+// QuotesOf is Quotes for one station; 0 if it isn't wanted of it.
+func (c *Controller) QuotesOf(ctx context.Context, station string) (time.Duration, error) {
+	st, err := c.service.store.Station(ctx, station)
+	if err != nil {
+		return 0, fmt.Errorf("couldn't look up station %q: %w", station, err)
+	}
+	plan, err := c.service.store.Plan(ctx, station)
+	if err != nil {
+		return 0, err
+	}
+	groups, err := c.Groups(ctx)
+	if err != nil {
+		return 0, err
+	}
+	wants, _, _ := (&Wanted{Groups: groups, Own: ownOf(map[string]Plan{station: plan})}).of(&st)
+	return wants.Quotes, nil
+}
+
+// quotesWanted is all that is wanted, nil where no quotes are.
+func (c *Controller) quotesWanted(ctx context.Context) (*Wanted, error) {
+	groups, err := c.Groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plans, err := c.store.Plans(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the stations' plans: %w", err)
+	}
+	w := &Wanted{Groups: groups, Own: ownOf(plans)}
+	for _, g := range w.Groups {
+		if g.Wants.Quotes > 0 {
+			return w, nil
+		}
+	}
+	for _, own := range w.Own {
+		if own.Quotes > 0 {
+			return w, nil
+		}
+	}
+	return nil, nil
+}

@@ -1,0 +1,101 @@
+package fleet_test
+
+import (
+	"maps"
+	"net/http"
+	"testing"
+	"time"
+
+	"bollard/fleet"
+)
+
+// The attestation keys of a station are those certified for the TPM that it is known by:
+// those of one before don't count, nor those that were revoked or are over.
+func TestAttestationKeysOfAStation(t *testing.T) {
+	t.Parallel()
+	d := newAttestationRig(t)
+	count := func(station string, want int) {
+		t.Helper()
+		if keys, err := d.svc.AttestationKeys(t.Context(), station); err != nil || len(keys) != want {
+			t.Errorf("%d keys, %v; want %d", len(keys), err, want)
+		}
+	}
+	first, _ := machine(t)
+	second, _ := machine(t)
+	count("cs-1", 0)
+	count("nobody", 0)
+	_, ek := said(t, first)
+	d.register("CS-1", ek)
+	count("cs-1", 0)
+	certify := func(station string) []byte {
+		t.Helper()
+		chain, status := d.enrol(first, d.est.secret(station))
+		if status != http.StatusOK {
+			t.Fatalf("%d\n%s", status, d.logged())
+		}
+		return chain[0].Raw
+	}
+	certify("CS-1")
+	count("cs-1", 1)
+	count("cs-2", 0)
+	d.register("CS-1", ek) // as it is
+	count("cs-1", 1)
+	_, other := said(t, second)
+	d.register("CS-1", other)
+	count("cs-1", 0)
+	if records, err := d.auth.IssuedTo(t.Context(), "cs-1"); err != nil || len(records) != 0 {
+		t.Errorf("of the TPM before: %v, %v", records, err)
+	}
+	d.register("CS-1", ek)
+	count("cs-1", 0)
+	certify("CS-1") // the TPM came back, with its key
+	count("cs-1", 1)
+	d.advance(366 * 24 * time.Hour)
+	count("cs-1", 0)
+	certify("CS-1")
+	count("cs-1", 1)
+	if _, err := d.svc.Lose(t.Context(), "operator", "CS-1", "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	count("cs-1", 0)
+}
+
+// Quotes are wanted of stations by group, or of single ones, and of nobody else.
+func TestQuotesWanted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	ctl := fleet.NewController(r.svc, r.store)
+	r.add(fleet.Enrolment{Identity: "CS-1", Group: "street"})
+	r.add(fleet.Enrolment{Identity: "CS-2"})
+	r.add(fleet.Enrolment{Identity: "CS-3", Group: "street"})
+	check := func(want map[string]time.Duration) {
+		t.Helper()
+		got, err := ctl.Quotes(t.Context())
+		if err != nil || !maps.Equal(got, want) {
+			t.Errorf("%v, %v; want %v", got, err, want)
+		}
+		for _, station := range []string{"cs-1", "cs-2", "cs-3"} {
+			if every, err := ctl.QuotesOf(t.Context(), station); err != nil || every != want[station] {
+				t.Errorf("%s: %s, %v; want %s", station, every, err, want[station])
+			}
+		}
+	}
+	check(nil)
+	if _, err := ctl.Want(t.Context(), "operator", fleet.Group{Name: "street", Wants: fleet.Wants{Quotes: time.Minute}}); err == nil {
+		t.Error("quotes every minute were taken")
+	}
+	if _, err := ctl.Want(t.Context(), "operator", fleet.Group{Name: "street", Wants: fleet.Wants{Quotes: 24 * time.Hour}}); err != nil {
+		t.Fatal(err)
+	}
+	check(map[string]time.Duration{"cs-1": 24 * time.Hour, "cs-3": 24 * time.Hour})
+	for station, every := range map[string]time.Duration{"CS-2": time.Hour, "CS-3": 2 * time.Hour} {
+		if _, err := ctl.WantStation(t.Context(), "operator", station, func(w *fleet.Wants) error { w.Quotes = every; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(map[string]time.Duration{"cs-1": 24 * time.Hour, "cs-2": time.Hour, "cs-3": 2 * time.Hour})
+	if err := ctl.RemoveGroup(t.Context(), "operator", "street"); err != nil {
+		t.Fatal(err)
+	}
+	check(map[string]time.Duration{"cs-2": time.Hour, "cs-3": 2 * time.Hour})
+}

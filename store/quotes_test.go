@@ -1,0 +1,53 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bollard/firmware/quote"
+	"bollard/fleet"
+	"bollard/ledger"
+)
+
+func TestQuotesAreKept(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{station("CS-1", "SN-1"), station("CS-2", "SN-2")}))
+	if got, err := s.Quote(ctx, "cs-1"); err != nil || !cmp.Equal(got, quote.Record{}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	want := quote.Record{At: at(5), Outcome: quote.Wrong, Release: "r", Version: "1", Reason: "why", Registers: map[string]string{"8": "ab"}, Resets: 7, ShownAt: at(1), DemandedAt: at(2), OverdueAt: at(3)}
+	for range 2 {
+		got, err := s.UpdateQuote(ctx, "cs-1", func(r *quote.Record) ([]ledger.Event, error) {
+			*r = want
+			return []ledger.Event{event("quote.wrong")}, nil
+		})
+		must(t, err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if _, err := s.UpdateQuote(ctx, "cs-1", func(r *quote.Record) ([]ledger.Event, error) { r.Reason = ""; return nil, errors.New("no") }); err == nil {
+		t.Error("an error of change was lost")
+	}
+	if _, err := s.UpdateQuote(ctx, "cs-3", func(*quote.Record) ([]ledger.Event, error) { return nil, nil }); !errors.Is(err, quote.ErrUnknown) {
+		t.Errorf("a station there isn't: %v", err)
+	}
+	got, err := s.Quote(ctx, "cs-1")
+	must(t, err)
+	all, err := s.Quotes(ctx)
+	must(t, err)
+	if diff := cmp.Diff(map[string]quote.Record{"cs-1": want}, all) + cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"quote.wrong", "quote.wrong"}, kinds(t, s)); diff != "" {
+		t.Error(diff)
+	}
+	must(t, s.RemoveStation(ctx, "cs-1", func(*fleet.Station) []ledger.Event { return nil }))
+	if all, err := s.Quotes(ctx); err != nil || len(all) > 0 {
+		t.Errorf("of a station that was removed: %v, %v", all, err)
+	}
+}
