@@ -50,10 +50,11 @@ bench-full: tools build ## hours: every measure, kept in docs/performance, and d
 soak: ## a fleet whose lines break, for SOAK (default 60s): nothing lost, out of order or left over
 	@go run ./bench -long $(SOAK) soak
 
-torture: ## the same for half an hour; 10,000 stations moved, renewed and rolled over through kill -9; commands and peers under the race detector
+torture: ## the same for half an hour; 10,000 stations moved, renewed and rolled over through kill -9; long runs of models; commands and peers under the race detector
 	@$(MAKE) --no-print-directory soak SOAK=30m
 	@BOLLARD_TEST_STATIONS=10000 go test -count=1 -run '^(TestFleetLife|TestFleetRenewsAtItsPace)$$' -timeout 4h ./fleet
 	@BOLLARD_TEST_STATIONS=10000 go test -count=1 -v -run '^TestRolloutOfThousands$$' -timeout 1h ./firmware/campaign
+	@go test -count=1 -run '^Test(PlanModel|CertificateLifeModel|RandomPlansSurviveKill)$$' -timeout 1h ./fleet -rapid.checks=300
 	@go test -race -count=1 -timeout 1800s ./cmd/bollard ./e2e
 
 tools:

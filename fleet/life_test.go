@@ -72,7 +72,7 @@ type life struct {
 func live(t *testing.T, dir string) {
 	n := 300
 	if raceDetector {
-		n = 60
+		n = 40
 	}
 	if text := os.Getenv(lifeSize); text != "" && !raceDetector {
 		var err error

@@ -10,7 +10,7 @@ import (
 // databases; -rapid.checks asks for more.
 func TestMain(m *testing.M) {
 	if f := flag.Lookup("rapid.checks"); f != nil {
-		_ = f.Value.Set("15") // before flags are parsed, so that the command line wins
+		_ = f.Value.Set("8") // before flags are parsed, so that the command line wins
 	}
 	os.Exit(m.Run())
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
 )
 
 //go:embed migrations/*.sql
@@ -23,7 +24,10 @@ func migrate(ctx context.Context, db *sql.DB, path string, clock func() time.Tim
 	if err != nil {
 		return fmt.Errorf("couldn't read the embedded schema: %w", err)
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, nil, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(steps...),
+	if err := found(ctx, db, steps); err != nil {
+		return fmt.Errorf("couldn't make the schema: %w", explain(path, err))
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, nil, goose.WithDisableGlobalRegistry(true), goose.WithTableName(versionTable), goose.WithGoMigrations(steps...),
 		// Steps are independent of each other; branches that each added one meet
 		// in databases that have the later number already.
 		goose.WithAllowOutofOrder(true))
@@ -44,6 +48,42 @@ func migrate(ctx context.Context, db *sql.DB, path string, clock func() time.Tim
 		return fmt.Errorf("couldn't migrate the ledger of database %s: %w", path, explain(path, err))
 	}
 	return nil
+}
+
+// versionTable is where goose notes the steps that were taken.
+const versionTable = goose.DefaultTablename
+
+// found makes the schema of a database that has nothing in it yet: all steps in one
+// transaction, which is synced once. Every command on a new directory waits for it.
+func found(ctx context.Context, db *sql.DB, steps []*goose.Migration) error {
+	var tables int
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM sqlite_schema").Scan(&tables); err != nil || tables > 0 {
+		return err
+	}
+	taken, err := database.NewStore(database.DialectSQLite3, versionTable)
+	if err != nil {
+		return err
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // nothing to undo after Commit
+	if err := taken.CreateVersionTable(ctx, tx); err != nil {
+		return err
+	}
+	if err := taken.Insert(ctx, tx, database.InsertRequest{Version: 0}); err != nil { // goose's mark of its own table
+		return err
+	}
+	for _, step := range steps {
+		if err := step.UpFnContext(ctx, tx); err != nil {
+			return fmt.Errorf("step %d: %w", step.Version, err)
+		}
+		if err := taken.Insert(ctx, tx, database.InsertRequest{Version: step.Version}); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
 }
 
 // steps are the embedded files, each as one script: SQLite takes all of its

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"bollard/store"
 )
 
@@ -217,6 +219,37 @@ func TestOpenTakesAStepThatCameLate(t *testing.T) {
 	s := reopen(t, path)
 	if list, err := s.Stations(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("%d stations, %v", len(list), err)
+	}
+}
+
+// A new database is made at once, one of an older version step by step: both end with
+// the same schema.
+func TestNewDatabaseHasTheSchemaOfAGrownOne(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	schema := func(path string) (list []string) {
+		t.Helper()
+		must(t, reopen(t, path).Close())
+		db, err := sql.Open("sqlite3", path)
+		must(t, err)
+		defer db.Close()
+		rows, err := db.QueryContext(t.Context(), `SELECT coalesce(sql, name) FROM sqlite_schema WHERE name <> 'grown'
+			UNION ALL SELECT 'step ' || version_id || ' ' || is_applied FROM goose_db_version ORDER BY 1`)
+		must(t, err)
+		defer rows.Close()
+		for rows.Next() {
+			var text string
+			must(t, rows.Scan(&text))
+			list = append(list, text)
+		}
+		must(t, rows.Err())
+		return list
+	}
+	grown := filepath.Join(dir, "grown.db")
+	rawSQL(t, grown, "PRAGMA application_id = 1114598508; CREATE TABLE grown (x)")
+	want := schema(grown)
+	if diff := cmp.Diff(want, schema(filepath.Join(dir, "new.db"))); diff != "" || len(want) < 100 {
+		t.Errorf("of %d (-grown +new):\n%s", len(want), diff)
 	}
 }
 
