@@ -26,6 +26,7 @@ type Want struct {
 	Backend         *string           `json:"backend,omitempty"`
 	TimeSource      *string           `json:"time_source,omitempty"`
 	Quotes          *time.Duration    `json:"quotes,omitempty"`
+	Attested        *string           `json:"attested,omitempty"`
 	Remove          bool              `json:"remove,omitempty"` // the group itself, or all that is the station's own
 }
 
@@ -198,6 +199,7 @@ func (in *Want) change(w *fleet.Wants) (err error) {
 	set(&w.Backend, in.Backend)
 	set(&w.TimeSource, in.TimeSource)
 	set(&w.Quotes, in.Quotes)
+	set(&w.Attested, in.Attested)
 	if in.Roots != nil {
 		w.Roots, err = wantedRoots(*in.Roots)
 	}

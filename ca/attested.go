@@ -86,6 +86,25 @@ func (t Attested) Of(key ProvenKey, station, serial string) bool {
 	return t != (Attested{}) && t.key == key.Hash() && t.station == station && t.serial == serial
 }
 
+// Assurance are the policies (RFC 5280 §4.2.1.4) by which station certificates say what
+// is known of their keys; the zero value of each: they say nothing of that.
+type Assurance struct {
+	Attested x509.OID // the station's TPM made it
+	Other    x509.OID
+}
+
+// of is what one certificate says.
+func (g Assurance) of(attested Attested) []x509.OID {
+	policy := g.Other
+	if attested != (Attested{}) {
+		policy = g.Attested
+	}
+	if policy.Equal(x509.OID{}) {
+		return nil
+	}
+	return []x509.OID{policy}
+}
+
 // Attests says whether there is a hierarchy of attestation keys, by which evidence
 // could be judged.
 func (a *Authority) Attests() bool { return a.hierarchy(KindAttestation).issuing != nil }

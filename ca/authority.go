@@ -23,6 +23,8 @@ type Config struct {
 	Organisation string // O of every certificate (A00.FR.509)
 	Country      string // C of CA certificates, ISO 3166 alpha-2; may be ""
 	Keys         KeyOpener
+	// Assurance grades station certificates; the zero value: not.
+	Assurance Assurance
 	// Curves20 are curves of ISO 15118-20 beside P-521 that count here.
 	Curves20 []KeyClass
 	// Blocked holds keys that are never certified; nil for none.

@@ -46,6 +46,7 @@ type limit struct {
 	// Where the certificate may point to, if there is a status listener.
 	crl, ocsp, issuers bool
 	noCheck            bool
+	graded             bool // by a policy, where the plan has one
 	p224               bool // that curve, where the plan has it
 	// ISO 15118: sizes, a key identifier of 8 bytes; with DC, with C.
 	mobility, domain, country bool
@@ -72,7 +73,7 @@ var limits = withMobilityLimits(map[string]limit{
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
 	},
 	ProfileStation: {
-		pathLength: -1, longest: year, p224: true, crl: true, ocsp: true, issuers: true,
+		pathLength: -1, longest: year, p224: true, graded: true, crl: true, ocsp: true, issuers: true,
 		usage: x509.KeyUsageDigitalSignature, usageRSA: x509.KeyUsageDigitalSignature,
 	},
 	ProfileAttestation: {
@@ -214,6 +215,7 @@ var (
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
 	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidPolicies         = asn1.ObjectIdentifier{2, 5, 29, 32}
 	oidCRLPoints        = asn1.ObjectIdentifier{2, 5, 29, 31}
 	oidInfoAccess       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
 	oidNoCheck          = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
@@ -229,6 +231,11 @@ func (l *linter) extensions() {
 	if l.limit.noCheck {
 		want = append(want, oidNoCheck.String())
 	}
+	if len(l.plan.policies) > 0 {
+		want = append(want, oidPolicies.String())
+	}
+	l.demand(slices.EqualFunc(c.Policies, l.plan.policies, x509.OID.Equal), "policies differ from the plan")
+	l.demand(len(c.Policies) == 0 || l.limit.graded && len(c.Policies) == 1, "policies %v", c.Policies)
 	status := len(l.plan.crl)+len(l.plan.ocsp)+len(l.plan.issuers) > 0
 	if l.limit.crl && status {
 		want = append(want, oidCRLPoints.String())

@@ -103,6 +103,8 @@ type Profile struct {
 	Country bool
 	// ShortKeyID: an 8-byte subject key identifier, as ISO 15118 has it.
 	ShortKeyID bool
+	// Graded: its policies say what is known of the key (Config.Assurance).
+	Graded bool
 	// NoCheck tells that its holder's revocation isn't looked up (RFC 6960 §4.2.2.2.1).
 	NoCheck bool
 }
@@ -167,7 +169,7 @@ var profiles = withMobility(map[string]Profile{
 		Name: ProfileStation, Role: ProfileStation, Issuer: ProfileIssuing,
 		Years: 1, Backdate: time.Hour,
 		KeyUsage: x509.KeyUsageDigitalSignature,
-		Names:    namesStation, Keys: everyKey, P224: true, RenewAfter: 66, RenewJitter: 6,
+		Names:    namesStation, Keys: everyKey, P224: true, Graded: true, RenewAfter: 66, RenewJitter: 6,
 		CRL: true, OCSP: true, CAIssuers: true,
 	},
 	// A restricted key signs what its TPM says, and can't do TLS. Its certificate says

@@ -27,6 +27,7 @@ type plan struct {
 	p224      bool // the station's model may have a key on that curve
 	notBefore time.Time
 	notAfter  time.Time
+	policies  []x509.OID // what is known of the key
 	// What relying parties are told; empty without a status listener.
 	crl, ocsp, issuers []string
 }
@@ -59,6 +60,9 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 	}
 	if end := second.Add(order.Life); order.Life > 0 && end.Before(p.notAfter) {
 		p.notAfter = end
+	}
+	if profile.Graded {
+		p.policies = a.cfg.Assurance.of(order.Attested)
 	}
 	if base := a.cfg.StatusURL; base != "" {
 		p.crl = urls(profile.CRL, base+"/"+by.name+".crl")
@@ -107,6 +111,7 @@ func template(p plan) (*x509.Certificate, error) {
 		CRLDistributionPoints: p.crl,
 		OCSPServer:            p.ocsp,
 		IssuingCertificateURL: p.issuers,
+		Policies:              p.policies,
 	}
 	if p.profile.NoCheck {
 		// id-pkix-ocsp-nocheck is NULL (RFC 6960 §4.2.2.2.1).

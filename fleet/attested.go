@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -11,13 +10,46 @@ import (
 	"bollard/tpm/attest"
 )
 
-// What the peer may know of why its evidence isn't taken.
-const publicEvidence = "the evidence of where the key is isn't taken"
+// What the peer may know of why its request isn't taken.
+const publicEvidence = "the request doesn't show that the station's TPM made its key"
 
-// Attestation judges the evidence in a station's request: whether its own TPM made the
-// key. Without evidence nothing is attested, and that is no fault. ca.ErrNotAttested is
-// in the error of evidence that isn't taken.
+// Attestation judges where the key of a station's request is: by the evidence in it, and
+// by what is wanted of the station. ca.ErrNotAttested is in the error where that isn't
+// shown.
 func (s *Service) Attestation(ctx context.Context, st *Station, csr *ca.CSR) (ca.Attested, error) {
+	attested, err := s.evidence(ctx, st, csr)
+	if err != nil {
+		return attested, err
+	}
+	plan, err := s.store.Plan(ctx, keyOf(st))
+	if err != nil {
+		return attested, err
+	}
+	return attested, s.demandAttested(ctx, st, &plan, attested)
+}
+
+// demandAttested refuses a key that isn't attested where that is wanted of the station.
+func (s *Service) demandAttested(ctx context.Context, st *Station, plan *Plan, attested ca.Attested) error {
+	if attested != (ca.Attested{}) {
+		return nil
+	}
+	groups, err := s.groups.get(ctx, s.store)
+	if err != nil {
+		return err
+	}
+	wanted := Wanted{Groups: groups}
+	if plan.Own != nil {
+		wanted.Own = map[string]Wants{keyOf(st): *plan.Own}
+	}
+	if wants, group, _ := wanted.of(st); wants.Attested == AttestedYes {
+		return fmt.Errorf("%w: the request has no evidence, and attested keys alone are wanted (group %q; `bollard fleet want --station %s --attested no` makes an exception)", ca.ErrNotAttested, group, st.Identity)
+	}
+	return nil
+}
+
+// evidence judges the evidence in a station's request: whether its own TPM made the key.
+// Without evidence nothing is attested, and that is no fault.
+func (s *Service) evidence(ctx context.Context, st *Station, csr *ca.CSR) (ca.Attested, error) {
 	// Without a hierarchy nobody here says what could count.
 	if csr.Evidence == nil || !s.cfg.Authority.Attests() {
 		return ca.Attested{}, nil
@@ -49,13 +81,4 @@ func (s *Service) unattested(ctx context.Context, key string, door Wire, csr *ca
 	if err != nil {
 		s.log.Error("couldn't record a refused attestation", slog.String("station", key), slog.Any("err", err))
 	}
-}
-
-// attestedKey is Attestation, with a refusal recorded.
-func (s *Service) attestedKey(ctx context.Context, st *Station, door Wire, csr *ca.CSR) (ca.Attested, error) {
-	attested, err := s.Attestation(ctx, st, csr)
-	if errors.Is(err, ca.ErrNotAttested) {
-		s.unattested(ctx, keyOf(st), door, csr, err)
-	}
-	return attested, err
 }

@@ -279,3 +279,74 @@ func TestAttestationIsOfOneKey(t *testing.T) {
 		}
 	}
 }
+
+// Where attested keys are wanted, a request without evidence gets nothing, at the first
+// enrolment, for a renewal, over OCPP and EST; one station may be an exception. Who has a
+// certificate for another key differs from what is wanted.
+func TestAttestedKeysWanted(t *testing.T) {
+	t.Parallel()
+	d := newAttestedRig(t)
+	ctl := fleet.NewController(d.svc, d.store)
+	password, err := d.svc.SetPassword(t.Context(), "operator", "CS-1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := d.open(d.admit(withPassword(claim(t, "CS-1"), password)), ocpp.V201)
+	s.message(ocpp.FromStation, "SignCertificate", csrPayload(t, newKey(t), "SN-1"))
+	d.waitOrder("CS-1", fleet.OrderDelivered)
+	if _, err := ctl.Want(t.Context(), "operator", fleet.Group{Name: fleet.DefaultGroup, Wants: fleet.Wants{Attested: fleet.AttestedYes}}); err != nil {
+		t.Fatal(err)
+	}
+	differs := func() []fleet.Planned {
+		t.Helper()
+		list, _, err := ctl.Plan(t.Context(), fleet.Scope{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if list := differs(); len(list) != 1 || list[0].Station != "CS-1" || list[0].Drift[0].Change != fleet.ChangeCertificate || list[0].Drift[0].Unable != "" {
+		t.Errorf("%+v", list)
+	}
+	// The renewal.
+	v := s.judge(ocpp.FromStation, "SignCertificate", csrPayload(t, newKey(t), "SN-1"))
+	if !strings.Contains(status(v), `"status":"Rejected"`) || !strings.Contains(v.Reason, "attested keys alone are wanted") {
+		t.Errorf("%s, %s", status(v), v.Reason)
+	}
+	d.est.wantStatus(d.est.ask("simpleenroll", csrDER(t, newKey(t), "SN-1", organisation), d.est.secret("CS-1")), http.StatusBadRequest)
+	if entries := d.events("station.unattested"); len(entries) != 2 || entries[0].Data["door"] != string(fleet.WirePlain) || entries[1].Data["door"] != string(fleet.WireEST) {
+		t.Errorf("recorded %v", entries)
+	}
+	s.message(ocpp.FromStation, "SignCertificate", marshal(t, map[string]any{"csr": pemCSR(request(t, d.mine, d.ak))}))
+	d.waitOrder("CS-1", fleet.OrderDelivered)
+	if list := differs(); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+	// The first enrolment, of a station that has no TPM.
+	d.add(fleet.Enrolment{Identity: "CS-3", Serial: "SN-3", Profile: 2})
+	first := func(want int) {
+		t.Helper()
+		d.est.wantStatus(d.est.ask("simpleenroll", csrDER(t, newKey(t), "SN-3", organisation), d.est.secret("CS-3")), want)
+	}
+	first(http.StatusBadRequest)
+	except := func(attested string) {
+		t.Helper()
+		if _, err := ctl.WantStation(t.Context(), "operator", "CS-3", func(w *fleet.Wants) error { w.Attested = attested; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	except(fleet.AttestedNo)
+	first(http.StatusOK)
+	if list := differs(); len(list) != 0 {
+		t.Errorf("an exception differs: %+v", list)
+	}
+	except("")
+	if list := differs(); len(list) != 1 || list[0].Station != "CS-3" || !strings.Contains(list[0].Drift[0].Unable, "never connected") {
+		t.Errorf("%+v", list)
+	}
+	// Withdrawn, it is as before.
+	if _, err := ctl.Want(t.Context(), "operator", fleet.Group{Name: fleet.DefaultGroup}); err != nil {
+		t.Fatal(err)
+	}
+	first(http.StatusOK)
+}

@@ -64,9 +64,6 @@ type Controller struct {
 	service *Service
 	store   ControllerStore
 
-	groupsMu sync.Mutex
-	groups   []Group // as they are stored; nil: to be read
-
 	mu   sync.Mutex // of all of book but its Watch
 	book *rollout.Book[*activeRollout]
 }

@@ -130,7 +130,8 @@ func (s *Service) take(ctx context.Context, sess Session, request *ocpp.SignCert
 		if curve := s.curveFault(csr.Key, st.Vendor, st.Model, adm.TLS13); curve != "" {
 			return invalid(curve)
 		}
-		if _, err := s.attestedKey(ctx, &st, wire, &csr); errors.Is(err, ca.ErrNotAttested) {
+		if _, err := s.Attestation(ctx, &st, &csr); errors.Is(err, ca.ErrNotAttested) {
+			s.unattested(ctx, key, wire, &csr, err)
 			return invalid(err.Error())
 		} else if err != nil {
 			return internal(err)

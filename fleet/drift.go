@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ func (s *Service) drift(ctx context.Context, st *Station, plan *Plan, a *aim) ([
 			return nil, err
 		}
 		if d != nil {
-			d.Unable = unseen
+			d.Unable = cmp.Or(unseen, d.Unable)
 			list = append(list, *d)
 		}
 	}
@@ -129,7 +130,7 @@ func (s *Service) drift(ctx context.Context, st *Station, plan *Plan, a *aim) ([
 // with; a station without one gets it with profile 3, or its first renewal.
 func (s *Service) certificateDrift(ctx context.Context, st *Station, a *aim) (*Drift, error) {
 	w := &a.wants
-	if w.CertificateLife == 0 && w.CertificateType == "" && a.since.IsZero() {
+	if w.CertificateLife == 0 && w.CertificateType == "" && w.Attested != AttestedYes && a.since.IsZero() {
 		return nil, nil
 	}
 	issued, combined, err := s.newestCertificate(ctx, st)
@@ -138,6 +139,12 @@ func (s *Service) certificateDrift(ctx context.Context, st *Station, a *aim) (*D
 	}
 	life := issued.NotAfter.Sub(issued.IssuedAt)
 	switch {
+	case w.Attested == AttestedYes && issued.Attested == "":
+		d := &Drift{Change: ChangeCertificate, Wanted: "a key attested by its TPM", Seen: "a key that isn't attested"}
+		if st.EK == "" {
+			d.Unable = "no TPM of it is known (bollard station tpm)"
+		}
+		return d, nil
 	case w.CertificateLife > 0 && life > w.CertificateLife:
 		return &Drift{Change: ChangeCertificate, Wanted: "valid for " + days(w.CertificateLife), Seen: "valid for " + days(life)}, nil
 	case w.CertificateType != "" && st.Version != ocpp.V16.String() && combined != (w.CertificateType == CertificateCombined):

@@ -221,13 +221,15 @@ func (a *applicant) Certify(ctx context.Context, csr ca.CSR) (*ca.Issued, error)
 	if reason := s.curveFault(csr.Key, st.Vendor, st.Model, false); reason != "" {
 		return nil, &est.Refusal{Status: http.StatusBadRequest, Public: "a key on P-224 isn't taken: make one on P-256", Reason: reason}
 	}
-	attested, err := s.attestedKey(ctx, &st, WireEST, &csr)
-	if errors.Is(err, ca.ErrNotAttested) {
-		return nil, &est.Refusal{Status: http.StatusBadRequest, Public: publicEvidence, Reason: err.Error()}
-	} else if err != nil {
-		return nil, err
+	attested, err := s.evidence(ctx, &st, &csr)
+	var issued *ca.Issued
+	if err == nil {
+		issued, err = a.fulfil(ctx, &st, &csr, attested)
 	}
-	issued, err := a.fulfil(ctx, &st, &csr, attested)
+	if errors.Is(err, ca.ErrNotAttested) {
+		s.unattested(ctx, a.station, WireEST, &csr, err)
+		return nil, &est.Refusal{Status: http.StatusBadRequest, Public: publicEvidence, Reason: err.Error()}
+	}
 	if err != nil {
 		return nil, a.unissued(&st, err)
 	}
@@ -329,6 +331,9 @@ func (a *applicant) unissued(st *Station, err error) error {
 func (s *Service) certify(ctx context.Context, st *Station, order ca.Order) (*ca.Issued, error) {
 	plan, err := s.store.Plan(ctx, keyOf(st))
 	if err != nil {
+		return nil, err
+	}
+	if err := s.demandAttested(ctx, st, &plan, order.Attested); err != nil {
 		return nil, err
 	}
 	order.Profile, order.Subject = ca.ProfileStation, ca.Subject{CommonName: st.Serial}

@@ -52,7 +52,16 @@ type Wants struct {
 	// Quotes is how often it has to show by a quote of its TPM that it runs what was
 	// delivered; 0: never.
 	Quotes time.Duration `json:"quotes,omitempty"`
+	// Attested is AttestedYes where certificates are for keys alone that the station's
+	// TPM made, from now on and without a rollout.
+	Attested string `json:"attested,omitempty"`
 }
+
+// What may be wanted of where a key is.
+const (
+	AttestedYes = "yes"
+	AttestedNo  = "no" // although the station's group wants it
+)
 
 const (
 	minCertificateLife = 7 * 24 * time.Hour
@@ -89,6 +98,8 @@ func (w *Wants) validate() error {
 		return fmt.Errorf("certificate life %s: give at least %s", w.CertificateLife, minCertificateLife)
 	case w.CertificateType != "" && w.CertificateType != CertificateStation && w.CertificateType != CertificateCombined:
 		return fmt.Errorf("certificate type %q: give %s or %s", capped(w.CertificateType), CertificateStation, CertificateCombined)
+	case w.Attested != "" && w.Attested != AttestedYes && w.Attested != AttestedNo:
+		return fmt.Errorf("attested %q: give %s or %s", capped(w.Attested), AttestedYes, AttestedNo)
 	case !printable(w.Backend, maxText):
 		return errors.New("back end: give its name in the configuration")
 	}
@@ -150,6 +161,7 @@ func (w *Wants) over(group Wants) Wants {
 		Backend:         cmp.Or(w.Backend, group.Backend),
 		TimeSource:      cmp.Or(w.TimeSource, group.TimeSource),
 		Quotes:          cmp.Or(w.Quotes, group.Quotes),
+		Attested:        cmp.Or(w.Attested, group.Attested),
 	}
 }
 

@@ -217,11 +217,15 @@ func (s *Service) issue(ctx context.Context, order *Order) (*ca.Issued, error) {
 	if order.SECC != "" {
 		return s.certifySECC(ctx, &st, order, csr.Key)
 	}
-	attested, err := s.attestedKey(ctx, &st, order.Wire, &csr)
-	if err != nil {
-		return nil, err
+	attested, err := s.evidence(ctx, &st, &csr)
+	var issued *ca.Issued
+	if err == nil {
+		issued, err = s.certify(ctx, &st, ca.Order{Key: csr.Key, Reference: order.ID, Attested: attested})
 	}
-	return s.certify(ctx, &st, ca.Order{Key: csr.Key, Reference: order.ID, Attested: attested})
+	if errors.Is(err, ca.ErrNotAttested) { // by now: it was taken for attested
+		s.unattested(ctx, order.Station, order.Wire, &csr, err)
+	}
+	return issued, err
 }
 
 // permanent errors don't go away by trying again.

@@ -30,10 +30,7 @@ func (c *Controller) Want(ctx context.Context, actor string, g Group) (Group, er
 		return Group{}, err
 	}
 	event := ledger.Event{Kind: "fleet.wanted", Subject: g.Name, Actor: actor, Data: map[string]string{"group": fact(string(wants))}}
-	c.groupsMu.Lock()
-	defer c.groupsMu.Unlock()
-	c.groups = nil
-	if err := c.store.PutGroup(ctx, g, event); err != nil {
+	if err := c.service.groups.change(func() error { return c.store.PutGroup(ctx, g, event) }); err != nil {
 		return Group{}, fmt.Errorf("couldn't store the group: %w", err)
 	}
 	return g, nil
@@ -112,14 +109,13 @@ func (c *Controller) Groups(ctx context.Context) ([]Group, error) {
 
 // RemoveGroup forgets what is wanted of a group; its stations stay as they are.
 func (c *Controller) RemoveGroup(ctx context.Context, actor, name string) error {
-	c.groupsMu.Lock()
-	defer c.groupsMu.Unlock()
-	c.groups = nil
-	return c.store.RemoveGroup(ctx, name, ledger.Event{Kind: "fleet.group-removed", Subject: name, Actor: actor})
+	return c.service.groups.change(func() error {
+		return c.store.RemoveGroup(ctx, name, ledger.Event{Kind: "fleet.group-removed", Subject: name, Actor: actor})
+	})
 }
 
 // GroupOf names the group whose wants hold for a station now, "" without one. It
-// is asked for single messages: groups are read once and after each change.
+// is asked for single messages.
 func (c *Controller) GroupOf(ctx context.Context, key string) (string, error) {
 	st, err := c.service.store.Station(ctx, key)
 	if err != nil {
@@ -130,15 +126,11 @@ func (c *Controller) GroupOf(ctx context.Context, key string) (string, error) {
 
 // GroupOfStation is GroupOf for a record at hand.
 func (c *Controller) GroupOfStation(ctx context.Context, st *Station) (string, error) {
-	c.groupsMu.Lock()
-	defer c.groupsMu.Unlock()
-	if c.groups == nil {
-		var err error
-		if c.groups, err = c.Groups(ctx); err != nil {
-			return "", err
-		}
+	groups, err := c.service.groups.get(ctx, c.service.store)
+	if err != nil {
+		return "", err
 	}
-	if g := groupOf(c.groups, st); g != nil {
+	if g := groupOf(groups, st); g != nil {
 		return g.Name, nil
 	}
 	return "", nil

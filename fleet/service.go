@@ -98,6 +98,7 @@ type Service struct {
 	swept     *uint64 // epoch of the last whole sweep, which owns it; nil: none yet
 	standings standings
 	sightings sightings
+	groups    groupShelf
 	// after runs f once d has passed, unless stopped; tests replace it.
 	after func(d time.Duration, f func()) (stop func() bool)
 

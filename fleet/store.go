@@ -50,6 +50,9 @@ type Store interface {
 	// UpdateStation does. ErrUnknownStation if there is no such station.
 	UpdatePlan(ctx context.Context, station string, change func(*Plan) ([]ledger.Event, error)) (Plan, error)
 
+	// Groups returns what is wanted of each group, by name.
+	Groups(ctx context.Context) ([]Group, error)
+
 	AddOrder(ctx context.Context, order Order, events ...ledger.Event) error
 	// OrderByCSR returns the newest order of the station for this CSR; ok is false without one.
 	OrderByCSR(ctx context.Context, station, csrHash string) (order Order, ok bool, err error)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,6 +105,7 @@ func openAppAt(ctx context.Context, clock func() time.Time, dir string, cfg *con
 
 func (a *app) openServices(ctx context.Context, m *metrics) error {
 	authority, err := ca.New(ctx, ca.Config{
+		Assurance:    assurance(a.cfg),
 		Store:        a.store,
 		KeyBase:      a.cfg.Keys.URI,
 		StatusURL:    statusURL(a.cfg),
@@ -191,6 +193,14 @@ func curves20(cfg *config.File) []ca.KeyClass {
 		list = append(list, ca.KeyClass(name))
 	}
 	return list
+}
+
+// assurance are the policies that the configuration names; it was checked when it was
+// read.
+func assurance(cfg *config.File) ca.Assurance {
+	attested, _ := x509.ParseOID(cfg.Assurance.Attested)
+	other, _ := x509.ParseOID(cfg.Assurance.Other)
+	return ca.Assurance{Attested: attested, Other: other}
 }
 
 // statusURL is what certificates name: nothing while only a running server

@@ -33,7 +33,7 @@ change, run begins one, and a running server goes on with it, after a crash too.
 
 func (c *cli) fleetWant() *cobra.Command {
 	var in admin.Want
-	var match, password, life, certificate, backend, source, quotes string
+	var match, password, life, certificate, backend, source, quotes, attested string
 	var roots []string
 	profile := 0
 	cmd := &cobra.Command{
@@ -58,6 +58,7 @@ place of the same want of its group.`,
 	f.StringVar(&backend, "backend", "", "name of a back end")
 	f.StringVar(&source, "time-source", "", "ClockCtrlr.TimeSource of 2.x stations, such as NTP,Heartbeat")
 	f.StringVar(&quotes, "quotes", "", "how often a station's TPM has to show that it runs what was delivered, such as 24h (docs/tpm.md)")
+	f.StringVar(&attested, "attested", "", "yes: certificates for keys alone that the station's TPM made, from now on (docs/tpm.md); no: in spite of its group")
 	f.BoolVar(&in.Remove, "remove", false, "forget the group, or what is the station's own; stations stay as they are")
 	cmd.RunE = c.do(func(ctx context.Context, _ []string) error {
 		if (in.Group == "") == (in.Station == "") {
@@ -77,6 +78,7 @@ place of the same want of its group.`,
 			"backend":          func() error { in.Backend = &backend; return nil },
 			"time-source":      func() error { in.TimeSource = &source; return nil },
 			"quotes":           func() error { in.Quotes, err = span(quotes); return err },
+			"attested":         func() error { in.Attested = &attested; return nil },
 		} {
 			if !f.Changed(name) {
 				continue
@@ -198,6 +200,7 @@ func writeWants(w io.Writer, wants *fleet.Wants) {
 	if wants.Quotes > 0 {
 		writeWant(w, "quotes", "every "+wants.Quotes.String())
 	}
+	writeWant(w, "attested keys", wants.Attested)
 }
 
 func (c *cli) fleetGroups() *cobra.Command {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/netip"
@@ -15,6 +16,9 @@ import (
 	"strings"
 	"time"
 )
+
+// anyPolicy is no policy of anybody's (RFC 5280 §4.2.1.4).
+const anyPolicy = "2.5.29.32.0"
 
 // A checker judges values. It keeps the first fault.
 type checker struct {
@@ -95,6 +99,11 @@ func (c *checker) file(f *File) {
 	for i, m := range f.P224 {
 		c.want(strings.Trim(m.Vendor+m.Model, " *?") != "", fmt.Sprintf("p224[%d]", i), "would fit every station: name the vendor or model that needs it")
 	}
+	for key, text := range map[string]string{"attested": f.Assurance.Attested, "other": f.Assurance.Other} {
+		oid, err := x509.ParseOID(text)
+		c.want(text == "" || err == nil && oid.String() != anyPolicy, "assurance."+key, "must be the object identifier of a policy of yours, such as 1.3.6.1.4.1.99999.1.1")
+	}
+	c.want(f.Assurance.Attested == "" || f.Assurance.Attested != f.Assurance.Other, "assurance.other", "is that of attested keys: certificates wouldn't differ by it")
 	_, err := time.LoadLocation(f.Policy.TimeZone)
 	c.want(err == nil && f.Policy.TimeZone != "Local", "policy.time_zone", "is no zone this machine knows; give one such as Europe/Amsterdam")
 	c.want(f.Policy.RecordMB >= 0 && f.Policy.RecordMB <= 100_000, "policy.record_mb", "must be from 0 to 100000")

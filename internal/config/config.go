@@ -49,9 +49,17 @@ type File struct {
 	// P224 lets models have keys on that curve (A00.FR.503), which TLS 1.3 can't
 	// use: their stations come over TLS 1.2.
 	P224 []Model `yaml:"p224" doc:"station models that may have keys on P-224, over TLS 1.2 only; none: refused"`
+	// Assurance: relying parties of station certificates may look for it.
+	Assurance Assurance `yaml:"assurance" doc:"certificate policies by which station certificates say whether their key was attested: docs/tpm.md"`
 	// Stations are per-station options that are no part of the station's record.
 	Stations []StationHint `yaml:"stations" doc:"options of single stations"`
 	Log      Log           `yaml:"log" doc:"of the server"`
+}
+
+// Assurance are object identifiers of certificate policies.
+type Assurance struct {
+	Attested string `yaml:"attested" number:"ok" doc:"of certificates whose key the station's TPM made, such as 1.3.6.1.4.1.99999.1.1; none: no policy"`
+	Other    string `yaml:"other" number:"ok" doc:"of all other station certificates; none: no policy"`
 }
 
 // Public overrides the URLs derived from Host and Listen, behind a load

@@ -25,7 +25,7 @@ func Render(f *File) ([]byte, error) {
 	plain.UnknownIdentity, plain.Keys, plain.Limits, plain.Renewal, plain.Log = 0, Keys{}, Limits{}, Renewal{}, Log{}
 	plain.Server, plain.Compression, plain.Stations = ServerCert{}, false, nil
 	plain.OCSPHosts, plain.Alerts, plain.SecurityLog, plain.Policy, plain.Ledger = nil, Alerts{}, SecurityLog{}, Policy{}, Ledger{}
-	plain.Retention, plain.Firmware, plain.Contracts, plain.ACME = Retention{}, Firmware{}, Contracts{}, ACME{}
+	plain.Retention, plain.Firmware, plain.Contracts, plain.ACME, plain.Assurance = Retention{}, Firmware{}, Contracts{}, ACME{}, Assurance{}
 	plain.complete()
 
 	r := renderer{}
