@@ -58,6 +58,8 @@ type Deviations struct {
 	Unverified bool
 	// OldFirmware says installed and keeps running what it ran.
 	OldFirmware bool
+	// Tampered boots something else than it says: its TPM measures that.
+	Tampered bool
 	// OtherImage offers another image to others than it was given.
 	OtherImage bool
 	// CutDownloads is how many downloads break off half-way.

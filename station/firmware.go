@@ -167,7 +167,7 @@ func (s *Station) install(ctx context.Context, req *ocpp.UpdateFirmwareRequest, 
 	}
 	tell("InstallRebooting")
 	if !s.deviations().OldFirmware {
-		s.update(func() { s.firmware, s.state.Firmware = version, version })
+		s.update(func() { s.firmware, s.state.Firmware, s.image = version, version, sum })
 	}
 	s.rebootFor("FirmwareUpdate")
 	if err := s.Await(ctx, func(st State) bool { return st.Connected && st.Registration == accepted }); err != nil {

@@ -271,6 +271,9 @@ func (s *Station) rebootFor(reason string) {
 		s.reset, s.reboot, s.boot = false, true, reason
 		s.state.Registration = ""
 	})
+	if err := s.measure(); err != nil {
+		s.cfg.Log.Warn("couldn't measure what boots", "station", s.cfg.Identity, "err", err)
+	}
 	s.drop("reboot")
 }
 

@@ -50,7 +50,7 @@ func (s *Station) requestCertificate(ctx context.Context, of purpose, repeats in
 	key := dev.CSRKey
 	if key == nil {
 		var err error
-		if key, err = NewKey(of.keyType(s.cfg.Key)); err != nil {
+		if key, err = s.newKey(of.keyType(s.cfg.Key)); err != nil {
 			return fmt.Errorf("couldn't make a key: %w", err)
 		}
 	}
@@ -138,6 +138,8 @@ func (s *Station) csr(key crypto.Signer, of purpose, dev Deviations) ([]byte, er
 	}
 	if dev.CSR != nil {
 		dev.CSR(template)
+	} else if der, err := s.evidence(key, template.Subject); der != nil || err != nil {
+		return der, err
 	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
 	if err != nil {

@@ -15,6 +15,9 @@ import (
 // the connection ends; at once when the station itself ended it, with the
 // standard's back-off otherwise.
 func (s *Station) Run(ctx context.Context) error {
+	if s.cfg.TPM != nil && s.cfg.PKI != "" {
+		s.background(s.keepShowing)
+	}
 	failures := 0
 	for {
 		if err := s.Connect(ctx); err == nil {
@@ -115,6 +118,12 @@ func (s *Station) bootOnce(ctx context.Context) (status string, interval time.Du
 			}
 		}
 	})
+	if answer.Status == accepted {
+		select {
+		case s.booted <- struct{}{}:
+		default:
+		}
+	}
 	if l := s.live(); l != nil {
 		s.flushEvents(l)
 	}

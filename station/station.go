@@ -10,6 +10,7 @@ package station
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"bollard/ocpp"
+	"bollard/tpm/device"
 )
 
 // Config of a Station.
@@ -53,6 +55,14 @@ type Config struct {
 	Certificate *tls.Certificate
 	KeyDir      string  // directory of the key store; "": in memory
 	Key         KeyType // of new keys; "": P-256
+
+	// TPM is its TPM 2.0, into which it measures at each boot what it runs; nil: it has
+	// none. With PKI, the URL of the server's PKI listener, it has the attestation key
+	// certified and quotes after each boot, as EnrolSecret proves it to be, or else its
+	// certificate.
+	TPM         *device.Device
+	PKI         string
+	EnrolSecret []byte
 
 	MinTLS, MaxTLS uint16   // 0: TLS 1.2 and the newest
 	CipherSuites   []uint16 // TLS 1.2 suites; nil: the four of OCPP and ECDHE_RSA
@@ -107,6 +117,8 @@ type Station struct {
 	charging   sync.Mutex // one charging session at a time (one EVSE)
 	flushing   sync.Mutex // security events leave in order
 
+	booted chan struct{} // has one after a boot, until it was quoted
+
 	mu        sync.Mutex // guards everything below
 	changed   chan struct{}
 	dev       Deviations
@@ -120,9 +132,12 @@ type Station struct {
 	nextID    int                         // requestId of OCPP 2.1 and number ids
 	busy      *charge                     // nil without a transaction
 	log       []string
-	uploading *upload // nil without one
-	firmware  string  // version that runs
-	updating  *update // nil without one
+	uploading *upload             // nil without one
+	firmware  string              // version that runs
+	image     [sha256.Size]byte   // digest of what it was installed from
+	measured  [sha256.Size]byte   // by its TPM at the newest boot
+	attested  []*x509.Certificate // of the TPM's attestation key; nil without
+	updating  *update             // nil without one
 	told      firmwareWord
 	offered   publishWord
 	shelf     *shelf // nil until it offers an image
@@ -151,6 +166,8 @@ type State struct {
 	Firmware     string // version that runs
 	Update       string // newest firmware status, or ""
 	Publishing   string // newest status of firmware it offers to others, or ""
+	Quotes       int    // of its TPM so far, taken or not
+	Quoted       string // what came of the newest: its outcome, or the error
 }
 
 // New prepares a station; it is silent until Connect or Run.
@@ -178,7 +195,10 @@ func New(ctx context.Context, cfg Config) (*Station, error) {
 		reboot:  true,
 		boot:    "PowerUp",
 
-		firmware: cfg.Firmware,
+		firmware: cfg.Firmware, image: sha256.Sum256(Image(cfg.Firmware, 0)), booted: make(chan struct{}, 1),
+	}
+	if err := s.measure(); err != nil {
+		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	if cfg.Controller != nil {
@@ -200,6 +220,9 @@ func (c *Config) complete() error {
 	}
 	if c.Profile < 0 || c.Profile > 3 {
 		return fmt.Errorf("station config: Profile %d is none of 1, 2, 3", c.Profile)
+	}
+	if c.Key == TPMKey && (c.TPM == nil || c.KeyDir != "") {
+		return errors.New("station config: Key tpm needs a TPM, and KeyDir keeps none of its keys")
 	}
 	text := func(field *string, fallback string) {
 		if *field == "" {
@@ -311,6 +334,14 @@ func (s *Station) Retarget(url string) {
 	e := s.net.slots[s.net.active]
 	e.URL = url
 	s.net.slots[s.net.active] = e
+}
+
+// Enrol gives it another one-time secret, as a technician on site does; nil: its
+// certificate proves it at the PKI listener.
+func (s *Station) Enrol(secret []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.EnrolSecret = secret
 }
 
 // Identity is the station's OCPP identity.

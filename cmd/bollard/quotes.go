@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -19,7 +20,7 @@ func (s *server) openQuotes() error {
 				return quote.Station{}, err
 			}
 			plan, err := s.store.Plan(ctx, key)
-			return quote.Station{Vendor: st.Vendor, Model: st.Model, Hardware: st.Hardware, Firmware: plan.Firmware}, err
+			return quote.Station{Vendor: st.Vendor, Model: st.Model, Hardware: st.Hardware, Firmware: cmp.Or(s.updates.Ran(key), plan.Firmware)}, err
 		},
 		Clock: s.clock, Log: s.log,
 	})

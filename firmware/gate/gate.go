@@ -198,6 +198,7 @@ type Gate struct {
 
 	mu   sync.Mutex
 	open map[string]string // the job of each station that has one, by station
+	ran  map[string]string // version of each station's newest boot since the start
 	// visits are of the updates whose stations were sent elsewhere, and of what local
 	// controllers offer.
 	visits map[string]*visit
@@ -233,7 +234,7 @@ func New(ctx context.Context, cfg Config) (*Gate, error) {
 	if cfg.Alarm == nil {
 		cfg.Alarm = func(context.Context, string) error { return nil }
 	}
-	g := &Gate{cfg: cfg, notes: tally.New[note](), open: map[string]string{}, visits: map[string]*visit{}}
+	g := &Gate{cfg: cfg, notes: tally.New[note](), open: map[string]string{}, ran: map[string]string{}, visits: map[string]*visit{}}
 	list, err := cfg.Store.OpenJobs(ctx, "")
 	if err != nil {
 		return nil, err

@@ -8,6 +8,14 @@ import (
 	"bollard/firmware/job"
 )
 
+// Ran is the version that a station's newest boot showed, if it came since the start:
+// before anybody is told that it booted, where records may take longer. "" if none came.
+func (g *Gate) Ran(station string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ran[station]
+}
+
 // Expects is the release of the update that a station is in the middle of, "" if it is
 // in none.
 func (g *Gate) Expects(ctx context.Context, station string) (string, error) {

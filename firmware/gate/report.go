@@ -141,6 +141,9 @@ func (g *Gate) Boot(ctx context.Context, sess Session, st Station, payload []byt
 	if version = strings.TrimSpace(version); version == "" {
 		return Verdict{}
 	}
+	g.mu.Lock()
+	g.ran[st.Key] = version
+	g.mu.Unlock()
 	// Of what the operator left open, a first boot is the record.
 	st.Vendor, st.Model = cmp.Or(st.Vendor, vendor), cmp.Or(st.Model, model)
 	if err := errors.Join(g.raise(ctx, st, version), g.booted(ctx, st.Key, version)); err != nil {

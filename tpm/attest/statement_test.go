@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
-	"crypto/sha1"
 	"crypto/sha256"
-	"encoding/binary"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +13,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"bollard/tpm/attest"
+	"bollard/tpm/device"
 )
 
 // A credential opens in the TPM it was made for, for the attestation key it was made
@@ -330,26 +329,14 @@ func sha384(t *testing.T, m *machine, nonce []byte) attest.Quote {
 	return attest.Quote{Statement: said.Quoted.Bytes(), Signature: tpm2.Marshal(said.Signature), Registers: attest.Registers{0: make([]byte, 32)}}
 }
 
-// eventLog writes a log as PC firmware does (TCG PC Client Platform Firmware Profile
-// §10.2): a header in the old form, then events with a SHA-256 each.
+// eventLog is a log of events, each a register and what was measured into it.
 func eventLog(events ...[2]any) []byte {
-	le := binary.LittleEndian
-	spec := append([]byte("Spec ID Event03\x00"), 0, 0, 0, 0, 0, 2, 0, 2) // class, minor, major, errata, uintn
-	spec = le.AppendUint32(spec, 1)
-	spec = le.AppendUint16(spec, uint16(tpm2.TPMAlgSHA256))
-	spec = append(le.AppendUint16(spec, sha256.Size), 0) // no vendor info
-	log := le.AppendUint32(le.AppendUint32(nil, 0), 3)   // EV_NO_ACTION
-	log = append(log, make([]byte, sha1.Size)...)
-	log = append(le.AppendUint32(log, uint32(len(spec))), spec...)
+	var list []device.Event
 	for _, e := range events {
-		register, data := e[0].(int), e[1].(string)
-		digest := sha256.Sum256([]byte(data))
-		log = le.AppendUint32(le.AppendUint32(log, uint32(register)), 0x0d) // EV_IPL
-		log = le.AppendUint16(le.AppendUint32(log, 1), uint16(tpm2.TPMAlgSHA256))
-		log = append(log, digest[:]...)
-		log = append(le.AppendUint32(log, uint32(len(data))), data...)
+		data := []byte(e[1].(string))
+		list = append(list, device.Event{Register: e[0].(int), Digest: sha256.Sum256(data), Data: data})
 	}
-	return log
+	return device.EventLog(list...)
 }
 
 // The log has to tell of each register how it came to what was quoted.

@@ -159,7 +159,23 @@ func mask(registers ...int) []byte {
 
 // Extend measures something into a register, as the boot of a machine does.
 func (d *Device) Extend(register int, measured []byte) error {
-	digest := sha256.Sum256(measured)
+	return d.ExtendDigest(register, sha256.Sum256(measured))
+}
+
+// Reset takes a register back to what it was when the TPM was switched on; most can't be
+// (TPM2_PCR_Reset).
+func (d *Device) Reset(register int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, err := tpm2.PCRReset{PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(register), Auth: tpm2.PasswordAuth(nil)}}.Execute(d.tpm) //nolint:gosec // 0 to 23
+	if err != nil {
+		return fmt.Errorf("couldn't reset register %d: %w", register, err)
+	}
+	return nil
+}
+
+// ExtendDigest is Extend where the digest is known.
+func (d *Device) ExtendDigest(register int, digest [sha256.Size]byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	_, err := tpm2.PCRExtend{
