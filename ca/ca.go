@@ -16,6 +16,7 @@ import (
 	"net"
 	"time"
 
+	"bollard/keys"
 	"bollard/ledger"
 )
 
@@ -49,7 +50,8 @@ type Order struct {
 	// the same tables, and with what the requester records of the matter.
 	Recorder Recorder
 
-	name *pkix.Name // of a CA that gets a further certificate; replaces Subject
+	name    *pkix.Name   // of a CA that gets a further certificate; replaces Subject
+	custody keys.Custody // of a key that is the authority's own
 }
 
 // Intent is the durable record that precedes a signature: everything the

@@ -179,6 +179,10 @@ func (b builder) certify(ctx context.Context, w wantedCA) (*issuer, error) {
 	if err != nil {
 		return nil, err
 	}
+	custody, err := b.a.custody(ctx, uri, keys.RoleCA)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't learn where the key of %s is kept: %w", w.name, err)
+	}
 	if w.by == nil {
 		if w.by, err = newIssuer(w.issuedBy, w.profile, nil, signer); err != nil {
 			return nil, err
@@ -192,6 +196,7 @@ func (b builder) certify(ctx context.Context, w wantedCA) (*issuer, error) {
 		Subject:   Subject{CommonName: b.h.commonName(w.profile, proven.Hash()[:8])},
 		Requester: b.actor,
 		Reference: keyReference + uri,
+		custody:   custody,
 	}
 	if w.profile == b.h.root {
 		order.Subject.Domain = b.h.domain

@@ -12,6 +12,7 @@ import (
 
 	"bollard/internal/curve448"
 	"bollard/internal/failpoint"
+	"bollard/keys"
 	"bollard/ledger"
 )
 
@@ -31,6 +32,7 @@ type Prepared struct {
 	intent    Intent
 	subject   []byte // DER
 	class     KeyClass
+	custody   keys.Custody
 	used      atomic.Bool
 }
 
@@ -112,7 +114,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 		return nil, err
 	}
 	// 3. The intent, on disk, before anything is signed with the CA's key.
-	p := &Prepared{authority: a, issuer: by, recorder: order.Recorder, tbs: tbs, subject: cert.RawSubject, intent: Intent{
+	p := &Prepared{authority: a, issuer: by, recorder: order.Recorder, custody: order.custody, tbs: tbs, subject: cert.RawSubject, intent: Intent{
 		Serial:    plan.serial.Text(16),
 		Issuer:    by.name,
 		Profile:   profile.Name,
@@ -203,6 +205,7 @@ func (p *Prepared) event(kind string) ledger.Event {
 	if p.intent.Attested != "" {
 		data["attested"] = p.intent.Attested
 	}
+	custodyInto(data, p.custody)
 	if p.intent.Reference != "" {
 		data["reference"] = p.intent.Reference
 	}

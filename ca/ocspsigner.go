@@ -219,8 +219,12 @@ func (a *Authority) appoint(ctx context.Context, o office, issuer string, presen
 	if err != nil {
 		return nil, err
 	}
+	custody, err := a.custody(ctx, uri, o.role)
+	if err != nil {
+		return nil, err
+	}
 	prepared, err := a.prepare(ctx, by, Order{
-		Profile: o.profile(h), Key: proven, Requester: "bollard", Reference: o.reference + uri,
+		Profile: o.profile(h), Key: proven, Requester: "bollard", Reference: o.reference + uri, custody: custody,
 		Subject: Subject{CommonName: strings.TrimSpace(fmt.Sprintf("%s %s %s", cmp.Or(h.subTitle, h.title), o.title, proven.Hash()[:8]))},
 	})
 	if err != nil {

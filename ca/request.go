@@ -82,9 +82,14 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, anew bo
 		return nil, err
 	}
 	request.KeyHash = proven.Hash()
+	custody, err := a.custody(ctx, request.KeyURI, keys.RoleCA)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't learn where the key of %s is kept: %w", h.caName(profile), err)
+	}
 	event := ledger.Event{Kind: "ca.requested", Subject: string(kind), Actor: actor, Data: map[string]string{
 		"profile": profile, "generation": strconv.Itoa(request.Generation), "key": request.KeyHash,
 	}}
+	custodyInto(event.Data, custody)
 	if err := a.cfg.Store.SetRequestKey(ctx, request, event); err != nil {
 		return nil, fmt.Errorf("couldn't record the key of %s: %w", h.caName(profile), err)
 	}

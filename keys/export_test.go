@@ -20,6 +20,6 @@ func SetHSM(k *Keeper, dial func() (HSM, error)) {
 		if err != nil {
 			return nil, err
 		}
-		return kmsLogin{h}, nil
+		return kmsLogin{kms: h}, nil
 	}
 }

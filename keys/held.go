@@ -13,6 +13,8 @@ import (
 type hsm interface {
 	create(name string, role Role, alg Algorithm) (crypto.PublicKey, error)
 	find(name string, role Role) (crypto.Signer, error) // ErrNotFound
+	// custody is what is said of a key's leaving: see Custody.
+	custody(name string, role Role) (string, error)
 	Close() error
 }
 

@@ -22,7 +22,11 @@ type kms interface {
 }
 
 // kmsLogin is one logged-in token.
-type kmsLogin struct{ kms }
+type kmsLogin struct {
+	kms
+	at  hsmLocation
+	pin []byte
+}
 
 func (l kmsLogin) create(name string, role Role, alg Algorithm) (crypto.PublicKey, error) {
 	request := &apiv1.CreateKeyRequest{Name: hsmObject(name, role)}
@@ -66,7 +70,7 @@ func dialHSM(at hsmLocation, pin []byte) (hsm, error) {
 	if err != nil {
 		return nil, err
 	}
-	return kmsLogin{opened}, nil
+	return kmsLogin{opened, at, pin}, nil
 }
 
 // hsmObject names a key in a token. The id is derived from the label, because

@@ -33,7 +33,7 @@ const (
 )
 
 // tokens are made before the library is loaded: it looks for them once.
-var tokens = []string{"plain", "roles", "parallel", "wrong", "foreign"}
+var tokens = []string{"plain", "roles", "parallel", "wrong", "foreign", "custody"}
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {

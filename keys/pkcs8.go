@@ -66,6 +66,9 @@ func encode(private crypto.Signer, role Role, passphrase []byte) ([]byte, error)
 	return pem.EncodeToMemory(block), nil
 }
 
+// encryptedBlock is the type of the PEM block of an encrypted key.
+const encryptedBlock = "ENCRYPTED PRIVATE KEY"
+
 // decode is the inverse of encode. passphrase is called only for an encrypted key.
 func decode(file []byte, passphrase func() ([]byte, error)) (crypto.Signer, Role, error) {
 	block, rest := pem.Decode(file)
@@ -111,7 +114,7 @@ func decodePKCS8(block *pem.Block, passphrase func() ([]byte, error)) (crypto.Si
 	der := block.Bytes
 	switch block.Type {
 	case "PRIVATE KEY":
-	case "ENCRYPTED PRIVATE KEY":
+	case encryptedBlock:
 		secret, err := passphrase()
 		if err != nil {
 			return nil, "", err
@@ -123,7 +126,7 @@ func decodePKCS8(block *pem.Block, passphrase func() ([]byte, error)) (crypto.Si
 		return nil, "", fmt.Errorf("the file holds a PEM block of type %q, not a PKCS#8 private key", block.Type)
 	}
 	damaged := errors.New("the file holds no readable PKCS#8 key; restore it from the backup")
-	if block.Type == "ENCRYPTED PRIVATE KEY" {
+	if block.Type == encryptedBlock {
 		// CBC padding fits by chance once in 256 wrong passphrases.
 		damaged = ErrPassphrase
 	}

@@ -117,6 +117,12 @@ func (l tpmLogin) find(name string, role Role) (crypto.Signer, error) {
 	return tpmSigner{key}, nil
 }
 
+// custody: the TPM loaded the key with these attributes, or the key wouldn't be found.
+func (l tpmLogin) custody(name string, role Role) (string, error) {
+	_, err := l.find(name, role)
+	return "no: fixedTPM, fixedParent, sensitiveDataOrigin", err
+}
+
 type tpmSigner struct{ key *tpm.Key }
 
 func (s tpmSigner) Public() crypto.PublicKey { return s.key.Public() }

@@ -127,6 +127,16 @@ func (l vaultLogin) find(name string, role Role) (crypto.Signer, error) {
 	return vaultSigner{key, l.timeout}, nil
 }
 
+func (l vaultLogin) custody(name string, role Role) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
+	defer cancel()
+	key, err := l.client.Key(ctx, label(name, role, "-"))
+	if err != nil {
+		return "", vaultFault(err)
+	}
+	return "no: " + key.Kept(), nil
+}
+
 func (l vaultLogin) Close() error { return l.client.Close() }
 
 type vaultSigner struct {

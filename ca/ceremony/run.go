@@ -238,8 +238,12 @@ func (r *run) begin(ctx context.Context) error {
 // steps are those of the script, each of which is done once.
 func (r *run) steps(ctx context.Context, root *ca.OfflineRoot) error {
 	s := r.Script
+	custody, err := r.Keeper.Custody(ctx, root.KeyURI(), keys.RoleCA)
+	if err != nil {
+		return err
+	}
 	key := ledger.Event{Kind: kindKey, Subject: hashOf(root.Certificate().RawSubjectPublicKeyInfo), Actor: r.Actor, Data: map[string]string{
-		"holder": keys.Holder(root.KeyURI()), "exportable": r.exportable(root.KeyURI()),
+		"holder": custody.Holder, "exportable": custody.Exportable,
 	}}
 	if !r.recorded(key) {
 		if err := r.Store.Record(ctx, key); err != nil {
@@ -285,18 +289,6 @@ func (r *run) steps(ctx context.Context, root *ca.OfflineRoot) error {
 	}
 	failpoint.Hit("ceremony.ended")
 	return nil
-}
-
-// exportable says what is known of a key's leaving: one outside files was made there,
-// with attributes that keep it.
-func (r *run) exportable(uri string) string {
-	switch {
-	case keys.Held(uri):
-		return "no: made there, never to leave"
-	case r.Encrypted:
-		return "yes: a file, encrypted to a passphrase"
-	}
-	return "yes: a file"
 }
 
 // recorded tells whether the ledger has such an entry already.

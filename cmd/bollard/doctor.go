@@ -310,15 +310,18 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 			d.validity("ca", h.Kind+" "+cert.Profile, cert.NotAfter, 365*24*time.Hour, "plan its successor: stations need the new root long before")
 		}
 	}
-	places, err := admin.Call[admin.None, keyPlaces](ctx, v, "keys.show", admin.None{})
+	held, err := admin.Call[admin.None, keyCustodies](ctx, v, "keys.custody", admin.None{})
 	if err != nil {
 		d.fail("keys", err)
 		return
 	}
-	for _, k := range places.Keys {
-		if k.HSM {
-			d.add("keys", verdictOK, "", "the key of %s is in %s (%s)", k.Name, keys.Holder(k.URI), k.URI)
-		} else {
+	for _, k := range held.Keys {
+		switch {
+		case k.HSM && k.Fault != "":
+			d.add("keys", verdictWarn, "see that it is there and answers", "the key of %s is in %s (%s), which says nothing of it now: %s", k.Name, keys.Holder(k.URI), k.URI, k.Fault)
+		case k.HSM:
+			d.add("keys", verdictOK, "", "the key of %s is in %s (%s); exportable: %s", k.Name, k.Holder, k.URI, k.Exportable)
+		default:
 			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or make CA keys where they never leave (`init --keys pkcs11:…`, `tpmkms:…`, `vault:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
 		}
 	}

@@ -82,6 +82,11 @@ comes from the manufacturer's authority, such as
 			if err != nil {
 				return fmt.Errorf("couldn't sign the CSR: %w", err)
 			}
+			custody, err := k.Custody(ctx, args[0], keys.RoleFirmware)
+			if err != nil { // the key is there: its CSR is printed all the same
+				custody = keys.Custody{Holder: keys.Holder(args[0]), Exportable: "not known: " + err.Error()}
+			}
+			fmt.Fprintf(c.stderr, "the key is in %s; exportable: %s\n", custody.Holder, custody.Exportable)
 			out := admin.PEM{PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))}
 			return c.print(out, func(w io.Writer) { fmt.Fprint(w, out.PEM) })
 		}),

@@ -40,6 +40,18 @@ type keyPlace struct {
 	HSM  bool   `json:"hsm"`
 }
 
+// keyCustody is what the holder of a CA's key says of it now.
+type keyCustody struct {
+	keyPlace
+	Holder     string `json:"holder"`
+	Exportable string `json:"exportable"`
+	Fault      string `json:"fault,omitempty"` // why nothing is known
+}
+
+type keyCustodies struct {
+	Keys []keyCustody `json:"keys"`
+}
+
 // restoredState says whether the records come from a backup.
 type restoredState struct {
 	Restored   bool      `json:"restored"`
@@ -52,6 +64,7 @@ func (a *app) withUpkeep(r *admin.Registry) *admin.Registry {
 	admin.Register(r, "backup.snapshot", a.snapshot)
 	admin.Register(r, "backup.state", a.restored)
 	admin.Register(r, "keys.show", a.keyPlaces)
+	admin.Register(r, "keys.custody", a.keyCustodies)
 	return r
 }
 
@@ -111,4 +124,19 @@ func (a *app) keyPlaces(ctx context.Context, _ admin.None) (keyPlaces, error) {
 		}
 	}
 	return out, nil
+}
+
+func (a *app) keyCustodies(ctx context.Context, _ admin.None) (keyCustodies, error) {
+	places, err := a.keyPlaces(ctx, admin.None{})
+	out := keyCustodies{Keys: []keyCustody{}}
+	for _, place := range places.Keys {
+		k := keyCustody{keyPlace: place}
+		said, err := a.keeper.Custody(ctx, place.URI, keys.RoleCA)
+		if err != nil {
+			k.Fault = err.Error()
+		}
+		k.Holder, k.Exportable = said.Holder, said.Exportable
+		out.Keys = append(out.Keys, k)
+	}
+	return out, err
 }

@@ -37,6 +37,10 @@ func TestKeysOfATPM(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", alg, err)
 		}
+		said, err := k.Custody(t.Context(), uri, keys.RoleCA)
+		if want := (keys.Custody{Holder: "the TPM of this machine", Exportable: "no: fixedTPM, fixedParent, sensitiveDataOrigin"}); err != nil || said != want {
+			t.Errorf("%s: custody %v, %v", alg, said, err)
+		}
 		_, err = k.Create(t.Context(), uri, keys.RoleCA, alg)
 		wants(t, "made twice", err, keys.ErrExists)
 		_, err = k.Open(t.Context(), uri, keys.RoleFirmware)

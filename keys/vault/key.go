@@ -34,6 +34,7 @@ type Key struct {
 	c      *Client
 	name   string
 	public crypto.PublicKey
+	kept   []string
 }
 
 // Create makes a key that Vault never gives out. The caller has looked that there is
@@ -48,7 +49,7 @@ func (c *Client) Create(ctx context.Context, name, kind string) (*Key, error) {
 	return c.Key(ctx, name)
 }
 
-// Key looks a key up. ErrNotFound; ErrUnfit if Vault may give it out.
+// Key looks a key up. ErrNotFound; ErrUnfit if Vault may give it out, or others brought it.
 func (c *Client) Key(ctx context.Context, name string) (*Key, error) {
 	answer, err := c.api.Logical().ReadWithContext(ctx, c.path("keys", name))
 	if err != nil {
@@ -57,10 +58,16 @@ func (c *Client) Key(ctx context.Context, name string) (*Key, error) {
 	if answer == nil {
 		return nil, ErrNotFound
 	}
-	for _, flag := range []string{"exportable", "allow_plaintext_backup"} {
-		if set, ok := answer.Data[flag].(bool); !ok || set {
+	k := &Key{c: c, name: name}
+	for _, flag := range []string{"exportable", "allow_plaintext_backup", "imported_key"} {
+		set, said := answer.Data[flag].(bool)
+		if !said && flag == "imported_key" { // before 1.11 no key could be brought
+			continue
+		}
+		if !said || set {
 			return nil, fmt.Errorf("%w: %s of %s isn't false, so that others may have it", ErrUnfit, flag, name)
 		}
+		k.kept = append(k.kept, flag+"=false")
 	}
 	versions, _ := answer.Data["keys"].(map[string]any)
 	first, _ := versions[fmt.Sprint(firstVersion)].(map[string]any)
@@ -69,16 +76,18 @@ func (c *Client) Key(ctx context.Context, name string) (*Key, error) {
 	if block == nil {
 		return nil, fmt.Errorf("%w: %s has no public key of version %d", ErrUnfit, name, firstVersion)
 	}
-	public, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
+	if k.public, err = x509.ParsePKIXPublicKey(block.Bytes); err != nil {
 		return nil, fmt.Errorf("%w: couldn't read the public key of %s: %w", ErrUnfit, name, err)
 	}
-	return &Key{c: c, name: name, public: public}, nil
+	return k, nil
 }
 
 func (c *Client) path(kind, name string) string {
 	return segments(c.cfg.Mount) + "/" + kind + "/" + url.PathEscape(name)
 }
+
+// Kept is Vault's word that the key can't leave it.
+func (k *Key) Kept() string { return strings.Join(k.kept, ", ") }
 
 // Public is the key's public half.
 func (k *Key) Public() crypto.PublicKey { return k.public }

@@ -477,9 +477,19 @@ func TestKeyThatMayLeaveIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
+	if err := bring(t, s, "bollard-ca-imported"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Open(t.Context(), named(t, base, "imported"), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) || !strings.Contains(err.Error(), "imported_key") {
+		t.Errorf("imported: %v", err)
+	}
 	made, err := k.Create(t.Context(), named(t, base, "rotated"), keys.RoleCA, keys.P256)
 	if err != nil {
 		t.Fatal(err)
+	}
+	said, err := k.Custody(t.Context(), named(t, base, "rotated"), keys.RoleCA)
+	if want := (keys.Custody{Holder: "Vault", Exportable: "no: exportable=false, allow_plaintext_backup=false, imported_key=false"}); err != nil || said != want {
+		t.Errorf("custody: %v, %v", said, err)
 	}
 	if _, err := s.Do(t.Context(), s.Token, "transit/keys/bollard-ca-rotated/rotate", nil); err != nil {
 		t.Fatal(err)
