@@ -38,6 +38,7 @@ type Enrolment struct {
 	SECCs       []fleet.SECC `json:"seccs,omitempty"`       // what cars may know it by
 	FactoryHash string       `json:"cert_sha256,omitempty"` // pinned factory certificate
 	FactoryKey  string       `json:"key_sha256,omitempty"`  // pinned key of the factory certificate
+	EK          string       `json:"ek_sha256,omitempty"`   // endorsement key of its TPM
 	Password    Secret       `json:"password,omitempty"`    // empty: generated for profiles 1 and 2
 	NoPassword  bool         `json:"no_password,omitempty"` // left to adoption by the back end
 	OneTime     bool         `json:"one_time,omitempty"`    // replaced by another at first contact
@@ -223,7 +224,7 @@ func (o *operations) stationImport(ctx context.Context, in Import) (Imported, er
 	for i, s := range in.Stations {
 		list[i] = fleet.Enrolment{
 			Identity: s.Identity, Serial: s.Serial, Profile: s.Profile, Vendor: s.Vendor, Model: s.Model, Group: s.Group, Site: s.Site, Hardware: s.Hardware,
-			SECCs: s.SECCs, Alias: s.Alias, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, Password: redact.Secret(s.Password), NoPassword: s.NoPassword,
+			SECCs: s.SECCs, Alias: s.Alias, FactoryHash: s.FactoryHash, FactoryKey: s.FactoryKey, EK: s.EK, Password: redact.Secret(s.Password), NoPassword: s.NoPassword,
 			OneTime: s.OneTime, Reuse: s.Reuse, Line: s.Line,
 		}
 	}

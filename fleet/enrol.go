@@ -23,6 +23,7 @@ type Enrolment struct {
 	Identity, Serial, Vendor, Model, Alias string
 	// FactoryHash pins the maker's certificate, FactoryKey its public key alone.
 	FactoryHash, FactoryKey string
+	EK                      string // SHA-256 of its TPM's endorsement key
 	Group, Site, Hardware   string
 	SECCs                   []SECC // what cars may know it by
 	Profile                 int
@@ -80,6 +81,9 @@ func (s *Service) Add(ctx context.Context, actor string, list []Enrolment) ([]En
 		events = append(events, ledger.Event{Kind: "station.added", Subject: keyOf(&added.Station), Actor: actor, Data: map[string]string{
 			"serial": added.Station.Serial, "profile": strconv.Itoa(added.Station.WantedProfile), "reuse": strconv.FormatBool(e.Reuse),
 		}})
+		if ek := added.Station.EK; ek != "" {
+			events = append(events, tpmEvent(keyOf(&added.Station), actor, ek))
+		}
 		for _, secc := range added.Station.SECCs {
 			events = append(events, seccEvent(keyOf(&added.Station), actor, "added", secc))
 		}
@@ -93,11 +97,12 @@ func (s *Service) Add(ctx context.Context, actor string, list []Enrolment) ([]En
 	return out, nil
 }
 
-// takenNames are the identities, serial numbers and SECC identifiers in use, with who
+// takenNames are the identities, serial numbers and SECC identifiers and TPMs in use, with who
 // uses them.
 type takenNames struct {
 	keys, serials map[string]string
 	seccs         map[string]string // in lower case
+	eks           map[string]string
 	retired       map[string]time.Time
 }
 
@@ -110,7 +115,7 @@ func (s *Service) taken(ctx context.Context) (takenNames, error) {
 	if err != nil {
 		return takenNames{}, err
 	}
-	t := takenNames{keys: make(map[string]string), serials: make(map[string]string), seccs: make(map[string]string), retired: retired}
+	t := takenNames{keys: make(map[string]string), serials: make(map[string]string), seccs: make(map[string]string), eks: make(map[string]string), retired: retired}
 	for i := range stations {
 		t.add(&stations[i])
 	}
@@ -125,6 +130,9 @@ func (t takenNames) add(st *Station) {
 	}
 	for _, secc := range st.SECCs {
 		t.seccs[strings.ToLower(secc.ID)] = st.Identity
+	}
+	if st.EK != "" {
+		t.eks[st.EK] = st.Identity
 	}
 }
 
@@ -142,6 +150,9 @@ func (t takenNames) check(st *Station) error {
 			return fmt.Errorf("SECC identifier %q of %q belongs to %q: %w", secc.ID, st.Identity, other, ErrStationExists)
 		}
 	}
+	if other, ok := t.eks[st.EK]; ok {
+		return fmt.Errorf("tpm of %q: %w %q: a TPM is in one station", st.Identity, ErrOtherTPM, other)
+	}
 	return nil
 }
 
@@ -152,7 +163,7 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 	}
 	st := Station{
 		Identity: id.Name, Serial: e.Serial, Vendor: e.Vendor, Model: e.Model, Group: e.Group, Site: e.Site, Hardware: e.Hardware, SECCs: e.SECCs,
-		WantedProfile: e.Profile, FloorProfile: e.Profile, FactoryHash: strings.ToLower(e.FactoryHash), FactoryKey: strings.ToLower(e.FactoryKey), CreatedAt: s.clock(),
+		WantedProfile: e.Profile, FloorProfile: e.Profile, FactoryHash: strings.ToLower(e.FactoryHash), FactoryKey: strings.ToLower(e.FactoryKey), EK: strings.ToLower(e.EK), CreatedAt: s.clock(),
 	}
 	if id.NeedsEnrolment() {
 		st.Escaped = id.Escaped
@@ -218,6 +229,9 @@ func checkFacts(st *Station) error {
 	}
 	if !hexDigest(st.FactoryHash) {
 		return fmt.Errorf("cert_sha256 of %q: give the SHA-256 of the certificate's DER as 64 hex digits", st.Identity)
+	}
+	if !hexDigest(st.EK) {
+		return fmt.Errorf("tpm of %q: give the SHA-256 of the endorsement key's SubjectPublicKeyInfo as 64 hex digits", st.Identity)
 	}
 	if !hexDigest(st.FactoryKey) {
 		return fmt.Errorf("key_sha256 of %q: give the SHA-256 of the public key's SubjectPublicKeyInfo as 64 hex digits", st.Identity)

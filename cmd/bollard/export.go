@@ -36,7 +36,7 @@ func (c *cli) stationExport() *cobra.Command {
 
 func writeStations(w io.Writer, stations []admin.Station) error {
 	table := csv.NewWriter(w)
-	_ = table.Write([]string{"identity", "serial", "profile", "vendor", "model", "cert_sha256", "key_sha256", "alias", "group", "site", "hardware", "secc"}) // Error tells
+	_ = table.Write([]string{"identity", "serial", "profile", "vendor", "model", "cert_sha256", "key_sha256", "alias", "group", "site", "hardware", "secc", "tpm"}) // Error tells
 	for _, st := range stations {
 		alias := ""
 		switch len(st.Aliases) {
@@ -46,7 +46,7 @@ func writeStations(w io.Writer, stations []admin.Station) error {
 		default:
 			return fmt.Errorf("station %q has %d aliases and a line holds one: take `bollard station list --json`", st.Identity, len(st.Aliases))
 		}
-		_ = table.Write([]string{st.Identity, st.Serial, strconv.Itoa(st.WantedProfile), st.Vendor, st.Model, st.FactoryHash, st.FactoryKey, alias, st.Group, st.Site, st.Hardware, writeSECCs(st.SECCs)})
+		_ = table.Write([]string{st.Identity, st.Serial, strconv.Itoa(st.WantedProfile), st.Vendor, st.Model, st.FactoryHash, st.FactoryKey, alias, st.Group, st.Site, st.Hardware, writeSECCs(st.SECCs), st.EK})
 	}
 	table.Flush()
 	return table.Error()

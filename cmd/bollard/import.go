@@ -34,7 +34,9 @@ func (c *cli) stationImport() *cobra.Command {
 		Long: `Enrol many stations, all or none. The first line names the columns, in any
 order: identity, serial, profile, vendor, model and, where wanted, password
 (hex:… for raw bytes), cert_sha256, key_sha256 (of a maker's
-certificate and its public key), alias, group, site, hardware, secc (SECC
+certificate and its public key), tpm (its TPM's endorsement key: the SHA-256 of its
+SubjectPublicKeyInfo, or a file beside the import file with the key or its
+certificate), alias, group, site, hardware, secc (SECC
 identifiers toward cars, each with its EVSE: DE*ABC*E1=1;DE*ABC*E2=2, or one
 without for the whole station). An empty password is
 generated for profiles 1 and 2 and told once: in --passwords-out FILE, else on
@@ -118,14 +120,18 @@ func readImport(path string) ([]admin.Enrolment, error) {
 	if info, err := f.Stat(); err == nil && info.Size() > maxImport {
 		return nil, admin.Usagef("split it", "%s is larger than %d MiB", path, maxImport>>20)
 	}
-	return parseImport(path, io.LimitReader(f, maxImport))
+	stations, err := parseImport(path, io.LimitReader(f, maxImport))
+	if err != nil {
+		return nil, err
+	}
+	return stations, readTPMs(path, stations)
 }
 
 // importColumns are the known columns; false: may be left out.
 func importColumns() map[string]bool {
 	return map[string]bool{
 		"identity": true, "serial": true, "profile": true, "vendor": true, "model": true,
-		"password": false, "cert_sha256": false, "alias": false, "key_sha256": false, "group": false, "site": false, "hardware": false, "secc": false,
+		"password": false, "cert_sha256": false, "alias": false, "key_sha256": false, "group": false, "site": false, "hardware": false, "secc": false, "tpm": false,
 	}
 }
 
@@ -213,7 +219,7 @@ func parseImport(name string, r io.Reader) ([]admin.Enrolment, error) {
 
 func checkColumns(name string, head []string) error {
 	columns := importColumns()
-	const hint = "columns are identity,serial,profile,vendor,model[,password][,cert_sha256][,key_sha256][,alias][,group][,site][,hardware][,secc]"
+	const hint = "columns are identity,serial,profile,vendor,model[,password][,cert_sha256][,key_sha256][,alias][,group][,site][,hardware][,secc][,tpm]"
 	for i, column := range head {
 		if _, known := columns[column]; !known {
 			return admin.Usagef(hint, "%s:1: unknown column %q", name, column)
@@ -301,6 +307,8 @@ func parseRow(head, cells []string) (admin.Enrolment, string) {
 			if s.SECCs, fault = parseSECCs(cell); fault != "" {
 				return s, fault
 			}
+		case "tpm":
+			s.EK = cell // readTPMs looks what it is
 		case "cert_sha256":
 			s.FactoryHash = strings.ToLower(cell)
 		case "profile":

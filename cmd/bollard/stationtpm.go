@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -64,6 +64,11 @@ func readEK(file string) (attest.EK, error) {
 	if err != nil {
 		return attest.EK{}, err
 	}
+	return parseEK(file, data)
+}
+
+// parseEK reads an endorsement key or its certificate, PEM or DER, of a file.
+func parseEK(file string, data []byte) (attest.EK, error) {
 	if block, _ := pem.Decode(data); block != nil {
 		data = block.Bytes
 	}
@@ -71,8 +76,9 @@ func readEK(file string) (attest.EK, error) {
 	if err == nil {
 		return attest.NewEK(cert.PublicKey)
 	}
-	if _, err := x509.ParsePKIXPublicKey(data); err != nil {
-		return attest.EK{}, fmt.Errorf("%s holds neither a public key nor a certificate (tpm2_createek -f pem writes one)", file)
+	ek, err := attest.ParseEK(data)
+	if errors.Is(err, attest.ErrMalformed) {
+		return ek, fmt.Errorf("%.80s holds neither a public key nor a certificate (tpm2_createek -f pem writes one)", file)
 	}
-	return attest.ParseEK(data)
+	return ek, err
 }

@@ -21,9 +21,10 @@ import (
 
 // Of certificates of TPMs (TCG EK Credential Profile for TPM 2.0, §3.2 and §3.5).
 var (
-	oidEndorsement  = asn1.ObjectIdentifier{2, 23, 133, 8, 1} // tcg-kp-EKCertificate
-	oidAttestation  = asn1.ObjectIdentifier{2, 23, 133, 8, 3} // tcg-kp-AIKCertificate
-	oidManufacturer = asn1.ObjectIdentifier{2, 23, 133, 2, 1} // tcg-at-tpmManufacturer
+	oidEndorsement  = asn1.ObjectIdentifier{2, 23, 133, 8, 1}           // tcg-kp-EKCertificate
+	oidAttestation  = asn1.ObjectIdentifier{2, 23, 133, 8, 3}           // tcg-kp-AIKCertificate
+	oidManufacturer = asn1.ObjectIdentifier{2, 23, 133, 2, 1}           // tcg-at-tpmManufacturer
+	oidOAEP         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 7} // id-RSAES-OAEP
 	oidSAN          = asn1.ObjectIdentifier{2, 5, 29, 17}
 )
 
@@ -36,11 +37,29 @@ type EK struct {
 // ParseEK reads a SubjectPublicKeyInfo of a kind TPMs have endorsement keys of:
 // RSA-2048 and P-256 of the low range, P-384 of the high one.
 func ParseEK(spki []byte) (EK, error) {
-	public, err := x509.ParsePKIXPublicKey(spki)
+	public, err := publicKey(spki)
 	if err != nil {
 		return EK{}, fmt.Errorf("%w: the endorsement key can't be read", ErrMalformed)
 	}
 	return NewEK(public)
+}
+
+// publicKey reads a SubjectPublicKeyInfo, of RSA also one that says what it is for: some
+// manufacturers' endorsement keys are id-RSAES-OAEP (RFC 4055 §4.1, §1.2), which
+// crypto/x509 doesn't know.
+func publicKey(spki []byte) (crypto.PublicKey, error) {
+	public, err := x509.ParsePKIXPublicKey(spki)
+	if err == nil {
+		return public, nil
+	}
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if rest, failed := asn1.Unmarshal(spki, &info); failed != nil || len(rest) > 0 || !info.Algorithm.Algorithm.Equal(oidOAEP) || info.Key.BitLength%8 != 0 {
+		return nil, err
+	}
+	return x509.ParsePKCS1PublicKey(info.Key.Bytes)
 }
 
 // NewEK is ParseEK for a key that was read.
@@ -82,6 +101,11 @@ func ParseEKCertificate(data []byte) (*x509.Certificate, error) {
 	cert, err := x509.ParseCertificate(outer.FullBytes)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the endorsement certificate: %w", ErrMalformed, err)
+	}
+	if cert.PublicKey == nil { // of an algorithm that crypto/x509 doesn't know
+		if cert.PublicKey, err = publicKey(cert.RawSubjectPublicKeyInfo); err != nil {
+			return nil, fmt.Errorf("%w: the key of the endorsement certificate: %w", ErrMalformed, err)
+		}
 	}
 	return cert, nil
 }

@@ -1,9 +1,13 @@
 package attest_test
 
 import (
+	"bytes"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"os"
 	"slices"
@@ -92,6 +96,56 @@ func TestEndorsement(t *testing.T) {
 			wants(t, attest.Manufacturers{Roots: []*x509.Certificate{maker.cert}}.Verify(ek, []*x509.Certificate{cert}, now), tt.kind)
 		})
 	}
+}
+
+// Of some manufacturers the certificate says of an RSA key what it is for.
+func TestEndorsementOfOAEP(t *testing.T) {
+	t.Parallel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maker := newAuthority(t)
+	plain := maker.sign(&x509.Certificate{
+		NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(5, 0, 0), KeyUsage: x509.KeyUsageKeyEncipherment, UnknownExtKeyUsage: []asn1.ObjectIdentifier{{2, 23, 133, 8, 1}},
+	}, key.Public())
+	// Both names of the algorithm are as long.
+	rename := func(der []byte) []byte {
+		return bytes.Replace(der, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1}, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 7}, 1)
+	}
+	signed := struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{TBS: asn1.RawValue{FullBytes: rename(plain.RawTBSCertificate)}, Algorithm: pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}}}
+	digest := sha256.Sum256(signed.TBS.FullBytes)
+	if signed.Signature.Bytes, err = ecdsa.SignASN1(rand.Reader, maker.key, digest[:]); err != nil {
+		t.Fatal(err)
+	}
+	signed.Signature.BitLength = 8 * len(signed.Signature.Bytes)
+	der, err := asn1.Marshal(signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := attest.ParseEKCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ek, err := attest.NewEK(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, attest.Manufacturers{Roots: []*x509.Certificate{maker.cert}}.Verify(ek, []*x509.Certificate{cert}, now), nil)
+	again, err := attest.ParseEK(rename(plain.RawSubjectPublicKeyInfo))
+	if wants(t, err, nil); again.Hash() != ek.Hash() {
+		t.Error("one key has two names")
+	}
+	cut := rename(plain.RawSubjectPublicKeyInfo)
+	cut[len(cut)-1] ^= 1 // of the exponent
+	_, err = attest.ParseEK(cut)
+	wants(t, err, attest.ErrKey)
+	_, err = attest.ParseEK(append(rename(plain.RawSubjectPublicKeyInfo), 0))
+	wants(t, err, attest.ErrMalformed)
 }
 
 func TestEKKinds(t *testing.T) {
