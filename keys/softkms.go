@@ -12,7 +12,7 @@ import (
 )
 
 // PassphraseHint tells where a passphrase comes from; errors carry it.
-const PassphraseHint = "set keys.passphrase_file in bollard.yaml, the environment variable BOLLARD_KEY_PASSPHRASE or the systemd credential bollard-key-passphrase"
+const PassphraseHint = "set keys.passphrase_file in bollard.yaml, the environment variable BOLLARD_KEY_PASSPHRASE or the systemd credential bollard-key-passphrase, or give it with --passphrase-stdin"
 
 // maxFile bounds what is read: an encrypted RSA 4096 key has about 3.5 KB.
 const maxFile = 64 << 10

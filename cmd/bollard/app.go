@@ -76,7 +76,7 @@ func openAppAt(ctx context.Context, clock func() time.Time, dir string, cfg *con
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := openKeeper(dir, cfg, log)
+	keeper, err := openKeeper(ctx, dir, cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -236,9 +236,9 @@ func (a *app) Close() error {
 	return errors.Join(a.store.Close(), a.blocked.Close(), a.keeper.Close(), depot)
 }
 
-func openKeeper(dir string, cfg *config.File, log *slog.Logger) (*keys.Keeper, error) {
+func openKeeper(ctx context.Context, dir string, cfg *config.File, log *slog.Logger) (*keys.Keeper, error) {
 	return keys.New(keys.Config{
-		Dir: filepath.Join(dir, keysName), Passphrase: keyPassphrase(dir, cfg.Keys.PassphraseFile), PIN: hsmPIN(), Log: log,
+		Dir: filepath.Join(dir, keysName), Passphrase: keyPassphrase(ctx, dir, cfg.Keys.PassphraseFile), PIN: hsmPIN(), Log: log,
 	})
 }
 

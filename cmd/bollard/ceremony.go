@@ -110,7 +110,7 @@ func (c *cli) ceremonyIn(ctx context.Context, beside string, script *ceremony.Sc
 		return result, err
 	}
 	defer dir.Close()
-	passphrase := keyPassphrase(o.dir, "")
+	passphrase := keyPassphrase(ctx, o.dir, "")
 	keyDir, err := filepath.Abs(filepath.Join(o.dir, keysName))
 	if err != nil {
 		return result, err

@@ -34,8 +34,8 @@ func (c *cli) firmwareCommand() *cobra.Command {
 
 // firmwareKeeper opens keys without a configuration: a manufacturer signs where
 // no server is.
-func (c *cli) firmwareKeeper() (*keys.Keeper, error) {
-	return keys.New(keys.Config{Dir: filepath.Join(c.data, keysName), Passphrase: keyPassphrase(c.data, ""), PIN: hsmPIN()})
+func (c *cli) firmwareKeeper(ctx context.Context) (*keys.Keeper, error) {
+	return keys.New(keys.Config{Dir: filepath.Join(c.data, keysName), Passphrase: keyPassphrase(ctx, c.data, ""), PIN: hsmPIN()})
 }
 
 // openSigner opens the key behind a URI, or in a PEM file.
@@ -67,7 +67,7 @@ comes from the manufacturer's authority, such as
 			if alg := keys.Algorithm(algorithm); alg != keys.P256 && alg != keys.RSA3072 {
 				return admin.Usagef("p256, which every station verifies, or rsa3072", "--algorithm %.40q doesn't sign firmware", algorithm)
 			}
-			k, err := c.firmwareKeeper()
+			k, err := c.firmwareKeeper(ctx)
 			if err != nil {
 				return err
 			}

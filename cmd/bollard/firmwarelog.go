@@ -64,7 +64,7 @@ ever, such as firmware.acme.example/log; --key, softkms:PATH, is made if it isn'
 			if origin == "" || key == "" {
 				return admin.Usagef("such as --origin firmware.acme.example/log --key softkms:log.key", "--origin and --key are needed")
 			}
-			k, err := c.firmwareKeeper()
+			k, err := c.firmwareKeeper(ctx)
 			if err != nil {
 				return err
 			}

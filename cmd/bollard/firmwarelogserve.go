@@ -55,7 +55,7 @@ such as behind a proxy.`,
 			}
 			ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			k, err := c.firmwareKeeper()
+			k, err := c.firmwareKeeper(ctx)
 			if err != nil {
 				return err
 			}

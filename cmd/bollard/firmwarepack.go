@@ -172,7 +172,7 @@ func (c *cli) enter(ctx context.Context, b *bundle.Bundle, files map[string]open
 
 // openSigners opens keys; the keeper is to be closed when they aren't needed.
 func (c *cli) openSigners(ctx context.Context, uris []string) (*keys.Keeper, []crypto.Signer, error) {
-	k, err := c.firmwareKeeper()
+	k, err := c.firmwareKeeper(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

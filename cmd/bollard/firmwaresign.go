@@ -69,7 +69,7 @@ what each file is for.`,
 			if err != nil {
 				return err
 			}
-			k, err := c.firmwareKeeper()
+			k, err := c.firmwareKeeper(ctx)
 			if err != nil {
 				return err
 			}

@@ -43,9 +43,9 @@ func (c *cli) initCommand() *cobra.Command {
 		Long: `Make a data directory: bollard.yaml with every listener written out, the
 database, the keys and the csms certificate hierarchy. Nothing is overwritten.
 
-Key files are encrypted if the environment has BOLLARD_KEY_PASSPHRASE; serve
-needs it then too, or keys.passphrase_file in bollard.yaml, or the systemd
-credential bollard-key-passphrase.
+Key files are encrypted if the environment has BOLLARD_KEY_PASSPHRASE, or with
+--passphrase-stdin; serve needs one of them then too, or keys.passphrase_file in
+bollard.yaml, or the systemd credential bollard-key-passphrase.
 
 With --keys pkcs11:… the CA keys are made in a hardware security module and
 never leave it, with --keys tpmkms:… in the TPM 2.0 of this machine. The PIN is
@@ -138,7 +138,7 @@ func createContents(ctx context.Context, dir string, cfg *config.File, clock fun
 	if err := createSealer(filepath.Join(dir, sealName)); err != nil {
 		return err
 	}
-	keeper, err := openKeeper(dir, cfg, slog.New(slog.DiscardHandler))
+	keeper, err := openKeeper(ctx, dir, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

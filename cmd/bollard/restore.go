@@ -240,7 +240,7 @@ func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m
 		return out, fmt.Errorf("%w: it is before the backup was made, %s", ca.ErrClock, when(&m.MadeAt))
 	}
 	// 3. Every CA key is there and is the one of its certificate.
-	keeper, err := openKeeper(dir, cfg, slog.New(slog.DiscardHandler))
+	keeper, err := openKeeper(ctx, dir, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return out, err
 	}

@@ -33,8 +33,10 @@ type cli struct {
 	stdout, stderr io.Writer
 	data           string
 	json           bool
-	backupCost     int  // log2 of what a guess at a backup's passphrase costs; 0: about a second
-	started        bool // a command's own code ran: errors before it are cobra's, about usage
+	// passphraseStdin: the passphrase of key files is on stdin.
+	passphraseStdin bool
+	backupCost      int  // log2 of what a guess at a backup's passphrase costs; 0: about a second
+	started         bool // a command's own code ran: errors before it are cobra's, about usage
 }
 
 // run is the whole program but the process.
@@ -99,6 +101,7 @@ func (c *cli) root() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&c.data, "data", data, "data directory (environment BOLLARD_DATA)")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print data as JSON")
+	root.PersistentFlags().BoolVar(&c.passphraseStdin, passphraseFlag, false, "read the passphrase of key files from standard input: one line, and nothing else")
 	return root
 }
 
@@ -120,7 +123,14 @@ func (c *cli) group(use, short string, commands ...*cobra.Command) *cobra.Comman
 func (c *cli) do(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c.started = true
-		return f(cmd.Context(), args)
+		ctx := cmd.Context()
+		if c.passphraseStdin {
+			var err error
+			if ctx, err = c.withPassphrase(ctx); err != nil {
+				return err
+			}
+		}
+		return f(ctx, args)
 	}
 }
 

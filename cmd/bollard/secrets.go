@@ -17,9 +17,6 @@ import (
 	"bollard/admin"
 )
 
-// passphraseEnv holds the passphrase of key files.
-const passphraseEnv = "BOLLARD_KEY_PASSPHRASE"
-
 // pinEnv holds the PIN of a token, if its key URI has no pin-source.
 const pinEnv = "BOLLARD_HSM_PIN"
 
@@ -29,39 +26,6 @@ func hsmPIN() func() ([]byte, error) {
 
 // maxSecret bounds one secret line.
 const maxSecret = 4096
-
-// passphraseCredential is the passphrase as a credential of systemd's (LoadCredential=,
-// SetCredentialEncrypted=), which puts it into a file in $CREDENTIALS_DIRECTORY.
-const passphraseCredential = "bollard-key-passphrase"
-
-// keyPassphrase is where the passphrase of key files comes from; nil if key
-// files aren't encrypted.
-func keyPassphrase(dir, file string) func() ([]byte, error) {
-	if value, ok := os.LookupEnv(passphraseEnv); ok && value != "" {
-		return func() ([]byte, error) { return []byte(value), nil }
-	}
-	if file != "" {
-		return func() ([]byte, error) { return secretFile(within(dir, file)) }
-	}
-	credentials := os.Getenv("CREDENTIALS_DIRECTORY")
-	if credentials == "" {
-		return nil
-	}
-	credential := filepath.Join(credentials, passphraseCredential)
-	if _, err := os.Stat(credential); errors.Is(err, fs.ErrNotExist) {
-		return nil // a service with other credentials
-	}
-	return func() ([]byte, error) {
-		// Its rights are systemd's matter: an access list for the service's user shows as
-		// a group that may read.
-		f, err := os.Open(credential)
-		if err != nil {
-			return nil, fmt.Errorf("couldn't read the credential: %w", err)
-		}
-		defer f.Close()
-		return secretLine(f)
-	}
-}
 
 // within resolves a path of the configuration: relative ones start at the data directory.
 func within(dir, path string) string {
