@@ -127,6 +127,7 @@ func (o *operations) registerCertificates(r *Registry) {
 	Register(r, "ca.remove-chain", o.caRemoveChain)
 	Register(r, "ca.renew", o.caRenew)
 	Register(r, "ca.ceremony", o.caCeremony)
+	Register(r, "keys.migrate", o.keysMigrate)
 }
 
 func (o *operations) certList(ctx context.Context, in CertificateFilter) (Certificates, error) {

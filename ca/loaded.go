@@ -145,7 +145,7 @@ func (a *Authority) readOwn(ctx context.Context, h hierarchy) (*loadedHierarchy,
 		return nil, err
 	}
 	l.issuing.chain = l.served()
-	return l, nil
+	return l, a.keepFormer(ctx, h, l, l.issuing.name)
 }
 
 // generation reads a root and the issuing CA's certificate under it.
@@ -158,15 +158,8 @@ func (a *Authority) generation(ctx context.Context, h hierarchy, n int) ([]caRec
 	if err != nil {
 		return nil, nil, err
 	}
-	sub, err := findCA(ctx, a.cfg.Store, h, h.caName(h.subs[0]), h.subs[0], root.name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := curve448.CheckSignatureFrom(sub.cert, root.cert); err != nil {
-		return nil, nil, fmt.Errorf("%s isn't signed by %s; restore the database from the backup: %w", sub.name, root.name, err)
-	}
-	cas, chain, err := a.below(ctx, h, sub, 1)
-	return append([]caRecord{root}, cas...), append(chain, sub.cert), err
+	cas, chain, err := a.newestUnder(ctx, h, root)
+	return append([]caRecord{root}, cas...), chain, err
 }
 
 // borrowedRoot is the root of another hierarchy that this one was made under;
@@ -197,13 +190,13 @@ func (a *Authority) borrowedPaths(ctx context.Context, h hierarchy, chain []*x50
 	if err != nil {
 		return nil, err
 	}
-	below := chain[:len(chain)-1]
+	below, top := chain[:len(chain)-1], hashHex(chain[len(chain)-1].RawSubjectPublicKeyInfo)
 	var paths []Path
 	for _, root := range a.hierarchy(h.under).cas {
 		if root.profile != other.root || root.retired && len(paths) > 0 {
 			continue
 		}
-		sub, err := findCA(ctx, a.cfg.Store, h, h.caName(h.subs[0]), h.subs[0], root.name)
+		sub, err := a.findKey(ctx, h, h.caName(h.subs[0]), h.subs[0], root.name, func(hash string) bool { return hash == top })
 		if errors.Is(err, ErrNoHierarchy) {
 			continue
 		}
@@ -227,12 +220,16 @@ func (l *loadedHierarchy) served() []*x509.Certificate {
 
 // findCA returns the newest certificate of a CA. ErrNoHierarchy if there is none.
 func findCA(ctx context.Context, store Store, h hierarchy, name, profile, issuedBy string) (caRecord, error) {
+	return findRecord(ctx, store, h, name, profile, issuedBy, func(Record) bool { return true })
+}
+
+func findRecord(ctx context.Context, store Store, h hierarchy, name, profile, issuedBy string, fits func(Record) bool) (caRecord, error) {
 	records, err := store.Certificates(ctx, Filter{Profile: profile, State: StateIssued})
 	if err != nil {
 		return caRecord{}, fmt.Errorf("couldn't read the CA certificates: %w", err)
 	}
 	for _, r := range records {
-		if r.Issuer != issuedBy || r.External {
+		if r.Issuer != issuedBy || r.External || !fits(r) {
 			continue
 		}
 		cert, err := curve448.ParseCertificate(r.DER)

@@ -124,12 +124,6 @@ func (a *Authority) prepareRollover(ctx context.Context, h hierarchy, l *loadedH
 	if err != nil {
 		return err
 	}
-	below := l.issuing // what the root certifies
-	if len(h.subs) > 1 {
-		if below, err = a.openIssuer(ctx, l.cas[1]); err != nil {
-			return err
-		}
-	}
 	b := builder{a: a, h: h, actor: actor, algorithm: algorithmLike(oldRoot.cert.PublicKey)}
 	name := h.rootName(change.Generation)
 	root, err := b.ensure(ctx, wantedCA{name: name, profile: h.root, issuedBy: name, file: name + "-" + change.Tag, adopt: true})
@@ -141,7 +135,7 @@ func (a *Authority) prepareRollover(ctx context.Context, h hierarchy, l *loadedH
 		return err
 	}
 	failpoint.Hit("ca.rollover-cross")
-	if _, err = b.ensure(ctx, wantedCA{name: below.name, profile: below.profile, issuedBy: name, by: root, like: below}); err != nil {
+	if err := b.certifyTops(ctx, l, root); err != nil {
 		return err
 	}
 	failpoint.Hit("ca.rollover-below")
@@ -155,12 +149,26 @@ func (a *Authority) followRollover(ctx context.Context, h hierarchy, root *issue
 		if other.under != h.kind || l.issuing == nil || !l.cas[0].borrowed {
 			continue
 		}
-		top, err := a.openIssuer(ctx, l.topOurs())
+		if err := (builder{a: a, h: other, actor: actor}).certifyTops(ctx, l, root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// certifyTops has a new root certify what the old one did: the CA below it, and those
+// before it whose keys moved, since what they issued isn't over.
+func (b builder) certifyTops(ctx context.Context, l *loadedHierarchy, root *issuer) error {
+	for _, c := range l.cas {
+		if c.profile != b.h.subs[0] {
+			continue
+		}
+		top, err := b.a.openAgain(ctx, b.h.kind, c)
 		if err != nil {
 			return err
 		}
-		b := builder{a: a, h: other, actor: actor}
-		if _, err := b.ensure(ctx, wantedCA{name: top.name, profile: top.profile, issuedBy: root.name, by: root, like: top}); err != nil {
+		w := wantedCA{name: top.name, profile: top.profile, issuedBy: root.name, by: root, like: top}
+		if _, err := b.ensureKey(ctx, w, hashHex(c.cert.RawSubjectPublicKeyInfo)); err != nil {
 			return err
 		}
 	}

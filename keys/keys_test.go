@@ -421,3 +421,31 @@ func TestDiscardDeletesTLSKeysOnly(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestBelow(t *testing.T) {
+	t.Parallel()
+	const token = "pkcs11:module-path=/m.so;token=a"
+	for name, tt := range map[string]struct {
+		base, uri string
+		want      bool
+	}{
+		"key directory":     {"softkms:", "softkms:ca.key", true},
+		"another spelling":  {"softkms:", "softkms:path=ca.key", true},
+		"further down":      {"softkms:", "softkms:moved/ca.key", false},
+		"a folder":          {"softkms:moved", "softkms:moved/ca.key", true},
+		"beside the folder": {"softkms:moved", "softkms:moved2/ca.key", false},
+		"absolute":          {"softkms:/k", "softkms:/k/ca.key", true},
+		"a token":           {token, token + ";object=ca", true},
+		"another token":     {token, "pkcs11:module-path=/m.so;token=b;object=ca", false},
+		"another PIN file":  {token, token + ";object=ca?pin-source=/pin", false},
+		"a file for it":     {token, "softkms:ca.key", false},
+		"no URI":            {"softkms:", "ca.key", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := keys.Below(tt.base, tt.uri); got != tt.want {
+				t.Errorf("Below(%q, %q) = %t", tt.base, tt.uri, got)
+			}
+		})
+	}
+}

@@ -44,6 +44,31 @@ func unknownScheme(uri string) error {
 	return fmt.Errorf("key URI: unknown scheme %.32q (supported: %s)", scheme, strings.Join(Schemes(), ", "))
 }
 
+// Below says whether a key's URI is one that Join makes below a base.
+func Below(base, uri string) bool {
+	if Held(base) != Held(uri) {
+		return false
+	}
+	if Held(uri) {
+		of, err := parsePlace(base)
+		if err != nil {
+			return false
+		}
+		at, err := parsePlace(uri)
+		return err == nil && at.named("").String() == of.String()
+	}
+	key, err := parseURI(uri)
+	if err != nil {
+		return false
+	}
+	again, err := Join(base, filepath.Base(key.path))
+	if err != nil {
+		return false
+	}
+	same, err := parseURI(again)
+	return err == nil && same == key
+}
+
 // location is where a softkms: URI points: a file in the key directory, or
 // anywhere if its path is absolute.
 type location struct {

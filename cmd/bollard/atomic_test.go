@@ -286,6 +286,7 @@ func decisions() []decision {
 			f.call("ca.chains", admin.ChainRef{Kind: "v2g"}, &out)
 			return admin.ChainRef{Kind: "v2g", Hash: out.Chains[0].Hash}
 		}},
+		{op: "keys.migrate", kind: "ca.rekeyed", once: true, uncut: true, with: func(*faulty, string) any { return admin.MigrateKeys{To: "softkms:moved"} }},
 		{op: "ca.ceremony", kind: "ca.ceremony", alone: true, with: func(f *faulty, _ string) any { return f.ceremony() }},
 		{op: "ca.rollover", kind: "ca.rollover", once: true, with: func(*faulty, string) any { return admin.Rollover{Kind: "csms", Step: "start"} }},
 		{op: "ca.rollover", kind: "ca.rollover", once: true, with: func(*faulty, string) any {

@@ -322,7 +322,7 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 		case k.HSM:
 			d.add("keys", verdictOK, "", "the key of %s is in %s (%s); exportable: %s", k.Name, k.Holder, k.URI, k.Exportable)
 		default:
-			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or make CA keys where they never leave (`init --keys pkcs11:…`, `tpmkms:…`, `vault:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
+			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or have CAs below it issue with keys that never leave (`bollard keys migrate --to pkcs11:…`, `tpmkms:…`, `vault:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
 		}
 	}
 }

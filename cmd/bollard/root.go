@@ -76,6 +76,7 @@ func (c *cli) root() *cobra.Command {
 		c.fleetCommand(),
 		c.caCommand(),
 		c.certCommand(),
+		c.keysCommand(),
 		c.backendCommand(),
 		c.policyCommand(),
 		c.ledgerCommand(),

@@ -25,6 +25,7 @@ func Kinds() map[string]string {
 		"ca.ceremony":               "the transcript of a key ceremony of a root was verified and noted",
 		"ca.chain-removed":          "a chain that others made for a CA was taken out",
 		"ca.imported":               "a chain that others made for a CA was taken in",
+		"ca.rekeyed":                "a CA was about to get a successor with a key kept elsewhere",
 		"ca.requested":              "others were asked to certify a CA",
 		"ca.rollover":               "a root or issuing certificate got its successor",
 		"certificate.doubted":       "a security event cast doubt on a certificate",
