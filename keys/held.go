@@ -58,11 +58,11 @@ func (k *Keeper) keyPlace(uri string, role Role) (string, *token, error) {
 		return "", nil, fmt.Errorf("key URI %s: it names no key; add ;object=NAME", at.scheme())
 	case !role.valid():
 		return "", nil, fmt.Errorf("key %s: unknown role %q", uri, role)
-	case role == RoleTLS || role == RoleSSH:
+	case role == RoleTLS || role == RoleSSH || role == RoleAccount:
 		// RSA key exchange (TLS_RSA_WITH_*, which OCPP demands) needs
 		// decryption in every handshake; a stranger's handshakes must not
 		// keep the module of the CA busy. The same is true of SSH.
-		return "", nil, fmt.Errorf("key %s: keys of TLS and SSH are kept in files; use a %s: URI", uri, SchemeSoft)
+		return "", nil, fmt.Errorf("key %s: keys of TLS, SSH and accounts are kept in files; use a %s: URI", uri, SchemeSoft)
 	}
 	return name, k.hsm.token(at.named("").of(role), k.cfg.PIN), nil
 }

@@ -35,13 +35,14 @@ const (
 	RoleOCSP     Role = "ocsp"
 	RoleFirmware Role = "firmware"
 	RoleLedger   Role = "ledger"
-	RoleSSH      Role = "ssh" // host keys
-	RoleCPS      Role = "cps" // signs what is installed in cars (ISO 15118)
+	RoleSSH      Role = "ssh"     // host keys
+	RoleCPS      Role = "cps"     // signs what is installed in cars (ISO 15118)
+	RoleAccount  Role = "account" // of a client of ACME
 )
 
 func (r Role) valid() bool {
 	switch r {
-	case RoleCA, RoleTLS, RoleOCSP, RoleFirmware, RoleLedger, RoleSSH, RoleCPS:
+	case RoleCA, RoleTLS, RoleOCSP, RoleFirmware, RoleLedger, RoleSSH, RoleCPS, RoleAccount:
 		return true
 	}
 	return false

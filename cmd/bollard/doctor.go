@@ -419,7 +419,7 @@ func (d *doctor) listeners(ctx context.Context, running *admin.Server) {
 		d.add("listeners", verdictOK, "", "the server listens on %s", strings.Join(running.OCPP, ", "))
 		return
 	}
-	wanted := map[string]string{"listen.pki": d.cfg.Listen.PKI, "listen.status": d.cfg.Listen.Status, "listen.admin": d.cfg.Listen.Admin, "listen.firmware": d.cfg.Listen.Firmware, "listen.sftp": d.cfg.Listen.SFTP}
+	wanted := map[string]string{"listen.pki": d.cfg.Listen.PKI, "listen.status": d.cfg.Listen.Status, "listen.admin": d.cfg.Listen.Admin, "listen.firmware": d.cfg.Listen.Firmware, "listen.sftp": d.cfg.Listen.SFTP, "listen.acme": d.cfg.Listen.ACME}
 	keys := []string{"listen.pki", "listen.status", "listen.admin", "listen.firmware", "listen.sftp"}
 	for i, l := range d.cfg.Listen.OCPP {
 		key := fmt.Sprintf("listen.ocpp[%d].address", i)
@@ -455,6 +455,31 @@ func (d *doctor) files() {
 			d.validity("files", key, cert.NotAfter, 14*24*time.Hour, "replace the file, then send SIGHUP to the server")
 		}
 	}
+	d.outside()
+}
+
+// outside looks at the certificates of server_certificate.acme.
+func (d *doctor) outside() {
+	const key = "server_certificate.acme"
+	if d.cfg.Server.ACME.Directory == "" {
+		return
+	}
+	names, err := filepath.Glob(filepath.Join(d.dir, outsideName, "*.pem"))
+	if err != nil {
+		d.fail("files", err)
+		return
+	}
+	var last time.Time
+	for _, name := range names {
+		if cert, err := readLeaf(name); err == nil && cert.NotAfter.After(last) {
+			last = cert.NotAfter
+		}
+	}
+	if last.IsZero() {
+		d.add("files", verdictWarn, "the server's log says how the CA answered", "%s: there is no certificate yet, and the own CA's is shown", key)
+		return
+	}
+	d.validity("files", key, last, 14*24*time.Hour, "the server's log says why the CA gives no further one")
 }
 
 func readLeaf(path string) (*x509.Certificate, error) {

@@ -21,6 +21,7 @@ type doors struct {
 	admin  net.Listener
 	files  net.Listener // listen.firmware
 	sftp   net.Listener // listen.sftp
+	acme   net.Listener // listen.acme
 	socket net.Listener
 }
 
@@ -50,7 +51,7 @@ func (d *doors) open(ctx context.Context, dir string, cfg *config.File) error {
 	for _, one := range []struct {
 		key, address string
 		into         *net.Listener
-	}{{"listen.pki", cfg.Listen.PKI, &d.pki}, {"listen.status", cfg.Listen.Status, &d.status}, {"listen.admin", cfg.Listen.Admin, &d.admin}, {"listen.firmware", cfg.Listen.Firmware, &d.files}, {"listen.sftp", cfg.Listen.SFTP, &d.sftp}} {
+	}{{"listen.pki", cfg.Listen.PKI, &d.pki}, {"listen.status", cfg.Listen.Status, &d.status}, {"listen.admin", cfg.Listen.Admin, &d.admin}, {"listen.firmware", cfg.Listen.Firmware, &d.files}, {"listen.sftp", cfg.Listen.SFTP, &d.sftp}, {"listen.acme", cfg.Listen.ACME, &d.acme}} {
 		if one.address == "" {
 			continue
 		}
@@ -76,7 +77,7 @@ func bind(ctx context.Context, lc net.ListenConfig, key, address string) (net.Li
 
 // Close closes what is still open; servers that ran have closed theirs.
 func (d *doors) Close() {
-	for _, l := range append(d.ocpp, d.pki, d.status, d.admin, d.files, d.sftp, d.socket) {
+	for _, l := range append(d.ocpp, d.pki, d.status, d.admin, d.files, d.sftp, d.acme, d.socket) {
 		if l == nil {
 			continue
 		}
@@ -105,6 +106,9 @@ func (d *doors) addresses() addresses {
 	}
 	if d.sftp != nil {
 		a.SFTP = d.sftp.Addr().String()
+	}
+	if d.acme != nil {
+		a.ACME = d.acme.Addr().String()
 	}
 	return a
 }

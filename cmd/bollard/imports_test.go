@@ -38,6 +38,7 @@ var owners = map[string][]string{
 	"cel.dev/cel-go/cel":                               {"policy"},
 	"github.com/pkg/sftp":                              {"locker"},
 	"github.com/go-jose/go-jose/v4":                    {"ca/acme"},
+	"golang.org/x/crypto/acme":                         {"ca/subscriber"},
 	"github.com/spf13/cobra":                           {"cmd/bollard"},
 	"github.com/zmap/zlint/v3":                         {"ca"},
 	"github.com/zmap/zlint/v3/lint":                    {"ca"},

@@ -29,6 +29,9 @@ func restartKeys(old, now *config.File) []string {
 			changed = append(changed, key)
 		}
 	}
+	if !reflect.DeepEqual(old.Server.ACME, now.Server.ACME) {
+		changed = append(changed, "server_certificate.acme")
+	}
 	if old.Log.Format != now.Log.Format {
 		changed = append(changed, "log.format")
 	}

@@ -35,6 +35,7 @@ type addresses struct {
 
 	Firmware string
 	SFTP     string
+	ACME     string
 }
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -156,6 +157,10 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 	if s.lockers != nil {
 		g.Go(func() error { return s.lockers.server.Serve(ctx, s.doors.sftp) })
 	}
+	if s.outside != nil {
+		g.Go(func() error { return s.outside.Run(ctx) })
+		g.Go(func() error { return admin.ServeHTTP(late, s.doors.acme, s.outside, drain, s.log) })
+	}
 	for _, own := range s.maintained {
 		g.Go(func() error { return own.Maintain(ctx) })
 	}
@@ -193,6 +198,9 @@ func (s *server) announce() {
 	if at.Firmware != "" {
 		s.log.Info("listening for files", "address", at.Firmware)
 	}
+	if at.ACME != "" {
+		s.log.Info("listening for the CA of the server certificate", "address", at.ACME)
+	}
 	s.log.Info("ready", "data", s.dir, "version", version())
 }
 
@@ -221,7 +229,7 @@ func (s *server) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files, err := readCertificateFiles(s.dir, cfg.Server)
+	files, err := s.frontFiles(cfg.Server)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"bollard/admin"
 	"bollard/ca"
 	"bollard/ca/status"
+	"bollard/ca/subscriber"
 	"bollard/firmware/depot"
 	"bollard/firmware/origin"
 	"bollard/firmware/quote"
@@ -40,10 +41,11 @@ type server struct {
 	rules      string    // digest of the policy's files at the start
 	recorder   *recorder // nil: traffic isn't recorded
 	status     *status.Server
-	uploads    *uploads.Uploads // nil without listen.firmware
-	downloads  *depot.Door      // nil, too
-	origins    *origin.Origins  // nil, too
-	lockers    *lockers         // nil without listen.sftp
+	uploads    *uploads.Uploads       // nil without listen.firmware
+	downloads  *depot.Door            // nil, too
+	origins    *origin.Origins        // nil, too
+	outside    *subscriber.Subscriber // nil without server_certificate.acme
+	lockers    *lockers               // nil without listen.sftp
 	witness    *witness.Service
 	quotes     *quote.Service
 	started    time.Time
@@ -178,7 +180,10 @@ func (s *server) listeners(ctx context.Context) ([]gateway.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := readCertificateFiles(s.dir, s.cfg.Server)
+	if err := s.openOutside(ctx); err != nil {
+		return nil, err
+	}
+	files, err := s.frontFiles(s.cfg.Server)
 	if err != nil {
 		return nil, err
 	}

@@ -70,6 +70,7 @@ func (c *checker) file(f *File) {
 	c.backends(f.Backends)
 	c.pair(f.Server.ECDSA.Certificate, f.Server.ECDSA.Key, "server_certificate.ecdsa")
 	c.pair(f.Server.RSA.Certificate, f.Server.RSA.Key, "server_certificate.rsa")
+	c.outside(f)
 	c.limits(f.Limits)
 	c.want(f.Renewal.PerMinute > 0 && f.Renewal.PerMinute <= 60_000, "renewal.per_minute", "must be from 1 to 60000")
 	c.alerts(&f.Alerts)
@@ -151,7 +152,7 @@ func (c *checker) listen(l *Listen) {
 		c.want(!plain || !o.CNOnly, key+".cn_only", "makes no sense with profile 1, which has no TLS")
 	}
 	for _, other := range []struct{ key, addr string }{
-		{"pki", l.PKI}, {"status", l.Status}, {"firmware", l.Firmware}, {"sftp", l.SFTP}, {"admin", l.Admin},
+		{"pki", l.PKI}, {"status", l.Status}, {"firmware", l.Firmware}, {"sftp", l.SFTP}, {"acme", l.ACME}, {"admin", l.Admin},
 	} {
 		if other.addr != "" {
 			address(other.addr, "listen."+other.key)
@@ -484,6 +485,8 @@ func (f *File) NamedFiles() []NamedFile {
 	add(f.Server.ECDSA.Key, "server_certificate.ecdsa.key", true)
 	add(f.Server.RSA.Certificate, "server_certificate.rsa.certificate", false)
 	add(f.Server.RSA.Key, "server_certificate.rsa.key", true)
+	add(f.Server.ACME.Trust, "server_certificate.acme.trust", false)
+	add(f.Server.ACME.MAC, "server_certificate.acme.mac_file", true)
 	return list
 }
 

@@ -79,6 +79,7 @@ type Listen struct {
 	Status   string         `yaml:"status" show:"always" doc:"OCSP and CRL, plain HTTP"`
 	Firmware string         `yaml:"firmware" show:"always" doc:"files for and from stations over TLS: security logs"`
 	SFTP     string         `yaml:"sftp" show:"always" doc:"the same over SFTP, for the models of firmware.models that know nothing else; none: not served"`
+	ACME     string         `yaml:"acme" doc:"proofs for the CA of server_certificate.acme, plain HTTP: what it finds at port 80 of host"`
 	Admin    string         `yaml:"admin" show:"always" doc:"API, console, /healthz, /readyz, /metrics"`
 }
 
@@ -384,6 +385,7 @@ type Keys struct {
 type ServerCert struct {
 	ECDSA CertFiles `yaml:"ecdsa" doc:"pair with a P-256 or P-384 key"`
 	RSA   CertFiles `yaml:"rsa" doc:"pair with an RSA key"`
+	ACME  Outside   `yaml:"acme" doc:"or from a CA of others over ACME, which asks for proofs on listen.acme: docs/server-certificate.md"`
 }
 
 // CertFiles is one PEM chain and its key.

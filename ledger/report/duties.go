@@ -51,7 +51,9 @@ func duties() []Duty {
 		"station.lost", "station.found", "check.warned", "backup.restored",
 	}
 	logging := []string{"log.*", "event.dropped", "outbox.dropped", "backend.unable", "finding.raised", "ledger.*", "retention.expired", "plan.time-source"}
-	issuance := func(more ...string) []string { return append(more, "certificate.*", "order.*", "acme.*") }
+	issuance := func(more ...string) []string {
+		return append(more, "certificate.*", "order.*", "acme.*", "server.certificate")
+	}
 	return []Duty{
 		{"cra", "art. 14(1), (3)", "what a report of an exploited vulnerability or severe incident rests on: findings, refusals, compromised stations and keys", incidents},
 		{"cra", "annex I, part I (2)(c), part II (7), (8)", "security updates: signed, approved, delivered, seen to be installed", []string{"firmware.*", "quote.*"}},
@@ -74,7 +76,7 @@ func duties() []Duty {
 		{"en18031", "-1 AUM", "authentication: proofs taken and refused, passwords changed", []string{
 			"claim.refused", "password.*", "station.password", "station.rotate", "certificate.seen", "station.admitted", "station.put-off", "station.floor", "check.warned"}},
 		{"en18031", "-1 SCM", "secure communication: profiles, roots, server chains", []string{
-			"plan.profile", "plan.chain", "station.profile", "station.floor", "roots.*", "rollover.proven", "fleet.rollout"}},
+			"plan.profile", "plan.chain", "station.profile", "station.floor", "roots.*", "rollover.proven", "fleet.rollout", "server.certificate"}},
 		{"en18031", "-1 CCK", "confidential keys: made, used once for one holder, revoked", issuance("crl.intent", "station.enrol-secret", "station.enrol-secret-used")},
 		{"en18031", "-1 SUM", "secure updates: verified before they are installed", []string{"firmware.*", "quote.*"}},
 		{"en18031", "-2 LGM", "logging of security-relevant activity", logging},

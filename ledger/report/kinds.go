@@ -139,6 +139,7 @@ func Kinds() map[string]string {
 		"roots.drop":                "a root is no longer wanted in stations",
 		"roots.installed":           "a root was installed in a station",
 		"roots.wanted":              "a root is wanted in stations",
+		"server.certificate":        "a CA of others certified the front door",
 		"station.added":             "a station was registered",
 		"station.admitted":          "a station was let in: the first time by this proof at this place, or how often as ever",
 		"station.adopted":           "a station of a running fleet was taken over on its back end's word",
