@@ -30,7 +30,7 @@ lint: tools
 fuzz: ## every fuzz target for FUZZTIME (default 1s)
 	@scripts/fuzz $(FUZZTIME)
 
-bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance beside nginx and haproxy; rules; a ledger of a million
+bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance beside nginx and haproxy; rules; keys; a ledger of a million
 	@scripts/need nginx:nginx-light haproxy:haproxy
 	@go run ./bench quick
 	@go run ./bench ca
@@ -39,6 +39,7 @@ bench: tools build ## quick set: latency, CPU, memory, handshakes and issuance b
 	@go test -run '^$$' -bench '^BenchmarkVerifyMillion$$' -benchtime 1x ./store
 	@go run ./bench depot
 	@go run ./bench firmware
+	@go run ./bench keys
 
 bench-full: tools build ## hours: every measure, kept in docs/performance, and docs/performance.md
 	@scripts/need nginx:nginx-light haproxy:haproxy

@@ -7,6 +7,7 @@
 //	go run ./bench depot            firmware from the depot and as a file from nginx; a minute
 //	go run ./bench policy           what rules cost a message; seconds
 //	go run ./bench provisioning     contract certificates for cars beside ECDSA alone; a minute
+//	go run ./bench keys             signatures by files, SoftHSM2, swtpm and Vault beside their plainest clients; a minute
 //	go run ./bench firmware         what signing 1 GiB costs beside openssl's digest and sha256sum; a minute
 //	go run ./bench full             front ends in every respect; about two hours, or less with -parts
 //	go run ./bench -tls 1.3 -parts record full  one part, with one version of TLS
@@ -78,7 +79,7 @@ func main() {
 	page := flag.String("page", "docs/performance.md", "what report writes, its charts to -out")
 	long := flag.Duration("long", time.Minute, "how long a soak lasts")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|policy|firmware|provisioning|depot|full|ca|ca-full|report|soak")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] quick|policy|firmware|keys|provisioning|depot|full|ca|ca-full|report|soak")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -103,6 +104,8 @@ func main() {
 		exit(measureDepot(ctx, *rounds, *out, os.Stdout))
 	case flag.NArg() == 1 && set == "firmware":
 		exit(measureFirmware(ctx, *rounds, *binary, *out, os.Stdout))
+	case flag.NArg() == 1 && set == "keys":
+		exit(measureKeys(ctx, *rounds, *out, os.Stdout))
 	case flag.NArg() == 1 && set == "report":
 		exit(performance(*out, *page))
 	case flag.NArg() == 1 && set == "soak":

@@ -42,8 +42,10 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":                           {"cmd/bollard"},
 	"github.com/zmap/zlint/v3":                         {"ca"},
 	"github.com/zmap/zlint/v3/lint":                    {"ca"},
-	"github.com/google/go-tpm/tpm2":                    {"tpm", "keys/tpm"},
+	"github.com/google/go-tpm/tpm2":                    {"tpm", "keys/tpm", "bench"},
 	"github.com/google/go-attestation/attest":          {"tpm"},
+	"github.com/miekg/pkcs11":                          {"bench"},
+	"github.com/ThalesGroup/crypto11":                  {"keys"},
 	"github.com/hashicorp/vault/api":                   {"keys/vault"},
 }
 
