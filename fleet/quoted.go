@@ -11,6 +11,25 @@ import (
 	"bollard/internal/curve448"
 )
 
+// Quotes that a station may show at once and per second: after a boot one is enough, and
+// each costs signatures to verify and a write.
+const (
+	quoteBurst  = 10
+	quoteRefill = 1.0 / 60
+)
+
+// MayQuote takes from a station's budget of quotes.
+func (s *Service) MayQuote(station string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock()
+	if s.quoted.left(station, now) < 1 {
+		return false
+	}
+	s.quoted.take(station, now)
+	return true
+}
+
 // AttestationKeys are the keys, in certificates in force, of the TPM that a station is
 // known by; none where it is known by none.
 func (s *Service) AttestationKeys(ctx context.Context, station string) ([]crypto.PublicKey, error) {

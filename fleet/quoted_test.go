@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bollard/fleet"
+	"bollard/ledger"
 )
 
 // The attestation keys of a station are those certified for the TPM that it is known by:
@@ -54,6 +55,12 @@ func TestAttestationKeysOfAStation(t *testing.T) {
 	count("cs-1", 0)
 	certify("CS-1")
 	count("cs-1", 1)
+	for serial, want := range map[string]int{"SN-9": 0, "SN-1": 1} { // whatever is left of another board
+		if _, err := d.store.UpdateStation(t.Context(), "cs-1", func(st *fleet.Station) ([]ledger.Event, error) { st.Serial = serial; return nil, nil }); err != nil {
+			t.Fatal(err)
+		}
+		count("cs-1", want)
+	}
 	if _, err := d.svc.Lose(t.Context(), "operator", "CS-1", "stolen"); err != nil {
 		t.Fatal(err)
 	}
@@ -98,4 +105,22 @@ func TestQuotesWanted(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(map[string]time.Duration{"cs-2": time.Hour, "cs-3": 2 * time.Hour})
+}
+
+// A station's budget of quotes is its own, and fills again.
+func TestQuotesAreFew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	taken := 0
+	for range 100 {
+		if r.svc.MayQuote("cs-1") {
+			taken++
+		}
+	}
+	if taken != 10 || !r.svc.MayQuote("cs-2") {
+		t.Errorf("%d at once", taken)
+	}
+	if r.advance(time.Minute); !r.svc.MayQuote("cs-1") || r.svc.MayQuote("cs-1") {
+		t.Error("its budget isn't one a minute")
+	}
 }

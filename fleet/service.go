@@ -109,6 +109,7 @@ type Service struct {
 	lives    map[string]*live  // by session id
 	csrs     *buckets          // SignCertificate budget by station key
 	asked    *buckets          // budget of questions about certificates, by station key
+	quoted   *buckets          // budget of quotes, by station key
 	noted    map[string]string // by station key: warnings recorded last
 	statuses *statuses         // nil before AttachStatus
 	logs     *Logs             // nil before AttachLogs
@@ -148,6 +149,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		turns:     newTurns(1),
 		csrs:      newBuckets(csrBurst, csrRefill),
 		asked:     newBuckets(statusBurst, statusRefill),
+		quoted:    newBuckets(quoteBurst, quoteRefill),
 		noted:     make(map[string]string),
 	}
 	// The operator's own come first: what they allow is let through.

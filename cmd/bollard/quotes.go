@@ -12,7 +12,7 @@ import (
 func (s *server) openQuotes() error {
 	var err error
 	s.quotes, err = quote.New(quote.Config{
-		Store: s.store, Releases: s.releases, Updates: s.updates, Keys: s.fleet.AttestationKeys,
+		Store: s.store, Releases: s.releases, Updates: s.updates, May: s.fleet.MayQuote, Keys: s.fleet.AttestationKeys,
 		Demand: s.controller.QuotesOf, Demands: s.controller.Quotes, Alarm: s.alerts.Record,
 		Station: func(ctx context.Context, key string) (quote.Station, error) {
 			st, err := s.store.Station(ctx, key)
@@ -27,8 +27,11 @@ func (s *server) openQuotes() error {
 	return err
 }
 
-// attests says whether quotes of a station's TPM count.
+// attests says whether a station's TPM can show what it runs.
 func (a *app) attests(ctx context.Context, station string) (bool, error) {
+	if a.cfg.Listen.PKI == "" {
+		return false, nil
+	}
 	keys, err := a.fleet.AttestationKeys(ctx, station)
 	return len(keys) > 0, err
 }

@@ -96,6 +96,8 @@ type Config struct {
 	Releases Releases
 	Updates  Updates
 	Station  func(ctx context.Context, key string) (Station, error)
+	// May takes from what a station may show at once.
+	May func(station string) bool
 	// Keys are the certified attestation keys of the TPM that a station is known by.
 	Keys func(ctx context.Context, station string) ([]crypto.PublicKey, error)
 	// Demand says how often a station has to show what it runs, Demands those of whom that
@@ -113,8 +115,8 @@ type Service struct{ cfg Config }
 
 // New needs all of Config but Clock and Log.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Releases == nil || cfg.Updates == nil || cfg.Station == nil || cfg.Keys == nil || cfg.Demand == nil || cfg.Demands == nil || cfg.Alarm == nil {
-		return nil, errors.New("internal error: quote.Config needs Store, Releases, Updates, Station, Keys, Demand, Demands and Alarm")
+	if cfg.Store == nil || cfg.Releases == nil || cfg.Updates == nil || cfg.Station == nil || cfg.May == nil || cfg.Keys == nil || cfg.Demand == nil || cfg.Demands == nil || cfg.Alarm == nil {
+		return nil, errors.New("internal error: quote.Config needs Store, Releases, Updates, Station, May, Keys, Demand, Demands and Alarm")
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
@@ -204,6 +206,9 @@ func expectedOf(r *release.Registers) (attest.Expected, error) {
 func (s *Service) Wanted(ctx context.Context, station string) (attestation.Wanted, error) {
 	if _, err := s.keys(ctx, station); err != nil {
 		return attestation.Wanted{}, err
+	}
+	if !s.cfg.May(station) {
+		return attestation.Wanted{}, &est.Refusal{Status: http.StatusTooManyRequests, Public: "too many quotes", Reason: "station quotes too often", RetryAfter: time.Minute}
 	}
 	list, err := s.candidates(ctx, station)
 	if err != nil {

@@ -152,6 +152,9 @@ func TestNonces(t *testing.T) {
 			t.Errorf("%s: a nonce was answered again: %d", name, status)
 		}
 	}
+	if r.spent = true; r.ask("cs-1", "nonce", struct{}{}, nil) != http.StatusTooManyRequests {
+		t.Error("a nonce beyond its budget")
+	}
 	if len(r.alarms) > 0 || len(r.events) != 1 {
 		t.Errorf("alarms %v, entries %v", r.alarms, r.events)
 	}
@@ -189,6 +192,17 @@ func TestQuotesAgain(t *testing.T) {
 	}
 	if show(); len(r.events) != 2 || len(r.alarms) != 3 {
 		t.Errorf("entries %v, alarms %v", r.events, r.alarms)
+	}
+	for i, over := range []string{"not the nonce", "not it either", ""} { // of another reason, and of none
+		var n nonce
+		r.ask("cs-1", "nonce", struct{}{}, &n)
+		body := m.said(t, []byte(over+"x"), 8)
+		if over == "" {
+			body["signature"] = nil
+		}
+		if r.ask("cs-1", "quote", body, nil); len(r.events) != 3+i/2 {
+			t.Errorf("%d entries after %q: %v", len(r.events), over, r.events[len(r.events)-1])
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ type rig struct {
 	stations map[string]quote.Station
 	demands  map[string]time.Duration
 	expects  string
+	spent    bool // its budget
 	records  map[string]quote.Record
 	events   []ledger.Event
 	alarms   []detect.Sign
@@ -58,6 +59,7 @@ func newRig(t *testing.T) *rig {
 	r.service, err = quote.New(quote.Config{
 		Store: r, Releases: r, Updates: r, Clock: r.clock,
 		Station: func(_ context.Context, key string) (quote.Station, error) { return r.stations[key], nil },
+		May:     func(string) bool { return !r.spent },
 		Keys:    func(_ context.Context, key string) ([]crypto.PublicKey, error) { return r.keys[key], nil },
 		Demand:  func(_ context.Context, key string) (time.Duration, error) { return r.demands[key], nil },
 		Demands: func(context.Context) (map[string]time.Duration, error) { return r.demands, nil },

@@ -2,6 +2,7 @@ package release_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -198,7 +199,16 @@ func FuzzParse(f *testing.F) {
 	must(f, err)
 	f.Add(text)
 	f.Add([]byte(`{"release_id":"01890a5d-ac96-774b-bcce-b302099a8057"}`))
+	f.Add([]byte(`{"sha256":{},"events":{"9":["` + digest(0x22, 32) + `"]}}`))
+	f.Add([]byte(`{"sha256":{"8":["` + digest(0x11, 32) + `"]},"events":{"9":["` + digest(0x22, 32) + `"]}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		if registers, err := release.ParseRegisters(text); err == nil {
+			again, err := json.Marshal(registers)
+			back, failed := release.ParseRegisters(again)
+			if third, err2 := json.Marshal(back); err != nil || failed != nil || err2 != nil || !bytes.Equal(again, third) {
+				t.Fatalf("%q is read back as %s (%v, %v)", again, third, err, failed)
+			}
+		}
 		r, err := release.Parse(text)
 		if err != nil {
 			return
