@@ -127,6 +127,8 @@ func (o *operations) registerCertificates(r *Registry) {
 	Register(r, "ca.remove-chain", o.caRemoveChain)
 	Register(r, "ca.renew", o.caRenew)
 	Register(r, "ca.ceremony", o.caCeremony)
+	Register(r, "ca.import-list", o.caImportList)
+	Register(r, "ca.lists", o.caLists)
 	Register(r, "keys.migrate", o.keysMigrate)
 }
 

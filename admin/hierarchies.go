@@ -17,6 +17,10 @@ type Rollover struct {
 	Step string `json:"step"` // show, start, switch, back, finish
 	// Share of the stations that must be ready for a switch of the csms root.
 	Share float64 `json:"share,omitempty"`
+	// Chain and List, with start, are what a root made elsewhere gave the CA here, with
+	// itself, and its revocation list.
+	Chain []byte `json:"chain,omitempty"`
+	List  []byte `json:"list,omitempty"`
 	// Force takes the step though stations are left that it could lock out.
 	Force bool `json:"force,omitempty"`
 }
@@ -66,7 +70,11 @@ func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState
 	switch in.Step {
 	case "show":
 	case "start":
-		_, err = o.cfg.Authority.Rollover(ctx, kind, Actor(ctx))
+		if in.Chain == nil {
+			_, err = o.cfg.Authority.Rollover(ctx, kind, Actor(ctx))
+		} else {
+			_, err = o.cfg.Authority.RolloverTo(ctx, kind, in.Chain, in.List, Actor(ctx))
+		}
 	case "switch":
 		if err = o.maySwitch(ctx, kind, in.Share, in.Force); err == nil {
 			_, err = o.cfg.Authority.SwitchRollover(ctx, kind, Actor(ctx))

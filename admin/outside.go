@@ -109,3 +109,36 @@ func (o *operations) caRenew(ctx context.Context, in KindRef) (RenewedCAs, error
 	}
 	return out, err
 }
+
+// ImportList is the newest revocation list of an offline root.
+type ImportList struct {
+	Kind string `json:"kind"`
+	List []byte `json:"list"` // PEM or DER
+}
+
+// RootLists are those that are served for offline roots.
+type RootLists struct {
+	Lists []RootList `json:"lists"`
+}
+
+// RootList is one; without an end there is none.
+type RootList struct {
+	Root  string     `json:"root"` // its name here
+	Until *time.Time `json:"until,omitempty"`
+}
+
+func (o *operations) caImportList(ctx context.Context, in ImportList) (RootLists, error) {
+	if _, err := o.cfg.Authority.ImportList(ctx, ca.Kind(in.Kind), in.List, Actor(ctx)); err != nil {
+		return RootLists{}, err
+	}
+	return o.caLists(ctx, KindRef{Kind: in.Kind})
+}
+
+func (o *operations) caLists(ctx context.Context, in KindRef) (RootLists, error) {
+	list, err := o.cfg.Authority.RootLists(ctx, ca.Kind(in.Kind))
+	out := RootLists{Lists: []RootList{}}
+	for _, l := range list {
+		out.Lists = append(out.Lists, RootList{Root: l.Issuer, Until: instant(l.NextUpdate)})
+	}
+	return out, err
+}

@@ -162,7 +162,7 @@ func (a *Authority) CheckKeys(ctx context.Context) error {
 	var errs []error
 	for _, h := range hierarchies {
 		for _, ca := range a.hierarchy(h.kind).cas {
-			if ca.profile == profileOutside {
+			if ca.profile == profileOutside || ca.keyURI == "" {
 				continue
 			}
 			_, err := a.openCA(ctx, ca)
@@ -174,6 +174,9 @@ func (a *Authority) CheckKeys(ctx context.Context) error {
 
 // openCA opens a CA's key and checks that it is the one of its certificate.
 func (a *Authority) openCA(ctx context.Context, ca caRecord) (crypto.Signer, error) {
+	if ca.keyURI == "" {
+		return nil, fmt.Errorf("couldn't open the key of %s: %w", ca.name, ErrOffline)
+	}
 	signer, err := a.cfg.Keys(ctx, ca.keyURI)
 	if errors.Is(err, keys.ErrNotFound) {
 		return nil, fmt.Errorf("couldn't open the key of %s: %w; bring it back from a backup, with the database of the same one", ca.name, err)

@@ -32,8 +32,8 @@ func (a *Authority) ImportChain(ctx context.Context, kind Kind, data []byte, act
 	if err != nil {
 		return err
 	}
-	if _, err := h.level(0); err != nil {
-		return err
+	if h.use == "" {
+		return a.takeUnder(ctx, h, data, actor)
 	}
 	chain, err := a.readChain(ctx, h, data)
 	if err != nil {

@@ -162,7 +162,15 @@ func (b builder) ensure(ctx context.Context, w wantedCA) (*issuer, error) {
 		if o := have.cert.Subject.Organization; w.like == nil && (len(o) != 1 || o[0] != b.a.cfg.Organisation) {
 			return nil, fmt.Errorf("%s from an interrupted run belongs to organisation %q; go on with that one, or init in an empty directory", w.name, o)
 		}
-		return b.a.openIssuer(ctx, have)
+		if w.like == nil {
+			return b.a.openIssuer(ctx, have)
+		}
+		by, err := newIssuer(w.name, w.profile, have.cert, w.like.signer)
+		if err != nil {
+			return nil, err
+		}
+		by.keyURI = have.keyURI
+		return by, nil
 	case err != nil && !errors.Is(err, ErrNoHierarchy):
 		return nil, err
 	}
@@ -175,7 +183,11 @@ func (b builder) certify(ctx context.Context, w wantedCA) (*issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't make the key of %s: %w", w.name, err)
 	}
-	proven, err := GeneratedKey(signer)
+	prove := GeneratedKey
+	if _, ok := signer.(distant); ok {
+		prove = func(s crypto.Signer) (ProvenKey, error) { return proven(s.Public()) }
+	}
+	proven, err := prove(signer)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ type MemStore struct {
 	rollovers map[Kind]Rollover
 	requests  map[Kind][]Request // oldest first
 	chains    []OutsideChain     // oldest first
+	lists     map[string]RootList
 	newest    time.Time
 	Events    []ledger.Event
 	Fail      map[string]error // by method name, before anything is written
@@ -26,7 +27,7 @@ type MemStore struct {
 }
 
 func NewMemStore() *MemStore {
-	return &MemStore{numbers: map[string]int64{}, rollovers: map[Kind]Rollover{}, requests: map[Kind][]Request{}, Fail: map[string]error{}}
+	return &MemStore{numbers: map[string]int64{}, rollovers: map[Kind]Rollover{}, requests: map[Kind][]Request{}, lists: map[string]RootList{}, Fail: map[string]error{}}
 }
 
 func (m *MemStore) begin(method string) (func(), error) {
@@ -382,4 +383,32 @@ func (m *MemStore) RemoveOutsideChain(_ context.Context, kind Kind, hash string,
 	m.chains = slices.DeleteFunc(m.chains, func(c OutsideChain) bool { return c.Kind == kind && c.Hash == hash })
 	m.wrote(m.newest, events)
 	return nil
+}
+
+func (m *MemStore) TakeIn(_ context.Context, records []Record, list *RootList, events ...ledger.Event) error {
+	done, err := m.begin("TakeIn")
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, r := range records {
+		if m.find(r.Serial) < 0 {
+			m.records = append(m.records, r)
+		}
+		m.wrote(r.IssuedAt, nil)
+	}
+	if list != nil {
+		m.lists[list.Issuer] = *list
+	}
+	m.wrote(time.Time{}, events)
+	return nil
+}
+
+func (m *MemStore) RootList(_ context.Context, issuer string) (RootList, error) {
+	done, err := m.begin("RootList")
+	if err != nil {
+		return RootList{}, err
+	}
+	defer done()
+	return m.lists[issuer], nil
 }

@@ -94,6 +94,8 @@ func (a *Authority) planMigration(ctx context.Context, h hierarchy, l *loadedHie
 		m.Kept = "its keys are there already"
 	case l.cas[0].profile == profileOutside:
 		m.Kept = fmt.Sprintf("others certify it: with keys.uri changed in bollard.yaml, bollard ca request %s --new-key makes the key there and prints the request for it", h.kind)
+	case l.cas[0].keyURI == "":
+		m.Kept = "the key of its root, which would have to certify them, is offline"
 	case h.anchored:
 		m.Kept = "stations hold its issuing CA as their root: its key can't be another"
 	case change.Phase != "" && change.Phase != PhaseFinished:

@@ -45,6 +45,11 @@ type OutsideStore interface {
 	OutsideChains(ctx context.Context, kind Kind) ([]OutsideChain, error)
 	AddOutsideChain(ctx context.Context, c OutsideChain, events ...ledger.Event) error            // idempotent
 	RemoveOutsideChain(ctx context.Context, kind Kind, hash string, events ...ledger.Event) error // idempotent
+	// TakeIn records issued certificates that an offline root signed, and its newest
+	// revocation list, which may be nil: all or none. Certificates that are known stay.
+	TakeIn(ctx context.Context, records []Record, list *RootList, events ...ledger.Event) error
+	// RootList returns an offline root's, the zero value without one.
+	RootList(ctx context.Context, issuer string) (RootList, error)
 }
 
 // profileOutside marks CAs and roots of others in what is loaded.

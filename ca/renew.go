@@ -39,11 +39,11 @@ func (a *Authority) DueCAs() []DueCA {
 	for _, h := range hierarchies {
 		l := a.hierarchy(h.kind)
 		for _, c := range l.cas {
-			if c.keyURI == "" || c.borrowed || c.retired || c.former || now.Before(profiles[c.profile].RenewAt(c.cert)) {
+			if c.profile == profileOutside || c.borrowed || c.retired || c.former || now.Before(profiles[c.profile].RenewAt(c.cert)) {
 				continue
 			}
 			d := DueCA{Kind: h.kind, Name: c.name, Profile: c.profile, NotAfter: c.cert.NotAfter, Root: c.profile == h.root}
-			d.Outside = l.cas[0].profile == profileOutside && l.topOurs().name == c.name
+			d.Outside = l.cas[0].keyURI == "" && l.topOurs().name == c.name
 			due = append(due, d)
 		}
 	}

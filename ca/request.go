@@ -48,6 +48,8 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, anew bo
 		return nil, fmt.Errorf("%w: %s has a root here; bollard ca rollover %s changes it", ErrHierarchyExists, kind, kind)
 	case level == 0:
 		return nil, fmt.Errorf("%w: %s has no root to be certified; ask for one of its sub-CAs (level 1 or 2)", ErrNoHierarchy, kind)
+	case h.use == "":
+		return nil, fmt.Errorf("%w: bollard ca create %s makes it, and a root that is made elsewhere can take the place of its own then", ErrNoHierarchy, kind)
 	case l.issuing == nil && anew:
 		return nil, fmt.Errorf("%w: %s has no key yet that another could follow", ErrNoHierarchy, kind)
 	}
@@ -111,8 +113,8 @@ func (a *Authority) waiting(ctx context.Context, h hierarchy) (r Request, ok boo
 // level is the profile of a hierarchy's CA at one: its root, or a sub-CA.
 func (h hierarchy) level(n int) (string, error) {
 	switch {
-	case h.use == "":
-		return "", fmt.Errorf("hierarchy %s is certified by nobody else; those of ISO 15118 may be", h.kind)
+	case n == 0 && h.use == "":
+		return "", fmt.Errorf("the root of %s is certified by nobody else; those of ISO 15118 may be", h.kind)
 	case n == 0:
 		return h.root, nil
 	case n >= 1 && n <= len(h.subs):

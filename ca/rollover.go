@@ -92,6 +92,10 @@ func (a *Authority) Rollover(ctx context.Context, kind Kind, actor string) (Roll
 	switch {
 	case l.cas[0].borrowed:
 		return change, fmt.Errorf("%w: %s has no root of its own, it is under that of %s", ErrRollover, kind, h.under)
+	case l.cas[0].keyURI == "" && l.cas[0].profile == h.root:
+		return change, fmt.Errorf("%w: the key of the present root of %s is offline, and nobody here can certify the next one by it", ErrRollover, kind)
+	case change.Phase == PhasePreparing && change.isOffline():
+		return change, fmt.Errorf("%w: a start with a root that was made elsewhere was interrupted; go on with --chain and --list", ErrRollover)
 	case l.cas[0].profile == profileOutside:
 		return change, fmt.Errorf("%w: %s has no root of its own; once others certified it under another, bollard ca import-chain %s takes that in", ErrRollover, kind, kind)
 	}

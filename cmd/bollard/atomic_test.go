@@ -287,6 +287,7 @@ func decisions() []decision {
 			return admin.ChainRef{Kind: "v2g", Hash: out.Chains[0].Hash}
 		}},
 		{op: "keys.migrate", kind: "ca.rekeyed", once: true, uncut: true, with: func(*faulty, string) any { return admin.MigrateKeys{To: "softkms:moved"} }},
+		{op: "ca.import-list", kind: "crl.imported", once: true, with: func(f *faulty, _ string) any { return f.offlineList() }},
 		{op: "ca.ceremony", kind: "ca.ceremony", alone: true, with: func(f *faulty, _ string) any { return f.ceremony() }},
 		{op: "ca.rollover", kind: "ca.rollover", once: true, with: func(*faulty, string) any { return admin.Rollover{Kind: "csms", Step: "start"} }},
 		{op: "ca.rollover", kind: "ca.rollover", once: true, with: func(*faulty, string) any {
@@ -300,7 +301,7 @@ func decisions() []decision {
 // the database to show, or need a server, where they write an entry alone.
 func undecided() []string {
 	return []string{
-		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.chains", "ca.check", "ca.crl", "ca.renew", "ca.root", "ca.show",
+		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.chains", "ca.lists", "ca.check", "ca.crl", "ca.renew", "ca.root", "ca.show",
 		"ca.trust.list", "cert.list", "cert.show", "contract.list", "firmware.rollout.plan", "firmware.rollout.show", "firmware.rollouts", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.report", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.custody", "keys.show", "ledger.checkpoint",
 		"ledger.epochs", "ledger.page", "ledger.person", "ledger.prove", "ledger.verify", "policy.anchors", "policy.entries", "policy.held",
 		"policy.release", "policy.reload", "policy.show", "pool.token.list", "acme.accounts", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",
@@ -330,6 +331,7 @@ func TestCommandsAndTheirEntriesAreOne(t *testing.T) {
 // order, and fails at the one it is told.
 type faulty struct {
 	t        *testing.T
+	offline  *admin.ImportList // of the one offline root
 	db       *sql.DB
 	app      *app
 	registry *admin.Registry

@@ -74,6 +74,54 @@ func (f *faulty) acmeAccount(id string) string {
 	return id
 }
 
+// offlineList is a list of the root that a further hierarchy is given, whose key is elsewhere.
+func (f *faulty) offlineList() admin.ImportList {
+	f.t.Helper()
+	if f.offline != nil {
+		return *f.offline
+	}
+	const kind = ca.KindAttestation
+	dir := f.t.TempDir()
+	db, err := store.Open(f.t.Context(), store.Config{Path: filepath.Join(dir, databaseName), Clock: time.Now})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = db.Close() })
+	keeper, err := keys.New(keys.Config{Dir: dir})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	organisation, country := f.app.cfg.Organisation, f.app.cfg.Country
+	root, err := ca.OpenOfflineRoot(f.t.Context(), ca.OfflineRootConfig{Name: "attestation-root-2", InitConfig: ca.InitConfig{
+		Store: db, Keeper: keeper, Kind: kind, Organisation: organisation, Country: country, StatusURL: statusURL(f.app.cfg), Actor: "operator",
+	}})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.call("ca.create", admin.KindRef{Kind: string(kind)}, nil)
+	var asked admin.PEM
+	f.call("ca.request", admin.RequestCA{Kind: string(kind), Level: 1}, &asked)
+	sub, err := ca.ReadSubCA(kind, 1, organisation, country, []byte(asked.PEM))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	issued, err := root.Certify(f.t.Context(), sub, "ceremony:x")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	list, err := root.List(f.t.Context(), time.Hour)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var chain []byte
+	for _, cert := range []*x509.Certificate{issued.Certificate, root.Certificate()} {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
+	}
+	f.call("ca.rollover", admin.Rollover{Kind: string(kind), Step: "start", Chain: chain, List: list}, nil)
+	f.offline = &admin.ImportList{Kind: string(kind), List: list}
+	return *f.offline
+}
+
 // ceremony is the transcript of one, whose root is trusted then.
 func (f *faulty) ceremony() admin.Ceremony {
 	f.t.Helper()

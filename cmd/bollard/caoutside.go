@@ -14,9 +14,10 @@ func (c *cli) caRequest() *cobra.Command {
 	in := admin.RequestCA{}
 	cmd := &cobra.Command{
 		Use:   "request KIND [--level N]",
-		Short: "Print the CSR with which others certify a CA of ISO 15118 here",
-		Long: `Print the CSR with which others certify a CA of ISO 15118 here: v2g, mo, oem and cps,
-and with -20 those of ISO 15118-20.
+		Short: "Print the CSR with which others, or an offline root, certify a CA here",
+		Long: `Print the CSR with which others certify a CA here: of ISO 15118 v2g, mo, oem and cps, and
+with -20 those of ISO 15118-20. Of csms, manufacturer and attestation it is the CA's below
+the root that is there, for an offline root (docs/ceremony.md, bollard ca rollover).
 
 Without the hierarchy its CA at this level is made and waits for bollard ca import-chain;
 sub-CA 2 is then made here if sub-CA 1 is certified. Repeated, it prints a request for the
@@ -48,7 +49,9 @@ func (c *cli) caImport() *cobra.Command {
 		Long: `Take in the chain that others made for a CA of ours, as PEM: its certificate first,
 then those above it. The root has to be trusted (bollard ca trust add --use v2g|mo|oem; v2g
 for cps) and may be left out of FILE; - is standard input. Keys, signatures, path lengths,
-key usages, sizes and lifetimes are checked. Prints the roots the hierarchy leads to.`,
+key usages, sizes and lifetimes are checked. Prints the roots the hierarchy leads to.
+
+For csms, manufacturer and attestation it is a further certificate by their offline root.`,
 		Args: cobra.ExactArgs(2),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in := admin.ImportChain{Kind: args[0]}
@@ -61,6 +64,33 @@ key usages, sizes and lifetimes are checked. Prints the roots the hierarchy lead
 				return err
 			}
 			return c.print(out, func(w io.Writer) { fmt.Fprint(w, out.PEM) })
+		}),
+	}
+}
+
+func (c *cli) caImportList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "import-list KIND FILE",
+		Short: "Take in a newer revocation list of a hierarchy's offline root",
+		Long: `Take in a newer revocation list of a hierarchy's offline root, PEM or DER (docs/ceremony.md);
+- is standard input. It has to be the root's, in force, and not older than the one there
+is; it is served from then on.`,
+		Args: cobra.ExactArgs(2),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			in := admin.ImportList{Kind: args[0]}
+			var err error
+			if in.List, err = c.readInput(args[1]); err != nil {
+				return err
+			}
+			out, err := call[admin.ImportList, admin.RootLists](ctx, c, "ca.import-list", in)
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) {
+				for _, l := range out.Lists {
+					fmt.Fprintf(w, "the list of %s is good until %s\n", l.Root, when(l.Until))
+				}
+			})
 		}),
 	}
 }

@@ -303,6 +303,7 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 	}
 	for _, h := range list.Hierarchies {
 		d.rollover(ctx, v, h.Kind)
+		d.lists(ctx, v, h.Kind)
 		if h.Kind == string(ca.KindCSMS) {
 			d.organisation(h)
 		}
@@ -321,8 +322,36 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 			d.add("keys", verdictWarn, "see that it is there and answers", "the key of %s is in %s (%s), which says nothing of it now: %s", k.Name, keys.Holder(k.URI), k.URI, k.Fault)
 		case k.HSM:
 			d.add("keys", verdictOK, "", "the key of %s is in %s (%s); exportable: %s", k.Name, k.Holder, k.URI, k.Exportable)
+		case k.Root != "":
+			d.softRoot(k.keyPlace)
 		default:
 			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or have CAs below it issue with keys that never leave (`bollard keys migrate --to pkcs11:…`, `tpmkms:…`, `vault:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
+		}
+	}
+}
+
+// softRoot says how the key of a root is taken away from this machine.
+func (d *doctor) softRoot(k keyPlace) {
+	advice := "`bollard ca request " + k.Root + "`, a ceremony with what it prints (docs/ceremony.md), then `bollard ca rollover " + k.Root + " start --chain FILE --list FILE`, and switch and finish"
+	if !slices.Contains([]ca.Kind{ca.KindCSMS, ca.KindManufacturer, ca.KindAttestation}, ca.Kind(k.Root)) {
+		advice = "have the hierarchy certified by a root of a ceremony instead (docs/ceremony.md), before cars trust this one"
+	}
+	d.add("keys", verdictWarn, advice, "the key of the root %s is a file on this machine (%s): whoever reads it is the CA for as long as the root is trusted", k.Name, k.URI)
+}
+
+// lists looks at the revocation lists of offline roots, which only people renew.
+func (d *doctor) lists(ctx context.Context, v admin.Invoker, kind string) {
+	out, err := admin.Call[admin.KindRef, admin.RootLists](ctx, v, "ca.lists", admin.KindRef{Kind: kind})
+	if err != nil {
+		d.fail("ca", err)
+		return
+	}
+	for _, l := range out.Lists {
+		advice := "a ceremony with `root: kept` signs another (docs/ceremony.md), `bollard ca import-list " + kind + " FILE` takes it in"
+		if l.Until == nil {
+			d.add("ca", verdictFail, advice, "there is no revocation list of %s", l.Root)
+		} else {
+			d.validity("ca", "the revocation list of "+l.Root, *l.Until, 60*24*time.Hour, advice)
 		}
 	}
 }

@@ -28,13 +28,15 @@ those of ISO 15118-20; with -448 on Ed448, which contracts.curves_20 has to name
 }
 
 func (c *cli) caRollover() *cobra.Command {
-	force, share := false, "95%"
+	force, share, chain, list := false, "95%", "", ""
 	cmd := &cobra.Command{
 		Use:   "rollover KIND start|switch|back|finish|show",
 		Short: "Change a hierarchy's root in steps (M05)",
 		Long: `Change a hierarchy's root in steps (M05).
 
-start   makes the new root, and its key certified by the old one; both roots are trusted, the old chain is served
+start   makes the new root, and its key certified by the old one; both roots are trusted, the old chain is served.
+        With --chain and --list the new root is one that was made elsewhere, in a ceremony (docs/ceremony.md):
+        its key never was here
 switch  serves the new chain, with a bridge for stations that only have the old root; refused while fewer
         than --share of the stations have reported the new root and connected once to a listener with
         rollover: true, which serves the new chain alone
@@ -52,7 +54,19 @@ show    tells how far it is, which stations haven't reported the new root, and p
 			if err != nil {
 				return admin.Usagef("", "--share: %w", err)
 			}
-			out, err := call[admin.Rollover, admin.RolloverState](ctx, c, "ca.rollover", admin.Rollover{Kind: args[0], Step: args[1], Share: ready, Force: force})
+			in := admin.Rollover{Kind: args[0], Step: args[1], Share: ready, Force: force}
+			if (chain == "") != (list == "") || chain != "" && args[1] != "start" {
+				return admin.Usagef("`bollard ca rollover "+args[0]+" start --chain FILE --list FILE`", "--chain and --list go together, with start")
+			}
+			if chain != "" {
+				if in.Chain, err = c.readInput(chain); err != nil {
+					return err
+				}
+				if in.List, err = c.readInput(list); err != nil {
+					return err
+				}
+			}
+			out, err := call[admin.Rollover, admin.RolloverState](ctx, c, "ca.rollover", in)
 			if err != nil {
 				return err
 			}
@@ -82,6 +96,8 @@ show    tells how far it is, which stations haven't reported the new root, and p
 		}),
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "take the step though stations aren't ready for it")
+	cmd.Flags().StringVar(&chain, "chain", "", "with start: the certificate of the CA here and its new root, made elsewhere")
+	cmd.Flags().StringVar(&list, "list", "", "with start: the revocation list of that root")
 	cmd.Flags().StringVar(&share, "share", share, "of the stations that must be ready for switch")
 	return cmd
 }

@@ -68,6 +68,9 @@ are short-lived and used by every handshake.`,
 				fmt.Fprintf(w, "  bollard serve --data %s\n", made.Data)
 				fmt.Fprintf(w, "  bollard station add ID --serial SN --data %s\n", made.Data)
 				fmt.Fprintf(w, "  bollard ca root csms --data %s     the root that stations have to trust\n", made.Data)
+				if o.keys == "" || !keys.Held(o.keys) {
+					fmt.Fprintf(w, "\nThe root's key is a file on this machine, good for trials: before stations come, `bollard doctor` says how to take it offline.\n")
+				}
 				if o.host == "" {
 					fmt.Fprintf(w, "\nThe server certificate will say localhost: set host: in bollard.yaml to the name stations dial.\n")
 				}

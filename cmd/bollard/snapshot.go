@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,6 +39,8 @@ type keyPlace struct {
 	Name string `json:"name"` // subject of its certificate
 	URI  string `json:"uri"`
 	HSM  bool   `json:"hsm"`
+	// Root is the hierarchy whose root it is of, while that one counts.
+	Root string `json:"root,omitempty"`
 }
 
 // keyCustody is what the holder of a CA's key says of it now.
@@ -118,8 +121,8 @@ func (a *app) keyPlaces(ctx context.Context, _ admin.None) (keyPlaces, error) {
 		}
 		for _, r := range list {
 			uri, ok := strings.CutPrefix(r.Reference, "key:")
-			if ok && !slices.ContainsFunc(out.Keys, func(k keyPlace) bool { return k.URI == uri }) {
-				out.Keys = append(out.Keys, keyPlace{r.Subject, uri, keys.Held(uri)})
+			if ok && uri != "" && !slices.ContainsFunc(out.Keys, func(k keyPlace) bool { return k.URI == uri }) {
+				out.Keys = append(out.Keys, keyPlace{r.Subject, uri, keys.Held(uri), a.rootOf(r.KeyHash)})
 			}
 		}
 	}
@@ -139,4 +142,16 @@ func (a *app) keyCustodies(ctx context.Context, _ admin.None) (keyCustodies, err
 		out.Keys = append(out.Keys, k)
 	}
 	return out, err
+}
+
+// rootOf is the hierarchy that has a key's root now, "" for another's key.
+func (a *app) rootOf(keyHash string) string {
+	for _, kind := range ca.Kinds() {
+		for _, root := range a.authority.Roots(kind) {
+			if fmt.Sprintf("%x", sha256.Sum256(root.RawSubjectPublicKeyInfo)) == keyHash {
+				return string(kind)
+			}
+		}
+	}
+	return ""
 }

@@ -53,6 +53,7 @@ func Kinds() map[string]string {
 		"contract.refused":          "a car was refused a contract certificate",
 		"contract.signed":           "the CPS signed what another provider gives a car",
 		"contract.untrusted":        "an account of another provider was refused: its certificate isn't good",
+		"crl.imported":              "the revocation list of a root whose key is offline was taken in",
 		"crl.intent":                "a revocation list was about to be signed",
 		"event.dropped":             "security events of a station were dropped, too many at once",
 		"finding.raised":            "detection found what looks like an attack or a fault",
