@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -185,8 +186,11 @@ func keyBackends(ctx context.Context, dir string) (list []keyBackend, ended []fu
 		limit: func() (signing, error) { return sign, nil }, public: public,
 	})
 
-	if _, missing := os.Stat(filepath.Join(".tools", "vault-server")); missing != nil {
+	switch _, err := os.Stat(filepath.Join(".tools", "vault-server")); {
+	case errors.Is(err, fs.ErrNotExist):
 		return list, ended, []string{"Vault is left out: make vault builds its server"}, nil
+	case err != nil:
+		return nil, ended, nil, err
 	}
 	state := filepath.Join(dir, "vault")
 	if err := os.Mkdir(state, 0o700); err != nil {
@@ -200,10 +204,14 @@ func keyBackends(ctx context.Context, dir string) (list []keyBackend, ended []fu
 	if err := server.AppRole(ctx, dir, string(keys.RoleCA), nil); err != nil {
 		return nil, ended, nil, err
 	}
+	token, err := plainVaultLogin(ctx, server, dir)
+	if err != nil {
+		return nil, ended, nil, err
+	}
 	uri, err := keys.Join(server.URI(dir), "bench.key")
 	if err != nil {
 		return nil, ended, nil, err
 	}
-	list = append(list, keyBackend{name: "Vault", uri: uri, callers: []int{1, 16}, limit: plainVault(server)})
+	list = append(list, keyBackend{name: "Vault", uri: uri, callers: []int{1, 16}, limit: plainVault(server.URL, token)})
 	return list, ended, nil, nil
 }

@@ -7,7 +7,7 @@
 //	go run ./bench depot            firmware from the depot and as a file from nginx; a minute
 //	go run ./bench policy           what rules cost a message; seconds
 //	go run ./bench provisioning     contract certificates for cars beside ECDSA alone; a minute
-//	go run ./bench keys             signatures by files, SoftHSM2, swtpm and Vault beside their plainest clients; a minute
+//	go run ./bench keys             signatures by files, SoftHSM2, swtpm and Vault beside their plainest clients, by the same login; a minute
 //	go run ./bench firmware         what signing 1 GiB costs beside openssl's digest and sha256sum; a minute
 //	go run ./bench full             front ends in every respect; about two hours, or less with -parts
 //	go run ./bench -tls 1.3 -parts record full  one part, with one version of TLS
