@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -10,7 +11,7 @@ import (
 	"bollard/ledger"
 )
 
-// Application is a station's request for a certificate over EST as it is recorded
+// Application is a station's request for a certificate over EST or ACME as it is recorded
 // with the certificate: two transactions, of which one precedes the signature and
 // one follows it. What a crash leaves is a request nothing is known of, one that
 // is accepted and may be repeated, or one that has its certificate.
@@ -35,7 +36,7 @@ func (a *applicant) apply(ctx context.Context, st *Station, csr *ca.CSR, atteste
 	if !known {
 		now := s.clock()
 		order = Order{
-			ID: newOrderID(), Station: a.station, CSR: csr.DER, CSRHash: csrHash(csr), Wire: WireEST,
+			ID: cmp.Or(a.order, newOrderID()), Station: a.station, CSR: csr.DER, CSRHash: csrHash(csr), Wire: a.wire,
 			State: OrderAccepted, CreatedAt: now, UpdatedAt: now,
 		}
 	}
@@ -44,7 +45,7 @@ func (a *applicant) apply(ctx context.Context, st *Station, csr *ca.CSR, atteste
 		Judge: func(onRecord []ca.Record) error { return a.judge(csr.Key, onRecord) },
 		Recorder: a.store.Recorder(Application{
 			Order: order, Known: known, Accepted: a.accepted(&order), Secret: a.secret, Used: a.used(csr.Key),
-			Issued: s.issuedOverEST,
+			Issued: a.issued,
 		}),
 	})
 }
@@ -84,11 +85,11 @@ func keyInUse(format string, args ...any) *est.Refusal {
 	return &est.Refusal{Status: http.StatusBadRequest, Public: "the key is in use already: make a new key pair", Reason: fmt.Sprintf(format, args...)}
 }
 
-// issuedOverEST ends an order: if the answer doesn't arrive the station repeats
+// issued ends an order: if the answer doesn't arrive the station repeats
 // its request.
-func (s *Service) issuedOverEST(o *Order, serial string) []ledger.Event {
-	o.Wire, o.Serial = WireEST, serial
-	return s.move(o, OrderDelivered, "", "station:"+o.Station)
+func (a *applicant) issued(o *Order, serial string) []ledger.Event {
+	o.Wire, o.Serial = a.wire, serial
+	return a.service.move(o, OrderDelivered, "", "station:"+o.Station)
 }
 
 // again returns the certificate a request's key has already, unless it is due for
@@ -108,7 +109,7 @@ func (a *applicant) again(ctx context.Context, csr *ca.CSR, order Order, known b
 		}
 	}
 	if known && order.Serial != serial {
-		_, err = s.store.UpdateOrder(ctx, order.ID, func(o *Order) ([]ledger.Event, error) { return s.issuedOverEST(o, serial), nil })
+		_, err = s.store.UpdateOrder(ctx, order.ID, func(o *Order) ([]ledger.Event, error) { return a.issued(o, serial), nil })
 	}
 	return issued, err
 }

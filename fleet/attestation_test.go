@@ -427,4 +427,27 @@ func TestAttestationWithStepsClient(t *testing.T) {
 	if !ak.HasValidPermanentIdentifier("SN-1") {
 		t.Error("the library doesn't find the serial number in the certificate")
 	}
+	// And the station's own, over ACME, for a key that the library made and attests.
+	a := d.acme()
+	c := a.client()
+	o := a.order(c, "SN-1")
+	key, err := tpm.AttestKey(t.Context(), "ak", "key", steptpm.AttestKeyConfig{Algorithm: "ECDSA", Size: 256, QualifyingData: o.nonce})
+	if err != nil {
+		t.Fatal(err)
+	}
+	params, err := key.CertificationParameters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := attest.Certified{Public: params.Public, Statement: params.CreateAttestation, Signature: params.CreateSignature}
+	if kind := a.answer(c, o, attObj(attest.Evidence{Certified: said, Certificates: chain})); kind != "" {
+		t.Fatalf("%s\n%s", kind, d.logged())
+	}
+	signer, err := key.Signer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.finalize(c, o, signedRequest(t, signer, "SN-1")); err != nil {
+		t.Errorf("%v\n%s", err, d.logged())
+	}
 }

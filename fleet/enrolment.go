@@ -46,7 +46,9 @@ type applicant struct {
 	*Registrar
 	station string // key
 	proof   string
-	leaf    *leaf  // what proved it; nil: the one-time secret did
+	wire    Wire   // how its request came
+	order   string // ID of the order of a new request; "": a random one
+	leaf    *leaf  // what proved it; nil: something else did
 	secret  []byte // stored hash of the one-time secret that proved it
 	notes   []string
 }
@@ -117,7 +119,7 @@ func (r *Registrar) proveSecret(ctx context.Context, claim est.Claim, presented 
 	case s.namesAnother(presented, &st):
 		reason, class = "presented another station's certificate beside the one-time secret", refusedCertificate
 	default:
-		return &applicant{Registrar: r, station: key, proof: proofSecret, secret: reg.Hash}, nil
+		return &applicant{Registrar: r, station: key, proof: proofSecret, wire: WireEST, secret: reg.Hash}, nil
 	}
 	// Over budget the answer changes, the right secret is still taken: a stranger
 	// must not be able to keep a station out.
@@ -156,7 +158,7 @@ func (r *Registrar) proveCertificate(ctx context.Context, claim est.Claim, prese
 	case claim.Renewal && !(presented.recorded && presented.record.Station == key):
 		return refuse(key, "certificate to be renewed is not on record", publicCertificate)
 	}
-	a := &applicant{Registrar: r, station: key, proof: proofCertificate, leaf: presented, notes: v.notes}
+	a := &applicant{Registrar: r, station: key, proof: proofCertificate, wire: WireEST, leaf: presented, notes: v.notes}
 	if v.factory {
 		a.proof = proofFactory
 	}
@@ -304,7 +306,7 @@ func csrHash(csr *ca.CSR) string {
 
 func (a *applicant) accepted(o *Order) ledger.Event {
 	e := orderEvent(o, "order.accepted", "station:"+a.station)
-	e.Data["door"], e.Data["proof"] = string(WireEST), a.proof
+	e.Data["door"], e.Data["proof"] = string(a.wire), a.proof
 	if len(a.notes) > 0 {
 		e.Data["notes"] = fact(strings.Join(a.notes, "; "))
 	}

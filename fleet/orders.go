@@ -30,10 +30,10 @@ const (
 	maxChain = 10000
 )
 
-// open says that an order is a session's to work on. What came over EST goes
-// back over EST, and must not keep a session waiting for it.
+// open says that an order is a session's to work on. What came over EST or
+// ACME goes back there, and must not keep a session waiting for it.
 func open(o *Order) bool {
-	return o.Wire != WireEST && (o.State == OrderAccepted || o.State == OrderIssued)
+	return o.Wire != WireEST && o.Wire != WireACME && (o.State == OrderAccepted || o.State == OrderIssued)
 }
 
 // supersede closes the station's other open orders: the newest request counts.

@@ -14,6 +14,7 @@ package acme
 import (
 	"context"
 	"crypto"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,6 +54,7 @@ type Attempt struct {
 	Type       ChallengeType
 	Token      string
 	KeyAuth    string // token and thumbprint of the account's key (RFC 8555 §8.1)
+	Payload    json.RawMessage
 }
 
 // Desk is what a door is for.
@@ -60,9 +62,10 @@ type Desk interface {
 	// Offer says by which challenges an identifier can be proven, normalised. A
 	// *Problem refuses it to this account.
 	Offer(ctx context.Context, account *Account, id Identifier) (Identifier, []ChallengeType, error)
-	// Prove judges an answer. The error is a *Problem if the holder isn't proven,
-	// and something else if that couldn't be judged now.
-	Prove(ctx context.Context, attempt Attempt) error
+	// Prove judges an answer, and returns what Certify needs of it. The error is a
+	// *Problem if the holder isn't proven, and something else if that couldn't be
+	// judged now.
+	Prove(ctx context.Context, attempt Attempt) (proof json.RawMessage, err error)
 	// Certify issues for a request whose order is ready, or returns what was issued
 	// for the order before. The certificate is recorded before it is returned. The
 	// error is a *Problem, or something else if the same may succeed later.

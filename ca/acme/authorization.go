@@ -160,8 +160,8 @@ func (d *Door) judge(m *message, o *Order, i, j int) (*Order, error) {
 	}
 	ctx, cancel := context.WithTimeout(m.Context(), attemptTimeout)
 	defer cancel()
-	err := d.cfg.Desk.Prove(ctx, Attempt{
-		Identifier: z.Identifier, Type: c.Type, Token: c.Token, KeyAuth: keyAuthorization(c.Token, m.account.Thumbprint),
+	proof, err := d.cfg.Desk.Prove(ctx, Attempt{
+		Identifier: z.Identifier, Type: c.Type, Token: c.Token, KeyAuth: keyAuthorization(c.Token, m.account.Thumbprint), Payload: m.payload,
 	})
 	var p *Problem
 	if err != nil && !errors.As(err, &p) {
@@ -182,7 +182,7 @@ func (d *Door) judge(m *message, o *Order, i, j int) (*Order, error) {
 			event.Kind, data["what"], data["why"] = "acme.refused", "challenge", clip(p.Error())
 			c.State, c.Problem, z.State = StateInvalid, p, StateInvalid
 		} else {
-			c.State, c.At, z.State = StateValid, now, StateValid
+			c.State, c.At, c.Proof, z.State = StateValid, now, proof, StateValid
 		}
 		o.settle(now)
 		return []ledger.Event{event}, nil

@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -104,16 +105,16 @@ func (n *Names) Offer(_ context.Context, account *Account, id Identifier) (Ident
 }
 
 // Prove asks the name itself.
-func (n *Names) Prove(ctx context.Context, a Attempt) error {
+func (n *Names) Prove(ctx context.Context, a Attempt) (json.RawMessage, error) {
 	switch a.Type {
 	case HTTP01:
-		return n.Prober.http01(ctx, a)
+		return nil, n.Prober.http01(ctx, a)
 	case DNS01:
-		return n.Prober.dns01(ctx, a)
+		return nil, n.Prober.dns01(ctx, a)
 	case TLSALPN01:
-		return n.Prober.tlsALPN01(ctx, a)
+		return nil, n.Prober.tlsALPN01(ctx, a)
 	}
-	return problem(malformed, "no such challenge here")
+	return nil, problem(malformed, "no such challenge here")
 }
 
 // Certify issues a server certificate for the order's names.

@@ -70,7 +70,18 @@ type Challenge struct {
 	Token   string
 	State   State
 	Problem *Problem
-	At      time.Time // when it was found valid
+	At      time.Time       // when it was found valid
+	Proof   json.RawMessage `json:",omitempty"` // by what, for the desk
+}
+
+// proof is that of the challenge that was found valid; nil without one.
+func (z *Authorization) proof() json.RawMessage {
+	for _, c := range z.Challenges {
+		if c.State == StateValid {
+			return c.Proof
+		}
+	}
+	return nil
 }
 
 // settle makes the states follow from one another, at a time.
@@ -172,6 +183,9 @@ func (d *Door) newOrder(w http.ResponseWriter, m *message) error {
 		}
 		d.record(m, "acme.refused", o.ID, map[string]string{"what": "order", "identifiers": names(in.Identifiers), "why": clip(p.Error())})
 		return &p
+	}
+	if len(o.Authorizations) > 1 && o.Authorizations[0].Identifier.Type == TypePermanent {
+		return problem(rejectedIdentifier, "an order is for one station")
 	}
 	event := ledger.Event{Kind: "acme.order", Subject: Reference(o.ID), Actor: Requester(m.account.ID), Data: map[string]string{"identifiers": names(o.identifiers())}}
 	if err := d.cfg.Store.AddACMEOrder(m.Context(), o, now.Add(-orderKept), event); err != nil {

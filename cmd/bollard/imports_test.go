@@ -46,6 +46,7 @@ var owners = map[string][]string{
 	"github.com/google/go-attestation/attest":          {"tpm"},
 	"github.com/miekg/pkcs11":                          {"bench"},
 	"github.com/ThalesGroup/crypto11":                  {"keys"},
+	"github.com/fxamacker/cbor/v2":                     {"tpm"},
 	"github.com/hashicorp/vault/api":                   {"keys/vault"},
 }
 

@@ -15,7 +15,7 @@ import (
 	"bollard/contract/pool"
 )
 
-// pki is what listen.pki serves: EST, ACME where names are listed for it, and the pool of contracts for those who have a
+// pki is what listen.pki serves: EST, ACME for stations, and for servers where names are listed for it, and the pool of contracts for those who have a
 // token of it.
 func (s *server) pki() (http.Handler, *pool.Door, error) {
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -36,10 +36,6 @@ func (s *server) pki() (http.Handler, *pool.Door, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	automatic, err := s.acmeDoor()
-	if err != nil {
-		return nil, nil, err
-	}
 	mux := http.NewServeMux()
 	mux.Handle("/", enrolment)
 	attestations, err := s.attestations()
@@ -47,8 +43,8 @@ func (s *server) pki() (http.Handler, *pool.Door, error) {
 		return nil, nil, err
 	}
 	mux.Handle(attestation.Prefix, attestations)
-	if automatic != nil {
-		mux.Handle(acmePrefix+"/", automatic)
+	if err := s.acmeDoors(mux); err != nil {
+		return nil, nil, err
 	}
 	mux.Handle("/v1/", door)
 	mux.Handle("/oauth/", door)

@@ -37,7 +37,7 @@ type File struct {
 	Policy      Policy      `yaml:"policy" doc:"rules about messages, which stand in DIR/policy/*.yaml"`
 	Ledger      Ledger      `yaml:"ledger" doc:"where checkpoints of the ledger are kept, so that a cut tail is seen: docs/ledger.md"`
 	Retention   Retention   `yaml:"retention" doc:"how old records may grow, beside their bounds by number; what isn't here stays"`
-	ACME        ACME        `yaml:"acme" doc:"certificates over ACME on listen.pki; nothing listed, nothing served: docs/acme.md"`
+	ACME        ACME        `yaml:"acme" doc:"server certificates over ACME on listen.pki; nothing listed, none issued: docs/acme.md"`
 	// OCSPHosts are the names of safehttp: exact, or *.example.com, and HOST:PORT.
 	OCSPHosts []string `yaml:"ocsp_hosts" doc:"OCSP responders and CRL servers of others that a station's question or a certificate may lead to, with a port other than the scheme's as HOST:PORT; none: only own certificates are answered for"`
 	// Guard changes, model by model, what back ends may not write to stations

@@ -10,7 +10,7 @@ func Kinds() map[string]string {
 		"acme.issued":               "the certificate of an order over ACME was issued",
 		"acme.key-changed":          "an account of ACME has another key",
 		"acme.order":                "an account of ACME ordered a certificate",
-		"acme.proven":               "an account of ACME proved that it has a name",
+		"acme.proven":               "an account of ACME proved that it has a name, or is a station",
 		"acme.refused":              "an order over ACME was refused",
 		"acme.token":                "a token to open an account of ACME was made",
 		"approval.requested":        "an approval was asked for",

@@ -105,7 +105,7 @@ func (a *authority) sign(template *x509.Certificate, key crypto.PublicKey) *x509
 	return cert
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
