@@ -157,7 +157,7 @@ func plainVaultLogin(ctx context.Context, server *vaulttest.Server, dir string) 
 	auth, _ := answer["auth"].(map[string]any)
 	token, ok := auth["client_token"].(string)
 	if !ok {
-		return "", errors.New("Vault gave no token")
+		return "", errors.New("no token came from Vault")
 	}
 	return token, nil
 }

@@ -36,7 +36,7 @@ func lookUp(t hsm, name string, role Role) (crypto.Signer, error) {
 			continue
 		}
 		switch _, err := t.find(name, other); {
-		case err == nil:
+		case err == nil || errors.Is(err, ErrPIN): // a TPM's key of a role whose PIN is another
 			return nil, fmt.Errorf("%w (%q)", ErrRole, other)
 		case errors.Is(err, ErrDenied): // not to be seen by this login: none of ours
 		case !errors.Is(err, ErrNotFound):

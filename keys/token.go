@@ -256,7 +256,7 @@ func (t *token) current() *login {
 }
 
 // lose gives a login up. Other calls may still be using it: it is closed when
-// the next one is made. A TPM knows a wrong PIN only when a key is used.
+// the next one is made. A TPM knows a wrong PIN only with a key.
 func (t *token) lose(l *login, wrong bool) {
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()

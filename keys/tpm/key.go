@@ -108,7 +108,7 @@ func (t *TPM) Create(name string, kind Kind) (*Key, error) {
 }
 
 // Key looks a key up. The error is that of Files if there is no file of it; ErrUnfit if
-// it was made under another name or may leave the TPM.
+// it was made under another name or may leave the TPM; ErrPIN.
 func (t *TPM) Key(name string) (*Key, error) {
 	file, err := t.files.Read(fileName(name))
 	if err != nil {
@@ -137,6 +137,7 @@ func (t *TPM) Key(name string) (*Key, error) {
 		saved, err := tpm2.ContextSave{SaveHandle: loaded.ObjectHandle}.Execute(t.device)
 		if err == nil {
 			k.context = saved.Context
+			err = t.mayUse(k, loaded.ObjectHandle, h)
 		}
 		return errors.Join(err, t.flush(loaded.ObjectHandle))
 	})
@@ -144,6 +145,25 @@ func (t *TPM) Key(name string) (*Key, error) {
 		return nil, err
 	}
 	return k, nil
+}
+
+// mayUse has the TPM judge the PIN before there is something to sign: the authorization is
+// replaced by itself, and the outcome thrown away.
+func (t *TPM) mayUse(k *Key, loaded tpm2.TPMHandle, parent tpm2.NamedHandle) error {
+	auth := t.auth(k.name)
+	_, err := tpm2.ObjectChangeAuth{
+		ObjectHandle: tpm2.AuthHandle{Handle: loaded, Name: k.object, Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce, tpm2.Auth(auth), tpm2.AESEncryption(128, tpm2.EncryptIn))},
+		ParentHandle: parent, NewAuth: tpm2.TPM2BAuth{Buffer: auth},
+	}.Execute(t.device)
+	return k.refusal(err)
+}
+
+// refusal makes ErrPIN of the TPM's word that the authorization is wrong.
+func (k *Key) refusal(err error) error {
+	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
+		return fmt.Errorf("%w: the TPM refuses %s: %w", ErrPIN, k.name, err)
+	}
+	return err
 }
 
 // fit is the public key of an area that is good for a key of this name.
@@ -182,11 +202,8 @@ func (k *Key) Sign(digest []byte, opts crypto.SignerOpts) (sig []byte, err error
 		Digest:    tpm2.TPM2BDigest{Buffer: digest}, InScheme: scheme,
 		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
 	}.Execute(k.t.device)
-	switch {
-	case errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail):
-		return nil, fmt.Errorf("%w: the TPM doesn't sign with %s: %w", ErrPIN, k.name, err)
-	case err != nil:
-		return nil, fmt.Errorf("the TPM doesn't sign with %s: %w", k.name, fault(err))
+	if err != nil {
+		return nil, fmt.Errorf("the TPM doesn't sign with %s: %w", k.name, fault(k.refusal(err)))
 	}
 	sig, err = encoded(&signed.Signature)
 	if err != nil {

@@ -290,7 +290,7 @@ func TestFilesOfKeysAreProven(t *testing.T) {
 // without a restart.
 func TestWrongPINOfATPM(t *testing.T) {
 	t.Parallel()
-	d, file := startTPM(t), filepath.Join(t.TempDir(), "pin")
+	d, dir, file := startTPM(t), t.TempDir(), filepath.Join(t.TempDir(), "pin")
 	write := func(pin string) {
 		t.Helper()
 		if err := os.WriteFile(file, []byte(pin), 0o600); err != nil {
@@ -298,7 +298,7 @@ func TestWrongPINOfATPM(t *testing.T) {
 		}
 	}
 	write(caPIN)
-	k := keeper(t, keys.Config{Dir: t.TempDir()})
+	k := keeper(t, keys.Config{Dir: dir})
 	uri := "tpmkms:device=" + d.socket() + ";object=key?pin-source=" + file
 	s, err := k.Create(t.Context(), uri, keys.RoleCA, keys.P256)
 	if err != nil {
@@ -318,6 +318,8 @@ func TestWrongPINOfATPM(t *testing.T) {
 			t.Errorf("a wrong PIN: %v", err)
 		}
 	}
+	_, err = keeper(t, keys.Config{Dir: dir}).Open(t.Context(), uri, keys.RoleCA)
+	wants(t, "opened with a wrong PIN", err, keys.ErrPIN)
 	write("short")
 	if err := trySign(s); !errors.Is(err, keys.ErrPIN) || !strings.Contains(err.Error(), "at least 16") {
 		t.Errorf("a PIN that can be guessed: %v", err)
