@@ -96,14 +96,24 @@ func TestKeysMove(t *testing.T) {
 		t.Errorf("keys would move while roots change: %+v, %v", plan, err)
 	}
 	check("roots change")
+	old := roots
 	roots = nil
-	for _, kind := range []ca.Kind{ca.KindCSMS, ca.KindV2G} {
+	for i, kind := range []ca.Kind{ca.KindCSMS, ca.KindV2G} {
 		for _, step := range []func() (ca.Rollover, error){
 			func() (ca.Rollover, error) { return r.SwitchRollover(t.Context(), kind, "operator") },
 			func() (ca.Rollover, error) { return r.FinishRollover(t.Context(), kind, "operator") },
 		} {
-			if _, err := step(); err != nil {
+			change, err := step()
+			if err != nil {
 				t.Fatal(err)
+			}
+			// Whoever has only the old root gets there over the bridge.
+			found, err := r.Lookup(t.Context(), before[i].Serial)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out, err := r.opensslVerify(t, found.Certificate, found.Chain, old); err != nil && change.Phase == ca.PhaseSwitched {
+				t.Errorf("switched: a leaf of %s under the old root: %v: %s", before[i].Issuer, err, out)
 			}
 		}
 		roots = append(roots, r.Roots(kind)...)

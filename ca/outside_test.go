@@ -264,7 +264,7 @@ func TestOutsideChainRefused(t *testing.T) {
 		})), "lacks key usages"},
 		"no certificate":      {ca.KindV2G, nil, "no certificate in it"},
 		"no PEM":              {ca.KindV2G, []byte("x"), "isn't PEM"},
-		"stations' hierarchy": {ca.KindCSMS, edit(nil), "certified by nobody else"},
+		"stations' hierarchy": {ca.KindCSMS, edit(nil), "certified by its root here"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := r.ImportChain(t.Context(), tt.kind, tt.chain, "operator")

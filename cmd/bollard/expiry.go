@@ -41,7 +41,7 @@ func (s *server) watchExpiry(ctx context.Context) error {
 }
 
 // noticeExpiry records a finding for contract certificates, CAs of ours, what others
-// made for them, and trusted roots that end soon.
+// made for them, lists of offline roots, and trusted roots that end soon.
 func (a *app) noticeExpiry(ctx context.Context) error {
 	now := a.clock()
 	var failed []error
@@ -67,6 +67,15 @@ func (a *app) noticeExpiry(ctx context.Context) error {
 			if end, outside := path.OutsideEnd(); outside && end.Before(now.Add(plannedEarly)) {
 				root := sha256.Sum256(path.Root.Raw)
 				tell(detect.AuthorityEnds, fmt.Sprintf("the chain of %s to the root %.8x", kind, root[:]))
+			}
+		}
+	}
+	for _, kind := range ca.Kinds() {
+		lists, err := a.authority.RootLists(ctx, kind)
+		failed = append(failed, err)
+		for _, l := range lists {
+			if l.NextUpdate.Before(now.Add(renewedEarly)) {
+				tell(detect.AuthorityEnds, "the revocation list of "+l.Issuer)
 			}
 		}
 	}

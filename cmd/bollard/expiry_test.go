@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/detect"
 )
 
 // Contract certificates, CAs and trusted roots are told of before they end, and not
@@ -82,6 +83,32 @@ func TestWhatEndsSoonIsTold(t *testing.T) {
 	}
 	if out := h.must("contract", "list", "--expiring", "21d"); strings.Contains(out, pcid) {
 		t.Errorf("contract list --expiring 21d: %s", out)
+	}
+}
+
+// People have to come together for the next list of an offline root: they are told in time.
+func TestEndOfAnOfflineRootsListIsTold(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t)
+	told := func() bool {
+		t.Helper()
+		if err := f.app.noticeExpiry(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		list, err := f.app.alerts.Findings(t.Context(), "", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(list, func(one detect.Finding) bool {
+			return strings.Contains(one.Reason, "the revocation list of attestation-root-2")
+		})
+	}
+	if told() {
+		t.Error("told of a list that there isn't")
+	}
+	f.offlineList() // for an hour
+	if !told() {
+		t.Error("an hour before the list ends nobody is told")
 	}
 }
 
