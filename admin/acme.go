@@ -22,6 +22,11 @@ type ACMEToken struct {
 	Valid time.Duration `json:"valid"`
 }
 
+// ACMETokenRef names a token.
+type ACMETokenRef struct {
+	ID string `json:"id"`
+}
+
 // NewACMEToken tells the key of a token, once.
 type NewACMEToken struct {
 	ID    string    `json:"eab_kid"`
@@ -53,6 +58,7 @@ type ACMEAccounts struct {
 
 func (o *operations) registerACME(r *Registry) {
 	Register(r, "acme.token", o.acmeToken)
+	Register(r, "acme.void", o.acmeVoid)
 	Register(r, "acme.accounts", o.acmeAccounts)
 	Register(r, "acme.revoke", o.acmeRevoke)
 }
@@ -70,6 +76,17 @@ func (o *operations) acmeToken(ctx context.Context, in ACMEToken) (NewACMEToken,
 		out.Names = []string{}
 	}
 	return out, nil
+}
+
+func (o *operations) acmeVoid(ctx context.Context, in ACMETokenRef) (ACMETokenRef, error) {
+	err := acme.VoidToken(ctx, o.cfg.ACME, Actor(ctx), in.ID)
+	switch {
+	case errors.Is(err, acme.ErrUnknownToken):
+		return in, Refusedf("it is what `bollard acme token` printed as kid", "%w", err)
+	case errors.Is(err, acme.ErrTokenUsed):
+		return in, Refusedf("`bollard acme accounts` says by which account, and `bollard acme revoke` ends that", "%w", err)
+	}
+	return in, err
 }
 
 func (o *operations) acmeAccounts(ctx context.Context, _ None) (ACMEAccounts, error) {

@@ -29,6 +29,26 @@ func (s *Store) AddACMEToken(ctx context.Context, token acme.Token, events ...le
 	})
 }
 
+// VoidACMEToken forgets the key of a token that no account was made with.
+func (s *Store) VoidACMEToken(ctx context.Context, id string, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		token, err := scanJSON[acme.Token](t.row("SELECT record FROM acme_tokens WHERE id = ?", id))
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return acme.ErrUnknownToken
+		case err != nil:
+			return fmt.Errorf("couldn't read an ACME token: %w", err)
+		case token.Sealed == nil:
+			return acme.ErrTokenUsed
+		}
+		token.Sealed = nil
+		if err := putJSON(t, "UPDATE acme_tokens SET record = ? WHERE id = ?", token, id); err != nil {
+			return fmt.Errorf("couldn't void an ACME token: %w", err)
+		}
+		return t.record(events...)
+	})
+}
+
 // putJSON runs a statement whose first argument is a record as JSON.
 func putJSON(t *tx, query string, record any, args ...any) error {
 	text, err := json.Marshal(record)
@@ -45,7 +65,7 @@ func (s *Store) AddACMEAccount(ctx context.Context, a acme.Account, before time.
 		if a.Token != "" {
 			token, err := scanJSON[acme.Token](t.row("SELECT record FROM acme_tokens WHERE id = ?", a.Token))
 			switch {
-			case errors.Is(err, sql.ErrNoRows) || err == nil && token.Account != "":
+			case errors.Is(err, sql.ErrNoRows) || err == nil && token.Sealed == nil:
 				return acme.ErrTokenUsed
 			case err != nil:
 				return fmt.Errorf("couldn't read an ACME token: %w", err)

@@ -82,7 +82,8 @@ type Certificates interface {
 // Errors callers branch on.
 var (
 	ErrKeyTaken       = errors.New("the key is another account's")
-	ErrTokenUsed      = errors.New("the token was used already")
+	ErrTokenUsed      = errors.New("the token was used already, or ended")
+	ErrUnknownToken   = errors.New("no such token")
 	ErrUnknownAccount = errors.New("no such account")
 	ErrUnknownOrder   = errors.New("no such order")
 )

@@ -279,6 +279,15 @@ func TestAccounts(t *testing.T) {
 	if status, head, body := other.post("new-account", `{"externalAccountBinding":`+other.binding(kid, key, c.url("new-account"))+`}`, byKey); status != 403 {
 		t.Errorf("a token was used twice: %d %s %s", status, body, head)
 	}
+	leakedKid, leakedKey := r.token()
+	for id, want := range map[string]error{leakedKid: nil, kid: acme.ErrTokenUsed, "nobody": acme.ErrUnknownToken} {
+		if err := acme.VoidToken(t.Context(), r.store, "operator", id); !errors.Is(err, want) {
+			t.Errorf("voiding %s: %v", id, err)
+		}
+	}
+	if status, _, body := other.post("new-account", `{"externalAccountBinding":`+other.binding(leakedKid, leakedKey, c.url("new-account"))+`}`, byKey); status != 403 {
+		t.Errorf("a void token was used: %d %s", status, body)
+	}
 	r.pass(2 * time.Hour)
 	if status, _, body := other.post("new-account", `{"externalAccountBinding":`+other.binding(oldKid, oldKey, c.url("new-account"))+`}`, byKey); status != 403 {
 		t.Errorf("a token was used after its time: %d %s", status, body)

@@ -16,7 +16,7 @@ import (
 // MAC key of an external account binding.
 type Token struct {
 	ID        string
-	Sealed    []byte   // the MAC key, encrypted; nil once used
+	Sealed    []byte   // the MAC key, encrypted; nil once used or voided
 	Only      []string // names its account may order
 	CreatedAt time.Time
 	ExpiresAt time.Time
@@ -26,6 +26,9 @@ type Token struct {
 // TokenStore keeps tokens. AddToken is durable when it returns.
 type TokenStore interface {
 	AddACMEToken(ctx context.Context, t Token, events ...ledger.Event) error
+	// VoidACMEToken forgets the key of a token. ErrUnknownToken; ErrTokenUsed, also of one
+	// that is void already.
+	VoidACMEToken(ctx context.Context, id string, events ...ledger.Event) error
 }
 
 // Bounds of a token's validity.
@@ -67,6 +70,11 @@ func NewToken(ctx context.Context, store TokenStore, seal func(name string, secr
 	return t, base64.RawURLEncoding.EncodeToString(secret), nil
 }
 
+// VoidToken ends a token that no account was made with: one that leaked, or isn't wanted.
+func VoidToken(ctx context.Context, store TokenStore, actor, id string) error {
+	return store.VoidACMEToken(ctx, id, ledger.Event{Kind: "acme.token-voided", Subject: id, Actor: actor})
+}
+
 // bind verifies a new account's binding to a token.
 func (d *Door) bind(m *message, a *Account, binding json.RawMessage) error {
 	if len(binding) == 0 || string(binding) == "null" {
@@ -88,6 +96,8 @@ func (d *Door) bind(m *message, a *Account, binding json.RawMessage) error {
 		return refused("unknown token")
 	case t.Account != "":
 		return refused("token " + t.ID + " was used: `bollard acme token` makes another")
+	case t.Sealed == nil:
+		return refused("token " + t.ID + " was voided: `bollard acme token` makes another")
 	case !d.cfg.Clock().Before(t.ExpiresAt):
 		return refused("token " + t.ID + " expired: `bollard acme token` makes another")
 	}

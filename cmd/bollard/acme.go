@@ -13,7 +13,7 @@ import (
 )
 
 func (c *cli) acmeCommand() *cobra.Command {
-	cmd := c.group("acme", "Certificates over ACME: who may ask", c.acmeToken(), c.acmeAccounts(), c.acmeRevoke())
+	cmd := c.group("acme", "Certificates over ACME: who may ask", c.acmeToken(), c.acmeVoid(), c.acmeAccounts(), c.acmeRevoke())
 	cmd.Long = `Certificates over ACME (RFC 8555) on listen.pki, for the names that acme.names in
 bollard.yaml lists: an account needs a token, which is good for one (docs/acme.md).`
 	return cmd
@@ -42,6 +42,21 @@ order those names alone.`,
 	cmd.Flags().StringArrayVar(&in.Names, "name", nil, "a name the account may order; several of them, if given several times; none: all of acme.names")
 	cmd.Flags().DurationVar(&in.Valid, "valid", 24*time.Hour, "for how long, 1m to 2160h")
 	return cmd
+}
+
+func (c *cli) acmeVoid() *cobra.Command {
+	return &cobra.Command{
+		Use:   "void KID",
+		Short: "End a token that no account was made with, such as one that leaked",
+		Args:  cobra.ExactArgs(1),
+		RunE: c.do(func(ctx context.Context, args []string) error {
+			out, err := call[admin.ACMETokenRef, admin.ACMETokenRef](ctx, c, "acme.void", admin.ACMETokenRef{ID: args[0]})
+			if err != nil {
+				return err
+			}
+			return c.print(out, func(w io.Writer) { fmt.Fprintf(w, "token %s is void\n", out.ID) })
+		}),
+	}
 }
 
 func (c *cli) acmeAccounts() *cobra.Command {

@@ -130,6 +130,11 @@ func decisions() []decision {
 			return admin.PoolTokenRef{Name: id}
 		}},
 		{op: "acme.token", kind: "acme.token", with: func(*faulty, string) any { return admin.ACMEToken{Valid: time.Hour} }},
+		{op: "acme.void", kind: "acme.token-voided", with: func(f *faulty, _ string) any {
+			var made admin.NewACMEToken
+			f.call("acme.token", admin.ACMEToken{Valid: time.Hour}, &made)
+			return admin.ACMETokenRef{ID: made.ID}
+		}},
 		{op: "acme.revoke", kind: "acme.account-revoked", with: func(f *faulty, id string) any { return admin.ACMEAccountRef{ID: f.acmeAccount(id)} }},
 		{op: "firmware.add", kind: "firmware.added", with: func(f *faulty, id string) any {
 			in, _ := signedRelease(f, id)

@@ -13,6 +13,7 @@ func Kinds() map[string]string {
 		"acme.proven":               "an account of ACME proved that it has a name, or is a station",
 		"acme.refused":              "an order over ACME was refused",
 		"acme.token":                "a token to open an account of ACME was made",
+		"acme.token-voided":         "a token to open an account of ACME was ended unused",
 		"approval.requested":        "an approval was asked for",
 		"approval.signed":           "a person approved",
 		"approval.used":             "an approval was used up by what it allowed",
