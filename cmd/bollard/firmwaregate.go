@@ -105,14 +105,14 @@ func (a *app) trustsSigner(ctx context.Context, signer *x509.Certificate, betwee
 	var none catalogue.Anchor
 	anchors, err := a.authority.Anchors(ctx, "manufacturer")
 	if err != nil {
-		return none, err
+		return none, fmt.Errorf("%w: %w", catalogue.ErrUnjudged, err)
 	}
 	own := a.authority.Roots(ca.KindManufacturer)
 	roots := slices.Clone(own)
 	for _, t := range anchors {
 		cert, err := x509.ParseCertificate(t.DER)
 		if err != nil {
-			return none, fmt.Errorf("couldn't read trusted root %s; remove it and add it again: %w", t.Hash, err)
+			return none, fmt.Errorf("%w: root %s; remove it and add it again: %w", catalogue.ErrUnjudged, t.Hash, err)
 		}
 		roots = append(roots, cert)
 	}
@@ -126,6 +126,9 @@ func (a *app) trustsSigner(ctx context.Context, signer *x509.Certificate, betwee
 			root := chain[len(chain)-1]
 			return catalogue.Anchor{Root: root, Own: slices.ContainsFunc(own, root.Equal)}, nil
 		}
+		if errors.Is(err, catalogue.ErrUnjudged) {
+			return none, err
+		}
 	}
 	return none, err
 }
@@ -138,7 +141,7 @@ func (a *app) standing(ctx context.Context, chain []*x509.Certificate) error {
 		}
 		rec, known, err := a.authority.Status(ctx, cert)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", catalogue.ErrUnjudged, err)
 		}
 		if known && rec.State != ca.StateIssued {
 			return fmt.Errorf("certificate %s of the signer's chain is %s", rec.Serial, rec.State)

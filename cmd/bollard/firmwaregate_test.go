@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"bollard/firmware/catalogue"
 	"bollard/firmware/gate"
 	"bollard/fleet"
 	"bollard/internal/config"
@@ -40,6 +44,36 @@ func TestFirmwareLevelOfUnknownModels(t *testing.T) { // promise 10
 		if diff := cmp.Diff(tt.want, a.updateRule(tt.st)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
+	}
+}
+
+// A signer whose standing can't be read isn't one that nobody trusts.
+func TestUnreadTrustIsNoVerdict(t *testing.T) {
+	t.Parallel()
+	dir := newDataDir(t, "")
+	cfg, err := loadConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := openApp(t.Context(), dir, cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	m := newMaker(t)
+	if _, err := a.trustsSigner(t.Context(), m.cert, nil); err == nil || errors.Is(err, catalogue.ErrUnjudged) {
+		t.Errorf("a stranger: %v", err)
+	}
+	if err := a.standing(t.Context(), []*x509.Certificate{m.cert, m.root}); err != nil {
+		t.Errorf("of whom nothing is known: %v", err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := a.trustsSigner(ended, m.cert, nil); !errors.Is(err, catalogue.ErrUnjudged) {
+		t.Errorf("roots weren't read: %v", err)
+	}
+	if err := a.standing(ended, []*x509.Certificate{m.cert, m.root}); !errors.Is(err, catalogue.ErrUnjudged) {
+		t.Errorf("records weren't read: %v", err)
 	}
 }
 

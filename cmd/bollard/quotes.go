@@ -27,13 +27,22 @@ func (s *server) openQuotes() error {
 	return err
 }
 
-// attests says whether a station's TPM can show what it runs.
+// attests says whether a quote has to end an update of a station: its TPM can show what
+// it runs, and it is wanted of it, or was done before. A certified key alone doesn't say
+// that its client knows quotes.
 func (a *app) attests(ctx context.Context, station string) (bool, error) {
 	if a.cfg.Listen.PKI == "" {
 		return false, nil
 	}
 	keys, err := a.fleet.AttestationKeys(ctx, station)
-	return len(keys) > 0, err
+	if err != nil || len(keys) == 0 {
+		return false, err
+	}
+	if every, err := a.controller.QuotesOf(ctx, station); err != nil || every > 0 {
+		return every > 0, err
+	}
+	r, err := a.store.Quote(ctx, station)
+	return r.Outcome != "", err
 }
 
 // quoted is a line about what a station showed.

@@ -2,17 +2,26 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
+	"log/slog"
+	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"bollard/admin"
+	"bollard/ca"
 	"bollard/detect"
 	"bollard/firmware/job"
 	"bollard/firmware/quote"
 	"bollard/firmware/release"
+	"bollard/fleet"
+	"bollard/ledger"
 	"bollard/ocpp"
 	"bollard/station"
 	"bollard/tpm/attest"
@@ -162,4 +171,86 @@ func TestStationsWithTPMs(t *testing.T) { // promise 10
 	if got, want := strings.Join(kinds, ", "), "quote.shown 1.0.0, quote.shown 2.0.0, quote.wrong 3.0.0"; got != want {
 		t.Errorf("the ledger has %s, want %s", got, want)
 	}
+}
+
+// An update waits for a quote of a station of which quotes are wanted, or that has shown to
+// know how; not of one whose attestation key is certified for the sake of its certificates.
+func TestWhoseUpdatesEndByQuotes(t *testing.T) { // promise 10
+	t.Parallel()
+	dir := newDataDir(t, "")
+	cfg, err := loadConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listen.PKI = "127.0.0.1:0"
+	a, err := openApp(t.Context(), dir, cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	now := time.Now()
+	for i, id := range []string{"CS-1", "CS-2", "CS-3"} {
+		serial, station := "SN-"+id, strings.ToLower(id)
+		if _, err := a.fleet.Add(t.Context(), "operator", []fleet.Enrolment{{Identity: id, Serial: serial, Profile: 2}}); err != nil {
+			t.Fatal(err)
+		}
+		if id == "CS-3" { // no TPM
+			continue
+		}
+		if _, err := a.store.UpdateStation(t.Context(), station, func(st *fleet.Station) ([]ledger.Event, error) {
+			st.EK = strings.Repeat(strconv.Itoa(i+1), 64)
+			return nil, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		key := newP256(t)
+		cert := newCert(t, &x509.Certificate{
+			SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: serial}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+		}, nil, &key.PublicKey, key)
+		number := ca.SerialOf(cert)
+		if err := errors.Join(
+			a.store.PutIntent(t.Context(), ca.Intent{Serial: number, Issuer: "attestation-issuing", Profile: ca.ProfileAttestation, Station: station, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, CreatedAt: now}),
+			a.store.PutIssued(t.Context(), number, cert.Raw, now),
+		); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(when string, want ...string) {
+		t.Helper()
+		var got []string
+		for _, station := range []string{"cs-1", "cs-2", "cs-3"} {
+			attests, err := a.attests(t.Context(), station)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if attests {
+				got = append(got, station)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", when, got, want)
+		}
+	}
+	want := func(id string, every time.Duration) {
+		t.Helper()
+		if _, err := a.controller.WantStation(t.Context(), "operator", id, func(w *fleet.Wants) error { w.Quotes = every; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("keys are certified")
+	want("CS-1", 24*time.Hour)
+	want("CS-3", 24*time.Hour)
+	check("quotes are wanted", "cs-1")
+	record := func(station string, change func(*quote.Record)) {
+		t.Helper()
+		if _, err := a.store.UpdateQuote(t.Context(), station, func(r *quote.Record) ([]ledger.Event, error) { change(r); return nil, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record("cs-2", func(r *quote.Record) { r.DemandedAt = now })
+	check("one was late once", "cs-1")
+	record("cs-2", func(r *quote.Record) { r.At, r.Outcome = now, quote.Unknown })
+	check("one has quoted", "cs-1", "cs-2")
+	cfg.Listen.PKI = ""
+	check("nobody can quote")
 }

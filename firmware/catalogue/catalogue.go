@@ -28,6 +28,8 @@ var (
 	ErrExists  = errors.New("firmware release is here already, with another record")
 	// ErrState: a release goes forward only.
 	ErrState = errors.New("firmware release isn't where that can be done")
+	// ErrUnjudged says nothing against a signer: what is known of it couldn't be read.
+	ErrUnjudged = errors.New("whom to trust couldn't be read")
 )
 
 // Entry is a release as it is kept.
@@ -69,7 +71,8 @@ type Config struct {
 	Store Store
 	Depot *depot.Depot
 	// Trust judges a manufacturer's chain now: over CAs that came with its releases to a
-	// root the operator trusts for firmware, in its dates, not revoked as far as is known.
+	// root the operator trusts for firmware, in its dates, not revoked as far as is known;
+	// ErrUnjudged where that couldn't be told.
 	Trust  func(ctx context.Context, signer *x509.Certificate, between []*x509.Certificate) (Anchor, error)
 	Makers []Maker // for whom the roots sign
 	// Logs are the transparency logs that count, for who asks for proof.

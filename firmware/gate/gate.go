@@ -177,7 +177,7 @@ type Config struct {
 	// Turn says why a rollout keeps a release from a station whose back end asks for
 	// it, or ""; nil: nothing is rolled out.
 	Turn func(release, station string) Block
-	// Attests says whether a station has a TPM whose quotes count; nil: none has.
+	// Attests says whether a quote of a station's TPM has to end its updates; nil: of none.
 	Attests func(ctx context.Context, station string) (bool, error)
 	// Tell lets back ends see the statuses of updates that Bollard started.
 	Tell bool

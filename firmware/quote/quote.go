@@ -8,6 +8,7 @@
 package quote
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"encoding/hex"
@@ -74,6 +75,7 @@ type Store interface {
 // Releases are where they are kept; *catalogue.Catalogue is one.
 type Releases interface {
 	List(ctx context.Context) ([]catalogue.Entry, error)
+	// Verify says why a release doesn't count; with catalogue.ErrUnjudged nobody knows.
 	Verify(ctx context.Context, e *catalogue.Entry) error
 }
 
@@ -83,7 +85,7 @@ type Updates interface {
 	// is in none.
 	Expects(ctx context.Context, station string) (string, error)
 	// Quoted takes what a genuine quote showed: the release that the registers are, or ""
-	// and why they are none's.
+	// and why they aren't those of the release that the station says to run.
 	Quoted(ctx context.Context, station, release, reason string) error
 }
 
@@ -131,10 +133,12 @@ func New(cfg Config) (*Service, error) {
 type candidate struct {
 	release *release.Release
 	want    attest.Expected
+	booted  bool // the station's newest boot showed its version
 }
 
 // candidates are the releases with registers whose version a station's newest boot
-// showed, behind the one it is being updated to: the newest first.
+// showed, the one it is being updated to before the newest; and last that one if its
+// version wasn't shown yet.
 func (s *Service) candidates(ctx context.Context, station string) ([]candidate, error) {
 	st, err := s.cfg.Station(ctx, station)
 	if err != nil {
@@ -152,11 +156,15 @@ func (s *Service) candidates(ctx context.Context, station string) ([]candidate, 
 	for i := range entries {
 		e := &entries[i]
 		r := e.Release
-		runs := r.Version == strings.TrimSpace(st.Firmware) && r.Covers(st.Vendor, st.Model, st.Hardware)
-		if r.PCRs == nil || e.State == catalogue.Revoked || !runs && r.ID != expected {
+		// An exception may have brought it one that isn't for its model.
+		booted := r.Version == strings.TrimSpace(st.Firmware) && (r.ID == expected || r.Covers(st.Vendor, st.Model, st.Hardware))
+		if r.PCRs == nil || e.State == catalogue.Revoked || !booted && r.ID != expected {
 			continue
 		}
-		if err := s.cfg.Releases.Verify(ctx, e); err != nil {
+		switch err := s.cfg.Releases.Verify(ctx, e); {
+		case err != nil && (errors.Is(err, catalogue.ErrUnjudged) || ctx.Err() != nil):
+			return nil, err
+		case err != nil:
 			s.cfg.Log.Warn("registers of a release don't count: its signature doesn't", slog.String("release", r.ID), slog.Any("err", err))
 			continue
 		}
@@ -164,18 +172,23 @@ func (s *Service) candidates(ctx context.Context, station string) ([]candidate, 
 		if err != nil {
 			return nil, fmt.Errorf("release %s: %w", r.ID, err)
 		}
-		list = append(list, candidate{r, want})
+		list = append(list, candidate{r, want, booted})
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
-		switch {
-		case a.release.ID == expected:
-			return -1
-		case b.release.ID == expected:
-			return 1
-		}
-		return int(b.release.Sequence) - int(a.release.Sequence) //nolint:gosec // at most 2^53
+		return cmp.Or(cmp.Compare(a.rank(expected), b.rank(expected)), cmp.Compare(b.release.Sequence, a.release.Sequence))
 	})
 	return list, nil
+}
+
+// rank among a station's candidates, where expected is the one it is being updated to.
+func (c candidate) rank(expected string) int {
+	switch {
+	case !c.booted:
+		return 2
+	case c.release.ID == expected:
+		return 0
+	}
+	return 1
 }
 
 func expectedOf(r *release.Registers) (attest.Expected, error) {
@@ -259,7 +272,7 @@ func (s *Service) Quoted(ctx context.Context, station string, nonce []byte, q at
 	if _, err := s.cfg.Store.UpdateQuote(ctx, station, func(r *Record) ([]ledger.Event, error) { return r.take(station, &j.Record), nil }); err != nil {
 		return attestation.Shown{}, err
 	}
-	if j.genuine {
+	if j.genuine && j.Outcome != Unknown { // what can't be told ends no update
 		shown := j.Release
 		if j.Outcome != Delivered {
 			shown = ""
@@ -298,17 +311,15 @@ func (s *Service) judge(ctx context.Context, station string, keys []crypto.Publi
 	if err != nil {
 		return j, err
 	}
-	if len(list) == 0 {
-		j.Outcome, j.Reason = Unknown, "no release here says what the registers are of the version that its last boot showed"
-		return j, nil
-	}
+	j.Outcome, j.Reason = Unknown, "no release here says what the registers are of the version that its last boot showed"
 	for i, c := range list {
 		fault := c.want.Judge(q.Registers, log)
 		if fault == nil {
 			j.Outcome, j.Release, j.Version, j.Reason, j.fault = Delivered, c.release.ID, c.release.Version, "", nil
 			return j, nil
 		}
-		if i == 0 {
+		// A station that didn't boot the release yet needn't have its registers.
+		if i == 0 && c.booted {
 			j.Outcome, j.Release, j.Version, j.Reason, j.fault = Wrong, c.release.ID, c.release.Version, fault.Error(), fault
 		}
 	}

@@ -61,6 +61,25 @@ func TestQuotes(t *testing.T) {
 		"a revoked release":     {func(r *rig) { r.publish("r1", "1.0", values("8", right)).State = catalogue.Revoked }, own, quote.Unknown, ""},
 		"an unsigned release":   {func(r *rig) { r.publish("r1", "1.0", values("8", right)); r.unsigned["r1"] = true }, own, quote.Unknown, ""},
 		"the one it updates to": {func(r *rig) { r.publish("r1", "1.1", values("8", right)); r.expects = "r1" }, own, quote.Delivered, ""},
+		"one it has yet to boot": {func(r *rig) {
+			r.publish("r0", "1.0", nil)
+			r.publish("r1", "1.1", values("8", strings.Repeat("cd", 32)))
+			r.expects = "r1"
+		}, own, quote.Unknown, ""},
+		"what it booted while it updates": {func(r *rig) {
+			r.publish("r1", "1.0", values("8", right))
+			r.publish("r2", "1.1", values("8", strings.Repeat("cd", 32)))
+			r.expects = "r2"
+		}, own, quote.Delivered, ""},
+		"neither": {func(r *rig) {
+			r.publish("r1", "1.0", values("8", strings.Repeat("ef", 32)))
+			r.publish("r2", "1.1", values("8", strings.Repeat("cd", 32)))
+			r.expects = "r2"
+		}, own, quote.Wrong, "a register differs"},
+		"one that isn't for its model, by an exception": {func(r *rig) {
+			r.publish("r1", "1.0", values("8", strings.Repeat("cd", 32))).Release.Models[0].Model = "AC-11"
+			r.expects = "r1"
+		}, own, quote.Wrong, "a register differs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -93,9 +112,12 @@ func TestQuotes(t *testing.T) {
 			if len(alarm) != 0 != (tt.alarm != "") || len(alarm) == 1 && (!strings.Contains(alarm[0], tt.alarm) || r.alarms[0].Kind != detect.QuoteWrong || r.alarms[0].Station != "cs-1") {
 				t.Errorf("alarms %+v, want %q", r.alarms, tt.alarm)
 			}
-			// Updates learn of what is genuine alone.
-			genuine := rec.Outcome != quote.Wrong || len(rec.Registers) > 0
-			if genuine != (len(r.told) == 1) || genuine && (r.told[0][1] == "r1") != (rec.Outcome == quote.Delivered) {
+			if rec.Outcome == quote.Wrong && len(rec.Registers) > 0 && rec.Release != "r1" {
+				t.Errorf("it should have been %s", rec.Release)
+			}
+			// Updates learn of what is genuine and can be told alone.
+			told := rec.Outcome == quote.Delivered || len(rec.Registers) > 0 && rec.Outcome == quote.Wrong
+			if told != (len(r.told) == 1) || told && (r.told[0][1] == "r1") != (rec.Outcome == quote.Delivered) {
 				t.Errorf("updates were told %v", r.told)
 			}
 		})
@@ -135,12 +157,11 @@ func TestNonces(t *testing.T) {
 	if status := r.ask("cs-1", "quote", good, nil); status != http.StatusForbidden {
 		t.Errorf("a second time: %d", status)
 	}
-	r.ask("cs-1", "nonce", struct{}{}, &n)
-	if bytes.Equal(n.Nonce, second.Nonce) {
+	if r.ask("cs-1", "nonce", struct{}{}, &second); len(second.Nonce) != 32 || bytes.Equal(n.Nonce, second.Nonce) {
 		t.Error("a nonce was given twice")
 	}
 	r.now = r.now.Add(2 * time.Minute)
-	if status := r.ask("cs-1", "quote", m.said(t, n.Nonce, 8, 12), nil); status != http.StatusForbidden {
+	if status := r.ask("cs-1", "quote", m.said(t, second.Nonce, 8, 12), nil); status != http.StatusForbidden {
 		t.Errorf("too late: %d", status)
 	}
 	for name, body := range map[string][]byte{"no JSON": []byte("{"), "too long": bytes.Repeat([]byte(" "), 2<<20), "no number": []byte(`{"registers":{"08":"AAAA"}}`)} {
@@ -184,6 +205,14 @@ func TestQuotesAgain(t *testing.T) {
 		t.Errorf("%d, entries %v", status, r.events)
 	}
 	r.broken = nil
+	var n nonce
+	r.ask("cs-1", "nonce", struct{}{}, &n)
+	told := len(r.told)
+	r.unread = catalogue.ErrUnjudged
+	if status := r.ask("cs-1", "quote", m.said(t, n.Nonce, 8), nil); status != http.StatusServiceUnavailable || r.records["cs-1"].Outcome != quote.Delivered || len(r.told) > told {
+		t.Errorf("%d while nobody knows who signed, record %+v, told %v", status, r.records["cs-1"], r.told)
+	}
+	r.unread = nil
 	if status := show(); status != http.StatusForbidden || len(r.events) != 2 {
 		t.Errorf("%d, entries %v", status, r.events)
 	}

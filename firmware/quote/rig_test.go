@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -37,6 +38,7 @@ type rig struct {
 	now      time.Time
 	entries  []catalogue.Entry
 	unsigned map[string]bool // releases that don't verify
+	unread   error           // of what says whether they do
 	keys     map[string][]crypto.PublicKey
 	stations map[string]quote.Station
 	demands  map[string]time.Duration
@@ -120,6 +122,9 @@ func (r *rig) UpdateQuote(_ context.Context, station string, change func(*quote.
 func (r *rig) List(context.Context) ([]catalogue.Entry, error) { return r.entries, nil }
 
 func (r *rig) Verify(_ context.Context, e *catalogue.Entry) error {
+	if r.unread != nil {
+		return fmt.Errorf("signature: %w", r.unread)
+	}
 	if r.unsigned[e.Release.ID] {
 		return errors.New("nobody signed it")
 	}
