@@ -46,6 +46,8 @@ func (r *Registrar) attested(ctx context.Context, serial string, statement attes
 		return refuse("station %.64q was removed", attested.Station())
 	case err != nil:
 		return Station{}, attested, err
+	case !st.LostAt.IsZero():
+		return refuse("%s", st.lost())
 	case st.Serial != serial:
 		return refuse("the attestation key is in the TPM of station %.64q, which has another serial number than was ordered for", st.Identity)
 	}
@@ -58,22 +60,30 @@ func (r *Registrar) CertifyAttested(ctx context.Context, o *acme.Order, serial s
 	s := r.service
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), certifyTimeout)
 	defer cancel()
+	ordered, err := r.store.StationBySerial(ctx, serial)
+	if errors.Is(err, ErrUnknownStation) {
+		return nil, fmt.Errorf("%w: station was removed meanwhile", ca.ErrNotAttested)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Judged in the station's turn: what it is lost or gets another TPM by waits for that.
+	key := keyOf(&ordered)
+	release, err := s.takeTurn(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	st, attested, err := r.attested(ctx, serial, statement, nonce)
 	if err != nil {
 		return nil, err
 	}
-	key := keyOf(&st)
 	if !attested.Of(csr.Key, key, st.Serial) {
 		return nil, acme.BadRequest("the request's key isn't the one that was attested", "")
 	}
 	if !s.mayAsk(key) {
 		return nil, acme.Busy("station asks for certificates too often", time.Minute)
 	}
-	release, err := s.takeTurn(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
 	named := csr
 	named.CommonName = cmp.Or(csr.CommonName, st.Serial)
 	if reason := s.estReason(&named, &st); reason != "" {

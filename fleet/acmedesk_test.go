@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,9 @@ import (
 
 	"bollard/ca"
 	"bollard/ca/acme"
+	"bollard/ca/est"
 	"bollard/fleet"
+	"bollard/ledger"
 	"bollard/ocpp"
 	"bollard/tpm/attest"
 )
@@ -313,5 +316,135 @@ func TestStationOverACMERefused(t *testing.T) {
 	}
 	if got := len(d.records("CS-1")); got != 1 { // the attestation key's
 		t.Errorf("%d certificates on record", got)
+	}
+}
+
+// A station that was lost gets nothing, whatever its TPM says and whatever of it is in
+// force still.
+func TestLostStationGetsNothing(t *testing.T) { // promise 9
+	t.Parallel()
+	d := newAttestedRig(t)
+	a := d.acme()
+	c := a.client()
+	password, err := d.svc.SetPassword(t.Context(), "operator", "CS-1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := d.open(d.admit(withPassword(claim(t, "CS-1"), password)), ocpp.V201)
+	proven, unproven := a.order(c, "SN-1"), a.order(c, "SN-1")
+	key := keyIn(t, d.mine)
+	if kind := a.answer(c, proven, attObj(evidence(t, key, proven.nonce, d.ak))); kind != "" {
+		t.Fatal(kind)
+	}
+	answer := attObj(evidence(t, keyIn(t, d.mine), unproven.nonce, d.ak))
+	secret := d.est.secret("CS-1")
+	// The block alone, as where a crash or a disk keeps revocation from following it.
+	if _, err := d.store.UpdateStation(t.Context(), "cs-1", func(st *fleet.Station) ([]ledger.Event, error) {
+		st.LostAt, st.LostReason = d.clock(), "stolen"
+		return nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if kind := a.answer(c, unproven, answer); kind != "badAttestationStatement" {
+		t.Errorf("challenge: %q", kind)
+	}
+	if _, err := a.finalize(c, proven, signedRequest(t, key, "SN-1")); problemOf(err) != "badAttestationStatement" {
+		t.Errorf("finalize: %v", err)
+	}
+	d.est.wantStatus(d.est.ask("simpleenroll", request(t, d.mine, d.ak), secret), http.StatusUnauthorized)
+	if _, status := d.enrol(d.mine, secret); status != http.StatusUnauthorized {
+		t.Errorf("the attestation door: %d", status)
+	}
+	_, ek := said(t, d.mine)
+	if err := d.est.registrar.Endorse(t.Context(), est.Claim{}, "cs-1", ek, nil); err == nil {
+		t.Error("its TPM is still endorsed after the challenge")
+	}
+	s.message(ocpp.FromStation, "SignCertificate", csrPayload(t, newKey(t), "SN-1"))
+	s.wg.Wait()
+	if o := d.waitOrder("CS-1", fleet.OrderRejected); !strings.Contains(o.Reason, "reported lost") {
+		t.Errorf("its order: %+v", o)
+	}
+	if got := len(d.records("CS-1")); got != 1 { // the attestation key's
+		t.Errorf("%d certificates on record", got)
+	}
+}
+
+// What is being issued while its station is reported lost is revoked too.
+func TestLostWhileIssued(t *testing.T) { // promise 9
+	t.Parallel()
+	r := newRig(t)
+	var before atomic.Pointer[func()]
+	r.dirty = func(s crypto.Signer) crypto.Signer { return hookedSigner{s, &before} }
+	r.start()
+	r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 2})
+	d := r.est()
+	lost := make(chan error, 1)
+	lose := func() {
+		go func() {
+			_, err := r.svc.Lose(t.Context(), "operator", "CS-1", "stolen")
+			lost <- err
+		}()
+		eventually(t, "loss", func() bool { return len(lost) == 1 || fleet.TakingTurns(r.svc, "cs-1") == 2 })
+	}
+	before.Store(&lose)
+	d.wantStatus(d.ask("simpleenroll", csrDER(t, newKey(t), "SN-1", organisation), d.secret("CS-1")), http.StatusOK)
+	if err := <-lost; err != nil {
+		t.Fatal(err)
+	}
+	records := r.records("CS-1")
+	if len(records) != 1 || records[0].State != ca.StateRevoked {
+		t.Errorf("records %+v", records)
+	}
+}
+
+// A finalize that was cut off is good again with another request for the same key, since
+// clients sign anew.
+func TestStationOverACMEAfterAFault(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var broken atomic.Bool
+	r.dirty = func(s crypto.Signer) crypto.Signer { return brokenSigner{s, &broken} }
+	r.start()
+	d := attestedOn(t, r)
+	a := d.acme()
+	c := a.client()
+	o := a.order(c, "SN-1")
+	key := keyIn(t, d.mine)
+	if kind := a.answer(c, o, attObj(evidence(t, key, o.nonce, d.ak))); kind != "" {
+		t.Fatal(kind)
+	}
+	broken.Store(true)
+	first, second := signedRequest(t, key, "SN-1"), signedRequest(t, key, "SN-1")
+	if _, err := a.finalize(c, o, first); err == nil {
+		t.Fatal("issued without a key")
+	}
+	broken.Store(false)
+	if bytes.Equal(first, second) {
+		t.Fatal("one request twice")
+	}
+	cert, err := a.finalize(c, o, second)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, d.logged())
+	}
+	if orders, err := d.svc.Orders(t.Context(), "CS-1"); err != nil || len(orders) != 1 || orders[0].State != fleet.OrderDelivered || orders[0].Serial != serialOf(cert) {
+		t.Errorf("%v, %+v", err, orders)
+	}
+}
+
+// A key whose certificate isn't on record as attested isn't given that certificate for
+// one that is.
+func TestAttestedLater(t *testing.T) {
+	t.Parallel()
+	d := newAttestedRig(t)
+	key := keyIn(t, d.mine)
+	d.est.certificate(d.est.ask("simpleenroll", csrDER(t, key, "SN-1", organisation), d.est.secret("CS-1")))
+	if a := d.est.ask("simpleenroll", requestFor(t, key, evidence(t, key, nil, d.ak)), d.est.secret("CS-1")); a.status != http.StatusBadRequest || !strings.Contains(a.body, "make a new key pair") {
+		t.Errorf("%d: %s", a.status, a.body)
+	}
+	other := keyIn(t, d.mine)
+	shown := requestFor(t, other, evidence(t, other, nil, d.ak))
+	cert := d.est.certificate(d.est.ask("simpleenroll", shown, d.est.secret("CS-1")))
+	if again := d.est.certificate(d.est.ask("simpleenroll", shown, d.est.secret("CS-1"))); !again.Equal(cert) {
+		t.Error("an answer that got lost isn't given again")
 	}
 }

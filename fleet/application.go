@@ -42,7 +42,7 @@ func (a *applicant) apply(ctx context.Context, st *Station, csr *ca.CSR, atteste
 	}
 	return s.certify(ctx, st, ca.Order{
 		Key: csr.Key, Reference: order.ID, Attested: attested,
-		Judge: func(onRecord []ca.Record) error { return a.judge(csr.Key, onRecord) },
+		Judge: func(onRecord []ca.Record) error { return a.judge(csr.Key, attested, onRecord) },
 		Recorder: a.store.Recorder(Application{
 			Order: order, Known: known, Accepted: a.accepted(&order), Secret: a.secret, Used: a.used(csr.Key),
 			Issued: a.issued,
@@ -57,8 +57,9 @@ func (e *certifiedError) Error() string { return "the key has certificate " + e.
 
 // judge says what a key is to get: a new certificate, or the one it has
 // (*certifiedError), since an answer that got lost is given again; a *est.Refusal
-// where a renewal would keep its key (threat C13) or the key is somebody else's.
-func (a *applicant) judge(key ca.ProvenKey, onRecord []ca.Record) error {
+// where a renewal would keep its key (threat C13), the key is somebody else's, or its
+// certificate says less of it than is shown now.
+func (a *applicant) judge(key ca.ProvenKey, attested ca.Attested, onRecord []ca.Record) error {
 	if a.leaf != nil && spkiHash(a.leaf.cert) == key.Hash() {
 		return keyInUse("request repeats the key of the presented certificate: a renewal needs a new key pair (A02.FR.02)")
 	}
@@ -71,6 +72,8 @@ func (a *applicant) judge(key ca.ProvenKey, onRecord []ca.Record) error {
 			// Nobody ever got it.
 		case r.State != ca.StateIssued || r.External:
 			return keyInUse("key is that of certificate %s, which is %s: a new certificate needs a new key pair", r.Serial, r.State)
+		case attested != (ca.Attested{}) && r.Attested == "":
+			return keyInUse("key is that of certificate %s, which isn't on record as attested: one that is needs a new key pair", r.Serial)
 		case has == nil:
 			has = &certifiedError{r.Serial}
 		}

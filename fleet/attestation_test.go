@@ -46,7 +46,11 @@ type attestationRig struct {
 
 func newAttestationRig(t *testing.T) *attestationRig {
 	t.Helper()
-	r := newRig(t)
+	return attestationOn(t, newRig(t))
+}
+
+func attestationOn(t *testing.T, r *rig) *attestationRig {
+	t.Helper()
 	if err := r.auth.Create(t.Context(), ca.KindAttestation, "operator"); err != nil {
 		t.Fatal(err)
 	}

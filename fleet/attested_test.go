@@ -27,7 +27,12 @@ type attestedRig struct {
 
 func newAttestedRig(t *testing.T) *attestedRig {
 	t.Helper()
-	d := &attestedRig{attestationRig: newAttestationRig(t)}
+	return attestedOn(t, newRig(t))
+}
+
+func attestedOn(t *testing.T, r *rig) *attestedRig {
+	t.Helper()
+	d := &attestedRig{attestationRig: attestationOn(t, r)}
 	d.mine, _ = machine(t)
 	d.other, _ = machine(t)
 	d.ak = d.certified("CS-1", d.mine)

@@ -32,6 +32,12 @@ func (s *Service) SetEK(ctx context.Context, actor, identity, ek string) (Statio
 	if err := s.freeEK(ctx, key, ek); err != nil {
 		return Station{}, err
 	}
+	// What is being issued to the TPM before is waited for, to be revoked too.
+	release, err := s.takeTurn(ctx, key)
+	if err != nil {
+		return Station{}, err
+	}
+	defer release()
 	if before, err := s.store.Station(ctx, key); err == nil && before.EK != "" && before.EK != ek {
 		if err := s.endAttestation(ctx, actor, key); err != nil {
 			return Station{}, err
@@ -88,6 +94,8 @@ func (r *Registrar) Endorse(ctx context.Context, claim est.Claim, station string
 		return refuse("station was removed meanwhile")
 	case err != nil:
 		return err
+	case !st.LostAt.IsZero():
+		return refuse(st.lost())
 	case st.EK == ek.Hash():
 		return nil
 	case st.EK != "":
@@ -148,15 +156,15 @@ func (r *Registrar) CertifyAttestation(ctx context.Context, claim est.Claim, sta
 	if err != nil {
 		return nil, err
 	}
-	issued, err := s.attested(ctx, &st, key)
+	issued, err := s.certifyAttestation(ctx, &st, key)
 	if errors.Is(err, ca.ErrKeyInUse) {
 		return nil, &est.Refusal{Status: http.StatusForbidden, Public: "the key is in use already", Reason: err.Error()}
 	}
 	return issued, err
 }
 
-// attested drives both phases, unless the key has a certificate that isn't due.
-func (s *Service) attested(ctx context.Context, st *Station, key ca.ProvenKey) (*ca.Issued, error) {
+// certifyAttestation drives both phases, unless the key has a certificate that isn't due.
+func (s *Service) certifyAttestation(ctx context.Context, st *Station, key ca.ProvenKey) (*ca.Issued, error) {
 	station := keyOf(st)
 	prepared, err := s.cfg.Authority.Prepare(ctx, ca.Order{
 		Profile: ca.ProfileAttestation, Key: key, Subject: ca.Subject{CommonName: st.Serial}, Station: station, Requester: "station:" + station,

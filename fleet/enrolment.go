@@ -275,6 +275,11 @@ func (s *Service) estReason(csr *ca.CSR, st *Station) string {
 func (a *applicant) fulfil(ctx context.Context, st *Station, csr *ca.CSR, attested ca.Attested) (*ca.Issued, error) {
 	s := a.service
 	order, known, err := s.store.OrderByCSR(ctx, a.station, csrHash(csr))
+	if err == nil && !known && a.order != "" {
+		// The same key in another request, since ECDSA signs anew: its first try was cut off.
+		order, known, err = s.store.Order(ctx, a.order)
+		known = known && order.Station == a.station
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -317,6 +322,8 @@ func (a *applicant) accepted(o *Order) ledger.Event {
 func (a *applicant) unissued(st *Station, err error) error {
 	var lint *ca.LintError
 	switch {
+	case errors.Is(err, errLost):
+		return &est.Refusal{Status: http.StatusForbidden, Public: publicCertificate, Reason: st.lost()}
 	case errors.Is(err, ErrRegistrationUsed):
 		return &est.Refusal{Status: http.StatusForbidden, Public: "the one-time secret was used for another key",
 			Reason: fmt.Sprintf("one-time secret was used for another key: `bollard station enrol-secret %s` makes another", st.Identity)}
@@ -331,6 +338,9 @@ func (a *applicant) unissued(st *Station, err error) error {
 // certify runs both phases for a station and what is set of an order: its key and
 // reference, and how it is judged and recorded.
 func (s *Service) certify(ctx context.Context, st *Station, order ca.Order) (*ca.Issued, error) {
+	if !st.LostAt.IsZero() {
+		return nil, fmt.Errorf("%w: %s", errLost, st.LostReason)
+	}
 	plan, err := s.store.Plan(ctx, keyOf(st))
 	if err != nil {
 		return nil, err

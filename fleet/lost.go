@@ -24,6 +24,9 @@ type RetirementStore interface {
 	Retired(ctx context.Context) (map[string]time.Time, error)
 }
 
+// errLost says that nothing is issued to a station that was lost, whoever asks.
+var errLost = errors.New("station was reported lost")
+
 func (st *Station) lost() string {
 	return fmt.Sprintf("station was reported lost on %s (%s): `bollard station lost %s --found` lets it in again",
 		st.LostAt.UTC().Format(time.RFC3339), st.LostReason, st.Identity)
@@ -55,6 +58,12 @@ func (s *Service) Lose(ctx context.Context, actor, identity, reason string) (Sta
 	}
 	s.secrets.forget(key)
 	s.endIf(func(adm Admission) (string, bool) { return "station was reported lost", adm.Station.Key() == key })
+	// What is being issued was judged before: it is waited for, to be revoked too.
+	release, err := s.takeTurn(ctx, key)
+	if err != nil {
+		return Station{}, fmt.Errorf("the station is kept out, repeat this to revoke its certificates: %w", err)
+	}
+	defer release()
 	if err := s.revokeAs(ctx, actor, &st, "keyCompromise"); err != nil {
 		return Station{}, fmt.Errorf("the station is kept out, repeat this to revoke what is left: %w", err)
 	}

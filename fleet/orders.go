@@ -232,7 +232,7 @@ func (s *Service) issue(ctx context.Context, order *Order) (*ca.Issued, error) {
 func permanent(err error) bool {
 	var csr *ca.CSRError
 	var lint *ca.LintError
-	return errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ca.ErrNotAttested) || errors.Is(err, ErrUnknownStation) || errors.Is(err, errNotItsSECC) || errors.As(err, &csr) || errors.As(err, &lint)
+	return errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ca.ErrNotAttested) || errors.Is(err, ErrUnknownStation) || errors.Is(err, errNotItsSECC) || errors.Is(err, errLost) || errors.As(err, &csr) || errors.As(err, &lint)
 }
 
 // badKey says that what a station asked for is the fault.

@@ -1,11 +1,14 @@
 package fleet_test
 
 import (
+	"crypto"
 	"maps"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"bollard/ca"
 	"bollard/fleet"
 	"bollard/ledger"
 )
@@ -65,6 +68,44 @@ func TestAttestationKeysOfAStation(t *testing.T) {
 		t.Fatal(err)
 	}
 	count("cs-1", 0)
+}
+
+// What is being issued to a TPM while its station gets another one is revoked too.
+func TestAnotherTPMWhileIssued(t *testing.T) { // promise 9
+	t.Parallel()
+	r := newRig(t)
+	var before atomic.Pointer[func()]
+	r.dirty = func(s crypto.Signer) crypto.Signer { return hookedSigner{s, &before} }
+	r.start()
+	d := attestationOn(t, r)
+	m, _ := machine(t)
+	_, ek := said(t, m)
+	d.register("CS-1", ek)
+	other := otherEK(t).Hash()
+	changed := make(chan error, 1)
+	change := func() {
+		go func() {
+			_, err := d.svc.SetEK(t.Context(), "operator", "CS-1", other)
+			changed <- err
+		}()
+		eventually(t, "change", func() bool { return len(changed) == 1 || fleet.TakingTurns(d.svc, "cs-1") == 2 })
+	}
+	before.Store(&change)
+	if _, status := d.enrol(m, d.user); status != http.StatusOK {
+		t.Fatalf("%d\n%s", status, d.logged())
+	}
+	if err := <-changed; err != nil {
+		t.Fatal(err)
+	}
+	if st := d.station("CS-1"); st.EK != other {
+		t.Errorf("known by %q", st.EK)
+	}
+	if keys, err := d.svc.AttestationKeys(t.Context(), "cs-1"); err != nil || len(keys) != 0 {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+	if records := d.records("CS-1"); len(records) != 1 || records[0].State != ca.StateRevoked {
+		t.Errorf("records %+v", records)
+	}
 }
 
 // Quotes are wanted of stations by group, or of single ones, and of nobody else.

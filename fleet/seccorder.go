@@ -124,6 +124,9 @@ var errNotItsSECC = errors.New("the SECC identifier isn't the station's any more
 // certifySECC runs both phases for a certificate toward cars. What is recorded
 // counts as it is now.
 func (s *Service) certifySECC(ctx context.Context, st *Station, order *Order, key ca.ProvenKey) (*ca.Issued, error) {
+	if !st.LostAt.IsZero() {
+		return nil, fmt.Errorf("%w: %s", errLost, st.LostReason)
+	}
 	e, ok := editionOf(order.Type)
 	if !ok || !st.has(order.SECC) {
 		return nil, fmt.Errorf("%w: %s", errNotItsSECC, order.SECC)

@@ -56,6 +56,7 @@ type Store interface {
 	AddOrder(ctx context.Context, order Order, events ...ledger.Event) error
 	// OrderByCSR returns the newest order of the station for this CSR; ok is false without one.
 	OrderByCSR(ctx context.Context, station, csrHash string) (order Order, ok bool, err error)
+	Order(ctx context.Context, id string) (order Order, ok bool, err error)
 	// Orders returns the station's orders for certificates of its own, newest first,
 	// at most limit.
 	Orders(ctx context.Context, station string, limit int) ([]Order, error)

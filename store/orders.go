@@ -51,6 +51,22 @@ func (s *Store) OrderByCSR(ctx context.Context, station, csrHash string) (fleet.
 	return order, true, nil
 }
 
+// Order returns an order by its ID.
+func (s *Store) Order(ctx context.Context, id string) (fleet.Order, bool, error) {
+	db, err := s.reader()
+	if err != nil {
+		return fleet.Order{}, false, err
+	}
+	order, err := scanOrder(db.QueryRowContext(ctx, "SELECT "+orderColumns+" FROM orders WHERE id = ?", id))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fleet.Order{}, false, nil
+	case err != nil:
+		return fleet.Order{}, false, fmt.Errorf("couldn't read order %s: %w", id, explain(s.path, err))
+	}
+	return order, true, nil
+}
+
 // Orders returns the station's orders for certificates of its own, newest first, at
 // most limit; all for 0.
 func (s *Store) Orders(ctx context.Context, station string, limit int) ([]fleet.Order, error) {
