@@ -46,6 +46,19 @@ func TestQuotesAreKept(t *testing.T) {
 	if diff := cmp.Diff([]string{"quote.wrong", "quote.wrong"}, kinds(t, s)); diff != "" {
 		t.Error(diff)
 	}
+	// What one TPM showed doesn't stand for the next.
+	for _, tt := range []struct {
+		ek   string
+		kept int
+	}{{"aa", 1}, {"aa", 1}, {"bb", 0}, {"bb", 1}, {"", 0}} {
+		_, err := s.UpdateStation(ctx, "cs-1", func(st *fleet.Station) ([]ledger.Event, error) { st.EK = tt.ek; return nil, nil })
+		must(t, err)
+		if all, err := s.Quotes(ctx); err != nil || len(all) != tt.kept {
+			t.Errorf("with TPM %q: %v, %v", tt.ek, all, err)
+		}
+		_, err = s.UpdateQuote(ctx, "cs-1", func(r *quote.Record) ([]ledger.Event, error) { *r = want; return nil, nil })
+		must(t, err)
+	}
 	must(t, s.RemoveStation(ctx, "cs-1", func(*fleet.Station) []ledger.Event { return nil }))
 	if all, err := s.Quotes(ctx); err != nil || len(all) > 0 {
 		t.Errorf("of a station that was removed: %v, %v", all, err)

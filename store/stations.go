@@ -225,7 +225,7 @@ func (t *tx) changeStation(key string, change func(*fleet.Station) ([]ledger.Eve
 	if err != nil {
 		return fleet.Station{}, nil, unknownStation(key, err)
 	}
-	serial, aliases, seccs := station.Serial, slices.Clone(station.Aliases), slices.Clone(station.SECCs)
+	serial, aliases, seccs, ek := station.Serial, slices.Clone(station.Aliases), slices.Clone(station.SECCs), station.EK
 	events, err := change(&station)
 	if err != nil {
 		return fleet.Station{}, nil, err
@@ -258,6 +258,12 @@ func (t *tx) changeStation(key string, change func(*fleet.Station) ([]ledger.Eve
 		}
 		if err := t.addSECCs(station, key); err != nil {
 			return fleet.Station{}, nil, err
+		}
+	}
+	if ek != "" && ek != station.EK {
+		// What the TPM before showed says nothing of this one.
+		if _, err := t.exec("DELETE FROM quotes WHERE station = ?", key); err != nil {
+			return fleet.Station{}, nil, fmt.Errorf("couldn't forget the quote of station %q: %w", key, err)
 		}
 	}
 	return station, events, nil
