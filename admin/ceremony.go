@@ -52,6 +52,10 @@ func (o *operations) countsHere(ctx context.Context, t *ceremony.Transcript) (bo
 			return true, nil
 		}
 	}
-	anchors, err := o.cfg.Authority.Anchors(ctx, "")
+	use := ca.AnchorUse(kind)
+	if use == "" { // what others are trusted for is something else
+		return false, nil
+	}
+	anchors, err := o.cfg.Authority.Anchors(ctx, use)
 	return slices.ContainsFunc(anchors, func(a ca.TrustAnchor) bool { return bytes.Equal(a.DER, t.Root.Raw) }), err
 }

@@ -21,6 +21,16 @@ var anchorUses = []string{"station", "v2g", "mo", "oem", "manufacturer", "tpm"}
 // AnchorUses returns them.
 func AnchorUses() []string { return slices.Clone(anchorUses) }
 
+// AnchorUse is what a root of others over a hierarchy here is trusted for; "": no such
+// root counts for it.
+func AnchorUse(kind Kind) string {
+	h, err := hierarchyOf(kind)
+	if err != nil {
+		return ""
+	}
+	return h.use
+}
+
 // Pools are the trust of one use. Own roots are never mixed with outside ones:
 // a chain is judged against one pool at a time.
 type Pools struct {

@@ -21,8 +21,7 @@ import (
 // records of its own. It certifies CAs that ask for it, of whose requests it takes
 // nothing but the key.
 type OfflineRoot struct {
-	a     *Authority
-	h     hierarchy
+	*OfflinePlan
 	root  *issuer
 	actor string
 }
@@ -37,10 +36,15 @@ type OfflineRootConfig struct {
 	Rehearsal bool
 }
 
-// OpenOfflineRoot opens the root that a store tells of, or makes it: the name of its
-// key is on record before the key, and its certificate has two phases as every other,
-// so that an interrupted run is continued.
-func OpenOfflineRoot(ctx context.Context, cfg OfflineRootConfig) (*OfflineRoot, error) {
+// OfflinePlan is a root that isn't opened yet, nor made.
+type OfflinePlan struct {
+	a   *Authority
+	h   hierarchy
+	cfg OfflineRootConfig
+}
+
+// PlanOfflineRoot refuses what no root can be made or opened by, and touches nothing.
+func PlanOfflineRoot(cfg OfflineRootConfig) (*OfflinePlan, error) {
 	h, err := hierarchyOf(cfg.Kind)
 	if err != nil {
 		return nil, err
@@ -61,11 +65,50 @@ func OpenOfflineRoot(ctx context.Context, cfg OfflineRootConfig) (*OfflineRoot, 
 	if cfg.Name == "" {
 		cfg.Name = h.rootName(1)
 	}
-	r := &OfflineRoot{a: newAuthority(complete), h: h, actor: cfg.Actor}
+	return &OfflinePlan{newAuthority(complete), h, cfg}, nil
+}
+
+// CheckSubCA refuses a request whose key the root wouldn't certify.
+func (p *OfflinePlan) CheckSubCA(ctx context.Context, s SubCA) error {
+	if class := s.csr.Key.Class(); !slices.Contains(p.a.KeyClasses(s.profile), class) {
+		return fmt.Errorf("profile %s doesn't allow %s keys: %w", s.profile, class, ErrKeyClass)
+	}
+	if err := p.a.claimKey(ctx, Order{Profile: s.profile, Key: s.csr.Key}, profiles[s.profile]); err != nil {
+		return err
+	}
+	p.a.releaseKey(s.csr.Key.Hash())
+	return nil
+}
+
+// CheckRevocation refuses a serial number that isn't of a CA which the root certified.
+func (p *OfflinePlan) CheckRevocation(ctx context.Context, serial string) error {
+	serial = strings.ToLower(serial)
+	record, err := p.a.cfg.Store.Certificate(ctx, serial)
+	switch {
+	case err != nil:
+		return err
+	case record.Profile == p.h.root || record.Issuer != p.cfg.Name:
+		return fmt.Errorf("certificate %s isn't one that %s gave a CA", serial, p.cfg.Name)
+	case record.State == StateIntended:
+		return fmt.Errorf("certificate %s was never finished", serial)
+	}
+	return nil
+}
+
+// OpenOfflineRoot opens the root that a store tells of, or makes it: the name of its
+// key is on record before the key, and its certificate has two phases as every other,
+// so that an interrupted run is continued.
+func OpenOfflineRoot(ctx context.Context, cfg OfflineRootConfig) (*OfflineRoot, error) {
+	plan, err := PlanOfflineRoot(cfg)
+	if err != nil {
+		return nil, err
+	}
+	cfg = plan.cfg
+	h, r := plan.h, &OfflineRoot{OfflinePlan: plan, actor: cfg.Actor}
 	if err := r.a.orphan(ctx); err != nil {
 		return nil, err
 	}
-	requests, err := complete.Store.Requests(ctx, h.kind)
+	requests, err := r.a.cfg.Store.Requests(ctx, h.kind)
 	if err != nil {
 		return nil, err
 	}
@@ -176,14 +219,10 @@ func (r *OfflineRoot) Revoke(ctx context.Context, serial, reason string) error {
 	if _, ok := reasonCode(reason); !ok {
 		return fmt.Errorf("unknown revocation reason %q", reason)
 	}
-	serial = strings.ToLower(serial)
-	record, err := r.a.cfg.Store.Certificate(ctx, serial)
-	if err != nil {
+	if err := r.CheckRevocation(ctx, serial); err != nil {
 		return err
 	}
-	if record.Profile == r.h.root || record.Issuer != r.root.name {
-		return fmt.Errorf("certificate %s isn't one that %s gave a CA", serial, r.root.name)
-	}
+	serial = strings.ToLower(serial)
 	event := ledger.Event{Kind: "certificate.revoked", Subject: serial, Actor: r.actor, Data: map[string]string{"reason": reason}}
 	return r.a.cfg.Store.SetRevoked(ctx, serial, reason, r.a.cfg.Clock().UTC(), event)
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,9 @@ type table struct {
 	beside, dir string
 	present     []string
 	rehearsal   bool
+	keysThere   bool
 	now         time.Time
+	said        []string
 }
 
 func newTable(t testing.TB) *table {
@@ -101,8 +104,8 @@ func (tb *table) run(t testing.TB, text string) (ceremony.Result, error) {
 	}
 	defer func() { _, _, _, _ = inputs.Close(), dir.Close(), db.Close(), keeper.Close() }() // what a run kept is looked at by the next
 	return ceremony.Run(t.Context(), ceremony.Config{
-		Script: script, Inputs: inputs, Dir: dir, Store: db, Keeper: keeper, Encrypted: true, Rehearsal: tb.rehearsal,
-		Present: tb.present, Actor: "operator", Clock: clock, Say: func(string) {},
+		Script: script, Inputs: inputs, Dir: dir, Store: db, Keeper: keeper, Encrypted: true, Rehearsal: tb.rehearsal, KeysThere: tb.keysThere,
+		Present: tb.present, Actor: "operator", Clock: clock, Say: func(line string) { tb.said = append(tb.said, line) },
 	})
 }
 
@@ -131,6 +134,10 @@ func TestWrongScriptsMakeNothing(t *testing.T) {
 		"no digest":             {"sha256: ", "sha256: 00", "certify[0].sha256"},
 		"result up the path":    {"to: csms.pem", "to: ../csms.pem", "certify[0].to"},
 		"result over another":   {"to: csms.pem", "to: root.pem", "is made already"},
+		"result as a draft":     {"to: csms.pem", "to: root.crl.pem.NEW", "while they are written"},
+		"result but for case":   {"to: csms.pem", "to: Root.pem", "is made already"},
+		"gives up nothing":      {"keys:", "abandons: SUM\nkeys:", "abandons"},
+		"no plain status":       {"keys:", "status: https://example.com\nkeys:", "plain http"},
 		"result that is hidden": {"to: csms.pem", "to: .profile", "certify[0].to"},
 		"level of the root":     {"level: 1", "level: 0", "certify[0].level"},
 		"level below all":       {"level: 1", "level: 2", "no CA at level 2"},
@@ -155,6 +162,9 @@ func TestWrongScriptsMakeNothing(t *testing.T) {
 			if left, err := filepath.Glob(filepath.Join(tb.dir, "keys", "*")); err != nil || len(left) > 0 {
 				t.Errorf("it made %v", left)
 			}
+			if begun := tb.began(t); begun > 0 {
+				t.Error("it was begun")
+			}
 		})
 	}
 	tb := newTable(t)
@@ -166,6 +176,118 @@ func TestWrongScriptsMakeNothing(t *testing.T) {
 	tb.present = tb.present[1:]
 	if _, err := tb.run(t, tb.lay(t, "csms.csr", request(t, "Example CPO"))); err == nil || !strings.Contains(err.Error(), "the witness isn't present") {
 		t.Errorf("without a witness: %v", err)
+	}
+}
+
+// began counts the ceremonies that began.
+func (tb *table) began(t testing.TB) int {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(tb.dir, "root.db"), Clock: func() time.Time { return tb.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	n := 0
+	for e, err := range db.Entries(t.Context(), 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind == "ceremony.began" {
+			n++
+		}
+	}
+	return n
+}
+
+// cutOff runs a script up to its list, which can't be written.
+func (tb *table) cutOff(t testing.TB, text string) (folder string) {
+	t.Helper()
+	script, err := ceremony.ParseScript("script.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder = filepath.Join(tb.dir, script.Digest()[:12])
+	if err := os.MkdirAll(filepath.Join(folder, ceremony.ListFile), 0o700); err != nil { // in the list's place
+		t.Fatal(err)
+	}
+	if _, err := tb.run(t, text); err == nil {
+		t.Fatal("a list was made where a folder is")
+	}
+	if err := os.Remove(filepath.Join(folder, ceremony.ListFile)); err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+// No script locks a root in: one that can't be done isn't begun, one that was cut off
+// goes on after its time, and one that can't go on is given up by the next, by name.
+func TestNothingLocksARootIn(t *testing.T) {
+	t.Parallel()
+	_, tb := held(t)
+	kept, _, _ := strings.Cut(strings.Replace(good, "keys:", "root: kept\nkeys:", 1), "certify:")
+	for _, serial := range []string{"'12'", "no number"} {
+		if _, err := tb.run(t, kept+"revoke: [{serial: "+serial+", reason: superseded}]\n"); err == nil || !strings.Contains(err.Error(), "revoke[0].serial") {
+			t.Errorf("serial number %s: %v", serial, err)
+		}
+	}
+	if n := tb.began(t); n != 1 {
+		t.Fatalf("%d ceremonies began", n)
+	}
+
+	folder := tb.cutOff(t, kept)
+	tb.now = noon.AddDate(0, 0, -1)
+	if _, err := tb.run(t, kept); err == nil || !strings.Contains(err.Error(), "clock") {
+		t.Errorf("by a clock that is slow: %v", err)
+	}
+	tb.now = noon.AddDate(0, 1, 0)
+	if _, err := tb.run(t, kept); err != nil {
+		t.Errorf("after its time: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, ceremony.TranscriptFile)); err != nil {
+		t.Error(err)
+	}
+	if _, err := tb.run(t, kept+"list_days: 30\n"); err == nil || !strings.Contains(err.Error(), "clock") {
+		t.Errorf("another one, after its time: %v", err)
+	}
+
+	kept = strings.ReplaceAll(kept, "2026-06-01", tb.now.Format(time.DateOnly))
+	other := kept + "list_days: 30\n"
+	tb.cutOff(t, other)
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(other)))
+	further := kept + "list_days: 60\n"
+	for _, text := range []string{further, further + "abandons: '" + strings.Repeat("0", 64) + "'\n"} {
+		if _, err := tb.run(t, text); err == nil || !strings.Contains(err.Error(), "`abandons: \""+sum+"\"`") {
+			t.Errorf("another one meanwhile: %v", err)
+		}
+	}
+	if _, err := tb.run(t, further+"abandons: '"+sum+"'\n"); err != nil {
+		t.Errorf("in its place: %v", err)
+	}
+	if _, err := tb.run(t, other); err == nil || !strings.Contains(err.Error(), "was abandoned") {
+		t.Errorf("the one given up: %v", err)
+	}
+	if _, err := tb.run(t, kept+"list_days: 90\nabandons: "+sum+"\n"); err == nil || !strings.Contains(err.Error(), "no ceremony is under way") {
+		t.Errorf("given up twice: %v", err)
+	}
+	if _, err := tb.run(t, kept+"list_days: 90\n"); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+}
+
+// A rehearsal deletes keys at its end: it begins in no folder where others lie.
+func TestRehearsalBesideKeysOfOthers(t *testing.T) {
+	t.Parallel()
+	tb := newTable(t)
+	tb.rehearsal, tb.keysThere = true, true
+	text := tb.lay(t, "csms.csr", request(t, "Example CPO"))
+	if _, err := tb.run(t, text); err == nil || !strings.Contains(err.Error(), "there are keys here") || tb.began(t) > 0 {
+		t.Errorf("keys without a record: %v", err)
+	}
+	tb.keysThere = false
+	tb.cutOff(t, text)
+	tb.keysThere = true // its own
+	if _, err := tb.run(t, text); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -238,20 +360,7 @@ func TestResultsThatAreGoneOrChanged(t *testing.T) {
 	t.Parallel()
 	tb := newTable(t)
 	text := tb.lay(t, "csms.csr", request(t, "Example CPO"))
-	script, err := ceremony.ParseScript("script.yaml", []byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder := filepath.Join(tb.dir, script.Digest()[:12])
-	if err := os.MkdirAll(filepath.Join(folder, ceremony.ListFile), 0o700); err != nil { // in the list's place
-		t.Fatal(err)
-	}
-	if _, err := tb.run(t, text); err == nil {
-		t.Fatal("a list was made where a folder is")
-	}
-	if err := os.Remove(filepath.Join(folder, ceremony.ListFile)); err != nil {
-		t.Fatal(err)
-	}
+	folder := tb.cutOff(t, text)
 	before, err := os.ReadFile(filepath.Join(folder, "csms.pem"))
 	if err != nil {
 		t.Fatal(err)
@@ -271,18 +380,57 @@ func TestResultsThatAreGoneOrChanged(t *testing.T) {
 	if after, err := os.ReadFile(filepath.Join(folder, "csms.pem")); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the CA was certified once more: %v", err)
 	}
-	// Over, it can be written out again on any day.
+	// Over, it can be written out again on any day, and says the same.
 	tb.now = noon.AddDate(1, 0, 0)
-	if err := os.Remove(filepath.Join(folder, ceremony.TranscriptFile)); err != nil {
+	first, err := os.ReadFile(filepath.Join(folder, ceremony.TranscriptFile))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tb.run(t, text); err != nil {
+	told, err := ceremony.ReadTranscript(first)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if data, err := os.ReadFile(filepath.Join(folder, ceremony.TranscriptFile)); err != nil {
-		t.Error(err)
-	} else if _, err := ceremony.ReadTranscript(data); err != nil {
-		t.Error(err)
+	for _, name := range []string{ceremony.TranscriptFile, ceremony.RootFile, "csms.pem", ceremony.ListFile} {
+		file := filepath.Join(folder, name)
+		made, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, made[:len(made)-1], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tb.run(t, text); err == nil || !strings.Contains(err.Error(), name+" isn't what the ceremony made") {
+			t.Errorf("%s was changed: %v", name, err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		tb.said = nil
+		again, err := tb.run(t, text)
+		if err != nil || again.Digest != told.Digest || !strings.Contains(strings.Join(tb.said, "\n"), told.Digest) {
+			t.Errorf("%s is gone: %+v, %v", name, again, err)
+		}
+		data, err := os.ReadFile(file)
+		switch {
+		case name == ceremony.ListFile: // another one would be another list
+			if err == nil || slices.Contains(again.Files, name) || !strings.Contains(strings.Join(tb.said, "\n"), "no copy is kept") {
+				t.Error("the list is there again")
+			}
+		case name == ceremony.TranscriptFile:
+			if read, err := ceremony.ReadTranscript(data); err != nil || read.Digest != told.Digest || bytes.Equal(data, made) {
+				t.Errorf("signed anew: %+v, %v", read, err)
+			}
+		case err != nil || !bytes.Equal(data, made):
+			t.Errorf("%s is another: %v", name, err)
+		}
+	}
+	// A transcript that holds by itself and is another ceremony's isn't this one's.
+	foreign, _ := held(t)
+	if err := os.WriteFile(filepath.Join(folder, ceremony.TranscriptFile), foreign, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tb.run(t, text); err == nil || !strings.Contains(err.Error(), "something else") {
+		t.Errorf("another's transcript: %v", err)
 	}
 }
 

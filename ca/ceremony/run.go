@@ -40,6 +40,7 @@ type Config struct {
 	// Encrypted says that key files are encrypted to a passphrase.
 	Encrypted bool
 	Rehearsal bool
+	KeysThere bool     // keys lay in files in Dir before this run
 	Present   []string // roles
 	Program   string   // version of this program
 	Actor     string
@@ -70,7 +71,9 @@ type run struct {
 type past struct {
 	entries   []ledger.Entry
 	ended     bool              // this script's is over
+	abandoned bool              // this script's was, by a later one
 	open      string            // title of one that isn't, of another script
+	openBy    string            // digest of that
 	resumed   bool              // this script's was begun
 	before    map[string]string // data of the newest that ended, of another script
 	rehearsal string            // "yes", "no", "" before the first
@@ -90,25 +93,28 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		return Result{}, err
 	}
 	defer func() { _ = r.out.Close() }() // a directory
-	if t := r.transcript(); t != nil {
-		return r.result(t.Digest), nil
+	if r.past.ended {
+		return r.again(ctx)
 	}
-	root, err := ca.OpenOfflineRoot(ctx, ca.OfflineRootConfig{
-		InitConfig: ca.InitConfig{
-			Store: cfg.Store, Keeper: cfg.Keeper, KeyBase: r.base, Kind: ca.Kind(cfg.Script.Hierarchy), Algorithm: keys.Algorithm(cfg.Script.Algorithm),
-			StatusURL: cfg.Script.Status, Organisation: cfg.Script.Organisation, Country: cfg.Script.Country, Actor: cfg.Actor, Clock: cfg.Clock, Log: cfg.Log,
-		},
-		Name: cfg.Script.Name, Rehearsal: cfg.Rehearsal,
-	})
+	root, err := ca.OpenOfflineRoot(ctx, r.rootConfig())
 	if err != nil {
 		return Result{}, err
 	}
-	if !r.past.ended {
-		if err := r.steps(ctx, root); err != nil {
-			return Result{}, err
-		}
+	if err := r.steps(ctx, root); err != nil {
+		return Result{}, err
 	}
 	return r.transcribe(ctx, root)
+}
+
+func (r *run) rootConfig() ca.OfflineRootConfig {
+	s := r.Script
+	return ca.OfflineRootConfig{
+		InitConfig: ca.InitConfig{
+			Store: r.Store, Keeper: r.Keeper, KeyBase: r.base, Kind: ca.Kind(s.Hierarchy), Algorithm: keys.Algorithm(s.Algorithm),
+			StatusURL: s.Status, Organisation: s.Organisation, Country: s.Country, Actor: r.Actor, Clock: r.Clock, Log: r.Log,
+		},
+		Name: s.Name, Rehearsal: r.Rehearsal,
+	}
 }
 
 // judge refuses what can't be done as the script says, before anything is.
@@ -137,10 +143,33 @@ func (r *run) judge(ctx context.Context) error {
 	if err := r.look(ctx); err != nil {
 		return err
 	}
-	if r.past.ended { // what is left is to write the transcript
+	if r.past.ended { // what is left is to write files that are gone
 		return nil
 	}
-	return s.checkTime(r.Clock())
+	if err := s.checkTime(r.Clock(), r.past.resumed); err != nil || r.past.resumed {
+		return err
+	}
+	return r.plan(ctx)
+}
+
+// plan refuses a script that couldn't be brought to its end: once begun, no other one may.
+func (r *run) plan(ctx context.Context) error {
+	s := r.Script
+	p, err := ca.PlanOfflineRoot(r.rootConfig())
+	if err != nil {
+		return err
+	}
+	for i, sub := range r.subs {
+		if err := p.CheckSubCA(ctx, sub); err != nil {
+			return s.fail(fmt.Sprintf("certify[%d].request", i), "%s: %v", s.Certify[i].Request, err)
+		}
+	}
+	for i, revoked := range s.Revoke {
+		if err := p.CheckRevocation(ctx, revoked.Serial); err != nil {
+			return s.fail(fmt.Sprintf("revoke[%d].serial", i), "%v", err)
+		}
+	}
+	return nil
 }
 
 // look reads what was done in the folder before.
@@ -155,15 +184,17 @@ func (r *run) look(ctx context.Context) error {
 		mine := e.Subject == r.Script.digest
 		switch {
 		case e.Kind == kindBegan:
-			p.rehearsal, p.resumed, p.open = e.Data["rehearsal"], mine, ""
+			p.rehearsal, p.resumed, p.open, p.openBy = e.Data["rehearsal"], mine, "", ""
 			began[e.Subject] = e.Data
 			if !mine {
-				p.open = e.Data["title"]
+				p.open, p.openBy = e.Data["title"], e.Subject
 			}
+		case e.Kind == kindAbandoned:
+			p.abandoned = p.abandoned || mine
 		case e.Kind == kindEnded && mine:
 			p.ended = true
 		case e.Kind == kindEnded:
-			p.open, p.before = "", began[e.Subject]
+			p.open, p.openBy, p.before = "", "", began[e.Subject]
 		case e.Kind == kindOutput && p.resumed:
 			r.outputs[e.Subject] = e.Data["sha256"]
 		}
@@ -181,10 +212,16 @@ func (r *run) fits() error {
 	switch {
 	case p.rehearsal != "" && p.rehearsal != rehearsal:
 		return errors.New("rehearsals and ceremonies each have a folder of their own: this one had the other")
+	case r.Rehearsal && p.rehearsal == "" && r.KeysThere:
+		return errors.New("there are keys here, and no record of a rehearsal that made them: one deletes keys at its end, and has a folder of its own")
+	case p.abandoned:
+		return errors.New("this script's ceremony was abandoned by a later one")
 	case p.ended || p.resumed:
 		return nil
-	case p.open != "":
-		return fmt.Errorf("the ceremony %q was begun here and isn't over: run it to its end with its own script first", p.open)
+	case p.openBy != "" && s.Abandons != p.openBy:
+		return fmt.Errorf("the ceremony %q was begun here and isn't over: run it to its end with its own script first; if that can't be, a script with `root: kept` goes on without it (`abandons: \"%s\"`), and a new root has another folder", p.open, p.openBy)
+	case p.openBy == "" && s.Abandons != "":
+		return s.fail("abandons", "no ceremony is under way here")
 	case s.Root == rootNew && p.before != nil:
 		return s.fail("root", "there is a root here from the ceremony %q: `root: kept` goes on with it, a new one has a folder of its own", p.before["title"])
 	case s.Root == rootKept && p.before == nil:
@@ -210,6 +247,10 @@ func yes(b bool) string {
 // begin records that it begins, or goes on, and who is present.
 func (r *run) begin(ctx context.Context) error {
 	s, present := r.Script, strings.Join(r.Script.Roles, ", ")
+	var events []ledger.Event
+	if s.Abandons != "" {
+		events = append(events, ledger.Event{Kind: kindAbandoned, Subject: s.Abandons, Actor: r.Actor, Data: map[string]string{"by": s.digest}})
+	}
 	event := ledger.Event{Kind: kindBegan, Subject: s.digest, Actor: r.Actor, Data: map[string]string{
 		"title": s.Title, "hierarchy": s.Hierarchy, "organisation": s.Organisation, "name": s.Name, "keys": r.base, "root": s.Root,
 		"present": present, "rehearsal": yes(r.Rehearsal), "program": r.Program,
@@ -218,10 +259,13 @@ func (r *run) begin(ctx context.Context) error {
 	case r.past.ended:
 		r.Say("the ceremony is over: nothing is done again")
 	case r.past.resumed:
-		event = ledger.Event{Kind: kindResumed, Subject: s.digest, Actor: r.Actor, Data: map[string]string{"present": present}}
+		if r.Clock().After(s.until) {
+			r.Say("the script's time is over: what was begun in it goes on")
+		}
+		events, event = nil, ledger.Event{Kind: kindResumed, Subject: s.digest, Actor: r.Actor, Data: map[string]string{"present": present}}
 		fallthrough
 	default:
-		if err := r.Store.Record(ctx, event); err != nil {
+		if err := r.Store.Record(ctx, append(events, event)...); err != nil {
 			return err
 		}
 		r.Say(fmt.Sprintf("%s: script %s, present: %s", event.Kind, s.digest, present))
@@ -251,20 +295,8 @@ func (r *run) steps(ctx context.Context, root *ca.OfflineRoot) error {
 		}
 	}
 	r.Say(fmt.Sprintf("the root is %s; its key is in %s; exportable: %s", root.Certificate().Subject, key.Data["holder"], key.Data["exportable"]))
-	if err := r.put(ctx, RootFile, "the root", certificates(root.Certificate().Raw)); err != nil {
+	if err := r.certificates(ctx, root); err != nil {
 		return err
-	}
-	failpoint.Hit("ceremony.root")
-	for i, c := range s.Certify {
-		issued, err := root.Certify(ctx, r.subs[i], fmt.Sprintf("ceremony:%s:%d", s.digest, i))
-		if err != nil {
-			return fmt.Errorf("certify[%d], %s: %w", i, c.Request, err)
-		}
-		what := fmt.Sprintf("%s, for request %s", issued.Certificate.Subject, c.SHA256)
-		if err := r.put(ctx, c.To, what, certificates(issued.Certificate.Raw, root.Certificate().Raw)); err != nil {
-			return err
-		}
-		failpoint.Hit("ceremony.certified")
 	}
 	for i, revoked := range s.Revoke {
 		if err := root.Revoke(ctx, revoked.Serial, revoked.Reason); err != nil {
@@ -288,6 +320,26 @@ func (r *run) steps(ctx context.Context, root *ca.OfflineRoot) error {
 		return err
 	}
 	failpoint.Hit("ceremony.ended")
+	return nil
+}
+
+// certificates are the root's, and those that it gives CAs.
+func (r *run) certificates(ctx context.Context, root *ca.OfflineRoot) error {
+	if err := r.put(ctx, RootFile, "the root", certificates(root.Certificate().Raw)); err != nil {
+		return err
+	}
+	failpoint.Hit("ceremony.root")
+	for i, c := range r.Script.Certify {
+		issued, err := root.Certify(ctx, r.subs[i], fmt.Sprintf("ceremony:%s:%d", r.Script.digest, i))
+		if err != nil {
+			return fmt.Errorf("certify[%d], %s: %w", i, c.Request, err)
+		}
+		what := fmt.Sprintf("%s, for request %s", issued.Certificate.Subject, c.SHA256)
+		if err := r.put(ctx, c.To, what, certificates(issued.Certificate.Raw, root.Certificate().Raw)); err != nil {
+			return err
+		}
+		failpoint.Hit("ceremony.certified")
+	}
 	return nil
 }
 
@@ -342,15 +394,9 @@ func (r *run) put(ctx context.Context, name, what string, data []byte) error {
 
 // transcribe writes the ledger as it stood at the ceremony's end, signed.
 func (r *run) transcribe(ctx context.Context, root *ca.OfflineRoot) (Result, error) {
-	var entries []ledger.Entry
-	for e, err := range r.Store.Entries(ctx, 1) {
-		if err != nil {
-			return Result{}, err
-		}
-		entries = append(entries, e)
-		if e.Kind == kindEnded && e.Subject == r.Script.digest {
-			break
-		}
+	entries, err := r.entries(ctx)
+	if err != nil {
+		return Result{}, err
 	}
 	data, err := write(entries, root.Certificate(), root.SignStatement)
 	if err != nil {
@@ -363,35 +409,107 @@ func (r *run) transcribe(ctx context.Context, root *ca.OfflineRoot) (Result, err
 	if err := replace(r.out, TranscriptFile, data); err != nil {
 		return Result{}, fmt.Errorf("couldn't make the transcript: %w", err)
 	}
-	r.Say(fmt.Sprintf("%s: signed by the root's key, SHA-256 %s", TranscriptFile, t.Digest))
-	return r.result(t.Digest), nil
+	r.Say(fmt.Sprintf("%s: signed by the root's key; SHA-256 of its entries %s", TranscriptFile, t.Digest))
+	return r.result(t.Digest, true), nil
 }
 
-// transcript is the one of this ceremony that is there already, nil without.
-func (r *run) transcript() *Transcript {
+// entries are the ledger's up to the ceremony's end.
+func (r *run) entries(ctx context.Context) ([]ledger.Entry, error) {
+	var entries []ledger.Entry
+	for e, err := range r.Store.Entries(ctx, 1) {
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+		if e.Kind == kindEnded && e.Subject == r.Script.digest {
+			break
+		}
+	}
+	return entries, nil
+}
+
+// again holds what a ceremony that is over made against its records, and writes from them
+// what is gone. The root's key is opened for that only.
+func (r *run) again(ctx context.Context) (Result, error) {
+	files := r.result("", false).Files
+	gone := false
+	for _, name := range files[:len(files)-1] {
+		there, err := r.there(name)
+		if err != nil {
+			return Result{}, err
+		}
+		gone = gone || !there
+	}
+	listed, err := r.there(ListFile)
+	if err != nil {
+		return Result{}, err
+	}
+	if !listed {
+		r.Say(ListFile + " is gone, and no copy is kept: a ceremony with `root: kept` signs another")
+	}
+	t, err := r.transcript()
+	if err != nil {
+		return Result{}, err
+	}
+	if t != nil {
+		r.Say(fmt.Sprintf("%s is there; SHA-256 of its entries %s", TranscriptFile, t.Digest))
+		if !gone {
+			return r.result(t.Digest, listed), nil
+		}
+	}
+	root, err := ca.OpenOfflineRoot(ctx, r.rootConfig())
+	if err != nil {
+		return Result{}, err
+	}
+	if err := r.certificates(ctx, root); err != nil {
+		return Result{}, err
+	}
+	if t != nil {
+		return r.result(t.Digest, listed), nil
+	}
+	result, err := r.transcribe(ctx, root)
+	return r.result(result.Digest, listed), err
+}
+
+// transcript is the one of this ceremony that is there already, nil without. It counts
+// if it tells what the ledger does, to the letter.
+func (r *run) transcript() (*Transcript, error) {
 	data, err := r.out.ReadFile(TranscriptFile)
-	if err != nil || !r.past.ended {
-		return nil
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	lines, err := linesOf(r.past.entries)
+	if err != nil {
+		return nil, err
 	}
 	t, err := ReadTranscript(data)
-	if err != nil || t.Script != r.Script.digest {
-		return nil // it is written anew
+	if err == nil && t.Digest != hashOf(lines) {
+		err = errors.New("it tells of something else than the ledger here")
 	}
-	return t
+	if err != nil {
+		return nil, fmt.Errorf("%s isn't what the ceremony made: move it away to have it made again: %w", path.Join(r.folder, TranscriptFile), err)
+	}
+	return t, nil
 }
 
-func (r *run) result(digest string) Result {
+func (r *run) result(digest string, list bool) Result {
 	out := Result{Folder: r.folder, Files: []string{RootFile}, Digest: digest}
 	for _, c := range r.Script.Certify {
 		out.Files = append(out.Files, c.To)
 	}
-	out.Files = append(out.Files, ListFile, TranscriptFile)
+	if list {
+		out.Files = append(out.Files, ListFile)
+	}
+	out.Files = append(out.Files, TranscriptFile)
 	return out
 }
 
 // replace makes a file appear whole under its name, on disk.
 func replace(dir *os.Root, name string, data []byte) error {
-	draft := name + ".new"
+	draft := name + draftSuffix
 	f, err := dir.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err

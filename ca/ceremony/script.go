@@ -38,6 +38,7 @@ type Script struct {
 	Certify      []Certify    `yaml:"certify"`
 	Revoke       []Revocation `yaml:"revoke"`
 	ListDays     int          `yaml:"list_days"`
+	Abandons     string       `yaml:"abandons"` // SHA-256 of a script
 
 	path        string
 	digest      string // SHA-256 of its text, lower-case hex
@@ -73,6 +74,7 @@ const (
 )
 
 const (
+	draftSuffix     = ".new"
 	defaultListDays = 400 // a year, and a month to come together again
 	maxRoles        = 20
 )
@@ -135,6 +137,8 @@ func (s *Script) check() error {
 		return s.fail("name", "%q isn't the name of a root, such as csms-root-2", s.Name)
 	case errKeys != nil || len(s.Keys) > 1000:
 		return s.fail("keys", "says where the root's key is: softkms: or pkcs11:…, vault:… (%v)", errKeys)
+	case s.Abandons != "" && (!digest.MatchString(s.Abandons) || s.Root != rootKept):
+		return s.fail("abandons", "wants the SHA-256 of the script of a ceremony that was begun and can't be gone on with, and root: kept")
 	case s.ListDays < 1 || s.ListDays > 10*366:
 		return s.fail("list_days", "wants a number of days, at most ten years")
 	}
@@ -172,7 +176,9 @@ func (s *Script) checkFiles() error {
 			return s.fail(at("level"), "wants 1 for a CA below the root")
 		case !plainName.MatchString(c.To):
 			return s.fail(at("to"), "%q isn't the plain name of a file", c.To)
-		case slices.Contains(made, c.To):
+		case strings.HasSuffix(strings.ToLower(c.To), draftSuffix):
+			return s.fail(at("to"), "%q: files have such names while they are written", c.To)
+		case slices.ContainsFunc(made, func(m string) bool { return strings.EqualFold(m, c.To) }): // sticks know no case
 			return s.fail(at("to"), "%s is made already", c.To)
 		}
 		made = append(made, c.To)
@@ -212,9 +218,10 @@ func (s *Script) checkPresent(present []string) error {
 }
 
 // checkTime keeps a script from being used on another day, and a machine whose clock is
-// wrong from dating a root by it.
-func (s *Script) checkTime(now time.Time) error {
-	if now.Before(s.from) || now.After(s.until) {
+// wrong from dating a root by it. What was begun in time may be brought to its end later:
+// no other script may begin until then.
+func (s *Script) checkTime(now time.Time, begun bool) error {
+	if now.Before(s.from) || now.After(s.until) && !begun {
 		return fmt.Errorf("the script is for %s to %s, and this machine's clock says %s: set the clock right, or write the script anew",
 			s.from.Format(time.RFC3339), s.until.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}

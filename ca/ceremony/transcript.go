@@ -18,11 +18,12 @@ import (
 
 // Kinds of a ceremony's own entries.
 const (
-	kindBegan   = "ceremony.began"
-	kindResumed = "ceremony.resumed"
-	kindKey     = "ceremony.key"
-	kindOutput  = "ceremony.output"
-	kindEnded   = "ceremony.ended"
+	kindBegan     = "ceremony.began"
+	kindResumed   = "ceremony.resumed"
+	kindAbandoned = "ceremony.abandoned"
+	kindKey       = "ceremony.key"
+	kindOutput    = "ceremony.output"
+	kindEnded     = "ceremony.ended"
 )
 
 // statementWords stand before the entries of a transcript where it is signed.
@@ -43,7 +44,7 @@ type Transcript struct {
 	Began      time.Time         `json:"began"`
 	Ended      time.Time         `json:"ended"`
 	Outputs    []Output          `json:"outputs"`
-	Digest     string            `json:"sha256"` // of the transcript
+	Digest     string            `json:"sha256"` // of all lines but the last: signed anew, they are the same
 	Root       *x509.Certificate `json:"-"`
 }
 
@@ -62,13 +63,9 @@ type seal struct {
 
 // write signs the ledger of a root as it stood at the end of a ceremony.
 func write(entries []ledger.Entry, root *x509.Certificate, sign func(statement []byte) ([]byte, error)) ([]byte, error) {
-	var text []byte
-	for _, e := range entries {
-		line, err := json.Marshal(e)
-		if err != nil {
-			return nil, err
-		}
-		text = append(append(text, line...), '\n')
+	text, err := linesOf(entries)
+	if err != nil {
+		return nil, err
 	}
 	signature, err := sign(append([]byte(statementWords), text...))
 	if err != nil {
@@ -79,6 +76,19 @@ func write(entries []ledger.Entry, root *x509.Certificate, sign func(statement [
 		return nil, err
 	}
 	return append(append(text, last...), '\n'), nil
+}
+
+// linesOf is a ledger as a transcript has it.
+func linesOf(entries []ledger.Entry) ([]byte, error) {
+	var text []byte
+	for _, e := range entries {
+		line, err := json.Marshal(e)
+		if err != nil {
+			return nil, err
+		}
+		text = append(append(text, line...), '\n')
+	}
+	return text, nil
 }
 
 // ReadTranscript verifies a transcript: the signature of the root that it tells of, over
@@ -111,9 +121,7 @@ func ReadTranscript(data []byte) (*Transcript, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the ledger in the transcript: %w", err)
 	}
-	t := &Transcript{Root: root, Ended: sum.LastTime}
-	digest := sha256.Sum256(data)
-	t.Digest = hex.EncodeToString(digest[:])
+	t := &Transcript{Root: root, Ended: sum.LastTime, Digest: hashOf(data[:i])}
 	return t, t.interpret(entries)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -115,6 +116,12 @@ func (c *cli) ceremonyIn(ctx context.Context, beside string, script *ceremony.Sc
 	if err != nil {
 		return result, err
 	}
+	keysThere := true
+	if _, err := dir.Lstat(keysName); errors.Is(err, fs.ErrNotExist) {
+		keysThere = false
+	} else if err != nil {
+		return result, err
+	}
 	log := quietLog(c.stderr)
 	keeper, err := keys.New(keys.Config{Dir: keyDir, Passphrase: passphrase, PIN: hsmPIN(), Log: log})
 	if err != nil {
@@ -128,7 +135,7 @@ func (c *cli) ceremonyIn(ctx context.Context, beside string, script *ceremony.Sc
 	defer func() { err = errors.Join(err, db.Close()) }()
 	result, err = ceremony.Run(ctx, ceremony.Config{
 		Script: script, Inputs: inputs, Dir: dir, Store: db, Keeper: keeper, KeyBase: o.keys, Encrypted: passphrase != nil,
-		Rehearsal: o.rehearse, Present: o.present, Program: version(), Actor: admin.OperatorName(os.Geteuid()), Clock: time.Now, Log: log,
+		Rehearsal: o.rehearse, KeysThere: keysThere, Present: o.present, Program: version(), Actor: admin.OperatorName(os.Geteuid()), Clock: time.Now, Log: log,
 		Say: func(line string) { fmt.Fprintln(c.stderr, line) },
 	})
 	if err != nil || !o.rehearse {
@@ -196,8 +203,8 @@ func writeTranscript(w io.Writer, t ceremony.Transcript) {
 	if t.Rehearsal {
 		what = "rehearsal"
 	}
-	fmt.Fprintf(w, "%s %q of %s, %s to %s\nscript %s\npresent: %s\nthe root's key is in %s; exportable: %s\n",
-		what, t.Title, t.Hierarchy, when(&t.Began), when(&t.Ended), t.Script, t.Roles, t.Holder, t.Exportable)
+	fmt.Fprintf(w, "%s %q of %s, %s to %s\nsha256 %s\nscript %s\npresent: %s\nthe root's key is in %s; exportable: %s\n",
+		what, t.Title, t.Hierarchy, when(&t.Began), when(&t.Ended), t.Digest, t.Script, t.Roles, t.Holder, t.Exportable)
 	for _, o := range t.Outputs {
 		fmt.Fprintf(w, "%s  %s: %s\n", o.SHA256, o.File, o.What)
 	}

@@ -37,6 +37,7 @@ func Kinds() map[string]string {
 		"certificate.recovered":     "a certificate issued after the backup was recorded again when its holder proved its key",
 		"certificate.revoked":       "a certificate was revoked",
 		"certificate.seen":          "a station came with a new certificate",
+		"ceremony.abandoned":        "a key ceremony of a root that couldn't be gone on with was given up by a later one",
 		"ceremony.began":            "a key ceremony of a root began, with the roles that were present",
 		"ceremony.ended":            "a key ceremony of a root was over",
 		"ceremony.key":              "a key ceremony made or opened the root's key, and where that is",
