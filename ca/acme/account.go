@@ -35,6 +35,9 @@ type Account struct {
 	CreatedAt  time.Time
 }
 
+// stranger says whether nothing is known of who has the account.
+func (a *Account) stranger() bool { return a.Token == "" && !a.Issued }
+
 // accountKept is how long an account that needed no token and got no certificate is
 // remembered.
 const accountKept = 24 * time.Hour

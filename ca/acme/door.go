@@ -51,6 +51,7 @@ type Door struct {
 	nonces     *nonces
 	accounts   *limiter
 	sources    *limiter
+	strangers  *limiter
 	failures   *limiter
 	attempts   chan struct{} // answers under judgement
 
@@ -70,7 +71,7 @@ func New(cfg Config) (*Door, error) {
 	}
 	d := &Door{
 		cfg: cfg, name: path.Base(cfg.Prefix), nonces: newNonces(), attempts: make(chan struct{}, maxAttempts), working: map[string]bool{},
-		accounts: newLimiter(perAccount, cfg.Clock), sources: newLimiter(perSource, cfg.Clock), failures: newLimiter(perFailure, cfg.Clock),
+		accounts: newLimiter(perAccount, cfg.Clock), sources: newLimiter(perSource, cfg.Clock), strangers: newLimiter(perStranger, cfg.Clock), failures: newLimiter(perFailure, cfg.Clock),
 	}
 	d.operations = map[string]operation{
 		"directory":   {byAnyone, false, d.directory},
@@ -169,6 +170,9 @@ func (d *Door) authorise(w http.ResponseWriter, r *http.Request, op operation, i
 		}
 		if len(m.payload) > 0 && !d.accounts.allow(m.account.ID) {
 			return m, Busy("account asks too often", perAccount.every)
+		}
+		if len(m.payload) > 0 && m.account.stranger() && !d.strangers.allow(sourceOf(m.Request)) {
+			return m, Busy("accounts of one address that got nothing yet ask too often", perStranger.every)
 		}
 	}
 	return m, nil

@@ -589,6 +589,33 @@ func TestOrdersEnd(t *testing.T) {
 	}
 }
 
+// Accounts that cost nothing share what one address may ask, and write no entry for
+// what they don't prove.
+func TestStrangersShareABound(t *testing.T) { // promise 12
+	t.Parallel()
+	r := newRig(t, func(r *rig) { r.config.Open = nil })
+	asked, refused := 0, 0
+	for asked < acme.PerStranger+1 {
+		c := r.raw()
+		for range acme.PerAccount {
+			status, head, body := c.post("new-order", `{"identifiers":[{"type":"dns","value":"one.example"}]}`)
+			if asked++; problem(status, head, body) == "rateLimited" {
+				refused++
+			} else if status != 201 {
+				t.Fatalf("%d %s", status, body)
+			}
+		}
+	}
+	if refused != asked-acme.PerStranger {
+		t.Errorf("%d of %d were refused", refused, asked)
+	}
+	for e, err := range r.store.Entries(t.Context(), 1) {
+		if err != nil || e.Kind == "acme.order" {
+			t.Fatalf("an order of strangers is an entry: %s, %v", e.Kind, err)
+		}
+	}
+}
+
 // Without tokens strangers make accounts: those that get no certificate in a day are
 // forgotten.
 func TestOpenDoor(t *testing.T) {

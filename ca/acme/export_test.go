@@ -13,8 +13,9 @@ var Settle = (*Order).settle
 
 // Bounds of what is asked.
 var (
-	PerAccount = perAccount.burst
-	PerFailure = perFailure.burst
+	PerAccount  = perAccount.burst
+	PerStranger = perStranger.burst
+	PerFailure  = perFailure.burst
 )
 
 // MaxNonces is how many nonces are out.

@@ -12,7 +12,10 @@ import (
 var (
 	perAccount = allowance{burst: 60, every: 10 * time.Second} // signed messages that write or connect
 	perSource  = allowance{burst: 30, every: 20 * time.Second} // new accounts, good and bad
-	perFailure = allowance{burst: 10, every: 5 * time.Minute}  // failed challenges of one account and identifier
+	// What accounts ask that neither have a token nor ever got a certificate: there may be
+	// any number of them. A hundred stations behind one address enrol at once.
+	perStranger = allowance{burst: 300, every: 10 * time.Second}
+	perFailure  = allowance{burst: 10, every: 5 * time.Minute} // failed challenges of one account and identifier
 )
 
 type allowance struct {

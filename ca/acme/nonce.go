@@ -2,7 +2,6 @@ package acme
 
 import (
 	"crypto/rand"
-	"encoding/base64"
 	"sync"
 )
 
@@ -41,9 +40,6 @@ func (n *nonces) take(nonce string) bool {
 	return good
 }
 
-// randomID has 128 random bits, base64url (RFC 8555 §6.5.1, §8.1).
-func randomID() string {
-	raw := make([]byte, 16)
-	_, _ = rand.Read(raw) // never fails (crypto/rand)
-	return base64.RawURLEncoding.EncodeToString(raw)
-}
+// randomID has 128 random bits and more in the characters of base64url (RFC 8555
+// §6.5.1, §8.1), and never begins with "-": it is an argument of commands.
+func randomID() string { return rand.Text() }

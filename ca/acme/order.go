@@ -187,8 +187,11 @@ func (d *Door) newOrder(w http.ResponseWriter, m *message) error {
 	if len(o.Authorizations) > 1 && o.Authorizations[0].Identifier.Type == TypePermanent {
 		return problem(rejectedIdentifier, "an order is for one station")
 	}
-	event := ledger.Event{Kind: "acme.order", Subject: Reference(o.ID), Actor: Requester(m.account.ID), Data: map[string]string{"identifiers": names(o.identifiers())}}
-	if err := d.cfg.Store.AddACMEOrder(m.Context(), o, now.Add(-orderKept), event); err != nil {
+	var events []ledger.Event
+	if !m.account.stranger() { // of theirs counts what is proven
+		events = append(events, ledger.Event{Kind: "acme.order", Subject: Reference(o.ID), Actor: Requester(m.account.ID), Data: map[string]string{"identifiers": names(o.identifiers())}})
+	}
+	if err := d.cfg.Store.AddACMEOrder(m.Context(), o, now.Add(-orderKept), events...); err != nil {
 		return err
 	}
 	w.Header().Set("Location", d.link(m.Request, "order", o.ID))

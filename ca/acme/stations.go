@@ -59,7 +59,7 @@ func (s *Stations) Prove(ctx context.Context, a Attempt) (json.RawMessage, error
 		return nil, problem(malformed, "the answer has no attObj")
 	}
 	if in.Error != "" {
-		return nil, BadStatement("the client couldn't attest", "the client couldn't attest: "+clip(in.Error))
+		return nil, BadStatement("the client couldn't attest", "") // its words are a stranger's: none on record
 	}
 	object, err := base64.RawURLEncoding.DecodeString(in.Object)
 	if err != nil {

@@ -13,7 +13,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/acme"
 
@@ -142,7 +144,7 @@ func (s *Subscriber) store(name string, c *tls.Certificate) error {
 // load returns the certificate of cfg.Algorithm[i] that ends last; nil: none is good.
 // What is damaged is told and passed over: another one is asked for.
 func (s *Subscriber) load(ctx context.Context, i int) (newest *tls.Certificate, err error) {
-	names, err := s.names(s.cfg.Algorithm[i], chainExt)
+	names, err := files(s.cfg.Dir, s.cfg.Algorithm[i], chainExt)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +162,18 @@ func (s *Subscriber) load(ctx context.Context, i int) (newest *tls.Certificate, 
 }
 
 func (s *Subscriber) read(ctx context.Context, name string) (*tls.Certificate, error) {
-	path := filepath.Join(s.cfg.Dir, name+chainExt)
+	chain, err := readChain(filepath.Join(s.cfg.Dir, name+chainExt))
+	if err != nil {
+		return nil, err
+	}
+	key, err := s.cfg.Keeper.Open(ctx, s.uri(name+keyExt), keys.RoleTLS)
+	if err != nil {
+		return nil, err
+	}
+	return s.check(chain, key)
+}
+
+func readChain(path string) (chain [][]byte, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -172,20 +185,31 @@ func (s *Subscriber) read(ctx context.Context, name string) (*tls.Certificate, e
 	if err != nil {
 		return nil, err
 	}
-	var chain [][]byte
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		chain = append(chain, block.Bytes)
 	}
-	key, err := s.cfg.Keeper.Open(ctx, s.uri(name+keyExt), keys.RoleTLS)
-	if err != nil {
-		return nil, err
-	}
-	return s.check(chain, key)
+	return chain, nil
 }
 
-// names of an algorithm's files with an extension.
-func (s *Subscriber) names(algorithm keys.Algorithm, ext string) (list []string, err error) {
-	entries, err := os.ReadDir(s.cfg.Dir)
+// Until is when the certificate of an algorithm ends that is shown from a Dir; zero:
+// none is. It needs no key's passphrase.
+func Until(dir string, algorithm keys.Algorithm) (last time.Time, err error) {
+	names, err := files(dir, algorithm, chainExt)
+	for _, name := range names {
+		chain, err := readChain(filepath.Join(dir, name+chainExt))
+		if _, gone := os.Stat(filepath.Join(dir, name+keyExt)); err != nil || gone != nil || len(chain) == 0 {
+			continue // it isn't shown
+		}
+		if leaf, err := x509.ParseCertificate(chain[0]); err == nil && leaf.NotAfter.After(last) {
+			last = leaf.NotAfter
+		}
+	}
+	return last, err
+}
+
+// files are the names of an algorithm's files with an extension.
+func files(dir string, algorithm keys.Algorithm, ext string) (list []string, err error) {
+	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -201,7 +225,14 @@ func (s *Subscriber) names(algorithm keys.Algorithm, ext string) (list []string,
 // Handshakes under way have theirs in memory.
 func (s *Subscriber) tidy(ctx context.Context, algorithm keys.Algorithm, shown *tls.Certificate) {
 	key, _ := shown.PrivateKey.(keys.Signer)
-	names, err := s.names(algorithm, keyExt)
+	names, err := files(s.cfg.Dir, algorithm, keyExt)
+	chains, more := files(s.cfg.Dir, algorithm, chainExt)
+	err = errors.Join(err, more)
+	for _, name := range chains {
+		if !slices.Contains(names, name) { // its key is gone
+			err = errors.Join(err, os.Remove(filepath.Join(s.cfg.Dir, name+chainExt)))
+		}
+	}
 	for _, name := range names {
 		if key != nil && s.uri(name+keyExt) == key.URI() {
 			continue

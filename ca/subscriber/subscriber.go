@@ -3,7 +3,7 @@
 //
 // It promises that a certificate is shown for no other key, name or purpose than was
 // asked for, that one is asked for again in time, and that the one at hand stays in use
-// whatever happens to the next.
+// until it ends, whatever happens to the next.
 package subscriber
 
 import (
@@ -164,6 +164,10 @@ func (s *Subscriber) renew(ctx context.Context) error {
 			continue
 		}
 		next, err := s.obtain(ctx, algorithm)
+		if have := s.current[i].Load(); err != nil && have != nil && !s.cfg.Clock().Before(have.Leaf.NotAfter) {
+			s.current[i].Store(nil) // an own one is better than one that ended
+			s.cfg.Changed()
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", algorithm, err))
 			continue

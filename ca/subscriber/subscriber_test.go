@@ -257,6 +257,32 @@ func TestOtherCertificatesArentUsed(t *testing.T) {
 	}
 }
 
+// One that ended isn't shown: the own CA's is.
+func TestEndedCertificateIsntShown(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, keys.P256)
+	if err := r.sub.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	changed := 0
+	r.cfg.Changed = func() { changed++ }
+	r.cfg.Taken = func(context.Context, *x509.Certificate) error { return errors.New("no") }
+	r.open()
+	for _, at := range []struct {
+		hours   int64
+		shown   bool
+		changes int
+	}{{88, true, 0}, {90, false, 1}, {91, false, 1}} {
+		r.now.Store(at.hours * 3600)
+		if err := r.sub.Renew(t.Context()); err == nil {
+			t.Error("it is renewed")
+		}
+		if got := r.sub.Certificate(keys.P256); (got != nil) != at.shown || changed != at.changes {
+			t.Errorf("after %d hours: shown %t, changed %d times", at.hours, got != nil, changed)
+		}
+	}
+}
+
 // Refused by the ledger, a certificate isn't shown.
 func TestUnrecordedCertificateIsntUsed(t *testing.T) {
 	t.Parallel()
@@ -294,8 +320,17 @@ func TestDamagedFilesArePassedOver(t *testing.T) {
 			if r.sub.Certificate(keys.P256) != nil {
 				t.Error("it is used")
 			}
+			if until, err := subscriber.Until(r.cfg.Dir, keys.P256); err != nil || !until.IsZero() {
+				t.Errorf("until %s, %v", until, err)
+			}
 			if err := r.sub.Renew(t.Context()); err != nil || r.sub.Certificate(keys.P256) == nil {
 				t.Errorf("%v: no other is there", err)
+			}
+			if files, err := filepath.Glob(filepath.Join(r.cfg.Dir, "*")); err != nil || len(files) != 3 {
+				t.Errorf("%v, %v", files, err)
+			}
+			if until, err := subscriber.Until(r.cfg.Dir, keys.P256); err != nil || !until.Equal(r.sub.Certificate(keys.P256).Leaf.NotAfter) {
+				t.Errorf("until %s, %v", until, err)
 			}
 		})
 	}

@@ -21,6 +21,7 @@ import (
 
 	"bollard/admin"
 	"bollard/ca"
+	"bollard/ca/subscriber"
 	"bollard/internal/config"
 	"bollard/keys"
 	"bollard/policy"
@@ -449,7 +450,7 @@ func (d *doctor) listeners(ctx context.Context, running *admin.Server) {
 		return
 	}
 	wanted := map[string]string{"listen.pki": d.cfg.Listen.PKI, "listen.status": d.cfg.Listen.Status, "listen.admin": d.cfg.Listen.Admin, "listen.firmware": d.cfg.Listen.Firmware, "listen.sftp": d.cfg.Listen.SFTP, "listen.acme": d.cfg.Listen.ACME}
-	keys := []string{"listen.pki", "listen.status", "listen.admin", "listen.firmware", "listen.sftp"}
+	keys := []string{"listen.pki", "listen.status", "listen.admin", "listen.firmware", "listen.sftp", "listen.acme"}
 	for i, l := range d.cfg.Listen.OCPP {
 		key := fmt.Sprintf("listen.ocpp[%d].address", i)
 		wanted[key] = l.Address
@@ -489,26 +490,21 @@ func (d *doctor) files() {
 
 // outside looks at the certificates of server_certificate.acme.
 func (d *doctor) outside() {
-	const key = "server_certificate.acme"
 	if d.cfg.Server.ACME.Directory == "" {
 		return
 	}
-	names, err := filepath.Glob(filepath.Join(d.dir, outsideName, "*.pem"))
-	if err != nil {
-		d.fail("files", err)
-		return
-	}
-	var last time.Time
-	for _, name := range names {
-		if cert, err := readLeaf(name); err == nil && cert.NotAfter.After(last) {
-			last = cert.NotAfter
+	for _, algorithm := range outsideAlgorithms(d.cfg.Server.ACME) {
+		what := fmt.Sprintf("server_certificate.acme (%s)", algorithm)
+		last, err := subscriber.Until(filepath.Join(d.dir, outsideName), algorithm)
+		switch {
+		case err != nil:
+			d.fail("files", err)
+		case last.IsZero():
+			d.add("files", verdictWarn, "the server's log says how the CA answered", "%s: there is no certificate yet, and the own CA's is shown", what)
+		default:
+			d.validity("files", what, last, 14*24*time.Hour, "the server's log says why the CA gives no further one")
 		}
 	}
-	if last.IsZero() {
-		d.add("files", verdictWarn, "the server's log says how the CA answered", "%s: there is no certificate yet, and the own CA's is shown", key)
-		return
-	}
-	d.validity("files", key, last, 14*24*time.Hour, "the server's log says why the CA gives no further one")
 }
 
 func readLeaf(path string) (*x509.Certificate, error) {

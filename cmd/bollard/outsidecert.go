@@ -43,20 +43,12 @@ func (s *server) openOutside(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	algorithms := map[string]keys.Algorithm{"ecdsa": keys.P256, "rsa": keys.RSA2048}
-	var wanted []keys.Algorithm
-	for _, kind := range cfg.Keys {
-		wanted = append(wanted, algorithms[kind])
-	}
-	if len(wanted) == 0 {
-		wanted = []keys.Algorithm{keys.P256}
-	}
 	s.outside, err = subscriber.New(ctx, subscriber.Config{
 		Directory: cfg.Directory, Name: s.cfg.Host, Contact: cfg.Contact, Binding: binding,
 		Client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		}},
-		Keeper: s.keeper, Dir: dir, Algorithm: wanted,
+		Keeper: s.keeper, Dir: dir, Algorithm: outsideAlgorithms(cfg),
 		Taken: func(ctx context.Context, leaf *x509.Certificate) error {
 			return s.store.Record(ctx, ledger.Event{Kind: "server.certificate", Subject: s.cfg.Host, Actor: "bollard", Data: map[string]string{
 				"serial": ca.SerialOf(leaf), "issuer": leaf.Issuer.String(), "until": leaf.NotAfter.UTC().Format(time.RFC3339), "directory": cfg.Directory,
@@ -80,6 +72,18 @@ func (s *server) openOutside(ctx context.Context) error {
 		return 0
 	}))
 	return nil
+}
+
+// outsideAlgorithms are those of the keys that are to be certified.
+func outsideAlgorithms(cfg config.Outside) (list []keys.Algorithm) {
+	algorithms := map[string]keys.Algorithm{"ecdsa": keys.P256, "rsa": keys.RSA2048}
+	for _, kind := range cfg.Keys {
+		list = append(list, algorithms[kind])
+	}
+	if len(list) == 0 {
+		return []keys.Algorithm{keys.P256}
+	}
+	return list
 }
 
 // readBinding reads the account binding; nil: there is none.

@@ -252,7 +252,9 @@ func (s *server) reload(ctx context.Context) error {
 	}
 	s.warden.Use(rules)
 	s.gateway.Reconsider()
-	s.certificates.files.Store(files)
+	if s.outside == nil { // what a CA of others gave is in place, and may be newer than files
+		s.certificates.files.Store(files)
+	}
 	s.level.Set(logLevel(cfg.Log.Level))
 	s.backends.Store(&cfg.Backends)
 	s.retention.Store(retentionOf(cfg))

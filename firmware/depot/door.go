@@ -340,8 +340,11 @@ func (o *outlet) Read(p []byte) (int, error) {
 		o.at += int64(n)
 		o.sent = true
 		if now := time.Now(); now.Sub(o.set) >= time.Second {
-			// Setting a deadline fails only where there is none to set.
-			_ = o.control.SetWriteDeadline(now.Add(patience * gatherSize / chunk))
+			until := now.Add(patience)
+			if o.gather != nil {
+				until = now.Add(patience * (gatherSize / chunk))
+			}
+			_ = o.control.SetWriteDeadline(until) // fails only where there is none to set
 			o.set = now
 		}
 	}
