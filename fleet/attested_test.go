@@ -285,6 +285,36 @@ func TestAttestationIsOfOneKey(t *testing.T) {
 	}
 }
 
+// Of a station whose back end issues its certificates nothing can be demanded here: it
+// differs, and that can't be changed.
+func TestAttestedKeysWantedBehindAnIssuingBackEnd(t *testing.T) {
+	t.Parallel()
+	d := newAttestedRig(t)
+	ctl := fleet.NewController(d.svc, d.store)
+	if _, err := ctl.Want(t.Context(), "operator", fleet.Group{Name: fleet.DefaultGroup, Wants: fleet.Wants{Attested: fleet.AttestedYes}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ctl.WantStation(t.Context(), "operator", "CS-1", func(w *fleet.Wants) error { w.Attested = fleet.AttestedNo; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	d.est.certificate(d.est.ask("simpleenroll", csrDER(t, newKey(t), "SN-1", organisation), d.est.secret("CS-1")))
+	if _, err := ctl.WantStation(t.Context(), "operator", "CS-1", func(w *fleet.Wants) error { w.Attested = ""; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	password, err := d.svc.SetPassword(t.Context(), "operator", "CS-1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mode, unable := range map[fleet.SecurityMode]string{fleet.SecurityBackend: "its back end issues its certificates", fleet.SecurityBollard: ""} {
+		s := d.openWith(d.admit(withPassword(claim(t, "CS-1"), password)), ocpp.V201, mode, nil)
+		list, _, err := ctl.Plan(t.Context(), fleet.Scope{})
+		if err != nil || len(list) != 1 || len(list[0].Drift) != 1 || list[0].Drift[0].Unable != unable {
+			t.Errorf("%s: %v, %+v", mode, err, list)
+		}
+		s.close()
+	}
+}
+
 // Where attested keys are wanted, a request without evidence gets nothing, at the first
 // enrolment, for a renewal, over OCPP and EST; one station may be an exception. Who has a
 // certificate for another key differs from what is wanted.

@@ -80,7 +80,7 @@ func (s *Service) drift(ctx context.Context, st *Station, plan *Plan, a *aim) ([
 			return nil, err
 		}
 		if d != nil {
-			d.Unable = cmp.Or(unseen, d.Unable)
+			d.Unable = cmp.Or(unseen, s.issuedElsewhere(st), d.Unable)
 			list = append(list, *d)
 		}
 	}
@@ -124,6 +124,21 @@ func (s *Service) drift(ctx context.Context, st *Station, plan *Plan, a *aim) ([
 		add(ChangeTime, w.TimeSource, plan.TimeSource, unable)
 	}
 	return list, nil
+}
+
+// issuedElsewhere says that a connected station asks its back end for certificates, "" if
+// it doesn't.
+func (s *Service) issuedElsewhere(st *Station) string {
+	s.mu.Lock()
+	sessions := s.sessions
+	s.mu.Unlock()
+	if sessions == nil {
+		return ""
+	}
+	if sess, ok := sessions.Session(keyOf(st)); ok && sess.Security() != SecurityBollard {
+		return "its back end issues its certificates"
+	}
+	return ""
 }
 
 // certificateDrift looks at the newest certificate a station took or was seen

@@ -58,7 +58,7 @@ place of the same want of its group.`,
 	f.StringVar(&backend, "backend", "", "name of a back end")
 	f.StringVar(&source, "time-source", "", "ClockCtrlr.TimeSource of 2.x stations, such as NTP,Heartbeat")
 	f.StringVar(&quotes, "quotes", "", "how often a station's TPM has to show that it runs what was delivered, such as 24h (docs/tpm.md)")
-	f.StringVar(&attested, "attested", "", "yes: certificates for keys alone that the station's TPM made, from now on (docs/tpm.md); no: in spite of its group")
+	f.StringVar(&attested, "attested", "", "yes: certificates for keys alone that the station's TPM made, from now on; of groups by label, since vendor and model may be a station's own word (docs/tpm.md); no: in spite of its group")
 	f.BoolVar(&in.Remove, "remove", false, "forget the group, or what is the station's own; stations stay as they are")
 	cmd.RunE = c.do(func(ctx context.Context, _ []string) error {
 		if (in.Group == "") == (in.Station == "") {
