@@ -173,6 +173,12 @@ func (a *Authority) takeUnder(ctx context.Context, h hierarchy, data []byte, act
 	if err := a.checkBelow(h, l.cas[0].name, l.cas[1], t, now); err != nil {
 		return err
 	}
+	switch list, err := a.rootList(ctx, l.cas[0].name); {
+	case err != nil && !errors.Is(err, ErrOffline):
+		return err
+	case err == nil && revokes(list, below):
+		return errors.New("the root's list here revokes the CA's certificate")
+	}
 	record := takenRecord(below, l.cas[0].name, l.cas[1].profile, l.cas[1].keyURI, actor, now)
 	if err := a.takeIn(ctx, h.kind, []Record{record}, "", nil, actor); err != nil {
 		return err
@@ -190,6 +196,8 @@ func (a *Authority) ImportList(ctx context.Context, kind Kind, data []byte, acto
 	if err != nil {
 		return nil, err
 	}
+	a.building.Lock() // of two lists at once the older one isn't the last
+	defer a.building.Unlock()
 	now := a.cfg.Clock().UTC()
 	for _, c := range a.hierarchy(kind).cas {
 		if c.keyURI != "" || c.profile == profileOutside || list.CheckSignatureFrom(c.cert) != nil {
@@ -197,10 +205,6 @@ func (a *Authority) ImportList(ctx context.Context, kind Kind, data []byte, acto
 		}
 		if err := checkList(list, c.cert, now); err != nil {
 			return nil, err
-		}
-		known, err := a.rootList(ctx, c.name)
-		if err == nil && (list.Number == nil || list.Number.Cmp(known.Number) < 0) {
-			return nil, fmt.Errorf("list %s is older than the one there is, %s", list.Number, known.Number)
 		}
 		if err := a.takeIn(ctx, kind, nil, c.name, list, actor); err != nil {
 			return nil, err
@@ -239,12 +243,16 @@ func (a *Authority) checkTaken(h hierarchy, name string, below caRecord, t taken
 	if err := t.list.CheckSignatureFrom(t.root); err != nil {
 		return fmt.Errorf("the revocation list isn't the root's: %w", err)
 	}
-	if slices.ContainsFunc(t.list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
-		return e.SerialNumber.Cmp(t.below.SerialNumber) == 0
-	}) {
+	if revokes(t.list, t.below) {
 		return errors.New("the root's list revokes the CA's certificate")
 	}
 	return checkList(t.list, t.root, now)
+}
+
+func revokes(list *x509.RevocationList, cert *x509.Certificate) bool {
+	return slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
+		return e.SerialNumber.Cmp(cert.SerialNumber) == 0
+	})
 }
 
 // checkList: it is in force, and no delta.
@@ -327,7 +335,8 @@ func takenRecord(cert *x509.Certificate, issuer, profile, keyURI, actor string, 
 	}
 }
 
-// takeIn records certificates and a list of an offline root, all or none.
+// takeIn records certificates and a list of an offline root, all or none; the caller
+// holds a.building. A list older than the one there is would forget revocations.
 func (a *Authority) takeIn(ctx context.Context, kind Kind, records []Record, name string, list *x509.RevocationList, actor string) error {
 	var events []ledger.Event
 	for _, r := range records {
@@ -337,6 +346,12 @@ func (a *Authority) takeIn(ctx context.Context, kind Kind, records []Record, nam
 	}
 	var taken *RootList
 	if list != nil {
+		switch known, err := a.rootList(ctx, name); {
+		case err != nil && !errors.Is(err, ErrOffline):
+			return err
+		case err == nil && (list.Number == nil || list.Number.Cmp(known.Number) < 0):
+			return fmt.Errorf("list %s is older than the one there is, %s", list.Number, known.Number)
+		}
 		taken = &RootList{Issuer: name, DER: list.Raw, NextUpdate: list.NextUpdate}
 		events = append(events, ledger.Event{Kind: "crl.imported", Subject: name, Actor: actor, Data: map[string]string{
 			"number": list.Number.String(), "until": list.NextUpdate.UTC().Format(time.RFC3339), "sha256": hashHex(list.Raw),

@@ -150,6 +150,26 @@ func TestRootMadeElsewhere(t *testing.T) {
 			t.Errorf("the list was taken: %s", what)
 		}
 	}
+	r.store.FailWith("RootList", errors.New("unreadable"))
+	if _, err := r.ImportList(t.Context(), ca.KindCSMS, list, "operator"); err == nil {
+		t.Error("an older list was taken, as the one there couldn't be read")
+	}
+	r.store.FailWith("RootList", nil)
+	withdrawn := o.certify(t, r)
+	first, _ := pem.Decode(withdrawn)
+	sub, err := x509.ParseCertificate(first.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Revoke(t.Context(), ca.SerialOf(sub), "superseded"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ImportList(t.Context(), ca.KindCSMS, o.list(t, listLife), "operator"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ImportChain(t.Context(), ca.KindCSMS, withdrawn, "operator"); err == nil || !strings.Contains(err.Error(), "revokes") {
+		t.Errorf("a certificate that the list revokes: %v", err)
+	}
 	further := o.certify(t, r)
 	if err := r.ImportChain(t.Context(), ca.KindCSMS, foreign.certify(t, r), "operator"); err == nil {
 		t.Error("a chain of another root was taken")
