@@ -64,6 +64,13 @@ func (r *Registers) Named() []int {
 	return list
 }
 
+// Forgeable says whether whoever runs on a station can bring all registers named to any
+// value that a boot gave them, at any time: those of debugging and of applications are
+// reset from any locality (TCG PC Client Platform TPM Profile §4.6.2).
+func (r *Registers) Forgeable() bool {
+	return !slices.ContainsFunc(r.Named(), func(n int) bool { return n != 16 && n != 23 })
+}
+
 func (r *Registers) check() error {
 	if len(r.SHA256)+len(r.Events) == 0 {
 		return errors.New("pcrs: no register is named: leave pcrs out where nothing is demanded")

@@ -63,6 +63,9 @@ type Log interface {
 // legacy is what a record says of RSAPKCS1.
 const legacy = "rsa-pkcs1v15-sha256 isn't what OCPP asks for: it is for stations that verify nothing else"
 
+// forgeable is what a record says of registers that prove nothing.
+const forgeable = "pcrs names registers 16 and 23 alone, which whatever runs on a station can reset and bring to these values: name ones that its boot measures into"
+
 // Sign makes the bundle, whole or not at all.
 func Sign(ctx context.Context, cfg Config) (*release.Release, error) {
 	now := cfg.Clock()
@@ -130,6 +133,9 @@ func (cfg *Config) prepare(now time.Time) error {
 	r := &cfg.Release
 	if err := cfg.chooseDialects(cert.PublicKey); err != nil {
 		return err
+	}
+	if r.PCRs != nil && r.PCRs.Forgeable() {
+		r.Warnings = append(r.Warnings, forgeable)
 	}
 	if r.NotBefore.IsZero() {
 		r.NotBefore = now.UTC().Truncate(time.Second)

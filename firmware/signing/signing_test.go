@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -322,6 +323,29 @@ func TestOCPPOnly(t *testing.T) {
 	}
 	if wrong := faults(check(t, cfg.Out, image, bundle.Trust{Roots: []*x509.Certificate{m.root}, At: now})); len(wrong) > 0 {
 		t.Error(wrong)
+	}
+}
+
+// A record says of its registers that they prove nothing, where a process can forge all.
+func TestForgeableRegistersAreSaid(t *testing.T) {
+	t.Parallel()
+	m := newMaker(t, ecKey(t), nil)
+	for name, tt := range map[string]struct {
+		registers *release.Registers
+		warned    bool
+	}{
+		"none":           {nil, false},
+		"applications'":  {&release.Registers{SHA256: map[string][]string{"23": {strings.Repeat("ab", 32)}}}, true},
+		"and debugging":  {&release.Registers{SHA256: map[string][]string{"23": {strings.Repeat("ab", 32)}}, Events: map[string][]string{"16": {strings.Repeat("ab", 32)}}}, true},
+		"one of a boot":  {&release.Registers{SHA256: map[string][]string{"23": {strings.Repeat("ab", 32)}, "8": {strings.Repeat("ab", 32)}}}, false},
+		"a boot's event": {&release.Registers{Events: map[string][]string{"9": {strings.Repeat("ab", 32)}}}, false},
+	} {
+		cfg := config(t, m, image(t))
+		cfg.Release.PCRs = tt.registers
+		r := sign(t, cfg)
+		if warned := slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "registers 16 and 23 alone") }); warned != tt.warned {
+			t.Errorf("%s: warnings %q", name, r.Warnings)
+		}
 	}
 }
 

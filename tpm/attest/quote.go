@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/google/go-attestation/attest"
 	"github.com/google/go-tpm/tpm2"
@@ -45,13 +43,11 @@ type Quote struct {
 
 // Quoted is what a quote shows beside the registers.
 type Quoted struct {
-	// Resets counts the times the machine was switched on, Restarts those it woke up.
-	Resets, Restarts uint32
-	Firmware         uint64 // version of the TPM's own
+	Resets uint32 // how often the machine was switched on
 }
 
 // Verify says whether a quote is one of the attestation key's TPM, made for this nonce,
-// and its registers those quoted. What they should be is Compare's to say.
+// and its registers those quoted. What they should be is Expected's to say.
 func (q Quote) Verify(ak crypto.PublicKey, nonce []byte) (Quoted, error) {
 	if len(nonce) == 0 {
 		return Quoted{}, fmt.Errorf("%w: there was no nonce", ErrNonce)
@@ -84,7 +80,7 @@ func (q Quote) Verify(ak crypto.PublicKey, nonce []byte) (Quoted, error) {
 	if !bytes.Equal(sum(hash, all), info.PCRDigest.Buffer) {
 		return Quoted{}, fmt.Errorf("%w: the values aren't those quoted", ErrRegister)
 	}
-	return Quoted{said.ClockInfo.ResetCount, said.ClockInfo.RestartCount, said.FirmwareVersion}, nil
+	return Quoted{said.ClockInfo.ResetCount}, nil
 }
 
 // selection reads which registers were quoted, all in the SHA-256 bank.
@@ -107,32 +103,12 @@ func selection(list tpm2.TPMLPCRSelection) ([]int, error) {
 	return slices.Sorted(slices.Values(out)), nil
 }
 
-// Compare says which registers aren't what they should be: one that isn't quoted is
-// wrong too, one that nothing is expected of is right.
-func (r Registers) Compare(want Registers) error {
-	var wrong []string
-	for _, i := range want.Indexes() {
-		if !bytes.Equal(r[i], want[i]) {
-			wrong = append(wrong, strconv.Itoa(i))
-		}
-	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("%w: %s", ErrRegister, strings.Join(wrong, ", "))
-	}
-	return nil
-}
-
 // MaxLog bounds an event log: a PC's has some hundred entries of up to a few KiB.
 const MaxLog = 1 << 20
 
-// Replay says whether an event log (TCG PC Client Platform Firmware Profile §10) tells
-// how the registers came to their values, and returns how many events of theirs it has.
-// An event that nobody recorded, or that was recorded otherwise, is ErrLog.
-func Replay(log []byte, r Registers) (int, error) {
-	events, err := replay(log, r)
-	return len(events), err
-}
-
+// replay says whether an event log (TCG PC Client Platform Firmware Profile §10) tells
+// how the registers came to their values, and returns their events. An event that nobody
+// recorded, or that was recorded otherwise, is ErrLog.
 func replay(log []byte, r Registers) ([]attest.Event, error) {
 	if len(log) > MaxLog {
 		return nil, fmt.Errorf("%w: an event log of %d bytes", ErrMalformed, len(log))
