@@ -164,7 +164,6 @@ func TestPoolsThatLieOrHang(t *testing.T) {
 	only := func(provider identifier.Provider) func(*contract.Outside) {
 		return func(o *contract.Outside) { o.Providers = []identifier.Provider{provider} }
 	}
-	left := func() time.Duration { return 700 * time.Millisecond } // 500 ms of it are in reserve
 	for name, tt := range map[string]struct {
 		pools []poolFunc
 		edit  func(*contract.Outside)
@@ -198,6 +197,10 @@ func TestPoolsThatLieOrHang(t *testing.T) {
 			pools = append(pools, o)
 		}
 		near.withPools(t, pools...)
+		left := func() time.Duration { return time.Minute }
+		if strings.Contains(tt.log, "late") {
+			left = func() time.Duration { return 3 * time.Second } // 500 ms of it are in reserve
+		}
 		begun := time.Now()
 		a, err := near.Provision(t.Context(), contract.Request{Protocol: p, EXI: exi, Actor: "operator", Left: left})
 		if err != nil {
