@@ -275,7 +275,7 @@ func TestStationOverACMERefused(t *testing.T) {
 		"no CBOR":           {"SN-1", func(ordered) string { return `{"attObj":"e30"}` }, bad, "in CBOR"},
 		"no base64url":      {"SN-1", func(ordered) string { return `{"attObj":"!"}` }, bad, "base64url"},
 		"nothing":           {"SN-1", func(ordered) string { return `{}` }, bad, "in CBOR"},
-		"a client's excuse": {"SN-1", func(ordered) string { return `{"error":"no TPM here"}` }, bad, "no TPM here"},
+		"a client's excuse": {"SN-1", func(ordered) string { return `{"error":"no TPM here"}` }, bad, "the client couldn't attest"},
 		"no answer at all":  {"SN-1", func(ordered) string { return `[]` }, "malformed", "attObj"},
 	} {
 		t.Run(name, func(t *testing.T) {
