@@ -2,6 +2,7 @@ package acme
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"sync"
 )
 
@@ -21,7 +22,7 @@ type nonces struct {
 func newNonces() *nonces { return &nonces{out: map[string]bool{}, ring: make([]string, maxNonces)} }
 
 func (n *nonces) make() string {
-	nonce := randomID()
+	nonce := randomOctets()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.out, n.ring[n.next])
@@ -40,6 +41,14 @@ func (n *nonces) take(nonce string) bool {
 	return good
 }
 
-// randomID has 128 random bits and more in the characters of base64url (RFC 8555
-// §6.5.1, §8.1), and never begins with "-": it is an argument of commands.
+// randomID names what has no name. It never begins with "-": it is an argument of
+// commands.
 func randomID() string { return rand.Text() }
+
+// randomOctets are 128 random bits in base64url (RFC 8555 §6.5.1, §8.1): clients decode
+// them and encode them anew, so that it must be the one spelling.
+func randomOctets() string {
+	raw := make([]byte, 16)
+	_, _ = rand.Read(raw) // never fails (crypto/rand)
+	return base64.RawURLEncoding.EncodeToString(raw)
+}

@@ -172,7 +172,7 @@ func (d *Door) newOrder(w http.ResponseWriter, m *message) error {
 		}
 		z := Authorization{Identifier: normal, State: StatePending}
 		for _, kind := range kinds {
-			z.Challenges = append(z.Challenges, Challenge{Type: kind, Token: randomID() + randomID(), State: StatePending})
+			z.Challenges = append(z.Challenges, Challenge{Type: kind, Token: randomOctets(), State: StatePending})
 		}
 		o.Authorizations = append(o.Authorizations, z)
 	}

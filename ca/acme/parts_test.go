@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"errors"
 	"net/netip"
 	"testing"
@@ -34,7 +35,10 @@ func TestNonces(t *testing.T) {
 		t.Error("a nonce is good for other than one message")
 	}
 	for range acme.MaxNonces {
-		make()
+		nonce := make()
+		if raw, err := base64.RawURLEncoding.DecodeString(nonce); err != nil || base64.RawURLEncoding.EncodeToString(raw) != nonce {
+			t.Fatalf("%s isn't what a client that decodes it sends back: %v", nonce, err)
+		}
 	}
 	if take(first) {
 		t.Error("the oldest is still there")
