@@ -5,8 +5,6 @@ GOLANGCI      := 2.15.0
 TOOLS         := $(CURDIR)/.tools
 FUZZTIME      ?= 1s
 SOAK          ?= 60s
-# What was compiled for one checkout serves the next, and the demo's build the tests.
-export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath)
 
 .PHONY: help build demo test lint fuzz bench bench-full soak torture tools peers vault clean
 
@@ -14,7 +12,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 build: ## build bin/bollard
-	@go build -o bin/bollard ./cmd/bollard
+	@go build -trimpath -o bin/bollard ./cmd/bollard
 
 demo: build ## the main job on embedded defaults: three stations, a CSMS and an impostor
 	@bin/bollard demo --once
