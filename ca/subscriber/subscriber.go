@@ -29,11 +29,10 @@ import (
 const Prefix = "/.well-known/acme-challenge/"
 
 const (
-	// firstRetry after a failure doubles up to lastRetry: CAs count failures, and shut
-	// out who has too many.
+	// firstRetry after a failure doubles up to look: CAs count failures, and shut out who
+	// has too many.
 	firstRetry = time.Minute
-	lastRetry  = 6 * time.Hour
-	// look is how often it is asked whether a certificate is due.
+	// look is how often it is asked whether a certificate is due, or has ended.
 	look = time.Hour
 	// patience for one order: CAs take a minute to look from several places.
 	patience = 5 * time.Minute
@@ -142,7 +141,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 		wait := look
 		if err != nil && ctx.Err() == nil {
 			s.cfg.Log.Error("the server certificate of an outside CA isn't renewed; what there is stays in use", "err", err, "retry", retry)
-			wait, retry = retry, min(2*retry, lastRetry)
+			wait, retry = retry, min(2*retry, look)
 		} else {
 			retry = firstRetry
 		}
