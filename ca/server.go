@@ -38,13 +38,6 @@ type serverKey struct {
 // private key's file follows.
 const serverReference = "tls:"
 
-// renewCheck is how often Maintain looks at least, firstRetry how soon it tries
-// again after a failure; each further failure doubles that up to renewCheck.
-const (
-	renewCheck = time.Hour
-	firstRetry = time.Minute
-)
-
 // ServerCertificates keeps an ECDSA and an RSA server certificate valid by
 // itself, as long as Maintain runs. It is safe for concurrent use.
 type ServerCertificates struct {
@@ -294,25 +287,13 @@ func (s *ServerCertificates) Due() time.Time {
 // Maintain renews the certificates when they are due, until the context ends.
 // Trouble is logged and tried again; what is served stays.
 func (s *ServerCertificates) Maintain(ctx context.Context) error {
-	retry := firstRetry
-	for {
+	KeepUp(ctx, func(ctx context.Context) (time.Duration, error) {
 		err := s.Renew(ctx)
-		wait := min(max(s.Due().Sub(s.authority.cfg.Clock()), time.Second), renewCheck)
-		if err != nil && ctx.Err() == nil {
-			s.authority.cfg.Log.Error("server certificate not renewed", "err", err, "retry", retry)
-			wait = retry
-			retry = min(2*retry, renewCheck)
-		} else {
-			retry = firstRetry
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		}
-	}
+		return s.Due().Sub(s.authority.cfg.Clock()), err
+	}, func(err error, retry time.Duration) {
+		s.authority.cfg.Log.Error("server certificate not renewed", "err", err, "retry", retry)
+	})
+	return nil
 }
 
 // GetCertificate picks ECDSA or RSA by what the client can verify; for

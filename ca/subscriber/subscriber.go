@@ -22,21 +22,15 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"bollard/ca"
 	"bollard/keys"
 )
 
 // Prefix is the path that the CA asks for proofs below (RFC 8555 §8.3).
 const Prefix = "/.well-known/acme-challenge/"
 
-const (
-	// firstRetry after a failure doubles up to look: CAs count failures, and shut out who
-	// has too many.
-	firstRetry = time.Minute
-	// look is how often it is asked whether a certificate is due, or has ended.
-	look = time.Hour
-	// patience for one order: CAs take a minute to look from several places.
-	patience = 5 * time.Minute
-)
+// patience for one order: CAs take a minute to look from several places.
+const patience = 5 * time.Minute
 
 // Config of a Subscriber.
 type Config struct {
@@ -132,27 +126,16 @@ func (s *Subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Run asks for certificates that are missing or due, until ctx ends. Trouble is
 // logged and tried again; what is shown stays.
 func (s *Subscriber) Run(ctx context.Context) error {
-	retry := firstRetry
-	for {
+	ca.KeepUp(ctx, func(ctx context.Context) (time.Duration, error) {
 		err := s.renew(ctx)
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.fault = err
-		s.mu.Unlock()
-		wait := look
-		if err != nil && ctx.Err() == nil {
-			s.cfg.Log.Error("the server certificate of an outside CA isn't renewed; what there is stays in use", "err", err, "retry", retry)
-			wait, retry = retry, min(2*retry, look)
-		} else {
-			retry = firstRetry
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		}
-	}
+		return time.Hour, err // soon enough, too, for one that ends
+	}, func(err error, retry time.Duration) {
+		s.cfg.Log.Error("the server certificate of an outside CA isn't renewed; what there is stays in use", "err", err, "retry", retry)
+	})
+	return nil
 }
 
 // renew asks for every certificate that is missing or due.
