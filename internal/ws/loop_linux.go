@@ -85,6 +85,7 @@ type Loop struct {
 	running []*Stream
 	buf     []byte // what one read takes
 	plain   []byte // what one record holds
+	records records
 }
 
 func newLoop() (*Loop, error) {
@@ -103,7 +104,7 @@ func newLoop() (*Loop, error) {
 		return nil, fmt.Errorf("couldn't make an event descriptor: %w", errno)
 	}
 	l := &Loop{ep: ep, bell: int(bell), file: os.NewFile(uintptr(ep), "epoll"), ends: make(chan struct{}),
-		streams: map[int32]*Stream{}, buf: make([]byte, loopBuffer), plain: make([]byte, 16<<10)}
+		streams: map[int32]*Stream{}, buf: make([]byte, loopBuffer), plain: make([]byte, 16<<10), records: runningRecords()}
 	if l.raw, err = l.file.SyscallConn(); err == nil {
 		err = syscall.EpollCtl(ep, syscall.EPOLL_CTL_ADD, l.bell, &syscall.EpollEvent{Events: evIn | evEdge, Fd: int32(l.bell)})
 	}

@@ -44,6 +44,14 @@ func (h *hop) Lost(error) {}
 func relay(t *testing.T, loops *ws.Loops, front, back *rig, seed uint64) *ws.Conn {
 	t.Helper()
 	station, down := front.connect(t, ws.Limits{PongTimeout: patience}) // to wait for an answer
+	join(t, loops, down, back, seed)
+	t.Cleanup(func() { station.Close(ws.CloseNormal, "") })
+	return station
+}
+
+// join moves a station's connection and a new one to the back end to a loop.
+func join(t *testing.T, loops *ws.Loops, down *ws.Conn, back *rig, seed uint64) *ws.Stream {
+	t.Helper()
 	up, backend := back.connect(t, ws.Limits{})
 	hops := &[2]hop{{rnd: rand.New(rand.NewPCG(seed, 1))}, {rnd: rand.New(rand.NewPCG(seed, 2))}}
 	a, b, ok := loops.Pair(down, &hops[0], up, &hops[1])
@@ -62,7 +70,7 @@ func relay(t *testing.T, loops *ws.Loops, front, back *rig, seed uint64) *ws.Con
 	})
 	t.Cleanup(func() {
 		var ends sync.WaitGroup
-		for _, end := range []interface{ Close(code int, reason string) }{a, b, station, backend} {
+		for _, end := range []interface{ Close(code int, reason string) }{a, b, backend} {
 			ends.Go(func() { end.Close(ws.CloseNormal, "") })
 		}
 		ends.Wait()
@@ -72,7 +80,7 @@ func relay(t *testing.T, loops *ws.Loops, front, back *rig, seed uint64) *ws.Con
 	})
 	a.Resume()
 	b.Resume()
-	return station
+	return a
 }
 
 // Nothing but the messages wakes these streams, there are no pings, and a

@@ -33,6 +33,7 @@ func (l *Loops) Close() {}
 type Loop struct {
 	clock      clock
 	buf, plain []byte
+	records    records
 }
 
 func (l *Loop) enter(*Stream) {}

@@ -40,8 +40,8 @@ const turnFrames = 256
 // Writes come from any goroutine and don't wait: what the peer doesn't take is
 // queued, and while much is queued the pair's other side isn't read.
 //
-// An idle stream holds no buffer and no goroutine but crypto/tls's state. Whoever
-// has a Stream must Close it.
+// An idle stream holds no buffer and no goroutine but what crypto/tls knows of its
+// connection. Whoever has a Stream must Close it.
 type Stream struct {
 	loop    *Loop
 	line    *Line
@@ -300,6 +300,8 @@ func (s *Stream) broke() {
 
 // decrypt takes what crypto/tls can give.
 func (s *Stream) decrypt() {
+	s.loop.records.lend(s.secure)
+	defer func() { s.loop.records.takeBack(s.secure, s.line.record) }()
 	for !s.over {
 		n, err := s.secure.Read(s.loop.plain)
 		if n > 0 {
