@@ -20,7 +20,7 @@ type recorder struct {
 
 // PutIntent is Store's with the use of the one-time secret and the order.
 func (r recorder) PutIntent(ctx context.Context, intent ca.Intent, events ...ledger.Event) error {
-	return r.store.write(ctx, func(t *tx) error {
+	return r.store.writeAgain(ctx, func(t *tx) error {
 		if r.Secret != nil {
 			if err := t.useRegistration(r.Order.Station, r.Secret, intent.KeyHash, r.Used); err != nil {
 				return err
@@ -37,7 +37,7 @@ func (r recorder) PutIntent(ctx context.Context, intent ca.Intent, events ...led
 
 // PutIssued is Store's with what becomes of the order.
 func (r recorder) PutIssued(ctx context.Context, serial string, der []byte, at time.Time, events ...ledger.Event) error {
-	return r.store.write(ctx, func(t *tx) error {
+	return r.store.writeAgain(ctx, func(t *tx) error {
 		if err := t.putIssued(serial, der, at, events...); err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ const certificateColumns = `serial, issuer, profile, station, requester, referen
 // PutIntent stores the first phase's record; ca.ErrDuplicateSerial if the
 // serial number exists in any state.
 func (s *Store) PutIntent(ctx context.Context, intent ca.Intent, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error { return t.putIntent(intent, events...) })
+	return s.writeAgain(ctx, func(t *tx) error { return t.putIntent(intent, events...) })
 }
 
 func (t *tx) putIntent(intent ca.Intent, events ...ledger.Event) error {
@@ -38,7 +38,7 @@ func (t *tx) putIntent(intent ca.Intent, events ...ledger.Event) error {
 // PutIssued turns an intended record into an issued one and fails in every
 // other state.
 func (s *Store) PutIssued(ctx context.Context, serial string, der []byte, at time.Time, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error { return t.putIssued(serial, der, at, events...) })
+	return s.writeAgain(ctx, func(t *tx) error { return t.putIssued(serial, der, at, events...) })
 }
 
 func (t *tx) putIssued(serial string, der []byte, at time.Time, events ...ledger.Event) error {

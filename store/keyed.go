@@ -9,6 +9,10 @@ import (
 // makes, prepared once.
 // They run without a cancellation: a few rows by key take microseconds, and the
 // driver would start a goroutine for each to wait for it.
+//
+// The + before what is compared with more than one row keeps them prepared: SQLite
+// plans "x = ?" by whether the value is 0 or 1, and takes the driver's clearing of
+// values after each use for a change of that (sqlite3_clear_bindings).
 type keyed struct {
 	station, certificate, orders, seccOrders, anchors *sql.Stmt
 	registration, plan, orderByCSR, certificatesByKey *sql.Stmt
@@ -24,15 +28,15 @@ func prepareKeyed(ctx context.Context, db *sql.DB) (keyed, error) {
 	}{
 		{&k.station, "SELECT " + stationColumns + " FROM stations WHERE station = ?"},
 		{&k.certificate, "SELECT " + certificateColumns + " FROM certificates WHERE serial = ?"},
-		{&k.orders, "SELECT " + orderColumns + " FROM orders WHERE station = ? AND secc = '' ORDER BY position DESC LIMIT ?"},
-		{&k.seccOrders, "SELECT " + orderColumns + " FROM orders WHERE station = ? AND secc <> '' ORDER BY position DESC LIMIT ?"},
+		{&k.orders, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc = '' ORDER BY position DESC LIMIT +?"},
+		{&k.seccOrders, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc <> '' ORDER BY position DESC LIMIT +?"},
 		{&k.anchors, "SELECT purpose, hash, subject, der, added_at FROM anchors WHERE ? = '' OR purpose = ? ORDER BY purpose, hash"},
 		{&k.registration, "SELECT " + registrationColumns + " FROM registrations WHERE station = ?"},
 		{&k.plan, "SELECT plan FROM plans WHERE station = ?"},
-		{&k.orderByCSR, "SELECT " + orderColumns + " FROM orders WHERE csr_hash = ? AND station = ? ORDER BY position DESC LIMIT 1"},
-		{&k.certificatesByKey, "SELECT " + certificateColumns + " FROM certificates WHERE key_hash = ? ORDER BY position DESC"},
-		{&k.jobs, "SELECT record FROM firmware_jobs WHERE station = ? ORDER BY number DESC LIMIT ?"},
-		{&k.openJobs, "SELECT record FROM firmware_jobs WHERE over = 0 AND station = ?"},
+		{&k.orderByCSR, "SELECT " + orderColumns + " FROM orders WHERE csr_hash = +? AND station = +? ORDER BY position DESC LIMIT 1"},
+		{&k.certificatesByKey, "SELECT " + certificateColumns + " FROM certificates WHERE key_hash = +? ORDER BY position DESC"},
+		{&k.jobs, "SELECT record FROM firmware_jobs WHERE station = +? ORDER BY number DESC LIMIT +?"},
+		{&k.openJobs, "SELECT record FROM firmware_jobs WHERE over = 0 AND station = +?"},
 		{&k.floor, "SELECT sequence, epoch FROM firmware_floors WHERE station = ? AND component = ?"},
 		{&k.quarantine, "SELECT COUNT(*) FROM firmware_quarantine WHERE station = ?"},
 	} {

@@ -24,7 +24,7 @@ func (s *Store) Record(ctx context.Context, events ...ledger.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	return s.write(ctx, func(t *tx) error { return t.record(events...) })
+	return s.writeAgain(ctx, func(t *tx) error { return t.record(events...) })
 }
 
 // Entries streams the ledger from a sequence number on, up to the entry that

@@ -142,6 +142,7 @@ func openWriter(ctx context.Context, path string) (*sql.DB, error) {
 		"_txlock":          {"immediate"},
 		"_secure_delete":   {"on"}, // a secret that is removed is gone
 		"_stmt_cache_size": {statements},
+		"_mutex":           {"no"}, // database/sql gives a connection to one caller at a time
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open database %s: %w", path, err)
@@ -169,6 +170,7 @@ func openReaders(ctx context.Context, path string) (*sql.DB, error) {
 		"_cache_size":      {readerCache},
 		"_busy_timeout":    {"5000"},
 		"_stmt_cache_size": {statements},
+		"_mutex":           {"no"},
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open database %s: %w", path, err)

@@ -16,7 +16,7 @@ const orderColumns = "id, station, csr, csr_hash, type, request_id, wire, state,
 
 // AddOrder stores a new order of a known station.
 func (s *Store) AddOrder(ctx context.Context, order fleet.Order, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error { return t.addOrder(order, events...) })
+	return s.writeAgain(ctx, func(t *tx) error { return t.addOrder(order, events...) })
 }
 
 func (t *tx) addOrder(order fleet.Order, events ...ledger.Event) error {

@@ -61,12 +61,23 @@ type forgetter interface{ forget() }
 // tableOf returns the table a statement changes, "" if it changes none. It knows
 // the spellings this package uses.
 func tableOf(query string) string {
-	words := strings.Fields(query[:min(len(query), 64)])
-	switch {
-	case len(words) > 1 && words[0] == "UPDATE":
-		return words[1]
-	case len(words) > 2 && (words[0] == "INSERT" || words[0] == "DELETE"): // INTO, FROM
-		return words[2]
+	verb, rest := word(query)
+	switch verb {
+	case "UPDATE":
+	case "INSERT", "DELETE": // INTO, FROM
+		_, rest = word(rest)
+	default:
+		return ""
 	}
-	return ""
+	table, _ := word(rest)
+	return table
+}
+
+// word cuts the first word off. It makes no garbage: every statement is looked at.
+func word(text string) (first, rest string) {
+	text = strings.TrimLeft(text, " \t\n")
+	if i := strings.IndexAny(text, " \t\n"); i >= 0 {
+		return text[:i], text[i:]
+	}
+	return text, ""
 }

@@ -28,7 +28,7 @@ func (s *Store) Registration(ctx context.Context, station string) (fleet.Registr
 
 // PutRegistration replaces a station's one-time secret.
 func (s *Store) PutRegistration(ctx context.Context, r fleet.Registration, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error {
+	return s.writeAgain(ctx, func(t *tx) error {
 		var known int
 		if err := t.row("SELECT 1 FROM stations WHERE station = ?", r.Station).Scan(&known); err != nil {
 			return unknownStation(r.Station, err)
@@ -48,7 +48,7 @@ func (s *Store) PutRegistration(ctx context.Context, r fleet.Registration, event
 // same key changes nothing. fleet.ErrRegistrationUsed if it is bound to another
 // key or isn't the station's any more.
 func (s *Store) UseRegistration(ctx context.Context, station string, hash []byte, keyHash string, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error { return t.useRegistration(station, hash, keyHash, events...) })
+	return s.writeAgain(ctx, func(t *tx) error { return t.useRegistration(station, hash, keyHash, events...) })
 }
 
 func (t *tx) useRegistration(station string, hash []byte, keyHash string, events ...ledger.Event) error {

@@ -23,7 +23,9 @@ const maxBatch = 256
 type op struct {
 	ctx     context.Context
 	run     func(*tx) error
+	again   bool // run may be called more than once
 	claimed atomic.Bool
+	err     error      // what became of it; the writer's
 	answer  chan error // one, buffered
 }
 
@@ -32,10 +34,22 @@ type op struct {
 // nothing else. It must not call methods of the store: the writer would wait
 // for itself.
 func (s *Store) write(ctx context.Context, run func(*tx) error) error {
+	return s.hand(&op{ctx: ctx, run: run, answer: make(chan error, 1)})
+}
+
+// writeAgain is write for a run that may be called more than once, each time but
+// the last undone: it must leave nothing behind but what it does with its tx, and
+// give the same events whenever it finds the same. Such writes need no savepoint
+// each, which costs a copy of every page they touch.
+func (s *Store) writeAgain(ctx context.Context, run func(*tx) error) error {
+	return s.hand(&op{ctx: ctx, run: run, again: true, answer: make(chan error, 1)})
+}
+
+func (s *Store) hand(o *op) error {
+	ctx := o.ctx
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	o := &op{ctx: ctx, run: run, answer: make(chan error, 1)}
 	select {
 	case <-s.closing: // even if the writer is still there to receive
 		return ErrClosed
@@ -139,24 +153,26 @@ func (w *writer) run(closing <-chan struct{}) {
 // serve runs first and all writes that wait behind it in one transaction.
 func (w *writer) serve(first *op) {
 	batch := w.gather([]*op{first})
-	if len(batch) < maxBatch {
-		// Whoever the last transaction answered is about to write again: what can
-		// run now comes along, instead of making a transaction of its own.
+	// Whoever the last transaction answered is about to write again: what can run
+	// now comes along, instead of making a transaction of its own, and so does what
+	// can run because that did.
+	for before := 0; before < len(batch) && len(batch) < maxBatch; {
+		before = len(batch)
 		runtime.Gosched()
 		batch = w.gather(batch)
 	}
-	errs, err := w.commit(batch)
+	err := w.commit(batch)
 	for table := range w.touched { // committed or not: nobody must remember what may be old
 		w.recents[table].forget()
 	}
 	clear(w.touched)
-	for i, o := range batch {
-		if err != nil && errs[i] == nil {
-			errs[i] = err
+	for _, o := range batch {
+		if o.err == nil {
+			o.err = err
 		}
-		o.answer <- errs[i]
+		o.answer <- o.err
 	}
-	w.watchDisk(errs)
+	w.watchDisk(batch)
 }
 
 // gather adds the writes that wait.
@@ -177,14 +193,14 @@ func (w *writer) gather(batch []*op) []*op {
 const fullPause = 10 * time.Minute
 
 // watchDisk tells the operator when the disk is full, and when it no longer is.
-func (w *writer) watchDisk(errs []error) {
+func (w *writer) watchDisk(batch []*op) {
 	var full error
 	done := false
-	for _, err := range errs {
-		if errors.Is(err, ErrFull) {
-			full = err
+	for _, o := range batch {
+		if errors.Is(o.err, ErrFull) {
+			full = o.err
 		}
-		done = done || err == nil
+		done = done || o.err == nil
 	}
 	now := w.clock()
 	switch {
@@ -197,68 +213,25 @@ func (w *writer) watchDisk(errs []error) {
 	}
 }
 
-// commit returns each write's own error, and the transaction's: if that isn't
-// nil nothing of the batch was kept.
-func (w *writer) commit(batch []*op) ([]error, error) {
-	errs := make([]error, len(batch))
+// commit runs all writes in one transaction. Each has its own error; if the
+// transaction's isn't nil nothing was kept.
+func (w *writer) commit(ops []*op) error {
 	// The connection is never used with a caller's context: an interrupt in
 	// the middle would take the other callers' writes with it.
-	ctx := context.Background()
-	if err := w.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
-		w.rollback(ctx)
-		return errs, fmt.Errorf("couldn't begin a transaction: %w", err)
+	b := &batch{w: w, ctx: context.Background()}
+	err := b.begin()
+	for len(ops) > 0 && err == nil {
+		n := together(ops)
+		err = b.run(ops[:n])
+		ops = ops[n:]
 	}
-	var newest int64
-	for i, o := range batch {
-		if !o.claimed.CompareAndSwap(false, true) {
-			continue // its caller has gone
-		}
-		if errs[i] = o.ctx.Err(); errs[i] != nil {
-			continue
-		}
-		t := &tx{ctx: ctx, w: w}
-		var fatal error
-		if errs[i], fatal = w.attempt(t, o); fatal != nil {
-			w.rollback(ctx)
-			return errs, fatal
-		}
-		if errs[i] == nil {
-			newest = max(newest, t.newest)
-		}
+	if err == nil {
+		err = w.finish(b.ctx, b.newest)
 	}
-	if err := w.finish(ctx, newest); err != nil {
-		w.rollback(ctx)
-		return errs, err
+	if err != nil {
+		w.rollback(b.ctx)
 	}
-	return errs, nil
-}
-
-// attempt runs one write in a savepoint. The second error says that the whole
-// transaction is lost.
-func (w *writer) attempt(t *tx, o *op) (error, error) {
-	if err := w.exec(t.ctx, "SAVEPOINT op"); err != nil {
-		return nil, fmt.Errorf("couldn't set a savepoint: %w", err)
-	}
-	if failed := o.run(t); failed != nil {
-		failed = explain(w.path, failed)
-		w.tree = nil
-		// On a full disk or a failing one SQLite may already have rolled
-		// everything back; then there is no savepoint to return to.
-		if err := w.exec(t.ctx, "ROLLBACK TO op"); err != nil {
-			if errors.Is(failed, ErrFull) {
-				err = failed // the cause, which callers look for
-			}
-			return failed, fmt.Errorf("couldn't undo another write of the transaction: %w", err)
-		}
-		if err := w.exec(t.ctx, "RELEASE op"); err != nil {
-			return failed, fmt.Errorf("couldn't release a savepoint: %w", err)
-		}
-		return failed, nil
-	}
-	if err := w.exec(t.ctx, "RELEASE op"); err != nil {
-		return nil, fmt.Errorf("couldn't release a savepoint: %w", err)
-	}
-	return nil, nil
+	return err
 }
 
 // finish records the newest time and commits; when it returns nil the batch is
