@@ -15,16 +15,20 @@ type Line struct {
 	net.Conn
 	direct *direct // reads and writes Conn, if there is one
 
-	// Owned by the stream's reader.
+	// Owned by the reader.
 	stream *Stream
 	in     []byte // bytes the loop has read, for the layer above
 	record int    // bytes still to come of the TLS record under way
 	head   [recordHeader]byte
-	heads  int // bytes of head seen
+	heads  int  // bytes of head seen
+	astray bool // what came can't be records: where they end isn't known
 	eof    bool
 }
 
-const recordHeader = 5 // RFC 8446 §5.1
+const (
+	recordHeader  = 5 // RFC 8446 §5.1
+	recordVersion = 3 // ibid.: the first byte of a record's version, whatever it is
+)
 
 // NewLine wraps a fresh connection.
 func NewLine(c net.Conn) *Line {
@@ -55,9 +59,13 @@ func (l *Line) Read(p []byte) (int, error) {
 	switch {
 	case l.stream != nil:
 	case l.direct != nil:
-		return l.direct.read(p)
+		n, err := l.direct.read(p)
+		l.follow(p[:n])
+		return n, err
 	default:
-		return l.Conn.Read(p)
+		n, err := l.Conn.Read(p)
+		l.follow(p[:n])
+		return n, err
 	}
 	if len(l.in) == 0 {
 		if l.eof {
@@ -65,20 +73,47 @@ func (l *Line) Read(p []byte) (int, error) {
 		}
 		return 0, errAgain
 	}
-	if l.record == 0 {
-		n := copy(p[:min(len(p), recordHeader-l.heads)], l.in)
-		copy(l.head[l.heads:], l.in[:n])
-		l.in = l.in[n:]
+	n := copy(p, l.in[:l.rest()])
+	l.follow(l.in[:n])
+	l.in = l.in[n:]
+	return n, nil
+}
+
+// rest is how many of the bytes in belong to the record under way.
+func (l *Line) rest() int {
+	if l.record > 0 {
+		return min(len(l.in), l.record)
+	}
+	head := append(l.head[:l.heads:l.heads], l.in[:min(len(l.in), recordHeader-l.heads)]...)
+	if len(head) < recordHeader {
+		return len(l.in)
+	}
+	return min(len(l.in), recordHeader-l.heads+int(binary.BigEndian.Uint16(head[3:])))
+}
+
+// follow keeps count of the records in what goes to the layer above.
+func (l *Line) follow(b []byte) {
+	for len(b) > 0 {
+		if l.record > 0 {
+			n := min(len(b), l.record)
+			l.record -= n
+			b = b[n:]
+			continue
+		}
+		n := copy(l.head[l.heads:], b)
+		b = b[n:]
 		if l.heads += n; l.heads == recordHeader {
 			l.heads = 0
 			l.record = int(binary.BigEndian.Uint16(l.head[3:]))
+			l.astray = l.astray || l.head[1] != recordVersion
 		}
-		return n, nil
 	}
-	n := copy(p[:min(len(p), l.record)], l.in)
-	l.in = l.in[n:]
-	l.record -= n
-	return n, nil
+}
+
+// settled reports whether the layer above was given whole records and nothing is
+// left for it.
+func (l *Line) settled() bool {
+	return len(l.in) == 0 && l.record == 0 && l.heads == 0 && !l.astray
 }
 
 // Write sends at once or queues; it never waits for the peer.

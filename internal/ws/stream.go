@@ -222,7 +222,6 @@ func (s *Stream) read(now int64) {
 		s.held = s.consume(s.held)
 	}
 	if s.fresh && !s.over {
-		s.fresh = false
 		s.decrypt() // what crypto/tls holds since the handshake
 	}
 	for s.readable && !s.over && len(s.held) == 0 && !s.blocked() {
@@ -298,7 +297,9 @@ func (s *Stream) broke() {
 	s.lose(fmt.Errorf("the connection broke off: %w", &websocket.CloseError{Code: websocket.CloseAbnormalClosure, Text: "unexpected EOF"}))
 }
 
-// decrypt takes what crypto/tls can give.
+// decrypt takes what crypto/tls can give. It isn't asked once more when it has
+// given what was in whole records: that it has nothing costs as much to hear. Only
+// what it holds since the handshake may be more than one record.
 func (s *Stream) decrypt() {
 	s.loop.records.lend(s.secure)
 	defer func() { s.loop.records.takeBack(s.secure, s.line.record) }()
@@ -309,9 +310,12 @@ func (s *Stream) decrypt() {
 		}
 		var more again
 		switch {
-		case err == nil:
+		case err == nil && (s.fresh || n == len(s.loop.plain) || !s.line.settled()):
 			continue
+		case err == nil:
+			return
 		case errors.As(err, &more):
+			s.fresh = false
 			return
 		case s.over:
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
