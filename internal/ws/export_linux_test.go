@@ -1,6 +1,9 @@
 package ws
 
-import "bytes"
+import (
+	"bytes"
+	"sync/atomic"
+)
 
 // NewLoop is NewLoops with one loop, which all pairs share.
 func NewLoop() (*Loops, error) {
@@ -28,4 +31,35 @@ func (s *Stream) KeptByTLS() int {
 	defer s.reading.Unlock()
 	r := &s.loop.records
 	return at[bytes.Buffer](s.secure, r.raw).Cap() + at[bytes.Buffer](s.secure, r.hand).Cap() + int(at[bytes.Reader](s.secure, r.input).Size())
+}
+
+// RingSize is how many streams share system calls at most.
+const RingSize = ringSize
+
+// WithoutRing and BreakRing take from idle loops what lets streams share system calls.
+func WithoutRing(l *Loops) {
+	for _, one := range l.loops {
+		one.batch.close()
+		one.batch.ring = nil
+	}
+}
+
+func BreakRing(l *Loops) {
+	for _, one := range l.loops {
+		if r := one.batch.ring; r != nil {
+			closeFD(r.fd)
+			r.fd = -1
+		}
+	}
+}
+
+// SharedCalls counts the reads and sends the kernel took from rings; ok says that
+// there are rings that work.
+func SharedCalls(l *Loops) (n int, ok bool) {
+	for _, one := range l.loops {
+		if r := one.batch.ring; r != nil && r.fd >= 0 {
+			n, ok = n+int(atomic.LoadUint32(r.sqTail)), true
+		}
+	}
+	return n, ok
 }

@@ -22,9 +22,6 @@ const (
 	evEdge = uint32(1 << 31) // EPOLLET
 )
 
-// loopBuffer is how much one stream may read before others have their turn.
-const loopBuffer = 64 << 10
-
 // maxLoops bounds how many loops there are: beyond, they wait for each other.
 const maxLoops = 16
 
@@ -81,11 +78,12 @@ type Loop struct {
 
 	// The goroutine's own.
 	events  [128]syscall.EpollEvent
-	batch   [128]*Stream
+	due     [128]*Stream
 	running []*Stream
 	buf     []byte // what one read takes
 	plain   []byte // what one record holds
 	records records
+	batch   *batch
 }
 
 func newLoop() (*Loop, error) {
@@ -104,12 +102,13 @@ func newLoop() (*Loop, error) {
 		return nil, fmt.Errorf("couldn't make an event descriptor: %w", errno)
 	}
 	l := &Loop{ep: ep, bell: int(bell), file: os.NewFile(uintptr(ep), "epoll"), ends: make(chan struct{}),
-		streams: map[int32]*Stream{}, buf: make([]byte, loopBuffer), plain: make([]byte, 16<<10), records: runningRecords()}
+		streams: map[int32]*Stream{}, buf: make([]byte, loopBuffer), plain: make([]byte, 16<<10), records: runningRecords(), batch: newBatch()}
 	if l.raw, err = l.file.SyscallConn(); err == nil {
 		err = syscall.EpollCtl(ep, syscall.EPOLL_CTL_ADD, l.bell, &syscall.EpollEvent{Events: evIn | evEdge, Fd: int32(l.bell)})
 	}
 	if err != nil {
 		_ = l.file.Close()
+		l.batch.close()
 		closeFD(l.bell)
 		return nil, fmt.Errorf("couldn't watch an epoll set: %w", err)
 	}
@@ -125,6 +124,7 @@ func newLoop() (*Loop, error) {
 func (l *Loop) stop() {
 	_ = l.file.Close() // wakes the goroutine
 	<-l.ends
+	l.batch.close()
 	closeFD(l.bell)
 }
 
@@ -136,18 +136,16 @@ func (l *Loop) turn() bool {
 	l.running, l.ready = l.ready, l.running[:0]
 	l.awake = true
 	for i := range n {
-		l.batch[i] = l.streams[l.events[i].Fd]
+		l.due[i] = l.streams[l.events[i].Fd]
 	}
 	l.mu.Unlock()
 	for i, s := range l.running {
 		l.running[i] = nil
 		s.run(now)
 	}
-	for i, s := range l.batch[:n] {
-		l.batch[i] = nil
-		if s != nil {
-			s.serve(l.events[i].Events, now)
-		}
+	for from := 0; from < n; from += ringSize {
+		to := min(n, from+ringSize)
+		l.batch.serve(l.events[from:to], l.due[from:to], now)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -34,7 +34,12 @@ type Loop struct {
 	clock      clock
 	buf, plain []byte
 	records    records
+	batch      batch
 }
+
+type batch struct{}
+
+func (batch) join(*Stream) bool { return false }
 
 func (l *Loop) enter(*Stream) {}
 func (l *Loop) leave(*Stream) {}

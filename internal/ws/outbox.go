@@ -30,11 +30,12 @@ type outbox struct {
 	err   error    // sticky
 	half  bool     // end the sending half once the queue is empty
 	empty chan struct{}
-	due   int64 // UnixNano at which tick runs next; 0 while it does
+	due   int64  // UnixNano at which tick runs next; 0 while it does
+	batch []byte // what the loop sends with that of others; nothing is queued then; from the pool
 	size  atomic.Int64
 }
 
-// waiting is how many bytes are queued.
+// waiting is how many bytes the socket wasn't given yet.
 func (o *outbox) waiting() int { return int(o.size.Load()) }
 
 // put sends p, or queues what the socket doesn't take.
@@ -56,8 +57,16 @@ func (s *Stream) queue(p []byte) (queued bool, err error) {
 	if o.err != nil {
 		return false, o.err
 	}
-	first := len(o.queue) == 0
-	if first {
+	if o.waiting()+len(p) > 2*s.frames.max+4*highWater {
+		o.err = errSlow
+		return false, o.err
+	}
+	switch {
+	case len(o.queue) > 0:
+		o.queue = append(o.queue, append([]byte(nil), p...))
+		o.size.Add(int64(len(p)))
+		return true, nil
+	case o.batch == nil && !s.loop.batch.join(s):
 		n, err := transmit(o.fd, p)
 		if err != nil {
 			o.err = err
@@ -66,22 +75,26 @@ func (s *Stream) queue(p []byte) (queued bool, err error) {
 		if p = p[n:]; len(p) == 0 {
 			return false, nil
 		}
+		o.size.Add(int64(len(p)))
+		s.enqueue(p, time.Now().UnixNano())
+		return true, o.err
+	case o.batch == nil:
+		o.batch = takeBuffer()
 	}
-	if o.waiting()+len(p) > 2*s.frames.max+4*highWater {
-		o.err = errSlow
-		return false, o.err
-	}
-	o.queue = append(o.queue, append([]byte(nil), p...))
+	o.batch = append(o.batch, p...)
 	o.size.Add(int64(len(p)))
-	if first {
-		now := time.Now().UnixNano()
-		o.since = now
-		s.wakeIn(s.pace.write)
-		// The socket may have got room before the loop could see that something
-		// waits, and says so only once.
-		s.drain(now)
-	}
-	return true, o.err
+	return false, nil
+}
+
+// enqueue queues, as the first, what the socket didn't take and size has already.
+// The caller holds out.mu.
+func (s *Stream) enqueue(p []byte, now int64) {
+	s.out.queue = append(s.out.queue, append([]byte(nil), p...))
+	s.out.since = now
+	s.wakeIn(s.pace.write)
+	// The socket may have got room before the loop could see that something
+	// waits, and says so only once.
+	s.drain(now)
 }
 
 // flush sends what is queued, as far as it goes, on the loop.
@@ -130,9 +143,13 @@ func (s *Stream) wakeReaders() {
 	}
 }
 
-// settle is called, with the lock held, when nothing is queued.
+// settle is called, with the lock held, when nothing is queued. What waits for
+// others is sent before anybody is told.
 func (o *outbox) settle() {
 	o.queue = nil
+	if o.batch != nil && o.err == nil {
+		return
+	}
 	if o.empty != nil {
 		close(o.empty)
 		o.empty = nil
@@ -148,7 +165,7 @@ func (o *outbox) drained(half bool) <-chan struct{} {
 	defer o.mu.Unlock()
 	o.half = half
 	ch := make(chan struct{})
-	if len(o.queue) == 0 || o.err != nil {
+	if o.waiting() == 0 || o.err != nil {
 		o.settle()
 		close(ch)
 		return ch
@@ -391,7 +408,8 @@ func (s *Stream) shut() {
 	defer s.out.mu.Unlock()
 	s.loop.clock.drop(s)
 	closeFD(s.out.fd)
-	s.out.fd, s.out.queue = -1, nil
+	giveBuffer(s.out.batch)
+	s.out.fd, s.out.queue, s.out.batch = -1, nil, nil
 	s.out.size.Store(0)
 	if s.out.err == nil {
 		s.out.err = ErrClosed

@@ -36,6 +36,19 @@ const highWater = 64 << 10
 // their turn: small ones that have to be answered cost more than their bytes.
 const turnFrames = 256
 
+// loopBuffer is how much one stream may read before others have their turn.
+const loopBuffer = 64 << 10
+
+// receiptSize is how much a read ahead may take: few messages are larger.
+const receiptSize = 4 << 10
+
+// receipt is the outcome of a read that was made ahead, with those of others.
+type receipt struct {
+	made bool
+	b    []byte // nothing without an error: the end
+	err  error
+}
+
 // Stream is a WebSocket without compression whose reading is done by a Loop.
 // Writes come from any goroutine and don't wait: what the peer doesn't take is
 // queued, and while much is queued the pair's other side isn't read.
@@ -147,7 +160,7 @@ func (s *Stream) Resume() {
 }
 
 // serve handles one event of the socket on the loop.
-func (s *Stream) serve(ev uint32, now int64) {
+func (s *Stream) serve(ev uint32, now int64, ahead receipt) {
 	defer s.survive()
 	if ev&(evOut|evErr|evHup) != 0 && s.out.waiting() > 0 {
 		s.flush(now)
@@ -161,7 +174,7 @@ func (s *Stream) serve(ev uint32, now int64) {
 	if ev&(evEnd|evErr|evHup) != 0 {
 		s.hangup = true
 	}
-	s.read(now)
+	s.read(now, ahead)
 }
 
 // run goes on with what was left, on the loop.
@@ -169,7 +182,7 @@ func (s *Stream) run(now int64) {
 	defer s.survive()
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	s.read(now)
+	s.read(now, receipt{})
 }
 
 // survive keeps a panic from taking all other streams with it.
@@ -181,6 +194,12 @@ func (s *Stream) survive() {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	s.lose(fmt.Errorf("internal error: panic: %v\n%s", p, debug.Stack()))
+}
+
+// listens reports whether nothing stands between the socket and the handler. The
+// caller holds reading.
+func (s *Stream) listens() bool {
+	return !s.closed && !s.over && !s.fresh && len(s.held) == 0 && !s.blocked()
 }
 
 // blocked reports whether the reader must leave everything where it is.
@@ -210,14 +229,21 @@ func (s *Stream) tooMuch() bool {
 	return s.other.out.waiting() > highWater || s.out.waiting() > s.frames.max+highWater
 }
 
-// read takes what the socket has, one buffer at a time. The caller holds reading.
-func (s *Stream) read(now int64) {
+// read takes what the socket has, one buffer at a time, after what was read ahead.
+// The caller holds reading.
+func (s *Stream) read(now int64, ahead receipt) {
 	defer s.frames.idle()
-	if s.closed || s.blocked() && !s.over {
+	if s.closed {
+		return
+	}
+	s.budget = turnFrames
+	if ahead.made && !s.over && !s.received(ahead.b, ahead.err, receiptSize, now) {
+		return
+	}
+	if s.blocked() && !s.over {
 		return
 	}
 	s.full.Store(false)
-	s.budget = turnFrames
 	if !s.over {
 		s.held = s.consume(s.held)
 	}
@@ -226,41 +252,9 @@ func (s *Stream) read(now int64) {
 	}
 	for s.readable && !s.over && len(s.held) == 0 && !s.blocked() {
 		n, err := recv(s.out.fd, s.loop.buf)
-		if n > 0 {
-			s.hear(now)
-			s.line.in = s.loop.buf[:n]
-			if s.secure != nil {
-				s.decrypt()
-			} else {
-				s.take(s.line.in)
-			}
-			s.line.in = nil
-			if n == len(s.loop.buf) {
-				s.loop.again(s) // others first
-				return
-			}
-			if !s.hangup {
-				s.readable = false // edge-triggered: the next byte is a new event
-			}
-			continue
+		if !s.received(s.loop.buf[:n], err, len(s.loop.buf), now) {
+			return
 		}
-		if errors.Is(err, syscall.EAGAIN) {
-			s.readable = false
-			break
-		}
-		s.line.eof = true
-		s.ended.Open()
-		switch {
-		case s.over:
-		case err != nil:
-			s.lose(fmt.Errorf("couldn't read from the WebSocket: %w", err))
-		case s.secure != nil:
-			s.decrypt()
-		}
-		if !s.over {
-			s.broke()
-		}
-		return
 	}
 	switch {
 	case s.over:
@@ -268,6 +262,46 @@ func (s *Stream) read(now int64) {
 	case len(s.held) > 0 && !s.blocked():
 		s.loop.again(s) // others first
 	}
+}
+
+// received takes the outcome of a read that had so much room, and reports whether
+// the stream's turn goes on.
+func (s *Stream) received(b []byte, err error, room int, now int64) bool {
+	switch {
+	case len(b) > 0:
+		s.hear(now)
+		s.line.in = b
+		if s.secure != nil {
+			s.decrypt()
+		} else {
+			s.take(b)
+		}
+		s.line.in = nil
+		switch {
+		case len(b) == loopBuffer:
+			s.loop.again(s) // others first
+			return false
+		case len(b) < room && !s.hangup:
+			s.readable = false // edge-triggered: the next byte is a new event
+		}
+		return true
+	case errors.Is(err, syscall.EAGAIN):
+		s.readable = false
+		return true
+	}
+	s.line.eof = true
+	s.ended.Open()
+	switch {
+	case s.over:
+	case err != nil:
+		s.lose(fmt.Errorf("couldn't read from the WebSocket: %w", err))
+	case s.secure != nil:
+		s.decrypt()
+	}
+	if !s.over {
+		s.broke()
+	}
+	return false
 }
 
 // drop reads on behind the end, so that the connection isn't reset before the

@@ -1,0 +1,80 @@
+package ws_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"bollard/internal/ws"
+)
+
+// Stations that are ready at the same time share system calls, more of them than a
+// ring takes at once, and what they say is the same as without.
+func TestReadyStreamsShareSystemCalls(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		prepare func(*ws.Loops)
+	}{
+		{"a ring", func(*ws.Loops) {}},
+		{"no ring, as where it is forbidden", ws.WithoutRing},
+		{"a ring that takes nothing", ws.BreakRing},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			shareSystemCalls(t, c.prepare)
+		})
+	}
+}
+
+func shareSystemCalls(t *testing.T, prepare func(*ws.Loops)) {
+	const stations = ws.RingSize + 3
+	loops, front, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
+	prepare(loops)
+	busy, release := make(chan struct{}), make(chan struct{})
+	says, hears := make([]*ws.Conn, stations), make([]*ws.Conn, stations)
+	for i := range stations {
+		station, down := front.connect(t, ws.Limits{})
+		up, backend := back.connect(t, ws.Limits{PongTimeout: patience})
+		var b *ws.Stream
+		a, b, ok := loops.Pair(down, handler(func(msg []byte) bool {
+			if i == 0 { // stands for all that keeps a loop busy
+				close(busy)
+				<-release
+			}
+			_ = b.Pass(msg, nil) // what is lost is missed below
+			return false
+		}), up, handler(func([]byte) bool { return false }))
+		if !ok {
+			t.Fatal("the connections can't be moved to a loop")
+		}
+		closing(t, a, b, station, backend)
+		says[i], hears[i] = station, backend
+		a.Resume()
+		b.Resume()
+	}
+	say := func(i int) string {
+		// The last one's message is more than is read ahead.
+		msg := fmt.Sprintf("%d %s", i, strings.Repeat("x", i/(stations-1)*10_000))
+		if err := says[i].Write([]byte(msg)); err != nil {
+			t.Error(err)
+		}
+		return msg
+	}
+	want := []string{say(0)}
+	<-busy
+	before, _ := ws.SharedCalls(loops)
+	for i := range stations - 1 {
+		want = append(want, say(i+1))
+	}
+	close(release)
+	for i, msg := range want {
+		if got, err := hears[i].Read(nil); err != nil || string(got) != msg {
+			t.Errorf("station %d: the back end got %d bytes and %v, want the %d of %.10q", i, len(got), err, len(msg), msg)
+		}
+	}
+	// One read and one send of each but the one that kept the loop busy, unless the kernel was late with some.
+	if after, ok := ws.SharedCalls(loops); ok && after-before < stations {
+		t.Errorf("%d reads and sends were shared, want about %d", after-before, 2*(stations-1))
+	}
+}
