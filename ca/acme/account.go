@@ -3,12 +3,12 @@ package acme
 import (
 	"encoding/json"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
 	jose "github.com/go-jose/go-jose/v4"
 
+	"bollard/internal/pace"
 	"bollard/ledger"
 )
 
@@ -78,8 +78,8 @@ func (d *Door) newAccount(w http.ResponseWriter, m *message) error {
 	if in.OnlyReturnExisting {
 		return problem(accountDoesNotExist, "no account has this key")
 	}
-	if !d.sources.allow(sourceOf(m.Request)) {
-		return Busy("too many new accounts from one address", perSource.every)
+	if !d.sources.Allow(pace.Source(m.Request)) {
+		return Busy("too many new accounts from one address", perSource.Every)
 	}
 	if err := d.checkAccountKey(m.key.Key); err != nil {
 		return err
@@ -183,19 +183,4 @@ func (d *Door) keyChange(w http.ResponseWriter, m *message) error {
 		return unbound(err)
 	}
 	return send(w, http.StatusOK, d.show(m.Request, &a))
-}
-
-// sourceOf is what an address is counted by: an IPv6 host has its whole /64.
-func sourceOf(r *http.Request) string {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
-	a := ap.Addr().Unmap().WithZone("")
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return a.String()
 }

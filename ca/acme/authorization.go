@@ -149,8 +149,8 @@ func (d *Door) judge(m *message, o *Order, i, j int) (*Order, error) {
 		return nil, problem(malformed, "the answer isn't JSON")
 	}
 	tried := m.account.ID + "\x00" + z.Identifier.Value
-	if !d.failures.allow(tried) {
-		return nil, Busy("an account's answers for one identifier come too often", perFailure.every)
+	if !d.failures.Allow(tried) {
+		return nil, Busy("an account's answers for one identifier come too often", perFailure.Every)
 	}
 	select {
 	case d.attempts <- struct{}{}:

@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	jose "github.com/go-jose/go-jose/v4"
+
+	"bollard/internal/pace"
 )
 
 // authoriser says who may send a message type.
@@ -49,10 +51,10 @@ type Door struct {
 	name       string
 	operations map[string]operation
 	nonces     *nonces
-	accounts   *limiter
-	sources    *limiter
-	strangers  *limiter
-	failures   *limiter
+	accounts   *pace.Limiter
+	sources    *pace.Limiter
+	strangers  *pace.Limiter
+	failures   *pace.Limiter
 	attempts   chan struct{} // answers under judgement
 
 	mu      sync.Mutex
@@ -71,7 +73,7 @@ func New(cfg Config) (*Door, error) {
 	}
 	d := &Door{
 		cfg: cfg, name: path.Base(cfg.Prefix), nonces: newNonces(), attempts: make(chan struct{}, maxAttempts), working: map[string]bool{},
-		accounts: newLimiter(perAccount, cfg.Clock), sources: newLimiter(perSource, cfg.Clock), strangers: newLimiter(perStranger, cfg.Clock), failures: newLimiter(perFailure, cfg.Clock),
+		accounts: pace.New(perAccount, cfg.Clock), sources: pace.New(perSource, cfg.Clock), strangers: pace.New(perStranger, cfg.Clock), failures: pace.New(perFailure, cfg.Clock),
 	}
 	d.operations = map[string]operation{
 		"directory":   {byAnyone, false, d.directory},
@@ -168,11 +170,11 @@ func (d *Door) authorise(w http.ResponseWriter, r *http.Request, op operation, i
 		if m.account.State != AccountValid {
 			return nil, Unauthorized("the account is "+string(m.account.State), "")
 		}
-		if len(m.payload) > 0 && !d.accounts.allow(m.account.ID) {
-			return m, Busy("account asks too often", perAccount.every)
+		if len(m.payload) > 0 && !d.accounts.Allow(m.account.ID) {
+			return m, Busy("account asks too often", perAccount.Every)
 		}
-		if len(m.payload) > 0 && m.account.stranger() && !d.strangers.allow(sourceOf(m.Request)) {
-			return m, Busy("accounts of one address that got nothing yet ask too often", perStranger.every)
+		if len(m.payload) > 0 && m.account.stranger() && !d.strangers.Allow(pace.Source(m.Request)) {
+			return m, Busy("accounts of one address that got nothing yet ask too often", perStranger.Every)
 		}
 	}
 	return m, nil
@@ -209,7 +211,7 @@ func (d *Door) refused(r *http.Request, name string, m *message, err error) {
 	if m != nil && m.account != nil {
 		account = m.account.ID
 	}
-	d.cfg.Log.Warn("ACME request refused", slog.String("operation", name), slog.String("account", account), slog.String("source", sourceOf(r)), slog.String("why", p.Error()))
+	d.cfg.Log.Warn("ACME request refused", slog.String("operation", name), slog.String("account", account), slog.String("source", pace.Source(r)), slog.String("why", p.Error()))
 }
 
 // mine says whether a request names this server. The port is whatever leads here.

@@ -13,9 +13,9 @@ var Settle = (*Order).settle
 
 // Bounds of what is asked.
 var (
-	PerAccount  = perAccount.burst
-	PerStranger = perStranger.burst
-	PerFailure  = perFailure.burst
+	PerAccount  = perAccount.Burst
+	PerStranger = perStranger.Burst
+	PerFailure  = perFailure.Burst
 )
 
 // MaxNonces is how many nonces are out.

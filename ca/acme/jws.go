@@ -1,7 +1,6 @@
 package acme
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -13,6 +12,8 @@ import (
 	"net/http"
 
 	jose "github.com/go-jose/go-jose/v4"
+
+	"bollard/internal/strictjson"
 )
 
 // maxBody bounds a request's body: base64 of an attestation statement or of the
@@ -52,8 +53,7 @@ func readMessage(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // parseSigned reads the one form a message has: flattened JSON with everything in
 // the protected header (RFC 8555 §6.2).
 func parseSigned(data []byte) (*signed, error) {
-	var outer map[string]json.RawMessage
-	if err := strictObject(data, &outer, "protected", "payload", "signature"); err != nil {
+	if err := checkMembers(data, "protected", "payload", "signature"); err != nil {
 		return nil, problem(malformed, "the body isn't one JWS in flattened JSON: %v", err)
 	}
 	jws, err := jose.ParseSignedJSON(string(data), algorithms)
@@ -81,33 +81,12 @@ func parseSigned(data []byte) (*signed, error) {
 	return out, nil
 }
 
-// strictObject reads an object that has exactly these members, each once: what
-// parsers read differently isn't read at all.
-func strictObject(data []byte, into *map[string]json.RawMessage, members ...string) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return errors.New("it is no object")
-	}
-	found := map[string]json.RawMessage{}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return errors.New("it is no JSON")
-		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return errors.New("it is no JSON")
-		}
-		if _, twice := found[name.(string)]; twice {
-			return errors.New("a member stands there twice")
-		}
-		found[name.(string)] = value
-	}
-	if _, err := d.Token(); err != nil {
-		return errors.New("it is no JSON")
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows it")
+// checkMembers refuses an object that has other members than these: what parsers read
+// differently isn't read at all.
+func checkMembers(data []byte, members ...string) error {
+	found, err := strictjson.Object(data)
+	if err != nil {
+		return err
 	}
 	for _, m := range members {
 		if _, ok := found[m]; !ok {
@@ -117,7 +96,6 @@ func strictObject(data []byte, into *map[string]json.RawMessage, members ...stri
 	if len(found) != len(members) {
 		return errors.New("it has other members")
 	}
-	*into = found
 	return nil
 }
 

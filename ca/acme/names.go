@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -31,51 +30,6 @@ type Names struct {
 	Prober *Prober
 }
 
-// maxCommonName is ub-common-name (RFC 5280 appendix A.1): a name stands in CN, too.
-const maxCommonName = 64
-
-// normalName is a host name as it is compared and certified; IDNs are A-labels.
-func normalName(name string) (string, error) {
-	name = strings.ToLower(name)
-	_, notAddress := netip.ParseAddr(name)
-	switch {
-	case name == "" || len(name) > maxCommonName:
-		return "", fmt.Errorf("it has to have 1 to %d characters", maxCommonName)
-	case notAddress == nil:
-		return "", errors.New("it is an address")
-	}
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
-			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-			return "", errors.New("it has to be letters, digits and hyphens between dots")
-		}
-	}
-	if last := name[strings.LastIndexByte(name, '.')+1:]; strings.Trim(last, "0123456789") == "" {
-		return "", errors.New("its last part is a number")
-	}
-	return name, nil
-}
-
-// AllowName reads an entry of an allow-list.
-func AllowName(entry string) (string, error) {
-	bare, below := strings.CutPrefix(entry, "*.")
-	name, err := normalName(bare)
-	if below {
-		name = "*." + name
-	}
-	return name, err
-}
-
-// listed says whether a list of names and *.names has a name.
-func listed(list []string, name string) bool {
-	return slices.ContainsFunc(list, func(entry string) bool {
-		if above, ok := strings.CutPrefix(entry, "*"); ok {
-			return strings.HasSuffix(name, above) && len(name) > len(above)
-		}
-		return entry == name
-	})
-}
-
 // Offer takes names of the list, as far as the account's token goes.
 func (n *Names) Offer(_ context.Context, account *Account, id Identifier) (Identifier, []ChallengeType, error) {
 	if id.Type != TypeDNS {
@@ -84,7 +38,7 @@ func (n *Names) Offer(_ context.Context, account *Account, id Identifier) (Ident
 	if strings.HasPrefix(id.Value, "*.") {
 		return id, nil, problem(rejectedIdentifier, "wildcard certificates aren't issued here")
 	}
-	name, err := normalName(id.Value)
+	name, err := ca.HostName(id.Value)
 	if err != nil {
 		return id, nil, problem(rejectedIdentifier, "the name isn't taken: %s", err)
 	}
@@ -96,7 +50,7 @@ func (n *Names) Offer(_ context.Context, account *Account, id Identifier) (Ident
 	switch {
 	case slices.Contains(n.Own, name):
 		return refuse("the name is Bollard's own")
-	case !listed(n.Allow, name):
+	case !ca.HostListed(n.Allow, name):
 		return refuse("the name isn't in acme.names")
 	case len(account.Only) > 0 && !slices.Contains(account.Only, name):
 		return refuse("the account's token is for other names")
@@ -132,7 +86,7 @@ func (n *Names) Certify(ctx context.Context, o *Order, csr ca.CSR) (*ca.Issued, 
 	var hosts []string
 	for _, id := range o.identifiers() {
 		// The list may have changed since the order was taken.
-		if slices.Contains(n.Own, id.Value) || !listed(n.Allow, id.Value) {
+		if slices.Contains(n.Own, id.Value) || !ca.HostListed(n.Allow, id.Value) {
 			return nil, problem(rejectedIdentifier, "no certificates for %s here any more", id.Value)
 		}
 		hosts = append(hosts, id.Value)

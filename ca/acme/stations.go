@@ -23,6 +23,9 @@ type Registrar interface {
 	CertifyAttested(ctx context.Context, o *Order, serial string, statement attest.Evidence, nonce []byte, csr ca.CSR) (*ca.Issued, error)
 }
 
+// maxSerial bounds the serial numbers asked about: longer than any station's (ub-serial-number).
+const maxSerial = 64
+
 // Stations is the desk for station certificates: a station is proven by its TPM, and by
 // nothing else.
 type Stations struct {
@@ -35,7 +38,7 @@ func (s *Stations) Offer(_ context.Context, _ *Account, id Identifier) (Identifi
 	switch {
 	case id.Type != TypePermanent:
 		return id, nil, problem(unsupportedIdentifier, "identifiers are of type %s here", TypePermanent)
-	case id.Value == "" || len(id.Value) > 4*maxCommonName || id.Value != clip(id.Value) || strings.TrimSpace(id.Value) != id.Value:
+	case id.Value == "" || len(id.Value) > 4*maxSerial || id.Value != clip(id.Value) || strings.TrimSpace(id.Value) != id.Value:
 		return id, nil, problem(rejectedIdentifier, "the identifier is the station's serial number")
 	}
 	return id, []ChallengeType{DeviceAttest01}, nil

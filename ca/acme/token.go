@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"bollard/ca"
 	"bollard/ledger"
 )
 
@@ -47,7 +48,7 @@ func NewToken(ctx context.Context, store TokenStore, seal func(name string, secr
 		return Token{}, "", fmt.Errorf("a token can't be valid for %s: give 1m to 2160h", valid)
 	}
 	for i, name := range only {
-		normal, err := normalName(name)
+		normal, err := ca.HostName(name)
 		if err != nil {
 			return Token{}, "", fmt.Errorf("%.64q is no host name: %w", name, err)
 		}

@@ -10,12 +10,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bollard/ca"
 	"bollard/ca/acme"
 )
 
 // acmePrefix is where the doors of ACME are: below names for server certificates, below
 // stations for those of stations.
 const acmePrefix = "/acme/"
+
+// acmeNamesDoor is the name of that for servers.
+const acmeNamesDoor = "names"
 
 // acmeDoors are that for stations, and that for servers where acme.names lists any.
 func (s *server) acmeDoors(mux *http.ServeMux) error {
@@ -50,7 +54,7 @@ func (s *server) acmeDoors(mux *http.ServeMux) error {
 	if err != nil {
 		return err
 	}
-	door.Prefix, door.Desk = acmePrefix+"names", names
+	door.Prefix, door.Desk = acmePrefix+acmeNamesDoor, names
 	if !s.cfg.ACME.Open {
 		door.Open = s.seal.Open
 	}
@@ -66,7 +70,7 @@ func (s *server) acmeNames() (*acme.Names, error) {
 	cfg := s.cfg.ACME
 	names := &acme.Names{Issuer: s.authority, Own: []string{strings.ToLower(s.cfg.Host)}}
 	for i, entry := range cfg.Names {
-		name, err := acme.AllowName(entry)
+		name, err := ca.AllowHost(entry)
 		if err != nil {
 			return nil, configFault(s.dir, fmt.Sprintf("acme.names[%d]", i), err)
 		}

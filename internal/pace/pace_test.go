@@ -1,0 +1,43 @@
+package pace_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"bollard/internal/pace"
+)
+
+// A burst, then one in a while; one doesn't pay for another.
+func TestLimiter(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	l := pace.New(pace.Allowance{Burst: 2, Every: time.Minute}, func() time.Time { return now })
+	for i, step := range []struct {
+		key  string
+		pass time.Duration
+		want bool
+	}{
+		{"a", 0, true}, {"a", 0, true}, {"a", 0, false}, {"b", 0, true}, {"a", 59 * time.Second, false}, {"a", time.Second, true}, {"a", 0, false},
+	} {
+		now = now.Add(step.pass)
+		if got := l.Allow(step.key); got != step.want {
+			t.Errorf("request %d, of %s, is let through: %t", i+1, step.key, got)
+		}
+	}
+}
+
+func TestSource(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"192.0.2.1:4711":          "192.0.2.1",
+		"[::ffff:192.0.2.1]:4711": "192.0.2.1",
+		"[2001:db8::1]:1":         "2001:db8::/64",
+		"[2001:db8::2%eth0]:1":    "2001:db8::/64",
+		"nowhere":                 "",
+	} {
+		if got := pace.Source(&http.Request{RemoteAddr: address}); got != want {
+			t.Errorf("%s counts as %q, want %q", address, got, want)
+		}
+	}
+}
