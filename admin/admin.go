@@ -15,6 +15,8 @@ import (
 	"bollard/alert"
 	"bollard/approval/docket"
 	"bollard/ca"
+	"bollard/ca/quality"
+	"bollard/ca/step"
 	"bollard/contract"
 	"bollard/contract/pool"
 	"bollard/firmware/campaign"
@@ -51,7 +53,9 @@ type Config struct {
 	Contracts *contract.Service
 	Pool      *pool.Tokens // who may use the pool
 	ACME      ACMEStore
-	Rollouts  *campaign.Service // of releases
+	Step      step.ProvisionerStore
+	Blocked   *quality.Blocklist // keys that sign nothing here; nil for none
+	Rollouts  *campaign.Service  // of releases
 	// Origins tells what is known of the locations back ends name, newest first.
 	Origins func(ctx context.Context) ([]origin.Lead, error)
 	Ledger  LedgerStore
@@ -92,6 +96,7 @@ func New(cfg Config) *Registry {
 	o.registerContracts(r)
 	o.registerPools(r)
 	o.registerACME(r)
+	o.registerStep(r)
 	o.registerRollouts(r)
 	return r
 }

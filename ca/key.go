@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 )
 
 // ProvenKey is a public key whose private half its holder has shown to have.
-// Only ParseCSR and GeneratedKey make one.
+// Only ParseCSR, GeneratedKey and PresentedKey make one.
 type ProvenKey struct {
 	public crypto.PublicKey
 	hash   string
@@ -67,6 +68,15 @@ func GeneratedKey(signer crypto.Signer) (ProvenKey, error) {
 		return ProvenKey{}, err
 	}
 	return proven(signer.Public())
+}
+
+// PresentedKey is the key of the certificate a client showed: the handshake proved it
+// (RFC 8446 §4.4.3).
+func PresentedKey(state *tls.ConnectionState) (ProvenKey, error) {
+	if state == nil || !state.HandshakeComplete || len(state.PeerCertificates) == 0 {
+		return ProvenKey{}, errors.New("internal error: no client showed a certificate")
+	}
+	return proven(state.PeerCertificates[0].PublicKey)
 }
 
 func keyHash(public crypto.PublicKey) (string, error) {

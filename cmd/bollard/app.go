@@ -221,7 +221,7 @@ func (a *app) operations() *admin.Registry {
 
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
-		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Releases: a.releases, Updates: a.updates, Rollouts: a.rollouts, Contracts: a.contracts, Pool: a.poolTokens(), ACME: a.store, Origins: a.store.Leads, Ledger: a.store, Notary: a.notary,
+		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Releases: a.releases, Updates: a.updates, Rollouts: a.rollouts, Contracts: a.contracts, Pool: a.poolTokens(), ACME: a.store, Step: a.store, Blocked: a.blocked, Origins: a.store.Leads, Ledger: a.store, Notary: a.notary,
 		Seal: a.seal.Seal, Clock: a.clock, Log: a.log,
 	}
 }

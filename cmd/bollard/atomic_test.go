@@ -136,6 +136,11 @@ func decisions() []decision {
 			return admin.ACMETokenRef{ID: made.ID}
 		}},
 		{op: "acme.revoke", kind: "acme.account-revoked", with: func(f *faulty, id string) any { return admin.ACMEAccountRef{ID: f.acmeAccount(id)} }},
+		{op: "step.add", kind: "step.provisioner-added", with: func(_ *faulty, id string) any { return stepProvisioner(id) }},
+		{op: "step.remove", kind: "step.provisioner-removed", with: func(f *faulty, id string) any {
+			f.call("step.add", stepProvisioner(id), nil)
+			return admin.StepProvisionerRef{Name: id}
+		}},
 		{op: "firmware.add", kind: "firmware.added", with: func(f *faulty, id string) any {
 			in, _ := signedRelease(f, id)
 			return in

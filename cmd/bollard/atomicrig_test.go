@@ -65,6 +65,14 @@ func (f *faulty) tariff() admin.SignTariff {
 	return admin.SignTariff{Profile: []byte(`{"chargingSchedule":[{"salesTariff":{"id":1,"salesTariffEntry":[{"relativeTimeInterval":{"start":0}}]}}]}`)}
 }
 
+// stepProvisioner has a key of its own.
+func stepProvisioner(name string) admin.StepProvisioner {
+	return admin.StepProvisioner{Name: name, JWK: []byte(stepJWK), Names: []string{"*.servers.example"}}
+}
+
+// stepJWK is a public key whose private half is nowhere.
+const stepJWK = `{"kty":"OKP","crv":"Ed25519","x":"WhuZYn7-o2vmT8ku2WmPqUJv3SPp5lmzZpTz-nZ0Ecw"}`
+
 // acmeAccount is one in force.
 func (f *faulty) acmeAccount(id string) string {
 	f.t.Helper()

@@ -15,8 +15,9 @@ import (
 	"bollard/contract/pool"
 )
 
-// pki is what listen.pki serves: EST, ACME for stations, and for servers where names are listed for it, and the pool of contracts for those who have a
-// token of it.
+// pki is what listen.pki serves: EST, ACME for stations, and for servers where names are
+// listed for it, step where it has provisioners, and the pool of contracts for those who
+// have a token of it.
 func (s *server) pki() (http.Handler, *pool.Door, error) {
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "bollard_pool_answers_total",
@@ -44,6 +45,9 @@ func (s *server) pki() (http.Handler, *pool.Door, error) {
 	}
 	mux.Handle(attestation.Prefix, attestations)
 	if err := s.acmeDoors(mux); err != nil {
+		return nil, nil, err
+	}
+	if err := s.stepDoor(mux); err != nil {
 		return nil, nil, err
 	}
 	mux.Handle("/v1/", door)

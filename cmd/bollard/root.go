@@ -86,6 +86,7 @@ func (c *cli) root() *cobra.Command {
 		c.contractCommand(),
 		c.poolCommand(),
 		c.acmeCommand(),
+		c.stepCommand(),
 		c.tariffCommand(),
 		c.exiCommand(),
 		c.alertCommand(),

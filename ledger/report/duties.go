@@ -52,7 +52,7 @@ func duties() []Duty {
 	}
 	logging := []string{"log.*", "event.dropped", "outbox.dropped", "backend.unable", "finding.raised", "ledger.*", "retention.expired", "plan.time-source"}
 	issuance := func(more ...string) []string {
-		return append(more, "certificate.*", "order.*", "acme.*", "server.certificate")
+		return append(more, "certificate.*", "order.*", "acme.*", "step.*", "server.certificate")
 	}
 	return []Duty{
 		{"cra", "art. 14(1), (3)", "what a report of an exploited vulnerability or severe incident rests on: findings, refusals, compromised stations and keys", incidents},
@@ -69,7 +69,7 @@ func duties() []Duty {
 		{"nis2", "art. 21(2)(c)", "business continuity: backups, recovery, root changes and moves that can be taken back", []string{
 			"backup.*", "certificate.recovered", "ledger.epoch", "ledger.migrated", "ca.rollover", "rollover.proven", "fleet.*"}},
 		{"nis2", "art. 21(2)(h)", "use of cryptography", issuance("crl.*", "ca.*", "ceremony.*", "roots.*", "trust.*", "plan.*")},
-		{"nis2", "art. 21(2)(i)", "access control and management of assets", []string{"station.*", "claim.refused", "acme.refused", "password.*", "policy.*", "approval.*", "backend.password"}},
+		{"nis2", "art. 21(2)(i)", "access control and management of assets", []string{"station.*", "claim.refused", "acme.refused", "step.refused", "step.provisioner-added", "step.provisioner-removed", "password.*", "policy.*", "approval.*", "backend.password"}},
 		{"nis2", "art. 23(1), (4)", "what a report of a significant incident rests on", incidents},
 
 		{"en18031", "-1 ACM", "access control: what each party may send and change", []string{"policy.*", "config.taken", "backend.refused", "approval.*", "station.check"}},

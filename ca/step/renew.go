@@ -1,0 +1,92 @@
+package step
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"strings"
+	"time"
+
+	"bollard/ca"
+)
+
+// renew issues a certificate like the one the client shows, for the same key: that is
+// step's way, which sends no request. Its provisioner still has to be there, and its names
+// to be the provisioner's.
+func (d *Door) renew(w http.ResponseWriter, r *http.Request, _ string) error {
+	held, err := d.holder(r)
+	if err != nil {
+		return err
+	}
+	if !d.holders.Allow(held.KeyHash) {
+		return busy("the holder of certificate "+held.Serial+" asks too often", perHolder.Every)
+	}
+	p, err := d.provisionerOf(r.Context(), held.Requester)
+	if err != nil {
+		return err
+	}
+	issued, err := d.again(r.Context(), p, held, r.TLS)
+	if err != nil {
+		return d.recorded(r.Context(), p, "renew "+held.Serial, err)
+	}
+	sendChain(w, issued)
+	return nil
+}
+
+func (d *Door) again(ctx context.Context, p *Provisioner, held *ca.Issued, state *tls.ConnectionState) (*ca.Issued, error) {
+	now := d.cfg.Clock()
+	if now.Before(held.NotBefore) || now.After(held.NotAfter) {
+		return nil, forbidden("the certificate isn't in force: get a new one with a token", "certificate "+held.Serial+" ended on "+held.NotAfter.Format(time.RFC3339))
+	}
+	hosts := held.Certificate.DNSNames
+	if err := d.admissible(ctx, p, hosts); err != nil {
+		return nil, err
+	}
+	key, err := ca.PresentedKey(state)
+	if err != nil {
+		return nil, err
+	}
+	return d.issue(ctx, p, ca.Order{
+		Profile: ca.ProfileServer, Key: key, Subject: ca.Subject{CommonName: held.Certificate.Subject.CommonName, DNSNames: hosts},
+		// As long as the one before, which CreatedAt began (its notBefore lies further back).
+		Life:      held.NotAfter.Sub(held.CreatedAt.Truncate(time.Second)),
+		Requester: p.Requester(), Reference: requesterPrefix + "renewal:" + held.Serial,
+	})
+}
+
+// holder is the certificate whose key the client has shown to have: a server's, issued
+// here and in force as far as the record says.
+func (d *Door) holder(r *http.Request) (*ca.Issued, error) {
+	if len(r.TLS.PeerCertificates) == 0 {
+		return nil, unauthorized("missing client certificate", "")
+	}
+	const refused = "the client certificate isn't one that this is for"
+	shown := r.TLS.PeerCertificates[0]
+	record, known, err := d.cfg.Authority.Status(r.Context(), shown)
+	switch {
+	case err != nil:
+		return nil, err
+	case !known || record.External || record.Profile != ca.ProfileServer:
+		return nil, unauthorized(refused, "certificate "+ca.SerialOf(shown)+" isn't a server's from here")
+	case record.State != ca.StateIssued:
+		return nil, unauthorized(refused, "certificate "+record.Serial+" is "+string(record.State))
+	}
+	return d.cfg.Authority.Lookup(r.Context(), record.Serial)
+}
+
+// provisionerOf finds who asked for a certificate, if that was a provisioner who still may.
+func (d *Door) provisionerOf(ctx context.Context, requester string) (*Provisioner, error) {
+	name, ok := strings.CutPrefix(requester, requesterPrefix)
+	if !ok {
+		return nil, forbidden("the certificate is none of step's: renew it where it is from", "certificate of "+requester)
+	}
+	name, _, _ = strings.Cut(name, "/")
+	p, ok, err := d.cfg.Store.StepProvisioner(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if !ok || p.Requester() != requester {
+		return nil, forbidden("the provisioner of the certificate is no more: get a new one with a token", "certificate of "+requester)
+	}
+	return &p, nil
+}

@@ -1,0 +1,23 @@
+-- +goose Up
+
+-- Who signs one-time tokens of step, as JSON, and the tokens that were used, by the
+-- SHA-256 of their identifier.
+CREATE TABLE step_provisioners (
+    name   TEXT PRIMARY KEY,
+    id     TEXT NOT NULL UNIQUE,
+    record TEXT NOT NULL
+);
+
+CREATE TABLE step_tokens (
+    provisioner TEXT NOT NULL,
+    token       TEXT NOT NULL,
+    until       BIGINT NOT NULL,
+    PRIMARY KEY (provisioner, token)
+);
+
+CREATE INDEX step_tokens_until ON step_tokens (until);
+
+-- +goose Down
+
+DROP TABLE step_tokens;
+DROP TABLE step_provisioners;
