@@ -58,7 +58,7 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 		key: order.Key.public, keyID: keyID, p224: order.P224,
 		notBefore: second.Add(-profile.Backdate), notAfter: profile.end(second),
 	}
-	if end := second.Add(order.Life); order.Life > 0 && end.Before(p.notAfter) {
+	if end := second.Add(order.Life.Truncate(time.Second)); order.Life > 0 && end.Before(p.notAfter) {
 		p.notAfter = end
 	}
 	if profile.Graded {

@@ -34,7 +34,7 @@ func (d *Door) renew(w http.ResponseWriter, r *http.Request, _ string) error {
 }
 
 func (d *Door) again(ctx context.Context, p *Provisioner, held *ca.Issued, state *tls.ConnectionState) (*ca.Issued, error) {
-	now := d.cfg.Clock()
+	now := d.cfg.Clock().Truncate(time.Second) // the last second is included (RFC 5280 §4.1.2.5)
 	if now.Before(held.NotBefore) || now.After(held.NotAfter) {
 		return nil, forbidden("the certificate isn't in force: get a new one with a token", "certificate "+held.Serial+" ended on "+held.NotAfter.Format(time.RFC3339))
 	}

@@ -92,6 +92,7 @@ func TestRequests(t *testing.T) {
 		"the request of cnf":           {csr: good, token: spoil("cnf", map[string]string{"x5rt#S256": jsonBase64(sum[:])}), status: 201},
 		"an hour":                      {csr: good, notAfter: "1h", status: 201, lasts: time.Hour},
 		"until a time":                 {csr: good, notBefore: start.Format(time.RFC3339), notAfter: start.Add(48 * time.Hour).Format(time.RFC3339), status: 201, lasts: 48 * time.Hour},
+		"an hour and a bit":            {csr: good, notAfter: "1h0m0.5s", status: 201, lasts: time.Hour},
 		"a century":                    {csr: good, notAfter: "876000h", status: 201, lasts: 90*24*time.Hour - time.Second},
 		"a CA":                         {csr: template(func(c *x509.CertificateRequest) { c.ExtraExtensions = caExtensions }), status: 400},
 		"the subject of somebody else": {csr: template(func(c *x509.CertificateRequest) { c.Subject.Organization = []string{"Other"} }), status: 201},

@@ -50,7 +50,7 @@ type rig struct {
 
 func newRig(t *testing.T, edit ...func(*step.Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, now: start}
+	r := &rig{t: t, now: start.Add(250 * time.Millisecond)} // clocks don't stand at whole seconds
 	dir := t.TempDir()
 	var err error
 	if r.store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "bollard.db"), Clock: r.clock}); err != nil {

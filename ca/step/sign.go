@@ -203,7 +203,7 @@ func asks(csr *ca.CSR, hosts []string, only *confirmation) error {
 // life is what a client asks for, which is never more than the profile has, nor ends after
 // the certificate that signed the token; 0: the profile's.
 func (d *Door) life(in *signRequest, signer *x509.Certificate) (time.Duration, error) {
-	now := d.cfg.Clock()
+	now := d.cfg.Clock().Truncate(time.Second) // from when it counts (RFC 5280 §4.1.2.5)
 	begin, err := span(in.notBefore, now)
 	if err != nil || in.notBefore != "" && begin.Abs() > tokenTolerance {
 		return 0, badRequest("notBefore isn't now: certificates begin when they are issued")

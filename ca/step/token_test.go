@@ -104,6 +104,7 @@ func TestTokens(t *testing.T) {
 			s.key = newKey(t)
 			s.head["jwk"] = jose.JSONWebKey{Key: s.key.(*ecdsa.PrivateKey).Public()}
 		}},
+		"its key in the head": {edit: func(s *spec) { s.head["jwk"] = jose.JSONWebKey{Key: public} }},
 		"a chain of its own": {edit: func(s *spec) {
 			key := newKey(t)
 			s.key = key

@@ -314,7 +314,7 @@ func undecided() []string {
 		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.chains", "ca.lists", "ca.check", "ca.crl", "ca.renew", "ca.root", "ca.show",
 		"ca.trust.list", "cert.list", "cert.show", "contract.list", "firmware.rollout.plan", "firmware.rollout.show", "firmware.rollouts", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.report", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.custody", "keys.show", "ledger.checkpoint",
 		"ledger.epochs", "ledger.page", "ledger.person", "ledger.prove", "ledger.verify", "policy.anchors", "policy.entries", "policy.held",
-		"policy.release", "policy.reload", "policy.show", "pool.token.list", "acme.accounts", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",
+		"policy.release", "policy.reload", "policy.show", "pool.token.list", "acme.accounts", "step.list", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",
 	}
 }
 
