@@ -1,7 +1,9 @@
 package ws_test
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -27,6 +29,16 @@ func TestReadyStreamsShareSystemCalls(t *testing.T) {
 	}
 }
 
+// small gives the sockets between two ends little room.
+func small(t *testing.T, from, to *ws.Conn) {
+	t.Helper()
+	out, _ := from.NetConn().(*ws.Line).Conn.(*net.TCPConn)
+	in, _ := to.NetConn().(*ws.Line).Conn.(*net.TCPConn)
+	if err := errors.Join(out.SetWriteBuffer(4<<10), in.SetReadBuffer(4<<10)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func shareSystemCalls(t *testing.T, prepare func(*ws.Loops)) {
 	const stations = ws.RingSize + 3
 	loops, front, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
@@ -36,6 +48,7 @@ func shareSystemCalls(t *testing.T, prepare func(*ws.Loops)) {
 	for i := range stations {
 		station, down := front.connect(t, ws.Limits{})
 		up, backend := back.connect(t, ws.Limits{PongTimeout: patience})
+		small(t, up, backend)
 		var b *ws.Stream
 		a, b, ok := loops.Pair(down, handler(func(msg []byte) bool {
 			if i == 0 { // stands for all that keeps a loop busy
@@ -54,8 +67,8 @@ func shareSystemCalls(t *testing.T, prepare func(*ws.Loops)) {
 		b.Resume()
 	}
 	say := func(i int) string {
-		// The last one's message is more than is read ahead.
-		msg := fmt.Sprintf("%d %s", i, strings.Repeat("x", i/(stations-1)*10_000))
+		// The last one's message is more than is read ahead, and than the sockets to its back end hold.
+		msg := fmt.Sprintf("%d %s", i, strings.Repeat("x", i/(stations-1)*50_000))
 		if err := says[i].Write([]byte(msg)); err != nil {
 			t.Error(err)
 		}

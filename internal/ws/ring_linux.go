@@ -119,7 +119,7 @@ func (r *ring) add(op byte, fd int, b []byte, flags uint32) {
 	clear(e)
 	e[0] = op
 	binary.NativeEndian.PutUint32(e[4:], uint32(fd))
-	binary.NativeEndian.PutUint64(e[16:], uint64(uintptr(unsafe.Pointer(&b[0]))))
+	binary.NativeEndian.PutUint64(e[16:], uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))))
 	binary.NativeEndian.PutUint32(e[24:], uint32(len(b)))
 	binary.NativeEndian.PutUint32(e[28:], flags|syscall.MSG_DONTWAIT) // what can't be done at once is EAGAIN
 	binary.NativeEndian.PutUint64(e[32:], uint64(r.n))
