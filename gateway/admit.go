@@ -40,14 +40,18 @@ type admission struct {
 	pending  *pending
 }
 
-// serveHTTP is the only handler of a listener: no router sees the path.
-func (g *Gateway) serveHTTP(l *Listener, w http.ResponseWriter, r *http.Request) {
-	a := &admission{claim: fleet.Claim{Untrusted: leaveLobby(r.Context())}, g: g, l: l, w: w, r: r, settings: g.settings.Load(), pending: g.registry.expect()}
+// admission books a request; no router sees its path. Whoever books decides.
+func (g *Gateway) admission(l *Listener, untrusted string, w http.ResponseWriter, r *http.Request) *admission {
+	return &admission{claim: fleet.Claim{Untrusted: untrusted}, g: g, l: l, w: w, r: r, settings: g.settings.Load(), pending: g.registry.expect()}
+}
+
+// decide makes a session of the request, or refuses it.
+func (a *admission) decide() {
 	if a.pending == nil {
 		a.refuse(a.later("shutdown", "the gateway is shutting down", nil))
 		return
 	}
-	defer g.registry.forget(a.pending)
+	defer a.g.registry.forget(a.pending)
 	defer a.recovered()
 
 	ref := a.read()
@@ -62,12 +66,11 @@ func (g *Gateway) serveHTTP(l *Listener, w http.ResponseWriter, r *http.Request)
 	}
 }
 
-// recovered answers a panic with 500, if there is still somebody to answer.
+// recovered survives a panic; the connection is closed without an answer.
 func (a *admission) recovered() {
 	if p := recover(); p != nil {
 		a.g.metrics.panics.Inc()
 		a.g.log.Error("panic while admitting a station", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
-		panic(http.ErrAbortHandler) // closes the connection, quietly
 	}
 }
 
@@ -82,8 +85,6 @@ func (a *admission) read() *refusal {
 	case a.r.Method != http.MethodGet:
 		return &refusal{status: http.StatusMethodNotAllowed, class: "method", reason: "method is not GET"}
 	case a.r.ContentLength != 0 || len(a.r.TransferEncoding) > 0:
-		// net/http would wait for the body after the answer.
-		_ = http.NewResponseController(a.w).SetReadDeadline(time.Now())
 		return bad("body", "request has a body")
 	case err != nil:
 		return &refusal{status: http.StatusBadRequest, class: "path", reason: err.Error(),
@@ -186,7 +187,6 @@ func (a *admission) refuse(ref *refusal) {
 	if ref.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((ref.retryAfter+time.Second-1)/time.Second)))
 	}
-	h.Set("Connection", "close")
 	http.Error(a.w, http.StatusText(ref.status), ref.status)
 }
 

@@ -137,6 +137,12 @@ func TestRequestsThatAreNoHandshake(t *testing.T) {
 		{"version 8", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\n" + strings.Replace(upgrade, "13", "8", 1), "400"},
 		{"Origin", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nOrigin: https://evil.example\r\n" + upgrade, "403"},
 		{"two Authorizations", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nAuthorization: Basic YTpi\r\nAuthorization: Basic YTpj\r\n" + upgrade, "400"},
+		{"HTTP/2", "GET /ocpp/CS-1 HTTP/2.0\r\nHost: l\r\n" + upgrade, "505"},
+		{"no host", "GET /ocpp/CS-1 HTTP/1.1\r\n" + upgrade, "400"},
+		{"two hosts", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nHost: m\r\n" + upgrade, "400"},
+		{"space in a header's name", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nContent-Length : 0\r\n" + upgrade, "400"},
+		{"header without a colon", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nA\r\n" + upgrade, "400"},
+		{"expects something", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nExpect: more\r\n" + upgrade, "417"},
 		{"long head", "GET /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nX: " + strings.Repeat("a", 30000) + "\r\n" + upgrade, "431"},
 	} {
 		resp := r.raw(t, tt.head+"\r\n")

@@ -31,6 +31,9 @@ type Heap = heap
 
 var LookAtHeap = lookAtHeap
 
+// WatchAfter is when an admission begins to look whether its station has hung up.
+const WatchAfter = watchAfter
+
 // ProxyHeader reads one PROXY header.
 var ProxyHeader = proxyHeader
 

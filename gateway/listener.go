@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"bollard/detect"
@@ -65,61 +65,41 @@ func (l *Listener) check() error {
 	return nil
 }
 
-// door runs one listener: accept, TLS handshake in a goroutine of its own, then
-// the finished connection goes to an http.Server.
+// door runs one listener: accept, then TLS handshake, request and admission in a
+// goroutine of the connection's own.
 type door struct {
 	gateway *Gateway
 	*Listener
-	tls   *tlsSettings // nil on profile 1
-	lobby *lobby
-	ready chan net.Conn // finished handshakes, for the server's Accept
-	ended chan struct{} // closed when no further connection will come
+	tls     *tlsSettings // nil on profile 1
+	lobby   *lobby
+	header  time.Duration // in which a request must come
+	benches sync.Pool     // of *benches
 
-	handshakes *crew
+	connections *crew
+	meeting     sync.WaitGroup // connections that have not sent a request yet
 }
 
 func newDoor(g *Gateway, l *Listener, lobby *lobby) *door {
-	d := &door{gateway: g, Listener: l, lobby: lobby, ready: make(chan net.Conn), ended: make(chan struct{}), handshakes: newCrew()}
+	d := &door{gateway: g, Listener: l, lobby: lobby, header: g.settings.Load().limits.Header, connections: newCrew(), benches: sync.Pool{New: newBenches}}
 	if !l.plain() {
 		d.tls = newTLSSettings(l, g)
 	}
 	return d
 }
 
-// run accepts until ctx ends or the listener fails.
+// run accepts until ctx ends or the listener fails. When it returns, the admissions
+// under way are in the registry; Serve waits for them.
 func (d *door) run(ctx context.Context) error {
-	limits := d.gateway.settings.Load().limits
-	server := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			d.gateway.serveHTTP(d.Listener, w, r)
-		}),
-		ReadHeaderTimeout:            limits.Header,
-		MaxHeaderBytes:               16 << 10,
-		ErrorLog:                     quietLog(d.gateway.log),
-		ConnContext:                  withLobby,
-		BaseContext:                  func(net.Listener) context.Context { return d.gateway.work },
-		DisableGeneralOptionsHandler: true, // "OPTIONS *" is refused as all that is no handshake
-		// No HTTP/2: a WebSocket needs a connection of its own.
-		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
-	}
-	server.SetKeepAlivesEnabled(false) // one handshake, one request
-	served := make(chan error, 1)
-	go func() { served <- server.Serve((*arrivals)(d)) }()
-
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = d.Net.Close() })
 	err := d.accept(ctx)
 	if ctx.Err() != nil {
 		err = nil
 	}
-	cancel()
+	cancel() // requests not read yet end here
 	stop()
 	_ = d.Net.Close()
-	d.handshakes.wait()
-	close(d.ended)
-	<-served //nolint:errcheck // it says that the server was closed, as was asked
-	// Requests not read yet end here; admissions under way are waited for by Serve.
-	_ = server.Close()
+	d.meeting.Wait()
 	return err
 }
 
@@ -147,12 +127,13 @@ func (d *door) accept(ctx context.Context) error {
 		pause = 0
 		d.gateway.metrics.accepted.Inc()
 		limits := d.gateway.settings.Load().limits
+		d.meeting.Add(1)
 		if d.behind(conn) {
-			d.handshakes.do(ctx, func() { d.introduce(ctx, conn, limits) })
+			d.connections.do(ctx, func() { d.introduce(ctx, conn, limits) })
 			continue
 		}
 		guest := d.enter(conn, limits.PerSource)
-		d.handshakes.do(ctx, func() { d.receive(ctx, guest, limits.Handshake) })
+		d.connections.do(ctx, func() { d.receive(ctx, guest, limits.Handshake) })
 	}
 }
 
@@ -161,7 +142,7 @@ func (d *door) enter(conn net.Conn, perSource int) *guest {
 	guest, out := d.lobby.enter(ws.NewLine(conn), perSource)
 	if out != nil {
 		d.failed(classCrowd, out.RemoteAddr())
-		_ = out.Conn.Close() // its own goroutine, or net/http, sees the end
+		_ = out.Conn.Close() // its own goroutine sees the end
 	}
 	return guest
 }
@@ -174,6 +155,7 @@ func (d *door) introduce(ctx context.Context, conn net.Conn, limits Limits) {
 			d.misled(err, conn.RemoteAddr())
 		}
 		_ = conn.Close()
+		d.meeting.Done()
 		return
 	}
 	d.receive(ctx, d.enter(station, limits.PerSource), limits.Handshake)
@@ -188,34 +170,50 @@ func (d *door) misled(err error, from net.Addr) {
 	}
 }
 
-// receive does the TLS handshake and hands the connection on.
+// receive sees to a connection.
 func (d *door) receive(ctx context.Context, guest *guest, timeout time.Duration) {
-	var conn net.Conn = guest
-	if d.tls != nil {
-		hctx, cancel := context.WithTimeout(ctx, timeout)
-		secure := tls.Server(guest, d.tls.base)
-		guest.begin(hctx)
-		err := secure.HandshakeContext(hctx)
-		if err == nil {
-			guest.untrusted = d.tls.judge(hctx, secure.ConnectionState(), d.Trust)
-		}
-		guest.finish()
-		timedOut := errors.Is(hctx.Err(), context.DeadlineExceeded)
-		cancel()
-		if err != nil {
-			if ctx.Err() == nil {
-				d.failed(guest.classify(err, timedOut), guest.RemoteAddr())
-			}
-			_ = guest.Close()
-			return
-		}
-		conn = secure
+	conn, state := d.shake(ctx, guest, timeout)
+	if conn == nil {
+		d.meeting.Done()
+		return
 	}
-	select {
-	case d.ready <- conn:
-	case <-ctx.Done():
-		_ = conn.Close()
+	v := d.visit(conn)
+	defer d.leave(v)
+	defer v.end()
+	read := v.read(ctx, d.header)
+	guest.leave()
+	if !read {
+		d.meeting.Done()
+		return
 	}
+	a := d.gateway.admission(d.Listener, guest.untrusted, v, v.begin(d.gateway.work, state))
+	d.meeting.Done()
+	a.decide()
+}
+
+// shake does the TLS handshake, where there is TLS. Without a connection it failed.
+func (d *door) shake(ctx context.Context, guest *guest, timeout time.Duration) (net.Conn, *tls.ConnectionState) {
+	if d.tls == nil {
+		return guest, nil
+	}
+	hctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	secure := tls.Server(guest, d.tls.base)
+	guest.begin(hctx)
+	err := secure.HandshakeContext(hctx)
+	state := secure.ConnectionState()
+	if err == nil {
+		guest.untrusted = d.tls.judge(hctx, state, d.Trust)
+	}
+	guest.finish()
+	if err != nil {
+		if ctx.Err() == nil {
+			d.failed(guest.classify(err, errors.Is(hctx.Err(), context.DeadlineExceeded)), guest.RemoteAddr())
+		}
+		_ = guest.Close()
+		return nil, nil
+	}
+	return secure, &state
 }
 
 // failed counts a connection that came to nothing, and tells the operator of
@@ -235,18 +233,3 @@ func (d *door) failed(class string, from net.Addr) {
 		d.gateway.log.Debug("TLS handshake failed", "reason", class, "listener", d.Name, "source", from.String())
 	}
 }
-
-// arrivals is the net.Listener of the http.Server.
-type arrivals door
-
-func (a *arrivals) Accept() (net.Conn, error) {
-	select {
-	case c := <-a.ready:
-		return c, nil
-	case <-a.ended:
-		return nil, net.ErrClosed
-	}
-}
-
-func (a *arrivals) Close() error   { return nil }
-func (a *arrivals) Addr() net.Addr { return a.Net.Addr() }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"container/list"
 	"context"
-	"crypto/tls"
 	"net"
 	"net/netip"
 	"os"
@@ -174,28 +173,4 @@ func (g *guest) leave() {
 	g.lobby.mu.Lock()
 	defer g.lobby.mu.Unlock()
 	g.lobby.remove(g)
-}
-
-type guestKey struct{}
-
-// withLobby lets the handler find its connection's place in the lobby.
-func withLobby(ctx context.Context, c net.Conn) context.Context {
-	if secure, ok := c.(*tls.Conn); ok {
-		c = secure.NetConn()
-	}
-	if g, ok := c.(*guest); ok {
-		return context.WithValue(ctx, guestKey{}, g)
-	}
-	return ctx
-}
-
-// leaveLobby notes that a connection has sent its request, and tells what was
-// found wrong with its chain.
-func leaveLobby(ctx context.Context) (untrusted string) {
-	g, ok := ctx.Value(guestKey{}).(*guest)
-	if !ok {
-		return ""
-	}
-	g.leave()
-	return g.untrusted
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -27,8 +25,10 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	lobby := newLobby(g.settings.Load().limits.HandshakesAtOnce)
 	var doors sync.WaitGroup
 	failures := make(chan error, len(g.cfg.Listeners))
+	var connections []*crew
 	for i := range g.cfg.Listeners {
 		d := newDoor(g, &g.cfg.Listeners[i], lobby)
+		connections = append(connections, d.connections)
 		doors.Go(func() {
 			defer cancel() // a gateway with a door missing is none
 			failures <- d.run(ctx)
@@ -39,6 +39,9 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	g.registry.drain()
 	doors.Wait()
 	g.drain()
+	for _, c := range connections {
+		c.wait()
+	}
 	for range g.cfg.Listeners {
 		err = errors.Join(err, <-failures)
 	}
@@ -66,9 +69,4 @@ func (g *Gateway) drain() {
 	}
 	g.stopWork()
 	<-done
-}
-
-// quietLog takes what net/http has to say about single connections.
-func quietLog(l *slog.Logger) *log.Logger {
-	return slog.NewLogLogger(l.Handler(), slog.LevelDebug)
 }
