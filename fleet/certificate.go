@@ -92,9 +92,16 @@ func (s *Service) trusted(pools ca.Pools, presented []*x509.Certificate, trust [
 	if own, ok := s.verified.lookup(pools, key, at); ok {
 		return own, true
 	}
-	found, ok := chains(presented[0], presented[1:], pools.Own, pools.Intermediates, at, trust, true)
+	found, ok := s.verified.under(pools, presented, trust, at)
 	if !ok {
-		if found, ok = chains(presented[0], presented[1:], pools.Outside, nil, at, trust, false); !ok {
+		var chain []*x509.Certificate
+		if chain, ok = chains(presented[0], presented[1:], pools.Own, pools.Intermediates, at, trust, true); ok {
+			found = periodOf(chain)
+			found.own = true
+			s.verified.learn(pools, presented, chain, trust)
+		} else if chain, ok = chains(presented[0], presented[1:], pools.Outside, nil, at, trust, false); ok {
+			found = periodOf(chain)
+		} else {
 			return false, false
 		}
 	}
@@ -104,10 +111,10 @@ func (s *Service) trusted(pools ca.Pools, presented []*x509.Certificate, trust [
 
 // chains verifies one chain with any key usage: purpose is judged on its own,
 // because stations' certificates come with and without an extended key usage
-// (A00.FR.514). It returns how long the chain found holds.
-func chains(cert *x509.Certificate, presented []*x509.Certificate, roots, known *x509.CertPool, at time.Time, trust []string, own bool) (period, bool) {
+// (A00.FR.514). It returns the chain found.
+func chains(cert *x509.Certificate, presented []*x509.Certificate, roots, known *x509.CertPool, at time.Time, trust []string, own bool) ([]*x509.Certificate, bool) {
 	if roots == nil {
-		return period{}, false
+		return nil, false
 	}
 	between := x509.NewCertPool()
 	if known != nil {
@@ -120,7 +127,7 @@ func chains(cert *x509.Certificate, presented []*x509.Certificate, roots, known 
 		Roots: roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
-		return period{}, false
+		return nil, false
 	}
 	for _, chain := range found {
 		if len(trust) > 0 && (!own || !slices.Contains(trust, "own")) {
@@ -129,18 +136,9 @@ func chains(cert *x509.Certificate, presented []*x509.Certificate, roots, known 
 				continue
 			}
 		}
-		p := period{own: own, from: chain[0].NotBefore, until: chain[0].NotAfter}
-		for _, c := range chain[1:] {
-			if c.NotBefore.After(p.from) {
-				p.from = c.NotBefore
-			}
-			if c.NotAfter.Before(p.until) {
-				p.until = c.NotAfter
-			}
-		}
-		return p, true
+		return chain, true
 	}
-	return period{}, false
+	return nil, false
 }
 
 // certificateVerdict is the outcome of comparing a leaf with a station.

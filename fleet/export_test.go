@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/x509"
 	"net/netip"
 	"strconv"
 	"time"
@@ -92,6 +93,22 @@ func Remembered(s *Service) int {
 	defer s.verified.mu.Unlock()
 	return len(s.verified.chains)
 }
+
+// Issuers returns how many remembered issuing CAs there are.
+func Issuers(s *Service) int {
+	s.verified.mu.Lock()
+	defer s.verified.mu.Unlock()
+	return len(s.verified.issuers)
+}
+
+// Verify verifies a leaf by a remembered issuing CA alone.
+func Verify(s *Service, above []*x509.Certificate, leaf *x509.Certificate) bool {
+	_, ok := s.verified.under(s.verified.pools, append([]*x509.Certificate{leaf}, above...), nil, s.clock())
+	return ok
+}
+
+// Constrains says that a CA limits what is below it.
+var Constrains = constrains
 
 // TakingTurns returns how many work on a station's orders, or wait to.
 func TakingTurns(s *Service, key string) int {

@@ -3,6 +3,8 @@ package fleet
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +14,9 @@ import (
 // maxVerified bounds the chains remembered, at about 100 bytes each.
 const maxVerified = 16 << 10
 
+// maxIssuers bounds the issuing CAs remembered. There are one or two at a time.
+const maxIssuers = 16
+
 // verified remembers which presented chains led to a trusted root, so that a
 // station that comes back costs no verification of signatures that can't have
 // changed. It says nothing about revocation, the station or the expiry of what
@@ -20,6 +25,10 @@ type verified struct {
 	mu     sync.Mutex
 	pools  ca.Pools // what the chains were found with: other pools, other verdicts
 	chains map[[sha256.Size]byte]period
+	// issuers are own CAs that a chain was found with before, right above the leaf,
+	// and how long they and what is above them are valid: of another station's chain
+	// only the leaf is new.
+	issuers map[[sha256.Size]byte]period
 }
 
 // period is how long all certificates of a chain are valid.
@@ -28,7 +37,27 @@ type period struct {
 	from, until time.Time
 }
 
-func (p *period) holds(at time.Time) bool { return !at.Before(p.from) && !at.After(p.until) }
+// periodOf is the time in which all of them are valid.
+func periodOf(chain []*x509.Certificate) period {
+	p := period{from: chain[0].NotBefore, until: chain[0].NotAfter}
+	for _, c := range chain[1:] {
+		p = p.and(c)
+	}
+	return p
+}
+
+// and is the part of it in which another certificate is valid, too.
+func (p period) and(c *x509.Certificate) period {
+	if c.NotBefore.After(p.from) {
+		p.from = c.NotBefore
+	}
+	if c.NotAfter.Before(p.until) {
+		p.until = c.NotAfter
+	}
+	return p
+}
+
+func (p period) holds(at time.Time) bool { return !at.Before(p.from) && !at.After(p.until) }
 
 // chainKey is the hash of everything a verdict depends on beside pools and time.
 func chainKey(presented []*x509.Certificate, trust []string) (key [sha256.Size]byte) {
@@ -47,11 +76,16 @@ func chainKey(presented []*x509.Certificate, trust []string) (key [sha256.Size]b
 func (v *verified) lookup(pools ca.Pools, key [sha256.Size]byte, at time.Time) (own, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.pools != pools {
-		v.pools, v.chains = pools, nil
-	}
+	v.at(pools)
 	p, ok := v.chains[key]
 	return p.own, ok && p.holds(at)
+}
+
+// at forgets what was found with other pools. The caller holds mu.
+func (v *verified) at(pools ca.Pools) {
+	if v.pools != pools {
+		v.pools, v.chains, v.issuers = pools, nil, nil
+	}
 }
 
 func (v *verified) remember(pools ca.Pools, key [sha256.Size]byte, p period) {
@@ -64,4 +98,55 @@ func (v *verified) remember(pools ca.Pools, key [sha256.Size]byte, p period) {
 		v.chains = make(map[[sha256.Size]byte]period)
 	}
 	v.chains[key] = p
+}
+
+// under verifies a chain whose issuing CA is remembered: its leaf alone.
+func (v *verified) under(pools ca.Pools, presented []*x509.Certificate, trust []string, at time.Time) (period, bool) {
+	if len(presented) < 2 {
+		return period{}, false
+	}
+	v.mu.Lock()
+	v.at(pools)
+	above, ok := v.issuers[chainKey(presented[1:2], trust)]
+	v.mu.Unlock()
+	if !ok || !above.holds(at) {
+		return period{}, false
+	}
+	issuer := x509.NewCertPool()
+	issuer.AddCert(presented[1])
+	found, err := presented[0].Verify(x509.VerifyOptions{Roots: issuer, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	if err != nil || len(found[0]) != 2 {
+		return period{}, false // the whole chain tells why
+	}
+	return above.and(presented[0]), true
+}
+
+// learn remembers the issuing CA of a chain that was found with the own pools. How
+// deep a path may be was judged with it; names and policies were not, so that a chain in which a
+// CA constrains them (RFC 5280 §4.2.1.10, §4.2.1.11) is verified whole each time.
+func (v *verified) learn(pools ca.Pools, presented, chain []*x509.Certificate, trust []string) {
+	if len(presented) < 2 || len(chain) < 2 || !chain[1].Equal(presented[1]) || slices.ContainsFunc(chain[1:], constrains) {
+		return
+	}
+	p := periodOf(chain[1:])
+	p.own = true
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.pools != pools {
+		return
+	}
+	if v.issuers == nil || len(v.issuers) >= maxIssuers {
+		v.issuers = make(map[[sha256.Size]byte]period)
+	}
+	v.issuers[chainKey(presented[1:2], trust)] = p
+}
+
+// constrains says that a CA limits names or policies below it.
+func constrains(c *x509.Certificate) bool {
+	for _, e := range c.Extensions {
+		if e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 30}) || e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 36}) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,7 +1,9 @@
 package fleet_test
 
 import (
+	"crypto/rand"
 	"crypto/x509"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,6 +75,50 @@ func TestRememberedChain(t *testing.T) {
 			tt.change(r, m, certs[0])
 			r.refusal(c)
 		})
+	}
+}
+
+// Of another station's chain only the leaf is new, and what a CA didn't sign it
+// doesn't vouch for, however well it is known.
+func TestRememberedIssuer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 3})
+	r.add(fleet.Enrolment{Identity: "CS-2", Serial: "SN-2", Profile: 3})
+	first, second := r.issue("CS-1", "SN-1"), r.issue("CS-2", "SN-2")
+	r.admit(withCertificates(claim(t, "CS-1"), first...))
+	if n := fleet.Issuers(r.svc); n != 1 {
+		t.Fatalf("%d issuers are remembered", n)
+	}
+	key, parent := newKey(t), *first[1]
+	parent.PublicKey = key.Public()
+	der, err := x509.CreateCertificate(rand.Reader, second[0], &parent, newKey(t).Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reason := r.refusal(withCertificates(claim(t, "CS-2"), forged, first[1])).Reason; !strings.Contains(reason, "no root trusted") {
+		t.Errorf("refused: %s", reason)
+	}
+	if fleet.Verify(r.svc, second[1:], second[0]) != true || fleet.Verify(r.svc, first[1:], forged) != false {
+		t.Error("the remembered issuer vouches for what it didn't sign, or not for what it did")
+	}
+	r.admit(withCertificates(claim(t, "CS-2"), second...))
+
+	m := newMaker(t, r.clock())
+	for limit, want := range map[string]bool{"": false, "names": true} {
+		c := m.leaf(r.clock(), "A CA", func(c *x509.Certificate) {
+			c.IsCA = true
+			if limit == "names" {
+				c.PermittedDNSDomains = []string{"a.example"}
+			}
+		})
+		if fleet.Constrains(c) != want {
+			t.Errorf("a CA that limits %q: %t", limit, !want)
+		}
 	}
 }
 
