@@ -161,19 +161,12 @@ func newVerifier() *verifier {
 	return v
 }
 
-// learn takes note of the stored credentials. While a passphrase is stored,
+// learn takes note of the oldest passphrase stored, nil without one. While a passphrase is stored,
 // unknown identities behave like one kind or the other by a keyed hash of
 // their name. The key comes from the oldest passphrase's salt, which nobody
 // outside knows and a restart doesn't change: a name that answered fast
 // yesterday answers fast today.
-func (v *verifier) learn(stations []Station) {
-	var oldest *Credential
-	for i := range stations {
-		c := stations[i].Password
-		if c != nil && c.Kind == kindHuman && (oldest == nil || c.SetAt.Before(oldest.SetAt)) {
-			oldest = c
-		}
-	}
+func (v *verifier) learn(oldest *Credential) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.decoyKey = nil

@@ -103,13 +103,7 @@ func (s *Service) summedUp(key string, remove func(sum func(*Station) []ledger.E
 func (s *Service) sumAdmissions(ctx context.Context) {
 	now := s.clock()
 	due := func(st *Station) bool { return st.Admissions > 0 && now.Sub(st.AdmittedAt) >= sumEvery }
-	stations, err := s.store.Stations(ctx)
-	var keys []string
-	for i := range stations {
-		if due(&stations[i]) {
-			keys = append(keys, keyOf(&stations[i]))
-		}
-	}
+	keys, err := s.store.Unsummed(ctx, now.Add(-sumEvery))
 	for batch := range slices.Chunk(keys, sumBatch) {
 		err = s.store.UpdateStations(ctx, batch, func(st *Station) ([]ledger.Event, error) {
 			if !due(st) {

@@ -162,11 +162,11 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 
 // learnSecrets tells the verifier which kinds of secrets exist.
 func (s *Service) learnSecrets(ctx context.Context) error {
-	stations, err := s.store.Stations(ctx)
+	oldest, err := s.store.OldestSecret(ctx, kindHuman)
 	if err != nil {
-		return fmt.Errorf("couldn't read the stations: %w", err)
+		return err
 	}
-	s.secrets.learn(stations)
+	s.secrets.learn(oldest)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"time"
 
 	"bollard/ledger"
 )
@@ -40,6 +41,10 @@ type Store interface {
 	// Sighted moves SeenAt of the named stations forward and adds to their
 	// Admissions, all in one transaction; unknown ones are left out.
 	Sighted(ctx context.Context, stations map[string]Sighting) error
+	// Unsummed names the stations with Admissions whose AdmittedAt is not after until.
+	Unsummed(ctx context.Context, until time.Time) ([]string, error)
+	// OldestSecret returns the password of that kind that was set first; nil without one.
+	OldestSecret(ctx context.Context, kind string) (*Credential, error)
 	// RemoveStation deletes the record and its open orders; certificates stay. last
 	// says what is recorded of it, in the same transaction.
 	RemoveStation(ctx context.Context, key string, last func(*Station) []ledger.Event) error

@@ -305,6 +305,38 @@ func (s *Store) Sighted(ctx context.Context, stations map[string]fleet.Sighting)
 	})
 }
 
+// Unsummed names the stations with admissions whose last sum is not after until.
+func (s *Store) Unsummed(ctx context.Context, until time.Time) ([]string, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT station FROM stations WHERE admissions > 0 AND COALESCE(admitted_at, 0) <= ? ORDER BY station", until.UnixMilli())
+	list, err := collect(rows, err, func(row scanner) (key string, err error) { return key, row.Scan(&key) })
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read which stations were let in: %w", explain(s.path, err))
+	}
+	return list, nil
+}
+
+// OldestSecret returns the password of that kind that was set first, nil without one.
+func (s *Store) OldestSecret(ctx context.Context, kind string) (*fleet.Credential, error) {
+	db, err := s.reader()
+	if err != nil {
+		return nil, err
+	}
+	c := fleet.Credential{Kind: kind}
+	err = db.QueryRowContext(ctx, "SELECT password_salt, password_hash, password_set_at FROM stations WHERE password_kind = ? ORDER BY password_set_at, station LIMIT 1", kind).
+		Scan(&c.Salt, &c.Hash, instant{&c.SetAt})
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("couldn't read the oldest password of kind %s: %w", kind, explain(s.path, err))
+	}
+	return &c, nil
+}
+
 // stored is a station as Station would return it: times in whole milliseconds.
 func stored(s fleet.Station) fleet.Station {
 	for _, at := range []*time.Time{&s.AllowExpired, &s.CreatedAt, &s.SeenAt, &s.RefusedAt, &s.LostAt, &s.LowerUntil, &s.AdmittedAt} {

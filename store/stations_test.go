@@ -263,3 +263,40 @@ func ids(list []fleet.Order) []string {
 	}
 	return s
 }
+
+func TestUnsummed(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	let := func(identity string, admissions int, last time.Time) fleet.Station {
+		st := station(identity, "")
+		st.Admissions, st.AdmittedAt = admissions, last
+		return st
+	}
+	must(t, s.AddStations(ctx, []fleet.Station{let("CS-4", 1, at(10)), let("CS-3", 1, at(11)), let("CS-2", 0, at(9)), let("CS-1", 2, time.Time{})}))
+	got, err := s.Unsummed(ctx, at(10))
+	must(t, err)
+	if d := cmp.Diff([]string{"cs-1", "cs-4"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestOldestSecret(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	with := func(identity, kind string, set time.Time) fleet.Station {
+		st := station(identity, "")
+		st.Password = &fleet.Credential{Kind: kind, Salt: []byte(identity), Hash: []byte{1}, SetAt: set}
+		return st
+	}
+	if got, err := s.OldestSecret(ctx, "human"); err != nil || got != nil {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	must(t, s.AddStations(ctx, []fleet.Station{with("CS-1", "human", at(9)), with("CS-4", "human", at(8)), with("CS-3", "human", at(8)), with("CS-2", "generated", at(1)), station("CS-5", "")}))
+	got, err := s.OldestSecret(ctx, "human")
+	must(t, err)
+	if d := cmp.Diff(&fleet.Credential{Kind: "human", Salt: []byte("CS-3"), Hash: []byte{1}, SetAt: at(8)}, got); d != "" {
+		t.Error(d)
+	}
+}

@@ -373,16 +373,16 @@ func (u *updateGuard) Interest(v ocpp.Version, d ocpp.Direction, action string) 
 // Opened begins a session.
 func (u *updateGuard) Opened(s fleet.Session) {
 	u.Service.Opened(s)
-	st := u.station(context.Background(), s)
-	u.app.rollouts.Saw(st.Key, campaign.Reconnect)
-	u.app.updates.Opened(s, st)
+	key := stationOf(s)
+	u.app.rollouts.Saw(key, campaign.Reconnect)
+	u.app.updates.Opened(s, key)
 }
 
 // Closed ends one.
 func (u *updateGuard) Closed(s fleet.Session) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	u.app.updates.Closed(ctx, u.station(ctx, s))
+	u.app.updates.Closed(ctx, stationOf(s))
 	u.Service.Closed(s)
 }
 
@@ -450,6 +450,12 @@ func (j judged) Anew(ctx context.Context) gate.Verdict {
 	default:
 		return gate.Verdict{Code: cmp.Or(v.Code, ocpp.SecurityError), Reason: v.Reason}
 	}
+}
+
+// stationOf is the key of a session's station.
+func stationOf(s fleet.Session) string {
+	adm := s.Admission()
+	return adm.Station.Key()
 }
 
 // station is what the gate may know of a session's station.

@@ -328,7 +328,7 @@ func TestGateModel(t *testing.T) { // promise 10
 				_, _ = g.Cancel(ctx, "operator", st.Key, "by the model")
 				_, _ = g.Clear(ctx, "operator", st.Key, "by the model")
 			case "lost":
-				g.Closed(ctx, st)
+				g.Closed(ctx, st.Key)
 			case "kill":
 				g = start()
 				if err := g.Resume(ctx); err != nil {

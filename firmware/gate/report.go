@@ -207,14 +207,14 @@ func (g *Gate) booted(ctx context.Context, station, version string) error {
 
 // Opened asks a station that comes back in the middle of an update how far it is.
 // What it says isn't the back end's: it comes as a notification like any other.
-func (g *Gate) Opened(sess Session, st Station) {
-	if g.openJob(st.Key) == "" {
+func (g *Gate) Opened(sess Session, station string) {
+	if g.openJob(station) == "" {
 		return
 	}
 	sess.Go(func(ctx context.Context) {
 		action := ocpp.ActionTriggerMessage
 		wanted := ocpp.TriggerFirmwareStatus
-		open, err := g.cfg.Store.OpenJobs(ctx, st.Key)
+		open, err := g.cfg.Store.OpenJobs(ctx, station)
 		if err != nil || len(open) == 0 {
 			return
 		}
@@ -226,14 +226,14 @@ func (g *Gate) Opened(sess Session, st Station) {
 		}
 		_, err = sess.Call(ctx, action, ocpp.TriggerMessageRequest{RequestedMessage: wanted})
 		if err != nil && ctx.Err() == nil {
-			g.cfg.Log.Debug("a station can't be asked how far its firmware update is", slog.String("station", st.Key), slog.Any("err", err))
+			g.cfg.Log.Debug("a station can't be asked how far its firmware update is", slog.String("station", station), slog.Any("err", err))
 		}
 	})
 }
 
 // Closed notes that a station's connection went in the middle of an update.
-func (g *Gate) Closed(ctx context.Context, st Station) {
-	id := g.openJob(st.Key)
+func (g *Gate) Closed(ctx context.Context, station string) {
+	id := g.openJob(station)
 	if id == "" {
 		return
 	}
@@ -241,7 +241,7 @@ func (g *Gate) Closed(ctx context.Context, st Station) {
 		if errors.Is(err, ErrUnknown) { // its station was removed
 			return
 		}
-		g.cfg.Log.Warn("couldn't record a lost connection in a firmware update", slog.String("station", st.Key), slog.Any("err", err))
+		g.cfg.Log.Warn("couldn't record a lost connection in a firmware update", slog.String("station", station), slog.Any("err", err))
 	}
 }
 
