@@ -130,6 +130,8 @@ func (o *operations) registerCertificates(r *Registry) {
 	Register(r, "ca.import-list", o.caImportList)
 	Register(r, "ca.lists", o.caLists)
 	Register(r, "keys.migrate", o.keysMigrate)
+	Register(r, "ca.mount", o.caMount)
+	Register(r, "ca.use-mount", o.caUseMount)
 }
 
 func (o *operations) certList(ctx context.Context, in CertificateFilter) (Certificates, error) {

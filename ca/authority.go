@@ -31,7 +31,11 @@ type Config struct {
 	Blocked *quality.Blocklist
 	// Keeper makes and keeps the keys of server certificates, OCSP signers and
 	// new CAs. Reading, issuing to others and revoking work without.
-	Keeper  *keys.Keeper
+	Keeper *keys.Keeper
+	// Mounts opens the PKI mount behind a URI; nil: the Keeper's.
+	Mounts func(uri string) (Mount, error)
+	// Alarm is told of a CA whose mount issued what it wasn't asked for; nil: nobody.
+	Alarm   func(ctx context.Context, issuer string) error
 	KeyBase string // URI base of the keys of new CAs and OCSP signers; "": softkms:
 	// StatusURL is the base of the URLs in certificates, such as
 	// http://HOST:8080; "": certificates name neither CRL nor responder.
@@ -54,6 +58,9 @@ func (c Config) complete() (Config, error) {
 		c.Keys = func(ctx context.Context, uri string) (crypto.Signer, error) {
 			return c.Keeper.Open(ctx, uri, keys.RoleCA)
 		}
+	}
+	if c.Mounts == nil && c.Keeper != nil {
+		c.Mounts = func(uri string) (Mount, error) { return c.Keeper.Mount(uri) }
 	}
 	if c.KeyBase == "" {
 		c.KeyBase = keys.SchemeSoft + ":"
@@ -87,7 +94,8 @@ type Authority struct {
 	random   io.Reader
 	template func(plan) (*x509.Certificate, error)
 	shapes   *shapes
-	building sync.Mutex // held while a hierarchy is made or its root changed
+	errands  chan struct{} // there is something to tell a mount
+	building sync.Mutex    // held while a hierarchy is made or its root changed
 
 	hierarchies sync.RWMutex
 	loaded      map[Kind]*loadedHierarchy // each replaced whole, then only read
@@ -104,7 +112,7 @@ func newAuthority(cfg Config) *Authority {
 	return &Authority{
 		cfg: cfg, random: rand.Reader, template: template, shapes: newShapes(),
 		loaded: map[Kind]*loadedHierarchy{}, claimed: map[string]*claim{}, servers: map[string]bool{},
-		signers: map[string]*officeKeeper{},
+		signers: map[string]*officeKeeper{}, errands: make(chan struct{}, 1),
 	}
 }
 
@@ -165,7 +173,10 @@ func (a *Authority) CheckKeys(ctx context.Context) error {
 			if ca.profile == profileOutside || ca.keyURI == "" {
 				continue
 			}
-			_, err := a.openCA(ctx, ca)
+			signer, err := a.openCA(ctx, ca)
+			if m, ok := signer.(mountSigner); ok && err == nil {
+				err = checkMount(ctx, m.at, ca)
+			}
 			errs = append(errs, err)
 		}
 	}
@@ -176,6 +187,13 @@ func (a *Authority) CheckKeys(ctx context.Context) error {
 func (a *Authority) openCA(ctx context.Context, ca caRecord) (crypto.Signer, error) {
 	if ca.keyURI == "" {
 		return nil, fmt.Errorf("couldn't open the key of %s: %w", ca.name, ErrOffline)
+	}
+	if keys.IsMount(ca.keyURI) {
+		at, err := a.mountAt(ca.keyURI)
+		if err != nil {
+			return nil, fmt.Errorf("couldn't open the mount of %s: %w", ca.name, err)
+		}
+		return mountSigner{at, ca.cert.PublicKey}, nil
 	}
 	signer, err := a.cfg.Keys(ctx, ca.keyURI)
 	if errors.Is(err, keys.ErrNotFound) {

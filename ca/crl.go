@@ -123,6 +123,9 @@ func (a *Authority) crlFor(ctx context.Context, by *issuer, validity time.Durati
 	if err := a.checkClock(ctx, now); err != nil {
 		return nil, err
 	}
+	if at := by.mount(); at != nil {
+		return mountList(ctx, at, by, now)
+	}
 	// The number before the records: a list with a higher number never knows less.
 	number, err := a.cfg.Store.NextCRLNumber(ctx, by.name, ledger.Event{Kind: "crl.intent", Subject: by.name, Actor: "bollard"})
 	if err != nil {

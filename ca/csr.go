@@ -105,6 +105,7 @@ func checkedCSR(req *x509.CertificateRequest, public crypto.PublicKey) (CSR, err
 	if err != nil {
 		return CSR{}, &CSRError{CSRKey, "its key can't be encoded"}
 	}
+	key.request = req.Raw
 	evidence, err := evidenceIn(req)
 	if err != nil {
 		return CSR{}, err

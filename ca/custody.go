@@ -9,7 +9,7 @@ import (
 // custody asks what holds a key of the authority's own what it says of it, for the ledger.
 // A key that may leave what keeps it isn't certified.
 func (a *Authority) custody(ctx context.Context, uri string, role keys.Role) (keys.Custody, error) {
-	if a.cfg.Keeper == nil || uri == "" { // a key of Config.Keys
+	if a.cfg.Keeper == nil || uri == "" || keys.IsMount(uri) { // a key of Config.Keys, or one nobody can ask for
 		return keys.Custody{}, nil
 	}
 	return a.cfg.Keeper.Custody(ctx, uri, role)

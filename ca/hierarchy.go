@@ -311,6 +311,9 @@ func publicKeyBits(public crypto.PublicKey) ([]byte, error) {
 // hex without leading zeros.
 func SerialOf(cert *x509.Certificate) string { return cert.SerialNumber.Text(16) }
 
+// serialText is SerialOf by the number's octets.
+func serialText(octets []byte) string { return new(big.Int).SetBytes(octets).Text(16) }
+
 func parseSerial(s string) (*big.Int, bool) { return new(big.Int).SetString(s, 16) }
 
 func hashHex(b []byte) string {

@@ -149,6 +149,7 @@ type wantedCA struct {
 	// like has the key and the name that are certified once more, instead of a
 	// new key.
 	like *issuer
+	held crypto.Signer // of the key, which others keep; instead of file
 	// adopt takes a key that is there without a record: its file's name was
 	// drawn and recorded before the key was made, so it is nobody else's.
 	adopt bool
@@ -184,7 +185,8 @@ func (b builder) certify(ctx context.Context, w wantedCA) (*issuer, error) {
 		return nil, fmt.Errorf("couldn't make the key of %s: %w", w.name, err)
 	}
 	prove := GeneratedKey
-	if _, ok := signer.(distant); ok {
+	switch signer.(type) {
+	case distant, mountSigner: // who holds it has shown that elsewhere
 		prove = func(s crypto.Signer) (ProvenKey, error) { return proven(s.Public()) }
 	}
 	proven, err := prove(signer)
@@ -251,6 +253,9 @@ func (h hierarchy) commonName(profile, tag string) string {
 func (b builder) signer(ctx context.Context, w wantedCA) (crypto.Signer, string, error) {
 	if w.like != nil {
 		return w.like.signer, w.like.keyURI, nil
+	}
+	if w.held != nil {
+		return w.held, w.uri, nil
 	}
 	uri := w.uri
 	if uri == "" {

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -30,10 +31,14 @@ type Prepared struct {
 	recorder  Recorder
 	tbs       []byte // to-be-signed
 	intent    Intent
-	subject   []byte // DER
-	class     KeyClass
-	custody   keys.Custody
-	used      atomic.Bool
+	// Of a mount: what it is asked for, and what that is to come to.
+	order   keys.MountOrder
+	plan    plan
+	want    *x509.Certificate
+	subject []byte // DER
+	class   KeyClass
+	custody keys.Custody
+	used    atomic.Bool
 }
 
 // Intent is what was recorded.
@@ -113,8 +118,14 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if err := lint(cert, plan, a.shapes); err != nil {
 		return nil, err
 	}
+	var asked keys.MountOrder
+	if at := by.mount(); at != nil {
+		if asked, err = a.mountOrder(at, plan, order.Key, cert); err != nil {
+			return nil, fmt.Errorf("couldn't ask for a %s certificate: %w", profile.Name, err)
+		}
+	}
 	// 3. The intent, on disk, before anything is signed with the CA's key.
-	p := &Prepared{authority: a, issuer: by, recorder: order.Recorder, custody: order.custody, tbs: tbs, subject: cert.RawSubject, intent: Intent{
+	p := &Prepared{order: asked, plan: plan, want: cert, authority: a, issuer: by, recorder: order.Recorder, custody: order.custody, tbs: tbs, subject: cert.RawSubject, intent: Intent{
 		Serial:    plan.serial.Text(16),
 		Issuer:    by.name,
 		Profile:   profile.Name,
@@ -156,6 +167,9 @@ func (a *Authority) Issue(ctx context.Context, p *Prepared) (*Issued, error) {
 	if hashHex(p.tbs) != p.intent.TBSHash {
 		return nil, fmt.Errorf("internal error: certificate %s isn't the one that was recorded; nothing was signed", p.intent.Serial)
 	}
+	if at := p.issuer.mount(); at != nil {
+		return a.issueAt(ctx, at, p)
+	}
 	// 2. Sign. From here on a certificate may exist; its intent does.
 	signature, err := p.issuer.sign(p.tbs)
 	if err != nil {
@@ -181,12 +195,16 @@ func (a *Authority) Issue(ctx context.Context, p *Prepared) (*Issued, error) {
 	// 3. Recorded, on disk, before anybody gets it.
 	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
+	return a.recordIssued(recording, p, cert)
+}
+
+func (a *Authority) recordIssued(ctx context.Context, p *Prepared, cert *x509.Certificate) (*Issued, error) {
 	at := a.cfg.Clock().UTC()
-	if err := p.recorder.PutIssued(recording, p.intent.Serial, der, at, p.event("certificate.issued")); err != nil {
+	if err := p.recorder.PutIssued(ctx, p.intent.Serial, cert.Raw, at, p.event("certificate.issued")); err != nil {
 		return nil, fmt.Errorf("couldn't record certificate %s; it is not given out: %w", p.intent.Serial, err)
 	}
 	failpoint.Hit("ca.after-issued")
-	record := Record{Intent: p.intent, State: StateIssued, DER: der, IssuedAt: at}
+	record := Record{Intent: p.intent, State: StateIssued, DER: cert.Raw, IssuedAt: at}
 	return &Issued{Record: record, Certificate: cert, Chain: p.issuer.chain}, nil
 }
 

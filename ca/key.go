@@ -22,6 +22,9 @@ import (
 type ProvenKey struct {
 	public crypto.PublicKey
 	hash   string
+	// What shows it to somebody else: the request its holder signed, or the key itself.
+	request []byte
+	signer  crypto.Signer
 }
 
 func proven(public crypto.PublicKey) (ProvenKey, error) {
@@ -67,7 +70,9 @@ func GeneratedKey(signer crypto.Signer) (ProvenKey, error) {
 	if err := checkKey(signer.Public(), quality.Policy{Ed448: true}); err != nil {
 		return ProvenKey{}, err
 	}
-	return proven(signer.Public())
+	key, err := proven(signer.Public())
+	key.signer = signer
+	return key, err
 }
 
 // PresentedKey is the key of the certificate a client showed: the handshake proved it

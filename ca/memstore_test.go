@@ -337,8 +337,8 @@ func (m *MemStore) SetRequestKey(_ context.Context, r Request, events ...ledger.
 	}
 	defer done()
 	for i := range m.requests[r.Kind] {
-		if have := &m.requests[r.Kind][i]; have.Generation == r.Generation && have.KeyHash != r.KeyHash {
-			have.KeyHash = r.KeyHash
+		if have := &m.requests[r.Kind][i]; have.Generation == r.Generation && (have.KeyHash != r.KeyHash || have.Waiting != r.Waiting) {
+			have.KeyHash, have.Waiting = r.KeyHash, r.Waiting
 			m.wrote(r.CreatedAt, events)
 		}
 	}

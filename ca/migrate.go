@@ -102,7 +102,9 @@ func (a *Authority) planMigration(ctx context.Context, h hierarchy, l *loadedHie
 		m.Kept = fmt.Sprintf("its root is being changed: bollard ca rollover %s show", change.Kind)
 	case h.class == ClassEd448 && keys.Held(to):
 		m.Kept = "keys on Ed448 are made in files only"
-	case !keys.Held(to) && slices.ContainsFunc(l.cas, func(c caRecord) bool { return elsewhere(c) && keys.Held(c.keyURI) }):
+	case !keys.Held(to) && slices.ContainsFunc(l.cas, func(c caRecord) bool {
+		return elsewhere(c) && keys.Held(c.keyURI) && !keys.IsMount(c.keyURI) // a mount that is lost has a way back
+	}):
 		m.Kept = "its keys are where they never leave, and aren't made anew in files"
 	}
 	if m.Kept != "" {
@@ -251,6 +253,9 @@ func (a *Authority) newestUnder(ctx context.Context, h hierarchy, root caRecord)
 		return nil, nil, err
 	}
 	for _, g := range generations {
+		if g.Waiting {
+			continue
+		}
 		cas, chain, err = a.under(ctx, h, generations, g, root)
 		if !errors.Is(err, ErrNoHierarchy) {
 			break
@@ -281,7 +286,7 @@ func (a *Authority) keepFormer(ctx context.Context, h hierarchy, l *loadedHierar
 	roots := slices.Concat(l.cas, a.hierarchy(h.under).cas)
 	roots = slices.DeleteFunc(roots, func(c caRecord) bool { return c.profile != h.root })
 	for _, g := range generations {
-		if h.generationName(h.issuing(), g.Generation) == issuing {
+		if g.Waiting || h.generationName(h.issuing(), g.Generation) == issuing {
 			continue
 		}
 		for _, root := range roots {

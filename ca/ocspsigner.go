@@ -211,6 +211,10 @@ func (a *Authority) appoint(ctx context.Context, o office, issuer string, presen
 	if err != nil {
 		return nil, err
 	}
+	return a.appointBy(ctx, o, by, h, present)
+}
+
+func (a *Authority) appointBy(ctx context.Context, o office, by *issuer, h hierarchy, present *OCSPSigner) (*OCSPSigner, error) {
 	key, uri, err := a.officeKey(ctx, o, by, h, present)
 	if err != nil {
 		return nil, err
@@ -234,7 +238,7 @@ func (a *Authority) appoint(ctx context.Context, o office, issuer string, presen
 	if err != nil {
 		return nil, err
 	}
-	a.cfg.Log.Info("a signer's certificate issued", "signer", o.what, "issuer", issuer, "serial", issued.Serial, "not_after", issued.NotAfter)
+	a.cfg.Log.Info("a signer's certificate issued", "signer", o.what, "issuer", by.name, "serial", issued.Serial, "not_after", issued.NotAfter)
 	return &OCSPSigner{Certificate: issued.Certificate, Key: key}, nil
 }
 

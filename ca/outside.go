@@ -22,6 +22,8 @@ type Request struct {
 	KeyURI     string
 	KeyHash    string // of the key, from its being made on; "" before that
 	CreatedAt  time.Time
+	// Waiting: the key is in a mount that hasn't shown its certificate yet. It issues nothing.
+	Waiting bool
 }
 
 // OutsideChain is what others made of a CA of ours: its certificate first, then those
@@ -39,7 +41,7 @@ type OutsideStore interface {
 	Requests(ctx context.Context, kind Kind) ([]Request, error)
 	// PutRequest is ErrHierarchyExists if the hierarchy has one of the generation.
 	PutRequest(ctx context.Context, r Request, events ...ledger.Event) error
-	// SetRequestKey notes the key that was made for one; idempotent.
+	// SetRequestKey notes the key that was made for one, and whether it waits; idempotent.
 	SetRequestKey(ctx context.Context, r Request, events ...ledger.Event) error
 	// OutsideChains returns a hierarchy's, newest first.
 	OutsideChains(ctx context.Context, kind Kind) ([]OutsideChain, error)

@@ -106,6 +106,7 @@ func (a *Authority) Revoke(ctx context.Context, serial, reason, actor string) (R
 		return Record{}, fmt.Errorf("%w %s: %w", ErrNotRevoked, serial, err)
 	}
 	a.revoked(record)
+	a.errand()
 	return a.cfg.Store.Certificate(ctx, serial)
 }
 

@@ -65,9 +65,10 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 		p.policies = a.cfg.Assurance.of(order.Attested)
 	}
 	if base := a.cfg.StatusURL; base != "" {
-		p.crl = urls(profile.CRL, base+"/"+by.name+".crl")
-		p.ocsp = urls(profile.OCSP, base+OCSPPath)
-		p.issuers = urls(profile.CAIssuers, base+"/"+by.name+".crt")
+		always := by.mount() != nil // one writes the same pointers into all it issues
+		p.crl = urls(profile.CRL || always, base+"/"+by.name+".crl")
+		p.ocsp = urls(profile.OCSP || always, base+OCSPPath)
+		p.issuers = urls(profile.CAIssuers || always, base+"/"+by.name+".crt")
 	}
 	if by.cert != nil {
 		if !now.Before(by.cert.NotAfter) {

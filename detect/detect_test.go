@@ -70,6 +70,7 @@ func TestRules(t *testing.T) {
 		{"replay", with(detect.Replay, live), 5, time.Millisecond, 5 * time.Minute, detect.Warning},
 		{"contracts-expire", with(detect.ContractsEnd, unknown, nowhere), 1, time.Millisecond, 0, detect.Warning},
 		{"maker-flood", with(detect.MakerFlood, unknown, nowhere, detail("the maker's CA 0123456789abcdef")), 1, time.Millisecond, 0, detect.Critical},
+		{"mount-answer", with(detect.MountAnswer, unknown, nowhere, detail("csms-issuing-2")), 1, time.Millisecond, 0, detect.Critical},
 		{"ca-expires", with(detect.AuthorityEnds, unknown, nowhere, detail("CA mo-sub2")), 1, time.Millisecond, 0, detect.Warning},
 		{"", with(detect.Event, live, detail("FirmwareUpdated")), 1, time.Millisecond, 0, ""},
 		{"", with(detect.FirmwareStatus, live, detail("Installed")), 1, time.Millisecond, 0, ""},

@@ -42,6 +42,7 @@ const (
 	ContractsEnd   Kind = "contracts-end"     // contract certificates end soon, and their cars don't come
 	AuthorityEnds  Kind = "authority-ends"    // a CA or a trusted root ends soon; Detail: which
 	MakerFlood     Kind = "maker-flood"       // too many certificates for cars that have one; Detail: whose
+	MountAnswer    Kind = "mount-answer"      // a PKI mount issued what it wasn't asked for; Detail: which CA it is
 )
 
 // rule makes a finding of signs: so many within a time, of which the pace is
@@ -132,6 +133,8 @@ var rules = [...]rule{
 		reason: "contract certificates end within three weeks and their cars haven't fetched the next: `bollard contract list --expiring 21d` names them"},
 	{name: "maker-flood", criticality: Critical, kinds: []Kind{MakerFlood}, own: true, apart: true, signs: 1, within: 6 * time.Hour,
 		reason: "%s makes certificates for cars that have one, each of which costs a contract certificate; no more are made today: is that CA in other hands?"},
+	{name: "mount-answer", criticality: Critical, kinds: []Kind{MountAnswer}, own: true, apart: true, signs: 1, within: 6 * time.Hour,
+		reason: "the PKI mount of %s issued something else than it was asked for, which was refused and is revoked there: the log says what; did somebody change the mount, its role or its URLs?"},
 	{name: "ca-expires", criticality: Warning, kinds: []Kind{AuthorityEnds}, own: true, apart: true, signs: 1, within: 72 * time.Hour,
 		reason: "%s ends soon, and what it issued with it: `bollard doctor` and `bollard ca trust list` have the dates"},
 }

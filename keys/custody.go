@@ -17,6 +17,13 @@ type Custody struct {
 // Custody asks what holds a key of the role what it says of it. ErrUnfit if the key may
 // leave something that keeps keys.
 func (k *Keeper) Custody(ctx context.Context, uri string, role Role) (Custody, error) {
+	if IsMount(uri) {
+		m, err := k.Mount(uri)
+		if err == nil {
+			_, err = m.Issuer(ctx)
+		}
+		return Custody{Holder: Holder(uri), Exportable: "not known: a PKI mount says nothing of it"}, err
+	}
 	if Held(uri) {
 		return k.heldCustody(ctx, uri, role)
 	}

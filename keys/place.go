@@ -83,9 +83,9 @@ func secretInURI(scheme, key string) error {
 		return fmt.Errorf("key URI %s: pin-value would leave the PIN in process lists, configuration and logs; "+
 			"put the PIN into a file with mode 0600 and name it with pin-source, or set the environment variable BOLLARD_HSM_PIN; and change this PIN", scheme)
 	case "token", "secret-id", "jwt", "password":
-		if scheme == SchemeVault {
-			return fmt.Errorf("key URI vault: %s would leave the secret in process lists, configuration and logs; "+
-				"put it into a file with mode 0600 and name that with %s-source; and change this secret", strings.ToLower(key), strings.ToLower(key))
+		if scheme == SchemeVault || scheme == SchemeMount {
+			return fmt.Errorf("key URI %s: %s would leave the secret in process lists, configuration and logs; "+
+				"put it into a file with mode 0600 and name that with %s-source; and change this secret", scheme, strings.ToLower(key), strings.ToLower(key))
 		}
 	}
 	return nil

@@ -17,18 +17,29 @@ const (
 	SchemeVault = "vault"
 )
 
+// SchemeMount is that of a PKI mount of a HashiCorp Vault: a CA whose key nobody else
+// signs with, and none of the Schemes.
+const SchemeMount = "vault-pki"
+
+// IsMount says whether a URI is one of a PKI mount.
+func IsMount(uri string) bool { return strings.HasPrefix(uri, SchemeMount+":") }
+
 // Schemes returns those of key URIs.
 func Schemes() []string { return []string{SchemeSoft, SchemeHSM, SchemeTPM, SchemeVault} }
 
 // Held says whether a URI, of a key or of a base, names something that keys never leave:
-// a hardware security module, a TPM or a Vault. No backup brings such keys back.
+// a hardware security module, a TPM or a Vault, its PKI mounts included. No backup brings
+// such keys back.
 func Held(uri string) bool {
 	scheme, _, ok := strings.Cut(uri, ":")
-	return ok && scheme != SchemeSoft && slices.Contains(Schemes(), scheme)
+	return ok && scheme != SchemeSoft && (slices.Contains(Schemes(), scheme) || scheme == SchemeMount)
 }
 
 // Holder says for people what a key is in.
 func Holder(uri string) string {
+	if IsMount(uri) {
+		return vaultLocation{}.kind()
+	}
 	at, err := parsePlace(uri)
 	if err != nil {
 		return "a file"

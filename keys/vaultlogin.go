@@ -65,6 +65,9 @@ func (at vaultLocation) dial(secret []byte, of Config) (hsm, error) {
 		Address: at.address, Namespace: at.namespace, Mount: at.mount, Calls: vaultCalls, Limit: timeout, Log: slog.New(slog.DiscardHandler),
 		Login: vault.Login{Method: method, Mount: at.authMount, Role: at.authRole},
 	}
+	if at.pki {
+		cfg.Answer = vault.MaxList
+	}
 	if at.roots != "" {
 		pem, err := readFile("CA certificates of Vault", at.roots, maxRoots, false)
 		if err != nil {

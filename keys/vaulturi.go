@@ -9,11 +9,13 @@ import (
 )
 
 // vaultLocation is where a vault: URI points: a transit engine, a login, and, if name
-// isn't empty, one key.
+// isn't empty, one key; or where a vault-pki: URI does: a PKI mount, and a login.
 type vaultLocation struct {
+	pki       bool
+	signRole  string // of the PKI mount
 	address   string
 	namespace string
-	mount     string // of the transit engine
+	mount     string // of the transit engine, or of PKI
 	name      string // the key in Vault is "bollard-ROLE-NAME"
 	authMount string
 	authRole  string
@@ -22,12 +24,19 @@ type vaultLocation struct {
 	roots                                       string // "": the system's
 }
 
-const vaultForm = "write vault:address=https://HOST:8200?ca-source=/path/of/ca.pem&role-id-source=/path/of/a/file&secret-id-source=/path/of/a/file"
+// form is how to write such a URI.
+func (at *vaultLocation) form() string {
+	return "write " + at.scheme() + ":address=https://HOST:8200?ca-source=/path/of/ca.pem&role-id-source=/path/of/a/file&secret-id-source=/path/of/a/file"
+}
 
 // fields are the attributes of a vault: URI in their order.
 func (at *vaultLocation) fields() (path, query []vaultField) {
+	last := vaultField{"object", &at.name}
+	if at.pki {
+		last = vaultField{"role", &at.signRole}
+	}
 	return []vaultField{
-			{"address", &at.address}, {"namespace", &at.namespace}, {"mount", &at.mount}, {"object", &at.name},
+			{"address", &at.address}, {"namespace", &at.namespace}, {"mount", &at.mount}, last,
 		}, []vaultField{
 			{"auth-mount", &at.authMount}, {"auth-role", &at.authRole}, {"ca-source", &at.roots}, {"token-source", &at.token},
 			{"role-id-source", &at.roleID}, {"secret-id-source", &at.secretID}, {"jwt-source", &at.jwt},
@@ -47,14 +56,20 @@ func (at *vaultLocation) sources() []vaultField {
 }
 
 // parseVault reads a vault: URI.
-func parseVault(uri string) (vaultLocation, error) {
-	var at vaultLocation
+func parseVault(uri string) (vaultLocation, error) { return parseVaultURI(uri, vaultLocation{}) }
+
+// parseMount reads a vault-pki: URI.
+func parseMount(uri string) (vaultLocation, error) {
+	return parseVaultURI(uri, vaultLocation{pki: true})
+}
+
+func parseVaultURI(uri string, at vaultLocation) (vaultLocation, error) {
 	path, query := at.fields()
 	known := ""
 	for _, f := range append(path, query...) {
 		known += ", " + f.name
 	}
-	err := attributes(uri, SchemeVault, vaultForm, func(key, value string) bool {
+	err := attributes(uri, at.scheme(), at.form(), func(key, value string) bool {
 		for _, f := range append(path, query...) {
 			if f.name == key {
 				*f.value = value
@@ -68,18 +83,20 @@ func parseVault(uri string) (vaultLocation, error) {
 	}
 	for _, f := range at.sources() {
 		*f.value = filePath(*f.value)
-		err = errors.Join(err, absolute(SchemeVault, vaultForm, f.name, *f.value))
+		err = errors.Join(err, absolute(at.scheme(), at.form(), f.name, *f.value))
 	}
-	if at.mount == "" {
+	if at.mount == "" && at.pki {
+		at.mount = "pki"
+	} else if at.mount == "" {
 		at.mount = "transit"
 	}
 	if failed := vault.CheckAddress(at.address); failed != nil {
-		err = errors.Join(err, fmt.Errorf("key URI vault: %w; %s", failed, vaultForm))
+		err = errors.Join(err, fmt.Errorf("key URI %s: %w; %s", at.scheme(), failed, at.form()))
 	}
 	if _, failed := at.method(); failed != nil {
-		err = errors.Join(err, failed)
+		err = errors.Join(err, fmt.Errorf("key URI %s: %w", at.scheme(), failed))
 	}
-	if err = errors.Join(err, keyName(SchemeVault, at.name)); err != nil {
+	if err = errors.Join(err, keyName(at.scheme(), at.name)); err != nil {
 		return vaultLocation{}, err
 	}
 	return at, nil
@@ -96,27 +113,33 @@ func (at vaultLocation) method() (vault.Method, error) {
 		}
 	}
 	if len(methods) != 1 {
-		return "", errors.New("key URI vault: say how to log in, by one of token-source, secret-id-source (AppRole, with role-id-source), " +
+		return "", errors.New("say how to log in, by one of token-source, secret-id-source (AppRole, with role-id-source), " +
 			"jwt-source (Kubernetes, with auth-role) and cert-source (with key-source)")
 	}
 	method := methods[0]
 	switch {
 	case (method == vault.MethodAppRole) != (at.roleID != ""):
-		return "", errors.New("key URI vault: role-id-source and secret-id-source go together")
+		return "", errors.New("role-id-source and secret-id-source go together")
 	case (method == vault.MethodCert) != (at.certKey != ""):
-		return "", errors.New("key URI vault: cert-source and key-source go together")
+		return "", errors.New("cert-source and key-source go together")
 	case method == vault.MethodKubernetes && at.authRole == "":
-		return "", errors.New("key URI vault: jwt-source needs auth-role, the role of Vault's Kubernetes login")
+		return "", errors.New("jwt-source needs auth-role, the role of Vault's Kubernetes login")
 	case at.authRole != "" && method != vault.MethodKubernetes && method != vault.MethodCert:
-		return "", errors.New("key URI vault: auth-role is for jwt-source and cert-source")
+		return "", errors.New("auth-role is for jwt-source and cert-source")
 	case at.authMount != "" && method == vault.MethodToken:
-		return "", errors.New("key URI vault: a token has no auth-mount")
+		return "", errors.New("a token has no auth-mount")
 	}
 	return method, nil
 }
 
-func (at vaultLocation) scheme() string { return SchemeVault }
-func (at vaultLocation) key() string    { return at.name }
+func (at vaultLocation) scheme() string {
+	if at.pki {
+		return SchemeMount
+	}
+	return SchemeVault
+}
+
+func (at vaultLocation) key() string { return at.name }
 
 func (at vaultLocation) named(key string) place {
 	at.name = key
@@ -139,7 +162,7 @@ func (at vaultLocation) String() string {
 		return out
 	}
 	path, query := at.fields()
-	return uriText(SchemeVault, pairs(path), pairs(query))
+	return uriText(at.scheme(), pairs(path), pairs(query))
 }
 
 func (at vaultLocation) kind() string  { return "Vault" }

@@ -47,3 +47,37 @@ func TestVaultURI(t *testing.T) {
 		}
 	}
 }
+
+func TestMountURI(t *testing.T) {
+	t.Parallel()
+	k, err := keys.New(keys.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct{ uri, role, wantErr string }{
+		"token":         {"vault-pki:address=https://vault.example.com:8200?token-source=/t", "", ""},
+		"a role":        {"vault-pki:address=https://vault.example.com:8200;mount=m;role=stations?token-source=/t", "stations", ""},
+		"a key":         {"vault-pki:address=https://vault.example.com:8200;object=x?token-source=/t", "", "unknown attribute"},
+		"a key's":       {"vault:address=https://vault.example.com:8200?token-source=/t", "", "isn't the URI of a PKI mount"},
+		"in clear":      {"vault-pki:address=http://vault.example.com:8200?token-source=/t", "", "must be https"},
+		"no login":      {"vault-pki:address=https://vault.example.com:8200", "", "how to log in"},
+		"a token in it": {"vault-pki:address=https://vault.example.com:8200?token=canary", "", "token-source"},
+	} {
+		m, err := k.Mount(tt.uri)
+		switch {
+		case tt.wantErr == "" && (err != nil || m.Role() != tt.role):
+			t.Errorf("%s: %v, %v", name, m, err)
+		case tt.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tt.wantErr)):
+			t.Errorf("%s: got %v, want %q", name, err, tt.wantErr)
+		case err != nil && strings.Contains(err.Error(), "canary"):
+			t.Errorf("%s: the secret is in the error: %v", name, err)
+		}
+	}
+	const mount = "vault-pki:address=https://vault.example.com:8200?token-source=/t"
+	if _, err := k.Create(t.Context(), mount, keys.RoleCA, keys.P256); err == nil {
+		t.Error("a key was made in a mount")
+	}
+	if !keys.Held(mount) || keys.Holder(mount) != "Vault" || keys.Below("softkms:", mount) {
+		t.Error("a mount counts as a place of files")
+	}
+}

@@ -15,10 +15,10 @@ func (s *Store) Requests(ctx context.Context, kind ca.Kind) ([]ca.Request, error
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.QueryContext(ctx, "SELECT generation, profile, key_uri, key_hash, created_at FROM ca_requests WHERE kind = ? ORDER BY generation DESC", string(kind))
+	rows, err := db.QueryContext(ctx, "SELECT generation, profile, key_uri, key_hash, created_at, waiting FROM ca_requests WHERE kind = ? ORDER BY generation DESC", string(kind))
 	list, err := collect(rows, err, func(row scanner) (ca.Request, error) {
 		r := ca.Request{Kind: kind}
-		return r, row.Scan(&r.Generation, &r.Profile, &r.KeyURI, &r.KeyHash, instant{&r.CreatedAt})
+		return r, row.Scan(&r.Generation, &r.Profile, &r.KeyURI, &r.KeyHash, instant{&r.CreatedAt}, &r.Waiting)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the requests of %s: %w", kind, explain(s.path, err))
@@ -29,8 +29,8 @@ func (s *Store) Requests(ctx context.Context, kind ca.Kind) ([]ca.Request, error
 // PutRequest keeps the one request a generation of a hierarchy has.
 func (s *Store) PutRequest(ctx context.Context, r ca.Request, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
-		added, err := t.exec("INSERT INTO ca_requests (kind, generation, profile, key_uri, key_hash, created_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, generation) DO NOTHING",
-			string(r.Kind), r.Generation, r.Profile, r.KeyURI, r.KeyHash, millis(r.CreatedAt))
+		added, err := t.exec("INSERT INTO ca_requests (kind, generation, profile, key_uri, key_hash, created_at, waiting) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, generation) DO NOTHING",
+			string(r.Kind), r.Generation, r.Profile, r.KeyURI, r.KeyHash, millis(r.CreatedAt), number(r.Waiting))
 		if err != nil {
 			return fmt.Errorf("couldn't store the request of %s: %w", r.Kind, err)
 		}
@@ -45,7 +45,8 @@ func (s *Store) PutRequest(ctx context.Context, r ca.Request, events ...ledger.E
 // SetRequestKey notes the key that was made for a request.
 func (s *Store) SetRequestKey(ctx context.Context, r ca.Request, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
-		changed, err := t.exec("UPDATE ca_requests SET key_hash = ? WHERE kind = ? AND generation = ? AND key_hash <> ?", r.KeyHash, string(r.Kind), r.Generation, r.KeyHash)
+		changed, err := t.exec("UPDATE ca_requests SET key_hash = ?, waiting = ? WHERE kind = ? AND generation = ? AND (key_hash <> ? OR waiting <> ?)",
+			r.KeyHash, number(r.Waiting), string(r.Kind), r.Generation, r.KeyHash, number(r.Waiting))
 		if err != nil {
 			return fmt.Errorf("couldn't store the key of a request of %s: %w", r.Kind, err)
 		}

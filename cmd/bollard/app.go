@@ -114,8 +114,11 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 		Curves20:     curves20(a.cfg),
 		Blocked:      a.blocked,
 		Keeper:       a.keeper,
-		Clock:        a.clock,
-		Log:          a.log,
+		Alarm: func(ctx context.Context, issuer string) error {
+			return a.alerts.Record(ctx, detect.Sign{Kind: detect.MountAnswer, Detail: issuer})
+		},
+		Clock: a.clock,
+		Log:   a.log,
 	})
 	if err != nil {
 		return err

@@ -296,6 +296,9 @@ func decisions() []decision {
 			f.call("ca.chains", admin.ChainRef{Kind: "v2g"}, &out)
 			return admin.ChainRef{Kind: "v2g", Hash: out.Chains[0].Hash}
 		}},
+		{op: "ca.mount", kind: "ca.requested", once: true, with: func(f *faulty, id string) any {
+			return admin.MountCA{Kind: "csms", URI: "vault-pki:address=https://vault.example:8200?token-source=/token", CSR: request(f.t, id)}
+		}},
 		{op: "keys.migrate", kind: "ca.rekeyed", once: true, uncut: true, with: func(*faulty, string) any { return admin.MigrateKeys{To: "softkms:moved"} }},
 		{op: "ca.import-list", kind: "crl.imported", once: true, with: func(f *faulty, _ string) any { return f.offlineList() }},
 		{op: "ca.ceremony", kind: "ca.ceremony", alone: true, with: func(f *faulty, _ string) any { return f.ceremony() }},
@@ -311,7 +314,7 @@ func decisions() []decision {
 // the database to show, or need a server, where they write an entry alone.
 func undecided() []string {
 	return []string{
-		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.chains", "ca.lists", "ca.check", "ca.crl", "ca.renew", "ca.root", "ca.show",
+		"alert.list", "alert.test", "approval.list", "approval.show", "approver.list", "backup.state", "ca.chains", "ca.lists", "ca.check", "ca.crl", "ca.renew", "ca.root", "ca.show", "ca.use-mount",
 		"ca.trust.list", "cert.list", "cert.show", "contract.list", "firmware.rollout.plan", "firmware.rollout.show", "firmware.rollouts", "firmware.cancel", "firmware.clear", "firmware.list", "firmware.show", "firmware.report", "firmware.updates", "fleet.groups", "fleet.list", "fleet.plan", "fleet.status", "keys.custody", "keys.show", "ledger.checkpoint",
 		"ledger.epochs", "ledger.page", "ledger.person", "ledger.prove", "ledger.verify", "policy.anchors", "policy.entries", "policy.held",
 		"policy.release", "policy.reload", "policy.show", "pool.token.list", "acme.accounts", "step.list", "server.status", "station.events", "station.fetch-log", "station.list", "station.logs", "station.show",

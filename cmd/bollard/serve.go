@@ -165,6 +165,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal, ready func(ad
 		g.Go(func() error { return own.Maintain(ctx) })
 	}
 	g.Go(func() error { return s.authority.MaintainCAs(ctx) })
+	g.Go(func() error { return s.authority.MaintainMounts(ctx) })
 	g.Go(func() error { return s.watchReload(ctx, reload) })
 	g.Go(func() error { return s.maintainTickets(ctx) })
 	g.Go(func() error { return s.keepRetention(ctx) })

@@ -1,11 +1,13 @@
-// Package vault signs with keys of the transit engine of a HashiCorp Vault.
+// Package vault signs with keys of the transit engine of a HashiCorp Vault, and asks a
+// PKI mount of one for certificates.
 //
-// It promises: what is signed was signed by the key that was asked for, verified before
-// it is given out; no call takes longer than its context; and neither token nor
-// credential is ever in an error.
+// It promises: what a key signed was signed by the one that was asked for, verified before
+// it is given out (what a mount issues is for its caller to judge); no call takes longer
+// than its context; and neither token nor credential is ever in an error.
 package vault
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -40,13 +42,14 @@ var (
 type Config struct {
 	Address   string // https://HOST:PORT; http only on this machine
 	Namespace string
-	Mount     string // of the transit engine
+	Mount     string // of the transit engine, or of PKI
 	Roots     *x509.CertPool
 	Login     Login
 	// Client is the certificate to log in with, or nil.
 	Client *tls.Certificate
 	Calls  int           // at the same time
 	Limit  time.Duration // of one exchange of the renewal, which no caller waits for
+	Answer int64         // most bytes of an answer; 0: maxAnswer
 	Log    *slog.Logger
 }
 
@@ -83,13 +86,16 @@ type Client struct {
 const maxAnswer = 1 << 20
 
 // bounded cuts off what is longer.
-type bounded struct{ http.RoundTripper }
+type bounded struct {
+	http.RoundTripper
+	most int64
+}
 
 // RoundTrip is http.RoundTripper's.
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := b.RoundTripper.RoundTrip(r)
 	if err == nil {
-		answer.Body = http.MaxBytesReader(nil, answer.Body, maxAnswer)
+		answer.Body = http.MaxBytesReader(nil, answer.Body, b.most)
 	}
 	return answer, err
 }
@@ -108,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		transport.TLSClientConfig.Certificates = []tls.Certificate{*cfg.Client}
 	}
 	// Redirects are the library's matter: from a standby to the active node, never to http.
-	web := &http.Client{Transport: bounded{transport}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	web := &http.Client{Transport: bounded{transport, cmp.Or(cfg.Answer, maxAnswer)}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	// Nothing is tried again here: the caller's deadline is for all of it.
 	inner, err := api.NewClient(&api.Config{Address: cfg.Address, HttpClient: web, MaxRetries: 0})
 	if err != nil {

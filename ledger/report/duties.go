@@ -47,7 +47,7 @@ func Covered(kind string) bool {
 // or seen; whether a clause is met isn't for a program to say.
 func duties() []Duty {
 	incidents := []string{
-		"finding.raised", "claim.refused", "certificate.doubted", "certificate.revoked", "certificate.orphaned",
+		"finding.raised", "claim.refused", "certificate.doubted", "certificate.refused", "certificate.revoked", "certificate.orphaned",
 		"station.lost", "station.found", "check.warned", "backup.restored",
 	}
 	logging := []string{"log.*", "event.dropped", "outbox.dropped", "backend.unable", "finding.raised", "ledger.*", "retention.expired", "plan.time-source"}
@@ -59,7 +59,7 @@ func duties() []Duty {
 		{"cra", "annex I, part I (2)(c), part II (7), (8)", "security updates: signed, approved, delivered, seen to be installed", []string{"firmware.*", "quote.*"}},
 		{"cra", "annex I, part I (2)(d)", "protection from unauthorised access, and reports of attempts", []string{
 			"claim.refused", "station.*", "password.*", "certificate.seen", "check.warned", "approval.*", "backend.password"}},
-		{"cra", "annex I, part I (2)(e)", "keys and certificates that keep traffic confidential", issuance("crl.*", "ca.*", "ceremony.*", "roots.*", "trust.*", "rollover.proven")},
+		{"cra", "annex I, part I (2)(e)", "keys and certificates that keep traffic confidential", issuance("crl.*", "ca.*", "mount.*", "ceremony.*", "roots.*", "trust.*", "rollover.proven")},
 		{"cra", "annex I, part I (2)(f)", "integrity of commands and configuration, and reports of corruption", []string{
 			"policy.*", "config.taken", "backend.refused", "backend.unable", "plan.*", "fleet.*", "backup.restored", "ledger.*"}},
 		{"cra", "annex I, part I (2)(k)", "the impact of an incident is reduced", []string{"certificate.revoked", "station.lost", "station.decommissioned", "station.released", "station.withdrawn", "trust.removed"}},
@@ -68,7 +68,7 @@ func duties() []Duty {
 		{"nis2", "art. 21(2)(b)", "incident handling", incidents},
 		{"nis2", "art. 21(2)(c)", "business continuity: backups, recovery, root changes and moves that can be taken back", []string{
 			"backup.*", "certificate.recovered", "ledger.epoch", "ledger.migrated", "ca.rollover", "rollover.proven", "fleet.*"}},
-		{"nis2", "art. 21(2)(h)", "use of cryptography", issuance("crl.*", "ca.*", "ceremony.*", "roots.*", "trust.*", "plan.*")},
+		{"nis2", "art. 21(2)(h)", "use of cryptography", issuance("crl.*", "ca.*", "mount.*", "ceremony.*", "roots.*", "trust.*", "plan.*")},
 		{"nis2", "art. 21(2)(i)", "access control and management of assets", []string{"station.*", "claim.refused", "acme.refused", "step.refused", "step.provisioner-added", "step.provisioner-removed", "password.*", "policy.*", "approval.*", "backend.password"}},
 		{"nis2", "art. 23(1), (4)", "what a report of a significant incident rests on", incidents},
 

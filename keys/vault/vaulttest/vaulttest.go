@@ -263,6 +263,53 @@ func (s *Server) URI(dir string) string {
 	return "vault:address=" + s.URL + "?role-id-source=" + dir + "/{role}.role-id&secret-id-source=" + dir + "/{role}.secret-id"
 }
 
+// MountPolicy is what a CA's login is allowed at the PKI mount "stations": to issue, by
+// requests and by the role "stations", to revoke, and to read what was issued.
+const MountPolicy = `path "stations/sign-verbatim" { capabilities = ["update"] }
+path "stations/sign/stations" { capabilities = ["update"] }
+path "stations/revoke" { capabilities = ["update"] }
+path "stations/cert/*" { capabilities = ["read"] }
+path "stations/certs" { capabilities = ["list"] }`
+
+// StationRole are the settings of that role: names, usages and times are Bollard's, and
+// of a request the key counts alone. The organisation is for the caller to add.
+func StationRole() map[string]any {
+	return map[string]any{
+		"allow_any_name": true, "enforce_hostnames": false, "cn_validations": "disabled", "use_csr_common_name": false, "use_csr_sans": false,
+		"key_type": "any", "key_usage": "DigitalSignature", "ext_key_usage": "", "server_flag": false, "client_flag": false,
+		"basic_constraints_valid_for_non_ca": true, "not_before_duration": "1h",
+	}
+}
+
+// Mount makes the PKI mount "stations" with a key of its own, the role "stations" and a
+// login, whose credentials it writes into a directory. It returns the mount's request
+// (PEM) and its URI.
+func (s *Server) Mount(ctx context.Context, dir, organisation string, settings map[string]any) (request, uri string, err error) {
+	role := StationRole()
+	role["organization"] = organisation
+	if err := s.AppRole(ctx, dir, "mount", settings); err != nil {
+		return "", "", err
+	}
+	for _, step := range []struct {
+		path string
+		body map[string]any
+	}{
+		{"sys/policies/acl/mount", map[string]any{"policy": MountPolicy}},
+		{"sys/mounts/stations", map[string]any{"type": "pki", "config": map[string]any{"max_lease_ttl": "87600h"}}},
+		{"stations/roles/stations", role},
+	} {
+		if _, err := s.Do(ctx, s.Token, step.path, step.body); err != nil {
+			return "", "", err
+		}
+	}
+	made, err := s.Do(ctx, s.Token, "stations/intermediate/generate/internal", map[string]any{"common_name": "stations", "key_type": "ec", "key_bits": 256})
+	if err != nil {
+		return "", "", err
+	}
+	uri = "vault-pki:address=" + s.URL + ";mount=stations;role=stations?role-id-source=" + dir + "/mount.role-id&secret-id-source=" + dir + "/mount.secret-id"
+	return data(made, "csr"), uri, nil
+}
+
 func data(answer map[string]any, field string) string {
 	inner, _ := answer["data"].(map[string]any)
 	text, _ := inner[field].(string)
