@@ -6,12 +6,13 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/cloudflare/circl/sign/ed448"
+	"golang.org/x/crypto/cryptobyte"
+	tags "golang.org/x/crypto/cryptobyte/asn1"
 
 	"bollard/internal/curve448"
 )
@@ -100,21 +101,37 @@ func placeholder() []byte { return make([]byte, 64) }
 // withSignature is the certificate of to-be-signed bytes (RFC 5280 §4.1). Its
 // outer algorithm is the inner one, as §4.1.1.2 demands.
 func withSignature(tbs, signature []byte) ([]byte, error) {
-	var inner struct {
-		Version   asn1.RawValue `asn1:"optional,explicit,tag:0"`
-		Serial    asn1.RawValue
-		Algorithm asn1.RawValue
+	input := cryptobyte.String(tbs)
+	var inner, algorithm cryptobyte.String
+	if !input.ReadASN1(&inner, tags.SEQUENCE) ||
+		!inner.SkipOptionalASN1(tags.Tag(0).ContextSpecific().Constructed()) || // version
+		!inner.SkipASN1(tags.INTEGER) ||
+		!inner.ReadASN1Element(&algorithm, tags.SEQUENCE) {
+		return nil, errors.New("internal error: to-be-signed bytes can't be read")
 	}
-	if _, err := asn1.Unmarshal(tbs, &inner); err != nil {
-		return nil, fmt.Errorf("couldn't read to-be-signed bytes: %w", err)
+	return joined(tbs, algorithm, signature)
+}
+
+// signed is a draft with its signature, as reading der would give it: all but this is
+// in the to-be-signed bytes, which are the same.
+func signed(draft *x509.Certificate, der, signature []byte) (*x509.Certificate, error) {
+	input := cryptobyte.String(der)
+	var all, tbs cryptobyte.String
+	if !input.ReadASN1(&all, tags.SEQUENCE) || !all.ReadASN1Element(&tbs, tags.SEQUENCE) || !bytes.Equal(tbs, draft.RawTBSCertificate) {
+		return nil, errors.New("internal error: it isn't what was prepared")
 	}
-	return joined(tbs, inner.Algorithm.FullBytes, signature)
+	cert := *draft
+	cert.Raw, cert.RawTBSCertificate, cert.Signature = der, tbs, signature
+	return &cert, nil
 }
 
 // joined is what is signed, how, and the signature.
 func joined(tbs, algorithm, signature []byte) ([]byte, error) {
-	return asn1.Marshal(struct {
-		TBS, Algorithm asn1.RawValue
-		Signature      asn1.BitString
-	}{asn1.RawValue{FullBytes: tbs}, asn1.RawValue{FullBytes: algorithm}, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
+	var b cryptobyte.Builder
+	b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(tbs)
+		b.AddBytes(algorithm)
+		b.AddASN1BitString(signature)
+	})
+	return b.Bytes()
 }

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,6 +16,9 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/crypto/cryptobyte"
+	tags "golang.org/x/crypto/cryptobyte/asn1"
 
 	"bollard/internal/curve448"
 	"bollard/iso15118/identifier"
@@ -297,14 +299,13 @@ func publicKeyBits(public crypto.PublicKey) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
+	input := cryptobyte.String(spki)
+	var info cryptobyte.String
+	var bits []byte
+	if !input.ReadASN1(&info, tags.SEQUENCE) || !info.SkipASN1(tags.SEQUENCE) || !info.ReadASN1BitStringAsBytes(&bits) {
+		return nil, errors.New("internal error: a public key can't be read")
 	}
-	if _, err := asn1.Unmarshal(spki, &info); err != nil {
-		return nil, err
-	}
-	return info.Key.Bytes, nil
+	return bits, nil
 }
 
 // SerialOf is a certificate's serial number as Bollard writes it: lower-case

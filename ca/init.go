@@ -223,7 +223,7 @@ func (b builder) certify(ctx context.Context, w wantedCA) (*issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't create %s: %w", w.name, err)
 	}
-	if w.like != nil && !bytes.Equal(prepared.subject, w.like.cert.RawSubject) {
+	if w.like != nil && !bytes.Equal(prepared.draft.RawSubject, w.like.cert.RawSubject) {
 		return nil, fmt.Errorf("internal error: %s would get another name than it has", w.name)
 	}
 	issued, err := b.a.Issue(ctx, prepared)

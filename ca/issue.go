@@ -29,13 +29,12 @@ type Prepared struct {
 	authority *Authority
 	issuer    *issuer
 	recorder  Recorder
-	tbs       []byte // to-be-signed
+	tbs       []byte            // to-be-signed
+	draft     *x509.Certificate // what was linted: all but the signature
 	intent    Intent
-	// Of a mount: what it is asked for, and what that is to come to.
+	// Of a mount: what it is asked for, and what that is to come to beside draft.
 	order   keys.MountOrder
 	plan    plan
-	want    *x509.Certificate
-	subject []byte // DER
 	class   KeyClass
 	custody keys.Custody
 	used    atomic.Bool
@@ -125,7 +124,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 		}
 	}
 	// 3. The intent, on disk, before anything is signed with the CA's key.
-	p := &Prepared{order: asked, plan: plan, want: cert, authority: a, issuer: by, recorder: order.Recorder, custody: order.custody, tbs: tbs, subject: cert.RawSubject, intent: Intent{
+	p := &Prepared{order: asked, plan: plan, authority: a, issuer: by, recorder: order.Recorder, custody: order.custody, tbs: tbs, draft: cert, intent: Intent{
 		Serial:    plan.serial.Text(16),
 		Issuer:    by.name,
 		Profile:   profile.Name,
@@ -179,7 +178,7 @@ func (a *Authority) Issue(ctx context.Context, p *Prepared) (*Issued, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't put together certificate %s: %w", p.intent.Serial, err)
 	}
-	cert, err := curve448.ParseCertificate(der)
+	cert, err := signed(p.draft, der, signature)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read back certificate %s: %w", p.intent.Serial, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,6 +91,10 @@ func TestStationCertificate(t *testing.T) {
 		}
 		if want := start.AddDate(1, 0, 0).Add(-time.Second); !cert.NotAfter.Equal(want) {
 			t.Errorf("notAfter %s, want %s", cert.NotAfter, want)
+		}
+		// It isn't read anew after it was signed.
+		if again, err := x509.ParseCertificate(issued.DER); err != nil || !reflect.DeepEqual(again, cert) {
+			t.Errorf("%s: it isn't what its bytes say: %v", name, err)
 		}
 		if issued.State != ca.StateIssued || len(issued.Serial) != 32 || issued.Serial != ca.SerialOf(cert) {
 			t.Errorf("state %s, serial %s", issued.State, issued.Serial)

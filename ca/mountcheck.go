@@ -35,7 +35,7 @@ func (a *Authority) compare(cert *x509.Certificate, p *Prepared) []string {
 			faults = append(faults, fmt.Sprintf(format, args...))
 		}
 	}
-	by, want := p.issuer.cert, p.want
+	by, want := p.issuer.cert, p.draft
 	demand(cert.Version == 3, "version %d", cert.Version)
 	demand(bytes.Equal(cert.RawIssuer, by.RawSubject), "its issuer is %q", cert.Issuer)
 	demand(cert.SignatureAlgorithm == want.SignatureAlgorithm, "signed with %s", cert.SignatureAlgorithm)
@@ -60,7 +60,7 @@ func (a *Authority) compare(cert *x509.Certificate, p *Prepared) []string {
 // compareDates: it begins when asked or by now, and ends when asked, or before that by
 // less than half of its life, which the mount's own limits may cost.
 func (a *Authority) compareDates(cert *x509.Certificate, p *Prepared, demand func(bool, string, ...any)) {
-	want, now := p.want, a.cfg.Clock()
+	want, now := p.draft, a.cfg.Clock()
 	demand(!cert.NotBefore.Before(want.NotBefore.Add(-clockTolerance)), "it begins on %s, before it was asked to", cert.NotBefore.Format(time.RFC3339))
 	demand(!cert.NotBefore.After(now.Add(clockTolerance)), "it begins on %s, which is still to come", cert.NotBefore.Format(time.RFC3339))
 	demand(!cert.NotAfter.After(want.NotAfter), "it ends on %s, after it was asked to", cert.NotAfter.Format(time.RFC3339))

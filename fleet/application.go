@@ -25,7 +25,8 @@ type Application struct {
 	// UseRegistration's; Used is recorded the first time.
 	Secret []byte
 	Used   ledger.Event
-	// With the certificate: Issued changes the order.
+	// With the certificate: Issued changes the order. It may be called again, with the
+	// order as it was, and does nothing else.
 	Issued func(order *Order, serial string) []ledger.Event
 }
 

@@ -10,3 +10,7 @@ func CSRAttributes(classes []ca.KeyClass) ([]byte, error) { return csrAttributes
 
 // MaxBody is the size of body that is read.
 const MaxBody = maxBody
+
+// CertsOnly and Encode make an answer.
+func CertsOnly(certificates []byte) ([]byte, error) { return certsOnly(certificates) }
+func Encode(der []byte) []byte                      { return encode(der) }

@@ -1,7 +1,6 @@
 package est
 
 import (
-	"encoding/base64"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -9,8 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/smallstep/pkcs7"
 
 	"bollard/ca"
 )
@@ -20,9 +17,6 @@ const Prefix = "/.well-known/est/"
 
 // realm of HTTP Basic.
 const realm = "enrolment"
-
-// lineLength of base64 answers (RFC 2045 §6.8).
-const lineLength = 76
 
 // operation is one thing a client may ask for.
 type operation struct {
@@ -141,7 +135,7 @@ func (d *door) caCertificates(w http.ResponseWriter, _ *http.Request) *Refusal {
 			list = append(list, cert.Raw...)
 		}
 	}
-	bag, err := pkcs7.DegenerateCertificate(list)
+	bag, err := certsOnly(list)
 	if err != nil {
 		d.cfg.Log.Error("couldn't encode the CA certificates", slog.Any("err", err))
 		return public(http.StatusInternalServerError, "the CA certificates can't be encoded")
@@ -180,7 +174,7 @@ func (d *door) enrol(renewal bool) func(http.ResponseWriter, *http.Request) *Ref
 			return d.uncertified(applicant, err)
 		}
 		// Only the certificate that was issued (RFC 7030 §4.2.3).
-		bag, err := pkcs7.DegenerateCertificate(issued.Certificate.Raw)
+		bag, err := certsOnly(issued.Certificate.Raw)
 		if err != nil {
 			return d.uncertified(applicant, err)
 		}
@@ -238,18 +232,6 @@ func send(w http.ResponseWriter, kind string, body []byte) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(body) // a peer that left repeats its request
-}
-
-// encode is base64 in lines.
-func encode(der []byte) []byte {
-	text := base64.StdEncoding.EncodeToString(der)
-	var out []byte
-	for len(text) > 0 {
-		n := min(lineLength, len(text))
-		out = append(append(out, text[:n]...), '\n')
-		text = text[n:]
-	}
-	return out
 }
 
 // statusWriter remembers the status for counting.

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -157,6 +158,48 @@ func certificates(t testing.TB, body string) []*x509.Certificate {
 		t.Fatal(err)
 	}
 	return bag.Certificates
+}
+
+// What is sent is what others make of the same certificates (RFC 5652 §5.1), but for
+// their empty list of revoked ones.
+func TestCertsOnlyIsWhatOthersMake(t *testing.T) {
+	t.Parallel()
+	for _, length := range []int{0, 1, 100, 1000, 70_000} {
+		content, err := asn1.Marshal(bytes.Repeat([]byte{7}, length))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := asn1.Marshal(struct {
+			Type    asn1.ObjectIdentifier
+			Content any `asn1:"explicit,tag:0"`
+		}{pkcs7.OIDSignedData, struct {
+			Version int
+			Digests []asn1.RawValue `asn1:"set"`
+			Of      struct{ Type asn1.ObjectIdentifier }
+			Certs   asn1.RawValue
+			Signers []asn1.RawValue `asn1:"set"`
+		}{
+			1, nil, struct{ Type asn1.ObjectIdentifier }{pkcs7.OIDData},
+			asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: content}, nil,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := est.CertsOnly(content)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: %v, %.80x, want %.80x", length, err, got, want)
+		}
+		var plain []byte
+		for line := range bytes.Lines(est.Encode(got)) {
+			if len(line) > 77 {
+				t.Errorf("a line of %d characters", len(line))
+			}
+			plain = append(plain, bytes.TrimSuffix(line, []byte("\n"))...)
+		}
+		if again, err := base64.StdEncoding.Strict().DecodeString(string(plain)); err != nil || !bytes.Equal(again, got) {
+			t.Errorf("%d bytes aren't encoded as they are: %v", length, err)
+		}
+	}
 }
 
 // RFC 7030 §3.2.2, threat C2: what isn't served is refused before anybody is

@@ -1,12 +1,18 @@
 package curve448_test
 
 import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
@@ -90,6 +96,41 @@ func template(name string, edit ...func(*x509.Certificate)) x509.Certificate {
 		e(&c)
 	}
 	return c
+}
+
+// Of other keys it is what crypto/x509 says, to the byte, and of what is no key, too.
+func TestPublicKeysOfOthersAreAsEver(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]crypto.PublicKey{
+		"RSA": rsaKey.Public(), "none": nil, "off the curve": &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)}, //nolint:staticcheck // as a caller may make one
+		"no point": &ecdsa.PublicKey{Curve: elliptic.P256()},
+	}
+	for _, curve := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
+		for i := range 8 { // some points begin with a zero
+			key, err := ecdsa.GenerateKey(curve, rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys[fmt.Sprint(curve.Params().Name, " ", i)] = key.Public()
+		}
+	}
+	for name, key := range keys {
+		var want, got []byte
+		var wantErr, err error
+		fault := func(f func()) (fault any) {
+			defer func() { fault = recover() }()
+			f()
+			return nil
+		}
+		wantFault := fault(func() { want, wantErr = x509.MarshalPKIXPublicKey(key) })
+		gotFault := fault(func() { got, err = curve448.MarshalPublicKey(key) })
+		if !bytes.Equal(got, want) || (err == nil) != (wantErr == nil) || (gotFault == nil) != (wantFault == nil) {
+			t.Errorf("%s: %x, %v, %v; want %x, %v, %v", name, got, err, gotFault, want, wantErr, wantFault)
+		}
+	}
 }
 
 // A path is one in which each signature, date and constraint holds (RFC 5280 §6.1), up
