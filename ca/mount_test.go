@@ -452,7 +452,7 @@ func TestMountAnswerOfSomebodyElse(t *testing.T) {
 			parent.RawSubject, parent.Subject = nil, pkix.Name{CommonName: "another CA"}
 			return c.PublicKey, m.key
 		}), "its issuer"},
-		{"what nobody looks at", func(m *mount, der []byte) []byte { return withUniqueID(t, m, der) }, "something else"},
+		{"what nobody looks at", func(m *mount, der []byte) []byte { return withUniqueID(t, m, der) }, "something else in it"},
 		{"no certificate", func(*mount, []byte) []byte { return []byte("canary") }, "can't be read"},
 		{"known number", resigned(func(m *mount, c, _ *x509.Certificate) (any, *ecdsa.PrivateKey) {
 			for serial := range m.issued {
