@@ -2,6 +2,9 @@ package gateway
 
 import (
 	"context"
+	"net"
+	"sync"
+	"time"
 
 	"bollard/fleet"
 )
@@ -42,3 +45,9 @@ var (
 	ShownTarget = shownTarget
 	ShownOffer  = shownOffer
 )
+
+// ReadsRequest reads the request of a connection.
+func ReadsRequest(ctx context.Context, conn net.Conn, patience time.Duration) bool {
+	d := &door{benches: sync.Pool{New: newBenches}}
+	return d.visit(conn).read(ctx, patience)
+}

@@ -137,6 +137,9 @@ func (g *guest) Line() *ws.Line {
 	return nil
 }
 
+// CloseWrite ends the sending half, where there is no TLS above.
+func (g *guest) CloseWrite() error { return g.Line().CloseWrite() }
+
 func (g *guest) rise() {
 	if g.seated {
 		g.seated = false

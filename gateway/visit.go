@@ -22,6 +22,8 @@ const (
 	// watchAfter is how long an admission goes on before somebody looks whether its
 	// station has hung up: most are through by then.
 	watchAfter = 100 * time.Millisecond
+	// answerFor is how long a station may take to take a refusal.
+	answerFor = 5 * time.Second
 	// A connection closed with bytes unread is reset, and the reset may overtake the
 	// answer: what still comes is read for so long, and so much of it.
 	lingerFor   = 500 * time.Millisecond
@@ -81,21 +83,20 @@ func (d *door) leave(v *visit) {
 // read reads the request, until ctx ends or patience does. Without a request to see
 // to it reports false; the visit may have an answer then, for end to give.
 func (v *visit) read(ctx context.Context, patience time.Duration) bool {
-	_ = v.conn.SetReadDeadline(time.Now().Add(patience)) // reading shows what is wrong with the connection
+	v.by(time.Now().Add(patience))
 	stop := context.AfterFunc(ctx, v.interrupt)
 	r, err := http.ReadRequest(v.in)
 	if !stop() {
 		return false
 	}
 	var lost *net.OpError
+	v.linger = true
 	switch {
 	case err != nil && v.head.N <= 0:
-		v.linger = true
 		v.wrong(http.StatusRequestHeaderFieldsTooLarge)
 	case errors.As(err, &lost), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		// Nobody is there to be answered.
 	case err != nil:
-		v.linger = true
 		v.wrong(http.StatusBadRequest)
 	case r.ProtoMajor != 1:
 		v.wrong(http.StatusHTTPVersionNotSupported)
@@ -104,7 +105,7 @@ func (v *visit) read(ctx context.Context, patience time.Duration) bool {
 	case r.Header.Get("Expect") != "" && !strings.EqualFold(r.Header.Get("Expect"), "100-continue"):
 		v.wrong(http.StatusExpectationFailed)
 	default:
-		_ = v.conn.SetReadDeadline(time.Time{})
+		v.by(time.Time{})
 		v.head.N = math.MaxInt64
 		v.request = r
 		v.linger = r.ContentLength != 0 || v.in.Buffered() > 0
@@ -166,11 +167,16 @@ func (v *visit) unwatch() {
 	}
 	v.interrupt()
 	<-watching
-	_ = v.conn.SetReadDeadline(time.Time{})
+	v.by(time.Time{})
 }
 
 // interrupt ends the reading under way.
-func (v *visit) interrupt() { _ = v.conn.SetReadDeadline(time.Unix(1, 0)) }
+func (v *visit) interrupt() { v.by(time.Unix(1, 0)) }
+
+// by is when what is under way ends at the latest. Reading may write, too: crypto/tls
+// answers key updates, and a station that doesn't take the answers would hold the
+// reader for ever. Whatever is wrong with the connection shows when it is read.
+func (v *visit) by(deadline time.Time) { _ = v.conn.SetDeadline(deadline) }
 
 // wrong answers what is no request.
 func (v *visit) wrong(status int) { http.Error(v, http.StatusText(status), status) }
@@ -220,11 +226,12 @@ func (v *visit) end() {
 	}
 	v.unwatch()
 	defer v.conn.Close() // whatever comes of the answer
+	v.by(time.Now().Add(answerFor))
 	if v.status == 0 || v.answer() != nil || !v.linger {
 		return
 	}
 	if half, ok := v.conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		_ = v.conn.SetReadDeadline(time.Now().Add(lingerFor))
+		v.by(time.Now().Add(lingerFor))
 		_, _ = io.CopyN(io.Discard, v.conn, lingerBytes)
 	}
 }

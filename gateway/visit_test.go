@@ -1,13 +1,18 @@
 package gateway_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"bollard/gateway"
@@ -57,5 +62,71 @@ func TestHalfARequest(t *testing.T) {
 			}
 			r.nothingArrived(t)
 		})
+	}
+}
+
+// stuck is a connection whose reader is held by what it has to write, as crypto/tls is
+// by the answers to key updates that nobody takes.
+type stuck struct {
+	net.Conn
+	mu    sync.Mutex
+	write *time.Timer
+	free  chan struct{}
+}
+
+func (s *stuck) Read([]byte) (int, error) {
+	<-s.free
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (s *stuck) SetReadDeadline(time.Time) error { return nil }
+
+func (s *stuck) SetDeadline(at time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.write == nil || s.write.Stop() {
+		s.write = time.AfterFunc(time.Until(at), func() { close(s.free) })
+	}
+	return nil
+}
+
+// A station that takes nothing holds no reader for longer than a request may take, and
+// not when the gateway ends.
+func TestReaderHeldByItsAnswersIsFreed(t *testing.T) {
+	t.Parallel()
+	for name, patience := range map[string]time.Duration{"the clock": time.Second, "the gateway": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan bool)
+				go func() { done <- gateway.ReadsRequest(ctx, &stuck{free: make(chan struct{})}, patience) }()
+				if patience == time.Hour {
+					synctest.Wait()
+					cancel()
+				}
+				if <-done {
+					t.Error("a request was read")
+				}
+				cancel()
+			})
+		})
+	}
+}
+
+// On plain ws, too, a refusal arrives before the end of what nobody reads.
+func TestRefusalOutlivesUnreadBytes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain)
+	conn, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(conn, "POST /ocpp/CS-1 HTTP/1.1\r\nHost: l\r\nContent-Length: 100000\r\n\r\n%0100000d", 0)
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 405 ") {
+		t.Errorf("got %.40q and %v", answer, err)
 	}
 }

@@ -54,6 +54,9 @@ func (b *batch) run(ops []*op) error {
 	}
 	failpoint.Hit("store.undone")
 	for _, o := range mine {
+		o.err = nil // what failed together says nothing of it alone
+	}
+	for _, o := range mine {
 		if _, err := b.attempt([]*op{o}); err != nil {
 			return err
 		}

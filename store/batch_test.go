@@ -134,3 +134,29 @@ func TestKilledWhileABatchIsUndone(t *testing.T) {
 	t.Setenv(failpoint.Env, "")
 	allThere(t, reopen(t, path), acknowledged)
 }
+
+// When a transaction is lost, nobody is told what a write of it seemed to find: that
+// isn't kept either.
+func TestLostTransactionIsEverybodys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t)
+		must(t, s.Do(t.Context(), func(exec func(string, ...any) error) error { return exec("CREATE TABLE scratch (n INTEGER)") }))
+		found, broken := errors.New("somebody else's is there"), errors.New("the disk broke")
+		do := func(run func(exec func(string, ...any) error) error) func(context.Context) error {
+			return func(ctx context.Context) error { return s.Do(ctx, run) }
+		}
+		errs := batch(t, s,
+			do(func(exec func(string, ...any) error) error { return exec("INSERT INTO scratch (n) VALUES (1)") }),
+			do(func(func(string, ...any) error) error { return found }),
+			do(func(exec func(string, ...any) error) error {
+				must(t, exec("ROLLBACK")) // as SQLite does by itself where a disk fails
+				return broken
+			}))
+		for i, err := range errs {
+			if err == nil || errors.Is(err, found) {
+				t.Errorf("write %d: %v, want the loss of the transaction", i, err)
+			}
+		}
+	})
+}

@@ -167,7 +167,8 @@ func (w *writer) serve(first *op) {
 	}
 	clear(w.touched)
 	for _, o := range batch {
-		if o.err == nil {
+		// What an op found may have been another's, which isn't kept either.
+		if o.err == nil || err != nil && o.ctx.Err() == nil {
 			o.err = err
 		}
 		o.answer <- o.err

@@ -151,6 +151,7 @@ func (s *Stream) sent(result int32, now int64) {
 	case err != nil:
 		o.err = err
 		s.wakeIn(time.Millisecond) // to say so
+		o.settle()
 	case n < len(p):
 		s.enqueue(p[n:], now)
 	default:

@@ -91,3 +91,13 @@ func shareSystemCalls(t *testing.T, prepare func(*ws.Loops)) {
 		t.Errorf("%d reads and sends were shared, want about %d", after-before, 2*(stations-1))
 	}
 }
+
+// Whoever waits until all is sent is told when it never will be: Close would wait out
+// its second.
+func TestFailedSharedSendIsTold(t *testing.T) {
+	t.Parallel()
+	loops, front, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
+	station, down := front.connect(t, ws.Limits{})
+	t.Cleanup(func() { station.Close(ws.CloseNormal, "") })
+	wait(t, join(t, loops, down, back, 1).FailShared(), "word of the failed send")
+}

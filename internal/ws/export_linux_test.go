@@ -3,6 +3,8 @@ package ws
 import (
 	"bytes"
 	"sync/atomic"
+	"syscall"
+	"time"
 )
 
 // NewLoop is NewLoops with one loop, which all pairs share.
@@ -62,4 +64,18 @@ func SharedCalls(l *Loops) (n int, ok bool) {
 		}
 	}
 	return n, ok
+}
+
+// FailShared has a shared send of the stream fail while somebody waits until all is
+// sent, who is told by the channel.
+func (s *Stream) FailShared() <-chan struct{} {
+	s.out.mu.Lock()
+	s.out.batch = append(takeBuffer(), "lost"...)
+	s.out.size.Add(int64(len(s.out.batch)))
+	s.out.mu.Unlock()
+	told := s.out.drained(false)
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	s.sent(-int32(syscall.ECONNRESET), time.Now().UnixNano())
+	return told
 }

@@ -126,7 +126,7 @@ func (s *Stream) drain(now int64) {
 		o.queue = o.queue[1:]
 		o.since = now
 	}
-	if len(o.queue) == 0 {
+	if len(o.queue) == 0 || o.err != nil {
 		o.settle()
 	}
 }
@@ -143,8 +143,8 @@ func (s *Stream) wakeReaders() {
 	}
 }
 
-// settle is called, with the lock held, when nothing is queued. What waits for
-// others is sent before anybody is told.
+// settle is called, with the lock held, when nothing is queued, or nothing of it
+// will ever be sent. What waits for others is sent before anybody is told.
 func (o *outbox) settle() {
 	o.queue = nil
 	if o.batch != nil && o.err == nil {

@@ -155,7 +155,10 @@ func (r *ring) do() {
 	for taken > 0 {
 		head, end := *r.cqHead, atomic.LoadUint32(r.cqTail)
 		if head == end { // can't be: nothing here waits
-			_, _, _ = syscall.RawSyscall6(sysRingEnter, uintptr(r.fd), 0, 1, ringGetEvents, 0, 0)
+			_, _, errno := syscall.RawSyscall6(sysRingEnter, uintptr(r.fd), 0, 1, ringGetEvents, 0, 0)
+			if errno != 0 && errno != syscall.EINTR { // what was received is lost: nothing can go on
+				panic(fmt.Sprintf("internal error: a ring says nothing of %d operations: %v", taken, errno))
+			}
 			continue
 		}
 		for ; head != end; head++ {
