@@ -39,6 +39,8 @@ type Order struct {
 	Reference string // the requester's own id of the matter, such as a fleet order; may be ""
 	// Life shortens the profile's validity; 0, or one longer than it: the profile's.
 	Life time.Duration
+	// Until, if set, is when the certificate ends at the latest, whatever time it begins.
+	Until time.Time
 	// P224 says that the station's model may have a key on that curve.
 	P224 bool
 	// Attested says where a station's key is; the zero value: nothing is known of that.

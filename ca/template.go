@@ -61,6 +61,9 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 	if end := second.Add(order.Life.Truncate(time.Second)); order.Life > 0 && end.Before(p.notAfter) {
 		p.notAfter = end
 	}
+	if end := order.Until.UTC().Truncate(time.Second); !order.Until.IsZero() && end.Before(p.notAfter) {
+		p.notAfter = end
+	}
 	if profile.Graded {
 		p.policies = a.cfg.Assurance.of(order.Attested)
 	}

@@ -197,7 +197,7 @@ func (a *admission) complain(ref *refusal, proven bool) {
 	if proven {
 		peers = a.g.proven
 	}
-	ok, unlogged := peers.allow()
+	ok, unlogged := peers.Allow()
 	if !ok {
 		return
 	}

@@ -24,6 +24,7 @@ import (
 
 	"bollard/detect"
 	"bollard/fleet"
+	"bollard/internal/pace"
 	"bollard/internal/ws"
 	"bollard/ocpp"
 )
@@ -178,8 +179,8 @@ type Gateway struct {
 	interests *interests
 	registry  *registry
 	settings  atomic.Pointer[settings]
-	strangers *complaints // log lines about peers that proved nothing
-	proven    *complaints // log lines about those that did, apart: no stranger mutes them
+	strangers *pace.Lines // log lines about peers that proved nothing
+	proven    *pace.Lines // log lines about those that did, apart: no stranger mutes them
 	failures  failures
 
 	tickets  atomic.Pointer[[][]byte] // see UseTickets; nil: none
@@ -209,7 +210,7 @@ func New(ctx context.Context, cfg Config) (*Gateway, error) {
 		cfg: cfg, log: cfg.Log, metrics: m,
 		interests: newInterests(cfg.Guard),
 		registry:  newRegistry(cfg.Clock),
-		strangers: newComplaints(), proven: newComplaints(),
+		strangers: pace.NewLines(cfg.Clock), proven: pace.NewLines(cfg.Clock),
 	}
 	if err := g.Reload(cfg.Backends, cfg.Limits); err != nil {
 		return nil, err

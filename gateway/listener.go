@@ -164,7 +164,7 @@ func (d *door) introduce(ctx context.Context, conn net.Conn, limits Limits) {
 // misled tells the operator of a balancer that doesn't say whom it brings.
 func (d *door) misled(err error, from net.Addr) {
 	d.gateway.metrics.handshakes.WithLabelValues(d.Name, classProxy).Inc()
-	if ok, unlogged := d.gateway.strangers.allow(); ok {
+	if ok, unlogged := d.gateway.strangers.Allow(); ok {
 		d.gateway.log.Warn("connection from a proxy refused; have it send PROXY protocol v2, or take it out of proxy_protocol",
 			"listener", d.Name, "source", from.String(), "err", err, "unlogged", unlogged)
 	}
@@ -225,7 +225,7 @@ func (d *door) failed(class string, from net.Addr) {
 		if class != classCrowd {
 			d.gateway.cfg.Notice(detect.Sign{Kind: detect.RefusedTLS, Source: shownSource(sourceOf(from)), Detail: class})
 		}
-		if ok, unlogged := d.gateway.strangers.allow(); ok {
+		if ok, unlogged := d.gateway.strangers.Allow(); ok {
 			d.gateway.log.Warn("TLS handshake failed", "event", securityEvent(class), "reason", class,
 				"listener", d.Name, "source", from.String(), "unlogged", unlogged)
 		}

@@ -91,7 +91,7 @@ func (t *tx) useStepToken(use step.Use) error {
 	if _, err := t.exec("DELETE FROM step_tokens WHERE until < ?", use.At.UnixMilli()); err != nil {
 		return fmt.Errorf("couldn't forget tokens: %w", err)
 	}
-	added, err := t.exec("INSERT INTO step_tokens (provisioner, token, until) VALUES (?, ?, ?) ON CONFLICT (provisioner, token) DO NOTHING", use.Provisioner, use.Token, use.Until.UnixMilli())
+	added, err := t.exec("INSERT INTO step_tokens (token, until) VALUES (?, ?) ON CONFLICT (token) DO NOTHING", use.Token, use.Until.UnixMilli())
 	switch {
 	case err != nil:
 		return fmt.Errorf("couldn't note the use of a token: %w", err)

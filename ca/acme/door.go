@@ -55,6 +55,7 @@ type Door struct {
 	sources    *pace.Limiter
 	strangers  *pace.Limiter
 	failures   *pace.Limiter
+	refusals   *pace.Lines
 	attempts   chan struct{} // answers under judgement
 
 	mu      sync.Mutex
@@ -73,7 +74,7 @@ func New(cfg Config) (*Door, error) {
 	}
 	d := &Door{
 		cfg: cfg, name: path.Base(cfg.Prefix), nonces: newNonces(), attempts: make(chan struct{}, maxAttempts), working: map[string]bool{},
-		accounts: pace.New(perAccount, cfg.Clock), sources: pace.New(perSource, cfg.Clock), strangers: pace.New(perStranger, cfg.Clock), failures: pace.New(perFailure, cfg.Clock),
+		accounts: pace.New(perAccount, cfg.Clock), sources: pace.New(perSource, cfg.Clock), strangers: pace.New(perStranger, cfg.Clock), failures: pace.New(perFailure, cfg.Clock), refusals: pace.NewLines(cfg.Clock),
 	}
 	d.operations = map[string]operation{
 		"directory":   {byAnyone, false, d.directory},
@@ -200,18 +201,23 @@ func (d *Door) lookup(m *message) error {
 	return nil
 }
 
-// refused tells the operator of decisions against a request. Those against an
+// refused tells the operator of decisions against a request, in so many lines and no more,
+// because anybody makes them. Those against an
 // account are recorded where they are made.
 func (d *Door) refused(r *http.Request, name string, m *message, err error) {
 	var p *Problem
 	if !errors.As(err, &p) || p.Type == badNonce {
 		return
 	}
+	ok, unlogged := d.refusals.Allow()
+	if !ok {
+		return
+	}
 	account := ""
 	if m != nil && m.account != nil {
 		account = m.account.ID
 	}
-	d.cfg.Log.Warn("ACME request refused", slog.String("operation", name), slog.String("account", account), slog.String("source", pace.Source(r)), slog.String("why", p.Error()))
+	d.cfg.Log.Warn("ACME request refused", slog.String("operation", name), slog.String("account", account), slog.String("source", pace.Source(r)), slog.String("why", p.Error()), slog.Int64("unlogged", unlogged))
 }
 
 // mine says whether a request names this server. The port is whatever leads here.

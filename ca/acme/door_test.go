@@ -1,13 +1,16 @@
 package acme_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -533,7 +536,8 @@ func TestChallengesFail(t *testing.T) {
 // Who asks too often waits; each bound is its own.
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	var log bytes.Buffer
+	r := newRig(t, func(r *rig) { r.config.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 	c := r.registered()
 	refused := 0
 	for range acme.PerFailure + 2 {
@@ -561,6 +565,22 @@ func TestLimits(t *testing.T) {
 	r.pass(time.Hour)
 	if status, head, body := busy.post("new-order", `{"identifiers":[]}`); problem(status, head, body) != "malformed" {
 		t.Errorf("after an hour: %d %s", status, body)
+	}
+	// Anybody brings about refusals, and so many lines of the log.
+	ask := func() {
+		r.server.Config.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodPost, "https://127.0.0.1/acme/names/new-account", strings.NewReader("x")))
+	}
+	r.pass(time.Hour)
+	const asked = 200
+	before := strings.Count(log.String(), "ACME request refused")
+	for range asked {
+		ask()
+	}
+	lines := strings.Count(log.String(), "ACME request refused") - before
+	r.pass(time.Second)
+	ask()
+	if want := fmt.Sprintf("unlogged=%d\n", asked-lines); lines == 0 || lines > 60 || !strings.Contains(log.String(), want) {
+		t.Errorf("%d lines, and the log doesn't say %s", lines, want)
 	}
 }
 

@@ -44,6 +44,7 @@ type Door struct {
 	sources      *pace.Limiter
 	provisioners *pace.Limiter
 	holders      *pace.Limiter
+	refusals     *pace.Lines
 }
 
 // How often one address, a provisioner, and the holder of a certificate's key may ask for
@@ -63,7 +64,7 @@ func New(cfg Config) (*Door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Door{cfg: cfg, sources: pace.New(perSource, cfg.Clock), provisioners: pace.New(perProvisioner, cfg.Clock), holders: pace.New(perHolder, cfg.Clock)}
+	d := &Door{cfg: cfg, sources: pace.New(perSource, cfg.Clock), provisioners: pace.New(perProvisioner, cfg.Clock), holders: pace.New(perHolder, cfg.Clock), refusals: pace.NewLines(cfg.Clock)}
 	d.operations = map[string]operation{
 		"health":       {byAnyone, false, d.health},
 		"version":      {byAnyone, false, d.version},
@@ -102,7 +103,9 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := d.serve(counted, r, op, known, id); err != nil {
 		var refused *Refusal
 		if errors.As(err, &refused) && known {
-			d.cfg.Log.Warn("request of step refused", slog.String("operation", name), slog.String("source", pace.Source(r)), slog.String("why", refused.Error()))
+			if ok, unlogged := d.refusals.Allow(); ok {
+				d.cfg.Log.Warn("request of step refused", slog.String("operation", name), slog.String("source", pace.Source(r)), slog.String("why", refused.Error()), slog.Int64("unlogged", unlogged))
+			}
 		}
 		d.fail(counted, err)
 	}
@@ -112,6 +115,9 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, op operation, known
 	method := http.MethodPost
 	if op.by == byAnyone {
 		method = http.MethodGet
+	}
+	if !d.sources.Allow(pace.Source(r)) { // first: whatever becomes of it
+		return busy("one address asks too often", perSource.Every)
 	}
 	open, err := d.open(r.Context())
 	switch {
@@ -126,8 +132,6 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, op operation, known
 	case r.Method != method:
 		w.Header().Set("Allow", method)
 		return &Refusal{Status: http.StatusMethodNotAllowed, Message: "this takes " + method}
-	case method == http.MethodPost && !d.sources.Allow(pace.Source(r)):
-		return busy("one address asks too often", perSource.Every)
 	}
 	return op.serve(w, r, id)
 }
@@ -264,22 +268,22 @@ func (d *Door) admissible(ctx context.Context, p *Provisioner, names []string) e
 	return nil
 }
 
-// recorded keeps a decision against somebody who is proven. It costs them one of their
-// requests, so that there are so many and no more.
-func (d *Door) recorded(ctx context.Context, p *Provisioner, what string, err error) error {
+// recorded keeps a decision against somebody who is proven: a provisioner, or whoever has a
+// key. It cost them one of their requests, so that there are so many and no more.
+func (d *Door) recorded(ctx context.Context, by, what string, err error) error {
 	var refused *Refusal
 	if !errors.As(err, &refused) || refused.Status == http.StatusTooManyRequests {
 		return err
 	}
-	event := eventOf(p, "step.refused", map[string]string{"what": what, "why": clip(refused.Error(), maxReason)})
+	event := eventOf(by, "step.refused", map[string]string{"what": what, "why": clip(refused.Error(), maxReason)})
 	if failed := d.cfg.Store.Record(ctx, event); failed != nil {
-		d.cfg.Log.Error("couldn't record a refusal", slog.String("provisioner", p.Name), slog.Any("err", failed))
+		d.cfg.Log.Error("couldn't record a refusal", slog.String("by", by), slog.Any("err", failed))
 	}
 	return err
 }
 
-func eventOf(p *Provisioner, kind string, data map[string]string) ledger.Event {
-	return ledger.Event{Kind: kind, Subject: p.Requester(), Actor: p.Requester(), Data: data}
+func eventOf(by, kind string, data map[string]string) ledger.Event {
+	return ledger.Event{Kind: kind, Subject: by, Actor: by, Data: data}
 }
 
 // statusWriter remembers the status of an answer.

@@ -2,11 +2,15 @@ package step_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -79,9 +83,6 @@ func (r *rig) revoke(token string, cert *x509.Certificate, reason int, with ...t
 func TestOperations(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *step.Config) { c.ACME = []string{"names"} })
-	if got := newRig(t).do(http.MethodGet, "/health", nil); got.status != http.StatusNotFound {
-		t.Errorf("without provisioners there is a door: %d", got.status)
-	}
 	r.jwk("ops")
 	root := newOutside(t)
 	r.x5c("deployers", root)
@@ -215,20 +216,102 @@ func TestNames(t *testing.T) {
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	by, other := r.jwk("ops"), r.jwk("others")
+	root, key := newOutside(t), newKey(t)
+	r.x5c("deployers", root)
+	by, other := holder("deployers", key, root.leaf(t, key)), r.jwk("others")
+	// Who finds an old token costs the provisioner nothing.
+	old := r.token(by, "sign", "one.example", spoil("exp", start.Add(-2*time.Minute).Unix()))
+	if got := r.sign(old, "x"); got.status != http.StatusUnauthorized {
+		t.Errorf("an old token: %d %s", got.status, got.body)
+	}
 	for range step.PerProvisioner {
 		if got := r.sign(r.token(by, "sign", "three.example"), "x"); got.status != http.StatusForbidden {
 			t.Fatalf("%d %s", got.status, got.body)
 		}
 	}
-	if got := r.sign(r.token(by, "sign", "one.example"), csr(t, newKey(t), "one.example")); got.status != http.StatusTooManyRequests {
+	// Beyond it nothing is written.
+	more := newKey(t)
+	leaf := root.leaf(t, more)
+	if got := r.sign(r.token(holder("deployers", more, leaf), "sign", "one.example"), csr(t, newKey(t), "one.example")); got.status != http.StatusTooManyRequests {
 		t.Errorf("%d %s", got.status, got.body)
+	}
+	if _, known, err := r.authority.Status(t.Context(), leaf); err != nil || known {
+		t.Errorf("its signer is on record: %t, %v", known, err)
 	}
 	r.certified(other, "one.example")
 	r.pass(time.Minute)
 	r.certified(by, "one.example")
 	if got := len(r.events("step.refused")); got != step.PerProvisioner {
 		t.Errorf("%d refusals are on record", got)
+	}
+}
+
+// Anybody brings about refusals: one address so many, and all of them so many lines of the
+// log.
+func TestStrangersDontFillTheLog(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	r := newRig(t, func(c *step.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	r.jwk("ops")
+	ask := func(address string) int {
+		w, req := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://127.0.0.1/sign", nil)
+		req.RemoteAddr = address
+		r.server.Config.Handler.ServeHTTP(w, req)
+		return w.Code
+	}
+	for range step.PerSource {
+		if got := ask("192.0.2.1:1"); got != http.StatusMethodNotAllowed {
+			t.Fatalf("status %d", got)
+		}
+	}
+	if got := ask("192.0.2.1:2"); got != http.StatusTooManyRequests {
+		t.Errorf("one more: %d", got)
+	}
+	if got := ask("192.0.2.2:1"); got != http.StatusMethodNotAllowed {
+		t.Errorf("another address: %d", got)
+	}
+	lines := strings.Count(log.String(), "request of step refused")
+	if lines == 0 || lines > 60 {
+		t.Errorf("%d lines", lines)
+	}
+	r.pass(time.Second)
+	ask("192.0.2.2:1")
+	if want := fmt.Sprintf("unlogged=%d", step.PerSource+2-lines); !strings.Contains(log.String(), want) {
+		t.Errorf("the log doesn't say %s", want)
+	}
+}
+
+// A token is good once, and for the provisioner it was made for: one that is added again with
+// its name and key is another.
+func TestProvisionerAddedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	by := r.jwk("ops")
+	again := func() {
+		t.Helper()
+		if _, err := step.Remove(t.Context(), r.store, "operator", "ops"); err != nil {
+			t.Fatal(err)
+		}
+		r.add("ops", by.key.(*ecdsa.PrivateKey), r.clock(), "one.example")
+	}
+	used, unused := r.token(by, "sign", "one.example"), r.token(by, "sign", "one.example")
+	r.sign(used, csr(t, newKey(t), "one.example")).chain(t)
+	for _, tt := range []struct {
+		name, token, why string
+	}{
+		{"used, within a second", used, "used already"},
+		{"unused, a second later", unused, "from before"},
+	} {
+		again()
+		if got := r.sign(tt.token, csr(t, newKey(t), "one.example")); got.status != http.StatusUnauthorized || !strings.Contains(got.message, tt.why) {
+			t.Errorf("%s: %d %s", tt.name, got.status, got.body)
+		}
+		r.pass(time.Second)
+	}
+	r.certified(by, "one.example")
+	// Another's identifiers are its own.
+	for _, by := range []*signer{by, r.jwk("others")} {
+		r.sign(r.token(by, "sign", "one.example", spoil("jti", "1")), csr(t, newKey(t), "one.example")).chain(t)
 	}
 }
 

@@ -17,5 +17,8 @@ func Parse(data []byte) []error {
 	return faults
 }
 
-// PerProvisioner is the burst of one.
-var PerProvisioner = perProvisioner.Burst
+// Bursts of a provisioner and of an address.
+var (
+	PerProvisioner = perProvisioner.Burst
+	PerSource      = perSource.Burst
+)

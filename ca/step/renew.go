@@ -3,6 +3,7 @@ package step
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -11,8 +12,8 @@ import (
 )
 
 // renew issues a certificate like the one the client shows, for the same key: that is
-// step's way, which sends no request. Its provisioner still has to be there, and its names
-// to be the provisioner's.
+// step's way, which sends no request. Its provisioner still has to be there, its names to
+// be the provisioner's, and a certificate that signed for it to be good.
 func (d *Door) renew(w http.ResponseWriter, r *http.Request, _ string) error {
 	held, err := d.holder(r)
 	if err != nil {
@@ -23,11 +24,11 @@ func (d *Door) renew(w http.ResponseWriter, r *http.Request, _ string) error {
 	}
 	p, err := d.provisionerOf(r.Context(), held.Requester)
 	if err != nil {
-		return err
+		return d.recorded(r.Context(), keyActor(held), "renew "+held.Serial, err)
 	}
 	issued, err := d.again(r.Context(), p, held, r.TLS)
 	if err != nil {
-		return d.recorded(r.Context(), p, "renew "+held.Serial, err)
+		return d.recorded(r.Context(), p.Requester(), "renew "+held.Serial, err)
 	}
 	sendChain(w, issued)
 	return nil
@@ -46,7 +47,11 @@ func (d *Door) again(ctx context.Context, p *Provisioner, held *ca.Issued, state
 	if err != nil {
 		return nil, err
 	}
-	return d.issue(ctx, p, ca.Order{
+	signer, err := d.signerOf(ctx, p, held)
+	if err != nil {
+		return nil, err
+	}
+	return d.issue(ctx, p, signer, ca.Order{
 		Profile: ca.ProfileServer, Key: key, Subject: ca.Subject{CommonName: held.Certificate.Subject.CommonName, DNSNames: hosts},
 		// As long as the one before, which CreatedAt began (its notBefore lies further back).
 		Life:      held.NotAfter.Sub(held.CreatedAt.Truncate(time.Second)),
@@ -73,6 +78,33 @@ func (d *Door) holder(r *http.Request) (*ca.Issued, error) {
 	}
 	return d.cfg.Authority.Lookup(r.Context(), record.Serial)
 }
+
+// signerMark is, in the reference of a certificate, before the serial number of the record
+// of the one that signed for it.
+const signerMark = "/signer:"
+
+// signerOf is the record of the certificate that signed for one of an X5C provisioner's,
+// which has to be in force as far as it says; nil for one with a key.
+func (d *Door) signerOf(ctx context.Context, p *Provisioner, held *ca.Issued) (*ca.Record, error) {
+	if p.Type != TypeX5C {
+		return nil, nil
+	}
+	const refused = "the certificate that signed for this one counts no more: get a new one with a token"
+	_, serial, _ := strings.Cut(held.Reference, signerMark)
+	signer, err := d.cfg.Authority.Lookup(ctx, serial)
+	switch {
+	case errors.Is(err, ca.ErrUnknownSerial):
+		return nil, forbidden(refused, "nothing is known of what signed for certificate "+held.Serial)
+	case err != nil:
+		return nil, err
+	case signer.State != ca.StateIssued:
+		return nil, forbidden(refused, "certificate "+serial+", which signed for "+held.Serial+", is "+string(signer.State))
+	}
+	return &signer.Record, nil
+}
+
+// keyActor is whoever has a certificate's key, as the ledger names them.
+func keyActor(held *ca.Issued) string { return "step:key:" + held.KeyHash[:16] }
 
 // provisionerOf finds who asked for a certificate, if that was a provisioner who still may.
 func (d *Door) provisionerOf(ctx context.Context, requester string) (*Provisioner, error) {

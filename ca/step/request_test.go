@@ -193,7 +193,8 @@ func TestRenewal(t *testing.T) {
 			}
 		})
 	}
-	if refused := r.events("step.refused"); len(refused) != 2 || !strings.HasPrefix(refused[0].Data["what"], "renew ") || !strings.Contains(refused[0].Data["why"], "a station is known by") {
+	refused := r.events("step.refused")
+	if len(refused) != 5 || !strings.HasPrefix(refused[0].Actor, "step:key:") || !strings.HasPrefix(refused[3].Data["what"], "renew ") || !strings.Contains(refused[3].Data["why"], "a station is known by") {
 		t.Errorf("on record is %+v", refused)
 	}
 }
@@ -237,22 +238,27 @@ func TestRevocation(t *testing.T) {
 		cert   *x509.Certificate
 		with   []tls.Certificate
 		status int
+		nobody bool // is proven by it: not on record
 	}{
 		"another provisioner":     {token: r.token(other, "revoke", cert.SerialNumber.String()), cert: cert, status: 403},
 		"another serial number":   {token: r.token(by, "revoke", another.SerialNumber.String()), cert: cert, status: 403},
 		"another's certificate":   {token: r.token(by, "revoke", another.SerialNumber.String()), cert: another, status: 403},
-		"a token for /sign":       {token: r.token(by, "sign", cert.SerialNumber.String()), cert: cert, status: 401},
+		"a token for /sign":       {token: r.token(by, "sign", cert.SerialNumber.String()), cert: cert, status: 401, nobody: true},
 		"a token that was used":   {token: used, cert: cert, status: 401},
 		"one that is revoked":     {token: r.token(by, "revoke", first.SerialNumber.String()), cert: first, status: 400},
 		"a station's, by token":   {token: r.token(by, "revoke", station.Leaf.SerialNumber.String()), cert: station.Leaf, status: 403},
 		"one from elsewhere":      {token: r.token(by, "revoke", "17"), cert: &x509.Certificate{SerialNumber: newOutside(t).cert.SerialNumber}, status: 403},
 		"another's, by a key":     {cert: cert, with: []tls.Certificate{theirs}, status: 403},
-		"a station's, by its key": {cert: station.Leaf, with: []tls.Certificate{station}, status: 401},
+		"a station's, by its key": {cert: station.Leaf, with: []tls.Certificate{station}, status: 401, nobody: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			before := len(r.events("step.refused"))
 			got := r.revoke(tt.token, tt.cert, 0, tt.with...)
 			if got.status != tt.status {
 				t.Errorf("%d %s", got.status, got.body)
+			}
+			if recorded := len(r.events("step.refused")) > before; recorded == tt.nobody {
+				t.Errorf("on record: %t", recorded)
 			}
 		})
 	}
@@ -273,6 +279,9 @@ func TestRevocation(t *testing.T) {
 func TestProvisioners(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+	if got := r.do(http.MethodGet, "/health", nil); got.status != http.StatusNotFound {
+		t.Errorf("without provisioners there is a door: %d", got.status)
+	}
 	r.jwk("ops")
 	public := func(key any) []byte {
 		t.Helper()

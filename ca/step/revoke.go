@@ -83,37 +83,42 @@ func (d *Door) revokeOwn(r *http.Request, in *revokeRequest) error {
 		return err
 	}
 	if held.Serial != in.serial {
-		return forbidden("serial isn't that of the client certificate", "holder of certificate "+held.Serial+" asks to revoke another")
+		if !d.holders.Allow(held.KeyHash) {
+			return busy("the holder of certificate "+held.Serial+" asks too often", perHolder.Every)
+		}
+		err := forbidden("serial isn't that of the client certificate", "holder of certificate "+held.Serial+" asks to revoke another")
+		return d.recorded(r.Context(), keyActor(held), "revoke", err)
 	}
-	return d.end(r.Context(), in, "step:key:"+held.KeyHash[:16])
+	return d.end(r.Context(), in, keyActor(held))
 }
 
-// revokeByToken uses a token up first: what a crash leaves is a certificate in force, whose
-// client got no answer, and asks again with another token.
 func (d *Door) revokeByToken(r *http.Request, in *revokeRequest) error {
-	ctx := r.Context()
 	by, err := d.prove(r, in.ott, "revoke")
 	if err != nil {
 		return err
 	}
+	if err := d.revokeFor(r.Context(), by, in); err != nil {
+		return d.recorded(r.Context(), by.provisioner.Requester(), "revoke", err)
+	}
+	return nil
+}
+
+// revokeFor uses a token up first: what a crash leaves is a certificate in force, whose
+// client got no answer, and asks again with another token.
+func (d *Door) revokeFor(ctx context.Context, by *proof, in *revokeRequest) error {
 	p := by.provisioner
-	if !d.provisioners.Allow(p.ID) {
-		return busy("provisioner "+p.Name+" asks too often", perProvisioner.Every)
-	}
-	refuse := func(message, reason string) error {
-		return d.recorded(ctx, p, "revoke", forbidden(message, reason))
-	}
 	if subject, ok := hexSerial(by.claims.Subject); !ok || subject != in.serial {
-		return refuse("the token is for another serial number (sub)", "token is for another certificate than "+in.serial)
+		return forbidden("the token is for another serial number (sub)", "token is for another certificate than "+in.serial)
 	}
+	const notTheirs = "the certificate isn't one of this provisioner's"
 	issued, err := d.cfg.Authority.Lookup(ctx, in.serial)
 	switch {
 	case errors.Is(err, ca.ErrUnknownSerial):
-		return refuse("the certificate isn't one of this provisioner's", "certificate "+in.serial+" is unknown")
+		return forbidden(notTheirs, "certificate "+in.serial+" is unknown")
 	case err != nil:
 		return err
 	case issued.External || issued.Profile != ca.ProfileServer || issued.Requester != p.Requester():
-		return refuse("the certificate isn't one of this provisioner's", "certificate "+in.serial+" is of "+issued.Requester)
+		return forbidden(notTheirs, "certificate "+in.serial+" is of "+issued.Requester)
 	case issued.State != ca.StateIssued:
 		return badRequest("the certificate is revoked already")
 	}

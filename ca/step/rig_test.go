@@ -44,8 +44,9 @@ type rig struct {
 	server    *httptest.Server
 	entries   []ledger.Entry // of the ledger, as far as they were read
 
-	mu  sync.Mutex
-	now time.Time
+	mu   sync.Mutex
+	now  time.Time
+	tick time.Duration // which passes with each look at the clock
 }
 
 func newRig(t *testing.T, edit ...func(*step.Config)) *rig {
@@ -87,6 +88,7 @@ func newRig(t *testing.T, edit ...func(*step.Config)) *rig {
 func (r *rig) clock() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.now = r.now.Add(r.tick)
 	return r.now
 }
 
@@ -94,6 +96,12 @@ func (r *rig) pass(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now = r.now.Add(d)
+}
+
+func (r *rig) run(tick time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tick = tick
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
@@ -114,19 +122,24 @@ type signer struct {
 	x5c       []string // base64 of DER
 }
 
-// jwk adds a provisioner with a key of its own.
+// jwk adds a provisioner with a key of its own, who has been there for a while.
 func (r *rig) jwk(name string, hosts ...string) *signer {
 	r.t.Helper()
-	key := newKey(r.t)
+	if len(hosts) == 0 {
+		hosts = []string{"one.example", "*.two.example"}
+	}
+	return r.add(name, newKey(r.t), r.clock().Add(-time.Hour), hosts...)
+}
+
+// add adds a provisioner with a key.
+func (r *rig) add(name string, key *ecdsa.PrivateKey, at time.Time, hosts ...string) *signer {
+	r.t.Helper()
 	public := jose.JSONWebKey{Key: key.Public()}
 	data, err := json.Marshal(public)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if len(hosts) == 0 {
-		hosts = []string{"one.example", "*.two.example"}
-	}
-	if _, err := step.Add(r.t.Context(), r.store, nil, nil, r.clock(), "operator", step.Draft{Name: name, JWK: data, Names: hosts}); err != nil {
+	if _, err := step.Add(r.t.Context(), r.store, nil, nil, at, "operator", step.Draft{Name: name, JWK: data, Names: hosts}); err != nil {
 		r.t.Fatal(err)
 	}
 	return &signer{name: name, algorithm: jose.ES256, key: key, kid: thumbprint(r.t, public)}

@@ -80,12 +80,9 @@ func (d *Door) sign(w http.ResponseWriter, r *http.Request, _ string) error {
 	if err != nil {
 		return err
 	}
-	if !d.provisioners.Allow(by.provisioner.ID) {
-		return busy("provisioner "+by.provisioner.Name+" asks too often", perProvisioner.Every)
-	}
 	issued, err := d.certify(r.Context(), by, in)
 	if err != nil {
-		return d.recorded(r.Context(), by.provisioner, "sign", err)
+		return d.recorded(r.Context(), by.provisioner.Requester(), "sign", err)
 	}
 	sendChain(w, issued)
 	return nil
@@ -106,19 +103,27 @@ func (d *Door) certify(ctx context.Context, by *proof, in *signRequest) (*ca.Iss
 	if err := asks(&csr, hosts, by.claims.Confirmation); err != nil {
 		return nil, err
 	}
-	life, err := d.life(in, by.signer)
+	life, err := d.life(in)
 	if err != nil {
 		return nil, err
 	}
 	use := d.use(by, map[string]string{"for": "sign", "names": clip(strings.Join(hosts, " "), 1024)})
-	return d.issue(ctx, by.provisioner, ca.Order{
+	return d.issue(ctx, by.provisioner, by.signer, ca.Order{
 		Profile: ca.ProfileServer, Key: csr.Key, Subject: ca.Subject{CommonName: hosts[0], DNSNames: hosts}, Life: life,
 		Requester: by.provisioner.Requester(), Reference: requesterPrefix + use.Token, Recorder: d.cfg.Store.StepRecorder(use),
 	})
 }
 
 // issue drives an order through both phases. Who stops waiting doesn't stop what was begun.
-func (d *Door) issue(ctx context.Context, p *Provisioner, order ca.Order) (*ca.Issued, error) {
+// A certificate doesn't outlast the one that signed for it, if one did, and its record
+// names that.
+func (d *Door) issue(ctx context.Context, p *Provisioner, signer *ca.Record, order ca.Order) (*ca.Issued, error) {
+	if signer != nil {
+		if signer.NotAfter.Sub(d.cfg.Clock()) < shortestLife {
+			return nil, forbidden("the certificate would last for less than five minutes: the one that signed for it ends", "")
+		}
+		order.Until, order.Reference = signer.NotAfter, order.Reference+signerMark+signer.Serial
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), certifyTimeout)
 	defer cancel()
 	order.Judge = func(onRecord []ca.Record) error { return judgeKey(p, onRecord) }
@@ -200,9 +205,8 @@ func asks(csr *ca.CSR, hosts []string, only *confirmation) error {
 	return nil
 }
 
-// life is what a client asks for, which is never more than the profile has, nor ends after
-// the certificate that signed the token; 0: the profile's.
-func (d *Door) life(in *signRequest, signer *x509.Certificate) (time.Duration, error) {
+// life is what a client asks for, which is never more than the profile has; 0: that.
+func (d *Door) life(in *signRequest) (time.Duration, error) {
 	now := d.cfg.Clock().Truncate(time.Second) // from when it counts (RFC 5280 §4.1.2.5)
 	begin, err := span(in.notBefore, now)
 	if err != nil || in.notBefore != "" && begin.Abs() > tokenTolerance {
@@ -212,10 +216,7 @@ func (d *Door) life(in *signRequest, signer *x509.Certificate) (time.Duration, e
 	if err != nil {
 		return 0, badRequest("notAfter is neither a duration nor a time in RFC 3339's form")
 	}
-	if signer != nil && (in.notAfter == "" || life > signer.NotAfter.Sub(now)) {
-		life = signer.NotAfter.Sub(now)
-	}
-	if life < shortestLife && (in.notAfter != "" || signer != nil) {
+	if life < shortestLife && in.notAfter != "" {
 		return 0, forbidden("the certificate would last for less than five minutes", "")
 	}
 	return life, nil

@@ -59,7 +59,7 @@ type Store interface {
 // Use of a token.
 type Use struct {
 	Provisioner string // its ID
-	Token       string // SHA-256 of jti, lower-case hex
+	Token       string // SHA-256 of iss, NUL and jti, lower-case hex: whoever has the issuer's name later
 	At          time.Time
 	Until       time.Time // it is known until then, and can't be good any more
 	Event       ledger.Event

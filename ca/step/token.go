@@ -81,11 +81,11 @@ func parseToken(text string) (*token, error) {
 type proof struct {
 	provisioner *Provisioner
 	claims      claims
-	signer      *x509.Certificate // of X5C; nil
+	signer      *ca.Record // of the certificate that signed it, of X5C; nil
 }
 
-// prove verifies a token, made for one of our resources. Whoever sent a bad one is told
-// what is wrong with it, but not who is known here.
+// prove verifies a token, made for one of our resources, and takes one of the provisioner's
+// requests. Whoever sent a bad one is told what is wrong with it, but not who is known here.
 func (d *Door) prove(r *http.Request, text, resource string) (*proof, error) {
 	t, err := parseToken(text)
 	if err != nil {
@@ -101,6 +101,7 @@ func (d *Door) prove(r *http.Request, text, resource string) (*proof, error) {
 	}
 	out := &proof{provisioner: &p}
 	var key any
+	var leaf *x509.Certificate
 	switch p.Type {
 	case TypeJWK:
 		jwk, err := p.key()
@@ -112,10 +113,10 @@ func (d *Door) prove(r *http.Request, text, resource string) (*proof, error) {
 		}
 		key = jwk.Key
 	case TypeX5C:
-		if out.signer, err = d.signer(&p, t.jwt.Headers[0]); err != nil {
+		if leaf, err = d.signer(&p, t.jwt.Headers[0]); err != nil {
 			return nil, err
 		}
-		key = out.signer.PublicKey
+		key = leaf.PublicKey
 	default:
 		return nil, errors.New("internal error: provisioner " + p.Name + " has no type")
 	}
@@ -126,11 +127,17 @@ func (d *Door) prove(r *http.Request, text, resource string) (*proof, error) {
 	if err := t.jwt.Claims(key, &out.claims); err != nil {
 		return nil, unauthorized(refused, "token for provisioner "+p.Name+" doesn't verify")
 	}
+	// Neither counted nor recorded: who comes with an old token may have found it.
 	if err := d.judge(r, &p, &out.claims, resource); err != nil {
-		return out, err
+		return nil, err
 	}
-	if out.signer != nil {
-		return out, d.admit(r.Context(), &p, out.signer)
+	if !d.provisioners.Allow(p.ID) {
+		return nil, busy("provisioner "+p.Name+" asks too often", perProvisioner.Every)
+	}
+	if leaf != nil {
+		if out.signer, err = d.admit(r.Context(), &p, leaf); err != nil {
+			return nil, d.recorded(r.Context(), p.Requester(), resource, err)
+		}
 	}
 	return out, nil
 }
@@ -167,27 +174,27 @@ func (d *Door) signer(p *Provisioner, head jose.Header) (*x509.Certificate, erro
 
 // admit notes whose certificate signs tokens here, so that it can be revoked here, and
 // refuses one that is, or that is a station's, or was issued here for something else.
-func (d *Door) admit(ctx context.Context, p *Provisioner, leaf *x509.Certificate) error {
-	refuse := func(reason string) error {
-		return unauthorized("the certificate that signed the token may not sign tokens", "provisioner "+p.Name+": certificate "+ca.SerialOf(leaf)+" "+reason)
+func (d *Door) admit(ctx context.Context, p *Provisioner, leaf *x509.Certificate) (*ca.Record, error) {
+	refuse := func(serial, reason string) error {
+		return unauthorized("the certificate that signed the token may not sign tokens", "provisioner "+p.Name+": certificate "+serial+" "+reason)
 	}
 	err := d.cfg.Authority.RecordExternal(ctx, leaf, "", p.Requester())
 	if errors.Is(err, ca.ErrKeyInUse) {
-		return refuse("has a key that is in use here")
+		return nil, refuse(ca.SerialOf(leaf), "has a key that is in use here")
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	record, known, err := d.cfg.Authority.Status(ctx, leaf)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case !known || !record.External || record.Station != "":
-		return refuse("is of something else here")
+		return nil, refuse(ca.SerialOf(leaf), "is of something else here")
 	case record.State != ca.StateIssued:
-		return refuse("is " + string(record.State))
+		return nil, refuse(record.Serial, "is "+string(record.State))
 	}
-	return nil
+	return &record, nil
 }
 
 // judge compares what a token says with what it is used for.
@@ -198,6 +205,8 @@ func (d *Door) judge(r *http.Request, p *Provisioner, c *claims, resource string
 		return unauthorized("the token's audience (aud) isn't this resource", "token of provisioner "+p.Name+" is for "+clip(strings.Join(c.Audience, " "), maxReason))
 	case c.Expiry == nil || c.NotBefore == nil || c.IssuedAt == nil:
 		return unauthorized("the token has to have exp, nbf and iat", "")
+	case c.IssuedAt.Time().Before(p.CreatedAt.Truncate(time.Second)): // iat has whole seconds
+		return unauthorized("the token is from before its provisioner was added: make another", "")
 	case c.Expiry.Time().Sub(c.NotBefore.Time()) > tokenLife || c.Expiry.Time().Sub(c.IssuedAt.Time()) > tokenLife:
 		return unauthorized("the token is valid for longer than five minutes", "")
 	case c.ID == "" || len(c.ID) > maxID:
@@ -231,13 +240,13 @@ func (d *Door) audience(r *http.Request, p *Provisioner, list jwt.Audience, reso
 
 // use of a proven token, for one thing.
 func (d *Door) use(p *proof, data map[string]string) Use {
-	sum := sha256.Sum256([]byte(p.claims.ID))
+	sum := sha256.Sum256([]byte(p.claims.Issuer + "\x00" + p.claims.ID))
 	u := Use{Provisioner: p.provisioner.ID, Token: hex.EncodeToString(sum[:]), At: d.cfg.Clock().UTC(), Until: p.claims.Expiry.Time().Add(tokenKept).UTC()}
 	data["token"] = u.Token
 	if p.signer != nil {
-		data["signer"] = ca.SerialOf(p.signer)
+		data["signer"] = p.signer.Serial
 	}
-	u.Event = eventOf(p.provisioner, "step.token-used", data)
+	u.Event = eventOf(p.provisioner.Requester(), "step.token-used", data)
 	return u
 }
 

@@ -1,11 +1,13 @@
 package step_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -285,14 +287,55 @@ func TestX5C(t *testing.T) {
 			}
 		})
 	}
-	// A certificate doesn't outlast the one that signed for it.
+	// A certificate doesn't outlast the one that signed for it, whenever it is made.
 	brief := start.Add(time.Hour)
 	s := with(func(c *x509.Certificate) { c.NotAfter = brief })
+	r.run(time.Second)
 	if _, cert := r.certified(s, "one.example"); !cert.NotAfter.Equal(brief) {
 		t.Errorf("it lasts until %s", cert.NotAfter)
 	}
 	if listed, err := r.store.Certificate(t.Context(), ca.SerialOf(left)); err != nil || !listed.External || listed.State != ca.StateRevoked {
 		t.Errorf("who signed isn't on record: %+v, %v", listed.State, err)
+	}
+}
+
+// What a certificate signed for ends with it, renewed or not. It is the one on record that
+// counts, which has another serial number where its own was taken.
+func TestSignerEnds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	root, key := newOutside(t), newKey(t)
+	r.x5c("deployers", root)
+	_, ours := r.certified(r.jwk("ops"), "one.example")
+	leaf := root.leaf(t, key, func(c *x509.Certificate) {
+		c.SerialNumber, c.NotAfter = ours.SerialNumber, start.Add(100*24*time.Hour)
+	})
+	by := holder("deployers", key, leaf)
+	shown, _ := r.certified(by, "one.example")
+	used := r.events("step.token-used")
+	signer := used[len(used)-1].Data["signer"]
+	if record, err := r.store.Certificate(t.Context(), signer); err != nil || !bytes.Equal(record.DER, leaf.Raw) {
+		t.Fatalf("the ledger names %s as signer: %v", signer, err)
+	}
+	r.pass(80 * 24 * time.Hour)
+	renewed := r.do(http.MethodPost, "/renew", nil, shown).chain(t)[0]
+	if !renewed.NotAfter.Equal(leaf.NotAfter) {
+		t.Errorf("renewed, it lasts until %s", renewed.NotAfter)
+	}
+	if _, err := r.authority.Revoke(t.Context(), signer, "keyCompromise", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	before := r.issued()
+	again := tls.Certificate{Certificate: [][]byte{renewed.Raw}, PrivateKey: shown.PrivateKey}
+	for name, cert := range map[string]tls.Certificate{"the first": shown, "its renewal": again} {
+		if got := r.do(http.MethodPost, "/renew", nil, cert); got.status != http.StatusForbidden {
+			t.Errorf("%s: %d %s", name, got.status, got.body)
+		}
+	}
+	got := r.sign(r.token(by, "sign", "one.example"), csr(t, newKey(t), "one.example"))
+	refused := r.events("step.refused")
+	if got.status != http.StatusUnauthorized || r.issued() != before || len(refused) != 3 || !strings.Contains(refused[2].Data["why"], "certificate "+signer+" is revoked") {
+		t.Errorf("it signs: %d %s, refused: %+v", got.status, got.body, refused)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -68,7 +67,7 @@ func (s *server) acmeDoors(mux *http.ServeMux) error {
 // acmeNames is the desk for server certificates.
 func (s *server) acmeNames() (*acme.Names, error) {
 	cfg := s.cfg.ACME
-	names := &acme.Names{Issuer: s.authority, Own: []string{strings.ToLower(s.cfg.Host)}}
+	names := &acme.Names{Issuer: s.authority, Own: ownNames(s.cfg)}
 	for i, entry := range cfg.Names {
 		name, err := ca.AllowHost(entry)
 		if err != nil {

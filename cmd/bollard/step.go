@@ -30,7 +30,7 @@ With --jwk it has the private half of the JSON Web Key in FILE, such as
 "step crypto jwk create pub.json priv.json" makes; the private one stays there.
 With --x5c everybody signs who has a certificate for clients and signatures under
 a root in FILE (PEM). --host says for which names: one to the letter, or
-*.example.com for everything below one; Bollard's own name is nobody's, nor is
+*.example.com for everything below one; Bollard's own names are nobody's, nor is
 what a station is known by.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,16 +18,9 @@ func (s *server) stepDoor(mux *http.ServeMux) error {
 		Help: "Answers to requests of the step CLI, by operation (none: not served) and HTTP status.",
 	}, []string{"operation", "status"})
 	s.metrics.MustRegister(answers)
-	front := s.cfg.Server
-	cfg := step.Config{
-		Host: s.cfg.Host, Own: []string{strings.ToLower(s.cfg.Host)}, Taken: s.store.StationKnownBy, OtherRoot: front.ECDSA.Certificate != "" || front.RSA.Certificate != "" || front.ACME.Directory != "",
-		Store: s.store, Authority: s.authority, Blocked: s.blocked, Version: version(), Clock: s.clock, Log: s.log,
-		Served: func(operation string, status int) {
-			answers.WithLabelValues(cmp.Or(operation, "none"), strconv.Itoa(status)).Inc()
-		},
-	}
-	if len(s.cfg.ACME.Names) > 0 {
-		cfg.ACME = []string{acmeNamesDoor}
+	cfg := s.stepConfig()
+	cfg.Served = func(operation string, status int) {
+		answers.WithLabelValues(cmp.Or(operation, "none"), strconv.Itoa(status)).Inc()
 	}
 	door, err := step.New(cfg)
 	if err != nil {
@@ -38,4 +30,16 @@ func (s *server) stepDoor(mux *http.ServeMux) error {
 		mux.Handle(path, door)
 	}
 	return nil
+}
+
+func (s *server) stepConfig() step.Config {
+	front := s.cfg.Server
+	cfg := step.Config{
+		Host: s.cfg.Host, Own: ownNames(s.cfg), Taken: s.store.StationKnownBy, OtherRoot: front.ECDSA.Certificate != "" || front.RSA.Certificate != "" || front.ACME.Directory != "",
+		Store: s.store, Authority: s.authority, Blocked: s.blocked, Version: version(), Clock: s.clock, Log: s.log,
+	}
+	if len(s.cfg.ACME.Names) > 0 {
+		cfg.ACME = []string{acmeNamesDoor}
+	}
+	return cfg
 }

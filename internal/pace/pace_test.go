@@ -27,6 +27,30 @@ func TestLimiter(t *testing.T) {
 	}
 }
 
+// Some lines at once, then a few a second, which say how many were left out.
+func TestLines(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	l := pace.NewLines(func() time.Time { return now })
+	logged := 0
+	for range 1000 {
+		if ok, unlogged := l.Allow(); ok {
+			if logged++; unlogged != 0 {
+				t.Errorf("line %d says that %d were left out", logged, unlogged)
+			}
+		}
+	}
+	if logged != 50 {
+		t.Errorf("%d lines at once", logged)
+	}
+	for _, left := range []int64{950, 0} {
+		now = now.Add(100 * time.Millisecond)
+		if ok, unlogged := l.Allow(); !ok || unlogged != left {
+			t.Errorf("a tenth of a second later: %t, %d were left out, want %d", ok, unlogged, left)
+		}
+	}
+}
+
 func TestSource(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{

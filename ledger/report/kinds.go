@@ -174,7 +174,7 @@ func Kinds() map[string]string {
 		"station.withdrawn":         "a rollout took a station's changes back",
 		"step.provisioner-added":    "a provisioner was added, who signs one-time tokens of step",
 		"step.provisioner-removed":  "a provisioner who signs one-time tokens of step was removed",
-		"step.refused":              "a provisioner of step, or whoever has a certificate of one, was refused",
+		"step.refused":              "a provisioner of step, or whoever has the key of a server's certificate, was refused at its door",
 		"step.token-used":           "a one-time token of step was used up by what it allowed",
 		"tariff.signed":             "tariffs of a charging profile were signed for cars",
 		"trust.added":               "a root was trusted for a use",

@@ -1,7 +1,7 @@
 -- +goose Up
 
 -- Who signs one-time tokens of step, as JSON, and the tokens that were used, by the
--- SHA-256 of their identifier.
+-- SHA-256 of issuer and identifier.
 CREATE TABLE step_provisioners (
     name   TEXT PRIMARY KEY,
     id     TEXT NOT NULL UNIQUE,
@@ -9,10 +9,8 @@ CREATE TABLE step_provisioners (
 );
 
 CREATE TABLE step_tokens (
-    provisioner TEXT NOT NULL,
-    token       TEXT NOT NULL,
-    until       BIGINT NOT NULL,
-    PRIMARY KEY (provisioner, token)
+    token TEXT PRIMARY KEY,
+    until BIGINT NOT NULL
 );
 
 CREATE INDEX step_tokens_until ON step_tokens (until);

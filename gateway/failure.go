@@ -2,28 +2,8 @@ package gateway
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
-
-// complaints bounds the log lines of one kind of peers, and counts those left out.
-type complaints struct {
-	limit *rate.Limiter
-	muted atomic.Int64
-}
-
-func newComplaints() *complaints { return &complaints{limit: rate.NewLimiter(10, 50)} }
-
-// allow says whether a line may be logged, and how many were left out before it.
-func (c *complaints) allow() (bool, int64) {
-	if !c.limit.Allow() {
-		c.muted.Add(1)
-		return false, 0
-	}
-	return true, c.muted.Swap(0)
-}
 
 // failure is why a proven station got no session.
 type failure struct {
