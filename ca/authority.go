@@ -175,7 +175,7 @@ func (a *Authority) CheckKeys(ctx context.Context) error {
 			}
 			signer, err := a.openCA(ctx, ca)
 			if m, ok := signer.(mountSigner); ok && err == nil {
-				err = checkMount(ctx, m.at, ca)
+				err = checkMount(ctx, m.at, ca.name, ca.cert)
 			}
 			errs = append(errs, err)
 		}

@@ -146,7 +146,7 @@ func (a *Authority) migrate(ctx context.Context, h hierarchy, to, actor string) 
 		return err
 	}
 	if !under {
-		if request, err = a.recordRekeying(ctx, h, a.nextGeneration(request, false), to, actor); err != nil {
+		if request, err = a.recordRekeying(ctx, h, request, to, actor); err != nil {
 			return err
 		}
 	}
@@ -187,7 +187,8 @@ func (a *Authority) migrate(ctx context.Context, h hierarchy, to, actor string) 
 }
 
 // recordRekeying puts the name of a key on record before there is one.
-func (a *Authority) recordRekeying(ctx context.Context, h hierarchy, generation int, to, actor string) (Request, error) {
+func (a *Authority) recordRekeying(ctx context.Context, h hierarchy, newest Request, to, actor string) (Request, error) {
+	generation := a.nextGeneration(newest, false)
 	tag, err := newSerial(a.random)
 	if err != nil {
 		return Request{}, err
@@ -202,7 +203,7 @@ func (a *Authority) recordRekeying(ctx context.Context, h hierarchy, generation 
 		return Request{}, errors.Join(err, errors.New("nothing was changed"))
 	}
 	r := Request{Kind: h.kind, Generation: generation, Profile: h.subs[0], KeyURI: uri, CreatedAt: a.cfg.Clock().UTC()}
-	return r, a.cfg.Store.PutRequest(ctx, r, ledger.Event{Kind: "ca.rekeyed", Subject: string(h.kind), Actor: actor, Data: map[string]string{
+	return r, a.replace(ctx, h, newest, r, ledger.Event{Kind: "ca.rekeyed", Subject: string(h.kind), Actor: actor, Data: map[string]string{
 		"ca": name, "holder": keys.Holder(uri), "before": keys.Holder(a.hierarchy(h.kind).issuing.keyURI),
 	}})
 }

@@ -31,6 +31,7 @@ type Mount interface {
 	Certificate(ctx context.Context, serial []byte) ([]byte, error)
 	Serials(ctx context.Context) ([][]byte, error) // of all it issued
 	Revoke(ctx context.Context, serial []byte) error
+	RevokeShown(ctx context.Context, der []byte) error // one that it issued and didn't keep
 	Revocations(ctx context.Context) ([]byte, error)
 }
 
@@ -41,12 +42,17 @@ type MountStore interface {
 	Renumber(ctx context.Context, serial string, to Intent, events ...ledger.Event) error
 	// GiveUp makes an intended record an orphaned one, as OrphanIntents does at a start.
 	GiveUp(ctx context.Context, serial string, at time.Time, events ...ledger.Event) error
-	// PutFound records a certificate that a mount issued and nobody was given, revoked.
+	// PutFound records a certificate that a mount issued and nobody was given, orphaned.
 	// ErrDuplicateSerial if its serial number is known.
 	PutFound(ctx context.Context, record Record, events ...ledger.Event) error
 	// Unsettled returns revoked and orphaned records of an issuer that Settle wasn't
 	// called for, oldest first, no more than most.
 	Unsettled(ctx context.Context, issuer string, most int) ([]Record, error)
+	// Intended returns the intended records of an issuer created before a time.
+	Intended(ctx context.Context, issuer string, before time.Time) ([]Record, error)
+	// Replace is PutRequest which revokes, in the same write, the CA certificate of the
+	// request that is given up for it.
+	Replace(ctx context.Context, r Request, serial, reason string, events ...ledger.Event) error
 	// Settle notes that the mount knows of a record's end. Idempotent.
 	Settle(ctx context.Context, serial string, at time.Time, events ...ledger.Event) error
 }
@@ -183,6 +189,9 @@ func (a *Authority) issueAt(ctx context.Context, at Mount, p *Prepared) (*Issued
 	}
 	// A requester that leaves changes nothing: what was asked for may exist.
 	ctx = context.WithoutCancel(ctx)
+	if age := a.cfg.Clock().Sub(p.intent.CreatedAt); age > mountStale/2 {
+		return nil, fmt.Errorf("certificate %s was prepared %s ago and isn't asked for any more; prepare it again", p.intent.Serial, age.Round(time.Second))
+	}
 	// 2. Ask. From here on a certificate may exist; its intent does.
 	der, err := at.Sign(ctx, p.order)
 	failpoint.Hit("ca.after-sign")
@@ -212,7 +221,7 @@ func (a *Authority) issueAt(ctx context.Context, at Mount, p *Prepared) (*Issued
 		return nil, a.refuse(recording, store, p.intent, der, []string{"its serial number is another certificate's"})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("couldn't record certificate %s; it is not given out: %w", intent.Serial, err)
+		return nil, errors.Join(fmt.Errorf("couldn't record certificate %s; it is not given out: %w", intent.Serial, err), a.giveUp(recording, store, p.intent, nil))
 	}
 	failpoint.Hit("ca.numbered")
 	// 4. It is what was asked for.
@@ -262,7 +271,7 @@ func (a *Authority) giveUp(ctx context.Context, store MountStore, intent Intent,
 		events = append([]ledger.Event{*why}, events...)
 	}
 	if err := store.GiveUp(ctx, intent.Serial, a.cfg.Clock().UTC(), events...); err != nil {
-		return fmt.Errorf("couldn't record that certificate %s is given up; the next start does: %w", intent.Serial, err)
+		return fmt.Errorf("couldn't record that certificate %s is given up, which is tried again: %w", intent.Serial, err)
 	}
 	a.errand()
 	return nil

@@ -24,6 +24,7 @@ import (
 
 	"bollard/ca"
 	"bollard/keys"
+	"bollard/ledger"
 	"bollard/store"
 )
 
@@ -41,13 +42,15 @@ type mount struct {
 	alter func(*x509.Certificate)
 	swap  func(*mount, []byte) []byte
 	lose  bool  // issues, and its answer is lost
+	keeps bool  // what it issues
+	gone  bool  // isn't at its path: finds nothing
 	away  error // of every call
 }
 
 func (m *mount) Role() string { return m.role }
 
 func (m *mount) Issuer(context.Context) ([]byte, error) {
-	if m.cert == nil {
+	if m.cert == nil || m.gone {
 		return nil, keys.ErrNotFound
 	}
 	return m.cert.Raw, m.away
@@ -98,7 +101,7 @@ func (m *mount) Sign(_ context.Context, o keys.MountOrder) ([]byte, error) {
 	if m.swap != nil {
 		der = m.swap(m, der)
 	}
-	if cert, err := x509.ParseCertificate(der); err == nil && m.issued[string(cert.SerialNumber.Bytes())] == nil {
+	if cert, err := x509.ParseCertificate(der); m.keeps && err == nil && m.issued[string(cert.SerialNumber.Bytes())] == nil {
 		m.issued[string(cert.SerialNumber.Bytes())] = der
 	}
 	if m.lose {
@@ -113,7 +116,7 @@ func (m *mount) Certificate(_ context.Context, serial []byte) ([]byte, error) {
 	if m.away != nil {
 		return nil, m.away
 	}
-	if der := m.issued[string(serial)]; der != nil {
+	if der := m.issued[string(serial)]; der != nil && !m.gone {
 		return der, nil
 	}
 	return nil, keys.ErrNotFound
@@ -122,6 +125,9 @@ func (m *mount) Certificate(_ context.Context, serial []byte) ([]byte, error) {
 func (m *mount) Serials(context.Context) ([][]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.gone {
+		return nil, nil // as of every 404 of a list
+	}
 	var list [][]byte
 	for serial := range m.issued {
 		list = append(list, []byte(serial))
@@ -136,6 +142,14 @@ func (m *mount) Revoke(_ context.Context, serial []byte) error {
 		m.revoked[string(serial)] = true
 	}
 	return m.away
+}
+
+func (m *mount) RevokeShown(ctx context.Context, der []byte) error {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil || cert.CheckSignatureFrom(m.cert) != nil {
+		return keys.ErrUnfit
+	}
+	return m.Revoke(ctx, cert.SerialNumber.Bytes())
 }
 
 func (m *mount) Revocations(context.Context) ([]byte, error) {
@@ -175,7 +189,7 @@ func newMountRig(t *testing.T, role string) *mountRig {
 	r := &mountRig{}
 	clock := r.clock
 	key := newKey(t)
-	r.mount = &mount{key: key, role: role, clock: clock, issued: map[string][]byte{}, revoked: map[string]bool{}}
+	r.mount = &mount{key: key, role: role, clock: clock, keeps: true, issued: map[string][]byte{}, revoked: map[string]bool{}}
 	keeper, err := keys.New(keys.Config{Dir: filepath.Join(dir, "keys")})
 	if err != nil {
 		t.Fatal(err)
@@ -629,10 +643,11 @@ func TestLostAnswerIsFound(t *testing.T) {
 		t.Fatalf("%v, want ErrUnavailable", err)
 	}
 	r.mount.lose = false
+	r.ahead.Add(int64(100 * time.Second)) // Vault's own limit is 90
 	if err := r.SettleMounts(t.Context()); err == nil {
 		t.Error("settled while the mount may still issue it")
 	}
-	r.ahead.Add(int64(2 * time.Minute))
+	r.ahead.Add(int64(20 * time.Second))
 	if _, err := r.Prepare(t.Context(), o); err != nil { // and a run that ends here
 		t.Fatal(err)
 	}
@@ -648,21 +663,235 @@ func TestLostAnswerIsFound(t *testing.T) {
 	if err := r.SettleMounts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	states := map[ca.State]int{}
+	states, found := map[ca.State]int{}, 0
 	for _, record := range r.records(t, "cs1") {
 		states[record.State]++
-		if record.State == ca.StateRevoked && (!r.mount.isRevoked(record.Serial) || record.DER == nil) {
+		if record.State != ca.StateOrphaned || record.DER == nil {
+			continue
+		}
+		found++
+		if !r.mount.isRevoked(record.Serial) {
 			t.Errorf("%s isn't revoked at the mount", record.Serial)
 		}
 	}
-	if states[ca.StateRevoked] != 1 || states[ca.StateOrphaned] != 2 || states[ca.StateIssued] != 1 {
-		t.Errorf("records %v", states)
+	// None is revoked: a key with a revoked certificate gets no other.
+	if found != 1 || states[ca.StateOrphaned] != 3 || states[ca.StateIssued] != 1 || len(states) != 2 {
+		t.Errorf("%d found, records %v", found, states)
 	}
 	if r.mount.isRevoked(good.Serial) {
 		t.Error("the good one is revoked")
 	}
 	if n, err := r.db.Unsettled(t.Context(), "csms-issuing-2", 10); err != nil || len(n) != 0 {
 		t.Errorf("%d left, %v", len(n), err)
+	}
+}
+
+// While nothing, or another CA, is at a mount's path nothing is found there: what has to
+// be revoked or looked for stays so, until the mount is back.
+func TestNothingIsSettledWithoutTheMount(t *testing.T) {
+	t.Parallel()
+	r := inUse(t, "stations")
+	issued, err := r.try(t, order(t, newKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Revoke(t.Context(), issued.Serial, "keyCompromise", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	r.mount.lose = true
+	if _, err := r.try(t, order(t, newKey(t))); !errors.Is(err, keys.ErrUnavailable) {
+		t.Fatalf("%v, want ErrUnavailable", err)
+	}
+	r.mount.lose = false
+	r.ahead.Add(int64(2 * time.Minute))
+	waits := func(what string) {
+		t.Helper()
+		if err := r.SettleMounts(t.Context()); err == nil {
+			t.Errorf("%s: settled", what)
+		}
+		if list, err := r.db.Unsettled(t.Context(), "csms-issuing-2", 10); err != nil || len(list) != 2 {
+			t.Errorf("%s: %d to be settled, %v", what, len(list), err)
+		}
+	}
+	r.mount.gone = true
+	waits("nothing there")
+	r.mount.gone = false
+	cert, all := r.mount.cert, r.mount.issued
+	r.mount.cert, r.mount.issued = r.Roots(ca.KindCSMS)[0], map[string][]byte{}
+	waits("another CA there")
+	r.mount.cert, r.mount.issued = cert, all
+	if err := r.SettleMounts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.mount.revoked) != 2 {
+		t.Errorf("%d certificates are revoked", len(r.mount.revoked))
+	}
+}
+
+// A mount that keeps nothing is shown what it has to revoke.
+func TestMountThatKeepsNothing(t *testing.T) {
+	t.Parallel()
+	r := inUse(t, "stations")
+	r.mount.keeps = false
+	issued, err := r.try(t, order(t, newKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Revoke(t.Context(), issued.Serial, "keyCompromise", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SettleMounts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !r.mount.isRevoked(issued.Serial) {
+		t.Error("it isn't revoked at the mount")
+	}
+}
+
+// fullStore doesn't write what follows an answer, as on a full disk.
+type fullStore struct {
+	*store.Store
+	full atomic.Bool
+}
+
+var errFull = errors.New("disk is full")
+
+func (s *fullStore) Renumber(ctx context.Context, serial string, to ca.Intent, events ...ledger.Event) error {
+	if s.full.Load() {
+		return errFull
+	}
+	return s.Store.Renumber(ctx, serial, to, events...)
+}
+
+func (s *fullStore) GiveUp(ctx context.Context, serial string, at time.Time, events ...ledger.Event) error {
+	if s.full.Load() {
+		return errFull
+	}
+	return s.Store.GiveUp(ctx, serial, at, events...)
+}
+
+// What a mount issued and couldn't be recorded is looked for without a restart, and an
+// order that was left lying that long isn't gone on with.
+func TestUnrecordedAnswerIsFound(t *testing.T) {
+	t.Parallel()
+	r := inUse(t, "stations")
+	full := &fullStore{Store: r.db}
+	r.cfg.Store = full
+	r.restart(t)
+	full.full.Store(true)
+	if issued, err := r.try(t, order(t, newKey(t))); !errors.Is(err, errFull) {
+		t.Fatalf("%v, %v, want %v", issued, err, errFull)
+	}
+	full.full.Store(false)
+	left, err := r.Prepare(t.Context(), order(t, newKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ahead.Add(int64(11 * time.Minute))
+	if err := r.SettleMounts(t.Context()); err == nil { // given up now
+		t.Error("settled at once")
+	}
+	r.ahead.Add(int64(2 * time.Minute))
+	if err := r.SettleMounts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := len(r.mount.issued)
+	if issued, err := r.Issue(t.Context(), left); err == nil || len(r.mount.issued) != before {
+		t.Errorf("%v was asked for after it was given up: %v", issued, err)
+	}
+	if len(r.mount.revoked) != 1 {
+		t.Errorf("%d certificates are revoked", len(r.mount.revoked))
+	}
+	if list, err := r.db.Unsettled(t.Context(), "csms-issuing-2", 10); err != nil || len(list) != 0 {
+		t.Errorf("%d left, %v", len(list), err)
+	}
+}
+
+// The CA certificate of a mount that is given up before it issued is revoked in the same
+// write, so that the root's list has it; until then people may revoke it. That of a mount
+// which issues stays, and is the same however often it is asked for.
+func TestMountThatIsGivenUpIsRevoked(t *testing.T) {
+	t.Parallel()
+	r := newMountRig(t, "stations")
+	onList := func(what string, cert *x509.Certificate, want bool) {
+		t.Helper()
+		der, err := r.SignCRL(t.Context(), "csms-root")
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return e.SerialNumber.Cmp(cert.SerialNumber) == 0 })
+		if got != want {
+			t.Errorf("%s: on the root's list %t", what, got)
+		}
+	}
+	wrong := r.certify(t)
+	onList("waits", wrong, false)
+	r.mount.key = newKey(t)
+	right := r.certify(t)
+	onList("another key", wrong, true)
+	if got := r.kinds(t, ca.SerialOf(wrong)); !slices.Contains(got, "certificate.revoked") {
+		t.Errorf("entries %v", got)
+	}
+	if record, err := r.Revoke(t.Context(), ca.SerialOf(right), "superseded", "operator"); err != nil || record.State != ca.StateRevoked {
+		t.Errorf("revoked by people: %s, %v", record.State, err)
+	}
+	onList("by people", right, true)
+	r.mount.cert = right
+	if _, err := r.UseMount(t.Context(), ca.KindCSMS, "operator"); err == nil {
+		t.Error("a revoked one is used")
+	}
+	r.mount.cert = r.certify(t)
+	r.mount.alter = func(c *x509.Certificate) {
+		c.IssuingCertificateURL, c.CRLDistributionPoints = []string{"http://status.example/csms-issuing-3.crt"}, []string{"http://status.example/csms-issuing-3.crl"}
+	}
+	if _, err := r.UseMount(t.Context(), ca.KindCSMS, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	again := r.certify(t)
+	if list, err := r.db.Requests(t.Context(), ca.KindCSMS); err != nil || len(list) != 2 || list[0].Waiting || !again.Equal(r.mount.cert) {
+		t.Errorf("the mount that issues was certified once more: %+v, %v", list, err)
+	}
+	if _, err := r.Revoke(t.Context(), ca.SerialOf(r.mount.cert), "superseded", "operator"); err == nil {
+		t.Error("the CA that issues was revoked")
+	}
+	used := r.mount.cert
+	r.mount.key = newKey(t)
+	other := r.certify(t)
+	if _, err := r.MigrateKeys(t.Context(), "softkms:back", false, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	onList("the way back", other, true)
+	onList("used", used, false)
+	if _, err := r.Revoke(t.Context(), ca.SerialOf(used), "superseded", "operator"); err == nil {
+		t.Error("the CA that issued was revoked")
+	}
+}
+
+// The root certifies a mount's key again when it is time; the command that certified it
+// prints the new certificate, and the mount issues with either.
+func TestCertificateOfAMountIsRenewed(t *testing.T) {
+	t.Parallel()
+	r := inUse(t, "stations")
+	r.ahead.Add(int64(400 * 24 * time.Hour))
+	if list, err := r.RenewCAs(t.Context(), ca.KindCSMS, "operator"); err != nil || len(list) != 1 || list[0].Name != "csms-issuing-2" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	next := r.certify(t)
+	if !next.NotAfter.After(r.mount.cert.NotAfter) {
+		t.Errorf("it ends on %s, as before", next.NotAfter)
+	}
+	for range 2 {
+		if issued, err := r.try(t, order(t, newKey(t))); err != nil || !issued.Chain[0].Equal(next) {
+			t.Errorf("issued under %v, %v", issued, err)
+		}
+		r.mount.cert = next
+	}
+	if err := r.CheckKeys(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

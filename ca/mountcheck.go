@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bollard/internal/curve448"
+	"bollard/keys"
 )
 
 // serialFault says why a serial number isn't one: RFC 5280 §4.1.2.2 has it positive, of
@@ -154,17 +155,20 @@ func mountList(ctx context.Context, at Mount, by *issuer, now time.Time) ([]byte
 
 // checkMount holds a mount's certificate against the one on record, of which it may have
 // an older one for the same key.
-func checkMount(ctx context.Context, at Mount, ca caRecord) error {
+func checkMount(ctx context.Context, at Mount, name string, want *x509.Certificate) error {
 	der, err := at.Issuer(ctx)
+	if errors.Is(err, keys.ErrNotFound) {
+		return fmt.Errorf("no PKI mount with a certificate answers for %s; see its path and namespace: %w", name, err)
+	}
 	if err != nil {
 		return err
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return fmt.Errorf("couldn't read the certificate of the mount of %s: %w", ca.name, err)
+		return fmt.Errorf("couldn't read the certificate of the mount of %s: %w", name, err)
 	}
-	if !bytes.Equal(cert.RawSubjectPublicKeyInfo, ca.cert.RawSubjectPublicKeyInfo) || !bytes.Equal(cert.RawSubject, ca.cert.RawSubject) || !bytes.Equal(cert.SubjectKeyId, ca.cert.SubjectKeyId) {
-		return fmt.Errorf("the mount issues with another certificate (%s, %s) than %s is on record with: %s; see which is its default issuer", SerialOf(cert), cert.Subject, ca.name, SerialOf(ca.cert))
+	if !bytes.Equal(cert.RawSubjectPublicKeyInfo, want.RawSubjectPublicKeyInfo) || !bytes.Equal(cert.RawSubject, want.RawSubject) || !bytes.Equal(cert.SubjectKeyId, want.SubjectKeyId) {
+		return fmt.Errorf("the mount issues with another certificate (%s, %s) than %s is on record with: %s; see which is its default issuer", SerialOf(cert), cert.Subject, name, SerialOf(want))
 	}
 	return nil
 }

@@ -22,9 +22,13 @@ const (
 	mountRetryMost = 5 * time.Minute
 	// mountLook is how often it is looked for what nobody woke up for.
 	mountLook = time.Minute
-	// mountAnswer is after what time a mount has issued, or won't any more, what it was
-	// asked for: longer than any call to it takes.
-	mountAnswer = time.Minute
+	// mountAnswer is how long after a call ended without an answer the mount has issued, or
+	// won't any more, what it was asked for: Vault gives up a request after 90 s
+	// (default_max_request_duration).
+	mountAnswer = 2 * time.Minute
+	// mountStale is how old an intent is that nobody finishes any more; half of it, that
+	// the mount isn't asked for any more.
+	mountStale = 10 * time.Minute
 )
 
 // errNotYet says that a mount may still be issuing what has to be looked for.
@@ -50,7 +54,7 @@ func (a *Authority) MaintainMounts(ctx context.Context) error {
 			retry = mountRetry
 		case ctx.Err() == nil:
 			wait, retry = retry, min(2*retry, mountRetryMost)
-			if !errors.Is(err, errNotYet) {
+			if !errors.Is(err, errNotYet) || retry == mountRetryMost { // or it lasts
 				a.cfg.Log.Error("a PKI mount hasn't taken every revocation yet; our OCSP says revoked all the same", "err", err, "retry", wait)
 			}
 		}
@@ -110,12 +114,15 @@ func (a *Authority) settle(ctx context.Context, by *issuer) error {
 	if err != nil {
 		return err
 	}
+	if err := a.giveUpStale(ctx, store, by); err != nil {
+		return err
+	}
 	for {
 		records, err := store.Unsettled(ctx, by.name, mountBatch)
 		if err != nil || len(records) == 0 {
 			return err
 		}
-		var lost []Record // orphans that the mount knows no serial number of
+		var missing []Record // that the mount has nothing of under their serial numbers
 		var errs []error
 		for _, r := range records {
 			known, err := a.passOn(ctx, store, by, r)
@@ -125,17 +132,27 @@ func (a *Authority) settle(ctx context.Context, by *issuer) error {
 			case err != nil:
 				return err
 			case !known:
-				lost = append(lost, r)
+				missing = append(missing, r)
 			}
 		}
-		if err := errors.Join(append(errs, a.find(ctx, store, by, lost))...); err != nil {
+		if err := errors.Join(append(errs, a.missed(ctx, store, by, missing))...); err != nil {
 			return err
 		}
 	}
 }
 
-// passOn has a mount revoke what a record is of; known is false for an orphan that the
-// mount has nothing of under its serial number.
+// giveUpStale orphans intents whose end couldn't be recorded: what the mount issued for
+// them may be good there, and what was lost before for their keys isn't looked for meanwhile.
+func (a *Authority) giveUpStale(ctx context.Context, store MountStore, by *issuer) error {
+	list, err := store.Intended(ctx, by.name, a.cfg.Clock().Add(-mountStale))
+	for _, r := range list {
+		err = errors.Join(err, a.giveUp(ctx, store, r.Intent, nil))
+	}
+	return err
+}
+
+// passOn has a mount revoke what a record is of; known is false if the mount has nothing
+// under its serial number.
 func (a *Authority) passOn(ctx context.Context, store MountStore, by *issuer, r Record) (known bool, err error) {
 	serial, ok := parseSerial(r.Serial)
 	if !ok {
@@ -144,10 +161,8 @@ func (a *Authority) passOn(ctx context.Context, store MountStore, by *issuer, r 
 	der, err := by.mount().Certificate(ctx, serial.Bytes())
 	said := "revoked"
 	switch {
-	case errors.Is(err, keys.ErrNotFound) && r.State == StateOrphaned:
-		return false, nil
 	case errors.Is(err, keys.ErrNotFound):
-		said = "unknown" // it isn't the mount's, or was tidied away after its end
+		return false, nil
 	case err != nil:
 		return false, err
 	default:
@@ -160,23 +175,53 @@ func (a *Authority) passOn(ctx context.Context, store MountStore, by *issuer, r 
 			return false, err
 		}
 	}
-	if err := a.settled(ctx, store, by, r.Serial, said); err != nil {
-		return false, err
+	return true, a.settled(ctx, store, by, r.Serial, said)
+}
+
+// missed deals with what a mount has nothing of under its serial number. A certificate
+// that is here is shown to it (a role with no_store keeps none); what was tidied away
+// after its end needs nothing; the rest are orphans, to be looked for.
+func (a *Authority) missed(ctx context.Context, store MountStore, by *issuer, records []Record) error {
+	if len(records) == 0 {
+		return nil
 	}
-	if said == "revoked" {
-		for _, w := range a.watchers() {
-			w.Revoked(by.name, r.Serial) // the mount's list is another now
+	// Where the mount isn't at its path nothing is found either.
+	if err := checkMount(ctx, by.mount(), by.name, by.cert); err != nil {
+		return fmt.Errorf("%d certificates aren't at the mount, which isn't the one it was: %w", len(records), err)
+	}
+	var lost []Record
+	var errs []error
+	for _, r := range records {
+		said := "unknown"
+		switch {
+		case r.DER == nil:
+			lost = append(lost, r)
+			continue
+		case a.cfg.Clock().Before(r.NotAfter):
+			said = "revoked"
+			if err := by.mount().RevokeShown(ctx, r.DER); err != nil {
+				errs = append(errs, err)
+				continue
+			}
 		}
+		errs = append(errs, a.settled(ctx, store, by, r.Serial, said))
 	}
-	return true, nil
+	return errors.Join(append(errs, a.find(ctx, store, by, lost))...)
 }
 
 func (a *Authority) settled(ctx context.Context, store MountStore, by *issuer, serial, said string) error {
-	return store.Settle(ctx, serial, a.cfg.Clock().UTC(), ledger.Event{Kind: "mount.settled", Subject: serial, Actor: "bollard", Data: map[string]string{"issuer": by.name, "found": said}})
+	err := store.Settle(ctx, serial, a.cfg.Clock().UTC(), ledger.Event{Kind: "mount.settled", Subject: serial, Actor: "bollard", Data: map[string]string{"issuer": by.name, "found": said}})
+	if err != nil || said != "revoked" {
+		return err
+	}
+	for _, w := range a.watchers() {
+		w.Revoked(by.name, serial) // the mount's list is another now
+	}
+	return nil
 }
 
 // find looks through what a mount issued for certificates with the keys of orphans, whose
-// answers never arrived: they are put on record, revoked, which is passed on next.
+// answers never arrived: they are put on record as orphans too, which is passed on next.
 func (a *Authority) find(ctx context.Context, store MountStore, by *issuer, orphans []Record) error {
 	if len(orphans) == 0 {
 		return nil
@@ -194,7 +239,7 @@ func (a *Authority) find(ctx context.Context, store MountStore, by *issuer, orph
 			return err
 		}
 		// What is being issued for the key now isn't what was lost.
-		if now.Sub(r.CreatedAt) < mountAnswer || slices.ContainsFunc(same, func(r Record) bool { return r.State == StateIntended }) {
+		if now.Sub(r.RevokedAt) < mountAnswer || slices.ContainsFunc(same, func(r Record) bool { return r.State == StateIntended }) {
 			continue
 		}
 		byKey[r.KeyHash] = r
@@ -246,7 +291,8 @@ func (a *Authority) takeFound(ctx context.Context, store MountStore, by *issuer,
 		return nil
 	}
 	at := a.cfg.Clock().UTC()
-	record := Record{Intent: orphan.Intent, State: StateRevoked, DER: cert.Raw, RevokedAt: at, Reason: "unspecified"}
+	// Nobody was given it: its key may have another.
+	record := Record{Intent: orphan.Intent, State: StateOrphaned, DER: cert.Raw, RevokedAt: at, Reason: "unspecified"}
 	record.Serial, record.TBSHash, record.CreatedAt = name, hashHex(cert.RawTBSCertificate), at
 	record.NotBefore, record.NotAfter, record.Subject = cert.NotBefore, cert.NotAfter, cert.Subject.String()
 	err = store.PutFound(ctx, record, ledger.Event{Kind: "certificate.refused", Subject: name, Actor: "bollard", Data: map[string]string{

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"bollard/internal/failpoint"
@@ -25,7 +26,7 @@ func (a *Authority) mountAt(uri string) (Mount, error) {
 // CertifyMount has a hierarchy's root certify the key of a PKI mount, by the request that
 // the mount made, as the next CA that issues. The mount takes the certificate, then
 // UseMount has it issue. Repeated, it is the same certificate; with another request or
-// mount, the one before is given up.
+// mount, one that waits is given up, and its certificate revoked.
 func (a *Authority) CertifyMount(ctx context.Context, kind Kind, uri string, request []byte, actor string) (*x509.Certificate, error) {
 	a.building.Lock()
 	defer a.building.Unlock()
@@ -95,16 +96,78 @@ func (a *Authority) mountRequest(ctx context.Context, h hierarchy, uri string, k
 	if len(list) > 0 {
 		newest = list[0]
 	}
-	if newest.Waiting && newest.KeyURI == uri && newest.KeyHash == key.hash {
+	if newest.KeyURI == uri && newest.KeyHash == key.hash {
 		return newest, nil
 	}
 	r := Request{
 		Kind: h.kind, Generation: a.nextGeneration(newest, false), Profile: h.issuing(), KeyURI: uri,
 		KeyHash: key.hash, CreatedAt: a.cfg.Clock().UTC(), Waiting: true,
 	}
-	return r, a.cfg.Store.PutRequest(ctx, r, ledger.Event{Kind: "ca.requested", Subject: string(h.kind), Actor: actor, Data: map[string]string{
+	return r, a.replace(ctx, h, newest, r, ledger.Event{Kind: "ca.requested", Subject: string(h.kind), Actor: actor, Data: map[string]string{
 		"profile": r.Profile, "generation": strconv.Itoa(r.Generation), "key": r.KeyHash, "holder": keys.Holder(uri),
 	}})
+}
+
+// replace puts a request on record. If the one before it is a mount's that waits, that is
+// given up: what the root certified for it would be a CA until its end, so it is revoked.
+func (a *Authority) replace(ctx context.Context, h hierarchy, before, r Request, event ledger.Event) error {
+	const reason = "superseded"
+	var given Record
+	err := ErrUnknownSerial
+	if before.Waiting {
+		given, err = a.waitingCA(ctx, h, before)
+	}
+	if errors.Is(err, ErrUnknownSerial) {
+		return a.cfg.Store.PutRequest(ctx, r, event)
+	}
+	if err != nil {
+		return err
+	}
+	store, err := a.mounts()
+	if err != nil {
+		return err
+	}
+	if err := store.Replace(ctx, r, given.Serial, reason, ledger.Event{Kind: "certificate.revoked", Subject: given.Serial, Actor: event.Actor, Data: map[string]string{"reason": reason}}, event); err != nil {
+		return err
+	}
+	a.revoked(given)
+	return nil
+}
+
+// waitingCA is what a root certified for a request that waits, or ErrUnknownSerial: also
+// if the key was a CA's before, which answers for what it issued.
+func (a *Authority) waitingCA(ctx context.Context, h hierarchy, r Request) (Record, error) {
+	l := a.hierarchy(h.kind)
+	have, err := a.findKey(ctx, h, h.generationName(r.Profile, r.Generation), r.Profile, l.cas[0].name, func(hash string) bool { return hash == r.KeyHash })
+	if errors.Is(err, ErrNoHierarchy) || err == nil && slices.ContainsFunc(l.cas, func(c caRecord) bool { return c.cert.Equal(have.cert) }) {
+		return Record{}, fmt.Errorf("%w: nothing was certified for %s alone", ErrUnknownSerial, h.generationName(r.Profile, r.Generation))
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	return a.cfg.Store.Certificate(ctx, SerialOf(have.cert))
+}
+
+// waits says whether a CA certificate is of a mount that never issued: nobody depends on it.
+func (a *Authority) waits(ctx context.Context, record Record) (bool, error) {
+	h, _, err := a.mountable(KindCSMS)
+	if err != nil {
+		return false, nil //nolint:nilerr // no mount waits
+	}
+	list, err := a.cfg.Store.Requests(ctx, h.kind)
+	if err != nil {
+		return false, err
+	}
+	for _, r := range list {
+		if !r.Waiting || r.KeyHash != record.KeyHash {
+			continue
+		}
+		waiting, err := a.waitingCA(ctx, h, r)
+		if !errors.Is(err, ErrUnknownSerial) {
+			return waiting.Serial == record.Serial, err
+		}
+	}
+	return false, nil
 }
 
 // UseMount has a mount that was certified issue from now on, if it shows the certificate

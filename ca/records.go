@@ -79,7 +79,7 @@ func (a *Authority) issued(record Record) (*Issued, error) {
 }
 
 // Revoke revokes an issued certificate; reason has RFC 5280's name. Revoking
-// twice keeps the first time and reason.
+// twice keeps the first time and reason. Of CAs it takes those of mounts that wait.
 func (a *Authority) Revoke(ctx context.Context, serial, reason, actor string) (Record, error) {
 	if _, ok := reasonCode(reason); !ok {
 		if reason == "certificateHold" || reason == "removeFromCRL" {
@@ -92,11 +92,18 @@ func (a *Authority) Revoke(ctx context.Context, serial, reason, actor string) (R
 	if err != nil {
 		return Record{}, err
 	}
-	if !record.External && profiles[record.Profile].CA {
-		return Record{}, fmt.Errorf("certificate %s is the CA %s itself; revoking it would lock every station out", serial, record.Profile)
-	}
 	if record.State == StateRevoked || record.State == StateOrphaned {
 		return record, nil
+	}
+	if !record.External && profiles[record.Profile].CA {
+		a.building.Lock() // it doesn't begin to issue meanwhile
+		defer a.building.Unlock()
+		switch waits, err := a.waits(ctx, record); {
+		case err != nil:
+			return Record{}, err
+		case !waits:
+			return Record{}, fmt.Errorf("certificate %s is the CA %s itself; revoking it would lock every station out", serial, record.Profile)
+		}
 	}
 	event := ledger.Event{Kind: "certificate.revoked", Subject: serial, Actor: actor, Data: map[string]string{"reason": reason}}
 	if record.Station != "" {

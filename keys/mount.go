@@ -70,6 +70,14 @@ func (m *Mount) Revoke(ctx context.Context, serial []byte) error {
 	return err
 }
 
+// RevokeShown has it revoke one (DER) that it issued and didn't keep.
+func (m *Mount) RevokeShown(ctx context.Context, der []byte) error {
+	_, err := ask(ctx, m, "have a certificate revoked", func(c *vault.Client, ctx context.Context) (struct{}, error) {
+		return struct{}{}, c.RevokeShown(ctx, der)
+	})
+	return err
+}
+
 // Revocations returns its revocation list (DER), unjudged.
 func (m *Mount) Revocations(ctx context.Context) ([]byte, error) {
 	return ask(ctx, m, "read its revocation list", (*vault.Client).Revocations)

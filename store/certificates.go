@@ -89,25 +89,27 @@ func (s *Store) PutExternal(ctx context.Context, record ca.Record, events ...led
 // SetRevoked revokes an issued record. One that is revoked or orphaned already
 // stays as it is, and nothing is recorded.
 func (s *Store) SetRevoked(ctx context.Context, serial, reason string, at time.Time, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error {
-		changed, err := t.exec("UPDATE certificates SET state = ?, reason = ?, revoked_at = ? WHERE serial = ? AND state = ?",
-			ca.StateRevoked, reason, millis(at), serial, ca.StateIssued)
+	return s.write(ctx, func(t *tx) error { return t.setRevoked(serial, reason, at, events...) })
+}
+
+func (t *tx) setRevoked(serial, reason string, at time.Time, events ...ledger.Event) error {
+	changed, err := t.exec("UPDATE certificates SET state = ?, reason = ?, revoked_at = ? WHERE serial = ? AND state = ?",
+		ca.StateRevoked, reason, millis(at), serial, ca.StateIssued)
+	if err != nil {
+		return fmt.Errorf("couldn't revoke certificate %s: %w", serial, err)
+	}
+	if changed == 0 {
+		state, err := t.certificateState(serial)
 		if err != nil {
 			return fmt.Errorf("couldn't revoke certificate %s: %w", serial, err)
 		}
-		if changed == 0 {
-			state, err := t.certificateState(serial)
-			if err != nil {
-				return fmt.Errorf("couldn't revoke certificate %s: %w", serial, err)
-			}
-			if state == ca.StateIntended {
-				return fmt.Errorf("couldn't revoke certificate %s: it is not issued yet", serial)
-			}
-			return nil
+		if state == ca.StateIntended {
+			return fmt.Errorf("couldn't revoke certificate %s: it is not issued yet", serial)
 		}
-		t.saw(at)
-		return t.record(events...)
-	})
+		return nil
+	}
+	t.saw(at)
+	return t.record(events...)
 }
 
 // OrphanIntents marks every intent created before the given time orphaned,

@@ -59,6 +59,21 @@ func (s *Store) PutFound(ctx context.Context, record ca.Record, events ...ledger
 	})
 }
 
+// Replace keeps a request, and revokes the CA certificate of the one it replaces.
+func (s *Store) Replace(ctx context.Context, r ca.Request, serial, reason string, events ...ledger.Event) error {
+	return s.write(ctx, func(t *tx) error {
+		if err := t.setRevoked(serial, reason, r.CreatedAt); err != nil {
+			return err
+		}
+		return t.putRequest(r, events...)
+	})
+}
+
+// Intended returns an issuer's intended records of before a time.
+func (s *Store) Intended(ctx context.Context, issuer string, before time.Time) ([]ca.Record, error) {
+	return s.certificates(ctx, "WHERE state = ? AND state <> 'issued' AND issuer = ? AND created_at < ? ORDER BY position", ca.StateIntended, issuer, millis(before))
+}
+
 // Unsettled returns what of an issuer's a mount is to be told: revocations first, for
 // orphans may have to wait.
 func (s *Store) Unsettled(ctx context.Context, issuer string, most int) ([]ca.Record, error) {

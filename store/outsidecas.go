@@ -28,18 +28,20 @@ func (s *Store) Requests(ctx context.Context, kind ca.Kind) ([]ca.Request, error
 
 // PutRequest keeps the one request a generation of a hierarchy has.
 func (s *Store) PutRequest(ctx context.Context, r ca.Request, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error {
-		added, err := t.exec("INSERT INTO ca_requests (kind, generation, profile, key_uri, key_hash, created_at, waiting) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, generation) DO NOTHING",
-			string(r.Kind), r.Generation, r.Profile, r.KeyURI, r.KeyHash, millis(r.CreatedAt), number(r.Waiting))
-		if err != nil {
-			return fmt.Errorf("couldn't store the request of %s: %w", r.Kind, err)
-		}
-		if added == 0 {
-			return fmt.Errorf("couldn't store the request of %s: %w", r.Kind, ca.ErrHierarchyExists)
-		}
-		t.saw(r.CreatedAt)
-		return t.record(events...)
-	})
+	return s.write(ctx, func(t *tx) error { return t.putRequest(r, events...) })
+}
+
+func (t *tx) putRequest(r ca.Request, events ...ledger.Event) error {
+	added, err := t.exec("INSERT INTO ca_requests (kind, generation, profile, key_uri, key_hash, created_at, waiting) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, generation) DO NOTHING",
+		string(r.Kind), r.Generation, r.Profile, r.KeyURI, r.KeyHash, millis(r.CreatedAt), number(r.Waiting))
+	if err != nil {
+		return fmt.Errorf("couldn't store the request of %s: %w", r.Kind, err)
+	}
+	if added == 0 {
+		return fmt.Errorf("couldn't store the request of %s: %w", r.Kind, ca.ErrHierarchyExists)
+	}
+	t.saw(r.CreatedAt)
+	return t.record(events...)
 }
 
 // SetRequestKey notes the key that was made for a request.

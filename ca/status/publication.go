@@ -25,6 +25,7 @@ type publication struct {
 	der   []byte
 	this  time.Time
 	next  time.Time
+	asked time.Time // when it was last made, or fetched from a PKI mount
 	known uint64    // revocations before the list was begun
 	retry time.Time // not before, after a failure
 }
@@ -38,7 +39,9 @@ func (s *Server) list(ctx context.Context, p *publication, now time.Time) ([]byt
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	revocations := p.revocations.Load()
-	if p.der != nil && p.known == revocations && now.Before(p.this.Add(refreshAfter)) {
+	// A mount's list may be older than one made here gets, and is asked for all the same.
+	fresh := now.Before(p.this.Add(refreshAfter)) || now.Before(p.asked.Add(askAgain)) && now.Before(p.next)
+	if p.der != nil && p.known == revocations && fresh {
 		return p.der, p.next, nil
 	}
 	var err error
@@ -47,7 +50,7 @@ func (s *Server) list(ctx context.Context, p *publication, now time.Time) ([]byt
 	} else if err = s.signList(ctx, p, revocations); err != nil {
 		p.retry = now.Add(signRetry)
 	} else {
-		p.retry = time.Time{}
+		p.asked, p.retry = now, time.Time{}
 	}
 	if p.der == nil || !now.Before(p.next) {
 		return nil, time.Time{}, errors.Join(err, errors.New("there is no revocation list in force"))

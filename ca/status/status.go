@@ -27,6 +27,9 @@ const (
 // with a clock in the past, expired answers would look fresh.
 const clockTolerance = 5 * time.Minute
 
+// askAgain is the pause after a list that was old already when it came.
+const askAgain = time.Minute
+
 // signRetry is the pause after a signature that failed, so that requests don't
 // each try again (and each take a CRL number).
 const signRetry = 30 * time.Second

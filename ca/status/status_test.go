@@ -275,6 +275,30 @@ func TestRefreshBeforeHalf(t *testing.T) {
 	}
 }
 
+// A list that is old when it comes, as a PKI mount's may be, is asked for once a minute,
+// not for each client.
+func TestOldListIsAskedForSometimes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	der, err := r.Authority.SignCRL(t.Context(), "csms-issuing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.front.list.Store(&der)
+	r.advance(9 * time.Hour)
+	for want := range int64(2) {
+		for range 3 {
+			if answer, body := get(t, r.url+"/csms-issuing.crl"); answer.StatusCode != http.StatusOK || !bytes.Equal(body, der) {
+				t.Error(answer.Status)
+			}
+		}
+		if got := r.front.lists.Load(); got != want+1 {
+			t.Errorf("asked for %d times, want %d", got, want+1)
+		}
+		r.advance(61 * time.Second)
+	}
+}
+
 // A clock that went back would make expired answers look fresh.
 func TestClockGoesBack(t *testing.T) {
 	t.Parallel()

@@ -20,9 +20,10 @@ func (c *cli) caMount() *cobra.Command {
 
 With --uri and --csr the root here certifies the key that the mount made, and prints the
 certificate for the mount to take (vault write MOUNT/intermediate/set-signed). Repeated,
-it is the same one. With --use the mount issues from then on, if it shows that certificate
-and issues the first one, of the OCSP signer, just as it is asked to. The CA before it
-answers for what it issued.`,
+it is the same one; with another request or URI one that doesn't issue yet is revoked.
+With --use the mount issues from then on, if it shows that certificate and issues the
+first one, of the OCSP signer, just as it is asked to. The CA before it answers for what
+it issued.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in.Kind = args[0]

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -196,6 +197,40 @@ func TestIssuingThroughAMount(t *testing.T) {
 	if !r.onList(t, issued.Serial) {
 		t.Error("the mount's list doesn't have it")
 	}
+	// A mount that keeps nothing is shown what it has to revoke; one that is elsewhere has
+	// nothing, and is told once it is back.
+	role := vaulttest.StationRole()
+	role["organization"], role["no_store"] = "Example CPO", true
+	r.do(t, "stations/roles/stations", role)
+	if issued, err = r.issue(t.Context(), stationRequest(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Revoke(t.Context(), issued.Serial, "keyCompromise", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	r.move(t, "stations", "elsewhere")
+	if err := r.SettleMounts(t.Context()); !errors.Is(err, keys.ErrNotFound) {
+		t.Errorf("told while it is elsewhere: %v", err)
+	}
+	r.move(t, "elsewhere", "stations")
+	if err := r.SettleMounts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !r.onList(t, issued.Serial) {
+		t.Error("the list of a mount that keeps nothing doesn't have it")
+	}
+}
+
+// move moves a mount to another path, and waits until it is there.
+func (r *mountRig) move(t *testing.T, from, to string) {
+	t.Helper()
+	r.do(t, "sys/remount", map[string]any{"from": from, "to": to})
+	for began := time.Now(); time.Since(began) < 30*time.Second; {
+		if _, err := r.vault.Read(t.Context(), r.vault.Token, to+"/cert/ca"); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s isn't at %s", from, to)
 }
 
 // Whatever somebody changes at a real mount so that certificates are others: they are
@@ -335,6 +370,35 @@ func TestMountComesAndGoes(t *testing.T) {
 	for _, serial := range given {
 		if record, err := r.db.Certificate(t.Context(), serial); err != nil || record.State != ca.StateIssued {
 			t.Errorf("certificate %s that was given out: %s, %v", serial, record.State, err)
+		}
+	}
+	r.cfg.Clock = func() time.Time { return time.Now().Add(3 * time.Minute) } // the mount won't issue any more
+	r.open(t)
+	if err := r.SettleMounts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all, err := r.vault.Read(t.Context(), r.vault.Token, "stations/certs?list=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, _ := all["data"].(map[string]any)
+	list, _ := inner["keys"].([]any)
+	if len(list) < len(given) {
+		t.Errorf("%d certificates at the mount, %d were given out", len(list), len(given))
+	}
+	for _, one := range list {
+		text, _ := one.(string)
+		n, ok := new(big.Int).SetString(strings.NewReplacer(":", "", "-", "").Replace(text), 16)
+		if !ok {
+			t.Fatalf("serial number %q", text)
+		}
+		if record, err := r.db.Certificate(t.Context(), n.Text(16)); err == nil && record.State == ca.StateIssued {
+			continue
+		}
+		der, err := r.vault.Read(t.Context(), r.vault.Token, "stations/cert/"+strings.ReplaceAll(text, ":", "-"))
+		inner, _ := der["data"].(map[string]any)
+		if at, _ := inner["revocation_time"].(float64); err != nil || at == 0 {
+			t.Errorf("%s is good at the mount, and isn't given out: %v", text, err)
 		}
 	}
 }

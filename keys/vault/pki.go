@@ -64,7 +64,17 @@ func (c *Client) Sign(ctx context.Context, o Order) ([]byte, error) {
 
 // Revoke has the mount revoke a certificate; one that is revoked, or has ended, stays so.
 func (c *Client) Revoke(ctx context.Context, serial string) error {
-	_, err := c.api.Logical().WriteWithContext(ctx, segments(c.cfg.Mount)+"/revoke", map[string]any{"serial_number": serial})
+	return c.revoke(ctx, map[string]any{"serial_number": serial})
+}
+
+// RevokeShown is Revoke for a certificate (DER) that the mount issued and may not have
+// kept. Vault takes that since 1.12.
+func (c *Client) RevokeShown(ctx context.Context, der []byte) error {
+	return c.revoke(ctx, map[string]any{"certificate": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))})
+}
+
+func (c *Client) revoke(ctx context.Context, which map[string]any) error {
+	_, err := c.api.Logical().WriteWithContext(ctx, segments(c.cfg.Mount)+"/revoke", which)
 	if err != nil {
 		return c.fault(ctx, err)
 	}
