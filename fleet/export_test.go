@@ -101,14 +101,20 @@ func Issuers(s *Service) int {
 	return len(s.verified.issuers)
 }
 
-// Verify verifies a leaf by a remembered issuing CA alone.
-func Verify(s *Service, above []*x509.Certificate, leaf *x509.Certificate) bool {
-	_, ok := s.verified.under(s.verified.pools, append([]*x509.Certificate{leaf}, above...), nil, s.clock())
+// Verify verifies a leaf by an issuing CA alone that is remembered for these trusted roots.
+func Verify(s *Service, above []*x509.Certificate, leaf *x509.Certificate, trust ...string) bool {
+	_, ok := s.verified.under(s.verified.pools, append([]*x509.Certificate{leaf}, above...), trust, s.clock())
 	return ok
 }
 
-// Constrains says that a CA limits what is below it.
-var Constrains = constrains
+// Learns reports whether the issuing CA of a chain that was found is remembered.
+func Learns(s *Service, chain []*x509.Certificate) bool {
+	s.verified.learn(s.verified.pools, chain, chain, nil)
+	s.verified.mu.Lock()
+	defer s.verified.mu.Unlock()
+	_, ok := s.verified.issuers[chainKey(chain[1:2], nil)]
+	return ok
+}
 
 // TakingTurns returns how many work on a station's orders, or wait to.
 func TakingTurns(s *Service, key string) int {

@@ -106,18 +106,24 @@ func TestRememberedIssuer(t *testing.T) {
 	if fleet.Verify(r.svc, second[1:], second[0]) != true || fleet.Verify(r.svc, first[1:], forged) != false {
 		t.Error("the remembered issuer vouches for what it didn't sign, or not for what it did")
 	}
+	if fleet.Verify(r.svc, second[1:], second[0], "00") {
+		t.Error("it vouches where other roots are trusted")
+	}
+	elsewhere := withCertificates(claim(t, "CS-2"), second...)
+	elsewhere.Trust = []string{"00"}
+	r.refusal(elsewhere)
 	r.admit(withCertificates(claim(t, "CS-2"), second...))
 
 	m := newMaker(t, r.clock())
-	for limit, want := range map[string]bool{"": false, "names": true} {
+	for limit, want := range map[string]bool{"": true, "names": false} {
 		c := m.leaf(r.clock(), "A CA", func(c *x509.Certificate) {
 			c.IsCA = true
 			if limit == "names" {
 				c.PermittedDNSDomains = []string{"a.example"}
 			}
 		})
-		if fleet.Constrains(c) != want {
-			t.Errorf("a CA that limits %q: %t", limit, !want)
+		if fleet.Learns(r.svc, []*x509.Certificate{second[0], c}) != want {
+			t.Errorf("a CA that limits %q is remembered: %t", limit, !want)
 		}
 	}
 }
