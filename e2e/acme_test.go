@@ -9,11 +9,13 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -54,23 +56,29 @@ func loopbackDNS(t *testing.T) string {
 	return conn.LocalAddr().String()
 }
 
-// newACMEServer is a server whose names are asked at web, or at a port that is free.
-// It isn't started yet.
-func newACMEServer(t *testing.T, web net.Listener) (srv *server, port string) {
+// newACMEServer is a server that asks names at this port. It isn't started yet.
+func newACMEServer(t *testing.T, port int) *server {
 	t.Helper()
-	if web == nil {
-		bound, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer bound.Close()
-		web = bound
-	}
-	_, port, _ = strings.Cut(web.Addr().String(), ":")
-	srv = newESTServer(t)
-	srv.conf["acme"] = map[string]any{"names": []string{"*.servers.example"}, "networks": []string{"127.0.0.1/32"}, "resolver": loopbackDNS(t), "http_port": web.Addr().(*net.TCPAddr).Port}
+	srv := newESTServer(t)
+	srv.conf["acme"] = map[string]any{"names": []string{"*.servers.example"}, "networks": []string{"127.0.0.1/32"}, "resolver": loopbackDNS(t), "http_port": port}
 	srv.configure()
-	return srv, port
+	return srv
+}
+
+// laterPort is a port that a tool binds later. It is from below those that the
+// kernel gives to outgoing connections: one of these could have it by then.
+func laterPort(t *testing.T) int {
+	t.Helper()
+	const first, last = 20000, 32767 // net.ipv4.ip_local_port_range begins at 32768
+	for range 100 {
+		port := first + mathrand.IntN(last-first+1)
+		if bound, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			_ = bound.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 // directory of the running server.
@@ -112,10 +120,11 @@ func TestACMEClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv, port := newACMEServer(t, nil)
+			port := laterPort(t)
+			srv := newACMEServer(t, port)
 			srv.start()
 			dir := t.TempDir()
-			run, renew, revoke, cert := tool(srv, port, dir)
+			run, renew, revoke, cert := tool(srv, strconv.Itoa(port), dir)
 			var serials []string
 			for _, args := range [][]string{run, renew} {
 				srv.client(args)
@@ -147,7 +156,8 @@ func (s *server) client(args []string) {
 	cmd := exec.CommandContext(s.t.Context(), args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "LEGO_CA_CERTIFICATES="+s.root, "REQUESTS_CA_BUNDLE="+s.root)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("%s: %v\n%s\n%s", strings.Join(args, " "), err, tail(string(out), 3000), tail(s.proc.log.String(), 3000))
+		said := strings.Split(strings.TrimSpace(string(out)), "\n")
+		s.t.Fatalf("%s: %v: …%s\n%s\n%s\n%s", args[0], err, said[len(said)-1], strings.Join(args, " "), tail(string(out), 3000), tail(s.proc.log.String(), 3000))
 	}
 }
 
@@ -186,7 +196,7 @@ func TestACMEKilled(t *testing.T) {
 	})}
 	go func() { _ = names.Serve(web) }()
 	t.Cleanup(func() { _ = names.Close() })
-	srv, _ := newACMEServer(t, web)
+	srv := newACMEServer(t, web.Addr().(*net.TCPAddr).Port)
 	srv.start()
 	kid, hmac := srv.acmeToken()
 	secret, err := base64.RawURLEncoding.DecodeString(hmac)

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -13,12 +14,13 @@ import (
 // from the moment it comes, and after a kill -9 while that CA is away.
 func TestFrontDoorCertifiedByAnotherCA(t *testing.T) {
 	t.Parallel()
-	company, port := newACMEServer(t, nil)
+	port := laterPort(t)
+	company := newACMEServer(t, port)
 	company.start()
 	kid, hmac := company.acmeToken()
 	srv := newServer(t, map[string]any{"url": "ws://127.0.0.1:1/ocpp"})
 	srv.conf["host"] = "front.servers.example"
-	srv.conf["listen"].(map[string]any)["acme"] = "127.0.0.1:" + port
+	srv.conf["listen"].(map[string]any)["acme"] = "127.0.0.1:" + strconv.Itoa(port)
 	srv.write(filepath.Join(srv.data, "mac"), hmac+"\n")
 	srv.conf["server_certificate"] = map[string]any{"acme": map[string]any{
 		"directory": company.directory(), "contact": "mailto:ops@servers.example", "trust": company.root, "key_id": kid, "mac_file": "mac",

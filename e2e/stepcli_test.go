@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -100,7 +101,8 @@ func (s *server) shown(serial string) (state, profile, requester string) {
 // certificate of somebody else's CA, and over ACME; what it may not, it is told.
 func TestStepCLI(t *testing.T) {
 	t.Parallel()
-	srv, port := newACMEServer(t, nil)
+	port := laterPort(t)
+	srv := newACMEServer(t, port)
 	acme := srv.conf["acme"].(map[string]any)
 	acme["open"] = true // the CLI knows no account binding
 	srv.configure()
@@ -126,7 +128,7 @@ func TestStepCLI(t *testing.T) {
 	// What makes a token, and how ACME is asked; with --x5c-cert the CLI makes it by itself, too.
 	byKey := []string{"--provisioner", "ops", "--key", key}
 	byChain := []string{"--provisioner", "deployers", "--x5c-cert", deployer, "--x5c-key", deployerKey}
-	standalone := []string{"--standalone", "--http-listen", "127.0.0.1:" + port}
+	standalone := []string{"--standalone", "--http-listen", "127.0.0.1:" + strconv.Itoa(port)}
 	for name, tt := range map[string]struct {
 		token []string
 		acme  []string
