@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,20 +19,25 @@ type Migration struct {
 	Kind Kind      `json:"kind"`
 	CAs  []MovedCA `json:"cas,omitempty"`  // those whose keys are made anew; the roots' stay
 	Kept string    `json:"kept,omitempty"` // why none is
+	// Root is the one that has to certify the successor, its key being offline; "": it is
+	// here, and did. Request is what it is asked by, PEM of PKCS#10; "" in a dry run.
+	Root    string `json:"root,omitempty"`
+	Request string `json:"request,omitempty"`
 }
 
-// MovedCA is a CA that gets a successor with a key elsewhere. It issues no more, and
-// answers for what it issued until its own end.
+// MovedCA is a CA that gets a successor with a key elsewhere. Once that issues, it issues
+// no more, and answers for what it issued until its own end.
 type MovedCA struct {
 	Name string `json:"name"`
 	Key  string `json:"key"`  // where it is, and stays
 	Next string `json:"next"` // its successor
 }
 
-// MigrateKeys makes new keys below a URI for the CAs below the roots that are here, of
-// all hierarchies, has the roots certify them, and issues with them from then on. What
-// was issued keeps its chain, lists and OCSP. An interrupted run is gone on with, and
-// nothing is made twice. With dry it tells what would be.
+// MigrateKeys makes new keys below a URI for the CAs below own roots, of all hierarchies,
+// has the roots certify them, and issues with them from then on; one whose root is offline
+// waits for its certificate (ImportChain). What was issued keeps its chain, lists and OCSP.
+// An interrupted run is gone on with, and nothing is made twice. With dry it tells what
+// would be.
 func (a *Authority) MigrateKeys(ctx context.Context, to string, dry bool, actor string) ([]Migration, error) {
 	a.building.Lock()
 	defer a.building.Unlock()
@@ -56,7 +62,7 @@ func (a *Authority) MigrateKeys(ctx context.Context, to string, dry bool, actor 
 	if dry {
 		return list, nil
 	}
-	for _, m := range list {
+	for i, m := range list {
 		if len(m.CAs) == 0 {
 			continue
 		}
@@ -64,8 +70,13 @@ func (a *Authority) MigrateKeys(ctx context.Context, to string, dry bool, actor 
 		if err != nil {
 			return list, err
 		}
-		if err := a.migrate(ctx, h, to, actor); err != nil {
+		asked, err := a.migrate(ctx, h, to, actor)
+		if err != nil {
 			return list, fmt.Errorf("couldn't move the keys of %s; the same command goes on: %w", h.kind, err)
+		}
+		if m.Root != "" {
+			list[i].Request = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: asked}))
+			continue // nothing issues yet with the new key
 		}
 		if err := a.load(ctx, h); err != nil {
 			return list, err
@@ -94,8 +105,6 @@ func (a *Authority) planMigration(ctx context.Context, h hierarchy, l *loadedHie
 		m.Kept = "its keys are there already"
 	case l.cas[0].profile == profileOutside:
 		m.Kept = fmt.Sprintf("others certify it: with keys.uri changed in bollard.yaml, bollard ca request %s --new-key makes the key there and prints the request for it", h.kind)
-	case l.cas[0].keyURI == "":
-		m.Kept = "the key of its root, which would have to certify them, is offline"
 	case h.anchored:
 		m.Kept = "stations hold its issuing CA as their root: its key can't be another"
 	case change.Phase != "" && change.Phase != PhaseFinished:
@@ -109,6 +118,9 @@ func (a *Authority) planMigration(ctx context.Context, h hierarchy, l *loadedHie
 	}
 	if m.Kept != "" {
 		return m, nil
+	}
+	if l.cas[0].keyURI == "" {
+		m.Root = l.cas[0].name
 	}
 	generation := a.nextGeneration(moving, under)
 	for _, c := range l.cas {
@@ -138,20 +150,32 @@ func (a *Authority) nextGeneration(newest Request, under bool) int {
 	return max(newest.Generation, 1) + 1
 }
 
-// migrate gives the CAs of a hierarchy below its root successors with keys of their own.
-func (a *Authority) migrate(ctx context.Context, h hierarchy, to, actor string) error {
+// migrate gives the CAs of a hierarchy below its root successors with keys of their own. For
+// one whose root is offline it returns the request (PKCS#10, DER) that asks it for that.
+func (a *Authority) migrate(ctx context.Context, h hierarchy, to, actor string) ([]byte, error) {
 	l := a.hierarchy(h.kind)
 	request, under, err := a.rekeying(ctx, h, to)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !under {
 		if request, err = a.recordRekeying(ctx, h, request, to, actor); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	failpoint.Hit("ca.rekeying")
 	b := builder{a: a, h: h, actor: actor, algorithm: algorithmLike(l.issuing.cert.PublicKey)}
+	if l.cas[0].keyURI == "" {
+		asked, err := b.ask(ctx, request)
+		failpoint.Hit("ca.rekeyed")
+		return asked, err
+	}
+	return nil, b.succeed(ctx, l.cas[0], request, to)
+}
+
+// succeed has a root that is here certify the successors.
+func (b builder) succeed(ctx context.Context, root caRecord, request Request, to string) error {
+	a, h := b.a, b.h
 	signer, err := b.key(ctx, request.KeyURI, true)
 	if err != nil {
 		return err
@@ -163,7 +187,7 @@ func (a *Authority) migrate(ctx context.Context, h hierarchy, to, actor string) 
 		return err
 	}
 	failpoint.Hit("ca.rekeyed")
-	by, err := a.openIssuer(ctx, l.cas[0])
+	by, err := a.openIssuer(ctx, root)
 	if err != nil {
 		return err
 	}

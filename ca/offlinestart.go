@@ -152,12 +152,10 @@ func (a *Authority) RolloverTo(ctx context.Context, kind Kind, chain, list []byt
 	return a.step(ctx, h, change, actor)
 }
 
-// takeUnder takes in a further certificate that an offline root gave the CA below it.
+// takeUnder takes in a certificate that an offline root gave a CA below it: a further one
+// of a CA there is, or the first of one whose key waits for it, which issues then.
 func (a *Authority) takeUnder(ctx context.Context, h hierarchy, data []byte, actor string) error {
 	l := a.hierarchy(h.kind)
-	if l.issuing == nil || l.cas[0].keyURI != "" {
-		return fmt.Errorf("%s is certified by its root here; bollard ca rollover %s start --chain takes in a root that was made elsewhere", h.kind, h.kind)
-	}
 	block, rest := pem.Decode(data)
 	if block == nil {
 		return errors.New("the chain has to be two PEM certificates: that of the CA here, and the root's")
@@ -166,28 +164,57 @@ func (a *Authority) takeUnder(ctx context.Context, h hierarchy, data []byte, act
 	if err != nil {
 		return fmt.Errorf("couldn't read the chain: %w", err)
 	}
-	if root, _ := pem.Decode(rest); root != nil && !bytes.Equal(root.Bytes, l.cas[0].cert.Raw) {
-		return errors.New("the root of the chain isn't the one that stations have")
-	}
-	t, now := taken{below: below, root: l.cas[0].cert}, a.cfg.Clock().UTC()
-	if err := a.checkBelow(h, l.cas[0].name, l.cas[1], t, now); err != nil {
+	above, err := l.offlineAbove(h, below)
+	if err != nil {
 		return err
 	}
-	switch list, err := a.rootList(ctx, l.cas[0].name); {
+	if root, _ := pem.Decode(rest); root != nil && !bytes.Equal(root.Bytes, above.cert.Raw) {
+		return errors.New("the root of the chain isn't the one that stations have")
+	}
+	ours, _, err := a.certified(ctx, h, below)
+	if err != nil {
+		return err
+	}
+	if ours.cert == nil && l.rollover.Phase != "" && l.rollover.Phase != PhaseFinished {
+		return fmt.Errorf("%w: no CA begins to issue while the root of %s is changed; once that is over, the root there is then has to certify %s", ErrRollover, h.kind, ours.name)
+	}
+	now := a.cfg.Clock().UTC()
+	if err := a.checkBelow(h, above.name, ours, taken{below: below, root: above.cert}, now); err != nil {
+		return err
+	}
+	switch list, err := a.rootList(ctx, above.name); {
 	case err != nil && !errors.Is(err, ErrOffline):
 		return err
 	case err == nil && revokes(list, below):
 		return errors.New("the root's list here revokes the CA's certificate")
 	}
-	record := takenRecord(below, l.cas[0].name, l.cas[1].profile, l.cas[1].keyURI, actor, now)
+	record := takenRecord(below, above.name, ours.profile, ours.keyURI, actor, now)
 	if err := a.takeIn(ctx, h.kind, []Record{record}, "", nil, actor); err != nil {
 		return err
 	}
+	failpoint.Hit("ca.imported")
 	if err := a.load(ctx, h); err != nil {
 		return err
 	}
 	a.changed()
 	return nil
+}
+
+// offlineAbove is the offline root in force that signed a certificate.
+func (l *loadedHierarchy) offlineAbove(h hierarchy, below *x509.Certificate) (caRecord, error) {
+	offline := false
+	for _, c := range l.cas {
+		if c.profile != h.root || c.keyURI != "" || c.retired {
+			continue
+		}
+		if offline = true; below.CheckSignatureFrom(c.cert) == nil {
+			return c, nil
+		}
+	}
+	if !offline {
+		return caRecord{}, fmt.Errorf("%s is certified by its root here; bollard ca rollover %s start --chain takes in a root that was made elsewhere", h.kind, h.kind)
+	}
+	return caRecord{}, fmt.Errorf("the certificate isn't signed by a root of %s that stations have", h.kind)
 }
 
 // ImportList takes in a newer revocation list of an offline root.
@@ -266,16 +293,21 @@ func checkList(list *x509.RevocationList, root *x509.Certificate, now time.Time)
 	return nil
 }
 
-// checkBelow: the certificate is for the CA here, under the name and key identifier it has.
+// checkBelow: the certificate is for the CA here, under the name and key identifier it has,
+// or will have: below has no certificate while its key waits for one.
 func (a *Authority) checkBelow(h hierarchy, name string, below caRecord, t taken, now time.Time) error {
-	if !bytes.Equal(t.below.RawSubjectPublicKeyInfo, below.cert.RawSubjectPublicKeyInfo) || !bytes.Equal(t.below.RawSubject, below.cert.RawSubject) || !bytes.Equal(t.below.SubjectKeyId, below.cert.SubjectKeyId) {
+	called := subjectPlan{like: below.cert}
+	if below.cert == nil {
+		hash := hashHex(t.below.RawSubjectPublicKeyInfo)
+		called = subjectPlan{subject: Subject{CommonName: h.commonName(below.profile, hash[:8])}}
+	} else if !bytes.Equal(t.below.RawSubjectPublicKeyInfo, below.cert.RawSubjectPublicKeyInfo) || !bytes.Equal(t.below.RawSubject, below.cert.RawSubject) || !bytes.Equal(t.below.SubjectKeyId, below.cert.SubjectKeyId) {
 		return fmt.Errorf("the first certificate isn't for %s (%s); bollard ca request %s prints the request for it", below.name, below.cert.Subject, h.kind)
 	}
 	by, err := newIssuer(name, h.root, t.root, distant{t.root.PublicKey})
 	if err != nil {
 		return err
 	}
-	p, err := a.planOf(t.below, profiles[below.profile], by, subjectPlan{like: below.cert})
+	p, err := a.planOf(t.below, profiles[below.profile], by, called)
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,8 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, anew bo
 	switch {
 	case l.issuing != nil && !anew:
 		return a.requestAgain(ctx, h, l, profile, actor)
+	case l.issuing != nil && l.cas[0].keyURI == "" && l.cas[0].profile != profileOutside:
+		return nil, fmt.Errorf("%w: the root of %s is offline; bollard keys migrate --to URI makes a new key below it and gives the request", ErrHierarchyExists, kind)
 	case l.issuing != nil && l.cas[0].profile != profileOutside:
 		return nil, fmt.Errorf("%w: %s has a root here; bollard ca rollover %s changes it", ErrHierarchyExists, kind, kind)
 	case level == 0:
@@ -75,28 +77,35 @@ func (a *Authority) RequestCA(ctx context.Context, kind Kind, level int, anew bo
 		}
 	}
 	failpoint.Hit("ca.requested")
-	signer, err := b.key(ctx, request.KeyURI, true)
+	return b.ask(ctx, request)
+}
+
+// ask makes the key of a request that is on record, or takes the one that an interrupted
+// run made, and signs the request (PKCS#10, DER) for it.
+func (b builder) ask(ctx context.Context, r Request) ([]byte, error) {
+	name := b.h.generationName(r.Profile, r.Generation)
+	signer, err := b.key(ctx, r.KeyURI, true)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't make the key of %s: %w", h.caName(profile), err)
+		return nil, fmt.Errorf("couldn't make the key of %s: %w", name, err)
 	}
 	proven, err := GeneratedKey(signer)
 	if err != nil {
 		return nil, err
 	}
-	request.KeyHash = proven.Hash()
-	custody, err := a.custody(ctx, request.KeyURI, keys.RoleCA)
+	r.KeyHash = proven.Hash()
+	custody, err := b.a.custody(ctx, r.KeyURI, keys.RoleCA)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't learn where the key of %s is kept: %w", h.caName(profile), err)
+		return nil, fmt.Errorf("couldn't learn where the key of %s is kept: %w", name, err)
 	}
-	event := ledger.Event{Kind: "ca.requested", Subject: string(kind), Actor: actor, Data: map[string]string{
-		"profile": profile, "generation": strconv.Itoa(request.Generation), "key": request.KeyHash,
+	event := ledger.Event{Kind: "ca.requested", Subject: string(b.h.kind), Actor: b.actor, Data: map[string]string{
+		"profile": r.Profile, "generation": strconv.Itoa(r.Generation), "key": r.KeyHash,
 	}}
 	custodyInto(event.Data, custody)
-	if err := a.cfg.Store.SetRequestKey(ctx, request, event); err != nil {
-		return nil, fmt.Errorf("couldn't record the key of %s: %w", h.caName(profile), err)
+	if err := b.a.cfg.Store.SetRequestKey(ctx, r, event); err != nil {
+		return nil, fmt.Errorf("couldn't record the key of %s: %w", name, err)
 	}
-	subject := Subject{CommonName: h.commonName(profile, proven.Hash()[:8])}
-	return requestFor(signer, profiles[profile], subjectName(profiles[profile], subject, a.cfg.Organisation, a.cfg.Country))
+	subject := Subject{CommonName: b.h.commonName(r.Profile, proven.Hash()[:8])}
+	return requestFor(signer, profiles[r.Profile], subjectName(profiles[r.Profile], subject, b.a.cfg.Organisation, b.a.cfg.Country))
 }
 
 // waiting is the newest request of a hierarchy; ok while its key isn't the one that

@@ -51,7 +51,9 @@ then those above it. The root has to be trusted (bollard ca trust add --use v2g|
 for cps) and may be left out of FILE; - is standard input. Keys, signatures, path lengths,
 key usages, sizes and lifetimes are checked. Prints the roots the hierarchy leads to.
 
-For csms, manufacturer and attestation it is a further certificate by their offline root.`,
+For csms, manufacturer and attestation it is a certificate by their offline root: a further
+one of the CA here, or that of a successor which bollard keys migrate made, which issues
+from then on.`,
 		Args: cobra.ExactArgs(2),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in := admin.ImportChain{Kind: args[0]}

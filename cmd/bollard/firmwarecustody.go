@@ -166,10 +166,7 @@ func publicKey(path string) (crypto.PublicKey, error) {
 	block, _ := pem.Decode(text)
 	switch {
 	case block != nil && block.Type == "CERTIFICATE REQUEST":
-		request, err := x509.ParseCertificateRequest(block.Bytes)
-		if err == nil {
-			err = request.CheckSignature()
-		}
+		request, err := requestIn(text)
 		if err != nil {
 			return nil, fmt.Errorf("couldn't read the CSR %s: %w", path, err)
 		}
