@@ -46,7 +46,8 @@ type Order struct {
 	// Attested says where a station's key is; the zero value: nothing is known of that.
 	Attested Attested
 	// Judge, if set, is shown what is on record for the key, in any state, own and
-	// external, newest first; its error is Prepare's, which did nothing then.
+	// external, newest first; its error is Prepare's, which did nothing then. Of an order
+	// that is no station's it is asked again by Issue, whose error it is too.
 	Judge func(onRecord []Record) error
 	// Recorder, if set, is where both phases are recorded instead of the Store: in
 	// the same tables, and with what the requester records of the matter.
@@ -165,7 +166,8 @@ type Store interface {
 	OrphanIntents(ctx context.Context, before time.Time) ([]Intent, error)
 	Certificate(ctx context.Context, serial string) (Record, error) // ErrUnknownSerial
 	Certificates(ctx context.Context, f Filter) ([]Record, error)   // newest first
-	// CertificateByReference returns the issued record for a requester's reference.
+	// CertificateByReference returns the newest record of a certificate that was issued for
+	// a requester's reference, whether or not it is revoked since.
 	CertificateByReference(ctx context.Context, reference string) (rec Record, ok bool, err error)
 	// CertificatesByKey returns every record (in any state, own and external)
 	// whose KeyHash is this one, newest first; an empty slice if there is none.

@@ -13,6 +13,14 @@ type claim struct {
 	holders int
 }
 
+// owner of an order's key while that is claimed. Who isn't a station is told apart by name.
+func (o *Order) owner(profile Profile) string {
+	if o.Station == "" {
+		return profile.Role + "\x00\x00" + o.Requester
+	}
+	return profile.Role + "\x00" + o.Station
+}
+
 // claimKey refuses keys that are on a block list or belong to a CA, another
 // station or another purpose, and holds the key until releaseKey: two stations that come with one
 // key at the same moment can't both find it free.
@@ -20,8 +28,13 @@ func (a *Authority) claimKey(ctx context.Context, order Order, profile Profile) 
 	if err := quality.Check(order.Key.public, quality.Policy{P224: order.P224, Ed448: true, Blocked: a.cfg.Blocked}); err != nil {
 		return err
 	}
+	return a.claimJudged(ctx, order, profile)
+}
+
+// claimJudged holds a key that is judged by what is on record for it.
+func (a *Authority) claimJudged(ctx context.Context, order Order, profile Profile) error {
 	hash := order.Key.Hash()
-	if err := a.hold(hash, profile.Role+"\x00"+order.Station); err != nil {
+	if err := a.hold(hash, order.owner(profile)); err != nil {
 		return err
 	}
 	records, err := a.cfg.Store.CertificatesByKey(ctx, hash)

@@ -95,3 +95,55 @@ func TestKeyClaimedAtTheSameMoment(t *testing.T) {
 		t.Errorf("%d stations got one key", good.Load())
 	}
 }
+
+// Two who aren't stations prepare with one key before either has a certificate: one is
+// issued to, while the other waits at the very door, or comes after.
+func TestKeyIsJudgedAgainBeforeItIsSignedFor(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]bool{"after it": false, "meanwhile": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			key := newKey(t)
+			prepare := func(requester string) *ca.Prepared {
+				o := order(t, key)
+				o.Profile, o.Station, o.Subject, o.Requester = ca.ProfileServer, "", ca.Subject{DNSNames: []string{"a.example.com"}}, requester
+				o.Judge = func(onRecord []ca.Record) error {
+					for _, known := range onRecord {
+						if known.State == ca.StateIssued && known.Requester != requester {
+							return ca.ErrKeyInUse
+						}
+					}
+					return nil
+				}
+				p, err := r.Prepare(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p
+			}
+			one, same, other := prepare("one"), prepare("one"), prepare("other")
+			refused := func() {
+				if _, err := r.Issue(t.Context(), other); !errors.Is(err, ca.ErrKeyInUse) {
+					t.Errorf("another got one: %v", err)
+				}
+			}
+			if meanwhile {
+				r.store.Before = func(method string) {
+					if method == "PutIssued" {
+						r.store.Before = nil
+						refused()
+					}
+				}
+			}
+			for _, p := range []*ca.Prepared{one, same} {
+				if _, err := r.Issue(t.Context(), p); err != nil {
+					t.Error(err)
+				}
+			}
+			if !meanwhile {
+				refused()
+			}
+		})
+	}
+}

@@ -37,6 +37,7 @@ type Prepared struct {
 	plan    plan
 	class   KeyClass
 	custody keys.Custody
+	claim   *Order // whose key is judged once more before it is signed for; nil: it isn't
 	used    atomic.Bool
 }
 
@@ -142,6 +143,12 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if p.recorder == nil {
 		p.recorder = a.cfg.Store
 	}
+	// A station has one request at a time. Others may both find a key free that neither
+	// has a certificate for yet.
+	if order.Station == "" && order.Judge != nil {
+		claim := order
+		p.claim = &claim
+	}
 	if err := p.recorder.PutIntent(ctx, p.intent, p.event("certificate.intent")); err != nil {
 		return nil, fmt.Errorf("couldn't record the intent to issue; nothing was signed: %w", err)
 	}
@@ -150,7 +157,8 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 
 // Issue is the second phase: it signs what was prepared, checks that exactly
 // that was signed, and records it before it is returned. A token works once,
-// whatever comes of it.
+// whatever comes of it. ErrKeyInUse, or Order.Judge's error, if the key went to another
+// requester after Prepare.
 func (a *Authority) Issue(ctx context.Context, p *Prepared) (*Issued, error) {
 	if p == nil || p.authority != a {
 		return nil, errors.New("internal error: this authority didn't prepare that certificate")
@@ -161,6 +169,12 @@ func (a *Authority) Issue(ctx context.Context, p *Prepared) (*Issued, error) {
 	failpoint.Hit("ca.after-intent")
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if p.claim != nil {
+		if err := a.claimJudged(ctx, *p.claim, profiles[p.claim.Profile]); err != nil {
+			return nil, err
+		}
+		defer a.releaseKey(p.intent.KeyHash)
 	}
 	// 1. What was linted and recorded is what is signed.
 	if hashHex(p.tbs) != p.intent.TBSHash {

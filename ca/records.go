@@ -58,7 +58,8 @@ func (a *Authority) Lookup(ctx context.Context, serial string) (*Issued, error) 
 	return a.issued(record)
 }
 
-// LookupReference is Lookup by the requester's own reference; nil without one.
+// LookupReference is Lookup by the requester's own reference; nil without one. What is
+// revoked is found too: its State says so.
 func (a *Authority) LookupReference(ctx context.Context, reference string) (*Issued, error) {
 	if reference == "" {
 		return nil, nil

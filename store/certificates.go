@@ -199,11 +199,11 @@ func (s *Store) Certificates(ctx context.Context, f ca.Filter) ([]ca.Record, err
 	return s.certificates(ctx, clause, args...)
 }
 
-// CertificateByReference returns the newest issued record for a requester's
-// reference; ok is false without one.
+// CertificateByReference returns the newest record of a certificate that was issued for a
+// requester's reference, and may be revoked since; ok is false without one.
 func (s *Store) CertificateByReference(ctx context.Context, reference string) (ca.Record, bool, error) {
-	list, err := s.certificates(ctx, "WHERE reference = ? AND reference <> '' AND state = ? ORDER BY position DESC LIMIT 1",
-		reference, ca.StateIssued)
+	list, err := s.certificates(ctx, "WHERE reference = ? AND reference <> '' AND state IN (?, ?) ORDER BY position DESC LIMIT 1",
+		reference, ca.StateIssued, ca.StateRevoked)
 	if err != nil || len(list) == 0 {
 		return ca.Record{}, false, err
 	}

@@ -160,7 +160,9 @@ func TestSelections(t *testing.T) {
 			t.Errorf("%s: %s", test.name, diff)
 		}
 	}
-	for reference, want := range map[string]string{"order-1": "a2", "order-9": "", "": ""} {
+	put("a5", "cs-4", "station", "k4", "order-2", at(-20), true)
+	must(t, s.SetRevoked(ctx, "a5", "superseded", at(3)))
+	for reference, want := range map[string]string{"order-1": "a2", "order-2": "a5", "order-9": "", "": ""} {
 		rec, ok, err := s.CertificateByReference(ctx, reference)
 		if err != nil || rec.Serial != want || ok != (want != "") {
 			t.Errorf("reference %q: %q, %v, %v", reference, rec.Serial, ok, err)

@@ -64,7 +64,7 @@ type Desk interface {
 	Offer(ctx context.Context, account *Account, id Identifier) (Identifier, []ChallengeType, error)
 	// Prove judges an answer, and returns what Certify needs of it. The error is a
 	// *Problem if the holder isn't proven, and something else if that couldn't be
-	// judged now.
+	// judged now: an *undecided is tried again without another answer.
 	Prove(ctx context.Context, attempt Attempt) (proof json.RawMessage, err error)
 	// Certify issues for a request whose order is ready, or returns what was issued
 	// for the order before. The certificate is recorded before it is returned. The

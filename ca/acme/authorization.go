@@ -109,7 +109,10 @@ func (d *Door) authorization(w http.ResponseWriter, m *message) error {
 			return err
 		}
 		o = &changed
+	} else if o, err = d.retry(m, o, i); err != nil {
+		return err
 	}
+	d.retryAfter(w, o, i)
 	return send(w, http.StatusOK, d.showAuthorization(m, o, i))
 }
 
@@ -119,7 +122,8 @@ func noSuch() *Problem {
 
 // challenge tells a challenge, or takes an answer to it and judges that at once
 // (RFC 8555 §7.5.1). One answer is judged; a wrong one ends the order, since whoever
-// is who they say gives a right one to the next.
+// is who they say gives a right one to the next. One that couldn't be judged is taken
+// once more at any time (§8.2).
 func (d *Door) challenge(w http.ResponseWriter, m *message) error {
 	id, at, ok := place(m.id, 2)
 	if !ok {
@@ -133,11 +137,21 @@ func (d *Door) challenge(w http.ResponseWriter, m *message) error {
 	if i >= len(o.Authorizations) || j >= len(o.Authorizations[i].Challenges) {
 		return noSuch()
 	}
-	if z := &o.Authorizations[i]; len(m.payload) > 0 && o.State == StatePending && z.State == StatePending && z.Challenges[j].State == StatePending {
+	if len(m.payload) > 0 && o.awaits(i, j) {
+		if !json.Valid(m.payload) {
+			return problem(malformed, "the answer isn't JSON")
+		}
+		tried := m.account.ID + "\x00" + o.Authorizations[i].Identifier.Value
+		if !d.failures.Allow(tried) {
+			return Busy("an account's answers for one identifier come too often", perFailure.Every)
+		}
 		if o, err = d.judge(m, o, i, j); err != nil {
 			return err
 		}
+	} else if o, err = d.retry(m, o, i); err != nil {
+		return err
 	}
+	d.retryAfter(w, o, i)
 	w.Header().Add("Link", "<"+d.link(m.Request, "authz", authorizationID(o.ID, i))+`>;rel="up"`)
 	return send(w, http.StatusOK, d.showChallenge(m, o, i, j))
 }
@@ -145,13 +159,6 @@ func (d *Door) challenge(w http.ResponseWriter, m *message) error {
 // judge has an answer judged and records what came of it.
 func (d *Door) judge(m *message, o *Order, i, j int) (*Order, error) {
 	z, c := o.Authorizations[i], o.Authorizations[i].Challenges[j]
-	if !json.Valid(m.payload) {
-		return nil, problem(malformed, "the answer isn't JSON")
-	}
-	tried := m.account.ID + "\x00" + z.Identifier.Value
-	if !d.failures.Allow(tried) {
-		return nil, Busy("an account's answers for one identifier come too often", perFailure.Every)
-	}
 	select {
 	case d.attempts <- struct{}{}:
 		defer func() { <-d.attempts }()
@@ -163,18 +170,25 @@ func (d *Door) judge(m *message, o *Order, i, j int) (*Order, error) {
 	proof, err := d.cfg.Desk.Prove(ctx, Attempt{
 		Identifier: z.Identifier, Type: c.Type, Token: c.Token, KeyAuth: keyAuthorization(c.Token, m.account.Thumbprint), Payload: m.payload,
 	})
+	var open *undecided
 	var p *Problem
-	if err != nil && !errors.As(err, &p) {
+	if err != nil && !errors.As(err, &open) && !errors.As(err, &p) {
 		return nil, err
 	}
 	failpoint.Hit("acme.judged")
 	now := d.cfg.Clock().UTC().Truncate(time.Second)
 	changed, err := d.cfg.Store.UpdateACMEOrder(m.Context(), o.ID, func(o *Order) ([]ledger.Event, error) {
 		o.settle(now)
+		if !o.awaits(i, j) {
+			return nil, nil // decided meanwhile
+		}
 		z := &o.Authorizations[i]
 		c := &z.Challenges[j]
-		if o.State != StatePending || z.State != StatePending || c.State != StatePending {
-			return nil, nil // decided meanwhile
+		if open != nil {
+			if c.postpone(open.problem, now) {
+				return nil, nil
+			}
+			p = open.problem
 		}
 		data := map[string]string{"identifier": clip(z.Identifier.Value), "challenge": string(c.Type)}
 		event := ledger.Event{Kind: "acme.proven", Subject: Reference(o.ID), Actor: Requester(m.account.ID), Data: data}
@@ -182,13 +196,17 @@ func (d *Door) judge(m *message, o *Order, i, j int) (*Order, error) {
 			event.Kind, data["what"], data["why"] = "acme.refused", "challenge", clip(p.Error())
 			c.State, c.Problem, z.State = StateInvalid, p, StateInvalid
 		} else {
-			c.State, c.At, c.Proof, z.State = StateValid, now, proof, StateValid
+			c.State, c.Problem, c.At, c.Proof, z.State = StateValid, nil, now, proof, StateValid
 		}
 		o.settle(now)
 		return []ledger.Event{event}, nil
 	})
-	if p != nil {
-		d.cfg.Log.Warn("ACME challenge failed", "account", m.account.ID, "identifier", clip(z.Identifier.Value), "challenge", string(c.Type), "why", p.Error())
+	why := p
+	if open != nil {
+		why = open.problem
+	}
+	if why != nil {
+		d.cfg.Log.Warn("ACME challenge failed", "account", m.account.ID, "identifier", clip(z.Identifier.Value), "challenge", string(c.Type), "why", why.Error(), "again", p == nil)
 	}
 	return &changed, err
 }

@@ -2,8 +2,10 @@ package acme_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,17 +16,114 @@ import (
 	"bollard/ca/acme"
 )
 
-// away is a CA whose key can be out of reach.
+// away is a CA whose key can be out of reach, and whose answer can get lost.
 type away struct {
 	*ca.Authority
-	out atomic.Bool
+	out, lost atomic.Bool
+	together  *sync.WaitGroup // prepared, before one is issued; nil: they don't wait
 }
 
 func (a *away) Issue(ctx context.Context, p *ca.Prepared) (*ca.Issued, error) {
 	if a.out.Load() {
 		return nil, errors.New("the module is away")
 	}
-	return a.Authority.Issue(ctx, p)
+	if a.together != nil {
+		a.together.Done()
+		a.together.Wait()
+	}
+	issued, err := a.Authority.Issue(ctx, p)
+	if err == nil && a.lost.Load() {
+		return nil, errors.New("this is where it ended")
+	}
+	return issued, err
+}
+
+// An order has one certificate, also when that is revoked before the order knows it.
+func TestRevokedBeforeTheOrderHasIt(t *testing.T) {
+	t.Parallel()
+	authority := &away{}
+	r := newRig(t, func(r *rig) {
+		authority.Authority, r.names.Issuer = r.authority, authority
+	})
+	c := r.registered()
+	order, err := c.AuthorizeOrder(t.Context(), client.DomainIDs("one.example"))
+	if err == nil {
+		err = r.prove(c, order, "http-01")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr := request(t, newKey(t), "one.example")
+	authority.lost.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, _, err := c.CreateOrderCert(ctx, order.FinalizeURL, csr, true); err == nil {
+		t.Fatal("the answer got through")
+	}
+	authority.lost.Store(false)
+	made := func() []ca.Record {
+		list, err := r.store.Certificates(t.Context(), ca.Filter{Profile: ca.ProfileServer})
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%d certificates, %v", len(list), err)
+		}
+		return list
+	}
+	serial := made()[0].Serial
+	if _, err := r.authority.Revoke(t.Context(), serial, "superseded", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	for _, request := range [][]byte{request(t, newKey(t), "one.example"), csr} {
+		_, _, err = c.CreateOrderCert(t.Context(), order.FinalizeURL, request, true)
+	}
+	if kindOf(err) != "orderNotReady" { // it has what it asked for
+		t.Error(err)
+	}
+	got, err := c.GetOrder(t.Context(), order.URI)
+	if err != nil || got.Status != client.StatusValid {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	chain, err := c.FetchCert(t.Context(), got.CertURL, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cert, err := x509.ParseCertificate(chain[0]); err != nil || ca.SerialOf(cert) != serial {
+		t.Errorf("it has another certificate: %v", err)
+	}
+	made()
+}
+
+// Of two accounts with one private key that ask at once, one gets a certificate.
+func TestOneKeyOfTwoAccounts(t *testing.T) {
+	t.Parallel()
+	var prepared sync.WaitGroup
+	prepared.Add(2)
+	authority := &away{together: &prepared}
+	r := newRig(t, func(r *rig) {
+		authority.Authority, r.names.Issuer = r.authority, authority
+	})
+	key := newKey(t)
+	said := make(chan string, 2)
+	for _, name := range []string{"a.two.example", "b.two.example"} {
+		c := r.registered()
+		order, err := c.AuthorizeOrder(t.Context(), client.DomainIDs(name))
+		if err == nil {
+			err = r.prove(c, order, "http-01")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, _, err := c.CreateOrderCert(t.Context(), order.FinalizeURL, request(t, key, name), true)
+			said <- kindOf(err)
+		}()
+	}
+	if got := <-said + " " + <-said; strings.TrimSpace(got) != "badCSR" {
+		t.Errorf("they got %q", got)
+	}
+	list, err := r.store.Certificates(t.Context(), ca.Filter{Profile: ca.ProfileServer, State: ca.StateIssued})
+	if err != nil || len(list) != 1 {
+		t.Errorf("%d certificates, %v", len(list), err)
+	}
 }
 
 // An order that was under way when the CA went away is finished by the same request, if

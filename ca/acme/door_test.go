@@ -18,6 +18,7 @@ import (
 
 	jose "github.com/go-jose/go-jose/v4"
 	client "golang.org/x/crypto/acme"
+	"golang.org/x/net/dns/dnsmessage"
 
 	"bollard/ca"
 	"bollard/ca/acme"
@@ -470,7 +471,8 @@ func TestChallengesFail(t *testing.T) {
 		"TLS in one that isn't": {"tls-alpn-01", func(r *rig, _ *client.Client, _ *client.Challenge, host string) {
 			r.address = netip.MustParseAddr("169.254.169.254")
 		}, "connection"},
-		"no record": {"dns-01", func(*rig, *client.Client, *client.Challenge, string) {}, "dns"},
+		"no such name": {"http-01", func(r *rig, _ *client.Client, _ *client.Challenge, _ string) { r.rcode = dnsmessage.RCodeNameError }, "dns"},
+		"no record":    {"dns-01", func(*rig, *client.Client, *client.Challenge, string) {}, "dns"},
 		"another record": {"dns-01", func(r *rig, _ *client.Client, _ *client.Challenge, host string) {
 			r.texts["_acme-challenge."+host+"."] = secret
 		}, "incorrectResponse"},
@@ -491,7 +493,7 @@ func TestChallengesFail(t *testing.T) {
 			n++
 			host := fmt.Sprintf("n%d.two.example", n) // failures are counted by name
 			r.mu.Lock()
-			r.page, r.shown, r.address = nil, nil, netip.MustParseAddr("127.0.0.1")
+			r.page, r.shown, r.address, r.rcode = nil, nil, netip.MustParseAddr("127.0.0.1"), 0
 			r.mu.Unlock()
 			order, err := c.AuthorizeOrder(t.Context(), client.DomainIDs(host))
 			if err != nil {

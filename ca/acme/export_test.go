@@ -28,4 +28,7 @@ func Nonces() (make func() string, take func(string) bool) {
 }
 
 // Rooted looks names up as a Prober does.
-func Rooted(r safehttp.Resolver) safehttp.Resolver { return rooted{r} }
+func Rooted(r safehttp.Resolver) safehttp.Resolver { return rooted{r, lookupTimeout} }
+
+// NewImpatient is NewProber of one that waits less for the resolver.
+var NewImpatient = newProber

@@ -102,7 +102,8 @@ func (n *Names) Certify(ctx context.Context, o *Order, csr ca.CSR) (*ca.Issued, 
 	if err != nil {
 		return nil, unissued(err)
 	}
-	return n.Issuer.Issue(ctx, prepared)
+	issued, err = n.Issuer.Issue(ctx, prepared)
+	return issued, unissued(err)
 }
 
 // judgeKey refuses a key that others have a certificate for. An account may use its

@@ -70,6 +70,8 @@ type Challenge struct {
 	Token   string
 	State   State
 	Problem *Problem
+	Tries   int             // that came to no judgement
+	Next    time.Time       // before which it isn't tried again, while it is processing
 	At      time.Time       // when it was found valid
 	Proof   json.RawMessage `json:",omitempty"` // by what, for the desk
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/asn1"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,8 +24,12 @@ const certifyTimeout = 30 * time.Second
 // maxAnswer bounds what a name answers: a token and a thumbprint.
 const maxAnswer = 1 << 10
 
-// probeTimeout bounds one probe.
-const probeTimeout = 10 * time.Second
+// probeTimeout bounds one probe, lookupTimeout what of it is the resolver's: one that says
+// nothing isn't taken for a name that doesn't.
+const (
+	probeTimeout  = 10 * time.Second
+	lookupTimeout = 5 * time.Second
+)
 
 // ProberConfig of a Prober.
 type ProberConfig struct {
@@ -40,18 +45,21 @@ type ProberConfig struct {
 type Prober struct {
 	cfg      ProberConfig
 	resolver *net.Resolver
+	patience time.Duration // with the resolver
 	client   *safehttp.Client
 }
 
 // NewProber checks the configuration.
-func NewProber(cfg ProberConfig) (*Prober, error) {
+func NewProber(cfg ProberConfig) (*Prober, error) { return newProber(cfg, lookupTimeout) }
+
+func newProber(cfg ProberConfig, patience time.Duration) (*Prober, error) {
 	if cfg.HTTPPort == 0 {
 		cfg.HTTPPort = 80
 	}
 	if cfg.TLSPort == 0 {
 		cfg.TLSPort = 443
 	}
-	p := &Prober{cfg: cfg, resolver: net.DefaultResolver}
+	p := &Prober{cfg: cfg, resolver: net.DefaultResolver, patience: patience}
 	if cfg.Resolver != "" {
 		p.resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, cfg.Resolver)
@@ -59,7 +67,7 @@ func NewProber(cfg ProberConfig) (*Prober, error) {
 	}
 	var err error
 	p.client, err = safehttp.New(safehttp.Config{
-		Hosts: cfg.Hosts, Ports: []int{cfg.HTTPPort, cfg.TLSPort}, MaxBytes: maxAnswer, Timeout: probeTimeout, AllowPrivate: cfg.Networks, Resolver: rooted{p.resolver},
+		Hosts: cfg.Hosts, Ports: []int{cfg.HTTPPort, cfg.TLSPort}, MaxBytes: maxAnswer, Timeout: probeTimeout, AllowPrivate: cfg.Networks, Resolver: rooted{p.resolver, patience},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't set up the probing of names: %w", err)
@@ -69,10 +77,15 @@ func NewProber(cfg ProberConfig) (*Prober, error) {
 
 // rooted looks names up as they stand. The machine's search domains would make other
 // names of them, whose holders would prove what isn't theirs.
-type rooted struct{ safehttp.Resolver }
+type rooted struct {
+	safehttp.Resolver
+	patience time.Duration
+}
 
 // LookupNetIP is net.Resolver's.
 func (r rooted) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
+	defer cancel()
 	return r.Resolver.LookupNetIP(ctx, network, strings.TrimSuffix(host, ".")+".")
 }
 
@@ -84,8 +97,16 @@ func at(name string, port, own int) string {
 	return net.JoinHostPort(name, strconv.Itoa(port))
 }
 
-// unreachable tells a client that its name didn't answer, and nothing of what did.
-func unreachable(k kind, detail string, err error) *Problem {
+// unreachable tells a client that its name didn't answer, and nothing of what did. Of a
+// resolver's failure it says so: who has the name has nothing to do with that.
+func unreachable(k kind, detail string, err error) error {
+	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
+		if !lookup.IsNotFound {
+			const failed = "the name couldn't be looked up"
+			return &undecided{&Problem{Type: dnsFault, Detail: failed + " just now: this is tried again", Reason: failed + ": " + err.Error()}}
+		}
+		k = dnsFault
+	}
 	return &Problem{Type: k, Detail: detail, Reason: detail + ": " + err.Error()}
 }
 
@@ -105,7 +126,7 @@ func (p *Prober) http01(ctx context.Context, a Attempt) error {
 
 // dns01 is RFC 8555 §8.4.
 func (p *Prober) dns01(ctx context.Context, a Attempt) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
 	texts, err := p.resolver.LookupTXT(ctx, "_acme-challenge."+a.Identifier.Value+".")
 	if err != nil {

@@ -52,6 +52,10 @@ type rig struct {
 	pages   map[string]string // of http-01
 	page    http.HandlerFunc  // instead of pages
 	shown   *tls.Certificate  // of tls-alpn-01
+	silent  bool              // the DNS server says nothing
+	rcode   dnsmessage.RCode  // it says to everything; 0: answers
+
+	probing acme.ProberConfig
 }
 
 func newRig(t *testing.T, edit ...func(*rig)) *rig {
@@ -77,10 +81,11 @@ func newRig(t *testing.T, edit ...func(*rig)) *rig {
 	t.Cleanup(web.Close)
 	r.listenTLS()
 	r.names = &acme.Names{Allow: []string{"one.example", "*.two.example"}, Own: []string{"own.two.example"}, Issuer: r.authority}
-	r.names.Prober, err = acme.NewProber(acme.ProberConfig{
+	r.probing = acme.ProberConfig{
 		Hosts: r.names.Allow, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Resolver: r.listenDNS(),
 		HTTPPort: web.Listener.Addr().(*net.TCPAddr).Port, TLSPort: r.tls.Addr().(*net.TCPAddr).Port,
-	})
+	}
+	r.names.Prober, err = acme.NewProber(r.probing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +200,9 @@ func (r *rig) listenDNS() string {
 			if m.Unpack(buffer[:n]) != nil || len(m.Questions) != 1 {
 				continue
 			}
-			r.answer(&m)
+			if !r.answer(&m) {
+				continue
+			}
 			if packed, err := m.Pack(); err == nil {
 				_, _ = conn.WriteTo(packed, from)
 			}
@@ -204,7 +211,7 @@ func (r *rig) listenDNS() string {
 	return conn.LocalAddr().String()
 }
 
-func (r *rig) answer(m *dnsmessage.Message) {
+func (r *rig) answer(m *dnsmessage.Message) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q := m.Questions[0]
@@ -212,6 +219,8 @@ func (r *rig) answer(m *dnsmessage.Message) {
 	head := dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 1}
 	text := r.texts[q.Name.String()]
 	switch {
+	case r.rcode != 0:
+		m.RCode = r.rcode
 	case q.Type == dnsmessage.TypeA && r.address.Is4():
 		m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AResource{A: r.address.As4()}}}
 	case q.Type == dnsmessage.TypeTXT && text != "":
@@ -219,6 +228,7 @@ func (r *rig) answer(m *dnsmessage.Message) {
 	case q.Type == dnsmessage.TypeTXT:
 		m.RCode = dnsmessage.RCodeNameError
 	}
+	return !r.silent
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {

@@ -131,7 +131,8 @@ func (d *Door) issue(ctx context.Context, p *Provisioner, signer *ca.Record, ord
 	if err != nil {
 		return nil, unissued(err)
 	}
-	return d.cfg.Authority.Issue(ctx, prepared)
+	issued, err := d.cfg.Authority.Issue(ctx, prepared)
+	return issued, unissued(err)
 }
 
 // judgeKey refuses a key that others have a certificate for. A provisioner's own may have

@@ -119,13 +119,14 @@ func (a *operator) Certify(ctx context.Context, csr ca.CSR) (*ca.Issued, error) 
 			return nil
 		},
 	})
+	var issued *ca.Issued
+	if err == nil {
+		issued, err = a.Issuer.Issue(ctx, prepared)
+	}
 	if _, ok := errors.AsType[*ca.CSRError](err); ok || errors.Is(err, ca.ErrKeyInUse) || errors.Is(err, ca.ErrKeyClass) {
 		return nil, a.refuse(ctx, http.StatusBadRequest, "the request's key isn't certified: it is in use, its certificate was revoked, or it is of a kind the CA doesn't certify")
 	}
-	if err != nil {
-		return nil, err
-	}
-	return a.Issuer.Issue(ctx, prepared)
+	return issued, err
 }
 
 // enrols takes one new certificate from what a token may have in a day.
