@@ -28,8 +28,9 @@ var (
 	ErrExists  = errors.New("firmware release is here already, with another record")
 	// ErrState: a release goes forward only.
 	ErrState = errors.New("firmware release isn't where that can be done")
-	// ErrUnjudged says nothing against a signer: what is known of it couldn't be read.
-	ErrUnjudged = errors.New("whom to trust couldn't be read")
+	// ErrUnjudged says nothing against a release or its signer: what is known of it couldn't
+	// be read.
+	ErrUnjudged = errors.New("what decides whom to trust couldn't be read")
 )
 
 // Entry is a release as it is kept.
@@ -257,7 +258,7 @@ func (c *Catalogue) Trusted(ctx context.Context, signer *x509.Certificate) error
 	}
 	list, err := c.List(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrUnjudged, err)
 	}
 	var known []*x509.Certificate
 	for i := range list {
@@ -283,8 +284,11 @@ func (c *Catalogue) Proven(ctx context.Context, e *Entry) error {
 		return fmt.Errorf("nobody trusts the log %.100q: firmware.logs in bollard.yaml has those that count", r.Log)
 	}
 	text, err := c.Paper(ctx, r.ID, bundle.FileProof)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrUnknown):
 		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnjudged, err)
 	}
 	_, err = c.cfg.Logs[i].Check(r, text)
 	return err

@@ -44,7 +44,7 @@ func TestLocationsAnswer(t *testing.T) {
 			return origin.Lead{}, &origin.Fault{Rule: rule, Reason: "no"}
 		}
 	}
-	const refused, later = `SecurityError`, `GenericError`
+	const refused, later, failed = `SecurityError`, `GenericError`, `InternalError`
 	for name, tt := range map[string]struct {
 		origin afar
 		new    string // in the answer of 2.0.1
@@ -59,7 +59,7 @@ func TestLocationsAnswer(t *testing.T) {
 			<-ctx.Done()
 			return origin.Lead{}, &origin.Underway{Lead: origin.Lead{Here: 3, Size: 9}}
 		}, `GwFetching","additionalInfo":"it is being fetched, 3 of 9 bytes are here: ask again"`, later},
-		"the disk is bad": {func(context.Context, *depot.Image) (origin.Lead, error) { return origin.Lead{}, context.Canceled }, "GwFailure", refused},
+		"the disk is bad": {func(context.Context, *depot.Image) (origin.Lead, error) { return origin.Lead{}, context.Canceled }, "GwFailure", failed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -177,6 +177,8 @@ func (s *shelf) RaiseFloor(_ context.Context, _, component string, by job.Floor,
 type papers struct {
 	list    []catalogue.Entry
 	granted map[string]bool // exceptions, as action, release and station
+
+	verify, proven error // what is against them
 }
 
 func (p *papers) Grant(_ context.Context, action catalogue.Action, e *catalogue.Entry, station string) (approval.Grant, error) {
@@ -187,8 +189,8 @@ func (p *papers) Grant(_ context.Context, action catalogue.Action, e *catalogue.
 }
 
 func (p *papers) List(context.Context) ([]catalogue.Entry, error)  { return p.list, nil }
-func (p *papers) Verify(context.Context, *catalogue.Entry) error   { return nil }
-func (p *papers) Proven(context.Context, *catalogue.Entry) error   { return nil }
+func (p *papers) Verify(context.Context, *catalogue.Entry) error   { return p.verify }
+func (p *papers) Proven(context.Context, *catalogue.Entry) error   { return p.proven }
 func (p *papers) Trusted(context.Context, *x509.Certificate) error { return nil }
 
 // door serves whatever is asked for.

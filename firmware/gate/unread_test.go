@@ -3,6 +3,8 @@ package gate_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,5 +45,44 @@ func TestUnreadStationGetsNothing(t *testing.T) { // promise 10
 	}
 	if answer, ok := v.Later(t.Context()).Answer.(ocpp.GenericStatus); !ok || answer.Status != ocpp.StatusRejected || answer.StatusInfo == nil || answer.StatusInfo.ReasonCode != "GwFailure" {
 		t.Errorf("%+v", answer)
+	}
+}
+
+// What speaks against a release blocks it. What couldn't be read doesn't: it is Bollard's
+// failure, uses up no exception, and the same request passes later.
+func TestUnreadTrustIsNoRefusal(t *testing.T) { // promise 10
+	t.Parallel()
+	bad, unread := errors.New("signer is revoked"), fmt.Errorf("%w: disk", catalogue.ErrUnjudged)
+	for name, tt := range map[string]struct {
+		change func(p *papers)
+		want   string
+	}{
+		"a bad chain":        {func(p *papers) { p.verify = bad }, "GwBadChain"},
+		"an unread chain":    {func(p *papers) { p.verify = unread }, "GwFailure"},
+		"no proof":           {func(p *papers) { p.proven = bad }, "GwNoProof"},
+		"an unread proof":    {func(p *papers) { p.proven = unread }, "GwFailure"},
+		"nothing against it": {func(*papers) {}, "Accepted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.rule.Level = gate.Strict
+			b.shelf.floors["firmware"] = job.Floor{Sequence: 5}
+			b.papers.granted = map[string]bool{"firmware.downgrade 1.0.0 cs-1": true}
+			store := &counting{shelf: &b.shelf}
+			b.restart(func(c *gate.Config) { c.Store = store })
+			tt.change(&b.papers)
+			used := 0
+			if tt.want == "Accepted" {
+				used = 1
+			}
+			if got := b.ask("1.0.0"); !strings.Contains(got, tt.want) || len(store.used) != used {
+				t.Fatalf("%s, used %v; want %s", got, store.used, tt.want)
+			}
+			b.papers.verify, b.papers.proven = nil, nil
+			if got := b.ask("1.0.0"); used == 0 && (!strings.Contains(got, "Accepted") || len(store.used) != 1) {
+				t.Errorf("then %s, used %v", got, store.used)
+			}
+		})
 	}
 }

@@ -171,11 +171,11 @@ func (g *Gate) approve(ctx context.Context, sess Session, st Station, a *asked, 
 	}
 	j.Advance(job.Fetched, now)
 	if err := g.cfg.Catalogue.Verify(ctx, e); err != nil {
-		return j, release.Signature{}, block(BadChain, err.Error())
+		return j, release.Signature{}, against(ctx, BadChain, err)
 	}
 	if rule.Level == Strict {
 		if err := g.cfg.Catalogue.Proven(ctx, e); err != nil {
-			return j, release.Signature{}, block(NoProof, err.Error())
+			return j, release.Signature{}, against(ctx, NoProof, err)
 		}
 	}
 	signature, ok := pick(e.Release, rule.Dialect)
@@ -456,6 +456,8 @@ func (g *Gate) refuse(ctx context.Context, sess Session, st Station, action stri
 	switch {
 	case sess.Version() == ocpp.V16 && action == ocpp.ActionUpdateFirmware && b.block == Fetching:
 		v.Code = ocpp.GenericError // nothing is wrong with it
+	case sess.Version() == ocpp.V16 && action == ocpp.ActionUpdateFirmware && b.block == Failure:
+		v.Code = ocpp.InternalError // nor is it known to be
 	case sess.Version() == ocpp.V16 && action == ocpp.ActionUpdateFirmware:
 		v.Code = cmp.Or(g.cfg.Rule(st).Refusal, ocpp.SecurityError) // its answer is empty: there is no other way to say no
 	case sess.Version() == ocpp.V16:

@@ -83,6 +83,15 @@ func (b *blocked) Error() string { return string(b.block) + ": " + b.text }
 
 func block(b Block, text string) error { return &blocked{b, text} }
 
+// against makes a block of what the catalogue says against a release; what couldn't be read
+// says nothing against it, and the same may pass later.
+func against(ctx context.Context, b Block, err error) error {
+	if errors.Is(err, catalogue.ErrUnjudged) || ctx.Err() != nil {
+		return err
+	}
+	return block(b, err.Error())
+}
+
 // asked is what a back end wants, in any version.
 type asked struct {
 	action                 string
@@ -493,7 +502,7 @@ func (g *Gate) vouched(ctx context.Context, a *asked, e *catalogue.Entry) error 
 		return block(BadSignature, "the back end's signature isn't one of this image")
 	}
 	if err := g.cfg.Catalogue.Trusted(ctx, cert); err != nil {
-		return block(BadChain, err.Error())
+		return against(ctx, BadChain, err)
 	}
 	return nil
 }
