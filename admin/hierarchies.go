@@ -14,7 +14,7 @@ import (
 // Rollover asks for a step of a root change.
 type Rollover struct {
 	Kind string `json:"kind"`
-	Step string `json:"step"` // show, start, switch, back, finish
+	Step string `json:"step"` // show, start, abort, switch, back, finish
 	// Share of the stations that must be ready for a switch of the csms root.
 	Share float64 `json:"share,omitempty"`
 	// Chain and List, with start, are what a root made elsewhere gave the CA here, with
@@ -29,7 +29,7 @@ type Rollover struct {
 type RolloverState struct {
 	Kind       string     `json:"kind"`
 	Generation int        `json:"generation"` // of the new root; 0: never changed
-	Phase      string     `json:"phase"`      // "", preparing, started, switched, finished
+	Phase      string     `json:"phase"`      // "", preparing, started, switched, finished, abandoned
 	At         *time.Time `json:"at,omitempty"`
 	Roots      string     `json:"roots"`           // PEM: trusted roots, the served one first
 	Cross      string     `json:"cross,omitempty"` // PEM: the new root certified by the old one
@@ -45,7 +45,7 @@ type RolloverState struct {
 }
 
 // RolloverSteps are what Rollover.Step may be.
-func RolloverSteps() []string { return []string{"start", "switch", "back", "finish", "show"} }
+func RolloverSteps() []string { return []string{"start", "abort", "switch", "back", "finish", "show"} }
 
 // caCreate makes a further hierarchy.
 func (o *operations) caCreate(ctx context.Context, in KindRef) (PEM, error) {
@@ -75,6 +75,8 @@ func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState
 		} else {
 			_, err = o.cfg.Authority.RolloverTo(ctx, kind, in.Chain, in.List, Actor(ctx))
 		}
+	case "abort":
+		_, err = o.cfg.Authority.AbandonRollover(ctx, kind, Actor(ctx))
 	case "switch":
 		if err = o.maySwitch(ctx, kind, in.Share, in.Force); err == nil {
 			_, err = o.cfg.Authority.SwitchRollover(ctx, kind, Actor(ctx))

@@ -114,6 +114,8 @@ func (o *operations) caRenew(ctx context.Context, in KindRef) (RenewedCAs, error
 type ImportList struct {
 	Kind string `json:"kind"`
 	List []byte `json:"list"` // PEM or DER
+	// Force takes it in though it revokes a CA in force.
+	Force bool `json:"force,omitempty"`
 }
 
 // RootLists are those that are served for offline roots.
@@ -125,10 +127,16 @@ type RootLists struct {
 type RootList struct {
 	Root  string     `json:"root"` // its name here
 	Until *time.Time `json:"until,omitempty"`
+	// Revokes are CAs in force that it revokes: whoever reads it follows nothing they issued.
+	Revokes []string `json:"revokes,omitempty"`
 }
 
 func (o *operations) caImportList(ctx context.Context, in ImportList) (RootLists, error) {
-	if _, err := o.cfg.Authority.ImportList(ctx, ca.Kind(in.Kind), in.List, Actor(ctx)); err != nil {
+	_, err := o.cfg.Authority.ImportList(ctx, ca.Kind(in.Kind), in.List, in.Force, Actor(ctx))
+	if errors.Is(err, ca.ErrListRevokes) {
+		return RootLists{}, Refusedf("whoever reads it follows nothing that was issued below: take another certificate of it in first (`bollard ca request "+in.Kind+"`, a ceremony, `bollard ca import-chain "+in.Kind+" FILE`); --force takes the list in all the same", "%w", err)
+	}
+	if err != nil {
 		return RootLists{}, err
 	}
 	return o.caLists(ctx, KindRef{Kind: in.Kind})
@@ -138,7 +146,7 @@ func (o *operations) caLists(ctx context.Context, in KindRef) (RootLists, error)
 	list, err := o.cfg.Authority.RootLists(ctx, ca.Kind(in.Kind))
 	out := RootLists{Lists: []RootList{}}
 	for _, l := range list {
-		out.Lists = append(out.Lists, RootList{Root: l.Issuer, Until: instant(l.NextUpdate)})
+		out.Lists = append(out.Lists, RootList{Root: l.Issuer, Until: instant(l.NextUpdate), Revokes: l.Revokes})
 	}
 	return out, err
 }

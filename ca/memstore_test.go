@@ -385,12 +385,18 @@ func (m *MemStore) RemoveOutsideChain(_ context.Context, kind Kind, hash string,
 	return nil
 }
 
-func (m *MemStore) TakeIn(_ context.Context, records []Record, list *RootList, events ...ledger.Event) error {
+func (m *MemStore) TakeIn(_ context.Context, records []Record, list *RootList, next *Rollover, events ...ledger.Event) error {
 	done, err := m.begin("TakeIn")
 	if err != nil {
 		return err
 	}
 	defer done()
+	if next != nil {
+		if !next.Follows(m.rollovers[next.Kind]) {
+			return ErrRollover
+		}
+		m.rollovers[next.Kind] = *next
+	}
 	for _, r := range records {
 		if m.find(r.Serial) < 0 {
 			m.records = append(m.records, r)

@@ -107,7 +107,7 @@ func (a *Authority) planMigration(ctx context.Context, h hierarchy, l *loadedHie
 		m.Kept = fmt.Sprintf("others certify it: with keys.uri changed in bollard.yaml, bollard ca request %s --new-key makes the key there and prints the request for it", h.kind)
 	case h.anchored:
 		m.Kept = "stations hold its issuing CA as their root: its key can't be another"
-	case change.Phase != "" && change.Phase != PhaseFinished:
+	case !change.over():
 		m.Kept = fmt.Sprintf("its root is being changed: bollard ca rollover %s show", change.Kind)
 	case h.class == ClassEd448 && keys.Held(to):
 		m.Kept = "keys on Ed448 are made in files only"

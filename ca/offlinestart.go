@@ -22,6 +22,7 @@ type RootList struct {
 	Issuer     string // its name here
 	DER        []byte
 	NextUpdate time.Time
+	Revokes    []string // CAs that issue, by RootLists
 }
 
 // offlineTag marks the change to a root made elsewhere; the root's hash follows.
@@ -29,6 +30,10 @@ const offlineTag = "offline-"
 
 // ErrOffline says that a root's key isn't here.
 var ErrOffline = errors.New("the key of the root is offline (docs/ceremony.md)")
+
+// ErrListRevokes refuses a list after which relying parties would follow nothing that is
+// issued here.
+var ErrListRevokes = errors.New("the list revokes a CA in force")
 
 // distant is the public key of a root whose holder has shown to have the other half, by
 // the certificate it signed itself.
@@ -98,7 +103,7 @@ func (a *Authority) RolloverTo(ctx context.Context, kind Kind, chain, list []byt
 		return change, fmt.Errorf("%w: cars ask the roots of ISO 15118 by OCSP, which takes a key that is there; an offline one is an outside root: bollard ca request, ca trust add, ca import-chain", ErrRollover)
 	case l.issuing == nil:
 		return change, fmt.Errorf("%w: %s", ErrNoHierarchy, kind)
-	case change.underWay():
+	case change.Phase == PhaseSwitched:
 		return change, fmt.Errorf("%w: the change to root %d of %s is %s already", ErrRollover, change.Generation, kind, change.Phase)
 	case l.cas[0].keyURI == "":
 		return change, fmt.Errorf("%w: the present root's key is offline, and nobody here can certify the next one by it", ErrRollover)
@@ -113,14 +118,20 @@ func (a *Authority) RolloverTo(ctx context.Context, kind Kind, chain, list []byt
 	if err != nil {
 		return change, err
 	}
+	tag := offlineTag + hashHex(t.root.Raw)[:12]
+	switch {
+	case change.Phase == PhaseStarted && change.Tag == tag:
+		return change, nil
+	case change.underWay():
+		return change, fmt.Errorf("%w: the change to root %d of %s is %s already", ErrRollover, change.Generation, kind, change.Phase)
+	case change.Phase == PhasePreparing && change.Tag != tag:
+		return change, fmt.Errorf("%w: a start with another root was interrupted; go on with that one, or give it up: bollard ca rollover %s abort", ErrRollover, kind)
+	}
 	generation := change.present() + 1
 	if change.Phase == PhasePreparing {
 		generation = change.Generation
 	}
-	name, tag := h.rootName(generation), offlineTag+hashHex(t.root.Raw)[:12]
-	if change.Phase == PhasePreparing && change.Tag != tag {
-		return change, fmt.Errorf("%w: a start with another root was interrupted; go on with that one", ErrRollover)
-	}
+	name := h.rootName(generation)
 	if err := a.checkTaken(h, name, l.cas[1], t, now); err != nil {
 		return change, err
 	}
@@ -144,12 +155,12 @@ func (a *Authority) RolloverTo(ctx context.Context, kind Kind, chain, list []byt
 	}
 	failpoint.Hit("ca.rollover-cross")
 	records := []Record{takenRecord(t.root, name, h.root, "", actor, now), takenRecord(t.below, name, l.cas[1].profile, l.cas[1].keyURI, actor, now)}
-	if err := a.takeIn(ctx, kind, records, name, t.list, actor); err != nil {
-		return change, err
-	}
-	failpoint.Hit("ca.rollover-below")
 	change.Phase = PhaseStarted
-	return a.step(ctx, h, change, actor)
+	return a.stepBy(ctx, h, change, actor, func(ctx context.Context, next Rollover, events ...ledger.Event) error {
+		err := a.takeIn(ctx, intake{kind: kind, actor: actor, records: records, name: name, list: t.list, next: &next}, events...)
+		failpoint.Hit("ca.rollover-below")
+		return err
+	})
 }
 
 // takeUnder takes in a certificate that an offline root gave a CA below it: a further one
@@ -175,7 +186,7 @@ func (a *Authority) takeUnder(ctx context.Context, h hierarchy, data []byte, act
 	if err != nil {
 		return err
 	}
-	if ours.cert == nil && l.rollover.Phase != "" && l.rollover.Phase != PhaseFinished {
+	if ours.cert == nil && !l.rollover.over() {
 		return fmt.Errorf("%w: no CA begins to issue while the root of %s is changed; once that is over, the root there is then has to certify %s", ErrRollover, h.kind, ours.name)
 	}
 	now := a.cfg.Clock().UTC()
@@ -189,7 +200,7 @@ func (a *Authority) takeUnder(ctx context.Context, h hierarchy, data []byte, act
 		return errors.New("the root's list here revokes the CA's certificate")
 	}
 	record := takenRecord(below, above.name, ours.profile, ours.keyURI, actor, now)
-	if err := a.takeIn(ctx, h.kind, []Record{record}, "", nil, actor); err != nil {
+	if err := a.takeIn(ctx, intake{kind: h.kind, actor: actor, records: []Record{record}}); err != nil {
 		return err
 	}
 	failpoint.Hit("ca.imported")
@@ -217,23 +228,28 @@ func (l *loadedHierarchy) offlineAbove(h hierarchy, below *x509.Certificate) (ca
 	return caRecord{}, fmt.Errorf("the certificate isn't signed by a root of %s that stations have", h.kind)
 }
 
-// ImportList takes in a newer revocation list of an offline root.
-func (a *Authority) ImportList(ctx context.Context, kind Kind, data []byte, actor string) (*x509.RevocationList, error) {
+// ImportList takes in a newer revocation list of an offline root. ErrListRevokes if it
+// revokes a CA in force, unless it is forced.
+func (a *Authority) ImportList(ctx context.Context, kind Kind, data []byte, force bool, actor string) (*x509.RevocationList, error) {
 	list, err := readList(data)
 	if err != nil {
 		return nil, err
 	}
 	a.building.Lock() // of two lists at once the older one isn't the last
 	defer a.building.Unlock()
-	now := a.cfg.Clock().UTC()
-	for _, c := range a.hierarchy(kind).cas {
+	now, l := a.cfg.Clock().UTC(), a.hierarchy(kind)
+	for _, c := range l.cas {
 		if c.keyURI != "" || c.profile == profileOutside || list.CheckSignatureFrom(c.cert) != nil {
 			continue
 		}
 		if err := checkList(list, c.cert, now); err != nil {
 			return nil, err
 		}
-		if err := a.takeIn(ctx, kind, nil, c.name, list, actor); err != nil {
+		revoked := l.revokedBy(c, list, true)
+		if len(revoked) > 0 && !force {
+			return nil, fmt.Errorf("%w: %s", ErrListRevokes, strings.Join(revoked, ", "))
+		}
+		if err := a.takeIn(ctx, intake{kind: kind, actor: actor, name: c.name, list: list, revokes: revoked}); err != nil {
 			return nil, err
 		}
 		for _, w := range a.watchers() {
@@ -242,6 +258,24 @@ func (a *Authority) ImportList(ctx context.Context, kind Kind, data []byte, acto
 		return list, nil
 	}
 	return nil, fmt.Errorf("the list isn't by an offline root of %s", kind)
+}
+
+// revokedBy are the CAs in force that a root's list revokes, with or without those whose
+// keys moved and that answer for what they issued.
+func (l *loadedHierarchy) revokedBy(root caRecord, list *x509.RevocationList, formers bool) []string {
+	revoked := func(cert *x509.Certificate) bool {
+		return bytes.Equal(cert.RawIssuer, root.cert.RawSubject) && revokes(list, cert)
+	}
+	var names []string
+	for _, c := range l.cas {
+		if !c.retired && (formers || !c.former) && revoked(c.cert) {
+			names = append(names, c.name)
+		}
+	}
+	if l.cross != nil && revoked(l.cross) {
+		names = append(names, "the next root, as certified by "+root.name)
+	}
+	return names
 }
 
 // checkTaken holds what comes back against what the profiles say.
@@ -367,29 +401,43 @@ func takenRecord(cert *x509.Certificate, issuer, profile, keyURI, actor string, 
 	}
 }
 
-// takeIn records certificates and a list of an offline root, all or none; the caller
-// holds a.building. A list older than the one there is would forget revocations.
-func (a *Authority) takeIn(ctx context.Context, kind Kind, records []Record, name string, list *x509.RevocationList, actor string) error {
-	var events []ledger.Event
-	for _, r := range records {
-		events = append(events, ledger.Event{Kind: "ca.imported", Subject: string(kind), Actor: actor, Data: map[string]string{
+// intake is what is taken in of an offline root.
+type intake struct {
+	kind    Kind
+	actor   string
+	records []Record
+	name    string // of the root whose list it is
+	list    *x509.RevocationList
+	revokes []string  // CAs in force that the list revokes all the same
+	next    *Rollover // the step of a root change that this is
+}
+
+// takeIn records it all or none; the caller holds a.building. A list older than the one
+// there is would forget revocations.
+func (a *Authority) takeIn(ctx context.Context, in intake, events ...ledger.Event) error {
+	for _, r := range in.records {
+		events = append(events, ledger.Event{Kind: "ca.imported", Subject: string(in.kind), Actor: in.actor, Data: map[string]string{
 			"profile": r.Profile, "serial": r.Serial, "issuer": r.Issuer, "sha256": hashHex(r.DER),
 		}})
 	}
 	var taken *RootList
-	if list != nil {
-		switch known, err := a.rootList(ctx, name); {
+	if list := in.list; list != nil {
+		switch known, err := a.rootList(ctx, in.name); {
 		case err != nil && !errors.Is(err, ErrOffline):
 			return err
 		case err == nil && (list.Number == nil || list.Number.Cmp(known.Number) < 0):
 			return fmt.Errorf("list %s is older than the one there is, %s", list.Number, known.Number)
 		}
-		taken = &RootList{Issuer: name, DER: list.Raw, NextUpdate: list.NextUpdate}
-		events = append(events, ledger.Event{Kind: "crl.imported", Subject: name, Actor: actor, Data: map[string]string{
+		taken = &RootList{Issuer: in.name, DER: list.Raw, NextUpdate: list.NextUpdate}
+		event := ledger.Event{Kind: "crl.imported", Subject: in.name, Actor: in.actor, Data: map[string]string{
 			"number": list.Number.String(), "until": list.NextUpdate.UTC().Format(time.RFC3339), "sha256": hashHex(list.Raw),
-		}})
+		}}
+		if len(in.revokes) > 0 {
+			event.Data["revokes"] = strings.Join(in.revokes, ", ")
+		}
+		events = append(events, event)
 	}
-	if err := a.cfg.Store.TakeIn(ctx, records, taken, events...); err != nil {
+	if err := a.cfg.Store.TakeIn(ctx, in.records, taken, in.next, events...); err != nil {
 		return fmt.Errorf("couldn't record what the offline root signed: %w", err)
 	}
 	return nil
@@ -407,11 +455,12 @@ func (a *Authority) rootList(ctx context.Context, name string) (*x509.Revocation
 	return x509.ParseRevocationList(l.DER)
 }
 
-// RootLists are the lists of the roots of a hierarchy that are offline.
+// RootLists are the lists of the roots of a hierarchy that are offline and in force.
 func (a *Authority) RootLists(ctx context.Context, kind Kind) ([]RootList, error) {
 	var lists []RootList
-	for _, c := range a.hierarchy(kind).cas {
-		if c.keyURI != "" || c.profile == profileOutside || c.borrowed {
+	hierarchy := a.hierarchy(kind)
+	for _, c := range hierarchy.cas {
+		if c.keyURI != "" || c.profile == profileOutside || c.borrowed || c.retired {
 			continue
 		}
 		l, err := a.cfg.Store.RootList(ctx, c.name)
@@ -419,6 +468,9 @@ func (a *Authority) RootLists(ctx context.Context, kind Kind) ([]RootList, error
 			return nil, err
 		}
 		l.Issuer = c.name
+		if list, err := x509.ParseRevocationList(l.DER); err == nil {
+			l.Revokes = hierarchy.revokedBy(c, list, false)
+		}
 		lists = append(lists, l)
 	}
 	return lists, nil

@@ -142,7 +142,7 @@ func TestRootMadeElsewhere(t *testing.T) {
 	r.now = r.now.AddDate(1, 0, 0)
 	newer := o.list(t, listLife)
 	for _, l := range [][]byte{newer, newer} {
-		if _, err := r.ImportList(t.Context(), ca.KindCSMS, l, "operator"); err != nil {
+		if _, err := r.ImportList(t.Context(), ca.KindCSMS, l, false, "operator"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -151,12 +151,12 @@ func TestRootMadeElsewhere(t *testing.T) {
 	}
 	foreign := newOffline(t, r, nil)
 	for what, l := range map[string][]byte{"older": list, "another root's": foreign.list(t, listLife), "none": nil} {
-		if _, err := r.ImportList(t.Context(), ca.KindCSMS, l, "operator"); err == nil || string(served()) != string(newer) {
+		if _, err := r.ImportList(t.Context(), ca.KindCSMS, l, false, "operator"); err == nil || string(served()) != string(newer) {
 			t.Errorf("the list was taken: %s", what)
 		}
 	}
 	r.store.FailWith("RootList", errors.New("unreadable"))
-	if _, err := r.ImportList(t.Context(), ca.KindCSMS, list, "operator"); err == nil {
+	if _, err := r.ImportList(t.Context(), ca.KindCSMS, list, false, "operator"); err == nil {
 		t.Error("an older list was taken, as the one there couldn't be read")
 	}
 	r.store.FailWith("RootList", nil)
@@ -169,7 +169,7 @@ func TestRootMadeElsewhere(t *testing.T) {
 	if err := o.Revoke(t.Context(), ca.SerialOf(sub), "superseded"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.ImportList(t.Context(), ca.KindCSMS, o.list(t, listLife), "operator"); err != nil {
+	if _, err := r.ImportList(t.Context(), ca.KindCSMS, o.list(t, listLife), false, "operator"); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.ImportChain(t.Context(), ca.KindCSMS, withdrawn, "operator"); err == nil || !strings.Contains(err.Error(), "revokes") {

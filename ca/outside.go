@@ -47,9 +47,10 @@ type OutsideStore interface {
 	OutsideChains(ctx context.Context, kind Kind) ([]OutsideChain, error)
 	AddOutsideChain(ctx context.Context, c OutsideChain, events ...ledger.Event) error            // idempotent
 	RemoveOutsideChain(ctx context.Context, kind Kind, hash string, events ...ledger.Event) error // idempotent
-	// TakeIn records issued certificates that an offline root signed, and its newest
-	// revocation list, which may be nil: all or none. Certificates that are known stay.
-	TakeIn(ctx context.Context, records []Record, list *RootList, events ...ledger.Event) error
+	// TakeIn records issued certificates that an offline root signed, its newest revocation
+	// list, and the step of a root change that this is, as PutRollover does; both of them may
+	// be nil. It is all or none. Certificates that are known stay.
+	TakeIn(ctx context.Context, records []Record, list *RootList, next *Rollover, events ...ledger.Event) error
 	// RootList returns an offline root's, the zero value without one.
 	RootList(ctx context.Context, issuer string) (RootList, error)
 }

@@ -21,6 +21,7 @@ const (
 	PhaseStarted   Phase = "started"   // the new root is there and trusted; the old chain is served
 	PhaseSwitched  Phase = "switched"  // the new chain is served, with a bridge for holders of the old root
 	PhaseFinished  Phase = "finished"  // only the new root counts
+	PhaseAbandoned Phase = "abandoned" // given up before it was started; the old root is the only one
 )
 
 var phases = []Phase{PhasePreparing, PhaseStarted, PhaseSwitched, PhaseFinished}
@@ -37,13 +38,23 @@ type Rollover struct {
 }
 
 // Follows tells whether this may be recorded after prev: the next phase of the
-// same change, the way back from the switch, or the first of the next one.
+// same change, the way back from the switch, its being given up before it is started, or
+// the first of the next one.
 func (r Rollover) Follows(prev Rollover) bool {
-	if r.Generation == prev.Generation {
-		return r.Phase.rank() == prev.Phase.rank()+1 && prev.Phase != "" || r.Phase == PhaseStarted && prev.Phase == PhaseSwitched
+	switch {
+	case r.Phase == PhasePreparing:
+		return prev.over() && r.Generation == prev.present()+1
+	case r.Generation != prev.Generation:
+		return false
+	case r.Phase == PhaseAbandoned:
+		return prev.Phase == PhasePreparing
 	}
-	return (prev.Phase == "" || prev.Phase == PhaseFinished) &&
-		r.Generation == prev.present()+1 && r.Phase == PhasePreparing
+	return r.Phase.rank() == prev.Phase.rank()+1 || r.Phase == PhaseStarted && prev.Phase == PhaseSwitched
+}
+
+// over: no change is prepared or under way.
+func (r Rollover) over() bool {
+	return r.Phase == "" || r.Phase == PhaseFinished || r.Phase == PhaseAbandoned
 }
 
 func (p Phase) rank() int {
@@ -95,7 +106,7 @@ func (a *Authority) Rollover(ctx context.Context, kind Kind, actor string) (Roll
 	case l.cas[0].keyURI == "" && l.cas[0].profile == h.root:
 		return change, fmt.Errorf("%w: the key of the present root of %s is offline, and nobody here can certify the next one by it", ErrRollover, kind)
 	case change.Phase == PhasePreparing && change.isOffline():
-		return change, fmt.Errorf("%w: a start with a root that was made elsewhere was interrupted; go on with --chain and --list", ErrRollover)
+		return change, fmt.Errorf("%w: a start with a root that was made elsewhere was interrupted; go on with --chain and --list, or give it up: bollard ca rollover %s abort", ErrRollover, kind)
 	case l.cas[0].profile == profileOutside:
 		return change, fmt.Errorf("%w: %s has no root of its own; once others certified it under another, bollard ca import-chain %s takes that in", ErrRollover, kind, kind)
 	}
@@ -200,6 +211,56 @@ func (a *Authority) FinishRollover(ctx context.Context, kind Kind, actor string)
 	return a.advance(ctx, kind, PhaseFinished, actor)
 }
 
+// AbandonRollover gives up a start with a root made elsewhere that was interrupted. What
+// the old root certified for it here is revoked; nothing of that root was taken in.
+func (a *Authority) AbandonRollover(ctx context.Context, kind Kind, actor string) (Rollover, error) {
+	a.building.Lock()
+	defer a.building.Unlock()
+	h, err := hierarchyOf(kind)
+	if err != nil {
+		return Rollover{}, err
+	}
+	change := a.hierarchy(kind).rollover
+	switch {
+	case change.Phase == PhaseAbandoned:
+		return change, nil
+	case change.Phase != PhasePreparing:
+		return change, fmt.Errorf("%w: only a start that was interrupted can be given up, and the change of %s is %q", ErrRollover, kind, change.Phase)
+	case !change.isOffline():
+		return change, fmt.Errorf("%w: the new root of %s is made here, and nothing keeps the start from going on: bollard ca rollover %s start", ErrRollover, kind, kind)
+	}
+	for {
+		bridge, err := findCA(ctx, a.cfg.Store, h, h.rootName(change.Generation), h.cross, h.rootName(change.present()))
+		if errors.Is(err, ErrNoHierarchy) {
+			break
+		}
+		if err != nil {
+			return change, err
+		}
+		if err := a.withdraw(ctx, SerialOf(bridge.cert), actor); err != nil {
+			return change, err
+		}
+		failpoint.Hit("ca.rollover-withdrawn")
+	}
+	change.Phase = PhaseAbandoned
+	return a.step(ctx, h, change, actor)
+}
+
+// withdraw revokes a CA certificate of ours that nobody depends on.
+func (a *Authority) withdraw(ctx context.Context, serial, actor string) error {
+	const reason = "cessationOfOperation"
+	record, err := a.cfg.Store.Certificate(ctx, serial)
+	if err != nil {
+		return err
+	}
+	event := ledger.Event{Kind: "certificate.revoked", Subject: serial, Actor: actor, Data: map[string]string{"reason": reason}}
+	if err := a.cfg.Store.SetRevoked(ctx, serial, reason, a.cfg.Clock().UTC(), event); err != nil {
+		return fmt.Errorf("%w %s: %w", ErrNotRevoked, serial, err)
+	}
+	a.revoked(record)
+	return nil
+}
+
 // RolloverState returns how far the change of a root is.
 func (a *Authority) RolloverState(kind Kind) Rollover { return a.hierarchy(kind).rollover }
 
@@ -220,15 +281,20 @@ func (a *Authority) advance(ctx context.Context, kind Kind, to Phase, actor stri
 
 // step records a phase and puts it in force.
 func (a *Authority) step(ctx context.Context, h hierarchy, next Rollover, actor string) (Rollover, error) {
+	return a.stepBy(ctx, h, next, actor, a.cfg.Store.PutRollover)
+}
+
+// stepBy is step with what records it.
+func (a *Authority) stepBy(ctx context.Context, h hierarchy, next Rollover, actor string, put func(context.Context, Rollover, ...ledger.Event) error) (Rollover, error) {
 	present := a.hierarchy(h.kind).rollover
 	if !next.Follows(present) {
-		return present, fmt.Errorf("%w: %s can't be %s, it is %q (steps: start, switch, back, finish)", ErrRollover, h.kind, next.Phase, present.Phase)
+		return present, fmt.Errorf("%w: %s can't be %s, it is %q (steps: start, abort, switch, back, finish)", ErrRollover, h.kind, next.Phase, present.Phase)
 	}
 	next.At = a.cfg.Clock().UTC()
 	event := ledger.Event{Kind: "ca.rollover", Subject: string(h.kind), Actor: actor, Data: map[string]string{
 		"root": h.rootName(next.Generation), "phase": string(next.Phase),
 	}}
-	if err := a.cfg.Store.PutRollover(ctx, next, event); err != nil {
+	if err := put(ctx, next, event); err != nil {
 		return present, fmt.Errorf("couldn't record the step of the root change: %w", err)
 	}
 	if err := a.load(ctx, h); err != nil {

@@ -31,21 +31,28 @@ func (s *Store) Rollover(ctx context.Context, kind ca.Kind) (ca.Rollover, error)
 // the one recorded.
 func (s *Store) PutRollover(ctx context.Context, next ca.Rollover, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
-		present, err := scanRollover(t.row(rolloverQuery, string(next.Kind)))
-		if err != nil {
-			return fmt.Errorf("couldn't read the root change of %s: %w", next.Kind, err)
+		if err := t.putRollover(next); err != nil {
+			return err
 		}
-		if !next.Follows(present) {
-			return fmt.Errorf("couldn't record %s of %s after %q: %w", next.Phase, next.Kind, present.Phase, ca.ErrRollover)
-		}
-		if _, err := t.exec(`INSERT INTO rollovers (kind, generation, phase, tag, at) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT (kind) DO UPDATE SET generation = excluded.generation, phase = excluded.phase, tag = excluded.tag, at = excluded.at`,
-			string(next.Kind), next.Generation, string(next.Phase), next.Tag, next.At.UnixMilli()); err != nil {
-			return fmt.Errorf("couldn't record the root change of %s: %w", next.Kind, err)
-		}
-		t.saw(next.At)
 		return t.record(events...)
 	})
+}
+
+func (t *tx) putRollover(next ca.Rollover) error {
+	present, err := scanRollover(t.row(rolloverQuery, string(next.Kind)))
+	if err != nil {
+		return fmt.Errorf("couldn't read the root change of %s: %w", next.Kind, err)
+	}
+	if !next.Follows(present) {
+		return fmt.Errorf("couldn't record %s of %s after %q: %w", next.Phase, next.Kind, present.Phase, ca.ErrRollover)
+	}
+	if _, err := t.exec(`INSERT INTO rollovers (kind, generation, phase, tag, at) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (kind) DO UPDATE SET generation = excluded.generation, phase = excluded.phase, tag = excluded.tag, at = excluded.at`,
+		string(next.Kind), next.Generation, string(next.Phase), next.Tag, next.At.UnixMilli()); err != nil {
+		return fmt.Errorf("couldn't record the root change of %s: %w", next.Kind, err)
+	}
+	t.saw(next.At)
+	return nil
 }
 
 func scanRollover(row scanner) (ca.Rollover, error) {

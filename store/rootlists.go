@@ -11,10 +11,11 @@ import (
 	"bollard/ledger"
 )
 
-// TakeIn records issued certificates that an offline root signed, and its newest
-// revocation list, which may be nil. Certificates that are known stay as they are; other
-// ones under their serial numbers are ca.ErrDuplicateSerial.
-func (s *Store) TakeIn(ctx context.Context, records []ca.Record, list *ca.RootList, events ...ledger.Event) error {
+// TakeIn records issued certificates that an offline root signed, its newest revocation
+// list, and the step of a root change that this is; both of them may be nil. Certificates
+// that are known stay as they are; other ones under their serial numbers are
+// ca.ErrDuplicateSerial.
+func (s *Store) TakeIn(ctx context.Context, records []ca.Record, list *ca.RootList, next *ca.Rollover, events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		for _, r := range records {
 			added, err := t.insertCertificate(r)
@@ -37,6 +38,11 @@ func (s *Store) TakeIn(ctx context.Context, records []ca.Record, list *ca.RootLi
 			if _, err := t.exec(`INSERT INTO ca_lists (issuer, list, next_update) VALUES (?, ?, ?)
 				ON CONFLICT (issuer) DO UPDATE SET list = excluded.list, next_update = excluded.next_update`, list.Issuer, list.DER, millis(list.NextUpdate)); err != nil {
 				return fmt.Errorf("couldn't store the revocation list of %s: %w", list.Issuer, err)
+			}
+		}
+		if next != nil {
+			if err := t.putRollover(*next); err != nil {
+				return err
 			}
 		}
 		return t.record(events...)

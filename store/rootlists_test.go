@@ -27,11 +27,11 @@ func TestTakeIn(t *testing.T) {
 		t.Fatalf("%+v: %v", l, err)
 	}
 	for range 2 { // idempotent
-		if err := s.TakeIn(t.Context(), []ca.Record{record("a1", 1), record("a2", 2)}, list(1), event); err != nil {
+		if err := s.TakeIn(t.Context(), []ca.Record{record("a1", 1), record("a2", 2)}, list(1), nil, event); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.TakeIn(t.Context(), []ca.Record{record("a3", 3), record("a2", 9)}, list(2), event); !errors.Is(err, ca.ErrDuplicateSerial) {
+	if err := s.TakeIn(t.Context(), []ca.Record{record("a3", 3), record("a2", 9)}, list(2), nil, event); !errors.Is(err, ca.ErrDuplicateSerial) {
 		t.Errorf("another certificate under one serial number: %v", err)
 	}
 	if _, err := s.Certificate(t.Context(), "a3"); !errors.Is(err, ca.ErrUnknownSerial) {
@@ -40,8 +40,24 @@ func TestTakeIn(t *testing.T) {
 	if l, err := s.RootList(t.Context(), "csms-root-2"); err != nil || !bytes.Equal(l.DER, []byte{1}) || !l.NextUpdate.Equal(list(1).NextUpdate) {
 		t.Errorf("%+v: %v", l, err)
 	}
-	if err := s.TakeIn(t.Context(), nil, list(2), event); err != nil {
+	// So is the step of a root change.
+	step := &ca.Rollover{Kind: ca.KindCSMS, Generation: 2, Phase: ca.PhaseStarted, Tag: "offline-1", At: at}
+	if err := s.TakeIn(t.Context(), []ca.Record{record("a3", 3)}, list(2), step, event); !errors.Is(err, ca.ErrRollover) {
+		t.Errorf("a step that doesn't follow: %v", err)
+	}
+	if _, err := s.Certificate(t.Context(), "a3"); !errors.Is(err, ca.ErrUnknownSerial) {
+		t.Errorf("half of it was taken in: %v", err)
+	}
+	preparing := *step
+	preparing.Phase = ca.PhasePreparing
+	if err := s.PutRollover(t.Context(), preparing); err != nil {
 		t.Fatal(err)
+	}
+	if err := s.TakeIn(t.Context(), []ca.Record{record("a3", 3)}, list(2), step, event); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := s.Rollover(t.Context(), ca.KindCSMS); err != nil || now != *step {
+		t.Errorf("%+v: %v", now, err)
 	}
 	if l, err := s.RootList(t.Context(), "csms-root-2"); err != nil || !bytes.Equal(l.DER, []byte{2}) {
 		t.Errorf("%+v: %v", l, err)

@@ -71,15 +71,17 @@ from then on.`,
 }
 
 func (c *cli) caImportList() *cobra.Command {
-	return &cobra.Command{
+	in := admin.ImportList{}
+	cmd := &cobra.Command{
 		Use:   "import-list KIND FILE",
 		Short: "Take in a newer revocation list of a hierarchy's offline root",
 		Long: `Take in a newer revocation list of a hierarchy's offline root, PEM or DER (docs/ceremony.md);
 - is standard input. It has to be the root's, in force, and not older than the one there
-is; it is served from then on.`,
+is; it is served from then on. One that revokes a CA in force is refused: whoever reads it
+follows nothing that was issued below.`,
 		Args: cobra.ExactArgs(2),
 		RunE: c.do(func(ctx context.Context, args []string) error {
-			in := admin.ImportList{Kind: args[0]}
+			in.Kind = args[0]
 			var err error
 			if in.List, err = c.readInput(args[1]); err != nil {
 				return err
@@ -91,10 +93,15 @@ is; it is served from then on.`,
 			return c.print(out, func(w io.Writer) {
 				for _, l := range out.Lists {
 					fmt.Fprintf(w, "the list of %s is good until %s\n", l.Root, when(l.Until))
+					for _, name := range l.Revokes {
+						fmt.Fprintf(w, "it revokes %s: whoever reads it follows nothing that was issued below\n", name)
+					}
 				}
 			})
 		}),
 	}
+	cmd.Flags().BoolVar(&in.Force, "force", false, "take it in though it revokes a CA in force")
+	return cmd
 }
 
 func (c *cli) caChains() *cobra.Command {

@@ -354,6 +354,10 @@ func (d *doctor) lists(ctx context.Context, v admin.Invoker, kind string) {
 		} else {
 			d.validity("ca", "the revocation list of "+l.Root, *l.Until, 60*24*time.Hour, advice)
 		}
+		for _, name := range l.Revokes {
+			d.add("ca", verdictFail, "have it certified anew (`bollard ca request "+kind+"`, a ceremony, `bollard ca import-chain "+kind+" FILE`), or its key moved (`bollard keys migrate`)",
+				"the revocation list of %s revokes %s: whoever reads it follows nothing that was issued below", l.Root, name)
+		}
 	}
 }
 
@@ -386,13 +390,18 @@ func (d *doctor) rollover(ctx context.Context, v admin.Invoker, kind string) {
 		d.fail("rollover", err)
 		return
 	}
-	next := map[string]string{
-		"preparing": "start", "started": "switch", "switched": "finish",
-	}[state.Phase]
-	if next != "" {
-		d.add("rollover", verdictWarn, "`bollard ca rollover "+kind+" "+next+"` is the next step, once the stations have the new root",
-			"the change to root %d of %s is %s since %s", state.Generation, kind, state.Phase, when(state.At))
+	advice := "`bollard ca rollover " + kind + " %s` is the next step, once the stations have the new root"
+	switch ca.Phase(state.Phase) {
+	case ca.PhasePreparing:
+		advice = "the command that began it goes on; `bollard ca rollover " + kind + " abort` gives up a start with a root made elsewhere"
+	case ca.PhaseStarted:
+		advice = fmt.Sprintf(advice, "switch")
+	case ca.PhaseSwitched:
+		advice = fmt.Sprintf(advice, "finish")
+	default:
+		return
 	}
+	d.add("rollover", verdictWarn, advice, "the change to root %d of %s is %s since %s", state.Generation, kind, state.Phase, when(state.At))
 }
 
 // alerts looks at who is told of findings, and what still waits to be told.

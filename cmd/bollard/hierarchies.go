@@ -30,13 +30,15 @@ those of ISO 15118-20; with -448 on Ed448, which contracts.curves_20 has to name
 func (c *cli) caRollover() *cobra.Command {
 	force, share, chain, list := false, "95%", "", ""
 	cmd := &cobra.Command{
-		Use:   "rollover KIND start|switch|back|finish|show",
+		Use:   "rollover KIND start|abort|switch|back|finish|show",
 		Short: "Change a hierarchy's root in steps (M05)",
 		Long: `Change a hierarchy's root in steps (M05).
 
 start   makes the new root, and its key certified by the old one; both roots are trusted, the old chain is served.
         With --chain and --list the new root is one that was made elsewhere, in a ceremony (docs/ceremony.md):
         its key never was here
+abort   gives up a start with a root made elsewhere that was cut off and isn't to be gone on with; nothing
+        of it stays, and what the old root certified for it is revoked
 switch  serves the new chain, with a bridge for stations that only have the old root; refused while fewer
         than --share of the stations have reported the new root and connected once to a listener with
         rollover: true, which serves the new chain alone
