@@ -78,8 +78,8 @@ func (d *Door) newAccount(w http.ResponseWriter, m *message) error {
 	if in.OnlyReturnExisting {
 		return problem(accountDoesNotExist, "no account has this key")
 	}
-	if !d.sources.Allow(pace.Source(m.Request)) {
-		return Busy("too many new accounts from one address", perSource.Every)
+	if !d.newcomers.Allow(pace.Source(m.Request)) {
+		return Busy("too many new accounts from one address", perNewcomer.Every)
 	}
 	if err := d.checkAccountKey(m.key.Key); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -206,7 +207,8 @@ func (d *Door) judge(m *message, o *Order, i, j int) (*Order, error) {
 		why = open.problem
 	}
 	if why != nil {
-		d.cfg.Log.Warn("ACME challenge failed", "account", m.account.ID, "identifier", clip(z.Identifier.Value), "challenge", string(c.Type), "why", why.Error(), "again", p == nil)
+		d.log.Tell(m.Request, slog.LevelWarn, "ACME challenge failed", slog.String("account", m.account.ID), slog.String("identifier", clip(z.Identifier.Value)),
+			slog.String("challenge", string(c.Type)), slog.String("why", why.Error()), slog.Bool("again", p == nil))
 	}
 	return &changed, err
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"path"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	jose "github.com/go-jose/go-jose/v4"
 
+	"bollard/internal/httpdoor"
 	"bollard/internal/pace"
 )
 
@@ -51,11 +51,12 @@ type Door struct {
 	name       string
 	operations map[string]operation
 	nonces     *nonces
-	accounts   *pace.Limiter
 	sources    *pace.Limiter
+	newcomers  *pace.Limiter
+	accounts   *pace.Limiter
 	strangers  *pace.Limiter
 	failures   *pace.Limiter
-	refusals   *pace.Lines
+	log        *pace.Log
 	attempts   chan struct{} // answers under judgement
 
 	mu      sync.Mutex
@@ -74,7 +75,8 @@ func New(cfg Config) (*Door, error) {
 	}
 	d := &Door{
 		cfg: cfg, name: path.Base(cfg.Prefix), nonces: newNonces(), attempts: make(chan struct{}, maxAttempts), working: map[string]bool{},
-		accounts: pace.New(perAccount, cfg.Clock), sources: pace.New(perSource, cfg.Clock), strangers: pace.New(perStranger, cfg.Clock), failures: pace.New(perFailure, cfg.Clock), refusals: pace.NewLines(cfg.Clock),
+		sources: pace.New(perSource, cfg.Clock), newcomers: pace.New(perNewcomer, cfg.Clock), accounts: pace.New(perAccount, cfg.Clock),
+		strangers: pace.New(perStranger, cfg.Clock), failures: pace.New(perFailure, cfg.Clock), log: pace.NewLog(cfg.Log, cfg.Clock),
 	}
 	d.operations = map[string]operation{
 		"directory":   {byAnyone, false, d.directory},
@@ -98,23 +100,26 @@ func New(cfg Config) (*Door, error) {
 func (d *Door) Directory() string { return d.cfg.Prefix + "/directory" }
 
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	counted := httpdoor.NewAnswer(w)
 	name, id, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, d.cfg.Prefix+"/"), "/")
 	op, known := d.operations[name]
 	if !known || op.named != (id != "") || !strings.HasPrefix(r.URL.Path, d.cfg.Prefix+"/") {
 		name, known = "", false
 	}
-	defer func() { d.cfg.Served(name, counted.status) }()
+	defer func() { d.cfg.Served(name, counted.Status) }()
 	h := counted.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("Link", "<"+d.link(r, "directory", "")+`>;rel="index"`)
+	var m *message
 	var err error
 	switch {
+	case !d.sources.Allow(pace.Source(r)): // first: whatever becomes of it
+		err = Busy("one address asks too often", perSource.Every)
 	case !known:
 		err = &Problem{Type: malformed, Detail: "there is no such resource: see " + d.Directory(), Status: http.StatusNotFound}
 	case r.TLS == nil:
 		err = Unauthorized("ACME is served over TLS only", "")
-	case !d.mine(r):
+	case !httpdoor.Names(r, d.cfg.Host):
 		err = &Problem{Type: malformed, Detail: "this server has another name", Status: http.StatusMisdirectedRequest}
 	case op.by == byAnyone && r.Method != http.MethodGet && r.Method != http.MethodHead:
 		h.Set("Allow", "GET, HEAD")
@@ -126,14 +131,13 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = &Problem{Type: malformed, Detail: name + " takes POST", Status: http.StatusMethodNotAllowed}
 	default:
 		h.Set("Replay-Nonce", d.nonces.make())
-		var m *message
 		if m, err = d.authorise(counted, r, op, id); err == nil {
 			err = op.serve(counted, m)
 		}
-		d.refused(r, name, m, err)
 	}
 	if err != nil {
-		d.fail(counted, err)
+		d.tell(r, name, m, err)
+		fail(counted, err)
 	}
 }
 
@@ -201,32 +205,20 @@ func (d *Door) lookup(m *message) error {
 	return nil
 }
 
-// refused tells the operator of decisions against a request, in so many lines and no more,
-// because anybody makes them. Those against an
+// tell tells the operator what a request came to that wasn't served. Decisions against an
 // account are recorded where they are made.
-func (d *Door) refused(r *http.Request, name string, m *message, err error) {
-	var p *Problem
-	if !errors.As(err, &p) || p.Type == badNonce {
-		return
-	}
-	ok, unlogged := d.refusals.Allow()
-	if !ok {
-		return
-	}
-	account := ""
+func (d *Door) tell(r *http.Request, name string, m *message, err error) {
+	attrs := []slog.Attr{slog.String("operation", name)}
 	if m != nil && m.account != nil {
-		account = m.account.ID
+		attrs = append(attrs, slog.String("account", m.account.ID))
 	}
-	d.cfg.Log.Warn("ACME request refused", slog.String("operation", name), slog.String("account", account), slog.String("source", pace.Source(r)), slog.String("why", p.Error()), slog.Int64("unlogged", unlogged))
-}
-
-// mine says whether a request names this server. The port is whatever leads here.
-func (d *Door) mine(r *http.Request) bool {
-	host := r.Host
-	if h, _, err := net.SplitHostPort(r.Host); err == nil {
-		host = h
+	var p *Problem
+	switch {
+	case !errors.As(err, &p):
+		d.log.Tell(r, slog.LevelError, "couldn't serve an ACME request", append(attrs, slog.Any("err", err))...)
+	case name != "" && p.Type != badNonce:
+		d.log.Tell(r, slog.LevelWarn, "ACME request refused", append(attrs, slog.String("why", p.Error()))...)
 	}
-	return strings.EqualFold(host, d.cfg.Host)
 }
 
 // link is the URL of a resource, or, without an id, what such URLs begin with.
@@ -267,15 +259,4 @@ func send(w http.ResponseWriter, status int, value any) error {
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // who is gone asks again
 	return nil
-}
-
-// statusWriter remembers the status of an answer.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (s *statusWriter) WriteHeader(status int) {
-	s.status = status
-	s.ResponseWriter.WriteHeader(status)
 }

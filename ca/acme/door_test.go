@@ -538,8 +538,7 @@ func TestChallengesFail(t *testing.T) {
 // Who asks too often waits; each bound is its own.
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	var log bytes.Buffer
-	r := newRig(t, func(r *rig) { r.config.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	r := newRig(t)
 	c := r.registered()
 	refused := 0
 	for range acme.PerFailure + 2 {
@@ -568,21 +567,49 @@ func TestLimits(t *testing.T) {
 	if status, head, body := busy.post("new-order", `{"identifiers":[]}`); problem(status, head, body) != "malformed" {
 		t.Errorf("after an hour: %d %s", status, body)
 	}
-	// Anybody brings about refusals, and so many lines of the log.
-	ask := func() {
-		r.server.Config.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodPost, "https://127.0.0.1/acme/names/new-account", strings.NewReader("x")))
+}
+
+// Anybody brings about refusals, and failures: one address so many, and all of them so many
+// lines of the log.
+func TestStrangersDontFillTheLog(t *testing.T) { // promise 12
+	t.Parallel()
+	var log bytes.Buffer
+	r := newRig(t, func(r *rig) { r.config.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	c := r.raw()
+	ask := func(address string) int {
+		w, req := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodPost, "https://127.0.0.1/acme/names/new-order", strings.NewReader("x"))
+		req.RemoteAddr = address
+		r.server.Config.Handler.ServeHTTP(w, req)
+		return w.Code
+	}
+	for range acme.PerSource {
+		if got := ask("192.0.2.1:1"); got != http.StatusUnsupportedMediaType {
+			t.Fatalf("status %d", got)
+		}
+	}
+	if got := ask("192.0.2.1:2"); got != http.StatusTooManyRequests {
+		t.Errorf("one more: %d", got)
+	}
+	if got := ask("192.0.2.2:1"); got != http.StatusUnsupportedMediaType {
+		t.Errorf("another address: %d", got)
+	}
+	lines := strings.Count(log.String(), "ACME request refused")
+	r.pass(time.Second)
+	ask("192.0.2.2:1")
+	if want := fmt.Sprintf("unlogged=%d\n", acme.PerSource+2-lines); lines == 0 || lines > 60 || !strings.Contains(log.String(), want) {
+		t.Errorf("%d lines, and the log doesn't say %s", lines, want)
 	}
 	r.pass(time.Hour)
-	const asked = 200
-	before := strings.Count(log.String(), "ACME request refused")
-	for range asked {
-		ask()
+	if err := r.store.Close(); err != nil {
+		t.Fatal(err)
 	}
-	lines := strings.Count(log.String(), "ACME request refused") - before
-	r.pass(time.Second)
-	ask()
-	if want := fmt.Sprintf("unlogged=%d\n", asked-lines); lines == 0 || lines > 60 || !strings.Contains(log.String(), want) {
-		t.Errorf("%d lines, and the log doesn't say %s", lines, want)
+	for range 100 {
+		if status, _, body := c.post("new-order", "{}"); status != http.StatusServiceUnavailable {
+			t.Fatalf("%d %s", status, body)
+		}
+	}
+	if lines := strings.Count(log.String(), "couldn't serve"); lines == 0 || lines > 60 {
+		t.Errorf("%d lines of what can't be served", lines)
 	}
 }
 

@@ -13,6 +13,7 @@ var Settle = (*Order).settle
 
 // Bounds of what is asked.
 var (
+	PerSource   = perSource.Burst
 	PerAccount  = perAccount.Burst
 	PerStranger = perStranger.Burst
 	PerFailure  = perFailure.Burst

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -118,10 +117,9 @@ func (p *Problem) status() int {
 
 // fail answers an error. What isn't a Problem stays here; the client is told to
 // come back.
-func (d *Door) fail(w http.ResponseWriter, err error) {
+func fail(w http.ResponseWriter, err error) {
 	var p *Problem
 	if !errors.As(err, &p) {
-		d.cfg.Log.Error("couldn't serve an ACME request", slog.Any("err", err))
 		p = &Problem{Type: serverInternal, Detail: "this can't be done now: try again later", Status: http.StatusServiceUnavailable, RetryAfter: time.Minute}
 	}
 	shown := *p

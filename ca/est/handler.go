@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"bollard/ca"
+	"bollard/internal/httpdoor"
 )
 
 // Prefix is the path below which everything is (RFC 7030 §3.2.2).
@@ -88,9 +89,9 @@ func (d *door) find(path string) (operation, string) {
 }
 
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	counted := httpdoor.NewAnswer(w)
 	op, name := d.find(r.URL.Path)
-	defer func() { d.cfg.Served(name, counted.status) }()
+	defer func() { d.cfg.Served(name, counted.Status) }()
 	var refused *Refusal
 	switch {
 	case name == "":
@@ -233,19 +234,3 @@ func send(w http.ResponseWriter, kind string, body []byte) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(body) // a peer that left repeats its request
 }
-
-// statusWriter remembers the status for counting.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-// WriteHeader notes and passes on.
-func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap lets http.MaxBytesReader and http.ResponseController find the
-// connection.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

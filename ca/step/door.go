@@ -8,13 +8,13 @@ import (
 	"io"
 	"log/slog"
 	"mime"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"bollard/ca"
+	"bollard/internal/httpdoor"
 	"bollard/internal/pace"
 	"bollard/ledger"
 )
@@ -44,7 +44,7 @@ type Door struct {
 	sources      *pace.Limiter
 	provisioners *pace.Limiter
 	holders      *pace.Limiter
-	refusals     *pace.Lines
+	log          *pace.Log
 }
 
 // How often one address, a provisioner, and the holder of a certificate's key may ask for
@@ -64,7 +64,7 @@ func New(cfg Config) (*Door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Door{cfg: cfg, sources: pace.New(perSource, cfg.Clock), provisioners: pace.New(perProvisioner, cfg.Clock), holders: pace.New(perHolder, cfg.Clock), refusals: pace.NewLines(cfg.Clock)}
+	d := &Door{cfg: cfg, sources: pace.New(perSource, cfg.Clock), provisioners: pace.New(perProvisioner, cfg.Clock), holders: pace.New(perHolder, cfg.Clock), log: pace.NewLog(cfg.Log, cfg.Clock)}
 	d.operations = map[string]operation{
 		"health":       {byAnyone, false, d.health},
 		"version":      {byAnyone, false, d.version},
@@ -92,22 +92,23 @@ func Paths() []string {
 }
 
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	counted := httpdoor.NewAnswer(w)
 	name, id, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/1.0"), "/"), "/")
 	op, known := d.operations[name]
 	if !known || op.named != (id != "") {
 		name, known = "", false
 	}
-	defer func() { d.cfg.Served(name, counted.status) }()
+	defer func() { d.cfg.Served(name, counted.Status) }()
 	counted.Header().Set("Cache-Control", "no-store")
 	if err := d.serve(counted, r, op, known, id); err != nil {
 		var refused *Refusal
-		if errors.As(err, &refused) && known {
-			if ok, unlogged := d.refusals.Allow(); ok {
-				d.cfg.Log.Warn("request of step refused", slog.String("operation", name), slog.String("source", pace.Source(r)), slog.String("why", refused.Error()), slog.Int64("unlogged", unlogged))
-			}
+		switch {
+		case !errors.As(err, &refused):
+			d.log.Tell(r, slog.LevelError, "couldn't serve a request of step", slog.String("operation", name), slog.Any("err", err))
+		case known:
+			d.log.Tell(r, slog.LevelWarn, "request of step refused", slog.String("operation", name), slog.String("why", refused.Error()))
 		}
-		d.fail(counted, err)
+		fail(counted, err)
 	}
 }
 
@@ -127,7 +128,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, op operation, known
 		return &Refusal{Status: http.StatusNotFound, Message: "there is no such resource here"}
 	case r.TLS == nil:
 		return forbidden("this is served over TLS only", "")
-	case !d.mine(r):
+	case !httpdoor.Names(r, d.cfg.Host):
 		return &Refusal{Status: http.StatusMisdirectedRequest, Message: "this server has another name"}
 	case r.Method != method:
 		w.Header().Set("Allow", method)
@@ -143,15 +144,6 @@ func (d *Door) open(ctx context.Context) (bool, error) {
 	}
 	list, err := d.cfg.Store.StepProvisioners(ctx)
 	return len(list) > 0, err
-}
-
-// mine says whether a request names this server. The port is whatever leads here.
-func (d *Door) mine(r *http.Request) bool {
-	host := r.Host
-	if h, _, err := net.SplitHostPort(r.Host); err == nil {
-		host = h
-	}
-	return strings.EqualFold(host, d.cfg.Host)
 }
 
 // body reads what a client posts.
@@ -285,18 +277,3 @@ func (d *Door) recorded(ctx context.Context, by, what string, err error) error {
 func eventOf(by, kind string, data map[string]string) ledger.Event {
 	return ledger.Event{Kind: kind, Subject: by, Actor: by, Data: data}
 }
-
-// statusWriter remembers the status of an answer.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-// WriteHeader notes and passes on.
-func (s *statusWriter) WriteHeader(status int) {
-	s.status = status
-	s.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap lets http.MaxBytesReader find the connection.
-func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }

@@ -279,6 +279,19 @@ func TestStrangersDontFillTheLog(t *testing.T) {
 	if want := fmt.Sprintf("unlogged=%d", step.PerSource+2-lines); !strings.Contains(log.String(), want) {
 		t.Errorf("the log doesn't say %s", want)
 	}
+	// Nor by what can't be served.
+	r.pass(time.Hour)
+	if err := r.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if got := ask("192.0.2.3:1"); got != http.StatusServiceUnavailable {
+			t.Fatalf("status %d", got)
+		}
+	}
+	if lines := strings.Count(log.String(), "couldn't serve"); lines == 0 || lines > 60 {
+		t.Errorf("%d lines of what can't be served", lines)
+	}
 }
 
 // A token is good once, and for the provisioner it was made for: one that is added again with

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -72,10 +71,9 @@ func unissued(err error) error {
 }
 
 // fail answers an error. What isn't a Refusal stays here; the client is told to come back.
-func (d *Door) fail(w http.ResponseWriter, err error) {
+func fail(w http.ResponseWriter, err error) {
 	var refused *Refusal
 	if !errors.As(err, &refused) {
-		d.cfg.Log.Error("couldn't serve a request of step", slog.Any("err", err))
 		refused = &Refusal{Status: http.StatusServiceUnavailable, Message: "this can't be done now: try again later, with a new token", RetryAfter: time.Minute}
 	}
 	if refused.RetryAfter > 0 {

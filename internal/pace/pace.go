@@ -1,5 +1,5 @@
 // Package pace bounds how often somebody may ask for something, a burst, then one in a
-// while, and how many lines of a log refusals take.
+// while, and how many lines of a log refusals and failures take.
 package pace
 
 import (
