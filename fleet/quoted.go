@@ -31,32 +31,33 @@ func (s *Service) MayQuote(station string) bool {
 }
 
 // AttestationKeys are the keys, in certificates in force, of the TPM that a station is
-// known by; none where it is known by none.
-func (s *Service) AttestationKeys(ctx context.Context, station string) ([]crypto.PublicKey, error) {
+// known by, by those certificates' serial numbers, with the hash of that TPM's endorsement
+// key; none where it is known by none.
+func (s *Service) AttestationKeys(ctx context.Context, station string) (ek string, keys map[string]crypto.PublicKey, err error) {
 	st, err := s.store.Station(ctx, station)
 	switch {
 	case errors.Is(err, ErrUnknownStation):
-		return nil, nil
+		return "", nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("couldn't look up station %q: %w", station, err)
+		return "", nil, fmt.Errorf("couldn't look up station %q: %w", station, err)
 	case st.EK == "" || !st.LostAt.IsZero():
-		return nil, nil
+		return "", nil, nil
 	}
 	records, err := s.attestationCertificates(ctx, station)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	var keys []crypto.PublicKey
+	keys = map[string]crypto.PublicKey{}
 	for _, r := range records {
 		cert, err := curve448.ParseCertificate(r.DER)
 		if err != nil {
-			return nil, fmt.Errorf("couldn't read certificate %s: %w", r.Serial, err)
+			return "", nil, fmt.Errorf("couldn't read certificate %s: %w", r.Serial, err)
 		}
 		if now := s.clock(); !now.Before(cert.NotBefore) && now.Before(cert.NotAfter) && cert.Subject.CommonName == st.Serial {
-			keys = append(keys, cert.PublicKey)
+			keys[r.Serial] = cert.PublicKey
 		}
 	}
-	return keys, nil
+	return st.EK, keys, nil
 }
 
 func (s *Service) attestationCertificates(ctx context.Context, station string) ([]ca.Record, error) {

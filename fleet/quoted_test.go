@@ -20,7 +20,7 @@ func TestAttestationKeysOfAStation(t *testing.T) {
 	d := newAttestationRig(t)
 	count := func(station string, want int) {
 		t.Helper()
-		if keys, err := d.svc.AttestationKeys(t.Context(), station); err != nil || len(keys) != want {
+		if _, keys, err := d.svc.AttestationKeys(t.Context(), station); err != nil || len(keys) != want {
 			t.Errorf("%d keys, %v; want %d", len(keys), err, want)
 		}
 	}
@@ -100,7 +100,7 @@ func TestAnotherTPMWhileIssued(t *testing.T) { // promise 9
 	if st := d.station("CS-1"); st.EK != other {
 		t.Errorf("known by %q", st.EK)
 	}
-	if keys, err := d.svc.AttestationKeys(t.Context(), "cs-1"); err != nil || len(keys) != 0 {
+	if _, keys, err := d.svc.AttestationKeys(t.Context(), "cs-1"); err != nil || len(keys) != 0 {
 		t.Errorf("%d keys, %v", len(keys), err)
 	}
 	if records := d.records("CS-1"); len(records) != 1 || records[0].State != ca.StateRevoked {

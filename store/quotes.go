@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"bollard/ca"
 	"bollard/firmware/quote"
 	"bollard/ledger"
 )
@@ -52,16 +53,22 @@ func (s *Store) Quotes(ctx context.Context) (map[string]quote.Record, error) {
 }
 
 // UpdateQuote reads, changes and writes what is known of a station by its quotes, in one
-// transaction; quote.ErrUnknown if there is no such station.
-func (s *Store) UpdateQuote(ctx context.Context, station string, change func(*quote.Record) ([]ledger.Event, error)) (quote.Record, error) {
+// transaction; quote.ErrUnknown if there is no such station, quote.ErrOtherTPM if it isn't
+// known by the TPM it is by.
+func (s *Store) UpdateQuote(ctx context.Context, station string, by *quote.TPM, change func(*quote.Record) ([]ledger.Event, error)) (quote.Record, error) {
 	var r quote.Record
 	err := s.write(ctx, func(t *tx) error {
-		var known int
-		switch err := t.row("SELECT 1 FROM stations WHERE station = ?", station).Scan(&known); {
+		var ek string
+		switch err := t.row("SELECT ek FROM stations WHERE station = ?", station).Scan(&ek); {
 		case errors.Is(err, sql.ErrNoRows):
 			return fmt.Errorf("station %q: %w", station, quote.ErrUnknown)
 		case err != nil:
 			return fmt.Errorf("couldn't read station %q: %w", station, err)
+		}
+		if by != nil {
+			if err := t.quotes(station, ek, by); err != nil {
+				return err
+			}
 		}
 		var err error
 		if r, err = scanJSON[quote.Record](t.row("SELECT record FROM quotes WHERE station = ?", station)); err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -82,4 +89,24 @@ func (s *Store) UpdateQuote(ctx context.Context, station string, change func(*qu
 		return t.record(events...)
 	})
 	return r, err
+}
+
+// quotes is quote.ErrOtherTPM unless a TPM may quote for a station now, which is known by an
+// endorsement key.
+func (t *tx) quotes(station, ek string, by *quote.TPM) error {
+	if by.EK != ek {
+		return fmt.Errorf("station %q: %w", station, quote.ErrOtherTPM)
+	}
+	if by.Certificate == "" {
+		return nil
+	}
+	var good int
+	err := t.row("SELECT 1 FROM certificates WHERE serial = ? AND station = ? AND state = ?", by.Certificate, station, ca.StateIssued).Scan(&good)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("station %q: %w", station, quote.ErrOtherTPM)
+	}
+	if err != nil {
+		return fmt.Errorf("couldn't read certificate %s: %w", by.Certificate, err)
+	}
+	return nil
 }

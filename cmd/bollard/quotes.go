@@ -34,7 +34,7 @@ func (a *app) attests(ctx context.Context, station string) (bool, error) {
 	if a.cfg.Listen.PKI == "" {
 		return false, nil
 	}
-	keys, err := a.fleet.AttestationKeys(ctx, station)
+	_, keys, err := a.fleet.AttestationKeys(ctx, station)
 	if err != nil || len(keys) == 0 {
 		return false, err
 	}

@@ -243,7 +243,7 @@ func TestWhoseUpdatesEndByQuotes(t *testing.T) { // promise 10
 	check("quotes are wanted", "cs-1")
 	record := func(station string, change func(*quote.Record)) {
 		t.Helper()
-		if _, err := a.store.UpdateQuote(t.Context(), station, func(r *quote.Record) ([]ledger.Event, error) { change(r); return nil, nil }); err != nil {
+		if _, err := a.store.UpdateQuote(t.Context(), station, nil, func(r *quote.Record) ([]ledger.Event, error) { change(r); return nil, nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

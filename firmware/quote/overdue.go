@@ -94,7 +94,7 @@ func (s *Service) overdue(ctx context.Context, station string, every time.Durati
 }
 
 func (s *Service) change(ctx context.Context, station string, change func(*Record) []ledger.Event) error {
-	_, err := s.cfg.Store.UpdateQuote(ctx, station, func(r *Record) ([]ledger.Event, error) { return change(r), nil })
+	_, err := s.cfg.Store.UpdateQuote(ctx, station, nil, func(r *Record) ([]ledger.Event, error) { return change(r), nil })
 	if errors.Is(err, ErrUnknown) { // removed meanwhile
 		return nil
 	}

@@ -33,8 +33,17 @@ import (
 
 var _ attestation.Quotes = (*Service)(nil)
 
-// ErrUnknown says that there is no such station.
-var ErrUnknown = errors.New("no such station")
+// Errors callers branch on.
+var (
+	ErrUnknown  = errors.New("no such station")
+	ErrOtherTPM = errors.New("the quote isn't by the station's TPM any more")
+)
+
+// TPM is the one that a quote is by, as far as it is known when the quote comes.
+type TPM struct {
+	EK          string // hash of the endorsement key that the station is known by
+	Certificate string // serial number of the attestation key's that signed; "": none known did
+}
 
 // Outcome is what the newest quote of a station showed.
 type Outcome string
@@ -68,8 +77,10 @@ type Store interface {
 	Quote(ctx context.Context, station string) (Record, error) // the zero Record if there is none
 	Quotes(ctx context.Context) (map[string]Record, error)     // by station
 	// UpdateQuote reads, changes and writes a record in one transaction; an error of
-	// change leaves it as it was. ErrUnknown where there is no such station.
-	UpdateQuote(ctx context.Context, station string, change func(*Record) ([]ledger.Event, error)) (Record, error)
+	// change leaves it as it was. ErrUnknown where there is no such station; ErrOtherTPM
+	// where by, unless it is nil, isn't the one that the station is known by in this
+	// transaction, or its key's certificate is in force no more.
+	UpdateQuote(ctx context.Context, station string, by *TPM, change func(*Record) ([]ledger.Event, error)) (Record, error)
 }
 
 // Releases are where they are kept; *catalogue.Catalogue is one.
@@ -100,8 +111,9 @@ type Config struct {
 	Station  func(ctx context.Context, key string) (Station, error)
 	// May takes from what a station may show at once.
 	May func(station string) bool
-	// Keys are the certified attestation keys of the TPM that a station is known by.
-	Keys func(ctx context.Context, station string) ([]crypto.PublicKey, error)
+	// Keys are the certified attestation keys of the TPM that a station is known by, by their
+	// certificates' serial numbers, and the hash of its endorsement key.
+	Keys func(ctx context.Context, station string) (ek string, keys map[string]crypto.PublicKey, err error)
 	// Demand says how often a station has to show what it runs, Demands those of whom that
 	// is demanded; 0: it is left to them.
 	Demand  func(ctx context.Context, station string) (time.Duration, error)
@@ -217,7 +229,7 @@ func expectedOf(r *release.Registers) (attest.Expected, error) {
 
 // Wanted says what a station is to quote.
 func (s *Service) Wanted(ctx context.Context, station string) (attestation.Wanted, error) {
-	if _, err := s.keys(ctx, station); err != nil {
+	if _, _, err := s.keys(ctx, station); err != nil {
 		return attestation.Wanted{}, err
 	}
 	if !s.cfg.May(station) {
@@ -237,17 +249,22 @@ func (s *Service) Wanted(ctx context.Context, station string) (attestation.Wante
 	return w, nil
 }
 
-func (s *Service) keys(ctx context.Context, station string) ([]crypto.PublicKey, error) {
-	list, err := s.cfg.Keys(ctx, station)
+func (s *Service) keys(ctx context.Context, station string) (string, map[string]crypto.PublicKey, error) {
+	ek, list, err := s.cfg.Keys(ctx, station)
 	if err == nil && len(list) == 0 {
-		err = &est.Refusal{Status: http.StatusForbidden, Public: "no attestation key of the station's TPM is certified: begin with attest", Reason: "no attestation key of the station's TPM is certified"}
+		err = uncertified("no attestation key of the station's TPM is certified")
 	}
-	return list, err
+	return ek, list, err
+}
+
+func uncertified(reason string) *est.Refusal {
+	return &est.Refusal{Status: http.StatusForbidden, Public: "no attestation key of the station's TPM is certified: begin with attest", Reason: reason}
 }
 
 // judged is what a quote shows.
 type judged struct {
-	Record        // the fields of this quote
+	Record  // the fields of this quote
+	by      TPM
 	genuine bool  // it is the station's TPM's
 	fault   error // of a wrong one
 }
@@ -255,11 +272,12 @@ type judged struct {
 // Quoted judges a quote over a nonce that was given to the station, keeps what it shows
 // and tells whoever waits for it. One that is wrong is an alarm and a refusal.
 func (s *Service) Quoted(ctx context.Context, station string, nonce []byte, q attest.Quote, log []byte) (attestation.Shown, error) {
-	keys, err := s.keys(ctx, station)
+	ek, keys, err := s.keys(ctx, station)
 	if err != nil {
 		return attestation.Shown{}, err
 	}
 	j, err := s.judge(ctx, station, keys, nonce, q, log)
+	j.by.EK = ek
 	if err != nil {
 		return attestation.Shown{}, err
 	}
@@ -269,7 +287,11 @@ func (s *Service) Quoted(ctx context.Context, station string, nonce []byte, q at
 			return attestation.Shown{}, err
 		}
 	}
-	if _, err := s.cfg.Store.UpdateQuote(ctx, station, func(r *Record) ([]ledger.Event, error) { return r.take(station, &j.Record), nil }); err != nil {
+	_, err = s.cfg.Store.UpdateQuote(ctx, station, &j.by, func(r *Record) ([]ledger.Event, error) { return r.take(station, &j.Record), nil })
+	if errors.Is(err, ErrOtherTPM) {
+		err = uncertified("station got another TPM, or its attestation key's certificate ended, while its quote was judged")
+	}
+	if err != nil {
 		return attestation.Shown{}, err
 	}
 	if j.genuine && j.Outcome != Unknown { // what can't be told ends no update
@@ -291,11 +313,12 @@ func (s *Service) Quoted(ctx context.Context, station string, nonce []byte, q at
 	return attestation.Shown{Outcome: string(j.Outcome), Release: j.Release, Version: j.Version, Next: every / 2}, nil
 }
 
-func (s *Service) judge(ctx context.Context, station string, keys []crypto.PublicKey, nonce []byte, q attest.Quote, log []byte) (judged, error) {
+func (s *Service) judge(ctx context.Context, station string, keys map[string]crypto.PublicKey, nonce []byte, q attest.Quote, log []byte) (judged, error) {
 	j := judged{Record: Record{At: s.cfg.Clock()}}
 	var said attest.Quoted
-	for _, key := range keys {
+	for serial, key := range keys {
 		if said, j.fault = q.Verify(key, nonce); j.fault == nil || !errors.Is(j.fault, attest.ErrSignature) {
+			j.by.Certificate = serial
 			break
 		}
 	}

@@ -235,6 +235,26 @@ func TestQuotesAgain(t *testing.T) {
 	}
 }
 
+// What a TPM showed isn't kept, and ends no update, once its station has got another one.
+func TestAnotherTPMWhileJudged(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	r := newRig(t)
+	r.keys["cs-1"] = append(r.keys["cs-1"], m.key)
+	r.publish("r1", "1.0", values("8", m.measure(t, 8, "image 1.0")))
+	for i, tt := range []struct {
+		ek   string
+		want int
+	}{{"another", http.StatusForbidden}, {"another", http.StatusOK}} {
+		var n nonce
+		r.ask("cs-1", "nonce", struct{}{}, &n)
+		r.judging = func() { r.ek = tt.ek }
+		if status := r.ask("cs-1", "quote", m.said(t, n.Nonce, 8), nil); status != tt.want || len(r.told) != i || len(r.records) != i || len(r.events) != i {
+			t.Errorf("%d, want %d; told %v, records %v, entries %v", status, tt.want, r.told, r.records, r.events)
+		}
+	}
+}
+
 // Who doesn't show in time that it runs what was delivered is told of, once a day; of
 // whom it isn't demanded nobody is missed.
 func TestOverdue(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"testing"
 	"time"
 
@@ -40,6 +41,8 @@ type rig struct {
 	unsigned map[string]bool // releases that don't verify
 	unread   error           // of what says whether they do
 	keys     map[string][]crypto.PublicKey
+	ek       string // of every station
+	judging  func() // called while a quote is judged
 	stations map[string]quote.Station
 	demands  map[string]time.Duration
 	expects  string
@@ -62,7 +65,13 @@ func newRig(t *testing.T) *rig {
 		Store: r, Releases: r, Updates: r, Clock: r.clock,
 		Station: func(_ context.Context, key string) (quote.Station, error) { return r.stations[key], nil },
 		May:     func(string) bool { return !r.spent },
-		Keys:    func(_ context.Context, key string) ([]crypto.PublicKey, error) { return r.keys[key], nil },
+		Keys: func(_ context.Context, key string) (string, map[string]crypto.PublicKey, error) {
+			keys := map[string]crypto.PublicKey{}
+			for i, public := range r.keys[key] {
+				keys[strconv.Itoa(i)] = public
+			}
+			return r.ek, keys, nil
+		},
 		Demand:  func(_ context.Context, key string) (time.Duration, error) { return r.demands[key], nil },
 		Demands: func(context.Context) (map[string]time.Duration, error) { return r.demands, nil },
 		Alarm:   func(_ context.Context, s detect.Sign) error { r.alarms = append(r.alarms, s); return r.broken },
@@ -106,9 +115,12 @@ func (r *rig) Quotes(context.Context) (map[string]quote.Record, error) {
 	return maps.Clone(r.records), nil
 }
 
-func (r *rig) UpdateQuote(_ context.Context, station string, change func(*quote.Record) ([]ledger.Event, error)) (quote.Record, error) {
+func (r *rig) UpdateQuote(_ context.Context, station string, by *quote.TPM, change func(*quote.Record) ([]ledger.Event, error)) (quote.Record, error) {
 	if _, known := r.stations[station]; !known {
 		return quote.Record{}, quote.ErrUnknown
+	}
+	if by != nil && by.EK != r.ek {
+		return quote.Record{}, quote.ErrOtherTPM
 	}
 	rec := r.records[station]
 	events, err := change(&rec)
@@ -119,7 +131,12 @@ func (r *rig) UpdateQuote(_ context.Context, station string, change func(*quote.
 	return rec, nil
 }
 
-func (r *rig) List(context.Context) ([]catalogue.Entry, error) { return r.entries, nil }
+func (r *rig) List(context.Context) ([]catalogue.Entry, error) {
+	if r.judging != nil {
+		r.judging()
+	}
+	return r.entries, nil
+}
 
 func (r *rig) Verify(_ context.Context, e *catalogue.Entry) error {
 	if r.unread != nil {
