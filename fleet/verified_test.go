@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +125,41 @@ func TestRememberedIssuer(t *testing.T) {
 		})
 		if fleet.Learns(r.svc, []*x509.Certificate{second[0], c}) != want {
 			t.Errorf("a CA that limits %q is remembered: %t", limit, !want)
+		}
+	}
+}
+
+// An issuer is remembered for as long as what is above it is valid, however long it is
+// itself.
+func TestRememberedIssuerEndsWithTheCAAbove(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	root := newMaker(t, r.clock())
+	long := func(ca bool) func(*x509.Certificate) {
+		return func(c *x509.Certificate) {
+			c.NotBefore, c.NotAfter = root.cert.NotBefore.AddDate(-1, 0, 0), root.cert.NotAfter.AddDate(1, 0, 0)
+			if c.IsCA = ca; ca {
+				c.KeyUsage = x509.KeyUsageCertSign
+			}
+		}
+	}
+	sub := &maker{t: t, key: newKey(t)}
+	template := x509.Certificate{Subject: pkix.Name{CommonName: "Maker Sub-CA"}, BasicConstraintsValid: true}
+	long(true)(&template)
+	sub.cert = root.sign(&template, sub.key)
+	leaf := sub.leaf(r.clock(), "SN-1", long(false))
+	if !fleet.Learns(r.svc, []*x509.Certificate{leaf, sub.cert, root.cert}) {
+		t.Fatal("its issuer isn't remembered")
+	}
+	for _, tt := range []struct {
+		at   time.Time
+		want bool
+	}{
+		{root.cert.NotBefore.Add(-time.Minute), false}, {root.cert.NotBefore, true}, {r.clock(), true}, {root.cert.NotAfter, true}, {root.cert.NotAfter.Add(time.Minute), false},
+	} {
+		r.advance(tt.at.Sub(r.clock()))
+		if got := fleet.Verify(r.svc, []*x509.Certificate{sub.cert}, leaf); got != tt.want {
+			t.Errorf("at %s it verifies: %t, want %t", tt.at, got, tt.want)
 		}
 	}
 }
