@@ -9,7 +9,7 @@ SOAK          ?= 60s
 # What was compiled for one checkout serves the next, and the demo's build the tests.
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath)
 
-.PHONY: help build demo test lint fuzz bench bench-full soak torture tools peers vault step clean
+.PHONY: help build demo test lint fuzz bench bench-full soak torture tools peers vault cloud step clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -21,7 +21,7 @@ demo: build ## the main job on embedded defaults: three stations, a CSMS and an 
 	@bin/bollard demo --once
 
 # -vet=off: lint has vet, with more of its checks. -count=1: the tests of e2e run a binary they build, so go doesn't see that it changed.
-test: tools peers lint ## the whole suite but for Vault and step: lint, race detector, real peers, short fuzzing, a minute of soak
+test: tools peers lint ## the whole suite but for Vault, clouds and step: lint, race detector, real peers, short fuzzing, a minute of soak
 	@set -o pipefail; (rc=0; \
 		go test -vet=off -race -count=1 -json -p 2 -timeout 900s $$(go list ./... | grep -vE '/(cmd/bollard|e2e|keys/vault)$$') || rc=1; \
 		go test -vet=off -count=1 -json -p 2 -timeout 900s ./cmd/bollard ./e2e || rc=1; exit $$rc) | go run ./internal/testreport
@@ -69,6 +69,12 @@ vault: ## keys in a real Vault, whose server is a module of its own: minutes to 
 	@scripts/vault $(TOOLS)
 	@go test -race -count=1 -timeout 900s ./keys/vault
 
+cloud: ## a bollard with the clouds, and keys in an AWS KMS, whose server is a module of its own
+	@scripts/server $(TOOLS) keys/awskms/testdata/server kms-server
+	@go build -tags cloudkms -o bin/bollard-cloud ./cmd/bollard
+	@go test -race -count=1 -tags cloudkms -timeout 900s ./keys/awskms
+	@go test -count=1 -tags cloudkms -run URI ./keys
+
 step: tools peers ## certificates for smallstep's step CLI, which takes minutes to build, once
 	@scripts/step $(TOOLS) $(STEP)
 	@go test -count=1 -tags stepcli -run '^TestStepCLI$$' -timeout 900s ./e2e
@@ -77,7 +83,7 @@ peers:
 	@scripts/npm-ci e2e/peers/ocpprpc
 
 .PHONY: attacks torture
-torture: attacks vault step
+torture: attacks vault cloud step
 attacks: tools peers ## brute force, shadowing, replay and slowloris at full size: minutes, on a machine of its own
 	@set -o pipefail; TORTURE=1 go test -count 1 -timeout 1800s -v -run 'TestBruteForce|TestShadowing|TestReplay|TestSlowloris' ./e2e | grep -v level=
 

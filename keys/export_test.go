@@ -6,6 +6,9 @@ import (
 	"go.step.sm/crypto/kms/apiv1"
 )
 
+// CloudBuilt says whether the tests are those of a program with the clouds.
+const CloudBuilt = cloudBuilt
+
 // HSM is what a stand-in for a hardware security module implements.
 type HSM interface {
 	CreateKey(*apiv1.CreateKeyRequest) (*apiv1.CreateKeyResponse, error)

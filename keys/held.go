@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// hsm is one login to where keys are that never leave: a token, a TPM or a Vault.
+// hsm is one login to where keys are that never leave: a token, a TPM, a Vault or a cloud.
 type hsm interface {
 	create(name string, role Role, alg Algorithm) (crypto.PublicKey, error)
 	find(name string, role Role) (crypto.Signer, error) // ErrNotFound
@@ -63,6 +63,8 @@ func (k *Keeper) keyPlace(uri string, role Role) (string, *token, error) {
 		// decryption in every handshake; a stranger's handshakes must not
 		// keep the module of the CA busy. The same is true of SSH.
 		return "", nil, fmt.Errorf("key %s: keys of TLS, SSH and accounts are kept in files; use a %s: URI", uri, SchemeSoft)
+	case !built(at):
+		return "", nil, errNotBuilt(at)
 	}
 	return name, k.hsm.token(at.named("").of(role), k.cfg.PIN), nil
 }

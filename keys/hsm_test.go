@@ -332,6 +332,7 @@ func FuzzHeldURI(f *testing.F) {
 	f.Add("pkcs11:module-path=/m.so;serial=%41;pin-value=x")
 	f.Add("pkcs11:token=a&b;c=d?e=f")
 	f.Add("vault:address=https://h:8200;namespace=n?role-id-source=/r&secret-id-source=/{role}")
+	f.Add("awskms:region=eu-central-1;endpoint=https://h?assume-role=arn:aws:iam::111122223333:role/r-{role}&credentials-source=/c")
 	f.Fuzz(func(t *testing.T, base string) {
 		if !keys.Held(base) {
 			return

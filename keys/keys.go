@@ -3,7 +3,7 @@
 //
 // It promises that a key is used for its role only, that key files are 0600
 // and encrypted when a passphrase is given, that no key leaves the package, and
-// that a hardware security module, TPM or Vault which is gone, sealed or hangs delays
+// that a hardware security module, TPM, Vault or cloud which is gone, sealed or hangs delays
 // nobody longer than its timeout and is taken up again when it is back.
 package keys
 
@@ -80,14 +80,15 @@ var (
 	ErrRole       = errors.New("the key was made for another role")
 	ErrPassphrase = errors.New("the passphrase is wrong or the key file is damaged")
 	ErrEncrypted  = errors.New("the key is encrypted and no passphrase was given")
-	// ErrUnavailable is worth trying again: the hardware security module, TPM
-	// or Vault didn't answer in time, is sealed, or is gone. Nothing was signed.
+	// ErrUnavailable is worth trying again: the hardware security module, TPM, Vault
+	// or cloud didn't answer in time, is sealed, has too much to do, or is gone. Nothing
+	// was signed.
 	ErrUnavailable = errors.New("what holds the key is unavailable")
 	// ErrPIN is not: a token locks itself after a few wrong PINs.
 	ErrPIN = errors.New("the PIN is wrong, missing or locked")
-	// ErrLogin says that Vault refused the credentials; it is shown the same ones
-	// again after a while only.
-	ErrLogin = errors.New("the login to Vault was refused")
+	// ErrLogin says that Vault or a cloud refused the credentials; it is shown the same
+	// ones again after a while only.
+	ErrLogin = errors.New("the login was refused")
 	// ErrDenied is the word of what holds the key: this login may not use it.
 	ErrDenied = errors.New("what holds the key refuses this use of it")
 	// ErrUnfit says that the key can't be used as asked, or never.
@@ -106,7 +107,7 @@ type Config struct {
 	Passphrase func() ([]byte, error) // nil: keys are not encrypted; called when one is opened or made
 	// PIN is asked for the PIN of a token or TPM whose URI has no pin-source; may be nil.
 	PIN func() ([]byte, error)
-	// HSMTimeout bounds each use of a hardware security module, TPM or Vault, for
+	// HSMTimeout bounds each use of a hardware security module, TPM, Vault or cloud, for
 	// making a key from its turn on; 0: 10 s.
 	HSMTimeout time.Duration
 	Log        *slog.Logger // nil: discarded

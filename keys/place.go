@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -39,6 +40,8 @@ func parsePlace(uri string) (place, error) {
 		return asPlace(parseTPM(uri))
 	case SchemeVault:
 		return asPlace(parseVault(uri))
+	case SchemeAWS:
+		return asPlace(parseAWS(uri))
 	}
 	return nil, unknownScheme(uri)
 }
@@ -76,6 +79,52 @@ func attributes(uri, scheme, form string, take func(key, value string) bool, kno
 	return nil
 }
 
+// uriField is one attribute of a URI, and where its value is kept.
+type uriField struct {
+	name  string
+	value *string
+}
+
+// readFields reads the attributes of a URI into fields, of which files name files.
+func readFields(uri, scheme, form string, fields, files []uriField) error {
+	known := ""
+	for _, f := range fields {
+		known += ", " + f.name
+	}
+	err := attributes(uri, scheme, form, func(key, value string) bool {
+		for _, f := range fields {
+			if f.name == key {
+				*f.value = value
+				return true
+			}
+		}
+		return false
+	}, known[2:])
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		*f.value = filePath(*f.value)
+		err = errors.Join(err, absolute(scheme, form, f.name, *f.value))
+	}
+	return err
+}
+
+// pairs are fields as uriText takes them.
+func pairs(fields []uriField) (out []string) {
+	for _, f := range fields {
+		out = append(out, f.name, *f.value)
+	}
+	return out
+}
+
+// fillRole puts a role in where fields leave it open.
+func fillRole(fields []uriField, role Role) {
+	for _, f := range fields {
+		*f.value = forRole(*f.value, role)
+	}
+}
+
 // secretInURI refuses a URI with a secret in it, whatever else it is.
 func secretInURI(scheme, key string) error {
 	switch strings.ToLower(key) {
@@ -84,11 +133,19 @@ func secretInURI(scheme, key string) error {
 			"put the PIN into a file with mode 0600 and name it with pin-source, or set the environment variable BOLLARD_HSM_PIN; and change this PIN", scheme)
 	case "token", "secret-id", "jwt", "password":
 		if scheme == SchemeVault || scheme == SchemeMount {
-			return fmt.Errorf("key URI %s: %s would leave the secret in process lists, configuration and logs; "+
-				"put it into a file with mode 0600 and name that with %s-source; and change this secret", scheme, strings.ToLower(key), strings.ToLower(key))
+			return secretFound(scheme, key, strings.ToLower(key)+"-source")
+		}
+	case "secret-access-key", "aws_secret_access_key", "session-token", "aws_session_token", "access-key-id", "aws_access_key_id", "web-identity":
+		if scheme == SchemeAWS {
+			return secretFound(scheme, key, "credentials-source or web-identity-source")
 		}
 	}
 	return nil
+}
+
+func secretFound(scheme, key, source string) error {
+	return fmt.Errorf("key URI %s: %s would leave the secret in process lists, configuration and logs; "+
+		"put it into a file with mode 0600 and name that with %s; and change this secret", scheme, strings.ToLower(key), source)
 }
 
 // uriText writes a URI of pairs of keys and values; those without a value are left out.

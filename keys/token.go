@@ -196,7 +196,7 @@ func tryLoggedIn[T any](ctx context.Context, t *token, shares int64, f func(*log
 			}
 			out, err := f(l)
 			if err != nil && !final(err) && !errors.Is(err, ErrUnavailable) {
-				t.lose(l, errors.Is(err, ErrPIN))
+				t.lose(l, errors.Is(err, ErrPIN) || errors.Is(err, ErrLogin))
 			}
 			return out, err
 		})
@@ -206,7 +206,10 @@ func tryLoggedIn[T any](ctx context.Context, t *token, shares int64, f func(*log
 		case tries == 2:
 			return out, fmt.Errorf("%w: %w", unavailable(t.m.kind), err)
 		}
-		if _, err := call(ctx, t.m, t.m.calls, func() (struct{}, error) { return struct{}{}, t.logIn() }); err != nil {
+		if _, failed := call(ctx, t.m, t.m.calls, func() (struct{}, error) { return struct{}{}, t.logIn() }); failed != nil {
+			if !errors.Is(err, ErrLogin) { // else it says why
+				err = failed
+			}
 			return out, err
 		}
 	}
@@ -256,7 +259,8 @@ func (t *token) current() *login {
 }
 
 // lose gives a login up. Other calls may still be using it: it is closed when
-// the next one is made. A TPM knows a wrong PIN only with a key.
+// the next one is made. A TPM knows a wrong PIN only with a key, and a cloud a wrong
+// access key only with a call.
 func (t *token) lose(l *login, wrong bool) {
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()

@@ -8,13 +8,14 @@ import (
 )
 
 // Schemes of key URIs: keys in files, in a hardware security module behind PKCS#11
-// (RFC 7512), in the TPM 2.0 of this machine, and in the transit engine of a HashiCorp
-// Vault.
+// (RFC 7512), in the TPM 2.0 of this machine, in the transit engine of a HashiCorp Vault,
+// and in the KMS of Amazon's cloud (a Bollard built with the tag cloudkms).
 const (
 	SchemeSoft  = "softkms"
 	SchemeHSM   = "pkcs11"
 	SchemeTPM   = "tpmkms"
 	SchemeVault = "vault"
+	SchemeAWS   = "awskms"
 )
 
 // SchemeMount is that of a PKI mount of a HashiCorp Vault: a CA whose key nobody else
@@ -25,10 +26,12 @@ const SchemeMount = "vault-pki"
 func IsMount(uri string) bool { return strings.HasPrefix(uri, SchemeMount+":") }
 
 // Schemes returns those of key URIs.
-func Schemes() []string { return []string{SchemeSoft, SchemeHSM, SchemeTPM, SchemeVault} }
+func Schemes() []string {
+	return []string{SchemeSoft, SchemeHSM, SchemeTPM, SchemeVault, SchemeAWS}
+}
 
 // Held says whether a URI, of a key or of a base, names something that keys never leave:
-// a hardware security module, a TPM or a Vault, its PKI mounts included. No backup brings
+// a hardware security module, a TPM, a Vault, its PKI mounts included, or a cloud's KMS. No backup brings
 // such keys back.
 func Held(uri string) bool {
 	scheme, _, ok := strings.Cut(uri, ":")
@@ -117,6 +120,8 @@ func Join(base, name string) (string, error) {
 			return "", err
 		case at.key() != "":
 			return "", fmt.Errorf("key URI base %s: leave object out, Bollard names its keys itself", at.scheme())
+		case !built(at):
+			return "", errNotBuilt(at)
 		}
 		return at.named(strings.TrimSuffix(name, ".key")).String(), nil
 	}

@@ -30,27 +30,22 @@ func (at *vaultLocation) form() string {
 }
 
 // fields are the attributes of a vault: URI in their order.
-func (at *vaultLocation) fields() (path, query []vaultField) {
-	last := vaultField{"object", &at.name}
+func (at *vaultLocation) fields() (path, query []uriField) {
+	last := uriField{"object", &at.name}
 	if at.pki {
-		last = vaultField{"role", &at.signRole}
+		last = uriField{"role", &at.signRole}
 	}
-	return []vaultField{
+	return []uriField{
 			{"address", &at.address}, {"namespace", &at.namespace}, {"mount", &at.mount}, last,
-		}, []vaultField{
+		}, []uriField{
 			{"auth-mount", &at.authMount}, {"auth-role", &at.authRole}, {"ca-source", &at.roots}, {"token-source", &at.token},
 			{"role-id-source", &at.roleID}, {"secret-id-source", &at.secretID}, {"jwt-source", &at.jwt},
 			{"cert-source", &at.cert}, {"key-source", &at.certKey},
 		}
 }
 
-type vaultField struct {
-	name  string
-	value *string
-}
-
 // sources are the fields that name files.
-func (at *vaultLocation) sources() []vaultField {
+func (at *vaultLocation) sources() []uriField {
 	_, query := at.fields()
 	return query[2:]
 }
@@ -65,25 +60,9 @@ func parseMount(uri string) (vaultLocation, error) {
 
 func parseVaultURI(uri string, at vaultLocation) (vaultLocation, error) {
 	path, query := at.fields()
-	known := ""
-	for _, f := range append(path, query...) {
-		known += ", " + f.name
-	}
-	err := attributes(uri, at.scheme(), at.form(), func(key, value string) bool {
-		for _, f := range append(path, query...) {
-			if f.name == key {
-				*f.value = value
-				return true
-			}
-		}
-		return false
-	}, known[2:])
+	err := readFields(uri, at.scheme(), at.form(), append(path, query...), at.sources())
 	if err != nil {
 		return vaultLocation{}, err
-	}
-	for _, f := range at.sources() {
-		*f.value = filePath(*f.value)
-		err = errors.Join(err, absolute(at.scheme(), at.form(), f.name, *f.value))
 	}
 	if at.mount == "" && at.pki {
 		at.mount = "pki"
@@ -148,19 +127,11 @@ func (at vaultLocation) named(key string) place {
 
 func (at vaultLocation) of(role Role) place {
 	path, query := at.fields()
-	for _, f := range append(path[1:3], query...) { // neither host nor key
-		*f.value = forRole(*f.value, role)
-	}
+	fillRole(append(path[1:3], query...), role) // neither host nor key
 	return at
 }
 
 func (at vaultLocation) String() string {
-	pairs := func(fields []vaultField) (out []string) {
-		for _, f := range fields {
-			out = append(out, f.name, *f.value)
-		}
-		return out
-	}
 	path, query := at.fields()
 	return uriText(at.scheme(), pairs(path), pairs(query))
 }

@@ -136,7 +136,7 @@ func (s *Script) check() error {
 	case s.Name != "" && !plainName.MatchString(s.Name):
 		return s.fail("name", "%q isn't the name of a root, such as csms-root-2", s.Name)
 	case errKeys != nil || len(s.Keys) > 1000:
-		return s.fail("keys", "says where the root's key is: softkms: or pkcs11:…, vault:… (%v)", errKeys)
+		return s.fail("keys", "says where the root's key is: softkms: or pkcs11:…, vault:…, awskms:… (%v)", errKeys)
 	case s.Abandons != "" && (!digest.MatchString(s.Abandons) || s.Root != rootKept):
 		return s.fail("abandons", "wants the SHA-256 of the script of a ceremony that was begun and can't be gone on with, and root: kept")
 	case s.ListDays < 1 || s.ListDays > 10*366:

@@ -257,7 +257,13 @@ func readConfig(dir string) (cfg *config.File, digest string, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", noDataDirectory(dir)
 	}
-	return cfg, digest, err
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := keys.Join(cfg.Keys.URI, "probe.key"); err != nil {
+		return nil, "", admin.Usagef("write keys.uri in "+configName+" as docs/keys.md has it", "%s: keys.uri: %w", filepath.Join(dir, configName), err)
+	}
+	return cfg, digest, nil
 }
 
 func noDataDirectory(dir string) error {

@@ -326,7 +326,7 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 		case k.Root != "":
 			d.softRoot(k.keyPlace)
 		default:
-			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or have CAs below it issue with keys that never leave (`bollard keys migrate --to pkcs11:…`, `tpmkms:…`, `vault:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
+			d.add("keys", verdictWarn, "for more than trials keep the root's key apart from this machine, or have CAs below it issue with keys that never leave (`bollard keys migrate --to pkcs11:…`, `tpmkms:…`, `vault:…`, `awskms:…`)", "the key of %s is a file on this machine (%s)", k.Name, k.URI)
 		}
 	}
 }

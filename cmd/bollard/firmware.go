@@ -54,7 +54,7 @@ func (c *cli) firmwareKey() *cobra.Command {
 		Use:   "key URI --org NAME --name NAME",
 		Short: "Make a key that signs firmware, and print its CSR",
 		Long: `Make a key that signs firmware, and print its CSR. URI is softkms:PATH, a file
-(encrypted if ` + passphraseEnv + ` is set), or pkcs11:…, tpmkms:… or vault:…, where it
+(encrypted if ` + passphraseEnv + ` is set), or pkcs11:…, tpmkms:…, vault:… or awskms:…, where it
 never leaves (docs/keys.md). A key is never overwritten. The certificate for it
 comes from the manufacturer's authority, such as
 

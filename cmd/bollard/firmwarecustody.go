@@ -96,7 +96,7 @@ another program: ECDSA with SHA-256 in ASN.1, such as "openssl dgst -sha256 -sig
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&key, "key", "", "the key, softkms:…, pkcs11:…, tpmkms:…, vault:… or a PEM file")
+	f.StringVar(&key, "key", "", "the key, softkms:…, pkcs11:…, tpmkms:…, vault:…, awskms:… or a PEM file")
 	f.StringVar(&out, "out", "", "the signature to make")
 	f.BoolVar(&bytes, "print", false, "print the bytes to be signed")
 	return cmd

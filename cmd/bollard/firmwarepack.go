@@ -91,7 +91,7 @@ takes nothing that is older, expired or signed by fewer.`,
 	f.StringVar(&o.image, "image", "", "the image (required)")
 	f.StringVar(&o.out, "out", "", "the delivery to make (required)")
 	f.StringVar(&o.metadata, "metadata", "", "directory of the manufacturer's repository of metadata")
-	f.StringArrayVar(&o.keys, "key", nil, "a key of the repository, softkms:…, pkcs11:…, tpmkms:…, vault:… or a PEM file; can be repeated")
+	f.StringArrayVar(&o.keys, "key", nil, "a key of the repository, softkms:…, pkcs11:…, tpmkms:…, vault:…, awskms:… or a PEM file; can be repeated")
 	f.DurationVar(&o.valid, "valid", 90*24*time.Hour, "how long the metadata is good")
 	return cmd
 }

@@ -112,7 +112,7 @@ what each file is for.`,
 
 func (o *signOptions) flags(cmd *cobra.Command) {
 	r, f := &o.release, cmd.Flags()
-	f.StringVar(&o.key, "key", "", "key: softkms:…, pkcs11:…, tpmkms:…, vault:…, or a PEM file")
+	f.StringVar(&o.key, "key", "", "key: softkms:…, pkcs11:…, tpmkms:…, vault:…, awskms:…, or a PEM file")
 	f.StringVar(&o.cert, "cert", "", "PEM file with the key's certificate, and those of CAs above it, if any")
 	f.StringVar(&o.out, "out", "", "directory to make")
 	f.StringVar(&r.Vendor, "vendor", "", "the manufacturer, as BootNotification has it")

@@ -63,17 +63,23 @@ type listedPackage struct {
 	GoFiles    []string
 }
 
-func listPackages(t *testing.T) []listedPackage {
+// goList lists packages and all that they import.
+func goList(t *testing.T, args ...string) []byte {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Dir,Imports,GoFiles", "../../...")
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-deps"}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("couldn't list the packages: %v: %s", err, stderr.Bytes())
 	}
+	return out
+}
+
+func listPackages(t *testing.T) []listedPackage {
+	t.Helper()
 	var list []listedPackage
-	d := json.NewDecoder(bytes.NewReader(out))
+	d := json.NewDecoder(bytes.NewReader(goList(t, "-tags", "cloudkms", "-json=ImportPath,Dir,Imports,GoFiles", "../../...")))
 	for {
 		var p listedPackage
 		err := d.Decode(&p)
@@ -109,6 +115,9 @@ func importFault(from, to string, ours bool) string {
 		}
 		if strings.HasPrefix(to, "go.step.sm/crypto") && from != "ca" && from != "keys" {
 			return "only ca and keys may"
+		}
+		if isCloud(to) && !within("keys/awskms") {
+			return "only keys/awskms may"
 		}
 		if slices.Contains(pure, from) && slices.Contains(impure, to) {
 			return from + " is pure"
@@ -159,6 +168,30 @@ func TestImportDirections(t *testing.T) {
 				t.Errorf("%s imports %s: %s", from, imported, why)
 			}
 		}
+	}
+}
+
+// isCloud: a package of a cloud's SDK.
+func isCloud(pkg string) bool {
+	return slices.ContainsFunc([]string{"github.com/aws/", "github.com/Azure/", "github.com/AzureAD/", "cloud.google.com/"}, func(of string) bool { return strings.HasPrefix(pkg, of) })
+}
+
+// The ordinary program, and the tests and tools beside it, link nothing of a cloud's.
+func TestCloudsAreBehindTheirTag(t *testing.T) {
+	t.Parallel()
+	clouds := func(args ...string) (found []string) {
+		for pkg := range strings.Lines(string(goList(t, args...))) {
+			if isCloud(pkg) || strings.HasPrefix(pkg, "bollard/keys/awskms") {
+				found = append(found, strings.TrimSpace(pkg))
+			}
+		}
+		return found
+	}
+	if found := clouds("-tags", "", "../../..."); len(found) > 0 {
+		t.Errorf("without the tag there are %v", found)
+	}
+	if !slices.Contains(clouds("-tags", "cloudkms", "."), "github.com/aws/aws-sdk-go-v2/service/kms") {
+		t.Error("with the tag there is no KMS of AWS's")
 	}
 }
 
@@ -227,6 +260,8 @@ func TestImportFault(t *testing.T) {
 		"keys in a TPM":               {"keys/tpm", "github.com/google/go-tpm/tpm2", false, true},
 		"a TPM in keys":               {"keys", "github.com/google/go-tpm/tpm2", false, false},
 		"Vault":                       {"keys", "github.com/hashicorp/vault/api", false, false},
+		"a cloud":                     {"keys", "github.com/aws/aws-sdk-go-v2/aws", false, false},
+		"a cloud at home":             {"keys/awskms", "github.com/aws/aws-sdk-go-v2/aws", false, true},
 		"sqlite":                      {"cmd/bollard", "github.com/mattn/go-sqlite3", false, false},
 		"pure package with a network": {"ocpp", "net", false, false},
 		"pure package with os":        {"ledger", "os", false, false},

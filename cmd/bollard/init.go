@@ -51,8 +51,8 @@ With --keys pkcs11:… the CA keys are made in a hardware security module and
 never leave it, with --keys tpmkms:… in the TPM 2.0 of this machine. The PIN is
 in the file that pin-source names (mode 0600) or in the environment variable
 BOLLARD_HSM_PIN. With --keys vault:… they are made in the transit engine of a
-HashiCorp Vault (docs/keys.md). Keys of TLS server certificates stay files: they
-are short-lived and used by every handshake.`,
+HashiCorp Vault, with --keys awskms:… in the KMS of AWS (docs/keys.md). Keys of TLS
+server certificates stay files: they are short-lived and used by every handshake.`,
 		Args: cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			o.dataDir = c.data
@@ -83,7 +83,7 @@ are short-lived and used by every handshake.`,
 	f.StringVar(&o.host, "host", "", "name stations dial: CN and SAN of the server certificate (default localhost)")
 	f.StringVar(&o.listen, "listen", "", "IP address of the listeners for stations, or IP:PORT: then OCPP takes\nPORT and PKI, firmware, admin and status the next four; 0: any free ones")
 	f.StringVar(&o.backend, "backend", "", "URL of the back end (default ws://127.0.0.1:9000/ocpp)")
-	f.StringVar(&o.keys, "keys", "", "where CA keys are made (default softkms:, files below the data directory);\nin an HSM: pkcs11:module-path=/usr/lib/…/MODULE.so;token=LABEL?pin-source=/path/of/a/file\nin this machine's TPM: tpmkms:device=/dev/tpmrm0?pin-source=FILE\nin Vault: vault:address=https://HOST:8200?role-id-source=FILE&secret-id-source=FILE (docs/keys.md)")
+	f.StringVar(&o.keys, "keys", "", "where CA keys are made (default softkms:, files below the data directory);\nin an HSM: pkcs11:module-path=/usr/lib/…/MODULE.so;token=LABEL?pin-source=/path/of/a/file\nin this machine's TPM: tpmkms:device=/dev/tpmrm0?pin-source=FILE\nin Vault: vault:address=https://HOST:8200?role-id-source=FILE&secret-id-source=FILE\nin AWS: awskms:region=REGION?credentials-source=FILE (docs/keys.md)")
 	return cmd
 }
 
@@ -172,7 +172,7 @@ func (o initOptions) config() (*config.File, error) {
 		base = keys.SchemeSoft + ":"
 	}
 	if _, err := keys.Join(base, "probe.key"); err != nil {
-		return nil, admin.Usagef("give softkms:, softkms:DIRECTORY, pkcs11:module-path=/usr/lib/…/MODULE.so;token=LABEL?pin-source=/path/of/a/file, tpmkms:device=/dev/tpmrm0?pin-source=/path/of/a/file or vault:address=https://HOST:8200?… (docs/keys.md)", "--keys: %w", err)
+		return nil, admin.Usagef("give softkms:, softkms:DIRECTORY, pkcs11:module-path=/usr/lib/…/MODULE.so;token=LABEL?pin-source=/path/of/a/file, tpmkms:device=/dev/tpmrm0?pin-source=/path/of/a/file, vault:address=https://HOST:8200?… or awskms:region=REGION?… (docs/keys.md)", "--keys: %w", err)
 	}
 	cfg := &config.File{
 		Organisation: o.organisation,

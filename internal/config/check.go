@@ -59,7 +59,7 @@ func (c *checker) file(f *File) {
 	c.want(hostname(f.Host), "host", "must be a host name or an IP address, without scheme or port")
 	c.want(f.UnknownIdentity == 401 || f.UnknownIdentity == 404, "unknown_identity", "must be 401 or 404")
 	scheme, _, ok := strings.Cut(f.Keys.URI, ":")
-	c.want(ok && slices.Contains([]string{"softkms", "pkcs11", "tpmkms", "vault"}, scheme), "keys.uri", "must begin with softkms:, pkcs11:, tpmkms: or vault:")
+	c.want(ok && slices.Contains([]string{"softkms", "pkcs11", "tpmkms", "vault", "awskms"}, scheme), "keys.uri", "must begin with softkms:, pkcs11:, tpmkms:, vault: or awskms:")
 	c.want(!strings.Contains(strings.ToLower(f.Keys.URI), "pin-value"), "keys.uri", "must not hold a PIN: name a file that does with pin-source, or set the environment variable BOLLARD_HSM_PIN; and change this PIN")
 	c.listen(&f.Listen) // before the URLs that are derived from it
 	c.url(f.Public.OCPP, "public.ocpp", "ws", "wss")

@@ -374,7 +374,7 @@ type Match struct {
 
 // Keys says where private keys are made.
 type Keys struct {
-	URI string `yaml:"uri" doc:"softkms: are files below the data directory; pkcs11:module-path=…;token=…?pin-source=FILE is an HSM, tpmkms:device=…?pin-source=FILE the TPM of this machine, vault:address=…?secret-id-source=FILE… a Vault (not for TLS, SSH and the ledger): docs/keys.md"`
+	URI string `yaml:"uri" doc:"softkms: are files below the data directory; pkcs11:module-path=…;token=…?pin-source=FILE is an HSM, tpmkms:device=…?pin-source=FILE the TPM of this machine, vault:address=…?secret-id-source=FILE… a Vault, awskms:region=…?credentials-source=FILE the KMS of AWS (not for TLS, SSH and the ledger): docs/keys.md"`
 	// PassphraseFile has one line; the environment variable
 	// BOLLARD_KEY_PASSPHRASE serves as well.
 	PassphraseFile string `yaml:"passphrase_file" doc:"file with the passphrase of key files, mode 0600; or environment BOLLARD_KEY_PASSPHRASE"`

@@ -7,7 +7,6 @@
 package vault
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,12 +15,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/api"
+
+	"bollard/internal/endpoint"
 )
 
 // Errors callers branch on. What is none of them comes from a Vault that is sealed,
@@ -81,40 +81,13 @@ type Client struct {
 	renews sync.WaitGroup
 }
 
-// maxAnswer bounds what Vault, or who is at its address, may send as one answer: a
-// signature or a key is some kilobytes.
-const maxAnswer = 1 << 20
-
-// bounded cuts off what is longer.
-type bounded struct {
-	http.RoundTripper
-	most int64
-}
-
-// RoundTrip is http.RoundTripper's.
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer, err := b.RoundTripper.RoundTrip(r)
-	if err == nil {
-		answer.Body = http.MaxBytesReader(nil, answer.Body, b.most)
-	}
-	return answer, err
-}
-
 // Open logs in, and keeps the login's token from ending until Close.
 func Open(ctx context.Context, cfg Config) (*Client, error) {
 	if err := CheckAddress(cfg.Address); err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: 90 * time.Second,
-		MaxIdleConns: cfg.Calls, MaxIdleConnsPerHost: cfg.Calls,
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
-	}
-	if cfg.Client != nil {
-		transport.TLSClientConfig.Certificates = []tls.Certificate{*cfg.Client}
-	}
 	// Redirects are the library's matter: from a standby to the active node, never to http.
-	web := &http.Client{Transport: bounded{transport, cmp.Or(cfg.Answer, maxAnswer)}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	web := endpoint.New(endpoint.Config{Roots: cfg.Roots, Client: cfg.Client, Calls: cfg.Calls, Answer: cfg.Answer})
 	// Nothing is tried again here: the caller's deadline is for all of it.
 	inner, err := api.NewClient(&api.Config{Address: cfg.Address, HttpClient: web, MaxRetries: 0})
 	if err != nil {
@@ -131,7 +104,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	lease, renewable, err := c.logIn(ctx)
 	if err != nil {
 		cancel()
-		transport.CloseIdleConnections()
+		web.CloseIdleConnections()
 		return nil, err
 	}
 	if renewable && lease > 0 {
@@ -149,18 +122,7 @@ func (c *Client) Close() error {
 }
 
 // CheckAddress refuses addresses that credentials mustn't go to.
-func CheckAddress(address string) error {
-	u, err := url.Parse(address)
-	switch {
-	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return errors.New("the address of Vault must be https://HOST:PORT")
-	case u.Scheme == "https":
-		return nil
-	case u.Scheme == "http" && (u.Hostname() == "127.0.0.1" || u.Hostname() == "::1" || u.Hostname() == "localhost"):
-		return nil
-	}
-	return errors.New("the address of Vault must be https: credentials go there (http on this machine alone)")
-}
+func CheckAddress(address string) error { return endpoint.Check("Vault", address) }
 
 // fault makes one of this package's errors of the library's. The latter carry Vault's
 // own words and the URL, but neither headers nor bodies of requests.
