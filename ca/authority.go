@@ -94,6 +94,7 @@ type Authority struct {
 	random   io.Reader
 	template func(plan) (*x509.Certificate, error)
 	shapes   *shapes
+	frames   *frames
 	errands  chan struct{} // there is something to tell a mount
 	building sync.Mutex    // held while a hierarchy is made or its root changed
 
@@ -110,7 +111,7 @@ type Authority struct {
 
 func newAuthority(cfg Config) *Authority {
 	return &Authority{
-		cfg: cfg, random: rand.Reader, template: template, shapes: newShapes(),
+		cfg: cfg, random: rand.Reader, template: template, shapes: newShapes(), frames: newFrames(),
 		loaded: map[Kind]*loadedHierarchy{}, claimed: map[string]*claim{}, servers: map[string]bool{},
 		signers: map[string]*officeKeeper{}, errands: make(chan struct{}, 1),
 	}

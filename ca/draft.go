@@ -127,7 +127,7 @@ func signed(draft *x509.Certificate, der, signature []byte) (*x509.Certificate, 
 
 // joined is what is signed, how, and the signature.
 func joined(tbs, algorithm, signature []byte) ([]byte, error) {
-	var b cryptobyte.Builder
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(algorithm)+len(signature)+16)) // and their heads
 	b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes(tbs)
 		b.AddBytes(algorithm)

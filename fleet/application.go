@@ -37,7 +37,7 @@ func (a *applicant) apply(ctx context.Context, st *Station, csr *ca.CSR, atteste
 	if !known {
 		now := s.clock()
 		order = Order{
-			ID: cmp.Or(a.order, newOrderID()), Station: a.station, CSR: csr.DER, CSRHash: csrHash(csr), Wire: a.wire,
+			ID: cmp.Or(a.order, newOrderID(now)), Station: a.station, CSR: csr.DER, CSRHash: csrHash(csr), Wire: a.wire,
 			State: OrderAccepted, CreatedAt: now, UpdatedAt: now,
 		}
 	}

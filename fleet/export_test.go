@@ -125,3 +125,6 @@ func TakingTurns(s *Service, key string) int {
 	}
 	return 0
 }
+
+// NewOrderID makes an order's ID.
+func NewOrderID(now time.Time) string { return newOrderID(now) }

@@ -509,3 +509,18 @@ func TestOrdersNeverShareSerials(t *testing.T) {
 		t.Errorf("serials repeat: %v", serials)
 	}
 }
+
+// Orders made one after the other stand side by side in the indexes, and two made in the
+// same moment are two (RFC 9562 §5.7).
+func TestOrderIDsRiseWithTime(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	last := ""
+	for range 200 {
+		id, same := fleet.NewOrderID(at), fleet.NewOrderID(at)
+		if len(id) != 32 || id <= last || same <= last || id == same {
+			t.Fatalf("%s and %s after %s", id, same, last)
+		}
+		last, at = max(id, same), at.Add(time.Millisecond)
+	}
+}

@@ -2,8 +2,6 @@ package ledger
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -26,7 +24,7 @@ func (e Event) Validate() error {
 	if len(e.Kind) > MaxKind {
 		return fmt.Errorf("ledger event: kind has %d bytes, at most %d are allowed", len(e.Kind), MaxKind)
 	}
-	if words := strings.Split(e.Kind, "."); len(words) < 2 || slices.ContainsFunc(words, notWord) {
+	if !dotted(e.Kind) {
 		return fmt.Errorf("ledger event: kind %q isn't dotted lower-case words such as certificate.intent", e.Kind)
 	}
 	if e.Actor == "" {
@@ -41,20 +39,51 @@ func (e Event) Validate() error {
 	if len(e.Data) > MaxPairs {
 		return fmt.Errorf("ledger event %s: %d data pairs, at most %d are allowed", e.Kind, len(e.Data), MaxPairs)
 	}
-	for _, key := range slices.Sorted(maps.Keys(e.Data)) {
-		if key == "" {
-			return fmt.Errorf("ledger event %s: empty data key", e.Kind)
-		}
-		if err := text(e.Kind, "data key", key, MaxKey); err != nil {
-			return err
-		}
-		// A value is never repeated in the error: it may be the thing that
-		// shouldn't have been recorded.
-		if err := text(e.Kind, "value of "+key, e.Data[key], MaxValue); err != nil {
-			return err
+	var first error // by key
+	least := ""
+	for key, value := range e.Data {
+		if err := pair(e.Kind, key, value); err != nil && (first == nil || key < least) {
+			first, least = err, key
 		}
 	}
-	return nil
+	return first
+}
+
+func pair(kind, key, value string) error {
+	if key == "" {
+		return fmt.Errorf("ledger event %s: empty data key", kind)
+	}
+	if err := text(kind, "data key", key, MaxKey); err != nil {
+		return err
+	}
+	if len(value) <= MaxValue && printable(value) {
+		return nil // without naming it
+	}
+	// A value is never repeated in the error: it may be the thing that
+	// shouldn't have been recorded.
+	return text(kind, "value of "+key, value, MaxValue)
+}
+
+// printable: nothing but printable ASCII, as nearly all text is.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// dotted: two lower-case words or more, with dots between them.
+func dotted(kind string) bool {
+	words := 0
+	for word := range strings.SplitSeq(kind, ".") {
+		if notWord(word) {
+			return false
+		}
+		words++
+	}
+	return words > 1
 }
 
 // notWord says whether s isn't a lower-case word: a letter, then letters,
@@ -71,6 +100,8 @@ func notWord(s string) bool {
 
 func text(kind, name, s string, limit int) error {
 	switch {
+	case len(s) <= limit && printable(s):
+		return nil
 	case len(s) > limit:
 		return fmt.Errorf("ledger event %s: %s has %d bytes, at most %d are allowed", kind, name, len(s), limit)
 	case !utf8.ValidString(s):

@@ -34,7 +34,9 @@ func (e Entry) Leaf() []byte {
 	if len(e.Data) == 0 {
 		return b
 	}
-	for _, key := range slices.Sorted(maps.Keys(e.Data)) {
+	keys := slices.AppendSeq(make([]string, 0, len(e.Data)), maps.Keys(e.Data))
+	slices.Sort(keys)
+	for _, key := range keys {
 		b = appendText(b, key)
 		b = appendText(b, e.Data[key])
 	}

@@ -32,3 +32,6 @@ func (s *Store) Durability(ctx context.Context) (mode string, sync int) {
 	})
 	return mode, sync
 }
+
+// EncodeData is how a ledger entry's data is spelled in the database.
+func EncodeData(data map[string]string) (string, error) { return encodeData(data) }

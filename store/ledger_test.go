@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -214,3 +215,24 @@ func TestChainedLedgerBecomesATree(t *testing.T) {
 }
 
 const treeMigration = "30"
+
+// What is stored is what encoding/json writes, to the byte: an entry that is spelled
+// otherwise counts as altered.
+func TestDataIsSpelledAsJSON(t *testing.T) {
+	t.Parallel()
+	texts := []string{"", "SN-0001", "übergroß", "\u2028", "\xff", "a\x7fb", "<&>", `"\`}
+	for c := range 128 {
+		texts = append(texts, string(rune(c)))
+	}
+	for _, text := range texts {
+		for _, data := range []map[string]string{{text: "v"}, {"k": text}, {"b": "1", text: "2", "a": text}} {
+			want, err := json.Marshal(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := store.EncodeData(data); err != nil || got != string(want) {
+				t.Errorf("%q: %v, %s, want %s", data, err, got, want)
+			}
+		}
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -102,12 +104,38 @@ func (t *tx) loadTree() (*ledger.Tree, error) {
 	}))
 }
 
+// encodeData is encoding/json's spelling, which it is left to where a text isn't plain.
 func encodeData(data map[string]string) (string, error) {
 	if len(data) == 0 {
 		return "", nil
 	}
-	b, err := json.Marshal(data)
-	return string(b), err
+	keys := slices.AppendSeq(make([]string, 0, len(data)), maps.Keys(data))
+	slices.Sort(keys)
+	b := append(make([]byte, 0, 512), '{')
+	for i, key := range keys {
+		value := data[key]
+		if !plain(key) || !plain(value) {
+			b, err := json.Marshal(data)
+			return string(b), err
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, '"'), key...), `":"`...)
+		b = append(append(b, value...), '"')
+	}
+	return string(append(b, '}')), nil
+}
+
+// plain: printable ASCII that encoding/json writes as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
 }
 
 // scanner is what *sql.Row and *sql.Rows share.

@@ -52,13 +52,16 @@ func readRequest(w http.ResponseWriter, r *http.Request) ([]byte, *Refusal) {
 // with or without line breaks (RFC 8951 §3.1, RFC 4648 §4). What real clients
 // send instead gets an answer that says what they did.
 func decodeBody(data []byte) ([]byte, *Refusal) {
-	text := bytes.Map(func(r rune) rune {
-		switch r {
-		case ' ', '\t', '\r', '\n':
-			return -1
-		}
-		return r
-	}, data)
+	text := data
+	if bytes.ContainsAny(data, " \t\r\n") {
+		text = bytes.Map(func(r rune) rune {
+			switch r {
+			case ' ', '\t', '\r', '\n':
+				return -1
+			}
+			return r
+		}, data)
+	}
 	switch {
 	case len(text) == 0:
 		return nil, public(http.StatusBadRequest, "the body is empty")

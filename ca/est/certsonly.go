@@ -16,7 +16,7 @@ var (
 // certsOnly is a CMS message that carries certificates and nothing that is signed
 // (RFC 5652 §5.1, RFC 7030 §4.1.3).
 func certsOnly(certificates []byte) ([]byte, error) {
-	var b cryptobyte.Builder
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(certificates)+64)) // what is around them
 	explicit := tags.Tag(0).ContextSpecific().Constructed()
 	b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes(oidSignedData)
