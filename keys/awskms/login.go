@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 )
 
 // Login is who one is. Without a file and without WebIdentity it is whom AWS takes this
@@ -46,7 +47,7 @@ func (cfg Config) credentials(ctx context.Context, web *http.Client) (aws.Creden
 		own, err = accessKeys(ctx, l.File, l.Profile)
 	default:
 		var found aws.Config
-		if found, err = config.LoadDefaultConfig(ctx, config.WithRegion(cfg.Region)); err == nil {
+		if found, err = config.LoadDefaultConfig(ctx, config.WithRegion(cfg.Region), config.WithLogger(logging.Nop{})); err == nil {
 			own = found.Credentials
 		}
 	}

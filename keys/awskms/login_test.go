@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -210,23 +212,63 @@ func TestPrivateEndpoint(t *testing.T) {
 	}
 }
 
-// Whom the machine is for AWS, by the environment, is used without a file, and its endpoint
-// isn't. It can't run beside others: the environment is the process's.
+// metadata is the service that tells a machine of AWS's who it is (IMDSv2).
+func metadata(t *testing.T, who login) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("PUT /latest/api/token", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", r.Header.Get("X-Aws-Ec2-Metadata-Token-Ttl-Seconds"))
+		_, _ = io.WriteString(w, "canary-metadata")
+	})
+	const path = "GET /latest/meta-data/iam/security-credentials/"
+	mux.HandleFunc(path+"{$}", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "machine") })
+	mux.HandleFunc(path+"machine", func(w http.ResponseWriter, r *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"Code": "Success", "AccessKeyId": who.ID, "SecretAccessKey": who.Secret, "Token": who.Session, "Expiration": time.Now().Add(time.Hour).UTC(),
+		})
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// Whom the machine is for AWS, by the environment or the service of its own, is used
+// without a file, and where the environment has AWS isn't. It can't run beside others: the
+// environment is the process's.
 func TestMachineItself(t *testing.T) {
 	s := startKMS(t)
-	t.Setenv("AWS_ACCESS_KEY_ID", s.who[0].ID)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", s.who[0].Secret)
-	t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
-	k := keeper(t, keys.Config{HSMTimeout: 3 * time.Second})
-	signs(t, create(t, k, named(t, "awskms:region="+region+";endpoint="+s.URL, "key")))
-	// With neither environment nor files nor the service that tells machines who they are.
-	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
-		t.Setenv(name, "")
+	machine := login{ID: "ASIAMACHINE", Secret: "canary-machine", Session: "canary-session", Role: "ca"}
+	s.knows(machine)
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": s.who[0].ID, "AWS_SECRET_ACCESS_KEY": s.who[0].Secret, "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+		"AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		t.Setenv(name, value)
 	}
-	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	if _, err := keeper(t, keys.Config{HSMTimeout: 3 * time.Second}).Open(t.Context(), named(t, "awskms:region="+region+";endpoint="+s.URL, "key"), keys.RoleCA); err == nil {
-		t.Error("opened as nobody")
+	base := "awskms:region=" + region + ";endpoint=" + s.URL
+	signs(t, create(t, keeper(t, keys.Config{}), named(t, base, "environment")))
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	if _, err := keeper(t, keys.Config{}).Open(t.Context(), named(t, base, "environment"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) {
+		t.Errorf("as nobody: %v, want ErrUnavailable", err)
+	}
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata(t, machine))
+	signs(t, create(t, keeper(t, keys.Config{}), named(t, base, "machine")))
+	// One that isn't told: what the SDK has to say about it is in the error alone.
+	silent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	t.Cleanup(silent.Close)
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", silent.URL)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr := os.Stderr
+	os.Stderr = write
+	_, opens := keeper(t, keys.Config{}).Open(t.Context(), named(t, base, "machine"), keys.RoleCA)
+	os.Stderr = stderr
+	_ = write.Close()
+	if said, err := io.ReadAll(read); err != nil || len(said) > 0 || !errors.Is(opens, keys.ErrUnavailable) {
+		t.Errorf("one that isn't told: %v, and the SDK says %q", opens, said)
 	}
 }

@@ -38,6 +38,7 @@ const region = "eu-west-2"
 type login struct {
 	ID      string   `json:"id,omitempty"`
 	Secret  string   `json:"secret,omitempty"`
+	Session string   `json:"session,omitempty"`
 	Token   string   `json:"token,omitempty"`
 	Role    string   `json:"role,omitempty"`
 	Assumes []string `json:"assumes,omitempty"`

@@ -31,9 +31,9 @@ type login struct {
 	Token   string   `json:"token"`
 	Role    string   `json:"role"`    // of Bollard's, "*" for everything, "" for nothing
 	Assumes []string `json:"assumes"` // ARNs of roles, each "…/bollard-ROLE"
-	// session is set of credentials that STS gave out.
-	session string
-	until   time.Time
+	// Session is set of credentials for a while, such as STS gives out.
+	Session string    `json:"session"`
+	until   time.Time // of what STS gave out
 }
 
 // door is what AWS has before the keys.
@@ -120,13 +120,13 @@ func (d *door) who(r *http.Request, body []byte, service string) (login, *refusa
 				again.Header.Set(name, value)
 			}
 		}
-		if _, err := v4.NewSigner(credentials.NewStaticCredentials(l.ID, l.Secret, l.session)).Sign(again, bytes.NewReader(body), service, region, at); err != nil || again.Header.Get("Authorization") != said {
+		if _, err := v4.NewSigner(credentials.NewStaticCredentials(l.ID, l.Secret, l.Session)).Sign(again, bytes.NewReader(body), service, region, at); err != nil || again.Header.Get("Authorization") != said {
 			return l, &refusal{"InvalidSignatureException", "The request signature we calculated does not match the signature you provided."}
 		}
-		if l.session != r.Header.Get("X-Amz-Security-Token") {
+		if l.Session != r.Header.Get("X-Amz-Security-Token") {
 			return l, &refusal{"UnrecognizedClientException", "The security token included in the request is invalid."}
 		}
-		if l.session != "" && time.Now().After(l.until) {
+		if !l.until.IsZero() && time.Now().After(l.until) {
 			return l, &refusal{"ExpiredTokenException", "The security token included in the request is expired"}
 		}
 		return l, nil

@@ -60,7 +60,7 @@ func (d *door) sts(w http.ResponseWriter, r *http.Request, body []byte) {
 		return
 	}
 	_, role, _ := strings.Cut(arn, "/bollard-")
-	given := login{ID: "ASIA" + rand.Text()[:16], Secret: rand.Text(), session: rand.Text(), Role: role, until: time.Now().Add(sessionOf(form.Get("DurationSeconds")))}
+	given := login{ID: "ASIA" + rand.Text()[:16], Secret: rand.Text(), Session: rand.Text(), Role: role, until: time.Now().Add(sessionOf(form.Get("DurationSeconds")))}
 	d.mu.Lock()
 	d.issued = append(d.issued, given)
 	d.mu.Unlock()
@@ -73,6 +73,6 @@ func (d *door) sts(w http.ResponseWriter, r *http.Request, body []byte) {
 		Result  result
 	}{
 		xml.Name{Local: action + "Response"},
-		result{xml.Name{Local: action + "Result"}, stsCredentials{given.ID, given.Secret, given.session, given.until.UTC().Format(time.RFC3339)}},
+		result{xml.Name{Local: action + "Result"}, stsCredentials{given.ID, given.Secret, given.Session, given.until.UTC().Format(time.RFC3339)}},
 	})
 }
