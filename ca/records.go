@@ -3,7 +3,9 @@ package ca
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -123,21 +125,36 @@ func (a *Authority) Revoke(ctx context.Context, serial, reason, actor string) (R
 // signed but never recorded as issued is found by its to-be-signed bytes; its
 // State is not StateIssued.
 func (a *Authority) Status(ctx context.Context, cert *x509.Certificate) (Record, bool, error) {
-	record, err := a.cfg.Store.Certificate(ctx, SerialOf(cert))
+	return a.status(ctx, SerialOf(cert), func() string { return hashHex(cert.RawSubjectPublicKeyInfo) },
+		func(r Record) bool { return same(r, cert) })
+}
+
+// StatusOf is Status of a certificate that was presented before.
+func (a *Authority) StatusOf(ctx context.Context, l *Leaf) (Record, bool, error) {
+	return a.status(ctx, l.Serial, func() string { return hex.EncodeToString(l.key[:]) }, func(r Record) bool {
+		if r.DER == nil {
+			return r.TBSHash == hex.EncodeToString(l.tbs[:])
+		}
+		return sha256.Sum256(r.DER) == l.Sum
+	})
+}
+
+func (a *Authority) status(ctx context.Context, serial string, key func() string, same func(Record) bool) (Record, bool, error) {
+	record, err := a.cfg.Store.Certificate(ctx, serial)
 	switch {
 	case errors.Is(err, ErrUnknownSerial):
 	case err != nil:
 		return Record{}, false, err
-	case same(record, cert):
+	case same(record):
 		return record, true, nil
 	}
 	// Serial numbers of different CAs may be equal; keys aren't.
-	records, err := a.cfg.Store.CertificatesByKey(ctx, hashHex(cert.RawSubjectPublicKeyInfo))
+	records, err := a.cfg.Store.CertificatesByKey(ctx, key())
 	if err != nil {
 		return Record{}, false, err
 	}
 	for _, r := range records {
-		if same(r, cert) {
+		if same(r) {
 			return r, true, nil
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"bollard/ca"
 )
 
@@ -130,33 +132,44 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
+// standing is a certificate's status, and that of what is kept of it, which is the same.
+func (r *rig) standing(t *testing.T, cert *x509.Certificate) (ca.Record, bool, error) {
+	t.Helper()
+	rec, known, err := r.Status(t.Context(), cert)
+	kept, found, wrong := r.StatusOf(t.Context(), ca.LeafOf(cert))
+	if diff := cmp.Diff(rec, kept); diff != "" || known != found || (err == nil) != (wrong == nil) {
+		t.Errorf("what is kept of the certificate has another status (known %t and %t, %v and %v): %s", known, found, err, wrong, diff)
+	}
+	return rec, known, err
+}
+
 func TestStatusComparesTheWholeCertificate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	issued := r.issue(t, order(t, newKey(t)))
-	rec, known, err := r.Status(t.Context(), issued.Certificate)
+	rec, known, err := r.standing(t, issued.Certificate)
 	if err != nil || !known || rec.State != ca.StateIssued {
 		t.Fatalf("own certificate: %+v, %t, %v", rec, known, err)
 	}
 	maker := newForeign(t, nil)
 	twin := maker.leaf(t, issued.Certificate.SerialNumber, newKey(t))
-	if _, known, err := r.Status(t.Context(), twin); known || err != nil {
+	if _, known, err := r.standing(t, twin); known || err != nil {
 		t.Errorf("another CA's certificate with an own serial number: known %t, %v", known, err)
 	}
 	if err := r.RecordExternal(t.Context(), twin, "cs9", "operator"); err != nil {
 		t.Fatal(err)
 	}
-	rec, known, err = r.Status(t.Context(), twin)
+	rec, known, err = r.standing(t, twin)
 	if err != nil || !known || !rec.External || rec.Station != "cs9" || rec.Serial == issued.Serial {
 		t.Errorf("recorded: %+v, %t, %v", rec, known, err)
 	}
 	if rec, err = r.Revoke(t.Context(), rec.Serial, "cessationOfOperation", "operator"); err != nil || rec.State != ca.StateRevoked {
 		t.Errorf("revoked: %+v, %v", rec, err)
 	}
-	if rec, _, _ = r.Status(t.Context(), twin); rec.State != ca.StateRevoked {
+	if rec, _, _ = r.standing(t, twin); rec.State != ca.StateRevoked {
 		t.Errorf("state %s", rec.State)
 	}
-	if rec, _, _ = r.Status(t.Context(), issued.Certificate); rec.State != ca.StateIssued {
+	if rec, _, _ = r.standing(t, issued.Certificate); rec.State != ca.StateIssued {
 		t.Errorf("the own certificate with that serial is %s", rec.State)
 	}
 }
@@ -178,7 +191,7 @@ func TestStatusOfASignatureWithoutARecord(t *testing.T) {
 	delete(r.store.Fail, "PutIssued")
 	cert := r.Signed(t, p)
 	for _, want := range []ca.State{ca.StateIntended, ca.StateOrphaned} {
-		rec, known, err := r.Status(t.Context(), cert)
+		rec, known, err := r.standing(t, cert)
 		if err != nil || !known || rec.State != want {
 			t.Errorf("%+v, %t, %v; want %s", rec, known, err, want)
 		}

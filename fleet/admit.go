@@ -212,7 +212,9 @@ func (s *Service) admitCertificate(ctx context.Context, claim Claim, st Station,
 	case err != nil:
 		return Admission{}, fmt.Errorf("couldn't record the presented certificate again: %w", err)
 	}
-	return Admission{Station: st.Proven(), Profile: 3, Leaf: presented.cert, Factory: v.factory, Notes: v.notes}, nil
+	proven := st.Proven()
+	proven.Password, proven.Pending = nil, nil // they proved nothing
+	return Admission{Station: proven, Profile: 3, Leaf: ca.LeafOf(presented.cert), Factory: v.factory, Notes: v.notes}, nil
 }
 
 func (s *Service) busy(err error) error {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"bollard/ca"
 	"bollard/fleet"
 	"bollard/ocpp"
 )
@@ -174,7 +175,7 @@ func TestAdmitCertificate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			adm, err := r.svc.Admit(t.Context(), withCertificates(claim(t, tt.identity), tt.certs...))
 			if tt.reason == "" {
-				if err != nil || adm.Profile != 3 || adm.Factory != tt.factory || adm.Leaf != tt.certs[0] {
+				if err != nil || adm.Profile != 3 || adm.Factory != tt.factory || *adm.Leaf != *ca.LeafOf(tt.certs[0]) {
 					t.Fatalf("Admit = %+v, %v; want profile 3", adm, err)
 				}
 				return

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"bollard/ca"
 	"bollard/internal/redact"
 	"bollard/ocpp"
 )
@@ -46,8 +47,8 @@ type Basic struct {
 // Admission says who a station was proven to be.
 type Admission struct {
 	Station Proven
-	Profile int // security profile of this connection, 1 to 3
-	Leaf    *x509.Certificate
+	Profile int      // security profile of this connection, 1 to 3
+	Leaf    *ca.Leaf // what proved profile 3
 	// Factory is set when the leaf is the maker's and not Bollard's: the
 	// station is let in to renew it (A00.FR.406).
 	Factory bool
@@ -74,7 +75,7 @@ type Proven struct {
 	Vendor, Model string
 	Backend       string
 	FloorProfile  int
-	Password      *Credential
+	Password      *Credential // nil where a certificate proved it, and so is Pending
 	Pending       *PendingPassword
 }
 

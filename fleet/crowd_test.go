@@ -177,7 +177,7 @@ func (c *crowd) connect() {
 		if renewed != nil {
 			leaf = renewed[0]
 		}
-		c.member(fleet.Admission{Station: stations[n].Proven(), Profile: 3, Leaf: leaf}).ready()
+		c.member(fleet.Admission{Station: stations[n].Proven(), Profile: 3, Leaf: ca.LeafOf(leaf)}).ready()
 	})
 }
 

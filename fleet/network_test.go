@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"bollard/ca"
 	"bollard/fleet"
 	"bollard/ocpp"
 )
@@ -144,7 +145,7 @@ func TestBackEndChainInWrongOrder(t *testing.T) { // A02, part 2 §4.1: leaf fir
 	leaf := two.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "SN-CS-1", Organization: []string{organisation}}, NotBefore: r.clock().Add(-time.Hour),
 		NotAfter: r.clock().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature}, key)
 	adm := r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"})))
-	adm.Profile, adm.Leaf = 3, r.issue("CS-1", "SN-CS-1")[0]
+	adm.Profile, adm.Leaf = 3, ca.LeafOf(r.issue("CS-1", "SN-CS-1")[0])
 	s := r.openWith(adm, ocpp.V201, fleet.SecurityBackend, nil)
 	if v := s.judge(ocpp.FromStation, "SignCertificate", csrPayload(t, key, "SN-CS-1")); v.Act != fleet.Pass {
 		t.Fatalf("SignCertificate: %+v", v)
@@ -270,7 +271,7 @@ func TestBackEndCertificatesAfterARestart(t *testing.T) { // threat C5; security
 	s.close()
 	// On profile 3 the same chain would lock it out.
 	adm := s.adm
-	adm.Profile, adm.Leaf = 3, r.issue("CS-1", "SN-CS-1")[0]
+	adm.Profile, adm.Leaf = 3, ca.LeafOf(r.issue("CS-1", "SN-CS-1")[0])
 	s = r.openWith(adm, ocpp.V201, fleet.SecurityBackend, nil)
 	if v := s.judge(ocpp.FromCSMS, "CertificateSigned", signed("SN-CS-1")); v.Act != fleet.Answer || !strings.Contains(v.Reason, "ca trust add") {
 		t.Errorf("untrusted chain on profile 3: %+v", v)

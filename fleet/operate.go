@@ -1,8 +1,8 @@
 package fleet
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -229,8 +229,9 @@ func (s *Service) Revoke(ctx context.Context, actor, serial, reason string) (ca.
 
 // endUsing ends the sessions that were proven with a certificate.
 func (s *Service) endUsing(rec ca.Record, fate string) int {
+	sum := sha256.Sum256(rec.DER)
 	n := s.endIf(func(adm Admission) (string, bool) {
-		return "certificate " + rec.Serial + " " + fate, adm.Leaf != nil && bytes.Equal(adm.Leaf.Raw, rec.DER)
+		return "certificate " + rec.Serial + " " + fate, adm.Leaf != nil && adm.Leaf.Sum == sum
 	})
 	if n > 0 {
 		s.log.Info("session ended for its certificate", slog.String("station", rec.Station), slog.String("serial", rec.Serial), slog.String("reason", fate))

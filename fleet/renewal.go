@@ -59,8 +59,8 @@ func (s *Service) needsCertificate(ctx context.Context, sit *situation) bool {
 	own := adm.Leaf != nil && !adm.Factory
 	// A station that just got a certificate and comes back on what it had may
 	// still be on its way to the new one (A02.FR.28).
-	patient := !rested && adm.Leaf != nil && (adm.Factory || now.After(adm.Leaf.NotAfter))
-	due := own && !now.Before(ca.RenewAt(adm.Leaf))
+	patient := !rested && adm.Leaf != nil && (adm.Factory || now.After(adm.Leaf.NotAfter()))
+	due := own && !now.Before(adm.Leaf.RenewAt())
 	return sit.st.RenewWanted && !patient ||
 		adm.Factory && rested ||
 		due && rested && (!usable || adm.Profile == 3) ||
@@ -73,7 +73,7 @@ func (s *Service) needsCertificate(ctx context.Context, sit *situation) bool {
 func (s *Service) renewalTurn(sit *situation) time.Duration {
 	leaf := sit.adm.Leaf
 	if sit.st.RenewWanted || sit.adm.Factory || leaf == nil || sit.st.WantedProfile > sit.adm.Profile ||
-		leaf.NotAfter.Sub(sit.now) < urgentBefore {
+		leaf.NotAfter().Sub(sit.now) < urgentBefore {
 		return 0
 	}
 	return s.fleetTurn(sit)

@@ -50,7 +50,7 @@ func rejectsForever(t *testing.T) {
 	if plan := r.plan("CS-1"); plan.Rejected != 3 || !plan.Tries[fleet.StepCertificate].Stopped || !strings.Contains(r.station("CS-1").PlanNote, "bollard station renew CS-1") {
 		t.Errorf("plan = %+v, note %q", plan, r.station("CS-1").PlanNote)
 	}
-	r.admit(withCertificates(claim(t, "CS-1"), s.adm.Leaf)) // the old one stays good
+	r.admit(withCertificates(claim(t, "CS-1"), r.presented(s.adm))) // the old one stays good
 	// Only the operator starts it again.
 	if _, err := r.svc.Renew(t.Context(), "operator", "CS-1", 0); err != nil {
 		t.Fatal(err)
@@ -161,7 +161,7 @@ func TestOldCertificateAfterTheNewOneWasSeen(t *testing.T) { // A02.FR.28: fallb
 		r.revoke = revoke
 		r.restart()
 		s := r.due(ocpp.V201, obedient(nil))
-		old := s.adm.Leaf
+		old := r.presented(s.adm)
 		eventually(t, "a trigger", func() bool { return len(s.sent("TriggerMessage")) == 1 })
 		s.message(ocpp.FromStation, "SignCertificate", csrPayload(t, newKey(t), "SN-CS-1"))
 		r.waitOrder("CS-1", fleet.OrderDelivered)

@@ -474,3 +474,13 @@ func serialOf(cert *x509.Certificate) string { return ca.SerialOf(cert) }
 func attribute(cn string) pkix.AttributeTypeAndValue {
 	return pkix.AttributeTypeAndValue{Type: []int{2, 5, 4, 3}, Value: cn}
 }
+
+// presented is the certificate that proved an admission.
+func (r *rig) presented(adm fleet.Admission) *x509.Certificate {
+	r.t.Helper()
+	rec, err := r.auth.Lookup(r.t.Context(), adm.Leaf.Serial)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return rec.Certificate
+}

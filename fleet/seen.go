@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,17 +68,17 @@ func (s *Service) recordSeen(ctx context.Context, l *live) {
 func (s *Service) seen(ctx context.Context, l *live) error {
 	sess := l.session
 	adm, now := sess.Admission(), s.clock()
-	key := adm.Station.Key()
+	key := l.key
 	serial := ""
 	if adm.Leaf != nil && !adm.Factory {
-		rec, known, err := s.standing(ctx, adm.Leaf)
+		rec, known, err := s.standingOf(ctx, adm.Leaf)
 		if err != nil {
 			return fmt.Errorf("couldn't look up the session's certificate: %w", err)
 		}
 		if known && rec.State != ca.StateIssued {
 			return staleError(fmt.Sprintf("certificate %s is %s", rec.Serial, rec.State))
 		}
-		serial = ca.SerialOf(adm.Leaf)
+		serial = adm.Leaf.Serial
 		if known {
 			serial = rec.Serial
 		}
@@ -95,7 +96,7 @@ func (s *Service) seen(ctx context.Context, l *live) error {
 		return err
 	}
 	way := wayIn(&st, sess, serial)
-	come := entrance{key, way}
+	come := entrance{key, sha256.Sum256([]byte(way))}
 	entering := l.uncounted() && way != before.Admitted && s.entrances.First(come, now)
 	if entering || len(events) > 0 || before.SeenProfile != st.SeenProfile || before.Version != st.Version || before.SeenBackend != st.SeenBackend ||
 		before.RenewWanted != st.RenewWanted || before.PlanNote != st.PlanNote || !before.AllowExpired.Equal(st.AllowExpired) {
@@ -117,7 +118,7 @@ func (s *Service) seen(ctx context.Context, l *live) error {
 		}
 		if entering {
 			l.count()
-			s.entrances.Add(come, "", now)
+			s.entrances.Add(come, way, now)
 		}
 		if before.Pending != nil && after.Pending == nil {
 			s.secrets.forget(key)
@@ -138,7 +139,7 @@ func (s *Service) seen(ctx context.Context, l *live) error {
 	case counts && way == before.Admitted:
 		sighting.Admissions = 1
 	case counts:
-		s.entrances.Add(come, "", now)
+		s.entrances.Add(come, way, now)
 	}
 	s.sightings.add(key, sighting)
 	if serial == "" {
@@ -200,7 +201,7 @@ func (s *Service) applySeen(st *Station, sess Session, serial string, now time.T
 		st.LeafSerial = serial
 	}
 	st.SeenProfile, st.SeenAt, st.Version, st.SeenBackend = adm.Profile, now, sess.Version().String(), sess.Backend()
-	expired := adm.Leaf != nil && now.After(adm.Leaf.NotAfter)
+	expired := adm.Leaf != nil && now.After(adm.Leaf.NotAfter())
 	switch {
 	case adm.Factory || expired: // A00.FR.406, .429
 		st.RenewWanted = true

@@ -237,7 +237,7 @@ func (s *Service) sweep(ctx context.Context) {
 		if adm.Leaf == nil {
 			continue
 		}
-		rec, known, err := s.cfg.Authority.Status(ctx, adm.Leaf)
+		rec, known, err := s.cfg.Authority.StatusOf(ctx, adm.Leaf)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.log.Warn("couldn't look up a live session's certificate", slog.String("station", l.key), slog.Any("err", err))

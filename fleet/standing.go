@@ -9,7 +9,7 @@ import (
 	"bollard/ca"
 )
 
-// maxStanding bounds the certificates remembered, at about 150 bytes each.
+// maxStanding bounds the certificates remembered, at about 120 bytes each.
 const maxStanding = 16 << 10
 
 // standings remembers which certificates are on record as issued, and for whom,
@@ -22,7 +22,8 @@ type standings struct {
 	known map[[sha256.Size]byte]issued
 }
 
-// issued is what is kept of a certificate's record.
+// issued is what is kept of a certificate's record. The serial number stands in
+// the certificate, too, and is empty where the record has the same.
 type issued struct{ serial, station string }
 
 // at forgets what is of another epoch. The caller holds mu.
@@ -40,7 +41,7 @@ func (s *standings) lookup(epoch uint64, key [sha256.Size]byte) (issued, bool) {
 	return i, ok
 }
 
-func (s *standings) remember(epoch uint64, key [sha256.Size]byte, r ca.Record) {
+func (s *standings) remember(epoch uint64, key [sha256.Size]byte, i issued) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.epoch != epoch {
@@ -49,23 +50,40 @@ func (s *standings) remember(epoch uint64, key [sha256.Size]byte, r ca.Record) {
 	if s.known == nil || len(s.known) >= maxStanding {
 		s.known = make(map[[sha256.Size]byte]issued)
 	}
-	s.known[key] = issued{r.Serial, r.Station}
+	s.known[key] = i
 }
 
 // standing is what is on record about a certificate: serial number, station and
 // state, nothing else.
 func (s *Service) standing(ctx context.Context, cert *x509.Certificate) (ca.Record, bool, error) {
+	return s.stands(sha256.Sum256(cert.Raw), func() string { return ca.SerialOf(cert) },
+		func() (ca.Record, bool, error) { return s.cfg.Authority.Status(ctx, cert) })
+}
+
+// standingOf is standing of a certificate presented before.
+func (s *Service) standingOf(ctx context.Context, leaf *ca.Leaf) (ca.Record, bool, error) {
+	return s.stands(leaf.Sum, func() string { return leaf.Serial },
+		func() (ca.Record, bool, error) { return s.cfg.Authority.StatusOf(ctx, leaf) })
+}
+
+func (s *Service) stands(key [sha256.Size]byte, serial func() string, look func() (ca.Record, bool, error)) (ca.Record, bool, error) {
 	epoch, counted := s.cfg.Authority.Epoch() // before the look-up: what comes between is of another epoch
 	if !counted {
-		return s.cfg.Authority.Status(ctx, cert)
+		return look()
 	}
-	key := sha256.Sum256(cert.Raw)
 	if i, ok := s.standings.lookup(epoch, key); ok {
+		if i.serial == "" {
+			i.serial = serial()
+		}
 		return ca.Record{Intent: ca.Intent{Serial: i.serial, Station: i.station}, State: ca.StateIssued}, true, nil
 	}
-	record, known, err := s.cfg.Authority.Status(ctx, cert)
+	record, known, err := look()
 	if err == nil && known && record.State == ca.StateIssued {
-		s.standings.remember(epoch, key, record)
+		i := issued{record.Serial, record.Station}
+		if i.serial == serial() {
+			i.serial = ""
+		}
+		s.standings.remember(epoch, key, i)
 	}
 	return record, known, err
 }

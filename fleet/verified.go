@@ -11,7 +11,7 @@ import (
 	"bollard/ca"
 )
 
-// maxVerified bounds the chains remembered, at about 100 bytes each.
+// maxVerified bounds the chains remembered, at about 80 bytes each.
 const maxVerified = 16 << 10
 
 // maxIssuers bounds the issuing CAs remembered. There are one or two at a time.
@@ -31,15 +31,16 @@ type verified struct {
 	issuers map[[sha256.Size]byte]period
 }
 
-// period is how long all certificates of a chain are valid.
+// period is how long all certificates of a chain are valid, in seconds since 1970,
+// which is as exact as certificates are (RFC 5280 §4.1.2.5).
 type period struct {
+	from, until int64
 	own         bool
-	from, until time.Time
 }
 
 // periodOf is the time in which all of them are valid.
 func periodOf(chain []*x509.Certificate) period {
-	p := period{from: chain[0].NotBefore, until: chain[0].NotAfter}
+	p := period{from: chain[0].NotBefore.Unix(), until: chain[0].NotAfter.Unix()}
 	for _, c := range chain[1:] {
 		p = p.and(c)
 	}
@@ -48,16 +49,13 @@ func periodOf(chain []*x509.Certificate) period {
 
 // and is the part of it in which another certificate is valid, too.
 func (p period) and(c *x509.Certificate) period {
-	if c.NotBefore.After(p.from) {
-		p.from = c.NotBefore
-	}
-	if c.NotAfter.Before(p.until) {
-		p.until = c.NotAfter
-	}
+	p.from, p.until = max(p.from, c.NotBefore.Unix()), min(p.until, c.NotAfter.Unix())
 	return p
 }
 
-func (p period) holds(at time.Time) bool { return !at.Before(p.from) && !at.After(p.until) }
+func (p period) holds(at time.Time) bool {
+	return !at.Before(time.Unix(p.from, 0)) && !at.After(time.Unix(p.until, 0))
+}
 
 // chainKey is the hash of everything a verdict depends on beside pools and time.
 func chainKey(presented []*x509.Certificate, trust []string) (key [sha256.Size]byte) {

@@ -19,7 +19,7 @@ func TestErrandsFillGapsOnly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(0, 0)
 		timeout := 10 * time.Second
-		m := newMediator(ocpp.V201, func(ocpp.Direction, string) bool { return false }, &Limits{CallTimeout: timeout, QueuedCalls: 3, Outstanding: 4})
+		m := newMediator(ocpp.V201, newInterests(&oddGuard{}), &Limits{CallTimeout: timeout, QueuedCalls: 3, Outstanding: 4})
 		station := map[string]time.Time{} // CALLs of the station handed on, unanswered
 		var order []string
 		var stalled *asked
@@ -202,7 +202,7 @@ func TestErrandsFillGapsOnly(t *testing.T) {
 func TestErrandIDsAreReserved(t *testing.T) {
 	t.Parallel()
 	limits := Limits{}.withDefaults()
-	m := newMediator(ocpp.V16, func(ocpp.Direction, string) bool { return false }, &limits)
+	m := newMediator(ocpp.V16, newInterests(&oddGuard{}), &limits)
 	e, err := newErrand("SecurityEventNotification", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 // OnLoop tells that a loop moves a session's frames, not two pumps.
 func OnLoop(s fleet.Session) bool {
 	own, ok := s.(*session)
-	return ok && own.legs != nil
+	return ok && own.looped()
 }
 
 // TaskContext is the context of a session's tasks, nil without any.
@@ -23,7 +23,10 @@ func TaskContext(s fleet.Session) context.Context {
 	}
 	own.tasksMu.Lock()
 	defer own.tasksMu.Unlock()
-	return own.ctx
+	if own.tasks == nil {
+		return nil
+	}
+	return own.tasks.ctx
 }
 
 // Tidy is tidy with its clock, its view of the heap and its effect from outside.

@@ -177,6 +177,7 @@ type Gateway struct {
 	log       *slog.Logger
 	metrics   *metrics
 	interests *interests
+	made      time.Time
 	registry  *registry
 	settings  atomic.Pointer[settings]
 	strangers *pace.Lines // log lines about peers that proved nothing
@@ -207,7 +208,7 @@ func New(ctx context.Context, cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		cfg: cfg, log: cfg.Log, metrics: m,
+		cfg: cfg, log: cfg.Log, metrics: m, made: time.Now(),
 		interests: newInterests(cfg.Guard),
 		registry:  newRegistry(cfg.Clock),
 		strangers: pace.NewLines(cfg.Clock), proven: pace.NewLines(cfg.Clock),

@@ -31,14 +31,12 @@ func newInterests(guard Guard) *interests {
 	return t
 }
 
-// of returns the question for one version.
-func (t *interests) of(v ocpp.Version) func(ocpp.Direction, string) bool {
-	return func(d ocpp.Direction, action string) bool {
-		if wanted, ok := (*t.known.Load())[interest{v, d, action}]; ok {
-			return wanted
-		}
-		return t.ask(v, d, action)
+// wants says whether the Guard wants to see an action of one version.
+func (t *interests) wants(v ocpp.Version, d ocpp.Direction, action string) bool {
+	if wanted, ok := (*t.known.Load())[interest{v, d, action}]; ok {
+		return wanted
 	}
+	return t.ask(v, d, action)
 }
 
 func (t *interests) ask(v ocpp.Version, d ocpp.Direction, action string) bool {

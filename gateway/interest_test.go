@@ -24,7 +24,7 @@ func TestMadeUpActionsAreNotRemembered(t *testing.T) {
 	t.Parallel()
 	guard := &oddGuard{}
 	table := newInterests(guard)
-	wanted := table.of(ocpp.V21)
+	wanted := func(d ocpp.Direction, action string) bool { return table.wants(ocpp.V21, d, action) }
 	for range 2 {
 		for n := range 2 * maxInterests {
 			if got := wanted(ocpp.FromStation, strconv.Itoa(n)); got != (n%2 == 1) {
@@ -38,7 +38,7 @@ func TestMadeUpActionsAreNotRemembered(t *testing.T) {
 	if want := 3 * maxInterests; guard.asked != want { // the first half once, the rest each time
 		t.Errorf("the guard was asked %d times, want %d", guard.asked, want)
 	}
-	if !wanted(ocpp.FromStation, "1") || wanted(ocpp.FromCSMS, "2") || table.of(ocpp.V16)(ocpp.FromStation, "4") {
+	if !wanted(ocpp.FromStation, "1") || wanted(ocpp.FromCSMS, "2") || table.wants(ocpp.V16, ocpp.FromStation, "4") {
 		t.Error("directions or versions are mixed up")
 	}
 }
@@ -49,7 +49,7 @@ func TestReconsiderAsksAgain(t *testing.T) {
 	t.Parallel()
 	guard := &fickleGuard{}
 	table := newInterests(guard)
-	wanted := table.of(ocpp.V16)
+	wanted := func(d ocpp.Direction, action string) bool { return table.wants(ocpp.V16, d, action) }
 	if wanted(ocpp.FromCSMS, "Reset") {
 		t.Fatal("interest before there is any")
 	}

@@ -81,18 +81,21 @@ func (l *leg) Lost(err error) { l.s.end(l.s.lost(l.d, err)) }
 // carry hands the session's sides to a loop, or else keeps them for the pumps.
 func (s *session) carry(station, upstream *ws.Conn) {
 	s.station, s.upstream = station, upstream
-	legs := &[2]leg{{s: s, d: ocpp.FromStation}, {s: s, d: ocpp.FromCSMS}}
-	a, b, ok := s.gateway.loops.Load().Pair(station, &legs[0], upstream, &legs[1])
+	s.legs = [2]leg{{s: s, d: ocpp.FromStation}, {s: s, d: ocpp.FromCSMS}}
+	a, b, ok := s.gateway.loops.Load().Pair(station, &s.legs[0], upstream, &s.legs[1])
 	if !ok {
 		return
 	}
-	legs[0].stream, legs[1].stream = a, b
-	s.station, s.upstream, s.legs = a, b, legs
+	s.legs[0].stream, s.legs[1].stream = a, b
+	s.station, s.upstream = a, b
 }
+
+// looped says that a loop moves the frames.
+func (s *session) looped() bool { return s.legs[0].stream != nil }
 
 // move begins to read.
 func (s *session) move() {
-	if s.legs != nil {
+	if s.looped() {
 		s.legs[0].stream.Resume()
 		s.legs[1].stream.Resume()
 		s.pumps.Add(-2)

@@ -181,12 +181,12 @@ func (d *door) receive(ctx context.Context, guest *guest, timeout time.Duration)
 	defer d.leave(v)
 	defer v.end()
 	read := v.read(ctx, d.header)
-	guest.leave()
+	untrusted := guest.checkOut()
 	if !read {
 		d.meeting.Done()
 		return
 	}
-	a := d.gateway.admission(d.Listener, guest.untrusted, v, v.begin(d.gateway.work, state))
+	a := d.gateway.admission(d.Listener, untrusted, v, v.begin(d.gateway.work, state))
 	d.meeting.Done()
 	a.decide()
 }

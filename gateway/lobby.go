@@ -35,7 +35,7 @@ func newLobby(atOnce int) *lobby {
 
 // enter takes a connection in and returns whom it pushed out, nil if nobody.
 func (l *lobby) enter(conn net.Conn, perSource int) (in, out *guest) {
-	in = &guest{Conn: conn, lobby: l, from: sourceOf(conn.RemoteAddr())}
+	in = &guest{Conn: conn, stay: &stay{lobby: l, from: sourceOf(conn.RemoteAddr())}}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	mine := l.source[in.from]
@@ -108,6 +108,11 @@ func sourceOfAddr(a netip.Addr) netip.Addr {
 // back whenever it waits for the peer: slow peers hold descriptors, not desks.
 type guest struct {
 	net.Conn
+	*stay // nil once its request has been read: the connection lives on
+}
+
+// stay is what a guest needs in the lobby.
+type stay struct {
 	lobby *lobby
 	from  netip.Addr
 	place *list.Element // in lobby.all, nil once it has left; under lobby.mu
@@ -149,7 +154,7 @@ func (g *guest) rise() {
 
 // Read reads; during the handshake what was read is worked on at a desk.
 func (g *guest) Read(p []byte) (int, error) {
-	if !g.shaking {
+	if g.stay == nil || !g.shaking {
 		return g.Conn.Read(p)
 	}
 	g.rise()
@@ -173,7 +178,19 @@ func (g *guest) Close() error {
 }
 
 func (g *guest) leave() {
+	if g.stay == nil {
+		return
+	}
 	g.lobby.mu.Lock()
 	defer g.lobby.mu.Unlock()
 	g.lobby.remove(g)
+}
+
+// checkOut leaves for good; untrusted is what its handshake found. Nobody else
+// may use the guest meanwhile.
+func (g *guest) checkOut() (untrusted string) {
+	g.leave()
+	untrusted = g.untrusted
+	g.stay = nil
+	return untrusted
 }

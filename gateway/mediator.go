@@ -51,26 +51,26 @@ type step struct {
 // mediator is the state of one session's frames, without any I/O: every frame
 // goes in, what is to be done comes out. Both pumps and the services use it.
 type mediator struct {
-	version  ocpp.Version
-	interest func(ocpp.Direction, string) bool
+	interests *interests
 
 	mu        sync.Mutex // guards all below
 	slot      slot
 	asked     outstanding
-	stalled   bool          // a CALL of the station waits to be booked
-	room      chan struct{} // wakes it; nil until the first that waits
+	room      chan struct{} // wakes a CALL of the station that waits to be booked; nil until the first
 	errands   errands
 	toStation idRing // CALLRESULTs handed on lately, which 2.1 allows to complain about
 	toBackend idRing
+	stalled   bool // a CALL of the station waits to be booked
 	over      bool
+
+	version ocpp.Version // never changes
 }
 
-func newMediator(v ocpp.Version, interest func(ocpp.Direction, string) bool, l *Limits) *mediator {
-	return &mediator{
-		version:  v,
-		interest: interest,
-		slot:     slot{timeout: l.CallTimeout, bound: l.QueuedCalls},
-		asked:    outstanding{timeout: l.CallTimeout, bound: l.Outstanding},
+func newMediator(v ocpp.Version, t *interests, l *Limits) mediator {
+	return mediator{
+		version: v, interests: t,
+		slot:  slot{timeout: l.CallTimeout, bound: l.QueuedCalls},
+		asked: outstanding{timeout: l.CallTimeout, bound: l.Outstanding},
 	}
 }
 
@@ -109,7 +109,7 @@ func (m *mediator) request(d ocpp.Direction, head ocpp.Head, frame []byte, now t
 		return m.refuse(head, ocpp.PropertyConstraintViolation, "message id is reserved", "reserved-id")
 	}
 	action, _ := head.BaseAction()
-	if m.interest(d, action) {
+	if m.interests.wants(m.version, d, action) {
 		return step{act: actConsult, head: head}
 	}
 	return m.pass(d, head, frame, nil, now)

@@ -64,7 +64,7 @@ func (a *admission) open() *refusal {
 		a.g.log.Warn("connection lost before its 101", "station", key, "err", err)
 		return nil
 	}
-	a.start(backend, version, station, upstream)
+	a.start(key, backend, version, station, upstream)
 	return nil
 }
 
@@ -205,14 +205,13 @@ func (a *admission) book(ctx context.Context, why string) {
 }
 
 // start makes the session live and its pumps run.
-func (a *admission) start(b *backend, v ocpp.Version, station, upstream *ws.Conn) {
+func (a *admission) start(key string, b *backend, v ocpp.Version, station, upstream *ws.Conn) {
 	g := a.g
 	s := &session{
-		id: randomID(), key: a.claim.Identity.Key(), admission: a.proven, version: v, backend: b,
-		limits: &a.settings.limits, opened: time.Now(), gateway: g,
-		mediator: newMediator(v, g.interests.of(v), &a.settings.limits),
+		id: randomID(), key: key, admission: a.proven, version: v, backend: b,
+		limits: &a.settings.limits, opened: time.Since(g.made), gateway: g,
+		mediator: newMediator(v, g.interests, &a.settings.limits),
 	}
-	s.keepLeaf()
 	s.carry(station, upstream)
 	s.pumps.Add(2) // before anybody can end the session
 	err := g.registry.enlist(a.pending, s, func() {

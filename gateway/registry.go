@@ -35,10 +35,23 @@ type registry struct {
 // seat is the place of one identity. It exists while somebody sits, waits, or
 // has lately been replaced.
 type seat struct {
-	session   *session
-	taken     bool            // somebody has the turn
+	session *session
+	taken   bool  // somebody has the turn
+	rush    *rush // nil while nobody waits and nobody was replaced lately
+}
+
+// rush is what goes on at a seat beyond somebody's sitting there.
+type rush struct {
 	waiting   []chan struct{} // in order
 	takeovers []time.Time     // of the last minute
+}
+
+// rushing is the seat's rush, made if there was none.
+func (s *seat) rushing() *rush {
+	if s.rush == nil {
+		s.rush = &rush{}
+	}
+	return s.rush
 }
 
 // pending is a connection between its claim and its session. What EndIf asks
@@ -94,12 +107,13 @@ func (r *registry) turn(ctx context.Context, key string) (release func(), err er
 		r.mu.Unlock()
 		return func() { r.release(key, s) }, nil
 	}
-	if len(s.waiting) >= maxWaiting {
+	crowd := s.rushing()
+	if len(crowd.waiting) >= maxWaiting {
 		r.mu.Unlock()
 		return nil, errCrowd
 	}
 	ready := make(chan struct{})
-	s.waiting = append(s.waiting, ready)
+	crowd.waiting = append(crowd.waiting, ready)
 	r.mu.Unlock()
 	select {
 	case <-ready:
@@ -107,9 +121,9 @@ func (r *registry) turn(ctx context.Context, key string) (release func(), err er
 	case <-ctx.Done():
 	}
 	r.mu.Lock()
-	for i, w := range s.waiting {
+	for i, w := range crowd.waiting {
 		if w == ready {
-			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
+			crowd.waiting = append(crowd.waiting[:i], crowd.waiting[i+1:]...)
 			r.mu.Unlock()
 			return nil, context.Cause(ctx)
 		}
@@ -122,9 +136,9 @@ func (r *registry) turn(ctx context.Context, key string) (release func(), err er
 func (r *registry) release(key string, s *seat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(s.waiting) > 0 {
-		close(s.waiting[0])
-		s.waiting = s.waiting[1:]
+	if s.rush != nil && len(s.rush.waiting) > 0 {
+		close(s.rush.waiting[0])
+		s.rush.waiting = s.rush.waiting[1:]
 		return
 	}
 	s.taken = false
@@ -134,14 +148,21 @@ func (r *registry) release(key string, s *seat) {
 // tidy drops a seat nobody needs. The caller holds r.mu.
 func (r *registry) tidy(key string, s *seat) {
 	s.trim(r.clock())
-	if s.session == nil && !s.taken && len(s.takeovers) == 0 {
+	if s.session == nil && !s.taken && s.rush == nil {
 		delete(r.seats, key)
 	}
 }
 
+// trim forgets what is long over. The caller holds r.mu.
 func (s *seat) trim(now time.Time) {
-	for len(s.takeovers) > 0 && now.Sub(s.takeovers[0]) >= time.Minute {
-		s.takeovers = s.takeovers[1:]
+	if s.rush == nil {
+		return
+	}
+	for len(s.rush.takeovers) > 0 && now.Sub(s.rush.takeovers[0]) >= time.Minute {
+		s.rush.takeovers = s.rush.takeovers[1:]
+	}
+	if len(s.rush.takeovers) == 0 && len(s.rush.waiting) == 0 {
+		s.rush = nil
 	}
 }
 
@@ -163,10 +184,11 @@ func (r *registry) takeover(key string, perMinute int) bool {
 	defer r.mu.Unlock()
 	s, now := r.seats[key], r.clock()
 	s.trim(now)
-	if len(s.takeovers) >= perMinute {
+	rush := s.rushing()
+	if len(rush.takeovers) >= perMinute {
 		return false
 	}
-	s.takeovers = append(s.takeovers, now)
+	rush.takeovers = append(rush.takeovers, now)
 	return true
 }
 

@@ -46,7 +46,7 @@ func TestCrowdOfOneIdentity(t *testing.T) {
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		r.mu.Lock()
-		n := len(r.seats["cs-1"].waiting)
+		n := len(r.seats["cs-1"].rushing().waiting)
 		r.mu.Unlock()
 		if n == maxWaiting {
 			break

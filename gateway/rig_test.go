@@ -26,6 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bollard/ca"
 	"bollard/e2e/rawws"
 	"bollard/fleet"
 	"bollard/gateway"
@@ -135,7 +136,7 @@ func (d *door) Admit(_ context.Context, c fleet.Claim) (fleet.Admission, error) 
 			leaf.Subject.CommonName != c.Identity.Name || d.revoked[leaf.Subject.CommonName] {
 			return fleet.Admission{}, &fleet.Refusal{Status: 401, Reason: "certificate refused"}
 		}
-		a.Profile, a.Leaf = 3, leaf
+		a.Profile, a.Leaf = 3, ca.LeafOf(leaf)
 	case d.adopt && c.Basic != nil && string(c.Basic.Password) != "secret" && c.Adopts != nil && c.Adopts(a):
 		a.Adopting = true
 	case c.Basic == nil || c.Basic.User != c.Identity.Name || string(c.Basic.Password) != "secret":

@@ -1,9 +1,7 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -11,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"weak"
 
 	"bollard/fleet"
 	"bollard/internal/ws"
@@ -25,20 +22,17 @@ import (
 type session struct {
 	id        string
 	key       string
-	admission fleet.Admission // without its Leaf
-	leafDER   []byte          // nil without one
-	leafMu    sync.Mutex
-	leaf      weak.Pointer[x509.Certificate] // under leafMu
+	admission fleet.Admission
 	version   ocpp.Version
 	backend   *backend
-	limits    *Limits // those of the settings it was opened with
-	opened    time.Time
+	limits    *Limits       // those of the settings it was opened with
+	opened    time.Duration // since the gateway was made
 
 	gateway  *Gateway
 	station  side
 	upstream side
-	legs     *[2]leg // nil with pumps
-	mediator *mediator
+	legs     [2]leg // without streams there are pumps
+	mediator mediator
 
 	ending  atomic.Bool
 	cut     ws.Latch // both sockets are closed
@@ -51,11 +45,15 @@ type session struct {
 
 	tasksMu sync.Mutex // guards what follows
 	closed  bool       // no further task may begin
-	running int        // tasks
-	tasks   sync.WaitGroup
-	// ctx ends with the session. It is there while there are tasks: an idle session has none.
-	ctx    context.Context
-	cancel context.CancelFunc
+	tasks   *tasks     // nil while there are none, as in an idle session
+}
+
+// tasks are what runs beside a session.
+type tasks struct {
+	running int
+	ctx     context.Context // ends with the session
+	cancel  context.CancelFunc
+	over    chan struct{} // closed when nothing runs any more; nil until somebody waits for that
 }
 
 var _ fleet.Session = (*session)(nil)
@@ -75,30 +73,8 @@ func (s *session) ID() string                   { return s.id }
 func (s *session) Version() ocpp.Version        { return s.version }
 func (s *session) Security() fleet.SecurityMode { return s.backend.Security }
 
-// Admission is the proof. A parsed certificate takes five times the room of its
-// bytes, so an idle session keeps these alone.
-func (s *session) Admission() fleet.Admission {
-	a := s.admission
-	if s.leafDER == nil {
-		return a
-	}
-	s.leafMu.Lock()
-	defer s.leafMu.Unlock()
-	if a.Leaf = s.leaf.Value(); a.Leaf == nil {
-		if leaf, err := x509.ParseCertificate(s.leafDER); err == nil { // it was parsed before
-			a.Leaf, s.leaf = leaf, weak.Make(leaf)
-		}
-	}
-	return a
-}
-
-// keepLeaf lets go of the parsed certificate.
-func (s *session) keepLeaf() {
-	if leaf := s.admission.Leaf; leaf != nil {
-		s.leafDER, s.leaf = bytes.Clone(leaf.Raw), weak.Make(leaf)
-		s.admission.Leaf = nil
-	}
-}
+// Admission is the proof.
+func (s *session) Admission() fleet.Admission { return s.admission }
 
 // Call sends a CALL of Bollard's own and waits for the answer. It must not be
 // called from Message or Answered: the answer is read by their pump.
@@ -147,25 +123,43 @@ func (s *session) begin() (context.Context, bool) {
 	if s.closed {
 		return nil, false
 	}
-	if s.running == 0 {
-		s.ctx, s.cancel = context.WithCancel(s.work())
+	if s.tasks == nil {
+		s.tasks = &tasks{}
+		s.tasks.ctx, s.tasks.cancel = context.WithCancel(s.work())
 		if s.ending.Load() {
-			s.cancel()
+			s.tasks.cancel()
 		}
 	}
-	s.running++
-	s.tasks.Add(1)
-	return s.ctx, true
+	s.tasks.running++
+	return s.tasks.ctx, true
 }
 
 // finish ends a task.
 func (s *session) finish() {
-	defer s.tasks.Done()
 	s.tasksMu.Lock()
 	defer s.tasksMu.Unlock()
-	if s.running--; s.running == 0 {
-		s.cancel()
-		s.ctx, s.cancel = nil, nil
+	t := s.tasks
+	if t.running--; t.running > 0 {
+		return
+	}
+	t.cancel()
+	s.tasks = nil
+	if t.over != nil {
+		close(t.over)
+	}
+}
+
+// finishAll lets no further task begin and waits for those that run.
+func (s *session) finishAll() {
+	s.tasksMu.Lock()
+	s.closed = true
+	t := s.tasks
+	if t != nil {
+		t.over = make(chan struct{})
+	}
+	s.tasksMu.Unlock()
+	if t != nil {
+		<-t.over
 	}
 }
 
@@ -173,8 +167,8 @@ func (s *session) finish() {
 func (s *session) interrupt() {
 	s.tasksMu.Lock()
 	defer s.tasksMu.Unlock()
-	if s.cancel != nil {
-		s.cancel()
+	if s.tasks != nil {
+		s.tasks.cancel()
 	}
 }
 
@@ -221,12 +215,9 @@ func (s *session) shut(c cause) {
 	s.gateway.metrics.ends.WithLabelValues(c.class).Inc()
 
 	s.pumps.Wait()
-	s.tasksMu.Lock()
-	s.closed = true
-	s.tasksMu.Unlock()
-	s.tasks.Wait()
+	s.finishAll()
 	s.guarded("closed", func() { s.gateway.cfg.Guard.Closed(s) })
-	s.log().Info("session ended", "cause", c.class, "reason", c.reason, "lasted", time.Since(s.opened).Round(time.Millisecond))
+	s.log().Info("session ended", "cause", c.class, "reason", c.reason, "lasted", (time.Since(s.gateway.made) - s.opened).Round(time.Millisecond))
 }
 
 // recovered keeps a panic from taking the process, and every other session, with it.

@@ -48,8 +48,8 @@ type Tally[K comparable] struct {
 }
 
 type note struct {
-	text  string
-	count int // since the last record
+	text  string // of those counted
+	count int    // since the last record
 	at    time.Time
 	pause time.Duration
 }
@@ -89,7 +89,7 @@ func (t *Tally[K]) Add(kind K, text string, now time.Time) bool {
 		if n != nil && now.Sub(n.at) < t.keep {
 			pause = min(2*n.pause, longestPause)
 		}
-		t.notes[kind] = &note{text: text, at: now, pause: pause}
+		t.notes[kind] = &note{at: now, pause: pause} // its text is recorded now, and needed no more
 		return true
 	}
 	n.text = text
@@ -143,7 +143,7 @@ func (t *Tally[K]) due(now time.Time, all bool) map[K]Count {
 		switch {
 		case n.count > 0 && (all || ripe):
 			out[kind] = Count{n.text, n.count}
-			n.count, n.at, n.pause = 0, now, min(2*n.pause, longestPause)
+			n.text, n.count, n.at, n.pause = "", 0, now, min(2*n.pause, longestPause)
 		case n.count == 0 && ripe && now.Sub(n.at) >= t.keep:
 			delete(t.notes, kind)
 		}

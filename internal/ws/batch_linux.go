@@ -85,7 +85,7 @@ func (b *batch) read(events []syscall.EpollEvent, streams []*Stream) {
 			s.reading.Unlock()
 			continue
 		}
-		b.ring.add(ringRecv, s.out.fd, b.room[i*receiptSize:][:receiptSize], 0)
+		b.ring.add(ringRecv, int(s.out.fd), b.room[i*receiptSize:][:receiptSize], 0)
 		b.asked = append(b.asked, i)
 	}
 	b.ring.do()
@@ -116,7 +116,7 @@ func (b *batch) send(now int64) {
 				s.out.mu.Unlock() // closed meanwhile
 				continue
 			}
-			b.ring.add(ringSend, s.out.fd, s.out.batch, syscall.MSG_NOSIGNAL)
+			b.ring.add(ringSend, int(s.out.fd), s.out.batch, syscall.MSG_NOSIGNAL)
 			b.sending = append(b.sending, s)
 		}
 		b.ring.do()
@@ -139,7 +139,7 @@ func (s *Stream) sent(result int32, now int64) {
 	p, n, err := o.batch, int(result), error(nil)
 	switch {
 	case result == notDone:
-		n, err = transmit(o.fd, p)
+		n, err = transmit(int(o.fd), p)
 	case result == -int32(syscall.EAGAIN), result == -int32(syscall.EINTR):
 		n = 0
 	case result < 0:

@@ -61,14 +61,14 @@ type event struct {
 // pieces they come in. It does no I/O. Extensions are not known to it: RSV bits
 // are violations.
 type frameReader struct {
-	masked bool // the peer is a client
-	max    int  // bytes of a message
+	max int // bytes of a message
 
-	part  []byte // an incomplete frame, as it came, from the pool
-	text  []byte // the fragments so far, or the message last returned, from the pool
-	open  bool   // a message's last fragment is still to come
-	spent bool   // part belongs to the event last returned
-	told  bool   // text belongs to the event last returned
+	part   []byte // an incomplete frame, as it came, from the pool
+	text   []byte // the fragments so far, or the message last returned, from the pool
+	masked bool   // the peer is a client
+	open   bool   // a message's last fragment is still to come
+	spent  bool   // part belongs to the event last returned
+	told   bool   // text belongs to the event last returned
 }
 
 // next takes bytes from in until a message or control frame is whole, and

@@ -17,11 +17,10 @@ type Line struct {
 
 	// Owned by the reader.
 	stream *Stream
-	in     []byte // bytes the loop has read, for the layer above
-	record int    // bytes still to come of the TLS record under way
+	record int32 // bytes still to come of the TLS record under way
 	head   [recordHeader]byte
-	heads  int  // bytes of head seen
-	astray bool // what came can't be records: where they end isn't known
+	heads  uint8 // bytes of head seen
+	astray bool  // what came can't be records: where they end isn't known
 	eof    bool
 }
 
@@ -67,53 +66,55 @@ func (l *Line) Read(p []byte) (int, error) {
 		l.follow(p[:n])
 		return n, err
 	}
-	if len(l.in) == 0 {
+	in := l.stream.loop.in
+	if len(in) == 0 {
 		if l.eof {
 			return 0, io.EOF
 		}
 		return 0, errAgain
 	}
-	n := copy(p, l.in[:l.rest()])
-	l.follow(l.in[:n])
-	l.in = l.in[n:]
+	n := copy(p, in[:l.rest(in)])
+	l.follow(in[:n])
+	l.stream.loop.in = in[n:]
 	return n, nil
 }
 
 // rest is how many of the bytes in belong to the record under way.
-func (l *Line) rest() int {
+func (l *Line) rest(in []byte) int {
 	if l.record > 0 {
-		return min(len(l.in), l.record)
+		return min(len(in), int(l.record))
 	}
-	head := append(l.head[:l.heads:l.heads], l.in[:min(len(l.in), recordHeader-l.heads)]...)
+	heads := int(l.heads)
+	head := append(l.head[:heads:heads], in[:min(len(in), recordHeader-heads)]...)
 	if len(head) < recordHeader {
-		return len(l.in)
+		return len(in)
 	}
-	return min(len(l.in), recordHeader-l.heads+int(binary.BigEndian.Uint16(head[3:])))
+	return min(len(in), recordHeader-heads+int(binary.BigEndian.Uint16(head[3:])))
 }
 
 // follow keeps count of the records in what goes to the layer above.
 func (l *Line) follow(b []byte) {
 	for len(b) > 0 {
 		if l.record > 0 {
-			n := min(len(b), l.record)
-			l.record -= n
+			n := min(len(b), int(l.record))
+			l.record -= int32(n) //nolint:gosec // no more than record
 			b = b[n:]
 			continue
 		}
 		n := copy(l.head[l.heads:], b)
 		b = b[n:]
-		if l.heads += n; l.heads == recordHeader {
+		if l.heads += uint8(n); l.heads == recordHeader { //nolint:gosec // no more than a header
 			l.heads = 0
-			l.record = int(binary.BigEndian.Uint16(l.head[3:]))
+			l.record = int32(binary.BigEndian.Uint16(l.head[3:]))
 			l.astray = l.astray || l.head[1] != recordVersion
 		}
 	}
 }
 
-// settled reports whether the layer above was given whole records and nothing is
-// left for it.
+// settled reports whether the layer above was given whole records and nothing of
+// what the loop has read is left for it.
 func (l *Line) settled() bool {
-	return len(l.in) == 0 && l.record == 0 && l.heads == 0 && !l.astray
+	return len(l.stream.loop.in) == 0 && l.record == 0 && l.heads == 0 && !l.astray
 }
 
 // Write sends at once or queues; it never waits for the peer.

@@ -70,6 +70,7 @@ type Loop struct {
 	ends chan struct{}
 
 	clock clock
+	paces paces
 
 	mu      sync.Mutex
 	streams map[int32]*Stream // by descriptor
@@ -81,6 +82,7 @@ type Loop struct {
 	due     [128]*Stream
 	running []*Stream
 	buf     []byte // what one read takes
+	in      []byte // what of it, or of a read ahead, is left for the layer above
 	plain   []byte // what one record holds
 	records records
 	batch   *batch
@@ -170,10 +172,10 @@ func (l *Loop) wait() int {
 // enter registers a stream.
 func (l *Loop) enter(s *Stream) {
 	l.mu.Lock()
-	l.streams[int32(s.out.fd)] = s
+	l.streams[s.out.fd] = s
 	l.mu.Unlock()
-	err := syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_ADD, s.out.fd,
-		&syscall.EpollEvent{Events: evIn | evOut | evEnd | evEdge, Fd: int32(s.out.fd)})
+	err := syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_ADD, int(s.out.fd),
+		&syscall.EpollEvent{Events: evIn | evOut | evEnd | evEdge, Fd: s.out.fd})
 	if err != nil { // no memory: the peer never gets a word, and so goes
 		s.out.spoil(fmt.Errorf("couldn't watch a connection: %w", err))
 	}
@@ -184,8 +186,8 @@ func (l *Loop) enter(s *Stream) {
 func (l *Loop) leave(s *Stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.streams[int32(s.out.fd)] == s {
-		delete(l.streams, int32(s.out.fd))
+	if l.streams[s.out.fd] == s {
+		delete(l.streams, s.out.fd)
 	}
 }
 

@@ -32,7 +32,9 @@ func (l *Loops) Close() {}
 // Loop doesn't exist here.
 type Loop struct {
 	clock      clock
+	paces      paces
 	buf, plain []byte
+	in         []byte
 	records    records
 	batch      batch
 }

@@ -23,17 +23,24 @@ var errSlow = errors.New("the peer takes too few of the bytes sent to it")
 
 // outbox is the sending half of a stream.
 type outbox struct {
-	mu    sync.Mutex
-	fd    int      // also the reader's; -1 once closed
-	queue [][]byte // what the peer didn't take yet; the first may be sent in part
-	since int64    // UnixNano from which the first one's time runs
-	err   error    // sticky
-	half  bool     // end the sending half once the queue is empty
-	empty chan struct{}
-	due   int64  // UnixNano at which tick runs next; 0 while it does
-	batch []byte // what the loop sends with that of others; nothing is queued then; from the pool
-	size  atomic.Int64
+	mu      sync.Mutex
+	fd      int32    // also the reader's; -1 once closed
+	half    bool     // end the sending half once nothing is queued
+	backlog *backlog // what the peer didn't take yet; nil: nothing
+	err     error    // sticky
+	empty   chan struct{}
+	due     int64  // UnixNano at which tick runs next; 0 while it does
+	batch   []byte // what the loop sends with that of others; nothing is queued then; from the pool
+	size    atomic.Int64
 }
+
+// backlog is what is queued.
+type backlog struct {
+	parts [][]byte // at least one; the first may be sent in part
+	since int64    // UnixNano from which the first one's time runs
+}
+
+func (b *backlog) add(p []byte) { b.parts = append(b.parts, append([]byte(nil), p...)) }
 
 // waiting is how many bytes the socket wasn't given yet.
 func (o *outbox) waiting() int { return int(o.size.Load()) }
@@ -62,12 +69,12 @@ func (s *Stream) queue(p []byte) (queued bool, err error) {
 		return false, o.err
 	}
 	switch {
-	case len(o.queue) > 0:
-		o.queue = append(o.queue, append([]byte(nil), p...))
+	case o.backlog != nil:
+		o.backlog.add(p)
 		o.size.Add(int64(len(p)))
 		return true, nil
 	case o.batch == nil && !s.loop.batch.join(s):
-		n, err := transmit(o.fd, p)
+		n, err := transmit(int(o.fd), p)
 		if err != nil {
 			o.err = err
 			return false, err
@@ -89,8 +96,8 @@ func (s *Stream) queue(p []byte) (queued bool, err error) {
 // enqueue queues, as the first, what the socket didn't take and size has already.
 // The caller holds out.mu.
 func (s *Stream) enqueue(p []byte, now int64) {
-	s.out.queue = append(s.out.queue, append([]byte(nil), p...))
-	s.out.since = now
+	s.out.backlog = &backlog{since: now}
+	s.out.backlog.add(p)
 	s.wakeIn(s.pace.write)
 	// The socket may have got room before the loop could see that something
 	// waits, and says so only once.
@@ -110,23 +117,26 @@ func (s *Stream) flush(now int64) {
 // drain is flush with the lock held.
 func (s *Stream) drain(now int64) {
 	o := &s.out
-	for len(o.queue) > 0 && o.err == nil {
-		n, err := transmit(o.fd, o.queue[0])
+	for o.backlog != nil && o.err == nil {
+		first := o.backlog.parts[0]
+		n, err := transmit(int(o.fd), first)
 		if err != nil {
 			o.err = err
 			s.wakeIn(time.Millisecond) // to say so
 			break
 		}
 		o.size.Add(-int64(n))
-		if n < len(o.queue[0]) {
-			o.queue[0] = o.queue[0][n:]
+		if n < len(first) {
+			o.backlog.parts[0] = first[n:]
 			break
 		}
-		o.queue[0] = nil
-		o.queue = o.queue[1:]
-		o.since = now
+		o.backlog.parts[0] = nil
+		o.backlog.parts, o.backlog.since = o.backlog.parts[1:], now
+		if len(o.backlog.parts) == 0 {
+			o.backlog = nil
+		}
 	}
-	if len(o.queue) == 0 || o.err != nil {
+	if o.backlog == nil || o.err != nil {
 		o.settle()
 	}
 }
@@ -146,7 +156,7 @@ func (s *Stream) wakeReaders() {
 // settle is called, with the lock held, when nothing is queued, or nothing of it
 // will ever be sent. What waits for others is sent before anybody is told.
 func (o *outbox) settle() {
-	o.queue = nil
+	o.backlog = nil
 	if o.batch != nil && o.err == nil {
 		return
 	}
@@ -155,7 +165,7 @@ func (o *outbox) settle() {
 		o.empty = nil
 	}
 	if o.half {
-		halfClose(o.fd)
+		halfClose(int(o.fd))
 	}
 }
 
@@ -289,8 +299,8 @@ func (s *Stream) plan(now int64) {
 	}
 	sooner(s.pinged.Load(), s.pace.ping)
 	sooner(s.heard.Load(), s.pace.pong)
-	if len(s.out.queue) > 0 {
-		sooner(s.out.since, s.pace.write)
+	if queued := s.out.backlog; queued != nil {
+		sooner(queued.since, s.pace.write)
 	}
 	if due == 0 {
 		return
@@ -308,7 +318,7 @@ func (s *Stream) tick() {
 	past := func(from int64, d time.Duration) bool { return d > 0 && now-from >= int64(d) }
 	s.out.mu.Lock()
 	s.out.due = 0
-	stuck := len(s.out.queue) > 0 && past(s.out.since, s.pace.write)
+	stuck := s.out.backlog != nil && past(s.out.backlog.since, s.pace.write)
 	if stuck && s.out.err == nil {
 		s.out.err = fmt.Errorf("couldn't write to the WebSocket: %w", os.ErrDeadlineExceeded)
 	}
@@ -407,9 +417,9 @@ func (s *Stream) shut() {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	s.loop.clock.drop(s)
-	closeFD(s.out.fd)
+	closeFD(int(s.out.fd))
 	giveBuffer(s.out.batch)
-	s.out.fd, s.out.queue, s.out.batch = -1, nil, nil
+	s.out.fd, s.out.backlog, s.out.batch = -1, nil, nil
 	s.out.size.Store(0)
 	if s.out.err == nil {
 		s.out.err = ErrClosed

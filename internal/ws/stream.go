@@ -61,7 +61,7 @@ type Stream struct {
 	secure  *tls.Conn // nil without TLS
 	handler Handler
 	other   *Stream // the pair's other side
-	pace    pace
+	pace    *pace
 
 	reading  sync.Mutex // guards the reader's state, and the descriptor against Close
 	frames   frameReader
@@ -78,6 +78,8 @@ type Stream struct {
 	closed   bool   // the descriptor is gone
 	polite   bool   // the peer's close frame or end was seen
 
+	closeSent bool // under sending
+
 	full    atomic.Bool // back-pressure stopped the reader
 	closing atomic.Bool // Close was called
 	peer    Latch       // the peer will say no more
@@ -88,8 +90,7 @@ type Stream struct {
 	pinged atomic.Int64         // UnixNano of the last own ping
 	ears   atomic.Pointer[ears] // nil until the first Ping
 
-	sending   sync.Mutex // one frame at a time
-	closeSent bool       // under sending
+	sending sync.Mutex // one frame at a time
 
 	out   outbox
 	alarm alarm // the clock's
@@ -97,6 +98,19 @@ type Stream struct {
 
 // pace is what a stream needs of Limits beside what its frames do.
 type pace struct{ write, ping, pong time.Duration }
+
+// paces has streams with the same limits share them: all there are, but for those
+// from before the last change of the settings.
+type paces struct{ last atomic.Pointer[pace] }
+
+func (p *paces) of(l *Limits) *pace {
+	want := pace{write: l.WriteTimeout, ping: l.PingInterval, pong: l.PongTimeout}
+	if last := p.last.Load(); last != nil && *last == want {
+		return last
+	}
+	p.last.Store(&want)
+	return &want
+}
 
 // ears are the Pings that wait.
 type ears struct {
@@ -120,20 +134,24 @@ func (l *Loops) Pair(a *Conn, ha Handler, b *Conn, hb Handler) (sa, sb *Stream, 
 		closeFD(fb)
 		return nil, nil, false
 	}
-	sa, sb = newStream(loop, a, fa, ha), newStream(loop, b, fb, hb)
+	pair := new([2]Stream)
+	sa, sb = &pair[0], &pair[1]
+	sa.carry(loop, a, fa, ha)
+	sb.carry(loop, b, fb, hb)
 	sa.other, sb.other = sb, sa
 	loop.enter(sa)
 	loop.enter(sb)
 	return sa, sb, true
 }
 
-func newStream(loop *Loop, c *Conn, fd int, h Handler) *Stream {
+// carry takes a connection over; fd is its socket's, and s is new.
+func (s *Stream) carry(loop *Loop, c *Conn, fd int, h Handler) {
 	line, secure := lineOf(c.sock.Conn)
-	s := &Stream{loop: loop, line: line, secure: secure, client: c.client, handler: h,
-		stopped: true, readable: true, fresh: secure != nil, held: c.sock.early}
-	s.pace = pace{write: c.limits.WriteTimeout, ping: c.limits.PingInterval, pong: c.limits.PongTimeout}
+	s.loop, s.line, s.secure, s.client, s.handler = loop, line, secure, c.client, h
+	s.stopped, s.readable, s.fresh, s.held = true, true, secure != nil, c.sock.early
+	s.pace = loop.paces.of(&c.limits)
 	s.frames = frameReader{masked: !c.client, max: c.limits.MaxMessage}
-	s.out.fd = fd
+	s.out.fd = int32(fd)  //nolint:gosec // the kernel's are no larger
 	_ = line.Conn.Close() // the duplicate lives on; the runtime's poller forgets the connection
 	line.Conn, line.direct, line.stream = handed{}, nil, s
 	if secure != nil && !c.client {
@@ -141,7 +159,6 @@ func newStream(loop *Loop, c *Conn, fd int, h Handler) *Stream {
 		// keep the parsed certificates for nothing: 4 KB a station.
 		clear(secure.ConnectionState().PeerCertificates)
 	}
-	return s
 }
 
 // Resume lets the loop read on. The first call starts the clocks.
@@ -236,6 +253,7 @@ func (s *Stream) read(now int64, ahead receipt) {
 	if s.closed {
 		return
 	}
+	s.loop.in = nil // a stream that panicked may have left some
 	s.budget = turnFrames
 	if ahead.made && !s.over && !s.received(ahead.b, ahead.err, receiptSize, now) {
 		return
@@ -251,7 +269,7 @@ func (s *Stream) read(now int64, ahead receipt) {
 		s.decrypt() // what crypto/tls holds since the handshake
 	}
 	for s.readable && !s.over && len(s.held) == 0 && !s.blocked() {
-		n, err := recv(s.out.fd, s.loop.buf)
+		n, err := recv(int(s.out.fd), s.loop.buf)
 		if !s.received(s.loop.buf[:n], err, len(s.loop.buf), now) {
 			return
 		}
@@ -270,13 +288,13 @@ func (s *Stream) received(b []byte, err error, room int, now int64) bool {
 	switch {
 	case len(b) > 0:
 		s.hear(now)
-		s.line.in = b
+		s.loop.in = b
 		if s.secure != nil {
 			s.decrypt()
 		} else {
 			s.take(b)
 		}
-		s.line.in = nil
+		s.loop.in = nil
 		switch {
 		case len(b) == loopBuffer:
 			s.loop.again(s) // others first
@@ -308,7 +326,7 @@ func (s *Stream) received(b []byte, err error, room int, now int64) bool {
 // peer has seen our close frame, but not for ever.
 func (s *Stream) drop() {
 	for s.readable && !s.line.eof {
-		n, err := recv(s.out.fd, s.loop.buf)
+		n, err := recv(int(s.out.fd), s.loop.buf)
 		switch {
 		case n > 0:
 			if s.linger += int32(n); s.linger > lingerBytes { //nolint:gosec // no more than a loop's buffer
@@ -336,7 +354,7 @@ func (s *Stream) broke() {
 // what it holds since the handshake may be more than one record.
 func (s *Stream) decrypt() {
 	s.loop.records.lend(s.secure)
-	defer func() { s.loop.records.takeBack(s.secure, s.line.record) }()
+	defer func() { s.loop.records.takeBack(s.secure, int(s.line.record)) }()
 	for !s.over {
 		n, err := s.secure.Read(s.loop.plain)
 		if n > 0 {
