@@ -69,9 +69,10 @@ vault: ## keys in a real Vault, whose server is a module of its own: minutes to 
 	@scripts/vault $(TOOLS)
 	@go test -race -count=1 -timeout 900s ./keys/vault
 
-cloud: ## a bollard with the clouds, and keys in an AWS KMS, whose server is a module of its own
+cloud: tools ## a bollard with the clouds, and keys in an AWS KMS, whose server is a module of its own
 	@scripts/server $(TOOLS) keys/awskms/testdata/server kms-server
 	@go build -tags cloudkms -o bin/bollard-cloud ./cmd/bollard
+	@$(TOOLS)/golangci-lint run --allow-parallel-runners --build-tags stepcli,cloudkms ./keys/... ./cmd/bollard
 	@go test -race -count=1 -tags cloudkms -timeout 900s ./keys/awskms
 	@go test -count=1 -tags cloudkms -run URI ./keys
 
