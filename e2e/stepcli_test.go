@@ -1,5 +1,3 @@
-//go:build stepcli
-
 package e2e_test
 
 import (

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"bollard/internal/safehttp"
@@ -110,9 +111,27 @@ func unreachable(k kind, detail string, err error) error {
 	return &Problem{Type: k, Detail: detail, Reason: detail + ": " + err.Error()}
 }
 
+// listening connects again where nothing listens, twice and a second apart: there are
+// clients that answer a challenge while their own server starts, the step CLI for one.
+func listening[T any](ctx context.Context, connect func() (T, error)) (T, error) {
+	for again := 2; ; again-- {
+		answer, err := connect()
+		if again == 0 || !errors.Is(err, syscall.ECONNREFUSED) {
+			return answer, err
+		}
+		select {
+		case <-ctx.Done():
+			return answer, err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
 // http01 is RFC 8555 §8.3.
 func (p *Prober) http01(ctx context.Context, a Attempt) error {
-	answer, err := p.client.Get(ctx, "http://"+at(a.Identifier.Value, p.cfg.HTTPPort, 80)+"/.well-known/acme-challenge/"+a.Token)
+	answer, err := listening(ctx, func() (*safehttp.Response, error) {
+		return p.client.Get(ctx, "http://"+at(a.Identifier.Value, p.cfg.HTTPPort, 80)+"/.well-known/acme-challenge/"+a.Token)
+	})
 	switch {
 	case err != nil:
 		return unreachable(connection, "the name doesn't answer over HTTP", err)
@@ -149,7 +168,9 @@ func acmeIdentifier() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 3,
 func (p *Prober) tlsALPN01(ctx context.Context, a Attempt) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	raw, err := p.client.DialURL(ctx, "https://"+at(a.Identifier.Value, p.cfg.TLSPort, 443))
+	raw, err := listening(ctx, func() (net.Conn, error) {
+		return p.client.DialURL(ctx, "https://"+at(a.Identifier.Value, p.cfg.TLSPort, 443))
+	})
 	if err != nil {
 		return unreachable(connection, "the name doesn't answer over TLS", err)
 	}
