@@ -54,3 +54,9 @@ func ReadsRequest(ctx context.Context, conn net.Conn, patience time.Duration) bo
 	d := &door{benches: sync.Pool{New: newBenches}}
 	return d.visit(conn).read(ctx, patience)
 }
+
+// Influx meters connections.
+func Influx(clock func() time.Time) (came func(), calm func() bool) {
+	r := newInflux(clock)
+	return r.came, r.calm
+}

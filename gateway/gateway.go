@@ -182,6 +182,7 @@ type Gateway struct {
 	settings  atomic.Pointer[settings]
 	strangers *pace.Lines // log lines about peers that proved nothing
 	proven    *pace.Lines // log lines about those that did, apart: no stranger mutes them
+	influx    *influx
 	failures  failures
 
 	tickets  atomic.Pointer[[][]byte] // see UseTickets; nil: none
@@ -212,6 +213,7 @@ func New(ctx context.Context, cfg Config) (*Gateway, error) {
 		interests: newInterests(cfg.Guard),
 		registry:  newRegistry(cfg.Clock),
 		strangers: pace.NewLines(cfg.Clock), proven: pace.NewLines(cfg.Clock),
+		influx: newInflux(cfg.Clock),
 	}
 	if err := g.Reload(cfg.Backends, cfg.Limits); err != nil {
 		return nil, err

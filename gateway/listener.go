@@ -126,6 +126,7 @@ func (d *door) accept(ctx context.Context) error {
 		}
 		pause = 0
 		d.gateway.metrics.accepted.Inc()
+		d.gateway.influx.came()
 		limits := d.gateway.settings.Load().limits
 		d.meeting.Add(1)
 		if d.behind(conn) {

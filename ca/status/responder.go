@@ -250,10 +250,18 @@ func (s *Server) refresh(ctx context.Context) error {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, by := range s.authority.StatusIssuers() {
-		if !by.Root {
-			errs = append(errs, s.presign(ctx, now, by))
+		if by.Root {
+			continue
+		}
+		whole, err := s.presign(ctx, now, by)
+		errs = append(errs, err)
+		if !whole && err == nil {
+			return errors.Join(errs...) // Run begins anew
 		}
 	}
+	s.mu.Lock()
+	s.waiting = time.Time{}
+	s.mu.Unlock()
 	return errors.Join(errs...)
 }
 
@@ -268,10 +276,12 @@ func (s *Server) sweep(now time.Time) {
 	}
 }
 
-func (s *Server) presign(ctx context.Context, now time.Time, by ca.StatusIssuer) error {
+// presign is done for one CA; not whole without an error: something was revoked, which
+// comes first.
+func (s *Server) presign(ctx context.Context, now time.Time, by ca.StatusIssuer) (whole bool, err error) {
 	serials, err := s.authority.ActiveSerials(ctx, by.Name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	issuers := make([]*issuer, len(hashAlgorithms))
 	for id, one := range identify(by) {
@@ -290,19 +300,64 @@ func (s *Server) presign(ctx context.Context, now time.Time, by ca.StatusIssuer)
 			if kept != nil && !kept.due(now) || kept == nil && full {
 				continue
 			}
+			if count%batch == 0 {
+				if ok, err := s.settled(ctx); !ok || err != nil {
+					return false, err
+				}
+				if now, err = s.now(); err != nil {
+					return false, err
+				}
+			}
 			one := certID{algorithm: algorithm, serial: serial}
 			_, err := s.sign(ctx, now, issuers[algorithm:algorithm+1], request{ids: []certID{one}})
 			if err != nil && !errors.Is(err, errUnauthorized) { // revoked or expired meanwhile is no trouble
-				return err
+				return false, err
 			}
 			if count++; count%batch == 0 {
 				if err := pause(ctx, 10*time.Millisecond); err != nil {
-					return err
+					return false, err
 				}
 			}
 		}
 	}
-	return nil
+	return true, nil
+}
+
+// lookEvery is how often a calm moment is looked for, and longestWait how long at most: what
+// is signed ahead is there for when its key can't be reached.
+const (
+	lookEvery   = 250 * time.Millisecond
+	longestWait = 15 * time.Minute
+)
+
+// settled waits until there is time for what nobody asked for; false if something was
+// revoked meanwhile.
+func (s *Server) settled(ctx context.Context) (bool, error) {
+	for !s.calm() && s.waits() {
+		timer := time.NewTimer(lookEvery)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false, ctx.Err()
+		case <-s.wake:
+			timer.Stop()
+			s.wakeUp() // it is Run's
+			return false, nil
+		case <-timer.C:
+		}
+	}
+	return true, nil
+}
+
+// waits says whether it is worth to wait for a calm moment still.
+func (s *Server) waits() bool {
+	now := s.clock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting.IsZero() {
+		s.waiting = now
+	}
+	return now.Sub(s.waiting) < longestWait
 }
 
 // pause leaves the processor to stations.

@@ -39,6 +39,7 @@ type rig struct {
 	root    *x509.Certificate
 	issuing *x509.Certificate
 	offset  atomic.Int64 // of the clock
+	storm   atomic.Bool  // there is no time for what can wait
 }
 
 // front stands between server and authority, to let signing fail and to look
@@ -127,7 +128,7 @@ func newRigOf(t *testing.T, algorithm keys.Algorithm, limit int) *rig {
 		t.Fatal(err)
 	}
 	r.front = &front{Authority: r.Authority}
-	if r.status, err = status.New(status.Config{Authority: r.front, Clock: r.clock, MaxResponses: limit}); err != nil {
+	if r.status, err = status.New(status.Config{Authority: r.front, Clock: r.clock, MaxResponses: limit, Calm: func() bool { return !r.storm.Load() }}); err != nil {
 		t.Fatal(err)
 	}
 	handler = r.status.Handler()

@@ -51,6 +51,8 @@ type Config struct {
 	Authority Authority
 	Clock     func() time.Time // nil: time.Now
 	Log       *slog.Logger     // nil: discarded
+	// Calm says whether there is time now for what nobody asked for yet; nil: always.
+	Calm func() bool
 	// MaxResponses bounds the signed responses kept in memory, about half a
 	// kilobyte each; 0: 500,000. Beyond it, responses are signed when asked for.
 	MaxResponses int
@@ -62,6 +64,7 @@ type Server struct {
 	authority Authority
 	clock     func() time.Time
 	log       *slog.Logger
+	calm      func() bool
 	limit     int
 	signing   chan struct{} // signatures under way for requests
 	wake      chan struct{} // something was revoked
@@ -73,6 +76,7 @@ type Server struct {
 	epoch     uint64    // counts revocations: a status read before one isn't kept after it
 	newest    time.Time // the clock was here already
 	fault     error     // of the newest Refresh
+	waiting   time.Time // since when Refresh waits for a calm moment; zero: it doesn't
 }
 
 var errClock = errors.New("the clock went back")
@@ -83,7 +87,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("internal error: status.Config.Authority is missing")
 	}
 	s := &Server{
-		authority: cfg.Authority, clock: cfg.Clock, log: cfg.Log, limit: cfg.MaxResponses,
+		authority: cfg.Authority, clock: cfg.Clock, log: cfg.Log, calm: cfg.Calm, limit: cfg.MaxResponses,
 		signing: make(chan struct{}, 16), wake: make(chan struct{}, 1),
 		published: map[string]*publication{}, responses: map[responseID]*response{},
 	}
@@ -92,6 +96,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.calm == nil {
+		s.calm = func() bool { return true }
 	}
 	if s.limit <= 0 {
 		s.limit = 500_000
@@ -178,7 +185,7 @@ func (s *Server) now() (time.Time, error) {
 }
 
 // Run signs answers before they are asked for and again before half of their
-// time is over, until the context ends. Trouble is logged; what is there is
+// time is over, until the context ends. What nobody asks for waits for calm moments. Trouble is logged; what is there is
 // served until its nextUpdate.
 func (s *Server) Run(ctx context.Context) error {
 	const often, afterFault = 10 * time.Minute, time.Minute

@@ -507,10 +507,31 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	cert := r.issue(t)
+	end := r.run(t)
+	wait := waiter(t)
+	wait("nothing was signed ahead", func() bool { return r.status.Kept() == 4 }) // two hashes, for the station's and the signer's certificate
+	before := r.front.lists.Load()
+	r.revoke(t, cert, "superseded")
+	wait("a revocation didn't lead to a new list", func() bool { return r.front.lists.Load() > before })
+	end()
+}
+
+// run runs the server until its end is asked for.
+func (r *rig) run(t *testing.T) (end func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.status.Run(ctx) }()
-	wait := func(what string, ok func() bool) {
+	return func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func waiter(t *testing.T) func(what string, ok func() bool) {
+	return func(what string, ok func() bool) {
 		t.Helper()
 		for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
@@ -518,13 +539,42 @@ func TestRun(t *testing.T) {
 			}
 		}
 	}
-	wait("nothing was signed ahead", func() bool { return r.status.Kept() == 4 }) // two hashes, for the station's and the signer's certificate
-	before := r.front.lists.Load()
-	r.revoke(t, cert, "superseded")
-	wait("a revocation didn't lead to a new list", func() bool { return r.front.lists.Load() > before })
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
+}
+
+// While the fleet comes back nothing is signed but what is asked for, and lists; once it
+// has, and after a while either way, the rest is.
+func TestRunWaitsForCalm(t *testing.T) {
+	t.Parallel()
+	for name, over := range map[string]func(r *rig){
+		"calm again":    func(r *rig) { r.storm.Store(false) },
+		"it never ends": func(r *rig) { r.advance(16 * time.Minute) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			asked, gone, other := r.issue(t), r.issue(t), r.issue(t)
+			r.storm.Store(true)
+			end := r.run(t)
+			wait := waiter(t)
+			wait("no list was signed", func() bool { return r.front.lists.Load() > 0 })
+			if answer, err := r.ask(t, asked); err != nil || answer.Status != ocsp.Good {
+				t.Fatalf("%+v, %v", answer, err)
+			}
+			before := r.front.lists.Load()
+			r.revoke(t, gone, "superseded")
+			wait("a revocation didn't lead to a new list", func() bool { return r.front.lists.Load() > before })
+			time.Sleep(300 * time.Millisecond) // it has looked again by now
+			if signed, kept := r.front.signed.Load(), r.status.Kept(); signed != 1 || kept != 1 {
+				t.Errorf("%d signed, %d kept, and one was asked for", signed, kept)
+			}
+			over(r)
+			wait("nothing was signed then", func() bool { return r.status.Kept() == 6 }) // two hashes, for two stations' certificates and the signer's
+			signed := r.front.signed.Load()
+			if _, err := r.ask(t, other); err != nil || r.front.signed.Load() != signed {
+				t.Errorf("signed while a client waited, %v", err)
+			}
+			end()
+		})
 	}
 }
 

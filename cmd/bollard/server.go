@@ -56,7 +56,10 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	s := &server{app: a, doors: d, level: level, metrics: metrics, started: time.Now()}
 	s.retention.Store(retentionOf(a.cfg))
 	var err error
-	if s.status, err = status.New(status.Config{Authority: a.authority, Clock: a.clock, Log: a.log}); err != nil {
+	if s.status, err = status.New(status.Config{
+		Authority: a.authority, Clock: a.clock, Log: a.log,
+		Calm: func() bool { return s.gateway.Calm() }, // asked once it serves
+	}); err != nil {
 		return nil, err
 	}
 	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
