@@ -17,10 +17,12 @@ type Rollover struct {
 	Step string `json:"step"` // show, start, abort, switch, back, finish
 	// Share of the stations that must be ready for a switch of the csms root.
 	Share float64 `json:"share,omitempty"`
-	// Chain and List, with start, are what a root made elsewhere gave the CA here, with
-	// itself, and its revocation list.
+	// Chain and List, with start, are what a root made elsewhere gave the CAs here, with
+	// itself, and its revocation list; Cross is that root as the present one certified it,
+	// whose key is offline, too.
 	Chain []byte `json:"chain,omitempty"`
 	List  []byte `json:"list,omitempty"`
+	Cross []byte `json:"cross,omitempty"`
 	// Force takes the step though stations are left that it could lock out.
 	Force bool `json:"force,omitempty"`
 }
@@ -73,7 +75,7 @@ func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState
 		if in.Chain == nil {
 			_, err = o.cfg.Authority.Rollover(ctx, kind, Actor(ctx))
 		} else {
-			_, err = o.cfg.Authority.RolloverTo(ctx, kind, in.Chain, in.List, Actor(ctx))
+			_, err = o.cfg.Authority.RolloverTo(ctx, kind, ca.RootElsewhere{Chain: in.Chain, List: in.List, Cross: in.Cross}, Actor(ctx))
 		}
 	case "abort":
 		_, err = o.cfg.Authority.AbandonRollover(ctx, kind, Actor(ctx))

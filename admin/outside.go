@@ -15,6 +15,8 @@ type RequestCA struct {
 	Level int    `json:"level"` // 1, 2: sub-CA; 0: the root, of a hierarchy there is
 	// NewKey: for one more key of a CA that others certify.
 	NewKey bool `json:"new_key,omitempty"`
+	// CA names the one of a hierarchy there is, such as one whose key moved; "": that at Level.
+	CA string `json:"ca,omitempty"`
 }
 
 // ImportChain is what they made of it.
@@ -37,7 +39,13 @@ type RenewedCAs struct {
 }
 
 func (o *operations) caRequest(ctx context.Context, in RequestCA) (PEM, error) {
-	der, err := o.cfg.Authority.RequestCA(ctx, ca.Kind(in.Kind), in.Level, in.NewKey, Actor(ctx))
+	var der []byte
+	var err error
+	if in.CA != "" {
+		der, err = o.cfg.Authority.RequestNamed(ctx, ca.Kind(in.Kind), in.CA, Actor(ctx))
+	} else {
+		der, err = o.cfg.Authority.RequestCA(ctx, ca.Kind(in.Kind), in.Level, in.NewKey, Actor(ctx))
+	}
 	if errors.Is(err, ca.ErrHierarchyExists) || errors.Is(err, ca.ErrNoHierarchy) {
 		return PEM{}, Refusedf("`bollard ca show` lists the hierarchies there are", "%w", err)
 	}

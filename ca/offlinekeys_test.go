@@ -18,7 +18,7 @@ func takenRig(t *testing.T) (*rig, *offline) {
 	t.Helper()
 	r := mobilityRig(t)
 	o := newOffline(t, r, nil)
-	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, o.certify(t, r), o.list(t, listLife), "operator"); err != nil {
+	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: o.certify(t, r), List: o.list(t, listLife)}, "operator"); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []func() (ca.Rollover, error){
@@ -79,7 +79,7 @@ func TestKeysMoveBelowAnOfflineRoot(t *testing.T) {
 	}{
 		"by another root":   {foreign.answer(t, csr), "isn't signed by a root"},
 		"of one given up":   {given, "for no key of csms here"},
-		"the root":          {pemOf(o.Certificate()), "for no key of csms here"},
+		"the root":          {pemOf(o.Certificate()), "one CA here"},
 		"not a certificate": {[]byte("paper"), "PEM"},
 	} {
 		if err := r.ImportChain(t.Context(), ca.KindCSMS, tt.chain, "operator"); err == nil || !strings.Contains(err.Error(), tt.want) {

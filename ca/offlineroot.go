@@ -70,14 +70,26 @@ func PlanOfflineRoot(cfg OfflineRootConfig) (*OfflinePlan, error) {
 
 // CheckSubCA refuses a request whose key the root wouldn't certify.
 func (p *OfflinePlan) CheckSubCA(ctx context.Context, s SubCA) error {
-	if class := s.csr.Key.Class(); !slices.Contains(p.a.KeyClasses(s.profile), class) {
-		return fmt.Errorf("profile %s doesn't allow %s keys: %w", s.profile, class, ErrKeyClass)
+	return p.checkKey(ctx, Order{Profile: s.profile, Key: s.csr.Key})
+}
+
+func (p *OfflinePlan) checkKey(ctx context.Context, order Order) error {
+	if class := order.Key.Class(); !slices.Contains(p.a.KeyClasses(order.Profile), class) {
+		return fmt.Errorf("profile %s doesn't allow %s keys: %w", order.Profile, class, ErrKeyClass)
 	}
-	if err := p.a.claimKey(ctx, Order{Profile: s.profile, Key: s.csr.Key}, profiles[s.profile]); err != nil {
+	if err := p.a.claimKey(ctx, order, profiles[order.Profile]); err != nil {
 		return err
 	}
-	p.a.releaseKey(s.csr.Key.Hash())
+	p.a.releaseKey(order.Key.Hash())
 	return nil
+}
+
+// title is in the name of the hierarchy's root.
+func (p *OfflinePlan) title() string {
+	if p.cfg.Rehearsal {
+		return "Rehearsal " + p.h.title
+	}
+	return p.h.title
 }
 
 // CheckRevocation refuses a serial number that isn't of a CA which the root certified.
@@ -120,9 +132,7 @@ func OpenOfflineRoot(ctx context.Context, cfg OfflineRootConfig) (*OfflineRoot, 
 		requests = append(requests, request)
 	}
 	b := builder{a: r.a, h: h, actor: cfg.Actor, algorithm: cfg.Algorithm}
-	if cfg.Rehearsal {
-		b.h.title = "Rehearsal " + h.title
-	}
+	b.h.title = plan.title()
 	r.root, err = b.ensure(ctx, wantedCA{name: cfg.Name, profile: h.root, issuedBy: cfg.Name, uri: requests[0].KeyURI, adopt: true})
 	if err != nil {
 		return nil, err
@@ -195,19 +205,66 @@ func ReadSubCA(kind Kind, level int, organisation, country string, request []byt
 	return s, nil
 }
 
+// NextRoot is the root that is to follow an offline one, as that reads it.
+type NextRoot struct {
+	cert *x509.Certificate
+	key  ProvenKey
+}
+
+// ReadNextRoot judges the next root by its own certificate (PEM), by which its holder has
+// shown to have the key: it is one of this hierarchy and organisation.
+func (p *OfflinePlan) ReadNextRoot(data []byte) (NextRoot, error) {
+	below, cert, err := readBelow(data)
+	if err != nil {
+		return NextRoot{}, err
+	}
+	if len(below) > 0 || cert == nil {
+		return NextRoot{}, errors.New("it isn't the certificate of a root alone")
+	}
+	h := p.h
+	h.title = p.title()
+	if err := p.a.checkRoot(h, cert, p.a.cfg.Clock().UTC()); err != nil {
+		return NextRoot{}, err
+	}
+	key, err := proven(cert.PublicKey)
+	return NextRoot{cert, key}, err
+}
+
+// CheckNextRoot refuses what the root wouldn't certify as the next one: itself above all.
+func (p *OfflinePlan) CheckNextRoot(ctx context.Context, n NextRoot) error {
+	switch known, err := p.a.cfg.Store.CertificatesByKey(ctx, n.key.Hash()); {
+	case err != nil:
+		return err
+	case slices.ContainsFunc(known, func(r Record) bool { return r.Profile == p.h.root }):
+		return errors.New("it is this root, not the next one")
+	}
+	return p.checkKey(ctx, Order{Profile: p.h.cross, Key: n.key})
+}
+
+// CertifyNext certifies the next root, once for each reference.
+func (r *OfflineRoot) CertifyNext(ctx context.Context, n NextRoot, reference string) (*Issued, error) {
+	name := withDomain(n.cert.Subject, domainOf(n.cert.Subject))
+	return r.certify(ctx, Order{Profile: r.h.cross, Key: n.key, name: &name, Reference: reference})
+}
+
 // Certify certifies a CA, once for each reference.
 func (r *OfflineRoot) Certify(ctx context.Context, s SubCA, reference string) (*Issued, error) {
-	known, ok, err := r.a.cfg.Store.CertificateByReference(ctx, reference)
+	return r.certify(ctx, Order{Profile: s.profile, Key: s.csr.Key, Subject: s.subject, Reference: reference})
+}
+
+func (r *OfflineRoot) certify(ctx context.Context, order Order) (*Issued, error) {
+	known, ok, err := r.a.cfg.Store.CertificateByReference(ctx, order.Reference)
 	if err != nil {
 		return nil, err
 	}
 	if ok {
-		if known.KeyHash != s.csr.Key.Hash() || known.Profile != s.profile {
-			return nil, fmt.Errorf("certificate %s was made for %s and another request", known.Serial, reference)
+		if known.KeyHash != order.Key.Hash() || known.Profile != order.Profile {
+			return nil, fmt.Errorf("certificate %s was made for %s and another request", known.Serial, order.Reference)
 		}
 		return r.a.issued(known)
 	}
-	p, err := r.a.prepare(ctx, r.root, Order{Profile: s.profile, Key: s.csr.Key, Subject: s.subject, Requester: r.actor, Reference: reference})
+	order.Requester = r.actor
+	p, err := r.a.prepare(ctx, r.root, order)
 	if err != nil {
 		return nil, err
 	}

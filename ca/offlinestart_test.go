@@ -92,7 +92,7 @@ func TestRootMadeElsewhere(t *testing.T) {
 			t.Errorf("%s: %v: %s", what, err, out)
 		}
 	}
-	if change, err := r.RolloverTo(t.Context(), ca.KindCSMS, chain, list, "operator"); err != nil || change.Phase != ca.PhaseStarted {
+	if change, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: chain, List: list}, "operator"); err != nil || change.Phase != ca.PhaseStarted {
 		t.Fatalf("%+v: %v", change, err)
 	}
 	r.reopen(t)
@@ -226,14 +226,15 @@ func TestRootsMadeElsewhereOtherwise(t *testing.T) {
 		"another's list":            {chain, other.list(t, listLife), "isn't the root's"},
 		"a list that is over":       {chain, good.list(t, time.Nanosecond), "in force"},
 		"no list":                   {chain, nil, "revocation list"},
-		"the root alone":            {root, list, "two PEM certificates"},
-		"the CA alone":              {pem.EncodeToMemory(block), list, "two PEM certificates"},
-		"more than two":             {append(slices.Clone(chain), root...), list, "there is more"},
+		"the root alone":            {root, list, "that of each CA here"},
+		"the CA alone":              {pem.EncodeToMemory(block), list, "that of each CA here"},
+		"a CA more":                 {append(slices.Clone(chain), good.certify(t, far)...), list, "there is more"},
+		"a root more":               {append(slices.Clone(chain), pemOf(other.Certificate())...), list, "two roots"},
 		"another root above it":     {append(pem.EncodeToMemory(block), pemOf(other.Certificate())...), other.list(t, listLife), "isn't signed by the root"},
-		"the CA of another machine": {away.certify(t, far), away.list(t, listLife), "isn't for csms-issuing"},
-		"the root as the CA":        {append(slices.Clone(root), root...), list, "isn't for csms-issuing"},
+		"the CA of another machine": {away.certify(t, far), away.list(t, listLife), "is for csms-issuing"},
+		"the root as the CA":        {append(slices.Clone(root), root...), list, "that of each CA here"},
 	} {
-		if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, tt.chain, tt.list, "operator"); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: tt.chain, List: tt.list}, "operator"); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want one with %q", name, err, tt.want)
 		}
 	}
@@ -244,29 +245,29 @@ func TestRootsMadeElsewhereOtherwise(t *testing.T) {
 	if err := good.Revoke(t.Context(), ca.SerialOf(sub), "superseded"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, chain, good.list(t, listLife), "operator"); err == nil || !strings.Contains(err.Error(), "revokes") {
+	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: chain, List: good.list(t, listLife)}, "operator"); err == nil || !strings.Contains(err.Error(), "revokes") {
 		t.Errorf("a revoked certificate: %v", err)
 	}
 	if r.RolloverState(ca.KindCSMS).Phase != "" || len(r.store.Events) != before || len(r.Roots(ca.KindCSMS)) != 1 {
 		t.Error("something was taken")
 	}
-	if _, err := r.RolloverTo(t.Context(), ca.KindV2G, chain, list, "operator"); !errors.Is(err, ca.ErrRollover) {
+	if _, err := r.RolloverTo(t.Context(), ca.KindV2G, ca.RootElsewhere{Chain: chain, List: list}, "operator"); !errors.Is(err, ca.ErrRollover) {
 		t.Errorf("a hierarchy of cars: %v", err)
 	}
 	// The chain of another root doesn't finish what was begun with one.
 	r.store.FailWith("TakeIn", errors.New("full"))
-	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, chain, list, "operator"); err == nil {
+	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: chain, List: list}, "operator"); err == nil {
 		t.Fatal("nothing was full")
 	}
 	r.store.FailWith("TakeIn", nil)
 	r.reopen(t)
-	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, other.certify(t, r), other.list(t, listLife), "operator"); !errors.Is(err, ca.ErrRollover) {
+	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: other.certify(t, r), List: other.list(t, listLife)}, "operator"); !errors.Is(err, ca.ErrRollover) {
 		t.Errorf("another root than begun with: %v", err)
 	}
 	if _, err := r.Rollover(t.Context(), ca.KindCSMS, "operator"); !errors.Is(err, ca.ErrRollover) {
 		t.Errorf("a root here instead: %v", err)
 	}
-	if change, err := r.RolloverTo(t.Context(), ca.KindCSMS, chain, list, "operator"); err != nil || change.Phase != ca.PhaseStarted {
+	if change, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: chain, List: list}, "operator"); err != nil || change.Phase != ca.PhaseStarted {
 		t.Errorf("gone on with: %+v, %v", change, err)
 	}
 }

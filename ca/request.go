@@ -145,6 +145,25 @@ func (a *Authority) recordRequest(ctx context.Context, h hierarchy, generation i
 	return r, a.cfg.Store.PutRequest(ctx, r, ledger.Event{Kind: "ca.requested", Subject: string(h.kind), Actor: actor, Data: map[string]string{"profile": profile, "generation": strconv.Itoa(generation)}})
 }
 
+// RequestNamed is RequestCA for one more certificate of a CA by its name, such as one whose
+// key moved and that answers for what it issued: another root has to certify it, too.
+func (a *Authority) RequestNamed(ctx context.Context, kind Kind, name, actor string) ([]byte, error) {
+	a.building.Lock()
+	defer a.building.Unlock()
+	h, err := hierarchyOf(kind)
+	if err != nil {
+		return nil, err
+	}
+	l := a.hierarchy(kind)
+	i := slices.IndexFunc(l.cas, func(c caRecord) bool {
+		return c.name == name && slices.Contains(h.subs, c.profile) && c.keyURI != "" && !c.borrowed
+	})
+	if i < 0 {
+		return nil, fmt.Errorf("%w: %s has no CA %s below its root here", ErrNoHierarchy, kind, name)
+	}
+	return a.requestOf(ctx, h, l.cas[i], actor)
+}
+
 // requestAgain asks for one more certificate of a CA there is, under the name it has.
 func (a *Authority) requestAgain(ctx context.Context, h hierarchy, l *loadedHierarchy, profile, actor string) ([]byte, error) {
 	i := slices.IndexFunc(l.cas, func(c caRecord) bool {
@@ -153,21 +172,25 @@ func (a *Authority) requestAgain(ctx context.Context, h hierarchy, l *loadedHier
 	if i < 0 {
 		return nil, fmt.Errorf("%s of %s isn't a CA here", profile, h.kind)
 	}
-	signer, err := a.openCA(ctx, l.cas[i])
+	return a.requestOf(ctx, h, l.cas[i], actor)
+}
+
+func (a *Authority) requestOf(ctx context.Context, h hierarchy, c caRecord, actor string) ([]byte, error) {
+	signer, err := a.openCA(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	event := ledger.Event{Kind: "ca.requested", Subject: string(h.kind), Actor: actor, Data: map[string]string{"profile": profile, "serial": SerialOf(l.cas[i].cert)}}
+	event := ledger.Event{Kind: "ca.requested", Subject: string(h.kind), Actor: actor, Data: map[string]string{"profile": c.profile, "serial": SerialOf(c.cert)}}
 	if err := a.cfg.Store.Record(ctx, event); err != nil {
 		return nil, fmt.Errorf("couldn't record the request: %w", err)
 	}
-	name := withDomain(l.cas[i].cert.Subject, domainOf(l.cas[i].cert.Subject))
-	der, err := requestFor(signer, profiles[profile], name)
+	name := withDomain(c.cert.Subject, domainOf(c.cert.Subject))
+	der, err := requestFor(signer, profiles[c.profile], name)
 	if err != nil {
 		return nil, err
 	}
-	if made, err := x509.ParseCertificateRequest(der); err != nil || !bytes.Equal(made.RawSubject, l.cas[i].cert.RawSubject) {
-		return nil, fmt.Errorf("internal error: %s would be asked for under another name: %w", l.cas[i].name, err)
+	if made, err := x509.ParseCertificateRequest(der); err != nil || !bytes.Equal(made.RawSubject, c.cert.RawSubject) {
+		return nil, fmt.Errorf("internal error: %s would be asked for under another name: %w", c.name, err)
 	}
 	return der, nil
 }

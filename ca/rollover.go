@@ -104,7 +104,7 @@ func (a *Authority) Rollover(ctx context.Context, kind Kind, actor string) (Roll
 	case l.cas[0].borrowed:
 		return change, fmt.Errorf("%w: %s has no root of its own, it is under that of %s", ErrRollover, kind, h.under)
 	case l.cas[0].keyURI == "" && l.cas[0].profile == h.root:
-		return change, fmt.Errorf("%w: the key of the present root of %s is offline, and nobody here can certify the next one by it", ErrRollover, kind)
+		return change, fmt.Errorf("%w: the key of the present root of %s is offline, and so has that of the next one to be: --chain, --list and --cross take it in (docs/ceremony.md)", ErrRollover, kind)
 	case change.Phase == PhasePreparing && change.isOffline():
 		return change, fmt.Errorf("%w: a start with a root that was made elsewhere was interrupted; go on with --chain and --list, or give it up: bollard ca rollover %s abort", ErrRollover, kind)
 	case l.cas[0].profile == profileOutside:

@@ -125,6 +125,7 @@ func TestWrongScriptsMakeNothing(t *testing.T) {
 		"a role that is a name": {"[ceremony master, witness]", "[ceremony master, 'Jane\\nDoe']", "isn't a role"},
 		"keys nowhere":          {`"softkms:"`, `"paper:"`, "keys"},
 		"a PIN in the script":   {`"softkms:"`, `"pkcs11:module-path=/m.so;token=t?pin-value=1234"`, "keys"},
+		"next of a new root":    {"certify:", "next_root: {certificate: next.pem, sha256: SUM, to: cross.pem}\ncertify:", "next_root: is certified by the root before it"},
 		"a root of old":         {"keys:", "root: kept\nkeys:", "there is no root here"},
 		"revoked by a new root": {"certify:", "revoke: [{serial: '12', reason: superseded}]\ncertify:", "certified nobody"},
 		"no such algorithm":     {"keys:", "algorithm: p224\nkeys:", "p224"},
@@ -170,7 +171,7 @@ func TestWrongScriptsMakeNothing(t *testing.T) {
 	tb := newTable(t)
 	text := tb.lay(t, "csms.csr", request(t, "Example CPO"))
 	tb.lay(t, "csms.csr", request(t, "Example CPO")) // in its place
-	if _, err := tb.run(t, text); err == nil || !strings.Contains(err.Error(), "csms.csr is another request") {
+	if _, err := tb.run(t, text); err == nil || !strings.Contains(err.Error(), "csms.csr is another file") {
 		t.Errorf("another request in its place: %v", err)
 	}
 	tb.present = tb.present[1:]

@@ -61,6 +61,7 @@ type run struct {
 	Config
 	base    string
 	subs    []ca.SubCA
+	next    ca.NextRoot
 	past    past
 	folder  string
 	out     *os.Root
@@ -124,18 +125,20 @@ func (r *run) judge(ctx context.Context) error {
 		return err
 	}
 	for i, c := range s.Certify {
-		data, err := r.Inputs.ReadFile(c.Request)
+		data, err := r.input(fmt.Sprintf("certify[%d]", i), ".request", c.Request, c.SHA256)
 		if err != nil {
-			return s.fail(fmt.Sprintf("certify[%d].request", i), "couldn't read %s beside the script: %v", c.Request, err)
-		}
-		if got := hashOf(data); got != c.SHA256 {
-			return s.fail(fmt.Sprintf("certify[%d].sha256", i), "%s is another request: its SHA-256 is %s", c.Request, got)
+			return err
 		}
 		sub, err := ca.ReadSubCA(ca.Kind(s.Hierarchy), c.Level, s.Organisation, s.Country, data)
 		if err != nil {
 			return s.fail(fmt.Sprintf("certify[%d].request", i), "%s: %v", c.Request, err)
 		}
 		r.subs = append(r.subs, sub)
+	}
+	if s.NextRoot != (NextRoot{}) {
+		if err := r.judgeNext(); err != nil {
+			return err
+		}
 	}
 	if !keys.Held(r.base) && !r.Encrypted && !r.Rehearsal {
 		return s.fail("keys", "the root's key would be a file that anybody can use: set BOLLARD_KEY_PASSPHRASE to encrypt it, or name a token")
@@ -152,6 +155,34 @@ func (r *run) judge(ctx context.Context) error {
 	return r.plan(ctx)
 }
 
+// input is a file beside the script, which says which one it is.
+func (r *run) input(key, fileKey, name, sum string) ([]byte, error) {
+	data, err := r.Inputs.ReadFile(name)
+	if err != nil {
+		return nil, r.Script.fail(key+fileKey, "couldn't read %s beside the script: %v", name, err)
+	}
+	if got := hashOf(data); got != sum {
+		return nil, r.Script.fail(key+".sha256", "%s is another file: its SHA-256 is %s", name, got)
+	}
+	return data, nil
+}
+
+func (r *run) judgeNext() error {
+	n := r.Script.NextRoot
+	data, err := r.input("next_root", ".certificate", n.Certificate, n.SHA256)
+	if err != nil {
+		return err
+	}
+	p, err := ca.PlanOfflineRoot(r.rootConfig())
+	if err != nil {
+		return err
+	}
+	if r.next, err = p.ReadNextRoot(data); err != nil {
+		return r.Script.fail("next_root.certificate", "%s: %v", n.Certificate, err)
+	}
+	return nil
+}
+
 // plan refuses a script that couldn't be brought to its end: once begun, no other one may.
 func (r *run) plan(ctx context.Context) error {
 	s := r.Script
@@ -162,6 +193,11 @@ func (r *run) plan(ctx context.Context) error {
 	for i, sub := range r.subs {
 		if err := p.CheckSubCA(ctx, sub); err != nil {
 			return s.fail(fmt.Sprintf("certify[%d].request", i), "%s: %v", s.Certify[i].Request, err)
+		}
+	}
+	if n := s.NextRoot; n != (NextRoot{}) {
+		if err := p.CheckNextRoot(ctx, r.next); err != nil {
+			return s.fail("next_root.certificate", "%s: %v", n.Certificate, err)
 		}
 	}
 	for i, revoked := range s.Revoke {
@@ -340,7 +376,16 @@ func (r *run) certificates(ctx context.Context, root *ca.OfflineRoot) error {
 		}
 		failpoint.Hit("ceremony.certified")
 	}
-	return nil
+	n := r.Script.NextRoot
+	if n == (NextRoot{}) {
+		return nil
+	}
+	issued, err := root.CertifyNext(ctx, r.next, fmt.Sprintf("ceremony:%s:next", r.Script.digest))
+	if err != nil {
+		return fmt.Errorf("next_root, %s: %w", n.Certificate, err)
+	}
+	what := fmt.Sprintf("the next root, %s, for certificate %s", issued.Certificate.Subject, n.SHA256)
+	return r.put(ctx, n.To, what, certificates(issued.Certificate.Raw, root.Certificate().Raw))
 }
 
 // recorded tells whether the ledger has such an entry already.
@@ -499,6 +544,9 @@ func (r *run) result(digest string, list bool) Result {
 	out := Result{Folder: r.folder, Files: []string{RootFile}, Digest: digest}
 	for _, c := range r.Script.Certify {
 		out.Files = append(out.Files, c.To)
+	}
+	if to := r.Script.NextRoot.To; to != "" {
+		out.Files = append(out.Files, to)
 	}
 	if list {
 		out.Files = append(out.Files, ListFile)

@@ -36,6 +36,7 @@ type Script struct {
 	Algorithm    string       `yaml:"algorithm"`
 	Status       string       `yaml:"status"`
 	Certify      []Certify    `yaml:"certify"`
+	NextRoot     NextRoot     `yaml:"next_root"`
 	Revoke       []Revocation `yaml:"revoke"`
 	ListDays     int          `yaml:"list_days"`
 	Abandons     string       `yaml:"abandons"` // SHA-256 of a script
@@ -52,6 +53,13 @@ type Certify struct {
 	SHA256  string `yaml:"sha256"`  // of that file
 	Level   int    `yaml:"level"`   // 1: below the root
 	To      string `yaml:"to"`      // file to be made
+}
+
+// NextRoot is the root that is to follow a kept one, to be certified by it.
+type NextRoot struct {
+	Certificate string `yaml:"certificate"` // file beside the script, its own by itself
+	SHA256      string `yaml:"sha256"`      // of that file
+	To          string `yaml:"to"`          // file to be made
 }
 
 // Revocation is a CA that the root certified and no longer vouches for.
@@ -165,23 +173,41 @@ func (s *Script) checkRoles() error {
 // names, which lead nowhere else.
 func (s *Script) checkFiles() error {
 	made := []string{RootFile, ListFile, TranscriptFile}
-	for i, c := range s.Certify {
-		at := func(key string) string { return fmt.Sprintf("certify[%d].%s", i, key) }
+	check := func(key, file, fileKey, sum, to string) error {
 		switch {
-		case !plainName.MatchString(c.Request):
-			return s.fail(at("request"), "%q isn't the plain name of a file beside the script", c.Request)
-		case !digest.MatchString(c.SHA256):
-			return s.fail(at("sha256"), "wants the SHA-256 of the request in 64 lower-case hex digits, as sha256sum prints it")
-		case c.Level < 1:
-			return s.fail(at("level"), "wants 1 for a CA below the root")
-		case !plainName.MatchString(c.To):
-			return s.fail(at("to"), "%q isn't the plain name of a file", c.To)
-		case strings.HasSuffix(strings.ToLower(c.To), draftSuffix):
-			return s.fail(at("to"), "%q: files have such names while they are written", c.To)
-		case slices.ContainsFunc(made, func(m string) bool { return strings.EqualFold(m, c.To) }): // sticks know no case
-			return s.fail(at("to"), "%s is made already", c.To)
+		case !plainName.MatchString(file):
+			return s.fail(key+fileKey, "%q isn't the plain name of a file beside the script", file)
+		case !digest.MatchString(sum):
+			return s.fail(key+".sha256", "wants the SHA-256 of %s in 64 lower-case hex digits, as sha256sum prints it", file)
+		case !plainName.MatchString(to):
+			return s.fail(key+".to", "%q isn't the plain name of a file", to)
+		case strings.HasSuffix(strings.ToLower(to), draftSuffix):
+			return s.fail(key+".to", "%q: files have such names while they are written", to)
+		case slices.ContainsFunc(made, func(m string) bool { return strings.EqualFold(m, to) }): // sticks know no case
+			return s.fail(key+".to", "%s is made already", to)
 		}
-		made = append(made, c.To)
+		made = append(made, to)
+		return nil
+	}
+	for i, c := range s.Certify {
+		key := fmt.Sprintf("certify[%d]", i)
+		if err := check(key, c.Request, ".request", c.SHA256, c.To); err != nil {
+			return err
+		}
+		if c.Level < 1 {
+			return s.fail(key+".level", "wants 1 for a CA below the root")
+		}
+	}
+	if n := s.NextRoot; n != (NextRoot{}) {
+		switch {
+		case s.Root != rootKept:
+			return s.fail("next_root", "is certified by the root before it: it wants `root: kept`")
+		case ca.AnchorUse(ca.Kind(s.Hierarchy)) != "":
+			return s.fail("next_root", "isn't for %s: each root of ISO 15118 is trusted by itself, and certifies what is below it", s.Hierarchy)
+		}
+		if err := check("next_root", n.Certificate, ".certificate", n.SHA256, n.To); err != nil {
+			return err
+		}
 	}
 	for i, r := range s.Revoke {
 		if !slices.Contains(ca.Reasons(), r.Reason) {

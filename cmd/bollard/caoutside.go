@@ -26,9 +26,15 @@ has: to be renewed by others, or to lead to one more of their roots.
 
 With --new-key it is for a key of its own in place of the one that others certified, made
 once until its chain is taken in. With that the new key issues; the old one answers
-for what it issued until its certificate ends.`,
+for what it issued until its certificate ends.
+
+With --ca it is for one of KIND by its name, such as csms-issuing after its key moved (bollard
+keys migrate): another root has to certify it, too, for what it issued.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
+			if in.CA != "" && (in.NewKey || in.Level != 1) {
+				return admin.Usagef("give it alone", "--ca goes with neither --level nor --new-key")
+			}
 			in.Kind = args[0]
 			out, err := call[admin.RequestCA, admin.PEM](ctx, c, "ca.request", in)
 			if err != nil {
@@ -37,6 +43,7 @@ for what it issued until its certificate ends.`,
 			return c.print(out, func(w io.Writer) { fmt.Fprint(w, out.PEM) })
 		}),
 	}
+	cmd.Flags().StringVar(&in.CA, "ca", "", "name of a CA there is, instead of its level")
 	cmd.Flags().BoolVar(&in.NewKey, "new-key", false, "for a new key of a CA that others certify, at this level")
 	cmd.Flags().IntVar(&in.Level, "level", 1, "1 for sub-CA 1, 2 for sub-CA 2, which issues; 0 for the own root, to be cross-certified")
 	return cmd

@@ -28,7 +28,7 @@ those of ISO 15118-20; with -448 on Ed448, which contracts.curves_20 has to name
 }
 
 func (c *cli) caRollover() *cobra.Command {
-	force, share, chain, list := false, "95%", "", ""
+	force, share, chains, list, cross := false, "95%", []string{}, "", ""
 	cmd := &cobra.Command{
 		Use:   "rollover KIND start|abort|switch|back|finish|show",
 		Short: "Change a hierarchy's root in steps (M05)",
@@ -36,7 +36,8 @@ func (c *cli) caRollover() *cobra.Command {
 
 start   makes the new root, and its key certified by the old one; both roots are trusted, the old chain is served.
         With --chain and --list the new root is one that was made elsewhere, in a ceremony (docs/ceremony.md):
-        its key never was here
+        its key never was here. --chain is given once for each CA below the root; --cross is the new root as
+        the present one certified it, if that is offline, too
 abort   gives up a start with a root made elsewhere that was cut off and isn't to be gone on with; nothing
         of it stays, and what the old root certified for it is revoked
 switch  serves the new chain, with a bridge for stations that only have the old root; refused while fewer
@@ -57,14 +58,23 @@ show    tells how far it is, which stations haven't reported the new root, and p
 				return admin.Usagef("", "--share: %w", err)
 			}
 			in := admin.Rollover{Kind: args[0], Step: args[1], Share: ready, Force: force}
-			if (chain == "") != (list == "") || chain != "" && args[1] != "start" {
-				return admin.Usagef("`bollard ca rollover "+args[0]+" start --chain FILE --list FILE`", "--chain and --list go together, with start")
+			if (len(chains) == 0) != (list == "") || cross != "" && list == "" || list != "" && args[1] != "start" {
+				return admin.Usagef("`bollard ca rollover "+args[0]+" start --chain FILE --list FILE`", "--chain and --list go together, with start, and --cross with them")
 			}
-			if chain != "" {
-				if in.Chain, err = c.readInput(chain); err != nil {
+			for _, chain := range chains {
+				data, err := c.readInput(chain)
+				if err != nil {
 					return err
 				}
+				in.Chain = append(append(in.Chain, data...), '\n')
+			}
+			if list != "" {
 				if in.List, err = c.readInput(list); err != nil {
+					return err
+				}
+			}
+			if cross != "" {
+				if in.Cross, err = c.readInput(cross); err != nil {
 					return err
 				}
 			}
@@ -98,7 +108,8 @@ show    tells how far it is, which stations haven't reported the new root, and p
 		}),
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "take the step though stations aren't ready for it")
-	cmd.Flags().StringVar(&chain, "chain", "", "with start: the certificate of the CA here and its new root, made elsewhere")
+	cmd.Flags().StringArrayVar(&chains, "chain", nil, "with start: the certificate of a CA here and its new root, made elsewhere")
+	cmd.Flags().StringVar(&cross, "cross", "", "with start: that root as the present one certified it, whose key is offline, too")
 	cmd.Flags().StringVar(&list, "list", "", "with start: the revocation list of that root")
 	cmd.Flags().StringVar(&share, "share", share, "of the stations that must be ready for switch")
 	return cmd
