@@ -175,14 +175,24 @@ func (d *Door) authorise(w http.ResponseWriter, r *http.Request, op operation, i
 		if m.account.State != AccountValid {
 			return nil, Unauthorized("the account is "+string(m.account.State), "")
 		}
-		if len(m.payload) > 0 && !d.accounts.Allow(m.account.ID) {
-			return m, Busy("account asks too often", perAccount.Every)
-		}
-		if len(m.payload) > 0 && m.account.stranger() && !d.strangers.Allow(pace.Source(m.Request)) {
-			return m, Busy("accounts of one address that got nothing yet ask too often", perStranger.Every)
+		if len(m.payload) > 0 {
+			if err := d.count(m); err != nil {
+				return m, err
+			}
 		}
 	}
 	return m, nil
+}
+
+// count refuses what writes or connects to who asks for too much of it.
+func (d *Door) count(m *message) error {
+	if !d.accounts.Allow(m.account.ID) {
+		return Busy("account asks too often", perAccount.Every)
+	}
+	if m.account.stranger() && !d.strangers.Allow(pace.Source(m.Request)) {
+		return Busy("accounts of one address that got nothing yet ask too often", perStranger.Every)
+	}
+	return nil
 }
 
 // lookup finds the account that a message names by its URL.

@@ -104,7 +104,7 @@ func unreachable(k kind, detail string, err error) error {
 	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
 		if !lookup.IsNotFound {
 			const failed = "the name couldn't be looked up"
-			return &undecided{&Problem{Type: dnsFault, Detail: failed + " just now: this is tried again", Reason: failed + ": " + err.Error()}}
+			return &undecided{&Problem{Type: dnsFault, Detail: failed, Reason: failed + ": " + err.Error()}}
 		}
 		k = dnsFault
 	}

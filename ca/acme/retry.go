@@ -50,10 +50,13 @@ func (d *Door) retry(m *message, o *Order, i int) (*Order, error) {
 			continue
 		}
 		defer d.leave(o.ID)
+		if d.count(m) != nil { // it connects, though nothing is answered
+			return o, nil // later, then
+		}
 		changed, err := d.judge(m, o, i, j)
 		var busy *Problem
 		if errors.As(err, &busy) {
-			return o, nil // later, then
+			return o, nil // likewise
 		}
 		return changed, err
 	}

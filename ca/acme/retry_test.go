@@ -3,6 +3,7 @@ package acme_test
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,6 +103,9 @@ func TestRetryIsBounded(t *testing.T) {
 		if status != http.StatusOK || head.Get("Retry-After") != want {
 			t.Fatalf("step %d: %d, Retry-After %q, want %q: %s", i, status, head.Get("Retry-After"), want, body)
 		}
+		if i == 8 && strings.Contains(body, "again") {
+			t.Errorf("the last says %s", body)
+		}
 		r.pass(step.pass)
 	}
 	refused := r.events("acme.refused")
@@ -110,6 +114,36 @@ func TestRetryIsBounded(t *testing.T) {
 	}
 	if o, _, err := r.store.ACMEOrder(t.Context(), id); err != nil || o.State != acme.StateInvalid {
 		t.Errorf("the order is %s, %v", o.State, err)
+	}
+}
+
+// Judging again connects, and counts as what an account asks for: else an order that is
+// processing, and a client that hangs up before it is told, would have us ask without end.
+func TestRetryIsCounted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, impatient)
+	r.set(func() { r.rcode = dnsmessage.RCodeServerFailure })
+	c := r.raw()
+	_, head, _ := c.post("new-order", `{"identifiers":[{"type":"dns","value":"one.example"}]}`)
+	id := head.Get("Location")[len(r.url("order/")):]
+	c.post("challenge/"+id+".0.1", "{}")
+	for i := 0; ; i++ {
+		status, _, body := c.post("new-order", `{"identifiers":[]}`)
+		if status == http.StatusTooManyRequests {
+			break
+		}
+		if i > acme.PerAccount {
+			t.Fatalf("%d %s", status, body)
+		}
+	}
+	for _, step := range []struct {
+		pass  time.Duration
+		retry string
+	}{{5 * time.Second, "1"}, {5 * time.Second, "6"}} { // 1: it is due and wasn't tried
+		r.pass(step.pass)
+		if status, head, body := c.post("authz/"+id+".0", ""); status != http.StatusOK || head.Get("Retry-After") != step.retry {
+			t.Errorf("%s later: %d, Retry-After %q, want %s: %s", step.pass, status, head.Get("Retry-After"), step.retry, body)
+		}
 	}
 }
 
