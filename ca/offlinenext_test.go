@@ -201,3 +201,46 @@ func TestBridgeThatIsntTaken(t *testing.T) {
 		t.Error("a root would follow itself")
 	}
 }
+
+// So it goes with the other hierarchies that can have one; what stations install of the
+// manufacturer's is the same throughout.
+func TestNextOfflineRootOfOthers(t *testing.T) {
+	t.Parallel()
+	r := mobilityRig(t, ca.KindManufacturer, ca.KindAttestation)
+	for _, kind := range []ca.Kind{ca.KindManufacturer, ca.KindAttestation} {
+		installed := r.Installable(kind)
+		made := func(n string) *offline {
+			return newOffline(t, r, func(c *ca.OfflineRootConfig) { c.Kind, c.Name = kind, string(kind)+"-root-"+n })
+		}
+		second, third := made("2"), made("3")
+		for i, from := range []func() ca.RootElsewhere{
+			func() ca.RootElsewhere {
+				return ca.RootElsewhere{Chain: second.certify(t, r), List: second.list(t, listLife)}
+			},
+			func() ca.RootElsewhere {
+				return ca.RootElsewhere{Chain: third.certify(t, r), List: third.list(t, listLife), Cross: second.cross(t, third)}
+			},
+		} {
+			if _, err := r.RolloverTo(t.Context(), kind, from(), "operator"); err != nil {
+				t.Fatalf("%s, change %d: %v", kind, i+1, err)
+			}
+			if _, err := r.SwitchRollover(t.Context(), kind, "operator"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.FinishRollover(t.Context(), kind, "operator"); err != nil {
+				t.Fatal(err)
+			}
+			r.reopen(t)
+		}
+		if roots := r.Roots(kind); len(roots) != 1 || !roots[0].Equal(third.Certificate()) {
+			t.Errorf("%s: %d roots", kind, len(roots))
+		}
+		below := r.Intermediates(kind)
+		if out, err := r.opensslVerify(t, below[0], nil, r.Roots(kind)); err != nil {
+			t.Errorf("%s: %v: %s", kind, err, out)
+		}
+		if kind == ca.KindManufacturer && !slices.EqualFunc(installed, r.Installable(kind), (*x509.Certificate).Equal) {
+			t.Errorf("%s: stations would have to install something else", kind)
+		}
+	}
+}

@@ -41,7 +41,7 @@ func newOffline(t *testing.T, r *rig, edit func(*ca.OfflineRootConfig)) *offline
 // certify answers the request of the CA below the root.
 func (o *offline) certify(t *testing.T, r *rig) []byte {
 	t.Helper()
-	csr, err := r.RequestCA(t.Context(), ca.KindCSMS, 1, false, "operator")
+	csr, err := r.RequestCA(t.Context(), o.kind, 1, false, "operator")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func (o *offline) certify(t *testing.T, r *rig) []byte {
 
 func (o *offline) answer(t *testing.T, csr []byte) []byte {
 	t.Helper()
-	sub, err := ca.ReadSubCA(ca.KindCSMS, 1, "Example CPO", "NL", csr)
+	sub, err := ca.ReadSubCA(o.kind, 1, "Example CPO", "NL", csr)
 	if err != nil {
 		t.Fatal(err)
 	}
