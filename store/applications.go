@@ -41,7 +41,6 @@ func (r recorder) PutIssued(ctx context.Context, serial string, der []byte, at t
 		if err := t.putIssued(serial, der, at, events...); err != nil {
 			return err
 		}
-		_, err := t.changeOrder(r.Order.ID, func(o *fleet.Order) ([]ledger.Event, error) { return r.Issued(o, serial), nil })
-		return err
+		return t.changeKnownOrder(r.Order, func(o *fleet.Order) ([]ledger.Event, error) { return r.Issued(o, serial), nil })
 	})
 }

@@ -138,3 +138,51 @@ func TestCertificateAndOrdersEndAreAllOrNothing(t *testing.T) {
 		})
 	}
 }
+
+// An order that changed between intent and certificate ends as it is then, whatever of
+// it changed.
+func TestOrderThatChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	request := 7
+	for name, change := range map[string]func(*fleet.Order){
+		"nothing":  nil,
+		"type":     func(o *fleet.Order) { o.Type = "V2GCertificate" },
+		"request":  func(o *fleet.Order) { o.RequestID = &request },
+		"wire":     func(o *fleet.Order) { o.Wire = "2.1" },
+		"state":    func(o *fleet.Order) { o.State = fleet.OrderIssued },
+		"serial":   func(o *fleet.Order) { o.Serial = "a0" },
+		"reason":   func(o *fleet.Order) { o.Reason = "slow" },
+		"its time": func(o *fleet.Order) { o.UpdatedAt = at(9) },
+		"root":     func(o *fleet.Order) { o.Root = "r" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			a, calls := application(t, s), 0
+			a.Issued = func(o *fleet.Order, _ string) []ledger.Event {
+				calls++
+				o.Reason += " done"
+				return []ledger.Event{event("order.delivered")}
+			}
+			r := s.Recorder(a)
+			must(t, r.PutIntent(t.Context(), intent("a1"), event("certificate.intent")))
+			want, wantCalls := a.Order, 1
+			if change != nil {
+				change(&want)
+				wantCalls++ // by what it was, in vain
+				_, err := s.UpdateOrder(t.Context(), "o1", func(o *fleet.Order) ([]ledger.Event, error) { change(o); return nil, nil })
+				must(t, err)
+			}
+			want.Reason += " done"
+			must(t, r.PutIssued(t.Context(), "a1", []byte("der"), at(2), event("certificate.issued")))
+			got, _, err := s.Order(t.Context(), "o1")
+			must(t, err)
+			if diff := cmp.Diff(want, got); diff != "" || calls != wantCalls {
+				t.Errorf("%d calls, want %d; %s", calls, wantCalls, diff)
+			}
+			if list := kinds(t, s); list[len(list)-1] != "order.delivered" || len(list) != 5 {
+				t.Errorf("%q", list)
+			}
+		})
+	}
+}

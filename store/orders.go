@@ -116,22 +116,52 @@ func (t *tx) changeOrder(id string, change func(*fleet.Order) ([]ledger.Event, e
 	if err != nil {
 		return fleet.Order{}, fmt.Errorf("couldn't read order %s: %w", id, err)
 	}
-	order := was
-	events, err := change(&order)
+	order, events, err := changedOrder(was, change)
 	if err != nil {
 		return fleet.Order{}, err
 	}
-	if order.ID != id || order.Station != was.Station || order.CSRHash != was.CSRHash || order.SECC != was.SECC || !bytes.Equal(order.CSR, was.CSR) || !order.CreatedAt.Equal(was.CreatedAt) {
-		return fleet.Order{}, fmt.Errorf("couldn't change order %s: its id, station, request and time can't change", id)
-	}
-	// Columns of an index stay out: what is named is written anew there, changed or
-	// not.
-	if _, err := t.exec("UPDATE orders SET type = ?, request_id = ?, wire = ?, state = ?, serial = ?, reason = ?, updated_at = ?, root = ? WHERE id = ?",
-		order.Type, requestID(order), order.Wire, order.State, order.Serial, order.Reason, millis(order.UpdatedAt), order.Root, id); err != nil {
+	if _, err := t.exec(updateOrder, append(changing(order), id)...); err != nil {
 		return fleet.Order{}, fmt.Errorf("couldn't store order %s: %w", id, err)
 	}
 	order.CreatedAt, order.UpdatedAt = cut(order.CreatedAt), cut(order.UpdatedAt)
 	return order, t.record(events...)
+}
+
+// changeKnownOrder is changeOrder for who had the order last: it is read only if it has
+// changed since.
+func (t *tx) changeKnownOrder(was fleet.Order, change func(*fleet.Order) ([]ledger.Event, error)) error {
+	order, events, err := changedOrder(was, change)
+	if err != nil {
+		return err
+	}
+	args := append(append(changing(order), was.ID), changing(was)...)
+	unchanged, err := t.exec(updateOrder+" AND type = ? AND request_id IS ? AND wire = ? AND state = ? AND serial = ? AND reason = ? AND updated_at IS ? AND root = ?", args...)
+	if err != nil {
+		return fmt.Errorf("couldn't store order %s: %w", was.ID, err)
+	}
+	if unchanged == 1 {
+		return t.record(events...)
+	}
+	_, err = t.changeOrder(was.ID, change)
+	return err
+}
+
+func changedOrder(was fleet.Order, change func(*fleet.Order) ([]ledger.Event, error)) (fleet.Order, []ledger.Event, error) {
+	order := was
+	events, err := change(&order)
+	if err == nil && (order.ID != was.ID || order.Station != was.Station || order.CSRHash != was.CSRHash || order.SECC != was.SECC || !bytes.Equal(order.CSR, was.CSR) || !order.CreatedAt.Equal(was.CreatedAt)) {
+		err = fmt.Errorf("couldn't change order %s: its id, station, request and time can't change", was.ID)
+	}
+	return order, events, err
+}
+
+// updateOrder leaves the columns of an index out: what is named is written anew there,
+// changed or not.
+const updateOrder = "UPDATE orders SET type = ?, request_id = ?, wire = ?, state = ?, serial = ?, reason = ?, updated_at = ?, root = ? WHERE id = ?"
+
+// changing are the values updateOrder writes.
+func changing(o fleet.Order) []any {
+	return []any{o.Type, requestID(o), o.Wire, o.State, o.Serial, o.Reason, millis(o.UpdatedAt), o.Root}
 }
 
 // orderArgs are the values of orderColumns.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,10 +25,26 @@ type tx struct {
 	newest int64 // latest time the write stored, in milliseconds
 }
 
-// exec runs a statement and returns how many rows it changed.
+// exec runs a statement and returns how many rows it changed. It asks the driver:
+// what database/sql does around it is a fifth of what a short statement costs.
 func (t *tx) exec(query string, args ...any) (int64, error) {
 	t.touch(query)
-	res, err := t.w.conn.ExecContext(t.ctx, query, args...)
+	named := t.w.args[:0]
+	for i, arg := range args {
+		value, err := driver.DefaultParameterConverter.ConvertValue(arg)
+		if err != nil {
+			return 0, err
+		}
+		named = append(named, driver.NamedValue{Ordinal: i + 1, Value: value})
+	}
+	t.w.args = named
+	var res driver.Result
+	err := t.w.conn.Raw(func(conn any) error {
+		var err error
+		res, err = conn.(driver.ExecerContext).ExecContext(t.ctx, query, named)
+		return err
+	})
+	clear(named)
 	if err != nil {
 		return 0, err
 	}

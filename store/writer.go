@@ -92,6 +92,8 @@ type writer struct {
 	recents map[string]forgetter // by table: what readers remember
 	touched map[string]bool      // of those, by the transaction under way
 
+	args []driver.NamedValue // of the statement under way
+
 	log    *slog.Logger
 	fullAt time.Time // when the log was last told that the disk is full; zero: it isn't
 }
