@@ -12,6 +12,7 @@ import (
 	"go.step.sm/crypto/kms/pkcs11"
 
 	"bollard/keys"
+	"bollard/keys/keystest"
 )
 
 func TestCustodyOfFiles(t *testing.T) {
@@ -34,8 +35,8 @@ func TestCustodyOfFiles(t *testing.T) {
 // The token itself says whether it may give a key out, and one that it may isn't good.
 func TestCustodyOfATokensKeys(t *testing.T) {
 	t.Parallel()
-	k := hsmKeeper(t, keys.Config{})
-	uri := hsmURI("custody", "key", pinFile(t, userPIN))
+	k := keystest.Keeper(t, keys.Config{})
+	uri := hsmURI("custody", "key", keystest.SecretFile(t, userPIN))
 	if _, err := k.Custody(t.Context(), uri, keys.RoleCA); !errors.Is(err, keys.ErrNotFound) {
 		t.Errorf("no key: %v", err)
 	}
@@ -59,7 +60,7 @@ func TestCustodyOfATokensKeys(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	loose := "pkcs11:module-path=" + softHSM + ";token=custody;object=" + name + "?pin-source=" + pinFile(t, userPIN)
+	loose := "pkcs11:module-path=" + softHSM + ";token=custody;object=" + name + "?pin-source=" + keystest.SecretFile(t, userPIN)
 	if _, err := k.Custody(t.Context(), loose, keys.RoleCA); !errors.Is(err, keys.ErrUnfit) || !strings.Contains(err.Error(), "CKA_EXTRACTABLE=true") {
 		t.Errorf("a key that may leave: %v", err)
 	}

@@ -25,6 +25,7 @@ import (
 	"go.step.sm/crypto/kms/apiv1"
 
 	"bollard/keys"
+	"bollard/keys/keystest"
 )
 
 const (
@@ -68,30 +69,6 @@ func initToken(label, pin string) error {
 	return nil
 }
 
-func pinFile(t *testing.T, pin string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "pin")
-	if err := os.WriteFile(file, []byte(pin+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-func hsmKeeper(t *testing.T, cfg keys.Config) *keys.Keeper {
-	t.Helper()
-	cfg.Dir = t.TempDir()
-	k, err := keys.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := k.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return k
-}
-
 func hsmURI(token, name, pinFile string) string {
 	return "pkcs11:module-path=" + softHSM + ";token=" + token + ";object=" + fresh(name) + "?pin-source=" + pinFile
 }
@@ -124,10 +101,10 @@ func signs(t *testing.T, s keys.Signer) {
 // One Keeper makes all keys, as in a server: see [keys.New].
 func TestHSMKeyMadeOnceOpensAgain(t *testing.T) {
 	t.Parallel()
-	pin := pinFile(t, userPIN)
+	pin := keystest.SecretFile(t, userPIN)
 	algorithms := []keys.Algorithm{keys.P256, keys.P384, keys.P521, keys.RSA2048, keys.RSA3072}
 	uris, made := make([]string, len(algorithms)), make([]keys.Signer, len(algorithms))
-	makes := hsmKeeper(t, keys.Config{})
+	makes := keystest.Keeper(t, keys.Config{})
 	t.Run("made once", func(t *testing.T) {
 		for i, alg := range algorithms {
 			t.Run(string(alg), func(t *testing.T) {
@@ -148,7 +125,7 @@ func TestHSMKeyMadeOnceOpensAgain(t *testing.T) {
 			})
 		}
 	})
-	opens := hsmKeeper(t, keys.Config{})
+	opens := keystest.Keeper(t, keys.Config{})
 	for i, alg := range algorithms {
 		t.Run(string(alg)+" opens again", func(t *testing.T) {
 			t.Parallel()
@@ -172,7 +149,7 @@ func TestHSMKeyMadeOnceOpensAgain(t *testing.T) {
 
 func TestHSMKeyOfAnotherRoleIsRefused(t *testing.T) {
 	t.Parallel()
-	k := hsmKeeper(t, keys.Config{PIN: func() ([]byte, error) { return []byte(userPIN), nil }})
+	k := keystest.Keeper(t, keys.Config{PIN: func() ([]byte, error) { return []byte(userPIN), nil }})
 	roles := []keys.Role{keys.RoleCA, keys.RoleOCSP, keys.RoleFirmware, keys.RoleLedger, keys.RoleCPS}
 	for _, made := range roles {
 		uri := "pkcs11:module-path=" + softHSM + ";token=roles;object=" + fresh(string(made))
@@ -206,8 +183,8 @@ func TestHSMKeyOfAnotherRoleIsRefused(t *testing.T) {
 
 func TestHSMSignsInParallel(t *testing.T) {
 	t.Parallel()
-	k := hsmKeeper(t, keys.Config{})
-	uri := hsmURI("parallel", "key", pinFile(t, userPIN))
+	k := keystest.Keeper(t, keys.Config{})
+	uri := hsmURI("parallel", "key", keystest.SecretFile(t, userPIN))
 	if _, err := k.Create(t.Context(), uri, keys.RoleCA, keys.P256); err != nil {
 		t.Fatal(err)
 	}
@@ -233,8 +210,8 @@ func TestHSMSignsInParallel(t *testing.T) {
 
 func TestHSMWrongPIN(t *testing.T) {
 	t.Parallel()
-	file := pinFile(t, "canary-wrong")
-	k := hsmKeeper(t, keys.Config{})
+	file := keystest.SecretFile(t, "canary-wrong")
+	k := keystest.Keeper(t, keys.Config{})
 	uri := hsmURI("wrong", "key", file)
 	for range 20 { // more than a token allows
 		_, err := k.Create(t.Context(), uri, keys.RoleCA, keys.P256)
@@ -256,20 +233,20 @@ func TestHSMWrongPIN(t *testing.T) {
 
 func TestHSMPINSource(t *testing.T) {
 	t.Parallel()
-	open := pinFile(t, userPIN)
+	open := keystest.SecretFile(t, userPIN)
 	if err := os.Chmod(open, 0o640); err != nil {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct{ uri, want string }{
 		"missing":      {hsmURI("wrong", "a", "/nonexistent/pin"), "no such file"},
 		"others read":  {hsmURI("wrong", "b", open), "chmod 600 " + open},
-		"two lines":    {hsmURI("wrong", "c", pinFile(t, userPIN+"\nmore")), "in one line"},
+		"two lines":    {hsmURI("wrong", "c", keystest.SecretFile(t, userPIN+"\nmore")), "in one line"},
 		"a directory":  {hsmURI("wrong", "d", t.TempDir()), "regular file"},
-		"empty":        {hsmURI("wrong", "e", pinFile(t, "")), "BOLLARD_HSM_PIN"},
+		"empty":        {hsmURI("wrong", "e", keystest.SecretFile(t, "")), "BOLLARD_HSM_PIN"},
 		"none at all":  {"pkcs11:module-path=" + softHSM + ";token=wrong;object=f", "BOLLARD_HSM_PIN"},
 		"not a number": {"pkcs11:module-path=" + softHSM + ";slot-id=x;object=f", "slot-id"},
 	} {
-		_, err := hsmKeeper(t, keys.Config{}).Open(t.Context(), tt.uri, keys.RoleCA)
+		_, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), tt.uri, keys.RoleCA)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", name, err, tt.want)
 		}
@@ -442,7 +419,7 @@ func (s *slow) CreateSigner(*apiv1.CreateSignerRequest) (crypto.Signer, error) {
 func TestHSMKeysWaitForTheirTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := hsmKeeper(t, keys.Config{PIN: func() ([]byte, error) { return []byte("1234"), nil }})
+		k := keystest.Keeper(t, keys.Config{PIN: func() ([]byte, error) { return []byte("1234"), nil }})
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
@@ -475,7 +452,7 @@ func TestHSMWrongPINIsTriedOnce(t *testing.T) {
 	hang := make(chan struct{})
 	close(hang)
 	pin, dials := "wrong", 0
-	k := hsmKeeper(t, keys.Config{PIN: func() ([]byte, error) { return []byte(pin), nil }})
+	k := keystest.Keeper(t, keys.Config{PIN: func() ([]byte, error) { return []byte(pin), nil }})
 	keys.SetHSM(k, func() (keys.HSM, error) {
 		dials++
 		if pin == "right" {

@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"bollard/internal/testlog"
 	"bollard/keys"
+	"bollard/keys/keystest"
 )
 
 const lostToken = "lost"
@@ -23,9 +25,9 @@ const lostToken = "lost"
 // the signers there were. It runs alone: the library is unloaded only when
 // nobody uses it.
 func TestHSMTokenLostAndRestored(t *testing.T) {
-	var log lockedLog
-	k := hsmKeeper(t, keys.Config{Log: slog.New(slog.NewTextHandler(&log, nil)), HSMTimeout: time.Minute})
-	pin := pinFile(t, userPIN)
+	var log testlog.Buffer
+	k := keystest.Keeper(t, keys.Config{Log: slog.New(slog.NewTextHandler(&log, nil)), HSMTimeout: time.Minute})
+	pin := keystest.SecretFile(t, userPIN)
 	uri := hsmURI(lostToken, "key", pin)
 	s, err := k.Create(t.Context(), uri, keys.RoleCA, keys.P256)
 	if err != nil {
@@ -101,21 +103,4 @@ func tokenDir(t *testing.T) string {
 	}
 	t.Fatal("no folder of the token")
 	return ""
-}
-
-type lockedLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

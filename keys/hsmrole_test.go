@@ -12,6 +12,7 @@ import (
 	"go.step.sm/crypto/kms/pkcs11"
 
 	"bollard/keys"
+	"bollard/keys/keystest"
 )
 
 // PINs of the tokens that each belong to one role.
@@ -30,7 +31,7 @@ func TestHSMTokenRefusesTheOtherRole(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	k, name := hsmKeeper(t, keys.Config{}), fresh("key")
+	k, name := keystest.Keeper(t, keys.Config{}), fresh("key")
 	uri := "pkcs11:module-path=" + softHSM + ";token=role-{role};object=" + name + "?pin-source=" + dir + "/{role}.pin"
 	// The token is asked directly, as anybody with the login of firmware could, and
 	// through the package. That comes first: a token is logged in to for a whole process.
@@ -40,7 +41,7 @@ func TestHSMTokenRefusesTheOtherRole(t *testing.T) {
 	if _, err := login("role-ca", firmwarePIN); err == nil || !strings.Contains(err.Error(), "CKR_PIN_INCORRECT") {
 		t.Errorf("the CA's token with the PIN of firmware: %v", err)
 	}
-	if _, err := hsmKeeper(t, keys.Config{}).Open(t.Context(), strings.Replace(uri, "{role}.pin", "firmware.pin", 1), keys.RoleCA); !errors.Is(err, keys.ErrPIN) {
+	if _, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), strings.Replace(uri, "{role}.pin", "firmware.pin", 1), keys.RoleCA); !errors.Is(err, keys.ErrPIN) {
 		t.Errorf("the CA's token with the PIN of firmware, by the package: %v", err)
 	}
 	for _, role := range []keys.Role{keys.RoleCA, keys.RoleFirmware} {

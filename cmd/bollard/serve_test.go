@@ -29,6 +29,7 @@ import (
 
 	"bollard/admin"
 	"bollard/ca"
+	"bollard/internal/testlog"
 )
 
 // rig is a server in this process.
@@ -40,22 +41,7 @@ type rig struct {
 	stop   func() error // ends it and returns what serve returned
 }
 
-type lockedLog struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
+type lockedLog struct{ testlog.Buffer }
 
 func (l *lockedLog) await(t *testing.T, text string) {
 	t.Helper()

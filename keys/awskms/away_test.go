@@ -15,7 +15,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"bollard/internal/testlog"
 	"bollard/keys"
+	"bollard/keys/keystest"
 )
 
 // One that is killed fails whoever signs at once; the same signers go on when it is back,
@@ -23,19 +25,19 @@ import (
 func TestKilledAndBack(t *testing.T) {
 	t.Parallel()
 	s := startKMS(t)
-	var log lockedLog
-	k := keeper(t, keys.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
-	key := create(t, k, named(t, s.base(s.URL), "key"))
-	signs(t, key)
+	var log testlog.Buffer
+	k := keystest.Keeper(t, keys.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	key := create(t, k, keystest.Named(t, s.base(s.URL), "key"))
+	keystest.Signs(t, key)
 	s.kill()
 	for range 3 {
 		began := time.Now()
-		if err := trySign(key); !errors.Is(err, keys.ErrUnavailable) || time.Since(began) > 5*time.Second {
+		if err := keystest.TrySign(key); !errors.Is(err, keys.ErrUnavailable) || time.Since(began) > 5*time.Second {
 			t.Fatalf("after %v: got %v, want ErrUnavailable", time.Since(began), err)
 		}
 	}
 	s.restart()
-	signs(t, key)
+	keystest.Signs(t, key)
 	if got := log.String(); strings.Count(got, "holds keys is gone") != 1 || strings.Count(got, "holds keys is back") != 1 || strings.Contains(got, "canary") {
 		t.Errorf("log: %s", got)
 	}
@@ -45,8 +47,8 @@ func TestKilledAndBack(t *testing.T) {
 func TestHangs(t *testing.T) {
 	t.Parallel()
 	s := startKMS(t)
-	k := keeper(t, keys.Config{HSMTimeout: time.Second})
-	key := create(t, k, named(t, s.base(s.URL), "key"))
+	k := keystest.Keeper(t, keys.Config{HSMTimeout: time.Second})
+	key := create(t, k, keystest.Named(t, s.base(s.URL), "key"))
 	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +56,7 @@ func TestHangs(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
-			if err := trySign(key); !errors.Is(err, keys.ErrUnavailable) {
+			if err := keystest.TrySign(key); !errors.Is(err, keys.ErrUnavailable) {
 				t.Errorf("got %v, want ErrUnavailable", err)
 			}
 		})
@@ -67,7 +69,7 @@ func TestHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for limit := time.Now().Add(10 * time.Second); ; {
-		err := trySign(key)
+		err := keystest.TrySign(key)
 		if err == nil {
 			return
 		}
@@ -92,8 +94,8 @@ func TestWhatPasses(t *testing.T) {
 		fails(w, int(status.Load()), code.Load().(string))
 		return true
 	}, nil)
-	k := keeper(t, keys.Config{})
-	key := create(t, k, named(t, s.base(proxy), "key"))
+	k := keystest.Keeper(t, keys.Config{})
+	key := create(t, k, keystest.Named(t, s.base(proxy), "key"))
 	for _, tt := range []struct {
 		status int
 		code   string
@@ -106,16 +108,16 @@ func TestWhatPasses(t *testing.T) {
 		status.Store(int64(tt.status))
 		code.Store(tt.code)
 		left.Store(1) // a burst: the caller sees nothing of it
-		if err := trySign(key); err != nil && tt.code != "KeyUnavailableException" {
+		if err := keystest.TrySign(key); err != nil && tt.code != "KeyUnavailableException" {
 			t.Errorf("%s once: %v", tt.code, err)
 		}
 		left.Store(1 << 20)
 		began := time.Now()
-		if err := trySign(key); !errors.Is(err, keys.ErrUnavailable) || time.Since(began) > 10*time.Second {
+		if err := keystest.TrySign(key); !errors.Is(err, keys.ErrUnavailable) || time.Since(began) > 10*time.Second {
 			t.Errorf("%s without end, after %v: %v, want ErrUnavailable", tt.code, time.Since(began), err)
 		}
 		left.Store(0)
-		signs(t, key)
+		keystest.Signs(t, key)
 	}
 }
 
@@ -132,7 +134,7 @@ func TestMakingIsAskedForOnce(t *testing.T) {
 		fails(w, http.StatusInternalServerError, "KMSInternalException")
 		return true
 	}, nil)
-	if _, err := keeper(t, keys.Config{}).Create(t.Context(), named(t, s.base(proxy), "key"), keys.RoleCA, keys.P256); !errors.Is(err, keys.ErrUnavailable) {
+	if _, err := keystest.Keeper(t, keys.Config{}).Create(t.Context(), keystest.Named(t, s.base(proxy), "key"), keys.RoleCA, keys.P256); !errors.Is(err, keys.ErrUnavailable) {
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}
 	if n := asked.Load(); n != 1 {
@@ -154,9 +156,9 @@ func TestKeyKnownLater(t *testing.T) {
 		}
 		return unknown
 	}, nil)
-	k := keeper(t, keys.Config{})
-	key := create(t, k, named(t, s.base(proxy), "key"))
-	signs(t, key)
+	k := keystest.Keeper(t, keys.Config{})
+	key := create(t, k, keystest.Named(t, s.base(proxy), "key"))
+	keystest.Signs(t, key)
 	if early.Load() >= 0 {
 		t.Error("the key was known at once")
 	}
@@ -173,7 +175,7 @@ func TestNamelessKeyIsDeleted(t *testing.T) {
 		}
 		return false
 	}, nil)
-	if _, err := keeper(t, keys.Config{}).Create(t.Context(), named(t, s.base(proxy), "key"), keys.RoleCA, keys.P256); !errors.Is(err, keys.ErrExists) {
+	if _, err := keystest.Keeper(t, keys.Config{}).Create(t.Context(), keystest.Named(t, s.base(proxy), "key"), keys.RoleCA, keys.P256); !errors.Is(err, keys.ErrExists) {
 		t.Errorf("got %v, want ErrExists", err)
 	}
 	admin := s.admin()

@@ -21,6 +21,7 @@ import (
 
 	"bollard/internal/signature"
 	"bollard/keys"
+	"bollard/keys/keystest"
 )
 
 var hashOf = map[keys.Algorithm]crypto.Hash{
@@ -31,9 +32,9 @@ func TestKeyMadeOnceOpensAgain(t *testing.T) {
 	t.Parallel()
 	s := startKMS(t)
 	base := s.base(s.URL)
-	makes, opens := keeper(t, keys.Config{}), keeper(t, keys.Config{})
+	makes, opens := keystest.Keeper(t, keys.Config{}), keystest.Keeper(t, keys.Config{})
 	for alg, hash := range hashOf {
-		uri := named(t, base, string(alg))
+		uri := keystest.Named(t, base, string(alg))
 		if _, err := makes.Open(t.Context(), uri, keys.RoleCA); !errors.Is(err, keys.ErrNotFound) {
 			t.Fatalf("%s before it was made: %v", alg, err)
 		}
@@ -68,14 +69,14 @@ func TestKeyMadeOnceOpensAgain(t *testing.T) {
 		}
 	}
 	// A login that sees both roles' keys is told whose it is.
-	all := strings.ReplaceAll(named(t, base, "p256"), "{role}", "admin")
+	all := strings.ReplaceAll(keystest.Named(t, base, "p256"), "{role}", "admin")
 	if _, err := opens.Open(t.Context(), all, keys.RoleFirmware); !errors.Is(err, keys.ErrRole) {
 		t.Errorf("a CA's key for firmware: %v", err)
 	}
 	if _, err := opens.Create(t.Context(), all, keys.RoleTLS, keys.P256); err == nil || !strings.Contains(err.Error(), "softkms:") {
 		t.Errorf("a TLS key: %v", err)
 	}
-	if _, err := opens.Create(t.Context(), named(t, base, "ed"), keys.RoleCA, keys.Ed25519); err == nil || !strings.Contains(err.Error(), "unknown algorithm") {
+	if _, err := opens.Create(t.Context(), keystest.Named(t, base, "ed"), keys.RoleCA, keys.Ed25519); err == nil || !strings.Contains(err.Error(), "unknown algorithm") {
 		t.Errorf("an Ed25519 key: %v", err)
 	}
 	if err := opens.Discard(t.Context(), all); err == nil {
@@ -87,10 +88,10 @@ func TestKeyMadeOnceOpensAgain(t *testing.T) {
 func TestSignatures(t *testing.T) {
 	t.Parallel()
 	s := startKMS(t)
-	k := keeper(t, keys.Config{})
+	k := keystest.Keeper(t, keys.Config{})
 	key := map[string]keys.Signer{}
 	for _, alg := range []keys.Algorithm{keys.RSA2048, keys.P384} {
-		made, err := k.Create(t.Context(), named(t, s.base(s.URL), string(alg)), keys.RoleFirmware, alg)
+		made, err := k.Create(t.Context(), keystest.Named(t, s.base(s.URL), string(alg)), keys.RoleFirmware, alg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,8 +140,8 @@ func TestSignatures(t *testing.T) {
 func TestSignaturesAreVerified(t *testing.T) {
 	t.Parallel()
 	s := startKMS(t, "-longest-salt")
-	k := keeper(t, keys.Config{})
-	made, err := k.Create(t.Context(), named(t, s.base(s.URL), "rsa"), keys.RoleFirmware, keys.RSA2048)
+	k := keystest.Keeper(t, keys.Config{})
+	made, err := k.Create(t.Context(), keystest.Named(t, s.base(s.URL), "rsa"), keys.RoleFirmware, keys.RSA2048)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func TestSignaturesAreVerified(t *testing.T) {
 		}
 		return body
 	})
-	if err := trySign(create(t, k, named(t, s.base(proxy), "ec"))); !errors.Is(err, keys.ErrUnfit) {
+	if err := keystest.TrySign(create(t, k, keystest.Named(t, s.base(proxy), "ec"))); !errors.Is(err, keys.ErrUnfit) {
 		t.Errorf("a forged signature: %v", err)
 	}
 }
@@ -164,10 +165,10 @@ func TestSignaturesAreVerified(t *testing.T) {
 func TestRefusesTheOtherRolesKey(t *testing.T) {
 	t.Parallel()
 	s := startKMS(t)
-	k := keeper(t, keys.Config{})
+	k := keystest.Keeper(t, keys.Config{})
 	roles := []keys.Role{keys.RoleCA, keys.RoleOCSP, keys.RoleFirmware, keys.RoleCPS}
 	for _, role := range roles {
-		if _, err := k.Create(t.Context(), named(t, s.base(s.URL), "key"), role, keys.P256); err != nil {
+		if _, err := k.Create(t.Context(), keystest.Named(t, s.base(s.URL), "key"), role, keys.P256); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -184,7 +185,7 @@ func TestRefusesTheOtherRolesKey(t *testing.T) {
 			}
 		}
 	}
-	wrong := strings.ReplaceAll(named(t, s.base(s.URL), "key"), "{role}", "firmware")
+	wrong := strings.ReplaceAll(keystest.Named(t, s.base(s.URL), "key"), "{role}", "firmware")
 	if _, err := k.Open(t.Context(), wrong, keys.RoleCA); !errors.Is(err, keys.ErrDenied) || errors.Is(err, keys.ErrUnavailable) {
 		t.Errorf("the CA's key by the login of firmware: %v", err)
 	}
@@ -198,7 +199,7 @@ func TestRefusesTheOtherRolesKey(t *testing.T) {
 func TestUnfitKeysAreRefused(t *testing.T) {
 	t.Parallel()
 	s := startKMS(t)
-	admin, k := s.admin(), keeper(t, keys.Config{})
+	admin, k := s.admin(), keystest.Keeper(t, keys.Config{})
 	for name, in := range map[string]*kms.CreateKeyInput{
 		"decrypts":  {KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeEncryptDecrypt},
 		"symmetric": {},
@@ -213,11 +214,11 @@ func TestUnfitKeysAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if _, err := k.Open(t.Context(), named(t, s.base(s.URL), name), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) || errors.Is(err, keys.ErrUnavailable) {
+		if _, err := k.Open(t.Context(), keystest.Named(t, s.base(s.URL), name), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) || errors.Is(err, keys.ErrUnavailable) {
 			t.Errorf("%s: %v, want ErrUnfit", name, err)
 		}
 	}
-	create(t, k, named(t, s.base(s.URL), "key"))
+	create(t, k, keystest.Named(t, s.base(s.URL), "key"))
 	for field, value := range map[string]any{"Origin": "EXTERNAL", "KeyManager": "AWS", "KeyUsage": "KEY_AGREEMENT", "MultiRegion": true} {
 		proxy := s.proxy(nil, func(action string, body []byte) []byte {
 			if action != "DescribeKey" {
@@ -231,10 +232,10 @@ func TestUnfitKeysAreRefused(t *testing.T) {
 			body, _ = json.Marshal(said)
 			return body
 		})
-		if _, err := k.Open(t.Context(), named(t, s.base(proxy), "key"), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) || !strings.Contains(err.Error(), field+"=") {
+		if _, err := k.Open(t.Context(), keystest.Named(t, s.base(proxy), "key"), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) || !strings.Contains(err.Error(), field+"=") {
 			t.Errorf("%s: %v, want ErrUnfit", field, err)
 		}
-		if _, err := k.Custody(t.Context(), named(t, s.base(proxy), "key"), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) {
+		if _, err := k.Custody(t.Context(), keystest.Named(t, s.base(proxy), "key"), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) {
 			t.Errorf("custody of %s: %v, want ErrUnfit", field, err)
 		}
 	}
@@ -244,10 +245,10 @@ func TestUnfitKeysAreRefused(t *testing.T) {
 func TestDisabledKeyIsAway(t *testing.T) {
 	t.Parallel()
 	s := startKMS(t)
-	admin, k := s.admin(), keeper(t, keys.Config{})
-	uri := named(t, s.base(s.URL), "key")
+	admin, k := s.admin(), keystest.Keeper(t, keys.Config{})
+	uri := keystest.Named(t, s.base(s.URL), "key")
 	key := create(t, k, uri)
-	signs(t, key)
+	keystest.Signs(t, key)
 	said, err := admin.DescribeKey(within(t), &kms.DescribeKeyInput{KeyId: aws.String("alias/bollard-ca-key")})
 	if err != nil {
 		t.Fatal(err)
@@ -275,16 +276,16 @@ func TestDisabledKeyIsAway(t *testing.T) {
 		if err := steps[0](); err != nil {
 			t.Fatal(err)
 		}
-		if err := trySign(key); !errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), "is in state") && !strings.Contains(err.Error(), "Exception") {
+		if err := keystest.TrySign(key); !errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), "is in state") && !strings.Contains(err.Error(), "Exception") {
 			t.Errorf("%s: signs: %v, want ErrUnavailable", what, err)
 		}
-		if _, err := keeper(t, keys.Config{}).Open(t.Context(), uri, keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), "is in state") {
+		if _, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), uri, keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), "is in state") {
 			t.Errorf("%s: opens: %v, want ErrUnavailable", what, err)
 		}
 		if err := steps[1](); err != nil {
 			t.Fatal(err)
 		}
-		signs(t, key)
+		keystest.Signs(t, key)
 	}
 }
 
@@ -293,13 +294,13 @@ func TestMovedAliasIsAnotherKey(t *testing.T) {
 	t.Parallel()
 	s := startKMS(t)
 	admin := s.admin()
-	create(t, keeper(t, keys.Config{}), named(t, s.base(s.URL), "key"))
-	k := keeper(t, keys.Config{})
-	opened, err := k.Open(t.Context(), named(t, s.base(s.URL), "key"), keys.RoleCA)
+	create(t, keystest.Keeper(t, keys.Config{}), keystest.Named(t, s.base(s.URL), "key"))
+	k := keystest.Keeper(t, keys.Config{})
+	opened, err := k.Open(t.Context(), keystest.Named(t, s.base(s.URL), "key"), keys.RoleCA)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := create(t, keeper(t, keys.Config{}), named(t, s.base(s.URL), "other"))
+	other := create(t, keystest.Keeper(t, keys.Config{}), keystest.Named(t, s.base(s.URL), "other"))
 	said, err := admin.DescribeKey(within(t), &kms.DescribeKeyInput{KeyId: aws.String("alias/bollard-ca-other")})
 	if err == nil {
 		_, err = admin.UpdateAlias(within(t), &kms.UpdateAliasInput{AliasName: aws.String("alias/bollard-ca-key"), TargetKeyId: said.KeyMetadata.KeyId})
@@ -307,14 +308,14 @@ func TestMovedAliasIsAnotherKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	later, err := keeper(t, keys.Config{}).OpenLater(named(t, s.base(s.URL), "key"), keys.RoleCA, opened.Public())
+	later, err := keystest.Keeper(t, keys.Config{}).OpenLater(keystest.Named(t, s.base(s.URL), "key"), keys.RoleCA, opened.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := trySign(later); err == nil {
+	if err := keystest.TrySign(later); err == nil {
 		t.Error("another key signed")
 	}
-	signs(t, other)
+	keystest.Signs(t, other)
 	if opened.Public().(*ecdsa.PublicKey).Equal(other.Public()) {
 		t.Error("the keys are one")
 	}

@@ -3,12 +3,6 @@
 package awskms_test
 
 import (
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"os"
 	"os/exec"
@@ -18,7 +12,9 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/ca/catest"
 	"bollard/keys"
+	"bollard/keys/keystest"
 	"bollard/store"
 )
 
@@ -33,11 +29,11 @@ func TestIssuingWhileAWSComesAndGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if err := ca.Init(t.Context(), ca.InitConfig{Store: db, Keeper: keeper(t, keys.Config{}), KeyBase: base, Organisation: "Example CPO", Country: "NL", Clock: time.Now}); err != nil {
+	if err := ca.Init(t.Context(), ca.InitConfig{Store: db, Keeper: keystest.Keeper(t, keys.Config{}), KeyBase: base, Organisation: "Example CPO", Country: "NL", Clock: time.Now}); err != nil {
 		t.Fatal(err)
 	}
 	start := func() *ca.Authority {
-		a, err := ca.New(t.Context(), ca.Config{Store: db, Keeper: keeper(t, keys.Config{}), KeyBase: base, Organisation: "Example CPO", Country: "NL", Clock: time.Now})
+		a, err := ca.New(t.Context(), ca.Config{Store: db, Keeper: keystest.Keeper(t, keys.Config{}), KeyBase: base, Organisation: "Example CPO", Country: "NL", Clock: time.Now})
 		if err != nil {
 			t.Fatalf("it doesn't start: %v", err)
 		}
@@ -46,7 +42,7 @@ func TestIssuingWhileAWSComesAndGoes(t *testing.T) {
 	first := start()
 	gives := func(a *ca.Authority, when string) {
 		t.Helper()
-		serial, err := one(t.Context(), a, stationKey(t))
+		serial, err := catest.Issue(t.Context(), a, catest.StationRequest(t))
 		if err != nil {
 			t.Fatalf("%s: %v", when, err)
 		}
@@ -59,43 +55,13 @@ func TestIssuingWhileAWSComesAndGoes(t *testing.T) {
 	second := start()
 	for what, a := range map[string]*ca.Authority{"running": first, "started without": second} {
 		began := time.Now()
-		if _, err := one(t.Context(), a, stationKey(t)); !errors.Is(err, keys.ErrUnavailable) || time.Since(began) > 10*time.Second {
+		if _, err := catest.Issue(t.Context(), a, catest.StationRequest(t)); !errors.Is(err, keys.ErrUnavailable) || time.Since(began) > 10*time.Second {
 			t.Errorf("%s, after %v: %v, want ErrUnavailable", what, time.Since(began), err)
 		}
 	}
 	s.restart()
 	gives(first, "running, back")
 	gives(second, "started without, back")
-}
-
-func stationKey(t *testing.T) ca.CSR {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	csr, err := ca.ParseCSR(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return csr
-}
-
-// one issues to a station.
-func one(ctx context.Context, a *ca.Authority, csr ca.CSR) (string, error) {
-	p, err := a.Prepare(ctx, ca.Order{Profile: ca.ProfileStation, Key: csr.Key, Subject: ca.Subject{CommonName: "SN-0001"}, Station: "cs1", Requester: "station:cs1"})
-	if err != nil {
-		return "", err
-	}
-	issued, err := a.Issue(ctx, p)
-	if err != nil {
-		return "", err
-	}
-	return issued.Serial, nil
 }
 
 // The program built with the tag has its hierarchy in AWS, and says where the keys are.
@@ -123,7 +89,7 @@ func TestProgram(t *testing.T) {
 			t.Errorf("doctor doesn't say %q: %s", want, got)
 		}
 	}
-	if got := runs("firmware", "key", named(t, s.base(s.URL), "release"), "--org", "Maker", "--name", "Line 1"); !strings.Contains(got, "CERTIFICATE REQUEST") {
+	if got := runs("firmware", "key", keystest.Named(t, s.base(s.URL), "release"), "--org", "Maker", "--name", "Line 1"); !strings.Contains(got, "CERTIFICATE REQUEST") {
 		t.Errorf("firmware key: %s", got)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"bollard/keys"
+	"bollard/keys/keystest"
 )
 
 // A wrong access key is a refused login, is shown once, and is taken up when its file
@@ -35,8 +36,8 @@ func TestAccessKeys(t *testing.T) {
 		"wrong secret": {ID: right.ID, Secret: "canary-wrong"},
 	} {
 		s.writes(wrong, "ca")
-		k := keeper(t, keys.Config{})
-		uri := named(t, s.base(proxy), strings.ReplaceAll(name, " ", "-"))
+		k := keystest.Keeper(t, keys.Config{})
+		uri := keystest.Named(t, s.base(proxy), strings.ReplaceAll(name, " ", "-"))
 		asked.Store(0)
 		for range 3 {
 			if _, err := k.Create(t.Context(), uri, keys.RoleCA, keys.P256); !errors.Is(err, keys.ErrLogin) || errors.Is(err, keys.ErrUnavailable) || strings.Contains(err.Error(), "canary") {
@@ -47,7 +48,7 @@ func TestAccessKeys(t *testing.T) {
 			t.Errorf("%s was shown %d times", name, n)
 		}
 		s.writes(right, "ca")
-		signs(t, create(t, k, uri))
+		keystest.Signs(t, create(t, k, uri))
 	}
 }
 
@@ -55,17 +56,17 @@ func TestAccessKeys(t *testing.T) {
 func TestAccessKeyReplaced(t *testing.T) {
 	t.Parallel()
 	s := startKMS(t)
-	k := keeper(t, keys.Config{})
-	key := create(t, k, named(t, s.base(s.URL), "key"))
+	k := keystest.Keeper(t, keys.Config{})
+	key := create(t, k, keystest.Named(t, s.base(s.URL), "key"))
 	s.mu.Lock()
 	s.who[0].Secret = "canary-" + rand.Text()
 	s.mu.Unlock()
 	s.knows(login{})
-	if err := trySign(key); !errors.Is(err, keys.ErrLogin) {
+	if err := keystest.TrySign(key); !errors.Is(err, keys.ErrLogin) {
 		t.Errorf("by a key that was taken away: %v, want ErrLogin", err)
 	}
 	s.writes(s.who[0], "ca")
-	signs(t, key)
+	keystest.Signs(t, key)
 }
 
 func TestCredentialFiles(t *testing.T) {
@@ -98,7 +99,7 @@ func TestCredentialFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		uri := "awskms:region=" + region + ";endpoint=" + s.URL + ";object=" + strings.ReplaceAll(name, " ", "-") + "?credentials-source=" + file + tt.profile
-		_, err := keeper(t, keys.Config{}).Create(t.Context(), uri, keys.RoleCA, keys.P256)
+		_, err := keystest.Keeper(t, keys.Config{}).Create(t.Context(), uri, keys.RoleCA, keys.P256)
 		switch {
 		case tt.wantErr == "" && err != nil:
 			t.Errorf("%s: %v", name, err)
@@ -130,15 +131,15 @@ func TestAssumesRoles(t *testing.T) {
 		"access key": at + "&credentials-source=" + s.dir + "/machine.aws",
 		"token":      at + "&web-identity-source=" + token,
 	} {
-		k := keeper(t, keys.Config{})
-		uri := named(t, base, strings.ReplaceAll(name, " ", "-"))
-		signs(t, create(t, k, uri))
+		k := keystest.Keeper(t, keys.Config{})
+		uri := keystest.Named(t, base, strings.ReplaceAll(name, " ", "-"))
+		keystest.Signs(t, create(t, k, uri))
 		// AWS doesn't let it be the role: its login is refused, not what it asks.
 		if _, err := k.Open(t.Context(), uri, keys.RoleFirmware); !errors.Is(err, keys.ErrLogin) || !strings.Contains(err.Error(), "AccessDenied") || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: firmware: %v, want ErrLogin", name, err)
 		}
 		// The CA's session may not use another role's key.
-		if _, err := k.Create(t.Context(), strings.ReplaceAll(named(t, base, "another"), "{role}", "ca"), keys.RoleOCSP, keys.P256); !errors.Is(err, keys.ErrDenied) {
+		if _, err := k.Create(t.Context(), strings.ReplaceAll(keystest.Named(t, base, "another"), "{role}", "ca"), keys.RoleOCSP, keys.P256); !errors.Is(err, keys.ErrDenied) {
 			t.Errorf("%s: a key of OCSP by the CA's role: %v, want ErrDenied", name, err)
 		}
 	}
@@ -146,11 +147,11 @@ func TestAssumesRoles(t *testing.T) {
 	if err := os.WriteFile(wrong, []byte("canary-wrong\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keeper(t, keys.Config{}).Open(t.Context(), named(t, at+"&web-identity-source="+wrong, "key"), keys.RoleCA); !errors.Is(err, keys.ErrLogin) || strings.Contains(err.Error(), "canary") {
+	if _, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), keystest.Named(t, at+"&web-identity-source="+wrong, "key"), keys.RoleCA); !errors.Is(err, keys.ErrLogin) || strings.Contains(err.Error(), "canary") {
 		t.Errorf("a wrong token: %v, want ErrLogin", err)
 	}
 	s.kill()
-	if _, err := keeper(t, keys.Config{}).Open(t.Context(), named(t, at+"&web-identity-source="+token, "key"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) {
+	if _, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), keystest.Named(t, at+"&web-identity-source="+token, "key"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) {
 		t.Errorf("no STS: %v, want ErrUnavailable", err)
 	}
 }
@@ -170,9 +171,9 @@ func TestEndedSessionIsReplaced(t *testing.T) {
 		}
 		return false
 	}, nil)
-	key := create(t, keeper(t, keys.Config{}), named(t, "awskms:region="+region+";endpoint="+proxy+";sts-endpoint="+s.URL+"?assume-role="+arn+"&credentials-source="+s.dir+"/machine.aws", "key"))
+	key := create(t, keystest.Keeper(t, keys.Config{}), keystest.Named(t, "awskms:region="+region+";endpoint="+proxy+";sts-endpoint="+s.URL+"?assume-role="+arn+"&credentials-source="+s.dir+"/machine.aws", "key"))
 	ended.Store(true)
-	signs(t, key)
+	keystest.Signs(t, key)
 	if ended.Load() {
 		t.Error("it wasn't asked")
 	}
@@ -197,17 +198,17 @@ func TestPrivateEndpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := startKMS(t, "-cert", certFile, "-key", keyFile)
-	k := keeper(t, keys.Config{})
+	k := keystest.Keeper(t, keys.Config{})
 	base := s.base(s.URL) + "&ca-source=" + certFile
-	signs(t, create(t, k, named(t, base, "key")))
+	keystest.Signs(t, create(t, k, keystest.Named(t, base, "key")))
 	var unknown *tls.CertificateVerificationError
-	if _, err := k.Open(t.Context(), named(t, s.base(s.URL), "key"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) || !errors.As(err, &unknown) {
+	if _, err := k.Open(t.Context(), keystest.Named(t, s.base(s.URL), "key"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) || !errors.As(err, &unknown) {
 		t.Errorf("without ca-source: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "none.pem"), []byte("none"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Open(t.Context(), named(t, s.base(s.URL)+"&ca-source="+dir+"/none.pem", "key"), keys.RoleCA); !errors.Is(err, keys.ErrLogin) || !strings.Contains(err.Error(), "PEM") {
+	if _, err := k.Open(t.Context(), keystest.Named(t, s.base(s.URL)+"&ca-source="+dir+"/none.pem", "key"), keys.RoleCA); !errors.Is(err, keys.ErrLogin) || !strings.Contains(err.Error(), "PEM") {
 		t.Errorf("ca-source without certificates: %v", err)
 	}
 }
@@ -246,15 +247,15 @@ func TestMachineItself(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	base := "awskms:region=" + region + ";endpoint=" + s.URL
-	signs(t, create(t, keeper(t, keys.Config{}), named(t, base, "environment")))
+	keystest.Signs(t, create(t, keystest.Keeper(t, keys.Config{}), keystest.Named(t, base, "environment")))
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-	if _, err := keeper(t, keys.Config{}).Open(t.Context(), named(t, base, "environment"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) {
+	if _, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), keystest.Named(t, base, "environment"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) {
 		t.Errorf("as nobody: %v, want ErrUnavailable", err)
 	}
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata(t, machine))
-	signs(t, create(t, keeper(t, keys.Config{}), named(t, base, "machine")))
+	keystest.Signs(t, create(t, keystest.Keeper(t, keys.Config{}), keystest.Named(t, base, "machine")))
 	// One that isn't told: what the SDK has to say about it is in the error alone.
 	silent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
 	t.Cleanup(silent.Close)
@@ -265,7 +266,7 @@ func TestMachineItself(t *testing.T) {
 	}
 	stderr := os.Stderr
 	os.Stderr = write
-	_, opens := keeper(t, keys.Config{}).Open(t.Context(), named(t, base, "machine"), keys.RoleCA)
+	_, opens := keystest.Keeper(t, keys.Config{}).Open(t.Context(), keystest.Named(t, base, "machine"), keys.RoleCA)
 	os.Stderr = stderr
 	_ = write.Close()
 	if said, err := io.ReadAll(read); err != nil || len(said) > 0 || !errors.Is(opens, keys.ErrUnavailable) {

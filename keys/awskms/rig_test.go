@@ -6,9 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -27,7 +25,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"bollard/internal/signature"
 	"bollard/keys"
 )
 
@@ -207,30 +204,6 @@ func fails(w http.ResponseWriter, status int, code string) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"__type": code, "message": "said the test"})
 }
 
-func keeper(t *testing.T, cfg keys.Config) *keys.Keeper {
-	t.Helper()
-	cfg.Dir = t.TempDir()
-	k, err := keys.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := k.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return k
-}
-
-func named(t *testing.T, base, name string) string {
-	t.Helper()
-	uri, err := keys.Join(base, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uri
-}
-
 // create makes a P-256 key of a CA's.
 func create(t *testing.T, k *keys.Keeper, uri string) keys.Signer {
 	t.Helper()
@@ -239,41 +212,6 @@ func create(t *testing.T, k *keys.Keeper, uri string) keys.Signer {
 		t.Fatal(err)
 	}
 	return key
-}
-
-// trySign signs by a key on P-256.
-func trySign(s crypto.Signer) error {
-	digest := sha256.Sum256([]byte("message"))
-	sig, err := s.Sign(rand.Reader, digest[:], crypto.SHA256)
-	if err == nil && !signature.Verifies(s.Public(), digest[:], sig, crypto.SHA256) {
-		panic("a signature that doesn't verify was given out")
-	}
-	return err
-}
-
-func signs(t *testing.T, s crypto.Signer) {
-	t.Helper()
-	if err := trySign(s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// lockedLog is a log that several write.
-type lockedLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // within bounds a call of the tests' own.

@@ -21,8 +21,11 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"bollard/ca"
+	"bollard/ca/catest"
 	"bollard/ca/status"
+	"bollard/internal/testlog"
 	"bollard/keys"
+	"bollard/keys/keystest"
 	"bollard/store"
 )
 
@@ -35,13 +38,13 @@ type rig struct {
 	ca      *ca.Authority
 	answers *status.Server
 	csr     ca.CSR
-	log     *lockedLog
+	log     *testlog.Buffer
 }
 
 func newRig(t *testing.T, device string) *rig {
 	t.Helper()
-	r := &rig{log: &lockedLog{}}
-	k := keeper(t, keys.Config{Dir: t.TempDir(), HSMTimeout: limit, Log: slog.New(slog.NewTextHandler(r.log, nil))})
+	r := &rig{log: &testlog.Buffer{}}
+	k := keystest.Keeper(t, keys.Config{Dir: t.TempDir(), HSMTimeout: limit, Log: slog.New(slog.NewTextHandler(r.log, nil))})
 	var err error
 	if r.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "bollard.db"), Clock: time.Now}); err != nil {
 		t.Fatal(err)
@@ -73,9 +76,7 @@ func newRig(t *testing.T, device string) *rig {
 
 // issue is one certificate for a station.
 func (r *rig) issue(t *testing.T) (*ca.Issued, error) {
-	p, err := r.ca.Prepare(context.Background(), ca.Order{
-		Profile: ca.ProfileStation, Key: r.csr.Key, Subject: ca.Subject{CommonName: "SN-0001"}, Station: "cs1", Requester: "station:cs1",
-	})
+	p, err := r.ca.Prepare(context.Background(), catest.StationOrder(r.csr))
 	if err != nil {
 		t.Errorf("prepare: %v", err) // it needs no key
 		return nil, err
@@ -179,21 +180,4 @@ func TestIssuingWhileTheTPMComesAndGoes(t *testing.T) {
 	if log := r.log.String(); !strings.Contains(log, "holds keys is gone") || !strings.Contains(log, "holds keys is back") || strings.Contains(log, "canary") {
 		t.Errorf("log: %s", log)
 	}
-}
-
-type lockedLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

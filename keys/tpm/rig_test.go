@@ -2,9 +2,6 @@ package tpm_test
 
 import (
 	"context"
-	"crypto"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"os"
 	"path/filepath"
@@ -80,35 +77,6 @@ func base(t *testing.T, device string) string {
 		}
 	}
 	return "tpmkms:device=" + device + "?pin-source=" + dir + "/{role}.pin"
-}
-
-func named(t *testing.T, base, name string) string {
-	t.Helper()
-	uri, err := keys.Join(base, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uri
-}
-
-func keeper(t *testing.T, cfg keys.Config) *keys.Keeper {
-	t.Helper()
-	k, err := keys.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := k.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return k
-}
-
-func trySign(s crypto.Signer) error {
-	digest := sha256.Sum256([]byte("message"))
-	_, err := s.Sign(rand.Reader, digest[:], crypto.SHA256)
-	return err
 }
 
 // wants says that an error isn't what is wanted.

@@ -21,16 +21,17 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"bollard/keys"
+	"bollard/keys/keystest"
 )
 
 func TestKeysOfATPM(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	of := base(t, startTPM(t).socket())
-	k := keeper(t, keys.Config{Dir: dir})
-	again := keeper(t, keys.Config{Dir: dir})
+	k := keystest.Keeper(t, keys.Config{Dir: dir})
+	again := keystest.Keeper(t, keys.Config{Dir: dir})
 	for _, alg := range []keys.Algorithm{keys.P256, keys.P384, keys.P521, keys.RSA2048} {
-		uri := named(t, of, string(alg))
+		uri := keystest.Named(t, of, string(alg))
 		_, err := k.Open(t.Context(), uri, keys.RoleCA)
 		wants(t, "before it was made", err, keys.ErrNotFound)
 		made, err := k.Create(t.Context(), uri, keys.RoleCA, alg)
@@ -172,8 +173,8 @@ func (b blob) loaded(t *testing.T, device transport.TPM) tpm2.NamedHandle {
 func TestTPMRefusesTheOtherRole(t *testing.T) {
 	t.Parallel()
 	dir, d := t.TempDir(), startTPM(t)
-	k := keeper(t, keys.Config{Dir: dir})
-	if _, err := k.Create(t.Context(), named(t, base(t, d.socket()), "key"), keys.RoleCA, keys.P256); err != nil {
+	k := keystest.Keeper(t, keys.Config{Dir: dir})
+	if _, err := k.Create(t.Context(), keystest.Named(t, base(t, d.socket()), "key"), keys.RoleCA, keys.P256); err != nil {
 		t.Fatal(err)
 	}
 	device, err := linuxudstpm.Open(d.socket())
@@ -229,7 +230,7 @@ func TestFilesOfKeysAreProven(t *testing.T) {
 	t.Parallel()
 	dir, d := t.TempDir(), startTPM(t)
 	of := base(t, d.socket())
-	if _, err := keeper(t, keys.Config{Dir: dir}).Create(t.Context(), named(t, of, "key"), keys.RoleCA, keys.P256); err != nil {
+	if _, err := keystest.Keeper(t, keys.Config{Dir: dir}).Create(t.Context(), keystest.Named(t, of, "key"), keys.RoleCA, keys.P256); err != nil {
 		t.Fatal(err)
 	}
 	good := readBlob(t, filepath.Join(dir, "bollard-ca-key.tpm"))
@@ -268,12 +269,12 @@ func TestFilesOfKeysAreProven(t *testing.T) {
 	} {
 		into := t.TempDir()
 		tt.blob.write(t, filepath.Join(into, tt.file))
-		key, err := keeper(t, keys.Config{Dir: into}).Open(t.Context(), named(t, of, "key"), tt.role)
+		key, err := keystest.Keeper(t, keys.Config{Dir: into}).Open(t.Context(), keystest.Named(t, of, "key"), tt.role)
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", name, err, tt.want)
 		}
 		if err == nil {
-			wants(t, name, trySign(key), nil)
+			wants(t, name, keystest.TrySign(key), nil)
 		}
 	}
 	for name, text := range map[string]string{"no PEM": "x", "a key": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no DER": "-----BEGIN TSS2 PRIVATE KEY-----\nAAAA\n-----END TSS2 PRIVATE KEY-----\n"} {
@@ -281,7 +282,7 @@ func TestFilesOfKeysAreProven(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(into, "bollard-ca-key.tpm"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := keeper(t, keys.Config{Dir: into}).Open(t.Context(), named(t, of, "key"), keys.RoleCA)
+		_, err := keystest.Keeper(t, keys.Config{Dir: into}).Open(t.Context(), keystest.Named(t, of, "key"), keys.RoleCA)
 		wants(t, name, err, keys.ErrUnfit)
 	}
 }
@@ -298,7 +299,7 @@ func TestWrongPINOfATPM(t *testing.T) {
 		}
 	}
 	write(caPIN)
-	k := keeper(t, keys.Config{Dir: dir})
+	k := keystest.Keeper(t, keys.Config{Dir: dir})
 	uri := "tpmkms:device=" + d.socket() + ";object=key?pin-source=" + file
 	s, err := k.Create(t.Context(), uri, keys.RoleCA, keys.P256)
 	if err != nil {
@@ -307,25 +308,25 @@ func TestWrongPINOfATPM(t *testing.T) {
 	write("canary-pin-that-is-wrong")
 	// The login of before goes on until something is wrong with it: end it.
 	d.kill()
-	wants(t, "killed", trySign(s), keys.ErrUnavailable)
+	wants(t, "killed", keystest.TrySign(s), keys.ErrUnavailable)
 	if err := d.start(); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		err := trySign(s)
+		err := keystest.TrySign(s)
 		wants(t, "a wrong PIN", err, keys.ErrPIN)
 		if errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), "not tried again") || strings.Contains(err.Error(), "canary") {
 			t.Errorf("a wrong PIN: %v", err)
 		}
 	}
-	_, err = keeper(t, keys.Config{Dir: dir}).Open(t.Context(), uri, keys.RoleCA)
+	_, err = keystest.Keeper(t, keys.Config{Dir: dir}).Open(t.Context(), uri, keys.RoleCA)
 	wants(t, "opened with a wrong PIN", err, keys.ErrPIN)
 	write("short")
-	if err := trySign(s); !errors.Is(err, keys.ErrPIN) || !strings.Contains(err.Error(), "at least 16") {
+	if err := keystest.TrySign(s); !errors.Is(err, keys.ErrPIN) || !strings.Contains(err.Error(), "at least 16") {
 		t.Errorf("a PIN that can be guessed: %v", err)
 	}
 	write(caPIN)
-	wants(t, "the right PIN", trySign(s), nil)
+	wants(t, "the right PIN", keystest.TrySign(s), nil)
 }
 
 func TestTPMOfAnotherMachine(t *testing.T) {
@@ -340,17 +341,17 @@ func TestTPMOfAnotherMachine(t *testing.T) {
 		}
 	}
 	attach(mine)
-	k := keeper(t, keys.Config{Dir: t.TempDir()})
-	s, err := k.Create(t.Context(), named(t, base(t, device), "key"), keys.RoleCA, keys.P256)
+	k := keystest.Keeper(t, keys.Config{Dir: t.TempDir()})
+	s, err := k.Create(t.Context(), keystest.Named(t, base(t, device), "key"), keys.RoleCA, keys.P256)
 	if err != nil {
 		t.Fatal(err)
 	}
 	attach(other)
-	if err := trySign(s); !errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), "another one made it") {
+	if err := keystest.TrySign(s); !errors.Is(err, keys.ErrUnavailable) || !strings.Contains(err.Error(), "another one made it") {
 		t.Errorf("another TPM: %v", err)
 	}
 	attach(mine)
-	wants(t, "the right TPM is back", trySign(s), nil)
+	wants(t, "the right TPM is back", keystest.TrySign(s), nil)
 }
 
 // A machine whose owner keeps a storage key in the TPM has new keys made below it.
@@ -366,9 +367,9 @@ func TestStorageKeyOfTheOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := keeper(t, keys.Config{Dir: dir})
+	k := keystest.Keeper(t, keys.Config{Dir: dir})
 	of := base(t, d.socket())
-	before, err := k.Create(t.Context(), named(t, of, "before"), keys.RoleCA, keys.P256)
+	before, err := k.Create(t.Context(), keystest.Named(t, of, "before"), keys.RoleCA, keys.P256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +379,7 @@ func TestStorageKeyOfTheOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := k.Create(t.Context(), named(t, of, "after"), keys.RoleCA, keys.P256)
+	after, err := k.Create(t.Context(), keystest.Named(t, of, "after"), keys.RoleCA, keys.P256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,6 +388,6 @@ func TestStorageKeyOfTheOwner(t *testing.T) {
 			t.Errorf("%s is below %#x, want %#x", file, got, want)
 		}
 	}
-	wants(t, "made before", trySign(before), nil)
-	wants(t, "made after", trySign(after), nil)
+	wants(t, "made before", keystest.TrySign(before), nil)
+	wants(t, "made after", keystest.TrySign(after), nil)
 }

@@ -2,11 +2,7 @@ package vault_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -18,8 +14,10 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"bollard/ca"
+	"bollard/ca/catest"
 	"bollard/ca/status"
 	"bollard/keys"
+	"bollard/keys/keystest"
 	"bollard/store"
 )
 
@@ -30,31 +28,11 @@ type outcome struct {
 	took   time.Duration
 }
 
-// stationRequest is one for a key of its own.
-func stationRequest(t *testing.T) ca.CSR {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	csr, err := ca.ParseCSR(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return csr
-}
-
 // load issues to a station without end, until its context does.
 func load(ctx context.Context, t *testing.T, a *ca.Authority, csr ca.CSR, each func(outcome)) {
 	for ctx.Err() == nil {
 		began := time.Now()
-		p, err := a.Prepare(context.WithoutCancel(ctx), ca.Order{
-			Profile: ca.ProfileStation, Key: csr.Key, Subject: ca.Subject{CommonName: "SN-0001"}, Station: "cs1", Requester: "station:cs1",
-		})
+		p, err := a.Prepare(context.WithoutCancel(ctx), catest.StationOrder(csr))
 		if err != nil {
 			t.Errorf("prepare: %v", err) // it needs no key
 			return
@@ -75,7 +53,7 @@ func TestIssuingWhileVaultComesAndGoes(t *testing.T) {
 	t.Parallel()
 	s := startVault(t, nil)
 	base := vaultBase(t, s, map[string]any{"token_ttl": "1s", "token_max_ttl": "1s"}, keys.RoleCA, keys.RoleOCSP)
-	k := keeper(t, keys.Config{})
+	k := keystest.Keeper(t, keys.Config{})
 	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "bollard.db"), Clock: time.Now})
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +75,7 @@ func TestIssuingWhileVaultComesAndGoes(t *testing.T) {
 	defer stop()
 	var mu sync.Mutex
 	var given []string
-	seen, csr := make(chan outcome), stationRequest(t)
+	seen, csr := make(chan outcome), catest.StationRequest(t)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		load(ctx, t, a, csr, func(o outcome) {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"bollard/keys"
+	"bollard/keys/keystest"
 )
 
 // selfSigned makes a certificate that is its own root, and its key, in files.
@@ -116,7 +117,7 @@ func TestLogins(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	k := keeper(t, keys.Config{})
+	k := keystest.Keeper(t, keys.Config{})
 	uri := func(login string) string {
 		return "vault:address=" + s.URL + ";object=key?ca-source=" + serverCert + "&" + login
 	}
@@ -128,21 +129,21 @@ func TestLogins(t *testing.T) {
 		login string
 		want  error
 	}{
-		"token":                {"token-source=" + secretFile(t, s.Token), nil},
+		"token":                {"token-source=" + keystest.SecretFile(t, s.Token), nil},
 		"AppRole":              {appRole, nil},
-		"Kubernetes":           {"auth-mount=fleet-k8s&auth-role=bollard&jwt-source=" + secretFile(t, jwt), nil},
+		"Kubernetes":           {"auth-mount=fleet-k8s&auth-role=bollard&jwt-source=" + keystest.SecretFile(t, jwt), nil},
 		"certificate":          {"cert-source=" + clientCert + "&key-source=" + clientKey, nil},
 		"certificate by role":  {"auth-role=bollard&cert-source=" + clientCert + "&key-source=" + clientKey, nil},
-		"wrong token":          {"token-source=" + secretFile(t, "hvs.canary"), keys.ErrLogin},
-		"foreign account":      {"auth-mount=fleet-k8s&auth-role=bollard&jwt-source=" + secretFile(t, foreign), keys.ErrLogin},
-		"another role":         {"auth-mount=fleet-k8s&auth-role=other&jwt-source=" + secretFile(t, jwt), keys.ErrLogin},
+		"wrong token":          {"token-source=" + keystest.SecretFile(t, "hvs.canary"), keys.ErrLogin},
+		"foreign account":      {"auth-mount=fleet-k8s&auth-role=bollard&jwt-source=" + keystest.SecretFile(t, foreign), keys.ErrLogin},
+		"another role":         {"auth-mount=fleet-k8s&auth-role=other&jwt-source=" + keystest.SecretFile(t, jwt), keys.ErrLogin},
 		"foreign certificate":  {"cert-source=" + otherCert + "&key-source=" + otherKey, keys.ErrLogin},
 		"another's key":        {"cert-source=" + otherCert + "&key-source=" + clientKey, keys.ErrLogin},
 		"no file":              {"token-source=/nonexistent/token", keys.ErrLogin},
-		"two lines":            {"token-source=" + secretFile(t, "hvs.canary\nmore"), keys.ErrLogin},
-		"a CA that isn't one":  {"token-source=" + secretFile(t, s.Token), keys.ErrLogin},
-		"a CA of another's":    {"token-source=" + secretFile(t, s.Token), keys.ErrUnavailable},
-		"the machine's own CA": {"token-source=" + secretFile(t, s.Token), keys.ErrUnavailable},
+		"two lines":            {"token-source=" + keystest.SecretFile(t, "hvs.canary\nmore"), keys.ErrLogin},
+		"a CA that isn't one":  {"token-source=" + keystest.SecretFile(t, s.Token), keys.ErrLogin},
+		"a CA of another's":    {"token-source=" + keystest.SecretFile(t, s.Token), keys.ErrUnavailable},
+		"the machine's own CA": {"token-source=" + keystest.SecretFile(t, s.Token), keys.ErrUnavailable},
 	} {
 		at := uri(tt.login)
 		switch name {
@@ -155,7 +156,7 @@ func TestLogins(t *testing.T) {
 		}
 		key, err := k.Open(t.Context(), at, keys.RoleCA)
 		if err == nil {
-			err = trySign(key)
+			err = keystest.TrySign(key)
 		}
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", name, err, tt.want)

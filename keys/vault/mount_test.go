@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"bollard/ca"
+	"bollard/ca/catest"
 	"bollard/ca/status"
 	"bollard/internal/failpoint"
 	"bollard/keys"
@@ -104,7 +105,7 @@ func newMountRig(t *testing.T, settings map[string]any) *mountRig {
 
 // issue orders one for station cs1.
 func (r *mountRig) issue(ctx context.Context, csr ca.CSR) (*ca.Issued, error) {
-	p, err := r.Prepare(ctx, ca.Order{Profile: ca.ProfileStation, Key: csr.Key, Subject: ca.Subject{CommonName: "SN-0001"}, Station: "cs1", Requester: "station:cs1"})
+	p, err := r.Prepare(ctx, catest.StationOrder(csr))
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +135,7 @@ func TestIssuingThroughAMount(t *testing.T) {
 	if err := r.CheckKeys(t.Context()); err != nil {
 		t.Error(err)
 	}
-	issued, err := r.issue(t.Context(), stationRequest(t))
+	issued, err := r.issue(t.Context(), catest.StationRequest(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +203,7 @@ func TestIssuingThroughAMount(t *testing.T) {
 	role := vaulttest.StationRole()
 	role["organization"], role["no_store"] = "Example CPO", true
 	r.do(t, "stations/roles/stations", role)
-	if issued, err = r.issue(t.Context(), stationRequest(t)); err != nil {
+	if issued, err = r.issue(t.Context(), catest.StationRequest(t)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Revoke(t.Context(), issued.Serial, "keyCompromise", "operator"); err != nil {
@@ -264,12 +265,12 @@ func TestChangedMountIsRefused(t *testing.T) {
 		{"pointers", "stations/config/urls", map[string]any{"ocsp_servers": "http://vault.example/ocsp"}, urls, "1.3.6.1.5.5.7.1.1"},
 	} {
 		r.do(t, tt.path, tt.change)
-		if _, err := r.issue(t.Context(), stationRequest(t)); !errors.Is(err, ca.ErrMountAnswer) || !strings.Contains(err.Error(), tt.fault) {
+		if _, err := r.issue(t.Context(), catest.StationRequest(t)); !errors.Is(err, ca.ErrMountAnswer) || !strings.Contains(err.Error(), tt.fault) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		r.do(t, tt.path, tt.back)
 	}
-	if _, err := r.issue(t.Context(), stationRequest(t)); err != nil {
+	if _, err := r.issue(t.Context(), catest.StationRequest(t)); err != nil {
 		t.Errorf("as it was: %v", err)
 	}
 	// Another CA in the same mount.
@@ -278,7 +279,7 @@ func TestChangedMountIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.do(t, "stations/roles/stations", role(map[string]any{"issuer_ref": "another"}))
-	if _, err := r.issue(t.Context(), stationRequest(t)); !errors.Is(err, ca.ErrMountAnswer) || !strings.Contains(err.Error(), "its issuer") {
+	if _, err := r.issue(t.Context(), catest.StationRequest(t)); !errors.Is(err, ca.ErrMountAnswer) || !strings.Contains(err.Error(), "its issuer") {
 		t.Errorf("another CA: %v", err)
 	}
 	list, err := r.db.Unsettled(t.Context(), "csms-issuing-2", 100)
@@ -297,16 +298,16 @@ func TestChangedMountIsRefused(t *testing.T) {
 	}
 	// A role that refuses, and a policy that does: nothing is issued, and it is said why.
 	r.do(t, "stations/roles/stations", role(map[string]any{"key_type": "rsa"}))
-	if _, err := r.issue(t.Context(), stationRequest(t)); !errors.Is(err, keys.ErrUnfit) {
+	if _, err := r.issue(t.Context(), catest.StationRequest(t)); !errors.Is(err, keys.ErrUnfit) {
 		t.Errorf("a role that refuses: %v", err)
 	}
 	r.do(t, "sys/policies/acl/mount", map[string]any{"policy": `path "stations/cert/*" { capabilities = ["read"] }`})
-	if _, err := r.issue(t.Context(), stationRequest(t)); !errors.Is(err, keys.ErrDenied) {
+	if _, err := r.issue(t.Context(), catest.StationRequest(t)); !errors.Is(err, keys.ErrDenied) {
 		t.Errorf("a policy that refuses: %v", err)
 	}
 	r.do(t, "sys/policies/acl/mount", map[string]any{"policy": vaulttest.MountPolicy})
 	r.do(t, "stations/roles/stations", role(nil))
-	if _, err := r.issue(t.Context(), stationRequest(t)); err != nil {
+	if _, err := r.issue(t.Context(), catest.StationRequest(t)); err != nil {
 		t.Errorf("mended: %v", err)
 	}
 }
@@ -329,7 +330,7 @@ func hyphens(serial string) string {
 func TestMountComesAndGoes(t *testing.T) {
 	t.Parallel()
 	r := newMountRig(t, map[string]any{"token_ttl": "1s", "token_max_ttl": "1s"})
-	csr := stationRequest(t)
+	csr := catest.StationRequest(t)
 	var given []string
 	until := func(well bool) {
 		t.Helper()
@@ -431,7 +432,7 @@ func TestMountKilledChild(t *testing.T) {
 func TestKilledWhileAMountIssues(t *testing.T) {
 	t.Parallel()
 	r := newMountRig(t, nil)
-	csr := stationRequest(t)
+	csr := catest.StationRequest(t)
 	if err := os.WriteFile(filepath.Join(r.dir, "station.csr"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr.DER}), 0o600); err != nil {
 		t.Fatal(err)
 	}

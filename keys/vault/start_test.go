@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/ca/catest"
 	"bollard/keys"
+	"bollard/keys/keystest"
 	"bollard/store"
 )
 
@@ -31,7 +33,7 @@ func TestCAStartsWhileItsLoginIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if err := ca.Init(t.Context(), ca.InitConfig{Store: db, Keeper: keeper(t, keys.Config{}), KeyBase: base, Organisation: "Example CPO", Country: "NL", Clock: time.Now}); err != nil {
+	if err := ca.Init(t.Context(), ca.InitConfig{Store: db, Keeper: keystest.Keeper(t, keys.Config{}), KeyBase: base, Organisation: "Example CPO", Country: "NL", Clock: time.Now}); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "ca.secret-id")
@@ -42,12 +44,12 @@ func TestCAStartsWhileItsLoginIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := ca.New(t.Context(), ca.Config{Store: db, Keeper: keeper(t, keys.Config{}), KeyBase: base, Organisation: "Example CPO", Country: "NL", Clock: time.Now})
+	a, err := ca.New(t.Context(), ca.Config{Store: db, Keeper: keystest.Keeper(t, keys.Config{}), KeyBase: base, Organisation: "Example CPO", Country: "NL", Clock: time.Now})
 	if err != nil {
 		t.Fatalf("it doesn't start: %v", err)
 	}
 	one := func() error {
-		p, err := a.Prepare(t.Context(), ca.Order{Profile: ca.ProfileStation, Key: stationRequest(t).Key, Subject: ca.Subject{CommonName: "SN-0001"}, Station: "cs1", Requester: "station:cs1"})
+		p, err := a.Prepare(t.Context(), catest.StationOrder(catest.StationRequest(t)))
 		if err == nil {
 			_, err = a.Issue(t.Context(), p)
 		}
@@ -77,8 +79,8 @@ func TestEndlessAnswerIsCutOff(t *testing.T) {
 		}
 	}))
 	t.Cleanup(endless.Close)
-	k := keeper(t, keys.Config{HSMTimeout: 2 * time.Second})
-	if _, err := k.Open(t.Context(), "vault:address="+endless.URL+";object=key?token-source="+secretFile(t, "canary-token"), keys.RoleCA); err == nil {
+	k := keystest.Keeper(t, keys.Config{HSMTimeout: 2 * time.Second})
+	if _, err := k.Open(t.Context(), "vault:address="+endless.URL+";object=key?token-source="+keystest.SecretFile(t, "canary-token"), keys.RoleCA); err == nil {
 		t.Error("opened")
 	}
 	if n := sent.Load(); n > 64<<20 {

@@ -23,7 +23,9 @@ import (
 	"testing"
 	"time"
 
+	"bollard/internal/testlog"
 	"bollard/keys"
+	"bollard/keys/keystest"
 	"bollard/keys/vault/vaulttest"
 )
 
@@ -52,89 +54,13 @@ func vaultBase(t *testing.T, s *vaulttest.Server, settings map[string]any, roles
 	return s.URI(dir)
 }
 
-func keeper(t *testing.T, cfg keys.Config) *keys.Keeper {
-	t.Helper()
-	cfg.Dir = t.TempDir()
-	k, err := keys.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := k.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return k
-}
-
-func secretFile(t *testing.T, secret string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-func named(t *testing.T, base, name string) string {
-	t.Helper()
-	uri, err := keys.Join(base, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uri
-}
-
-func trySign(s crypto.Signer) error {
-	digest := sha256.Sum256([]byte("message"))
-	_, err := s.Sign(rand.Reader, digest[:], crypto.SHA256)
-	return err
-}
-
-func signs(t *testing.T, s crypto.Signer) {
-	t.Helper()
-	digest := sha256.Sum256([]byte("message"))
-	sig, err := s.Sign(rand.Reader, digest[:], crypto.SHA256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	verified := false
-	switch public := s.Public().(type) {
-	case *ecdsa.PublicKey:
-		verified = ecdsa.VerifyASN1(public, digest[:], sig)
-	case *rsa.PublicKey:
-		verified = rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], sig) == nil
-	}
-	if !verified {
-		t.Fatal("the signature doesn't verify")
-	}
-}
-
-// lockedLog is a log that several write.
-type lockedLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestKeyMadeOnceOpensAgain(t *testing.T) {
 	t.Parallel()
 	s := startVault(t, nil)
 	base := vaultBase(t, s, nil, keys.RoleCA, keys.RoleOCSP)
-	makes, opens := keeper(t, keys.Config{}), keeper(t, keys.Config{})
+	makes, opens := keystest.Keeper(t, keys.Config{}), keystest.Keeper(t, keys.Config{})
 	for _, alg := range []keys.Algorithm{keys.P256, keys.P384, keys.P521, keys.RSA2048} {
-		uri := named(t, base, string(alg))
+		uri := keystest.Named(t, base, string(alg))
 		if _, err := makes.Open(t.Context(), uri, keys.RoleCA); !errors.Is(err, keys.ErrNotFound) {
 			t.Fatalf("%s before it was made: %v", alg, err)
 		}
@@ -149,7 +75,7 @@ func TestKeyMadeOnceOpensAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		signs(t, opened)
+		keystest.Signs(t, opened)
 		if !made.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(opened.Public()) || opened.Role() != keys.RoleCA || opened.URI() != uri {
 			t.Errorf("%s: another key, role %q, URI %q", alg, opened.Role(), opened.URI())
 		}
@@ -158,7 +84,7 @@ func TestKeyMadeOnceOpensAgain(t *testing.T) {
 		}
 	}
 	// A login that sees both roles' keys is told whose it is.
-	token := "vault:address=" + s.URL + ";object=p256?token-source=" + secretFile(t, s.Token)
+	token := "vault:address=" + s.URL + ";object=p256?token-source=" + keystest.SecretFile(t, s.Token)
 	if _, err := opens.Open(t.Context(), token, keys.RoleFirmware); !errors.Is(err, keys.ErrRole) {
 		t.Errorf("a CA's key for firmware: %v", err)
 	}
@@ -175,10 +101,10 @@ func TestSignatures(t *testing.T) {
 	t.Parallel()
 	s := startVault(t, nil)
 	base := vaultBase(t, s, nil, keys.RoleFirmware)
-	k := keeper(t, keys.Config{})
+	k := keystest.Keeper(t, keys.Config{})
 	key := map[string]keys.Signer{}
 	for _, alg := range []keys.Algorithm{keys.RSA2048, keys.P384} {
-		made, err := k.Create(t.Context(), named(t, base, string(alg)), keys.RoleFirmware, alg)
+		made, err := k.Create(t.Context(), keystest.Named(t, base, string(alg)), keys.RoleFirmware, alg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,14 +161,14 @@ func TestRefusesTheOtherRolesKey(t *testing.T) {
 	t.Parallel()
 	s := startVault(t, nil)
 	dir := t.TempDir()
-	k := keeper(t, keys.Config{})
+	k := keystest.Keeper(t, keys.Config{})
 	roles := []keys.Role{keys.RoleCA, keys.RoleOCSP, keys.RoleFirmware, keys.RoleCPS}
 	tokens := map[keys.Role]string{}
 	for _, role := range roles {
 		if err := s.AppRole(t.Context(), dir, string(role), nil); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := k.Create(t.Context(), named(t, s.URI(dir), "key"), role, keys.P256); err != nil {
+		if _, err := k.Create(t.Context(), keystest.Named(t, s.URI(dir), "key"), role, keys.P256); err != nil {
 			t.Fatal(err)
 		}
 		credentials := map[string]any{}
@@ -271,7 +197,7 @@ func TestRefusesTheOtherRolesKey(t *testing.T) {
 	}
 	// Through the package: the wrong login is refused for good, not as away.
 	wrong := strings.ReplaceAll(s.URI(dir), "{role}", "firmware")
-	if _, err := k.Open(t.Context(), named(t, wrong, "key"), keys.RoleCA); !errors.Is(err, keys.ErrDenied) || errors.Is(err, keys.ErrUnavailable) {
+	if _, err := k.Open(t.Context(), keystest.Named(t, wrong, "key"), keys.RoleCA); !errors.Is(err, keys.ErrDenied) || errors.Is(err, keys.ErrUnavailable) {
 		t.Errorf("the CA's key by the login of firmware: %v", err)
 	}
 }
@@ -281,10 +207,10 @@ func TestRefusesTheOtherRolesKey(t *testing.T) {
 func TestSealedKilledAndBack(t *testing.T) {
 	t.Parallel()
 	s := startVault(t, nil)
-	var log lockedLog
-	k := keeper(t, keys.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	var log testlog.Buffer
+	k := keystest.Keeper(t, keys.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	base := vaultBase(t, s, map[string]any{"secret_id_num_uses": 1}, keys.RoleCA)
-	key, err := k.Create(t.Context(), named(t, base, "key"), keys.RoleCA, keys.P256)
+	key, err := k.Create(t.Context(), keystest.Named(t, base, "key"), keys.RoleCA, keys.P256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +218,7 @@ func TestSealedKilledAndBack(t *testing.T) {
 		t.Helper()
 		for range 3 {
 			began := time.Now()
-			if err := trySign(key); !errors.Is(err, keys.ErrUnavailable) || time.Since(began) > 5*time.Second {
+			if err := keystest.TrySign(key); !errors.Is(err, keys.ErrUnavailable) || time.Since(began) > 5*time.Second {
 				t.Fatalf("%s, after %v: got %v, want ErrUnavailable", when, time.Since(began), err)
 			}
 		}
@@ -305,7 +231,7 @@ func TestSealedKilledAndBack(t *testing.T) {
 	if err := s.Unseal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	signs(t, key)
+	keystest.Signs(t, key)
 	s.Kill()
 	fails("killed")
 	if err := s.Restart(t.Context()); err != nil {
@@ -315,7 +241,7 @@ func TestSealedKilledAndBack(t *testing.T) {
 	if err := s.Unseal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	signs(t, key)
+	keystest.Signs(t, key)
 	if got := log.String(); strings.Count(got, "holds keys is gone") != 2 || strings.Count(got, "holds keys is back") != 2 {
 		t.Errorf("log: %s", got)
 	}
@@ -333,21 +259,21 @@ func TestTokenRenewedAndReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := made["auth"].(map[string]any)["client_token"].(string)
-	k := keeper(t, keys.Config{})
+	k := keystest.Keeper(t, keys.Config{})
 	began := time.Now()
-	kept, err := k.Create(t.Context(), "vault:address="+s.URL+";object=kept?token-source="+secretFile(t, token), keys.RoleCA, keys.P256)
+	kept, err := k.Create(t.Context(), "vault:address="+s.URL+";object=kept?token-source="+keystest.SecretFile(t, token), keys.RoleCA, keys.P256)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// One that can't live longer: each second takes a new login.
 	base := vaultBase(t, s, map[string]any{"token_ttl": "1s", "token_max_ttl": "1s"}, keys.RoleCA)
-	replaced, err := k.Create(t.Context(), named(t, base, "replaced"), keys.RoleCA, keys.P256)
+	replaced, err := k.Create(t.Context(), keystest.Named(t, base, "replaced"), keys.RoleCA, keys.P256)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for time.Since(began) < 3500*time.Millisecond {
 		for what, key := range map[string]keys.Signer{"renewed": kept, "replaced": replaced} {
-			if err := trySign(key); err != nil {
+			if err := keystest.TrySign(key); err != nil {
 				t.Fatalf("%s, after %v: %v", what, time.Since(began), err)
 			}
 		}
@@ -357,7 +283,7 @@ func TestTokenRenewedAndReplaced(t *testing.T) {
 	if _, err := s.Do(t.Context(), s.Token, "auth/token/revoke", map[string]any{"token": token}); err != nil {
 		t.Fatal(err)
 	}
-	if err := trySign(kept); !errors.Is(err, keys.ErrLogin) || errors.Is(err, keys.ErrUnavailable) || strings.Contains(err.Error(), token) {
+	if err := keystest.TrySign(kept); !errors.Is(err, keys.ErrLogin) || errors.Is(err, keys.ErrUnavailable) || strings.Contains(err.Error(), token) {
 		t.Errorf("a revoked token: %v", err)
 	}
 }
@@ -384,8 +310,8 @@ func TestWrongCredentials(t *testing.T) {
 	if err := os.WriteFile(file, []byte("canary-wrong"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	k := keeper(t, keys.Config{})
-	uri := strings.Replace(named(t, s.URI(dir), "key"), s.URL, proxy, 1)
+	k := keystest.Keeper(t, keys.Config{})
+	uri := strings.Replace(keystest.Named(t, s.URI(dir), "key"), s.URL, proxy, 1)
 	for range 10 { // Vault locks an AppRole after five
 		_, err := k.Create(t.Context(), uri, keys.RoleCA, keys.P256)
 		if !errors.Is(err, keys.ErrLogin) || errors.Is(err, keys.ErrUnavailable) || strings.Contains(err.Error(), "canary") {
@@ -411,7 +337,7 @@ func TestWrongCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signs(t, key)
+	keystest.Signs(t, key)
 }
 
 // vaultProxy stands between: it sees requests, and may change answers.
@@ -448,17 +374,17 @@ func TestAnswersAreVerified(t *testing.T) {
 		r.Header.Del("Content-Length")
 		return nil
 	})
-	k := keeper(t, keys.Config{})
-	key, err := k.Create(t.Context(), "vault:address="+proxy+";namespace=fleet;object=key?token-source="+secretFile(t, s.Token), keys.RoleCA, keys.P256)
+	k := keystest.Keeper(t, keys.Config{})
+	key, err := k.Create(t.Context(), "vault:address="+proxy+";namespace=fleet;object=key?token-source="+keystest.SecretFile(t, s.Token), keys.RoleCA, keys.P256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signs(t, key)
+	keystest.Signs(t, key)
 	if namespace != "fleet/" && namespace != "fleet" {
 		t.Errorf("namespace %q", namespace)
 	}
 	forged = true
-	if err := trySign(key); !errors.Is(err, keys.ErrUnfit) {
+	if err := keystest.TrySign(key); !errors.Is(err, keys.ErrUnfit) {
 		t.Errorf("a forged signature: %v", err)
 	}
 }
@@ -467,35 +393,35 @@ func TestAnswersAreVerified(t *testing.T) {
 func TestKeyThatMayLeaveIsRefused(t *testing.T) {
 	t.Parallel()
 	s := startVault(t, nil)
-	k := keeper(t, keys.Config{})
-	base := "vault:address=" + s.URL + "?token-source=" + secretFile(t, s.Token)
+	k := keystest.Keeper(t, keys.Config{})
+	base := "vault:address=" + s.URL + "?token-source=" + keystest.SecretFile(t, s.Token)
 	for field := range map[string]bool{"exportable": true, "allow_plaintext_backup": true} {
 		if _, err := s.Do(t.Context(), s.Token, "transit/keys/bollard-ca-"+field, map[string]any{"type": "ecdsa-p256", field: true}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := k.Open(t.Context(), named(t, base, field), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) || !strings.Contains(err.Error(), field) {
+		if _, err := k.Open(t.Context(), keystest.Named(t, base, field), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
 	if err := bring(t, s, "bollard-ca-imported"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Open(t.Context(), named(t, base, "imported"), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) || !strings.Contains(err.Error(), "imported_key") {
+	if _, err := k.Open(t.Context(), keystest.Named(t, base, "imported"), keys.RoleCA); !errors.Is(err, keys.ErrUnfit) || !strings.Contains(err.Error(), "imported_key") {
 		t.Errorf("imported: %v", err)
 	}
-	made, err := k.Create(t.Context(), named(t, base, "rotated"), keys.RoleCA, keys.P256)
+	made, err := k.Create(t.Context(), keystest.Named(t, base, "rotated"), keys.RoleCA, keys.P256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	said, err := k.Custody(t.Context(), named(t, base, "rotated"), keys.RoleCA)
+	said, err := k.Custody(t.Context(), keystest.Named(t, base, "rotated"), keys.RoleCA)
 	if want := (keys.Custody{Holder: "Vault", Exportable: "no: exportable=false, allow_plaintext_backup=false, imported_key=false"}); err != nil || said != want {
 		t.Errorf("custody: %v, %v", said, err)
 	}
 	if _, err := s.Do(t.Context(), s.Token, "transit/keys/bollard-ca-rotated/rotate", nil); err != nil {
 		t.Fatal(err)
 	}
-	signs(t, made)
-	opened, err := keeper(t, keys.Config{}).Open(t.Context(), named(t, base, "rotated"), keys.RoleCA)
+	keystest.Signs(t, made)
+	opened, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), keystest.Named(t, base, "rotated"), keys.RoleCA)
 	if err != nil || !opened.Public().(*ecdsa.PublicKey).Equal(made.Public()) {
 		t.Errorf("after the rotation: %v", err)
 	}
@@ -510,12 +436,12 @@ func TestVaultThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	k := keeper(t, keys.Config{HSMTimeout: 200 * time.Millisecond})
+	k := keystest.Keeper(t, keys.Config{HSMTimeout: 200 * time.Millisecond})
 	began := time.Now()
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
-			uri := "vault:address=http://" + silent.Addr().String() + ";object=key?token-source=" + secretFile(t, "canary-token")
+			uri := "vault:address=http://" + silent.Addr().String() + ";object=key?token-source=" + keystest.SecretFile(t, "canary-token")
 			if _, err := k.Open(t.Context(), uri, keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) || strings.Contains(err.Error(), "canary") {
 				t.Errorf("got %v, want ErrUnavailable", err)
 			}
