@@ -3,6 +3,7 @@
 package awskms_test
 
 import (
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -161,6 +162,65 @@ func TestKeyKnownLater(t *testing.T) {
 	keystest.Signs(t, key)
 	if early.Load() >= 0 {
 		t.Error("the key was known at once")
+	}
+}
+
+// A key whose name was given, and the answer lost, is there: it isn't had deleted with its
+// alias left behind, which would be taken from then on.
+func TestNameGivenButNotHeard(t *testing.T) {
+	t.Parallel()
+	s := startKMS(t)
+	var lose atomic.Bool
+	proxy := s.proxy(func(w http.ResponseWriter, r *http.Request) bool {
+		if action(r) != "CreateAlias" || !lose.CompareAndSwap(true, false) {
+			return false
+		}
+		again, err := http.NewRequestWithContext(r.Context(), r.Method, s.URL, r.Body)
+		if err == nil {
+			again.Header, again.Host, again.ContentLength = r.Header, r.Host, r.ContentLength
+			var answer *http.Response
+			if answer, err = http.DefaultClient.Do(again); err == nil {
+				if answer.StatusCode != http.StatusOK {
+					t.Errorf("the alias: %s", answer.Status)
+				}
+				_ = answer.Body.Close()
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		fails(w, http.StatusInternalServerError, "KMSInternalException")
+		return true
+	}, nil)
+	uri := named(t, s.base(proxy), "key")
+	lose.Store(true)
+	signs(t, create(t, keeper(t, keys.Config{}), uri))
+	if lose.Load() {
+		t.Error("no answer was lost")
+	}
+	opened, err := keeper(t, keys.Config{}).Open(t.Context(), uri, keys.RoleCA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signs(t, opened)
+}
+
+// What AWS says of a request is one line: a service may add the request's text, with the
+// token of the session in it.
+func TestErrorsRepeatNoRequest(t *testing.T) {
+	t.Parallel()
+	s := startKMS(t)
+	proxy := s.proxy(func(w http.ResponseWriter, r *http.Request) bool {
+		w.WriteHeader(http.StatusBadRequest)
+		_ = json.NewEncoder(w).Encode(map[string]string{
+			"__type":  "InvalidSignatureException",
+			"message": "The signature does not match." + strings.Repeat("!", 2000) + "\nThe Canonical String should have been\nx-amz-security-token:canary-session",
+		})
+		return true
+	}, nil)
+	_, err := keeper(t, keys.Config{}).Open(t.Context(), named(t, s.base(proxy), "key"), keys.RoleCA)
+	if !errors.Is(err, keys.ErrLogin) || !strings.Contains(err.Error(), "does not match.!") || strings.Contains(err.Error(), "canary-session") || len(err.Error()) > 1000 {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -121,21 +122,26 @@ var codes = map[string]error{
 	"InvalidParameterValueException": ErrUnfit,
 }
 
-// fault makes one of this package's errors of the SDK's, whose texts carry neither
-// credentials nor what was to be signed.
+// fault makes one of this package's errors of the SDK's.
 func fault(err error) error {
 	for _, known := range []error{ErrLogin, ErrSession, ErrDenied} {
 		if errors.Is(err, known) {
-			return err // of the credentials, by credentials.go
+			return err // of the credentials, by login.go
 		}
 	}
 	var said smithy.APIError
 	if !errors.As(err, &said) {
 		return err
 	}
-	words := fmt.Errorf("%s: %s", said.ErrorCode(), said.ErrorMessage())
 	if known := codes[said.ErrorCode()]; known != nil {
-		return fmt.Errorf("%w (%w)", known, words)
+		return fmt.Errorf("%w (%w)", known, words(said))
 	}
-	return words
+	return words(said)
+}
+
+// words are AWS's for an error, bounded and in one line: what follows may be the request as
+// it was read, with the session's token in it.
+func words(said smithy.APIError) error {
+	line, _, _ := strings.Cut(said.ErrorMessage(), "\n")
+	return fmt.Errorf("%.100s: %.300s", said.ErrorCode(), line)
 }

@@ -69,7 +69,19 @@ func (c *Client) Create(ctx context.Context, name, role, kind string) (*Key, err
 		}
 		err = fault(err)
 	}
+	// Also when the caller's time is over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidying)
+	defer cancel()
+	if key != nil && c.named(ctx, name, arn) {
+		return key, nil
+	}
 	return nil, errors.Join(err, c.discard(ctx, arn))
+}
+
+// named says whether a key has its name: the answer that said so may be what got lost.
+func (c *Client) named(ctx context.Context, name, arn string) bool {
+	said, err := c.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(alias(name))})
+	return err == nil && said.KeyMetadata != nil && aws.ToString(said.KeyMetadata.Arn) == arn
 }
 
 // settled is judged of a key that was made just now: it takes KMS a while to know it
@@ -90,10 +102,8 @@ func (c *Client) settled(ctx context.Context, name string, m *types.KeyMetadata)
 	}
 }
 
-// discard has a key deleted that got no name, also when the caller's time is over.
+// discard has a key deleted that got no name.
 func (c *Client) discard(ctx context.Context, arn string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidying)
-	defer cancel()
 	_, err := c.kms.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: aws.String(arn), PendingWindowInDays: aws.Int32(leastDays)})
 	if err != nil {
 		return fmt.Errorf("delete the key %s in AWS, which nothing uses: that failed here: %v", arn, fault(err)) //nolint:errorlint // why it wasn't deleted isn't why it wasn't made

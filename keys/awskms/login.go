@@ -47,7 +47,12 @@ func (cfg Config) credentials(ctx context.Context, web *http.Client) (aws.Creden
 		own, err = accessKeys(ctx, l.File, l.Profile)
 	default:
 		var found aws.Config
-		if found, err = config.LoadDefaultConfig(ctx, config.WithRegion(cfg.Region), config.WithLogger(logging.Nop{})); err == nil {
+		found, err = config.LoadDefaultConfig(ctx, config.WithRegion(cfg.Region), config.WithLogger(logging.Nop{}),
+			// Files of a person's, which the SDK would look for, aren't the machine.
+			config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}),
+			// A pod's token goes to our STS, not to where the environment has one.
+			config.WithWebIdentityRoleCredentialOptions(func(o *stscreds.WebIdentityRoleOptions) { o.Client = cfg.sts(aws.AnonymousCredentials{}, web) }))
+		if err == nil {
 			own = found.Credentials
 		}
 	}
@@ -77,13 +82,18 @@ func accessKeys(ctx context.Context, file, profile string) (aws.CredentialsProvi
 	return credentials.StaticCredentialsProvider{Value: found.Credentials}, nil
 }
 
-// session assumes a role of AWS's.
-func (cfg Config) session(own aws.CredentialsProvider, web *http.Client) aws.CredentialsProvider {
+// sts is a client of where roles of AWS's are assumed.
+func (cfg Config) sts(own aws.CredentialsProvider, web *http.Client) *sts.Client {
 	o := sts.Options{Region: cfg.Region, Credentials: own, HTTPClient: web, Retryer: retryer()}
 	if cfg.STSEndpoint != "" {
 		o.BaseEndpoint = aws.String(cfg.STSEndpoint)
 	}
-	client, l := sts.New(o), cfg.Login
+	return sts.New(o)
+}
+
+// session assumes a role of AWS's.
+func (cfg Config) session(own aws.CredentialsProvider, web *http.Client) aws.CredentialsProvider {
+	client, l := cfg.sts(own, web), cfg.Login
 	if l.WebIdentity != nil {
 		return stscreds.NewWebIdentityRoleProvider(client, l.AssumeRole, token(l.WebIdentity), func(o *stscreds.WebIdentityRoleOptions) {
 			o.RoleSessionName = sessionName
@@ -115,13 +125,12 @@ func (r refusals) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	if err == nil || errors.Is(err, ErrLogin) || !errors.As(err, &said) {
 		return found, err
 	}
-	words := fmt.Errorf("%s: %s", said.ErrorCode(), said.ErrorMessage())
 	known := codes[said.ErrorCode()]
 	switch {
 	case known == nil:
-		return found, words
+		return found, words(said)
 	case errors.Is(known, ErrSession): // access keys of a session, or a token, that have ended
-		return found, fmt.Errorf("%w (%w)", ErrSession, words)
+		return found, fmt.Errorf("%w (%w)", ErrSession, words(said))
 	}
-	return found, fmt.Errorf("%w (%w)", ErrLogin, words)
+	return found, fmt.Errorf("%w (%w)", ErrLogin, words(said))
 }

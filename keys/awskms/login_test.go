@@ -241,10 +241,14 @@ func TestMachineItself(t *testing.T) {
 	machine := login{ID: "ASIAMACHINE", Secret: "canary-machine", Session: "canary-session", Role: "ca"}
 	s.knows(machine)
 	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": s.who[0].ID, "AWS_SECRET_ACCESS_KEY": s.who[0].Secret, "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
-		"AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_ACCESS_KEY_ID": s.who[0].ID, "AWS_SECRET_ACCESS_KEY": s.who[0].Secret, "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1",
+		"AWS_CONFIG_FILE": s.dir + "/config", "AWS_SHARED_CREDENTIALS_FILE": s.dir + "/admin.aws", "AWS_EC2_METADATA_DISABLED": "true",
 	} {
 		t.Setenv(name, value)
+	}
+	// Who started it may have files of AWS's tools, which say to run a program, too.
+	if err := os.WriteFile(s.dir+"/config", []byte("[default]\ncredential_process = /bin/touch "+s.dir+"/ran\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	base := "awskms:region=" + region + ";endpoint=" + s.URL
 	keystest.Signs(t, create(t, keystest.Keeper(t, keys.Config{}), keystest.Named(t, base, "environment")))
@@ -253,6 +257,24 @@ func TestMachineItself(t *testing.T) {
 	if _, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), keystest.Named(t, base, "environment"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) {
 		t.Errorf("as nobody: %v, want ErrUnavailable", err)
 	}
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+	if _, err := keeper(t, keys.Config{}).Open(t.Context(), named(t, base, "environment"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) {
+		t.Errorf("as nobody who may run a program: %v, want ErrUnavailable", err)
+	}
+	if _, err := os.Stat(s.dir + "/ran"); err == nil {
+		t.Error("a program was run")
+	}
+	// As Kubernetes has it: the token is for the STS of the URI alone.
+	const token = "canary-token"
+	s.knows(login{Token: token, Assumes: []string{"arn:aws:iam::111122223333:role/bollard-ca"}})
+	file := filepath.Join(s.dir, "token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file)
+	t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/bollard-ca")
+	signs(t, create(t, keeper(t, keys.Config{}), named(t, "awskms:region="+region+";endpoint="+s.URL+";sts-endpoint="+s.URL, "pod")))
+	t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata(t, machine))
 	keystest.Signs(t, create(t, keystest.Keeper(t, keys.Config{}), keystest.Named(t, base, "machine")))
