@@ -47,11 +47,13 @@ bench: tools vault build ## quick set: latency, CPU, memory, handshakes and issu
 	@go run ./bench firmware
 	@go run ./bench keys
 
-bench-full: tools build ## hours: every measure, kept in docs/performance, and docs/performance.md
+bench-full: tools vault build ## hours: every measure, kept in docs/performance, and docs/performance.md
 	@scripts/need nginx:nginx-light haproxy:haproxy
 	@go run ./bench -out docs/performance full
 	@go run ./bench -out docs/performance ca-full
 	@go run ./bench -out docs/performance depot
+	@go run ./bench -out docs/performance provisioning
+	@go run ./bench -out docs/performance keys
 	@go run ./bench -out docs/performance report
 
 soak: ## a fleet whose lines break, for SOAK (default 60s): nothing lost, out of order or left over
