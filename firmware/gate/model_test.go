@@ -178,7 +178,7 @@ type papers struct {
 	list    []catalogue.Entry
 	granted map[string]bool // exceptions, as action, release and station
 
-	verify, proven error // what is against them
+	verify, proven, trusted error // what is against them
 }
 
 func (p *papers) Grant(_ context.Context, action catalogue.Action, e *catalogue.Entry, station string) (approval.Grant, error) {
@@ -191,7 +191,7 @@ func (p *papers) Grant(_ context.Context, action catalogue.Action, e *catalogue.
 func (p *papers) List(context.Context) ([]catalogue.Entry, error)  { return p.list, nil }
 func (p *papers) Verify(context.Context, *catalogue.Entry) error   { return p.verify }
 func (p *papers) Proven(context.Context, *catalogue.Entry) error   { return p.proven }
-func (p *papers) Trusted(context.Context, *x509.Certificate) error { return nil }
+func (p *papers) Trusted(context.Context, *x509.Certificate) error { return p.trusted }
 
 // door serves whatever is asked for.
 type door struct{ whole bool }

@@ -2,8 +2,16 @@ package gate_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +90,46 @@ func TestUnreadTrustIsNoRefusal(t *testing.T) { // promise 10
 			b.papers.verify, b.papers.proven = nil, nil
 			if got := b.ask("1.0.0"); used == 0 && (!strings.Contains(got, "Accepted") || len(store.used) != 1) {
 				t.Errorf("then %s, used %v", got, store.used)
+			}
+		})
+	}
+}
+
+// So it is with the signer whom a back end brings for an image of ours.
+func TestUnreadSignerIsNoRefusal(t *testing.T) { // promise 10
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1<<33, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		against error
+		want    string
+	}{
+		"nobody we know": {errors.New("signer is unknown"), "GwBadChain"},
+		"unread":         {fmt.Errorf("%w: disk", catalogue.ErrUnjudged), "GwFailure"},
+		"trusted":        {nil, "Accepted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.ours, b.papers.trusted = b.papers.list[0].Release.SHA256, tt.against
+			digest, err := hex.DecodeString(b.ours)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signature, err := ecdsa.SignASN1(rand.Reader, key, digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			certificate := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+			if got := b.askSigned("https://fw.example/d/x", certificate, base64.StdEncoding.EncodeToString(signature)); !strings.Contains(got, tt.want) {
+				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
 	}

@@ -134,7 +134,13 @@ func (b *bench) revoke(i int) {
 // ask has the back end ask for a version, and returns the answer's status and reason.
 func (b *bench) ask(version string) string {
 	b.t.Helper()
-	payload, err := json.Marshal(map[string]any{"requestId": 7, "firmware": map[string]any{"location": "https://x/y", "retrieveDateTime": "2026-06-02T12:00:00Z", "signingCertificate": "c", "signature": version}})
+	return b.askSigned("https://x/y", "c", version)
+}
+
+// askSigned asks for what is behind a location, by a certificate and signature of the back end's.
+func (b *bench) askSigned(location, certificate, signature string) string {
+	b.t.Helper()
+	payload, err := json.Marshal(map[string]any{"requestId": 7, "firmware": map[string]any{"location": location, "retrieveDateTime": "2026-06-02T12:00:00Z", "signingCertificate": certificate, "signature": signature}})
 	if err != nil {
 		b.t.Fatal(err)
 	}
