@@ -93,6 +93,15 @@ type Assurance struct {
 	Other    x509.OID
 }
 
+// anyPolicy is RFC 5280's (§4.2.1.4).
+func anyPolicy() x509.OID {
+	oid, err := x509.OIDFromInts([]uint64{2, 5, 29, 32, 0})
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	return oid
+}
+
 // of is what one certificate says.
 func (g Assurance) of(attested Attested) []x509.OID {
 	policy := g.Other

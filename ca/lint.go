@@ -47,6 +47,7 @@ type limit struct {
 	crl, ocsp, issuers bool
 	noCheck            bool
 	graded             bool // by a policy, where the plan has one
+	anyPolicy          bool // a CA that limits none below it
 	p224               bool // that curve, where the plan has it
 	// ISO 15118: sizes, a key identifier of 8 bytes; with DC, with C.
 	mobility, domain, country bool
@@ -60,8 +61,8 @@ const (
 
 var limits = withMobilityLimits(map[string]limit{
 	ProfileRoot:    {ca: true, pathLength: -1, longest: 20 * year, usage: caKeyUsage, usageRSA: caKeyUsage},
-	ProfileIssuing: {ca: true, pathLength: 0, longest: 10 * year, usage: caKeyUsage, usageRSA: caKeyUsage, crl: true, issuers: true},
-	ProfileCross:   {ca: true, pathLength: -1, longest: 20 * year, usage: caKeyUsage, usageRSA: caKeyUsage, crl: true, issuers: true},
+	ProfileIssuing: {ca: true, pathLength: 0, longest: 10 * year, usage: caKeyUsage, usageRSA: caKeyUsage, crl: true, issuers: true, anyPolicy: true},
+	ProfileCross:   {ca: true, pathLength: -1, longest: 20 * year, usage: caKeyUsage, usageRSA: caKeyUsage, crl: true, issuers: true, anyPolicy: true},
 	ProfileAnchor:  {ca: true, pathLength: 0, longest: 10 * year, usage: caKeyUsage, usageRSA: caKeyUsage},
 	ProfileOCSP: {
 		pathLength: -1, longest: 15 * 24 * time.Hour, ekus: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}, noCheck: true,
@@ -243,7 +244,16 @@ func (l *linter) extensions() {
 		want = append(want, oidPolicies.String())
 	}
 	l.demand(slices.EqualFunc(c.Policies, l.plan.policies, x509.OID.Equal), "policies differ from the plan")
-	l.demand(len(c.Policies) == 0 || l.limit.graded && len(c.Policies) == 1, "policies %v", c.Policies)
+	var permits bool
+	switch {
+	case l.limit.anyPolicy:
+		permits = len(c.Policies) == 0 || len(c.Policies) == 1 && c.Policies[0].Equal(anyPolicy())
+	case l.limit.graded:
+		permits = len(c.Policies) <= 1
+	default:
+		permits = len(c.Policies) == 0
+	}
+	l.demand(permits, "policies %v", c.Policies)
 	status := len(l.plan.crl)+len(l.plan.ocsp)+len(l.plan.issuers) > 0
 	if (l.limit.crl || l.mounted()) && status {
 		want = append(want, oidCRLPoints.String())

@@ -167,6 +167,9 @@ func (a *Authority) planOf(cert *x509.Certificate, profile Profile, by *issuer, 
 	if p.keyID, err = profile.keyID(cert.PublicKey); err != nil {
 		return plan{}, err
 	}
+	if profile.AnyPolicy && len(cert.Policies) > 0 { // an earlier version on the root's machine says nothing of them
+		p.policies = []x509.OID{anyPolicy()}
+	}
 	if base := a.cfg.StatusURL; base != "" {
 		p.crl = urls(profile.CRL, base+"/"+by.name+".crl")
 		p.ocsp = urls(profile.OCSP, base+OCSPPath)

@@ -105,6 +105,9 @@ type Profile struct {
 	ShortKeyID bool
 	// Graded: its policies say what is known of the key (Config.Assurance).
 	Graded bool
+	// AnyPolicy: a CA that limits nobody's policies says so; one that says nothing ends
+	// every path for which a policy is demanded (RFC 5280 §4.2.1.4, §6.1.3 (d), (e)).
+	AnyPolicy bool
 	// NoCheck tells that its holder's revocation isn't looked up (RFC 6960 §4.2.2.2.1).
 	NoCheck bool
 }
@@ -125,7 +128,7 @@ var profiles = withMobility(map[string]Profile{
 		CA: true, PathLength: 0, Years: 10, Backdate: time.Hour,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		Names:    namesCA, Keys: everyKey, RenewAfter: 66,
-		CRL: true, CAIssuers: true,
+		CRL: true, CAIssuers: true, AnyPolicy: true,
 	},
 	// Its role is the root's: one key, two certificates.
 	ProfileCross: {
@@ -133,7 +136,7 @@ var profiles = withMobility(map[string]Profile{
 		CA: true, PathLength: -1, Years: 20, Backdate: time.Hour,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		Names:    namesCA, Keys: everyKey, RenewAfter: 66,
-		CRL: true, CAIssuers: true,
+		CRL: true, CAIssuers: true, AnyPolicy: true,
 	},
 	ProfileAnchor: {
 		Name: ProfileAnchor, Role: ProfileIssuing, Issuer: ProfileAnchor,

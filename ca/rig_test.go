@@ -24,6 +24,8 @@ type rig struct {
 	dir    string
 	now    time.Time
 	curves []ca.KeyClass // of ISO 15118-20, beside P-521
+
+	assurance ca.Assurance
 }
 
 var start = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
@@ -57,7 +59,7 @@ func (r *rig) initConfig() ca.InitConfig {
 }
 
 func (r *rig) config() ca.Config {
-	return ca.Config{Store: r.store, Keeper: r.keeper, Organisation: "Example CPO", Country: "NL", Curves20: r.curves, Clock: r.clock}
+	return ca.Config{Store: r.store, Keeper: r.keeper, Organisation: "Example CPO", Country: "NL", Curves20: r.curves, Assurance: r.assurance, Clock: r.clock}
 }
 
 func (r *rig) open(t *testing.T) {

@@ -27,7 +27,7 @@ type plan struct {
 	p224      bool // the station's model may have a key on that curve
 	notBefore time.Time
 	notAfter  time.Time
-	policies  []x509.OID // what is known of the key
+	policies  []x509.OID // what is known of the key, or a CA's: any
 	// What relying parties are told; empty without a status listener.
 	crl, ocsp, issuers []string
 }
@@ -64,8 +64,11 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 	if end := order.Until.UTC().Truncate(time.Second); !order.Until.IsZero() && end.Before(p.notAfter) {
 		p.notAfter = end
 	}
-	if profile.Graded {
+	switch {
+	case profile.Graded:
 		p.policies = a.cfg.Assurance.of(order.Attested)
+	case profile.AnyPolicy:
+		p.policies = []x509.OID{anyPolicy()}
 	}
 	if base := a.cfg.StatusURL; base != "" {
 		always := by.mount() != nil // one writes the same pointers into all it issues

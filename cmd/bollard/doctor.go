@@ -307,6 +307,7 @@ func (d *doctor) authority(ctx context.Context, v admin.Invoker) {
 		d.lists(ctx, v, h.Kind)
 		if h.Kind == string(ca.KindCSMS) {
 			d.organisation(h)
+			d.policies(ctx, v, h)
 		}
 		for _, cert := range h.Certificates {
 			d.validity("ca", h.Kind+" "+cert.Profile, cert.NotAfter, 365*24*time.Hour, "plan its successor: stations need the new root long before")
@@ -369,6 +370,40 @@ func (d *doctor) organisation(h admin.Hierarchy) {
 			d.add("ca", verdictWarn, "put organisation: back as it was; stations with certificates under the old name are refused",
 				"the %s %s says %s, bollard.yaml %s", h.Kind, cert.Profile, cert.Subject, name)
 		}
+	}
+}
+
+// policies says that nobody can demand those of assurance of a whole path, since the CA of
+// stations was certified by an earlier version.
+func (d *doctor) policies(ctx context.Context, v admin.Invoker, h admin.Hierarchy) {
+	if d.cfg.Assurance == (config.Assurance{}) {
+		return
+	}
+	var issuing admin.Certificate // the newest
+	for _, cert := range h.Certificates {
+		if cert.Profile == ca.ProfileIssuing && !cert.NotBefore.Before(issuing.NotBefore) {
+			issuing = cert
+		}
+	}
+	shown, err := admin.Call[admin.CertificateRef, admin.Certificate](ctx, v, "cert.show", admin.CertificateRef{Serial: issuing.Serial})
+	if err != nil {
+		d.fail("assurance", err)
+		return
+	}
+	block, _ := pem.Decode([]byte(shown.PEM))
+	if block == nil {
+		d.fail("assurance", fmt.Errorf("certificate %s can't be read", issuing.Serial))
+		return
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	switch {
+	case err != nil:
+		d.fail("assurance", fmt.Errorf("certificate %s can't be read: %w", issuing.Serial, err))
+	case len(cert.Policies) == 0:
+		d.add("assurance", verdictWarn, "its successor says anyPolicy: `bollard keys migrate --to URI`, or `bollard ca rollover csms start`; whoever looks for the policy in the station's certificate alone finds it",
+			"%s asserts no policy: path validation that demands one of assurance finds no path below it (RFC 5280 §6.1)", cert.Subject)
+	default:
+		d.add("assurance", verdictOK, "", "the CA of stations lets policies of assurance be demanded of whole paths")
 	}
 }
 
