@@ -192,17 +192,17 @@ func TestNameGivenButNotHeard(t *testing.T) {
 		fails(w, http.StatusInternalServerError, "KMSInternalException")
 		return true
 	}, nil)
-	uri := named(t, s.base(proxy), "key")
+	uri := keystest.Named(t, s.base(proxy), "key")
 	lose.Store(true)
-	signs(t, create(t, keeper(t, keys.Config{}), uri))
+	keystest.Signs(t, create(t, keystest.Keeper(t, keys.Config{}), uri))
 	if lose.Load() {
 		t.Error("no answer was lost")
 	}
-	opened, err := keeper(t, keys.Config{}).Open(t.Context(), uri, keys.RoleCA)
+	opened, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), uri, keys.RoleCA)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signs(t, opened)
+	keystest.Signs(t, opened)
 }
 
 // What AWS says of a request is one line: a service may add the request's text, with the
@@ -218,7 +218,7 @@ func TestErrorsRepeatNoRequest(t *testing.T) {
 		})
 		return true
 	}, nil)
-	_, err := keeper(t, keys.Config{}).Open(t.Context(), named(t, s.base(proxy), "key"), keys.RoleCA)
+	_, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), keystest.Named(t, s.base(proxy), "key"), keys.RoleCA)
 	if !errors.Is(err, keys.ErrLogin) || !strings.Contains(err.Error(), "does not match.!") || strings.Contains(err.Error(), "canary-session") || len(err.Error()) > 1000 {
 		t.Errorf("got %v", err)
 	}

@@ -258,7 +258,7 @@ func TestMachineItself(t *testing.T) {
 		t.Errorf("as nobody: %v, want ErrUnavailable", err)
 	}
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-	if _, err := keeper(t, keys.Config{}).Open(t.Context(), named(t, base, "environment"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) {
+	if _, err := keystest.Keeper(t, keys.Config{}).Open(t.Context(), keystest.Named(t, base, "environment"), keys.RoleCA); !errors.Is(err, keys.ErrUnavailable) {
 		t.Errorf("as nobody who may run a program: %v, want ErrUnavailable", err)
 	}
 	if _, err := os.Stat(s.dir + "/ran"); err == nil {
@@ -273,7 +273,7 @@ func TestMachineItself(t *testing.T) {
 	}
 	t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file)
 	t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/bollard-ca")
-	signs(t, create(t, keeper(t, keys.Config{}), named(t, "awskms:region="+region+";endpoint="+s.URL+";sts-endpoint="+s.URL, "pod")))
+	keystest.Signs(t, create(t, keystest.Keeper(t, keys.Config{}), keystest.Named(t, "awskms:region="+region+";endpoint="+s.URL+";sts-endpoint="+s.URL, "pod")))
 	t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata(t, machine))
