@@ -99,6 +99,13 @@ func (a *Authority) mountRequest(ctx context.Context, h hierarchy, uri string, k
 	if newest.KeyURI == uri && newest.KeyHash == key.hash {
 		return newest, nil
 	}
+	// A former CA answers for what it issued under its own name, which the same key under
+	// another would take from it; and its certificate would be found instead of a new one.
+	for _, c := range a.hierarchy(h.kind).cas {
+		if hashHex(c.cert.RawSubjectPublicKeyInfo) == key.hash {
+			return Request{}, fmt.Errorf("%w: it is that of %s, which answers for what it issued; have the mount make another (vault write MOUNT/intermediate/generate/internal …), and make that its default issuer", ErrKeyInUse, c.name)
+		}
+	}
 	r := Request{
 		Kind: h.kind, Generation: a.nextGeneration(newest, false), Profile: h.issuing(), KeyURI: uri,
 		KeyHash: key.hash, CreatedAt: a.cfg.Clock().UTC(), Waiting: true,

@@ -2,6 +2,7 @@ package ca_test
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"slices"
 	"testing"
@@ -146,5 +147,34 @@ func TestCertificateOfAMountIsRenewed(t *testing.T) {
 	}
 	if err := r.CheckKeys(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A mount whose key was a CA's that issued isn't certified with it again, under another
+// name: the CA it was goes on to answer for what it issued. With a new key it is.
+func TestMountComesBack(t *testing.T) {
+	t.Parallel()
+	r := inUse(t, "stations")
+	before := r.mount.cert
+	if _, err := r.MigrateKeys(t.Context(), "softkms:back", false, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	again := func() (*x509.Certificate, error) {
+		return r.CertifyMount(t.Context(), ca.KindCSMS, mountURI, request(t, r.mount.key, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "mount"}}), "operator")
+	}
+	requests := func() int {
+		list, err := r.db.Requests(t.Context(), ca.KindCSMS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	made := requests()
+	if _, err := again(); !errors.Is(err, ca.ErrKeyInUse) || requests() != made {
+		t.Errorf("with the key it had: %v, %d requests, want %d", err, requests(), made)
+	}
+	r.mount.key = newKey(t)
+	if next, err := again(); err != nil || next.Equal(before) || requests() != made+1 {
+		t.Errorf("with a new key: %v, %d requests", err, requests())
 	}
 }
