@@ -39,7 +39,7 @@ func (s *Service) SetEK(ctx context.Context, actor, identity, ek string) (Statio
 	}
 	defer release()
 	if before, err := s.store.Station(ctx, key); err == nil && before.EK != "" && before.EK != ek {
-		if err := s.endAttestation(ctx, actor, key); err != nil {
+		if err := s.endAttestation(ctx, actor, key, "superseded"); err != nil {
 			return Station{}, err
 		}
 	}

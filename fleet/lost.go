@@ -64,7 +64,11 @@ func (s *Service) Lose(ctx context.Context, actor, identity, reason string) (Sta
 		return Station{}, fmt.Errorf("the station is kept out, repeat this to revoke its certificates: %w", err)
 	}
 	defer release()
-	if err := s.revokeAs(ctx, actor, &st, "keyCompromise"); err != nil {
+	err = s.endAttestation(ctx, actor, key, "privilegeWithdrawn")
+	if err == nil {
+		err = s.revokeAs(ctx, actor, &st, "keyCompromise")
+	}
+	if err != nil {
 		return Station{}, fmt.Errorf("the station is kept out, repeat this to revoke what is left: %w", err)
 	}
 	return st, s.learnSecrets(ctx)

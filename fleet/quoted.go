@@ -71,16 +71,18 @@ func (s *Service) attestationCertificates(ctx context.Context, station string) (
 	return list, err
 }
 
-// endAttestation revokes the certificates of a TPM's keys that a station is about to be
-// known by no more: first, so that no statement of that TPM counts as the next one's.
-func (s *Service) endAttestation(ctx context.Context, actor, station string) error {
+// endAttestation revokes the certificates of the keys of a station's TPM, for another reason
+// than keyCompromise: such a key can't leave its TPM, and has a certificate again once that
+// is the station's again. Where a station is about to be known by another one it comes first,
+// so that no statement of the one before counts as the next one's.
+func (s *Service) endAttestation(ctx context.Context, actor, station, reason string) error {
 	records, err := s.attestationCertificates(ctx, station)
 	if err != nil {
 		return err
 	}
 	for _, r := range records {
-		if _, err := s.cfg.Authority.Revoke(ctx, r.Serial, "superseded", actor); err != nil {
-			return fmt.Errorf("couldn't revoke certificate %s of the TPM before: %w", r.Serial, err)
+		if _, err := s.cfg.Authority.Revoke(ctx, r.Serial, reason, actor); err != nil {
+			return fmt.Errorf("couldn't revoke certificate %s of an attestation key: %w", r.Serial, err)
 		}
 	}
 	return nil

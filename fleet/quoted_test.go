@@ -70,6 +70,39 @@ func TestAttestationKeysOfAStation(t *testing.T) {
 	count("cs-1", 0)
 }
 
+// A station that was lost and found gets a certificate for its attestation key again, which
+// never left its TPM and may be the only one that has; not before it is found.
+func TestAttestationKeyOfAStationThatWasFound(t *testing.T) {
+	t.Parallel()
+	d := newAttestationRig(t)
+	m, _ := machine(t)
+	_, ek := said(t, m)
+	d.register("CS-1", ek)
+	first, status := d.enrol(m, d.est.secret("CS-1"))
+	if status != http.StatusOK {
+		t.Fatalf("%d\n%s", status, d.logged())
+	}
+	if _, err := d.svc.Lose(t.Context(), "operator", "CS-1", "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	if record, err := d.auth.Lookup(t.Context(), ca.SerialOf(first[0])); err != nil || record.State != ca.StateRevoked || record.Reason != "privilegeWithdrawn" {
+		t.Errorf("%+v, %v", record, err)
+	}
+	if _, err := d.svc.Find(t.Context(), "operator", "CS-1", 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, keys, err := d.svc.AttestationKeys(t.Context(), "cs-1"); err != nil || len(keys) != 0 {
+		t.Errorf("what it had counts again: %d keys, %v", len(keys), err)
+	}
+	again, status := d.enrol(m, d.est.secret("CS-1"))
+	if status != http.StatusOK || again[0].Equal(first[0]) {
+		t.Fatalf("%d\n%s", status, d.logged())
+	}
+	if _, keys, err := d.svc.AttestationKeys(t.Context(), "cs-1"); err != nil || len(keys) != 1 {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+}
+
 // What is being issued to a TPM while its station gets another one is revoked too.
 func TestAnotherTPMWhileIssued(t *testing.T) { // promise 9
 	t.Parallel()
