@@ -13,37 +13,46 @@ import (
 )
 
 // garbageShare is the garbage, in percent of what lives, that a collection waits
-// for. Half of Go's own figure: most of what lives are idle stations, which cost
-// little to look through, and what admissions leave between them stays dense.
-const garbageShare = 50
+// for. Less than half of Go's own figure: most of what lives are idle stations, which
+// cost little to look through, and what admissions leave between them stays dense.
+const garbageShare = 40
 
 // heapFloor is garbage the collector lets a small heap have before it looks: with
 // no stations in it the process would collect each few megabytes, which was a
-// sixth of what a resumed handshake costs. A heap that has as much in it needs no
+// sixth of what a resumed handshake costs. A heap that has half as much in it needs no
 // floor: between idle stations all garbage is seen (docs/performance-notes.md).
-const heapFloor = 32 << 20
+const heapFloor = 40 << 20
 
-// floor is a block that counts as living and is never written, so that no memory
-// stands behind it.
-type floor struct{ block atomic.Pointer[[]byte] }
+// floorBlock is the size of one of its blocks. As one block of 32 MB the floor was
+// resident in half of all starts with one processor: the runtime had cleared it,
+// wherever it lay across a border of its arenas, as far as was seen. Where
+// they begin is by chance (Go 1.26), and of small blocks one at most lies so.
+const floorBlock = 1 << 20
 
-// keepFloor has a floor until as much lives beside it, as each collection tells,
+// floor are blocks that count as living and are never written, so that no memory
+// stands behind them.
+type floor struct{ blocks atomic.Pointer[[][]byte] }
+
+// keepFloor has a floor until half as much lives beside it, as each collection tells,
 // or until release.
 func keepFloor(live func() uint64) *floor {
-	// A limit counts the block, though nothing stands behind it.
+	// A limit counts them, though nothing stands behind them.
 	size := min(heapFloor, debug.SetMemoryLimit(-1)/16)
-	block, f := make([]byte, size), &floor{}
-	f.block.Store(&block)
+	blocks, f := make([][]byte, size/floorBlock), &floor{}
+	for i := range blocks {
+		blocks[i] = make([]byte, floorBlock)
+	}
+	f.blocks.Store(&blocks)
 	eachCollection(func() (again bool) {
-		if live() >= 2*uint64(size) {
+		if 2*live() >= 3*uint64(size) {
 			f.release()
 		}
-		return f.block.Load() != nil
+		return f.blocks.Load() != nil
 	})
 	return f
 }
 
-func (f *floor) release() { f.block.Store(nil) }
+func (f *floor) release() { f.blocks.Store(nil) }
 
 // liveHeap is what the last collection found to live, floor included.
 func liveHeap() uint64 {

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"testing"
 	"testing/fstest"
+	"time"
 )
 
 func TestMemoryLimitOfTheCgroup(t *testing.T) {
@@ -34,14 +35,20 @@ func TestFloorIsThereWhileTheHeapIsSmall(t *testing.T) {
 	t.Parallel()
 	found := make(chan uint64)
 	f := keepFloor(func() uint64 { return <-found })
-	for _, live := range []uint64{0, 2*heapFloor - 1, 2 * heapFloor} {
-		if f.block.Load() == nil {
+	for _, live := range []uint64{0, 3*heapFloor/2 - 1, 3 * heapFloor / 2} {
+		if f.blocks.Load() == nil {
 			t.Fatalf("let go before %d bytes lived", live)
 		}
-		runtime.GC()
-		found <- live
+		for told := false; !told; {
+			runtime.GC() // one that comes before the next is waited for tells nobody
+			select {
+			case found <- live:
+				told = true
+			case <-time.After(time.Millisecond):
+			}
+		}
 	}
-	for f.block.Load() != nil {
+	for f.blocks.Load() != nil {
 		runtime.Gosched()
 	}
 }
