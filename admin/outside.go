@@ -122,7 +122,7 @@ func (o *operations) caRenew(ctx context.Context, in KindRef) (RenewedCAs, error
 type ImportList struct {
 	Kind string `json:"kind"`
 	List []byte `json:"list"` // PEM or DER
-	// Force takes it in though it revokes a CA in force.
+	// Force takes it in though it revokes a CA in force, or lacks what the one before has.
 	Force bool `json:"force,omitempty"`
 }
 
@@ -142,7 +142,10 @@ type RootList struct {
 func (o *operations) caImportList(ctx context.Context, in ImportList) (RootLists, error) {
 	_, err := o.cfg.Authority.ImportList(ctx, ca.Kind(in.Kind), in.List, in.Force, Actor(ctx))
 	if errors.Is(err, ca.ErrListRevokes) {
-		return RootLists{}, Refusedf("whoever reads it follows nothing that was issued below: take another certificate of it in first (`bollard ca request "+in.Kind+"`, a ceremony, `bollard ca import-chain "+in.Kind+" FILE`); --force takes the list in all the same", "%w", err)
+		return RootLists{}, Refusedf("whoever reads it follows nothing that was issued below: take another certificate of it in first (`bollard ca request "+in.Kind+" --ca NAME`, a ceremony, `bollard ca import-chain "+in.Kind+" FILE`); --force takes the list in all the same", "%w", err)
+	}
+	if errors.Is(err, ca.ErrListForgets) {
+		return RootLists{}, Refusedf("it was signed in an older copy of the root's folder: sign one in the newest, or revoke them once more there; --force takes the list in all the same", "%w", err)
 	}
 	if err != nil {
 		return RootLists{}, err

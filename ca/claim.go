@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"bollard/ca/quality"
 )
@@ -29,6 +30,18 @@ func (a *Authority) claimKey(ctx context.Context, order Order, profile Profile) 
 		return err
 	}
 	return a.claimJudged(ctx, order, profile)
+}
+
+// checkKey refuses a key that a profile doesn't allow, or that claimKey does, and holds none.
+func (a *Authority) checkKey(ctx context.Context, order Order) error {
+	if class := order.Key.Class(); !slices.Contains(a.KeyClasses(order.Profile), class) {
+		return fmt.Errorf("profile %s doesn't allow %s keys: %w", order.Profile, class, ErrKeyClass)
+	}
+	if err := a.claimKey(ctx, order, profiles[order.Profile]); err != nil {
+		return err
+	}
+	a.releaseKey(order.Key.Hash())
+	return nil
 }
 
 // claimJudged holds a key that is judged by what is on record for it.

@@ -112,7 +112,9 @@ func (a *Authority) certified(ctx context.Context, h hierarchy, cert *x509.Certi
 	hash := hashHex(cert.RawSubjectPublicKeyInfo)
 	l := a.hierarchy(h.kind)
 	for _, c := range l.cas {
-		if c.keyURI == "" || c.borrowed || c.retired || c.former || hashHex(c.cert.RawSubjectPublicKeyInfo) != hash {
+		// A former one gets no further certificate of others; an offline root may have revoked
+		// the one it gave it.
+		if c.keyURI == "" || c.borrowed || c.retired || c.former && h.use != "" || hashHex(c.cert.RawSubjectPublicKeyInfo) != hash {
 			continue
 		}
 		// What was issued names its issuer by these.

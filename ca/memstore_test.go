@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"maps"
 	"math/big"
 	"slices"
 	"sync"
@@ -28,6 +29,15 @@ type MemStore struct {
 
 func NewMemStore() *MemStore {
 	return &MemStore{numbers: map[string]int64{}, rollovers: map[Kind]Rollover{}, requests: map[Kind][]Request{}, lists: map[string]RootList{}, Fail: map[string]error{}}
+}
+
+// Copy is what a backup of it would be.
+func (m *MemStore) Copy() *MemStore {
+	c := NewMemStore()
+	c.records, c.newest = slices.Clone(m.records), m.newest
+	maps.Copy(c.numbers, m.numbers)
+	maps.Copy(c.requests, m.requests)
+	return c
 }
 
 func (m *MemStore) begin(method string) (func(), error) {

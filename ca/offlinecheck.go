@@ -20,6 +20,13 @@ func (a *Authority) checkTaken(ctx context.Context, h hierarchy, l *loadedHierar
 			return nil, fmt.Errorf("the root of the chain is %s, which is or was a CA here already", c.name)
 		}
 	}
+	key, err := proven(t.root.PublicKey) // by signing itself
+	if err != nil {
+		return nil, err
+	}
+	if err := a.checkKey(ctx, Order{Profile: h.root, Key: key, Requester: actor}); err != nil {
+		return nil, fmt.Errorf("the key of the root: %w", err)
+	}
 	root := caRecord{name: name, profile: h.root, cert: t.root}
 	records := []Record{takenRecord(t.root, name, h.root, "", actor, now)}
 	var tops []caRecord

@@ -1,6 +1,7 @@
 package ca_test
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -152,6 +153,40 @@ func TestSuccessorWithoutItsKey(t *testing.T) {
 	}
 	r.reopen(t)
 	if issued := r.issue(t, leaf2(t)); issued.Issuer != "csms-issuing" {
+		t.Errorf("%s issues", issued.Issuer)
+	}
+}
+
+// One that moved, and that the root has on its list, gets another certificate as the one
+// that issues does: what it issued is followed again.
+func TestFormerCAIsCertifiedAgain(t *testing.T) {
+	t.Parallel()
+	r, o := takenRig(t)
+	before := r.issue(t, order(t, newKey(t)))
+	former := r.Intermediates(ca.KindCSMS)[0]
+	if err := r.ImportChain(t.Context(), ca.KindCSMS, o.answer(t, asked(t, r, "softkms:moved")), "operator"); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Revoke(t.Context(), ca.SerialOf(former), "superseded"); err != nil {
+		t.Fatal(err)
+	}
+	csr, err := r.RequestNamed(t.Context(), ca.KindCSMS, "csms-issuing", "operator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := o.answer(t, csr)
+	if err := r.ImportChain(t.Context(), ca.KindCSMS, again, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ImportList(t.Context(), ca.KindCSMS, o.list(t, listLife), false, "operator"); err != nil {
+		t.Errorf("the list that revokes the one before: %v", err)
+	}
+	r.reopen(t)
+	found, err := r.Lookup(t.Context(), before.Serial)
+	if err != nil || !bytes.Equal(pemOf(found.Chain[0], o.Certificate()), again) {
+		t.Errorf("it is given out by the certificate before: %v", err)
+	}
+	if issued := r.issue(t, leaf2(t)); issued.Issuer != "csms-issuing-2" {
 		t.Errorf("%s issues", issued.Issuer)
 	}
 }

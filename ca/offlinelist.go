@@ -24,8 +24,13 @@ type RootList struct {
 // issued here.
 var ErrListRevokes = errors.New("the list revokes a CA in force")
 
+// ErrListForgets refuses a list that knows less than the one there is: a root's list keeps
+// what it revoked, so it was signed where that isn't on record, such as in an older copy.
+var ErrListForgets = errors.New("the list forgets what the root revoked")
+
 // ImportList takes in a newer revocation list of an offline root. ErrListRevokes if it
-// revokes a CA in force, unless it is forced.
+// revokes a CA in force, ErrListForgets if it lacks what the one before has, unless it is
+// forced.
 func (a *Authority) ImportList(ctx context.Context, kind Kind, data []byte, force bool, actor string) (*x509.RevocationList, error) {
 	list, err := readList(data)
 	if err != nil {
@@ -45,7 +50,14 @@ func (a *Authority) ImportList(ctx context.Context, kind Kind, data []byte, forc
 		if len(revoked) > 0 && !force {
 			return nil, fmt.Errorf("%w: %s", ErrListRevokes, strings.Join(revoked, ", "))
 		}
-		if err := a.takeIn(ctx, intake{kind: kind, actor: actor, name: c.name, list: list, revokes: revoked}); err != nil {
+		forgotten, err := a.forgottenBy(ctx, c.name, list)
+		if err != nil {
+			return nil, err
+		}
+		if len(forgotten) > 0 && !force {
+			return nil, fmt.Errorf("%w: %s", ErrListForgets, strings.Join(forgotten, ", "))
+		}
+		if err := a.takeIn(ctx, intake{kind: kind, actor: actor, name: c.name, list: list, revokes: revoked, forgets: forgotten}); err != nil {
 			return nil, err
 		}
 		for _, w := range a.watchers() {
@@ -72,6 +84,28 @@ func (l *loadedHierarchy) revokedBy(root caRecord, list *x509.RevocationList, fo
 		names = append(names, "the next root, as certified by "+root.name)
 	}
 	return names
+}
+
+// forgottenBy are the serial numbers on the list of a root here that another doesn't have.
+func (a *Authority) forgottenBy(ctx context.Context, name string, list *x509.RevocationList) ([]string, error) {
+	known, err := a.rootList(ctx, name)
+	if errors.Is(err, ErrOffline) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	has := map[string]bool{}
+	for _, e := range list.RevokedCertificateEntries {
+		has[e.SerialNumber.Text(16)] = true
+	}
+	var gone []string
+	for _, e := range known.RevokedCertificateEntries {
+		if serial := e.SerialNumber.Text(16); !has[serial] {
+			gone = append(gone, serial)
+		}
+	}
+	return gone, nil
 }
 
 func revokes(list *x509.RevocationList, cert *x509.Certificate) bool {

@@ -1,14 +1,19 @@
 package ca_test
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"bollard/ca"
+	"bollard/ca/quality"
 )
 
 // cross certifies the next root by this one.
@@ -199,6 +204,38 @@ func TestBridgeThatIsntTaken(t *testing.T) {
 		t.Error(err)
 	} else if err := old.CheckNextRoot(t.Context(), read); err == nil {
 		t.Error("a root would follow itself")
+	}
+}
+
+// A next root's key is judged as every key is that gets a certificate, though the present
+// root certified it where nobody knew better: nothing is begun with one that isn't good.
+func TestNextRootWithAKnownKey(t *testing.T) {
+	t.Parallel()
+	r, old := takenRig(t)
+	next := newOffline(t, r, func(c *ca.OfflineRootConfig) { c.Name = "csms-root-3" })
+	from := ca.RootElsewhere{Chain: next.certify(t, r), List: next.list(t, listLife), Cross: old.cross(t, next)}
+	sum := sha256.Sum256(next.Certificate().RawSubjectPublicKeyInfo)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "keys-blocked.txt"), []byte(hex.EncodeToString(sum[:])+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list, err := quality.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer list.Close()
+	cfg := r.config()
+	cfg.StatusURL, cfg.Blocked = mobilityStatus, list
+	if r.Authority, err = ca.New(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.RolloverTo(t.Context(), ca.KindCSMS, from, "operator")
+	var refused *quality.Error
+	if !errors.As(err, &refused) || refused.Reason != quality.Blocked {
+		t.Errorf("got %v, want %q", err, quality.Blocked)
+	}
+	if phase := r.RolloverState(ca.KindCSMS).Phase; phase != ca.PhaseFinished {
+		t.Errorf("it is %q", phase)
 	}
 }
 

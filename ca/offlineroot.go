@@ -70,18 +70,7 @@ func PlanOfflineRoot(cfg OfflineRootConfig) (*OfflinePlan, error) {
 
 // CheckSubCA refuses a request whose key the root wouldn't certify.
 func (p *OfflinePlan) CheckSubCA(ctx context.Context, s SubCA) error {
-	return p.checkKey(ctx, Order{Profile: s.profile, Key: s.csr.Key})
-}
-
-func (p *OfflinePlan) checkKey(ctx context.Context, order Order) error {
-	if class := order.Key.Class(); !slices.Contains(p.a.KeyClasses(order.Profile), class) {
-		return fmt.Errorf("profile %s doesn't allow %s keys: %w", order.Profile, class, ErrKeyClass)
-	}
-	if err := p.a.claimKey(ctx, order, profiles[order.Profile]); err != nil {
-		return err
-	}
-	p.a.releaseKey(order.Key.Hash())
-	return nil
+	return p.a.checkKey(ctx, Order{Profile: s.profile, Key: s.csr.Key})
 }
 
 // title is in the name of the hierarchy's root.
@@ -238,7 +227,7 @@ func (p *OfflinePlan) CheckNextRoot(ctx context.Context, n NextRoot) error {
 	case slices.ContainsFunc(known, func(r Record) bool { return r.Profile == p.h.root }):
 		return errors.New("it is this root, not the next one")
 	}
-	return p.checkKey(ctx, Order{Profile: p.h.cross, Key: n.key})
+	return p.a.checkKey(ctx, Order{Profile: p.h.cross, Key: n.key})
 }
 
 // CertifyNext certifies the next root, once for each reference.

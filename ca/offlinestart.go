@@ -245,6 +245,7 @@ type intake struct {
 	name    string // of the root whose list it is
 	list    *x509.RevocationList
 	revokes []string  // CAs in force that the list revokes all the same
+	forgets []string  // serial numbers on the list before that it lacks all the same
 	next    *Rollover // the step of a root change that this is
 }
 
@@ -263,6 +264,8 @@ func (a *Authority) takeIn(ctx context.Context, in intake, events ...ledger.Even
 			return err
 		case err == nil && (list.Number == nil || list.Number.Cmp(known.Number) < 0):
 			return fmt.Errorf("list %s is older than the one there is, %s", list.Number, known.Number)
+		case err == nil && list.Number.Cmp(known.Number) == 0 && !bytes.Equal(list.Raw, known.Raw): // RFC 5280 §5.2.3
+			return fmt.Errorf("there is another list %s of %s: one of them was signed in an older copy of the root's folder; sign one more in the newest", list.Number, in.name)
 		}
 		taken = &RootList{Issuer: in.name, DER: list.Raw, NextUpdate: list.NextUpdate}
 		event := ledger.Event{Kind: "crl.imported", Subject: in.name, Actor: in.actor, Data: map[string]string{
@@ -270,6 +273,9 @@ func (a *Authority) takeIn(ctx context.Context, in intake, events ...ledger.Even
 		}}
 		if len(in.revokes) > 0 {
 			event.Data["revokes"] = strings.Join(in.revokes, ", ")
+		}
+		if len(in.forgets) > 0 {
+			event.Data["forgets"] = strings.Join(in.forgets, ", ")
 		}
 		events = append(events, event)
 	}

@@ -85,7 +85,8 @@ func (c *cli) caImportList() *cobra.Command {
 		Long: `Take in a newer revocation list of a hierarchy's offline root, PEM or DER (docs/ceremony.md);
 - is standard input. It has to be the root's, in force, and not older than the one there
 is; it is served from then on. One that revokes a CA in force is refused: whoever reads it
-follows nothing that was issued below.`,
+follows nothing that was issued below. So is one that lacks what the one before revokes,
+as one signed in an older copy of the root's folder does.`,
 		Args: cobra.ExactArgs(2),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in.Kind = args[0]
@@ -107,7 +108,7 @@ follows nothing that was issued below.`,
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&in.Force, "force", false, "take it in though it revokes a CA in force")
+	cmd.Flags().BoolVar(&in.Force, "force", false, "take it in though it revokes a CA in force, or forgets what was revoked")
 	return cmd
 }
 
