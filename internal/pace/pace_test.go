@@ -1,11 +1,15 @@
 package pace_test
 
 import (
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"bollard/internal/pace"
+	"bollard/internal/testlog"
 )
 
 // A burst, then one in a while; one doesn't pay for another.
@@ -62,6 +66,26 @@ func TestSource(t *testing.T) {
 	} {
 		if got := pace.Source(&http.Request{RemoteAddr: address}); got != want {
 			t.Errorf("%s counts as %q, want %q", address, got, want)
+		}
+	}
+}
+
+// Whoever has requests refused without end mutes no fault of the server's.
+func TestLogKeepsFaultsApart(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	out := &testlog.Buffer{}
+	l := pace.NewLog(slog.New(slog.NewTextHandler(out, nil)), func() time.Time { return now })
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	for range 1000 {
+		l.Tell(r, slog.LevelWarn, "refused")
+	}
+	for range 1000 {
+		l.Tell(r, slog.LevelError, "couldn't serve")
+	}
+	for _, text := range []string{"refused", "couldn't serve"} {
+		if n := strings.Count(out.String(), text); n != 50 {
+			t.Errorf("%d lines say %q, want 50", n, text)
 		}
 	}
 }
