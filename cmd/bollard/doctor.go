@@ -403,7 +403,7 @@ func (d *doctor) policies(ctx context.Context, v admin.Invoker, h admin.Hierarch
 		d.add("assurance", verdictWarn, "its successor says anyPolicy: `bollard keys migrate --to URI`, or `bollard ca rollover csms start`; whoever looks for the policy in the station's certificate alone finds it",
 			"%s asserts no policy: path validation that demands one of assurance finds no path below it (RFC 5280 §6.1)", cert.Subject)
 	default:
-		d.add("assurance", verdictOK, "", "the CA of stations lets policies of assurance be demanded of whole paths")
+		d.add("assurance", verdictOK, "", "%s lets policies of assurance be demanded of the paths below it", cert.Subject)
 	}
 }
 
