@@ -12,3 +12,6 @@ func (s *Server) Kept() int {
 	defer s.mu.RUnlock()
 	return len(s.responses)
 }
+
+// Assemble makes an OCSPResponse.
+var Assemble = assemble

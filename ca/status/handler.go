@@ -1,16 +1,17 @@
 package status
 
 import (
-	"crypto/sha256"
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"bollard/ca"
@@ -88,9 +89,17 @@ func decodePath(escaped string) []byte {
 	}
 	// A + that was decoded as in a form is a space. No request's base64 begins
 	// with a slash, but one in 64 ends with one.
-	text = strings.NewReplacer(" ", "+", "-", "+", "_", "/").Replace(strings.TrimLeft(text, "/"))
-	for _, text := range []string{text, strings.TrimSuffix(text, "/")} {
-		der, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
+	whole := []byte(strings.TrimLeft(text, "/"))
+	for i, c := range whole {
+		switch c {
+		case ' ', '-':
+			whole[i] = '+'
+		case '_':
+			whole[i] = '/'
+		}
+	}
+	for _, text := range [][]byte{whole, bytes.TrimSuffix(whole, []byte("/"))} {
+		der, err := base64.RawStdEncoding.AppendDecode(nil, bytes.TrimRight(text, "="))
 		if err == nil {
 			return der
 		}
@@ -104,10 +113,6 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, der []byte) {
 	if err == nil {
 		answer, err = s.answer(r.Context(), parsed)
 	}
-	var body []byte
-	if err == nil {
-		body, err = assemble(answer.signed, answer.certificate)
-	}
 	w.Header().Set("Content-Type", "application/ocsp-response")
 	if err != nil {
 		w.Header().Set("Cache-Control", "no-store")
@@ -116,18 +121,18 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, der []byte) {
 	}
 	if !answer.keep || r.Method == http.MethodPost {
 		w.Header().Set("Cache-Control", "no-store")
-		_, _ = w.Write(body)
+		_, _ = w.Write(assemble(answer.signed, answer.certificate))
 		return
 	}
 	s.cacheable(w, answer.thisUpdate, answer.nextUpdate)
-	sum := sha256.Sum256(answer.signed)
-	etag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	// Its end is the signature's, and no two signatures have the same.
+	etag := `"` + hex.EncodeToString(answer.signed[len(answer.signed)-16:]) + `"`
 	w.Header().Set("ETag", etag)
 	if r.Header.Get("If-None-Match") == etag {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	_, _ = w.Write(body)
+	_, _ = w.Write(assemble(answer.signed, answer.certificate))
 }
 
 func (s *Server) failure(err error) []byte {
@@ -145,9 +150,30 @@ func (s *Server) failure(err error) []byte {
 func (s *Server) cacheable(w http.ResponseWriter, this, next time.Time) {
 	age := min(maxAge, next.Sub(s.clock()))
 	h := w.Header()
-	h.Set("Last-Modified", this.UTC().Format(http.TimeFormat))
-	h.Set("Expires", next.UTC().Format(http.TimeFormat))
-	h.Set("Cache-Control", fmt.Sprintf("max-age=%d, public, no-transform, must-revalidate", int(max(age, 0)/time.Second)))
+	h.Set("Last-Modified", s.begins.format(this))
+	h.Set("Expires", s.ends.format(next))
+	h.Set("Cache-Control", "max-age="+strconv.Itoa(int(max(age, 0)/time.Second))+", public, no-transform, must-revalidate")
+}
+
+// dates remembers how the last times were written: answers are signed many at a time.
+type dates struct {
+	written [16]atomic.Pointer[date]
+}
+
+type date struct {
+	unix int64
+	text string
+}
+
+func (d *dates) format(t time.Time) string {
+	at := t.Unix()
+	slot := &d.written[uint64(at)%uint64(len(d.written))]
+	if known := slot.Load(); known != nil && known.unix == at {
+		return known.text
+	}
+	text := t.UTC().Format(http.TimeFormat)
+	slot.Store(&date{at, text})
+	return text
 }
 
 // serveList serves a CRL (RFC 5280 §4.2.1.13, RFC 2585 §4.2).

@@ -22,6 +22,5 @@ func (s *Server) Respond(ctx context.Context, der []byte) (_ []byte, own bool, _
 	if err != nil {
 		return nil, true, err
 	}
-	response, err := assemble(answer.signed, answer.certificate)
-	return response, true, err
+	return assemble(answer.signed, answer.certificate), true, nil
 }

@@ -48,8 +48,6 @@ type single struct {
 	nextUpdate time.Time
 }
 
-var oidBasic = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 1}
-
 // signResponses makes the three parts of a BasicOCSPResponse that its signature
 // covers or is: data, algorithm, signature. The certificate is added on the way
 // out, so that thousands of responses share one.
@@ -157,27 +155,54 @@ func (r single) add(b *cryptobyte.Builder) {
 
 // assemble makes the OCSPResponse from what was signed and the signer's
 // certificate, nil for a CA that answers itself: who asks has it, and verifiers take
-// one that comes along for a delegated signer's (golang.org/x/crypto/ocsp).
-func assemble(signed, certificate []byte) ([]byte, error) {
-	var b cryptobyte.Builder
-	b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1Enum(0) // successful
-		b.AddASN1(explicit(0), func(b *cryptobyte.Builder) {
-			b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1ObjectIdentifier(oidBasic)
-				b.AddASN1(tags.OCTET_STRING, func(b *cryptobyte.Builder) {
-					b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
-						b.AddBytes(signed)
-						if certificate == nil {
-							return
-						}
-						b.AddASN1(explicit(0), func(b *cryptobyte.Builder) {
-							b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(certificate) })
-						})
-					})
-				})
-			})
-		})
-	})
-	return b.Bytes()
+// one that comes along for a delegated signer's (golang.org/x/crypto/ocsp). It is made for
+// each request, since memory is dearer, so it is put together from the outside in and
+// copied once.
+func assemble(signed, certificate []byte) []byte {
+	const (
+		sequence   = 0x30
+		octets     = 0x04
+		explicit0  = 0xa0
+		successful = "\x0a\x01\x00"                                 // responseStatus
+		basic      = "\x06\x09\x2b\x06\x01\x05\x05\x07\x30\x01\x01" // id-pkix-ocsp-basic
+	)
+	certs := 0
+	if certificate != nil {
+		certs = sized(sized(len(certificate)))
+	}
+	response := sized(len(signed) + certs) // BasicOCSPResponse
+	bytes := sized(len(basic) + sized(response))
+	all := len(successful) + sized(bytes)
+	b := make([]byte, 0, sized(all))
+	b = append(begin(b, sequence, all), successful...)
+	b = begin(begin(b, explicit0, bytes), sequence, len(basic)+sized(response))
+	b = begin(append(b, basic...), octets, response)
+	b = append(begin(b, sequence, len(signed)+certs), signed...)
+	if certificate != nil {
+		b = begin(b, explicit0, sized(len(certificate)))
+		b = append(begin(b, sequence, len(certificate)), certificate...)
+	}
+	return b
+}
+
+// sized is how long a DER element of so much content is; begin begins one. What is
+// assembled here is shorter than 64 KiB.
+func sized(content int) int {
+	switch {
+	case content < 1<<7:
+		return 2 + content
+	case content < 1<<8:
+		return 3 + content
+	}
+	return 4 + content
+}
+
+func begin(b []byte, tag byte, content int) []byte {
+	switch {
+	case content < 1<<7:
+		return append(b, tag, byte(content))
+	case content < 1<<8:
+		return append(b, tag, 0x81, byte(content))
+	}
+	return append(b, tag, 0x82, byte(content>>8), byte(content))
 }

@@ -95,9 +95,9 @@ func (r *rig) clock() time.Time { return time.Now().Add(time.Duration(r.offset.L
 
 func (r *rig) advance(d time.Duration) { r.offset.Add(int64(d)) }
 
-func newRig(t *testing.T) *rig { return newRigOf(t, keys.P256, 0) }
+func newRig(t testing.TB) *rig { return newRigOf(t, keys.P256, 0) }
 
-func newRigOf(t *testing.T, algorithm keys.Algorithm, limit int) *rig {
+func newRigOf(t testing.TB, algorithm keys.Algorithm, limit int) *rig {
 	t.Helper()
 	r := &rig{}
 	dir := t.TempDir()
@@ -136,7 +136,7 @@ func newRigOf(t *testing.T, algorithm keys.Algorithm, limit int) *rig {
 	return r
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -145,7 +145,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func (r *rig) prepare(t *testing.T) *ca.Prepared {
+func (r *rig) prepare(t testing.TB) *ca.Prepared {
 	t.Helper()
 	proven, err := ca.GeneratedKey(newKey(t))
 	if err != nil {
@@ -160,7 +160,7 @@ func (r *rig) prepare(t *testing.T) *ca.Prepared {
 	return p
 }
 
-func (r *rig) issue(t *testing.T) *x509.Certificate {
+func (r *rig) issue(t testing.TB) *x509.Certificate {
 	t.Helper()
 	issued, err := r.Issue(t.Context(), r.prepare(t))
 	if err != nil {
@@ -176,7 +176,7 @@ func (r *rig) revoke(t *testing.T, cert *x509.Certificate, reason string) {
 	}
 }
 
-func request(t *testing.T, cert, issuer *x509.Certificate, hash crypto.Hash) []byte {
+func request(t testing.TB, cert, issuer *x509.Certificate, hash crypto.Hash) []byte {
 	t.Helper()
 	der, err := ocsp.CreateRequest(cert, issuer, &ocsp.RequestOptions{Hash: hash})
 	if err != nil {

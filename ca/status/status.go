@@ -77,6 +77,8 @@ type Server struct {
 	newest    time.Time // the clock was here already
 	fault     error     // of the newest Refresh
 	waiting   time.Time // since when Refresh waits for a calm moment; zero: it doesn't
+
+	begins, ends dates
 }
 
 var errClock = errors.New("the clock went back")
