@@ -72,7 +72,10 @@ func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState
 	switch in.Step {
 	case "show":
 	case "start":
-		if in.Chain == nil {
+		if err = o.mayStart(kind, in.Force); err != nil {
+			break
+		}
+		if in.Chain == nil && in.List == nil && in.Cross == nil {
 			_, err = o.cfg.Authority.Rollover(ctx, kind, Actor(ctx))
 		} else {
 			_, err = o.cfg.Authority.RolloverTo(ctx, kind, ca.RootElsewhere{Chain: in.Chain, List: in.List, Cross: in.Cross}, Actor(ctx))
@@ -118,6 +121,17 @@ func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState
 		out.Stations, out.Ready, out.Unready = r.Stations, r.Ready, r.Unready
 	}
 	return out, err
+}
+
+// mayStart refuses a next root that wouldn't certify a CA whose key moved: who has a
+// certificate of it couldn't be followed any more.
+func (o *operations) mayStart(kind ca.Kind, force bool) error {
+	unread := o.cfg.Authority.Unread(kind)
+	if force || len(unread) == 0 {
+		return nil
+	}
+	return Refusedf("bring the key back (the log of the start says which doesn't open, and where it was) and restart, or renew what it issued (`bollard station renew`) and --force",
+		"the key of %s doesn't open: the next root wouldn't certify it, and nobody would follow what it issued once the change is finished", unread[0])
 }
 
 // maySwitch refuses to serve the new chain while fewer stations than decided

@@ -34,6 +34,7 @@ type loadedHierarchy struct {
 	cas      []caRecord // the served root's first
 	issuing  *issuer
 	former   []*issuer // what issued before it, and answers for that
+	unread   []string  // CAs that would, and whose keys don't open
 	rollover Rollover
 	// Chains of the issuing CA up to the present root and, during a change, to
 	// the next one; without the roots.

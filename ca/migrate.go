@@ -302,6 +302,10 @@ func (a *Authority) under(ctx context.Context, h hierarchy, generations []Reques
 	return cas, append(chain, top.cert), err
 }
 
+// Unread are the CAs of a hierarchy whose keys moved and that can't answer for what they
+// issued, since the key they had doesn't open. A next root doesn't certify them.
+func (a *Authority) Unread(kind Kind) []string { return a.hierarchy(kind).unread }
+
 // keepFormer takes along the CAs whose keys moved, for what they issued.
 func (a *Authority) keepFormer(ctx context.Context, h hierarchy, l *loadedHierarchy, issuing string) error {
 	generations, err := a.keyGenerations(ctx, h)
@@ -325,6 +329,9 @@ func (a *Authority) keepFormer(ctx context.Context, h hierarchy, l *loadedHierar
 			by, err := a.openAgain(ctx, h.kind, cas[len(cas)-1])
 			if err != nil {
 				a.cfg.Log.Error("a CA that issued before can't be read: nobody learns of what it issued", "hierarchy", h.kind, "generation", g.Generation, "err", err)
+				if last := cas[len(cas)-1]; !a.cfg.Clock().After(last.cert.NotAfter) {
+					l.unread = append(l.unread, last.name)
+				}
 				break
 			}
 			by.chain = chain

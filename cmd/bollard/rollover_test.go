@@ -86,6 +86,12 @@ func TestNoWayBackForStationsThatGaveTheOldRootUp(t *testing.T) {
 		_, err := f.cut(0, "ca.rollover", in)
 		return err
 	}
+	for name, in := range map[string]admin.Rollover{"a list": {List: []byte("list")}, "a bridge": {Cross: []byte("bridge")}} {
+		in.Step = "start" // not one of a root made here
+		if err := step(in); err == nil || !strings.Contains(err.Error(), "the chain has to be") {
+			t.Errorf("%s without its chain: %v", name, err)
+		}
+	}
 	if err := step(admin.Rollover{Step: "start"}); err != nil {
 		t.Fatal(err)
 	}
