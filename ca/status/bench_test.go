@@ -3,6 +3,7 @@ package status_test
 import (
 	"crypto"
 	"encoding/base64"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 )
@@ -12,7 +13,7 @@ func BenchmarkGet(b *testing.B) {
 	r := newRig(b)
 	cert := r.issue(b)
 	der := request(b, cert, r.issuing, crypto.SHA1)
-	asked := httptest.NewRequest("GET", "/ocsp/"+base64.RawURLEncoding.EncodeToString(der), nil)
+	asked := httptest.NewRequest(http.MethodGet, "/ocsp/"+base64.RawURLEncoding.EncodeToString(der), nil)
 	handler := r.status.Handler()
 	b.ReportAllocs()
 	for b.Loop() {
