@@ -185,7 +185,20 @@ What made Bollard faster, and what didn't: [performance-notes.md](performance-no
 		}
 	}
 	last := slices.MaxFunc(all, func(a, b result) int { return cmp.Compare(a.Time, b.Time) })
-	fmt.Fprintf(&b, "- machine: %v, %v CPUs, %v/%v; servers share it with the load generator and the back end\n- load averages at the end of each report:", last.Machine["cpu"], last.Machine["cpus"], last.Machine["os"], last.Machine["arch"])
+	var machines []string
+	for i, r := range all {
+		m := fmt.Sprintf("%v, %v CPUs, %v/%v", r.Machine["cpu"], r.Machine["cpus"], r.Machine["os"], r.Machine["arch"])
+		if at := slices.IndexFunc(machines, func(known string) bool { return strings.HasPrefix(known, m+": ") }); at >= 0 {
+			machines[at] += ", " + filepath.Base(files[i])
+		} else {
+			machines = append(machines, m+": "+filepath.Base(files[i]))
+		}
+	}
+	fmt.Fprint(&b, "- servers share the machine with the load generator and the back end\n")
+	for _, m := range machines {
+		fmt.Fprintf(&b, "- machine: %s\n", m)
+	}
+	fmt.Fprint(&b, "- load averages at the end of each report:")
 	for _, r := range all {
 		fmt.Fprintf(&b, " %v;", r.Machine["load"])
 	}
