@@ -225,7 +225,7 @@ func (a *Authority) AbandonRollover(ctx context.Context, kind Kind, actor string
 	case change.Phase == PhaseAbandoned:
 		return change, nil
 	case change.Phase != PhasePreparing:
-		return change, fmt.Errorf("%w: only a start that was interrupted can be given up, and the change of %s is %q", ErrRollover, kind, change.Phase)
+		return change, fmt.Errorf("%w: only a start that was interrupted can be given up, and %s", ErrRollover, change.where(kind))
 	case !change.isOffline():
 		return change, fmt.Errorf("%w: the new root of %s is made here, and nothing keeps the start from going on: bollard ca rollover %s start", ErrRollover, kind, kind)
 	}
@@ -284,11 +284,19 @@ func (a *Authority) step(ctx context.Context, h hierarchy, next Rollover, actor 
 	return a.stepBy(ctx, h, next, actor, a.cfg.Store.PutRollover)
 }
 
+// where a change is, in words.
+func (r Rollover) where(kind Kind) string {
+	if r.Phase == "" {
+		return "the root of " + string(kind) + " was never changed"
+	}
+	return "the change of " + string(kind) + " is " + string(r.Phase)
+}
+
 // stepBy is step with what records it.
 func (a *Authority) stepBy(ctx context.Context, h hierarchy, next Rollover, actor string, put func(context.Context, Rollover, ...ledger.Event) error) (Rollover, error) {
 	present := a.hierarchy(h.kind).rollover
 	if !next.Follows(present) {
-		return present, fmt.Errorf("%w: %s can't be %s, it is %q (steps: start, abort, switch, back, finish)", ErrRollover, h.kind, next.Phase, present.Phase)
+		return present, fmt.Errorf("%w: %s can't be %s: %s (steps: start, abort, switch, back, finish)", ErrRollover, h.kind, next.Phase, present.where(h.kind))
 	}
 	next.At = a.cfg.Clock().UTC()
 	event := ledger.Event{Kind: "ca.rollover", Subject: string(h.kind), Actor: actor, Data: map[string]string{
