@@ -38,14 +38,15 @@ func (a *away) Issue(ctx context.Context, p *ca.Prepared) (*ca.Issued, error) {
 	return issued, err
 }
 
-// An order has one certificate, also when that is revoked before the order knows it.
-func TestRevokedBeforeTheOrderHasIt(t *testing.T) {
-	t.Parallel()
+// unfinished is an order that was proven, and whose request failed while the CA had this
+// fault, which it has until mend.
+func unfinished(t *testing.T, fault func(*away) *atomic.Bool) (r *rig, c *client.Client, order *client.Order, csr []byte, mend func()) {
+	t.Helper()
 	authority := &away{}
-	r := newRig(t, func(r *rig) {
+	r = newRig(t, func(r *rig) {
 		authority.Authority, r.names.Issuer = r.authority, authority
 	})
-	c := r.registered()
+	c = r.registered()
 	order, err := c.AuthorizeOrder(t.Context(), client.DomainIDs("one.example"))
 	if err == nil {
 		err = r.prove(c, order, "http-01")
@@ -53,14 +54,21 @@ func TestRevokedBeforeTheOrderHasIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr := request(t, newKey(t), "one.example")
-	authority.lost.Store(true)
+	csr = request(t, newKey(t), "one.example")
+	fault(authority).Store(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	if _, _, err := c.CreateOrderCert(ctx, order.FinalizeURL, csr, true); err == nil {
 		t.Fatal("the answer got through")
 	}
-	authority.lost.Store(false)
+	return r, c, order, csr, func() { fault(authority).Store(false) }
+}
+
+// An order has one certificate, also when that is revoked before the order knows it.
+func TestRevokedBeforeTheOrderHasIt(t *testing.T) {
+	t.Parallel()
+	r, c, order, csr, mend := unfinished(t, func(a *away) *atomic.Bool { return &a.lost })
+	mend()
 	made := func() []ca.Record {
 		list, err := r.store.Certificates(t.Context(), ca.Filter{Profile: ca.ProfileServer})
 		if err != nil || len(list) != 1 {
@@ -73,10 +81,10 @@ func TestRevokedBeforeTheOrderHasIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, request := range [][]byte{request(t, newKey(t), "one.example"), csr} {
-		_, _, err = c.CreateOrderCert(t.Context(), order.FinalizeURL, request, true)
-	}
-	if kindOf(err) != "orderNotReady" { // it has what it asked for
-		t.Error(err)
+		_, _, err := c.CreateOrderCert(t.Context(), order.FinalizeURL, request, true)
+		if kindOf(err) != "orderNotReady" { // it has what it asked for
+			t.Error(err)
+		}
 	}
 	got, err := c.GetOrder(t.Context(), order.URI)
 	if err != nil || got.Status != client.StatusValid {
@@ -142,32 +150,14 @@ func TestUnfinishedOrderIsJudgedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			authority := &away{}
-			r := newRig(t, func(r *rig) {
-				authority.Authority, r.names.Issuer = r.authority, authority
-			})
-			c := r.registered()
-			order, err := c.AuthorizeOrder(t.Context(), client.DomainIDs("one.example"))
-			if err == nil {
-				err = r.prove(c, order, "http-01")
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			csr := request(t, newKey(t), "one.example")
-			authority.out.Store(true)
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-			defer cancel()
-			if _, _, err := c.CreateOrderCert(ctx, order.FinalizeURL, csr, true); err == nil {
-				t.Fatal("issued by a CA that is away")
-			}
+			r, c, order, csr, mend := unfinished(t, func(a *away) *atomic.Bool { return &a.out })
 			if accounts, err := r.store.ACMEAccounts(t.Context()); err != nil || len(accounts) != 1 || !accounts[0].Issued {
 				t.Errorf("the account may be forgotten: %+v, %v", accounts, err)
 			}
 			if o, _, err := r.store.ACMEOrder(t.Context(), order.URI[strings.LastIndexByte(order.URI, '/')+1:]); err != nil || o.State != acme.StateProcessing {
 				t.Fatalf("the order is %s, %v", o.State, err)
 			}
-			authority.out.Store(false)
+			mend()
 			if err := tt.meanwhile(r, c, order); err != nil {
 				t.Fatal(err)
 			}

@@ -37,7 +37,8 @@ func (c *cli) caRollover() *cobra.Command {
 start   makes the new root, and its key certified by the old one; both roots are trusted, the old chain is served.
         With --chain and --list the new root is one that was made elsewhere, in a ceremony (docs/ceremony.md):
         its key never was here. --chain is given once for each CA below the root; --cross is the new root as
-        the present one certified it, if that is offline, too
+        the present one certified it, if that is offline, too. Refused, but with --force, while the key of a CA
+        whose key moved doesn't open: the new root wouldn't certify it
 abort   gives up a start with a root made elsewhere that was cut off and isn't to be gone on with; nothing
         of it stays, and what the old root certified for it is revoked
 switch  serves the new chain, with a bridge for stations that only have the old root; refused while fewer
@@ -107,7 +108,7 @@ show    tells how far it is, which stations haven't reported the new root, and p
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "take the step though stations aren't ready for it")
+	cmd.Flags().BoolVar(&force, "force", false, "take the step though stations aren't ready for it, or could be left behind")
 	cmd.Flags().StringArrayVar(&chains, "chain", nil, "with start: the certificate of a CA here and its new root, made elsewhere")
 	cmd.Flags().StringVar(&cross, "cross", "", "with start: that root as the present one certified it, whose key is offline, too")
 	cmd.Flags().StringVar(&list, "list", "", "with start: the revocation list of that root")
