@@ -99,6 +99,9 @@ type Record struct {
 	Reason    string // RFC 5280 name, such as "keyCompromise"
 	// External is set for certificates other CAs issued and Bollard recorded.
 	External bool
+	// Verdict is fleet's word that the certificate's signature was found good; nil: none is
+	// kept, or the record was read otherwise than by Store.Certificate.
+	Verdict []byte
 }
 
 // Issued is a certificate that left the second phase: signed and recorded.

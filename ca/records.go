@@ -161,6 +161,16 @@ func (a *Authority) status(ctx context.Context, serial string, key func() string
 	return Record{}, false, nil
 }
 
+// Verdict is what is kept of the judgement on a presented certificate; nil: nothing is,
+// or it can't be read.
+func (a *Authority) Verdict(ctx context.Context, cert *x509.Certificate) []byte {
+	record, err := a.cfg.Store.Certificate(ctx, SerialOf(cert))
+	if err != nil {
+		return nil
+	}
+	return record.Verdict
+}
+
 // Epoch changes with every change in the records of certificates, before the
 // write returns that makes it. counted is false for a store that doesn't count.
 func (a *Authority) Epoch() (epoch uint64, counted bool) {

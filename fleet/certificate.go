@@ -57,7 +57,7 @@ func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate,
 	if l.expired {
 		at = cert.NotAfter
 	}
-	own, ok := s.trusted(pools, presented, trust, at)
+	own, fresh, ok := s.trusted(ctx, pools, presented, trust, at)
 	if !ok {
 		return nil, noTrustPath, nil
 	}
@@ -65,6 +65,9 @@ func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate,
 	l.record, l.recorded, err = s.standing(ctx, cert)
 	if err != nil {
 		return nil, "", fmt.Errorf("couldn't look up the presented certificate: %w", err)
+	}
+	if fresh && l.recorded {
+		s.verdicts.note(presented, l.record.Serial, now)
 	}
 	if l.own && !l.recorded {
 		if l.recoverable, err = s.cfg.Authority.Recoverable(ctx, cert); err != nil {
@@ -86,13 +89,16 @@ func (s *Service) Judge(ctx context.Context, chain []*x509.Certificate, trust []
 }
 
 // trusted reports whether the chain leads to a trusted root, and whether to one of
-// our own.
-func (s *Service) trusted(pools ca.Pools, presented []*x509.Certificate, trust []string, at time.Time) (own, ok bool) {
+// our own. fresh says that the leaf's signature was verified for it, under the issuing
+// CA it was presented with.
+func (s *Service) trusted(ctx context.Context, pools ca.Pools, presented []*x509.Certificate, trust []string, at time.Time) (own, fresh, ok bool) {
 	key := chainKey(presented, trust)
 	if own, ok := s.verified.lookup(pools, key, at); ok {
-		return own, true
+		return own, false, true
 	}
-	found, ok := s.verified.under(pools, presented, trust, at)
+	found, fresh, ok := s.verified.under(pools, presented, trust, at, func() bool {
+		return s.verdicts.holds(presented, func() []byte { return s.cfg.Authority.Verdict(ctx, presented[0]) })
+	})
 	if !ok {
 		var chain []*x509.Certificate
 		if chain, ok = chains(presented[0], presented[1:], pools.Own, pools.Intermediates, at, trust, true); ok {
@@ -102,11 +108,11 @@ func (s *Service) trusted(pools ca.Pools, presented []*x509.Certificate, trust [
 		} else if chain, ok = chains(presented[0], presented[1:], pools.Outside, nil, at, trust, false); ok {
 			found = periodOf(chain)
 		} else {
-			return false, false
+			return false, false, false
 		}
 	}
 	s.verified.remember(pools, key, found)
-	return found.own, true
+	return found.own, fresh, true
 }
 
 // chains verifies one chain with any key usage: purpose is judged on its own,

@@ -103,7 +103,7 @@ func Issuers(s *Service) int {
 
 // Verify verifies a leaf by an issuing CA alone that is remembered for these trusted roots.
 func Verify(s *Service, above []*x509.Certificate, leaf *x509.Certificate, trust ...string) bool {
-	_, ok := s.verified.under(s.verified.pools, append([]*x509.Certificate{leaf}, above...), trust, s.clock())
+	_, _, ok := s.verified.under(s.verified.pools, append([]*x509.Certificate{leaf}, above...), trust, s.clock(), func() bool { return false })
 	return ok
 }
 
@@ -128,3 +128,12 @@ func TakingTurns(s *Service, key string) int {
 
 // NewOrderID makes an order's ID.
 func NewOrderID(now time.Time) string { return newOrderID(now) }
+
+// VerdictOf is what a service with this key keeps of a leaf under its issuer.
+func VerdictOf(key []byte, chain []*x509.Certificate) []byte { return (&verdicts{key: key}).of(chain) }
+
+// TakeVerdicts is one look at the verdicts to be written.
+func TakeVerdicts(s *Service) map[string][]byte { return s.verdicts.take(s.clock()) }
+
+// FlushVerdicts writes those whose time it is.
+func FlushVerdicts(s *Service) { s.flushVerdicts(s.base, s.clock()) }

@@ -56,6 +56,7 @@ type rig struct {
 	cars        func() bool
 	renewals    int  // a minute; 0: as by default
 	revoke      bool // superseded certificates
+	verdictKey  []byte
 	watcher     fleet.Watcher
 	wrap        func(fleet.Store) fleet.Store // the service's; nil: it is store
 
@@ -138,8 +139,8 @@ func (r *rig) start() {
 		KeepUpstream: r.keep, Guard: r.guard, Approved: r.approved, P224: r.p224,
 		Rollover: r.rollover, ServedRoots: r.served, RenewalsPerMinute: r.renewals, RevokeSuperseded: r.revoke, Watcher: r.watcher,
 		Clock: r.clock, UnknownIdentity: r.unk, Log: slog.New(slog.NewTextHandler(&lockedWriter{r: r}, nil)),
-		AnswersCars: r.cars,
-		Refused:     func(class string) { r.mu.Lock(); r.counts[class]++; r.mu.Unlock() },
+		AnswersCars: r.cars, VerdictKey: r.verdictKey,
+		Refused: func(class string) { r.mu.Lock(); r.counts[class]++; r.mu.Unlock() },
 	})
 	if err != nil {
 		r.t.Fatal(err)

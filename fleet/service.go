@@ -68,6 +68,9 @@ type Config struct {
 	// AnswersCars, if set, says whether requests of cars are answered here: stations are
 	// asked then how long an answer they take.
 	AnswersCars func() bool
+	// VerdictKey, if set, authenticates the verdicts on signatures that are kept beside
+	// certificates' records: a secret of VerdictKeySize bytes that isn't in the Store.
+	VerdictKey []byte
 	// Refused, if set, is called with the class of each refused claim, for
 	// metrics. The classes are few and fixed.
 	Refused func(class string)
@@ -97,6 +100,7 @@ type Service struct {
 	verified  verified
 	swept     *uint64 // epoch of the last whole sweep, which owns it; nil: none yet
 	standings standings
+	verdicts  *verdicts
 	sightings sightings
 	groups    groupShelf
 	// after runs f once d has passed, unless stopped; tests replace it.
@@ -124,6 +128,8 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		return nil, errors.New("fleet needs Store, Authority and Record")
 	case cfg.Organisation == "":
 		return nil, errors.New("fleet needs Organisation: A00.FR.404 compares it with each certificate's O")
+	case cfg.VerdictKey != nil && len(cfg.VerdictKey) != VerdictKeySize:
+		return nil, fmt.Errorf("fleet needs a VerdictKey of %d bytes or none", VerdictKeySize)
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
@@ -140,6 +146,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		secrets:   newVerifier(),
 		budget:    newBudget(cfg.Clock),
 		refusals:  newRefusals(),
+		verdicts:  &verdicts{key: cfg.VerdictKey},
 		watcher:   cfg.Watcher,
 		overruled: tally.New[overruledKey](),
 		entrances: tally.NewLong[entrance](),
@@ -198,6 +205,7 @@ func (s *Service) Run(ctx context.Context) error {
 			defer cancel()
 			s.flushRefusals(last, true)
 			s.flushSightings(last, time.Time{})
+			s.flushVerdicts(last, time.Time{})
 			s.flushOverruled(last, true)
 			s.flushEntrances(last, true)
 			s.flushPutOffs(last, true)
@@ -205,6 +213,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-tick.C:
 			s.flushRefusals(ctx, false)
 			s.flushSightings(ctx, s.clock())
+			s.flushVerdicts(ctx, s.clock())
 			s.flushOverruled(ctx, false)
 			s.flushEntrances(ctx, false)
 			s.flushPutOffs(ctx, false)

@@ -55,6 +55,10 @@ type Store interface {
 	// UpdateStation does. ErrUnknownStation if there is no such station.
 	UpdatePlan(ctx context.Context, station string, change func(*Plan) ([]ledger.Event, error)) (Plan, error)
 
+	// PutVerdicts keeps Verdict of certificates' records, by serial number, all in one
+	// transaction; what isn't on record is left out.
+	PutVerdicts(ctx context.Context, verdicts map[string][]byte) error
+
 	// Groups returns what is wanted of each group, by name.
 	Groups(ctx context.Context) ([]Group, error)
 

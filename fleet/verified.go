@@ -98,25 +98,30 @@ func (v *verified) remember(pools ca.Pools, key [sha256.Size]byte, p period) {
 	v.chains[key] = p
 }
 
-// under verifies a chain whose issuing CA is remembered: its leaf alone.
-func (v *verified) under(pools ca.Pools, presented []*x509.Certificate, trust []string, at time.Time) (period, bool) {
+// under verifies a chain whose issuing CA is remembered: its leaf alone. kept says that
+// the verdict on its signature is at hand; fresh, that it wasn't.
+func (v *verified) under(pools ca.Pools, presented []*x509.Certificate, trust []string, at time.Time, kept func() bool) (p period, fresh, ok bool) {
 	if len(presented) < 2 {
-		return period{}, false
+		return period{}, false, false
 	}
 	v.mu.Lock()
 	v.at(pools)
 	above, ok := v.issuers[chainKey(presented[1:2], trust)]
 	v.mu.Unlock()
 	if !ok || !above.holds(at) {
-		return period{}, false
+		return period{}, false, false
+	}
+	// The period is all that crypto/x509 judges by the clock.
+	if p = above.and(presented[0]); p.holds(at) && kept() {
+		return p, false, true
 	}
 	issuer := x509.NewCertPool()
 	issuer.AddCert(presented[1])
 	found, err := presented[0].Verify(x509.VerifyOptions{Roots: issuer, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil || len(found[0]) != 2 {
-		return period{}, false // the whole chain tells why
+		return period{}, false, false // the whole chain tells why
 	}
-	return above.and(presented[0]), true
+	return p, true, true
 }
 
 // learn remembers the issuing CA of a chain that was found with the own pools. How

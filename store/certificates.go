@@ -150,7 +150,7 @@ func (s *Store) OrphanIntents(ctx context.Context, before time.Time) ([]ca.Inten
 func (s *Store) Certificate(ctx context.Context, serial string) (ca.Record, error) {
 	same := func(r ca.Record) ca.Record { return r } // its DER is only read
 	return remembered(ctx, s, &s.recentCertificates, serial, same, func(ctx context.Context) (ca.Record, error) {
-		record, err := scanCertificate(s.byKey.certificate.QueryRowContext(ctx, serial))
+		record, err := scanJudged(s.byKey.certificate.QueryRowContext(ctx, serial))
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return ca.Record{}, fmt.Errorf("certificate %q: %w", serial, ca.ErrUnknownSerial)
@@ -158,6 +158,21 @@ func (s *Store) Certificate(ctx context.Context, serial string) (ca.Record, erro
 			return ca.Record{}, fmt.Errorf("couldn't read certificates: %w", explain(s.path, err))
 		}
 		return record, nil
+	})
+}
+
+// PutVerdicts keeps what fleet says of the signatures of certificates, by serial number;
+// what isn't on record is left out. It is no change of the records: who has read one
+// without may go on with it.
+func (s *Store) PutVerdicts(ctx context.Context, verdicts map[string][]byte) error {
+	return s.write(ctx, func(t *tx) error {
+		for serial, mac := range verdicts {
+			if _, err := t.exec(`INSERT INTO certificate_verdicts (serial, mac) SELECT serial, ? FROM certificates WHERE serial = ?
+				ON CONFLICT (serial) DO UPDATE SET mac = excluded.mac`, nonNil(mac), serial); err != nil {
+				return fmt.Errorf("couldn't keep the verdict on certificate %s: %w", serial, err)
+			}
+		}
+		return nil
 	})
 }
 
@@ -337,10 +352,21 @@ func (t *tx) certificateState(serial string) (ca.State, error) {
 
 func scanCertificate(row scanner) (ca.Record, error) {
 	var r ca.Record
-	err := row.Scan(&r.Serial, &r.Issuer, &r.Profile, &r.Station, &r.Requester, &r.Reference, &r.TBSHash, &r.KeyHash, &r.Subject,
+	err := row.Scan(certificateFields(&r)...)
+	return r, err
+}
+
+// scanJudged scans certificateColumns and the verdict.
+func scanJudged(row scanner) (ca.Record, error) {
+	var r ca.Record
+	err := row.Scan(append(certificateFields(&r), &r.Verdict)...)
+	return r, err
+}
+
+func certificateFields(r *ca.Record) []any {
+	return append(make([]any, 0, 20), &r.Serial, &r.Issuer, &r.Profile, &r.Station, &r.Requester, &r.Reference, &r.TBSHash, &r.KeyHash, &r.Subject,
 		instant{&r.NotBefore}, instant{&r.NotAfter}, instant{&r.CreatedAt}, &r.State, &r.DER, instant{&r.IssuedAt}, instant{&r.RevokedAt},
 		&r.Reason, &r.External, &r.Attested)
-	return r, err
 }
 
 // number is a truth value in a column both databases have.

@@ -260,3 +260,25 @@ func TestNewestTime(t *testing.T) {
 		t.Errorf("after a restart: %v, %v", got, err)
 	}
 }
+
+// Verdicts are beside the records, and no change of them.
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.PutIntent(ctx, intent("01"), event("certificate.intent")))
+	epoch := s.CertificatesEpoch()
+	must(t, s.PutVerdicts(ctx, map[string][]byte{"01": []byte("one"), "unknown": []byte("two")}))
+	must(t, s.PutVerdicts(ctx, map[string][]byte{"01": []byte("three")}))
+	record, err := s.Certificate(ctx, "01")
+	if err != nil || string(record.Verdict) != "three" {
+		t.Errorf("%q, %v", record.Verdict, err)
+	}
+	if s.CertificatesEpoch() != epoch {
+		t.Error("records changed")
+	}
+	must(t, s.PutIntent(ctx, intent("unknown")))
+	if record, err = s.Certificate(ctx, "unknown"); err != nil || record.Verdict != nil {
+		t.Errorf("%q, %v", record.Verdict, err)
+	}
+}

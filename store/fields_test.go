@@ -66,6 +66,7 @@ func TestEveryFieldIsKept(t *testing.T) {
 
 	record := filledIn[ca.Record]()
 	must(t, s.PutExternal(ctx, record))
+	must(t, s.PutVerdicts(ctx, map[string][]byte{record.Serial: record.Verdict}))
 	gotRecord, err := s.Certificate(ctx, record.Serial)
 	must(t, err)
 	if diff := cmp.Diff(record, gotRecord); diff != "" {

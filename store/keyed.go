@@ -27,7 +27,7 @@ func prepareKeyed(ctx context.Context, db *sql.DB) (keyed, error) {
 		query string
 	}{
 		{&k.station, "SELECT " + stationColumns + " FROM stations WHERE station = ?"},
-		{&k.certificate, "SELECT " + certificateColumns + " FROM certificates WHERE serial = ?"},
+		{&k.certificate, "SELECT " + certificateColumns + ", (SELECT mac FROM certificate_verdicts v WHERE v.serial = c.serial) FROM certificates c WHERE serial = ?"},
 		{&k.orders, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc = '' ORDER BY position DESC LIMIT +?"},
 		{&k.seccOrders, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc <> '' ORDER BY position DESC LIMIT +?"},
 		{&k.anchors, "SELECT purpose, hash, subject, der, added_at FROM anchors WHERE ? = '' OR purpose = ? ORDER BY purpose, hash"},

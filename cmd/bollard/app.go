@@ -139,8 +139,13 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	if a.docket, err = a.openDocket(); err != nil {
 		return err
 	}
+	verdictKey, err := a.seal.verdictKey()
+	if err != nil {
+		return err
+	}
 	service, err := fleet.New(ctx, fleet.Config{
 		Store:           a.store,
+		VerdictKey:      verdictKey,
 		Authority:       authority,
 		Record:          func(ctx context.Context, e ledger.Event) error { return a.store.Record(ctx, e) },
 		Organisation:    a.cfg.Organisation,

@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,6 +17,7 @@ import (
 	"path/filepath"
 
 	"bollard/admin"
+	"bollard/fleet"
 )
 
 // pinEnv holds the PIN of a token, if its key URI has no pin-source.
@@ -144,6 +147,16 @@ func (s *sealer) Open(name string, ciphertext []byte) ([]byte, error) {
 		return nil, fmt.Errorf("couldn't decrypt the secret %q: the seal key or the database was replaced", name)
 	}
 	return secret, nil
+}
+
+// verdictKey authenticates what is kept of certificates' signatures (ADR 38): whoever
+// has the database alone can't say that one is good.
+func (s *sealer) verdictKey() ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, s.key, nil, "bollard verdicts v1", fleet.VerdictKeySize)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't derive the key of verdicts: %w", err)
+	}
+	return key, nil
 }
 
 // writeNew writes a 0600 file that must not exist, and has it on disk before

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"bollard/fleet"
 )
 
 func TestSealer(t *testing.T) {
@@ -39,6 +41,24 @@ func TestSealer(t *testing.T) {
 	sealed[len(sealed)-1] ^= 1
 	if _, err := s.Open("upstream:cs-1", sealed); err == nil {
 		t.Error("a changed value opens")
+	}
+}
+
+// The key of verdicts is of one seal key, and isn't it.
+func TestVerdictKey(t *testing.T) {
+	t.Parallel()
+	one, other := &sealer{key: bytes.Repeat([]byte{1}, sealKeySize)}, &sealer{key: bytes.Repeat([]byte{2}, sealKeySize)}
+	a, err := one.verdictKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := one.verdictKey()
+	if err != nil || !bytes.Equal(a, again) || len(a) != fleet.VerdictKeySize {
+		t.Errorf("%x, then %x, %v", a, again, err)
+	}
+	b, err := other.verdictKey()
+	if err != nil || bytes.Equal(a, b) || bytes.Equal(a, one.key) {
+		t.Errorf("%x of one seal key, %x of another, %v", a, b, err)
 	}
 }
 
