@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -187,7 +186,7 @@ func (s *Service) allowsLower(ctx context.Context, sit *situation) error {
 }
 
 // needsLower: it has the password it is to come with, and time enough.
-func (s *Service) needsLower(sit *situation) bool {
+func (s *Service) needsLower(ctx context.Context, sit *situation) bool {
 	return sit.adm.Profile > sit.st.WantedProfile && !sit.st.RotateWanted && sit.now.Add(lowerMargin).Before(sit.st.LowerUntil) &&
-		!slices.ContainsFunc(sit.orders, func(o Order) bool { return open(&o) })
+		s.idle(ctx, sit)
 }

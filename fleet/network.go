@@ -17,9 +17,9 @@ import (
 // as Bollard can tell.
 func (s *Service) needsProfile(ctx context.Context, sit *situation) bool {
 	if sit.st.lowering(sit.now) {
-		return s.needsLower(sit)
+		return s.needsLower(ctx, sit)
 	}
-	if sit.st.WantedProfile <= sit.adm.Profile || sit.st.Pending != nil || slices.ContainsFunc(sit.orders, func(o Order) bool { return open(&o) }) {
+	if sit.st.WantedProfile <= sit.adm.Profile || sit.st.Pending != nil || !s.idle(ctx, sit) {
 		return false
 	}
 	// From profile 1 the station needs the CSMS root first (A05.FR.03). Stations

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/pem"
@@ -62,17 +63,12 @@ func (s *Service) supersede(ctx context.Context, order *Order) error {
 // resume takes up what an earlier session or a crash left open: of each purpose the
 // order that changed last; older ones it supersedes.
 func (s *Service) resume(ctx context.Context, l *live) error {
-	own, err := s.store.Orders(ctx, l.key, ordersKept)
-	if err != nil {
-		return err
-	}
-	toCars, err := s.store.SECCOrders(ctx, l.key, seccOrdersKept)
-	if err != nil {
+	orders, err := s.store.OpenOrders(ctx, l.key)
+	if err != nil || len(orders) == 0 {
 		return err
 	}
 	newest := map[purpose]*Order{}
-	var list []*Order // a station's own first
-	orders := slices.Concat(own, toCars)
+	var list []*Order
 	for i := range orders {
 		o := &orders[i]
 		if !open(o) {
@@ -86,6 +82,9 @@ func (s *Service) resume(ctx context.Context, l *live) error {
 			*known = *o
 		}
 	}
+	slices.SortStableFunc(list, func(a, b *Order) int { // a station's own first
+		return cmp.Compare(min(len(a.SECC), 1), min(len(b.SECC), 1))
+	})
 	for _, o := range list {
 		if err := s.supersede(ctx, o); err != nil {
 			return err

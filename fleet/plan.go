@@ -133,7 +133,7 @@ type situation struct {
 	adm    Admission
 	st     Station
 	plan   Plan
-	orders []Order
+	orders *[]Order // nil until recentOrders was asked
 	now    time.Time
 	// wrapped: the 1.6 station takes messages about roots inside DataTransfer only.
 	wrapped bool
@@ -323,11 +323,28 @@ func (s *Service) situation(ctx context.Context, l *live) (*situation, error) {
 	if err != nil {
 		return nil, err
 	}
-	orders, err := s.store.Orders(ctx, l.key, ordersKept)
-	if err != nil {
-		return nil, err
+	return &situation{l: l, sess: l.session, adm: l.session.Admission(), st: st, plan: plan, now: s.clock()}, nil
+}
+
+// recentOrders are the station's newest for certificates of its own. Most looks at a
+// station don't need them. If they can't be read, which is noted, ok is false: nothing
+// is to be concluded.
+func (s *Service) recentOrders(ctx context.Context, sit *situation) (orders []Order, ok bool) {
+	if sit.orders == nil {
+		list, err := s.store.Orders(ctx, sit.l.key, ordersKept)
+		if err != nil {
+			s.planFailed(ctx, sit.l, "couldn't read the station's certificate orders", err)
+			return nil, false
+		}
+		sit.orders = &list
 	}
-	return &situation{l: l, sess: l.session, adm: l.session.Admission(), st: st, plan: plan, orders: orders, now: s.clock()}, nil
+	return *sit.orders, true
+}
+
+// idle says that none of them is being worked on.
+func (s *Service) idle(ctx context.Context, sit *situation) bool {
+	orders, ok := s.recentOrders(ctx, sit)
+	return ok && !slices.ContainsFunc(orders, func(o Order) bool { return open(&o) })
 }
 
 // askAnew forgets what was tried of some steps, because the operator asked for

@@ -38,9 +38,18 @@ const (
 // it is due (A03), or the wanted profile needs one.
 func (s *Service) needsCertificate(ctx context.Context, sit *situation) bool {
 	adm, now := sit.adm, sit.now
+	due := adm.Leaf != nil && !adm.Factory && !now.Before(adm.Leaf.RenewAt())
+	needsFirst := sit.st.WantedProfile == 3 && adm.Profile < 3
+	if !sit.st.RenewWanted && !adm.Factory && !due && !needsFirst {
+		return false // as with most, most of the time: what it was given isn't looked at
+	}
+	orders, ok := s.recentOrders(ctx, sit)
+	if !ok {
+		return false
+	}
 	usable, rested := false, true
-	for i := range sit.orders {
-		o := &sit.orders[i]
+	for i := range orders {
+		o := &orders[i]
 		if open(o) {
 			return false // it is being worked on
 		}
@@ -56,15 +65,13 @@ func (s *Service) needsCertificate(ctx context.Context, sit *situation) bool {
 			break // newest first: older ones don't matter
 		}
 	}
-	own := adm.Leaf != nil && !adm.Factory
 	// A station that just got a certificate and comes back on what it had may
 	// still be on its way to the new one (A02.FR.28).
 	patient := !rested && adm.Leaf != nil && (adm.Factory || now.After(adm.Leaf.NotAfter()))
-	due := own && !now.Before(adm.Leaf.RenewAt())
 	return sit.st.RenewWanted && !patient ||
 		adm.Factory && rested ||
 		due && rested && (!usable || adm.Profile == 3) ||
-		sit.st.WantedProfile == 3 && adm.Profile < 3 && !usable
+		needsFirst && !usable
 }
 
 // renewalTurn is how long a station waits for its turn. A fleet that enrolled on
@@ -129,7 +136,7 @@ func (s *Service) trigger(ctx context.Context, sit *situation) (string, bool, er
 		payload.RequestedMessage = ocpp.TriggerSignCombined
 	}
 	_, err = call(ctx, sess, action, payload, ocpp.StatusAccepted)
-	if lacks := errors.Is(pointless(err), errPointless); lacks && s.combined(sit) {
+	if lacks := errors.Is(pointless(err), errPointless); lacks && s.combined(ctx, sit) {
 		// A station with one certificate for both uses may know only this trigger.
 		payload.RequestedMessage = ocpp.TriggerSignCombined
 		_, err = call(ctx, sess, action, payload, ocpp.StatusAccepted)
@@ -143,8 +150,12 @@ func (s *Service) trigger(ctx context.Context, sit *situation) (string, bool, er
 
 // combined says whether the station's last request was for one certificate for
 // both uses: it named no type (2.x).
-func (s *Service) combined(sit *situation) bool {
-	return sit.sess.Version() != ocpp.V16 && len(sit.orders) > 0 && sit.orders[0].Type == ""
+func (s *Service) combined(ctx context.Context, sit *situation) bool {
+	if sit.sess.Version() == ocpp.V16 {
+		return false
+	}
+	orders, ok := s.recentOrders(ctx, sit)
+	return ok && len(orders) > 0 && orders[0].Type == ""
 }
 
 // certificateEvent acts on a SecurityEventNotification about a certificate, by

@@ -71,5 +71,7 @@ type Store interface {
 	Orders(ctx context.Context, station string, limit int) ([]Order, error)
 	// SECCOrders is Orders for its certificates toward cars.
 	SECCOrders(ctx context.Context, station string, limit int) ([]Order, error)
+	// OpenOrders returns those of both that were accepted or issued and are not over, newest first.
+	OpenOrders(ctx context.Context, station string) ([]Order, error)
 	UpdateOrder(ctx context.Context, id string, change func(*Order) ([]ledger.Event, error)) (Order, error)
 }

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -184,5 +185,29 @@ func TestOrderThatChangedMeanwhile(t *testing.T) {
 				t.Errorf("%q", list)
 			}
 		})
+	}
+}
+
+// Open are those of both sorts that were accepted or issued and are not over.
+func TestOpenOrders(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := t.Context()
+	must(t, s.AddStations(ctx, []fleet.Station{{Identity: "CS-1", Serial: "SN-1"}, {Identity: "CS-2", Serial: "SN-2"}}))
+	for i, state := range []fleet.OrderState{fleet.OrderAccepted, fleet.OrderIssued, fleet.OrderDelivered, fleet.OrderConfirmed, fleet.OrderRejected, fleet.OrderSuperseded} {
+		for _, o := range []fleet.Order{{Station: "cs-1"}, {Station: "cs-1", SECC: "NLABCE1"}, {Station: "cs-2"}} {
+			o.ID, o.State = fmt.Sprint(i, o.Station, o.SECC), state
+			must(t, s.AddOrder(ctx, o))
+		}
+	}
+	list, err := s.OpenOrders(ctx, "cs-1")
+	must(t, err)
+	var got []string
+	for _, o := range list {
+		got = append(got, o.ID)
+	}
+	want := []string{fmt.Sprint(1, "cs-1", "NLABCE1"), fmt.Sprint(1, "cs-1", ""), fmt.Sprint(0, "cs-1", "NLABCE1"), fmt.Sprint(0, "cs-1", "")}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -78,6 +78,16 @@ func (s *Store) SECCOrders(ctx context.Context, station string, limit int) ([]fl
 	return s.ordersBy(ctx, s.byKey.seccOrders, "secc", station, limit)
 }
 
+// OpenOrders returns the station's orders of both sorts that were accepted or issued and
+// nothing came of yet, newest first.
+func (s *Store) OpenOrders(ctx context.Context, station string) ([]fleet.Order, error) {
+	list, err := lookUpAll(ctx, s, s.byKey.openOrders, scanOrder, station, fleet.OrderAccepted, fleet.OrderIssued)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read orders: %w", err)
+	}
+	return list, nil
+}
+
 func (s *Store) ordersBy(ctx context.Context, query *sql.Stmt, sort, station string, limit int) ([]fleet.Order, error) {
 	if limit <= 0 {
 		limit = -1 // SQLite's word for all

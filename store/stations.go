@@ -428,13 +428,13 @@ func scanStation(row scanner) (fleet.Station, error) {
 	if err != nil {
 		return fleet.Station{}, err
 	}
-	if err := json.Unmarshal(aliases, &s.Aliases); err != nil {
+	if err := unmarshalList(aliases, &s.Aliases); err != nil {
 		return fleet.Station{}, fmt.Errorf("unreadable aliases: %w", err)
 	}
-	if err := json.Unmarshal(warn, &s.Warn); err != nil {
+	if err := unmarshalList(warn, &s.Warn); err != nil {
 		return fleet.Station{}, fmt.Errorf("unreadable checks: %w", err)
 	}
-	if err := json.Unmarshal(seccs, &s.SECCs); err != nil {
+	if err := unmarshalList(seccs, &s.SECCs); err != nil {
 		return fleet.Station{}, fmt.Errorf("unreadable SECC identifiers: %w", err)
 	}
 	if len(pending) > 0 {
@@ -448,4 +448,12 @@ func scanStation(row scanner) (fleet.Station, error) {
 		s.Password = &password
 	}
 	return s, nil
+}
+
+// unmarshalList reads a list that most stations don't have, which is stored as null.
+func unmarshalList[T any](text []byte, list *[]T) error {
+	if string(text) == "null" {
+		return nil
+	}
+	return json.Unmarshal(text, list)
 }

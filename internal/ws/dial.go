@@ -81,7 +81,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 				return nil, err
 			}
 			sock = newSocket(conn)
-			sock.budget, sock.hold = handshakeBytes, true
+			sock.awaits()
 			return sock, nil
 		},
 		NetDialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -95,7 +95,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 				return nil, fmt.Errorf("TLS handshake: %w", err)
 			}
 			sock = newSocket(secure)
-			sock.budget, sock.hold = handshakeBytes, true
+			sock.awaits()
 			return sock, nil
 		},
 	}

@@ -19,6 +19,10 @@ type socket struct {
 
 	early []byte // bytes that came before the upgrade; owned by the reader
 
+	// request is a client's, gathered until its answer is awaited: net/http would take
+	// a buffer of its own for each. nil: what is written is sent.
+	request *bytes.Buffer
+
 	// hold is set while a server's answer is awaited: what comes behind its head
 	// is kept in early, where it can be found if a Stream takes over.
 	hold bool
@@ -55,6 +59,11 @@ func (s *socket) Read(b []byte) (int, error) {
 	if err := s.extend(); err != nil {
 		return 0, err
 	}
+	if s.request != nil {
+		if err := s.sendRequest(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := s.Conn.Read(b)
 	if n > 0 {
 		if s.budget > 0 {
@@ -67,6 +76,48 @@ func (s *socket) Read(b []byte) (int, error) {
 		s.wake()
 	}
 	return n, err
+}
+
+// requests are spare buffers.
+var requests = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// awaits has a client's request gathered, and its answer bounded.
+func (s *socket) awaits() {
+	s.budget, s.hold = handshakeBytes, true
+	s.request = requests.Get().(*bytes.Buffer) //nolint:forcetypeassert // the pool's New makes nothing else
+}
+
+// Write sends, or gathers what is part of the request.
+func (s *socket) Write(b []byte) (int, error) {
+	if s.request != nil {
+		return s.request.Write(b)
+	}
+	return s.Conn.Write(b)
+}
+
+// WriteString is Write.
+func (s *socket) WriteString(text string) (int, error) {
+	if s.request != nil {
+		return s.request.WriteString(text)
+	}
+	return s.Conn.Write([]byte(text))
+}
+
+// WriteByte tells net/http that no buffer is needed here.
+func (s *socket) WriteByte(b byte) error {
+	_, err := s.Write([]byte{b})
+	return err
+}
+
+// sendRequest sends it in one piece, and forgets it: there may be a password in it.
+func (s *socket) sendRequest() error {
+	request := s.request
+	s.request = nil
+	_, err := s.Conn.Write(request.Bytes())
+	clear(request.Bytes())
+	request.Reset()
+	requests.Put(request)
+	return err
 }
 
 // keepRest looks for the end of the head and returns how many bytes reach up to it.
