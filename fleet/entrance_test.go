@@ -158,11 +158,11 @@ type fussy struct {
 
 var errFussy = errors.New("the disk is fussy")
 
-func (f *fussy) Orders(ctx context.Context, key string, limit int) ([]fleet.Order, error) {
+func (f *fussy) UnconfirmedOrder(ctx context.Context, key, serial string) (fleet.Order, bool, error) {
 	if f.orders.Load() {
-		return nil, errFussy
+		return fleet.Order{}, false, errFussy
 	}
-	return f.Store.Orders(ctx, key, limit)
+	return f.Store.UnconfirmedOrder(ctx, key, serial)
 }
 
 func (f *fussy) RemoveStation(ctx context.Context, key string, last func(*fleet.Station) []ledger.Event) error {

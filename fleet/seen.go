@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -222,15 +221,11 @@ func (s *Service) applySeen(st *Station, sess Session, serial string, now time.T
 
 // confirm closes the order whose certificate the station was seen with.
 func (s *Service) confirm(ctx context.Context, key, serial string) error {
-	orders, err := s.store.Orders(ctx, key, ordersKept)
-	if err != nil {
+	order, ok, err := s.store.UnconfirmedOrder(ctx, key, serial)
+	if err != nil || !ok {
 		return err
 	}
-	i := slices.IndexFunc(orders, func(o Order) bool { return o.Serial == serial })
-	if i < 0 || orders[i].State != OrderIssued && orders[i].State != OrderDelivered {
-		return nil
-	}
-	_, err = s.store.UpdateOrder(ctx, orders[i].ID, func(o *Order) ([]ledger.Event, error) {
+	_, err = s.store.UpdateOrder(ctx, order.ID, func(o *Order) ([]ledger.Event, error) {
 		return s.move(o, OrderConfirmed, "", "station:"+key), nil
 	})
 	if err != nil {

@@ -73,5 +73,8 @@ type Store interface {
 	SECCOrders(ctx context.Context, station string, limit int) ([]Order, error)
 	// OpenOrders returns those of both that were accepted or issued and are not over, newest first.
 	OpenOrders(ctx context.Context, station string) ([]Order, error)
+	// UnconfirmedOrder returns the station's for a certificate of its own with this serial
+	// number that was issued or delivered, and isn't confirmed; ok is false without one.
+	UnconfirmedOrder(ctx context.Context, station, serial string) (order Order, ok bool, err error)
 	UpdateOrder(ctx context.Context, id string, change func(*Order) ([]ledger.Event, error)) (Order, error)
 }

@@ -196,7 +196,7 @@ func TestOpenOrders(t *testing.T) {
 	must(t, s.AddStations(ctx, []fleet.Station{{Identity: "CS-1", Serial: "SN-1"}, {Identity: "CS-2", Serial: "SN-2"}}))
 	for i, state := range []fleet.OrderState{fleet.OrderAccepted, fleet.OrderIssued, fleet.OrderDelivered, fleet.OrderConfirmed, fleet.OrderRejected, fleet.OrderSuperseded} {
 		for _, o := range []fleet.Order{{Station: "cs-1"}, {Station: "cs-1", SECC: "NLABCE1"}, {Station: "cs-2"}} {
-			o.ID, o.State = fmt.Sprint(i, o.Station, o.SECC), state
+			o.ID, o.State, o.Serial = fmt.Sprint(i, o.Station, o.SECC), state, fmt.Sprint(i)
 			must(t, s.AddOrder(ctx, o))
 		}
 	}
@@ -205,6 +205,14 @@ func TestOpenOrders(t *testing.T) {
 	var got []string
 	for _, o := range list {
 		got = append(got, o.ID)
+	}
+	for i, want := range []bool{false, true, true, false, false, false} {
+		if o, ok, err := s.UnconfirmedOrder(ctx, "cs-1", fmt.Sprint(i)); err != nil || ok != want || ok && o.ID != fmt.Sprint(i, "cs-1", "") {
+			t.Errorf("for certificate %d: %q, %t, %v", i, o.ID, ok, err)
+		}
+	}
+	if _, ok, err := s.UnconfirmedOrder(ctx, "cs-3", "1"); ok || err != nil {
+		t.Errorf("another station's: %t, %v", ok, err)
 	}
 	want := []string{fmt.Sprint(1, "cs-1", "NLABCE1"), fmt.Sprint(1, "cs-1", ""), fmt.Sprint(0, "cs-1", "NLABCE1"), fmt.Sprint(0, "cs-1", "")}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -15,7 +15,7 @@ import (
 // values after each use for a change of that (sqlite3_clear_bindings).
 type keyed struct {
 	station, certificate, orders, seccOrders, anchors *sql.Stmt
-	openOrders                                        *sql.Stmt
+	openOrders, unconfirmed                           *sql.Stmt
 	registration, plan, orderByCSR, certificatesByKey *sql.Stmt
 	jobs, openJobs, floor, quarantine                 *sql.Stmt
 }
@@ -32,6 +32,7 @@ func prepareKeyed(ctx context.Context, db *sql.DB) (keyed, error) {
 		{&k.orders, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc = '' ORDER BY position DESC LIMIT +?"},
 		{&k.seccOrders, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc <> '' ORDER BY position DESC LIMIT +?"},
 		{&k.openOrders, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND state IN (+?, +?) ORDER BY position DESC"},
+		{&k.unconfirmed, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc = '' AND serial = ? AND state IN (+?, +?) ORDER BY position DESC LIMIT 1"},
 		{&k.anchors, "SELECT purpose, hash, subject, der, added_at FROM anchors WHERE ? = '' OR purpose = ? ORDER BY purpose, hash"},
 		{&k.registration, "SELECT " + registrationColumns + " FROM registrations WHERE station = ?"},
 		{&k.plan, "SELECT plan FROM plans WHERE station = ?"},

@@ -78,6 +78,19 @@ func (s *Store) SECCOrders(ctx context.Context, station string, limit int) ([]fl
 	return s.ordersBy(ctx, s.byKey.seccOrders, "secc", station, limit)
 }
 
+// UnconfirmedOrder returns the station's order for a certificate of its own with this
+// serial number that was issued or delivered.
+func (s *Store) UnconfirmedOrder(ctx context.Context, station, serial string) (fleet.Order, bool, error) {
+	order, err := lookUp(ctx, s, s.byKey.unconfirmed, scanOrder, station, serial, fleet.OrderIssued, fleet.OrderDelivered)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fleet.Order{}, false, nil
+	case err != nil:
+		return fleet.Order{}, false, fmt.Errorf("couldn't read orders: %w", err)
+	}
+	return order, true, nil
+}
+
 // OpenOrders returns the station's orders of both sorts that were accepted or issued and
 // nothing came of yet, newest first.
 func (s *Store) OpenOrders(ctx context.Context, station string) ([]fleet.Order, error) {
