@@ -223,7 +223,7 @@ type link struct {
 	req  *http.Request
 }
 
-func newCSMS(t *testing.T) *csms {
+func newCSMS(t testing.TB) *csms {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -337,7 +337,7 @@ type rig struct {
 	served chan error
 }
 
-func newRig(t *testing.T, change func(*gateway.Config, *rig)) *rig {
+func newRig(t testing.TB, change func(*gateway.Config, *rig)) *rig {
 	t.Helper()
 	p := testPKI()
 	r := &rig{door: &door{roots: p.roots, revoked: map[string]bool{}}, guard: &guard{}, csms: newCSMS(t), reg: prometheus.NewRegistry()}
