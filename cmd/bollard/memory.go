@@ -39,9 +39,11 @@ func keepFloor(live func() uint64) *floor {
 	// A limit counts them, though nothing stands behind them.
 	size := min(heapFloor, debug.SetMemoryLimit(-1)/16)
 	blocks, f := make([][]byte, size/floorBlock), &floor{}
+	share := debug.SetGCPercent(-1) // it would collect each few blocks
 	for i := range blocks {
 		blocks[i] = make([]byte, floorBlock)
 	}
+	debug.SetGCPercent(share)
 	f.blocks.Store(&blocks)
 	eachCollection(func() (again bool) {
 		if 2*live() >= 3*uint64(size) {

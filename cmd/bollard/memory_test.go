@@ -2,6 +2,7 @@ package main
 
 import (
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -50,5 +51,21 @@ func TestFloorIsThereWhileTheHeapIsSmall(t *testing.T) {
 	}
 	for f.blocks.Load() != nil {
 		runtime.Gosched()
+	}
+}
+
+func TestFloorIsMadeWithoutCollecting(t *testing.T) { //nolint:paralleltest // others' garbage would be collected, too
+	const share = 10
+	defer debug.SetGCPercent(debug.SetGCPercent(share))
+	var before, after debug.GCStats
+	runtime.GC()
+	debug.ReadGCStats(&before)
+	defer keepFloor(func() uint64 { return 0 }).release()
+	debug.ReadGCStats(&after)
+	if n := after.NumGC - before.NumGC; n > 2 {
+		t.Errorf("collected %d times, want once when it is made", n)
+	}
+	if got := debug.SetGCPercent(share); got != share {
+		t.Errorf("the collector waits for %d %% of garbage now, want %d", got, share)
 	}
 }
