@@ -3,6 +3,8 @@ package ca
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -71,23 +73,19 @@ func parseCSR(raw []byte, on448 bool) (CSR, error) {
 	if err != nil {
 		return CSR{}, err
 	}
-	outer, err := peekCSR(der, on448)
-	if err != nil {
-		return CSR{}, err
-	}
 	req, err := x509.ParseCertificateRequest(der)
-	if err != nil {
-		// The library's text may quote the request.
-		return CSR{}, &CSRError{CSRMalformed, "it isn't a readable PKCS#10 request (" + outer.describe() + ")"}
-	}
-	if outer.Info.Key.Algorithm.Algorithm.Equal(curve448.OID) {
-		return check448(req, outer)
-	}
-	switch req.SignatureAlgorithm {
-	case x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512,
-		x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
-		x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS:
-	default:
+	if err != nil || !strongRequest(req) {
+		// Ours to take apart: why not, or Ed448.
+		outer, fault := peekCSR(der, on448)
+		switch {
+		case fault != nil:
+			return CSR{}, fault
+		case err != nil:
+			// The library's text may quote the request.
+			return CSR{}, &CSRError{CSRMalformed, "it isn't a readable PKCS#10 request (" + outer.describe() + ")"}
+		case outer.Info.Key.Algorithm.Algorithm.Equal(curve448.OID):
+			return check448(req, outer)
+		}
 		return CSR{}, &CSRError{CSRSignatureAlgorithm, fmt.Sprintf("its signature algorithm %s isn't allowed (SHA-256 or better, A00.FR.506)", outer.Signature.Algorithm)}
 	}
 	// P-224 is for Prepare to judge: it depends on whose request it is.
@@ -98,6 +96,22 @@ func parseCSR(raw []byte, on448 bool) (CSR, error) {
 		return CSR{}, &CSRError{CSRSignature, "its signature doesn't verify: the sender hasn't shown to have the private key"}
 	}
 	return checkedCSR(req, req.PublicKey)
+}
+
+// strongRequest: of a key on RSA or a NIST curve, signed with SHA-256 or better.
+func strongRequest(req *x509.CertificateRequest) bool {
+	switch req.PublicKey.(type) {
+	case *ecdsa.PublicKey, *rsa.PublicKey:
+	default:
+		return false
+	}
+	switch req.SignatureAlgorithm {
+	case x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512,
+		x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
+		x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS:
+		return true
+	}
+	return false
 }
 
 func checkedCSR(req *x509.CertificateRequest, public crypto.PublicKey) (CSR, error) {

@@ -2,16 +2,12 @@ package ca
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/x509"
-	"encoding/asn1"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 	tags "golang.org/x/crypto/cryptobyte/asn1"
-
-	"bollard/internal/curve448"
 )
 
 // frames remembers what to-be-signed bytes for stations have in common: crypto/x509
@@ -51,7 +47,7 @@ func (f *frames) outline(p plan, template *x509.Certificate) ([]byte, error) {
 		known := f.known[kind]
 		f.mu.Unlock()
 		if known != nil {
-			return known.around(template, p.key)
+			return known.around(template, p.spki)
 		}
 	}
 	return p.issuer.outline(template, p.key)
@@ -104,17 +100,13 @@ func frameOf(tbs, keyID []byte) *frame {
 }
 
 // around is a frame with what a template says of one certificate.
-func (f *frame) around(t *x509.Certificate, key crypto.PublicKey) ([]byte, error) {
+func (f *frame) around(t *x509.Certificate, spki []byte) ([]byte, error) {
 	subject := t.RawSubject
 	if len(subject) == 0 {
 		var err error
-		if subject, err = asn1.Marshal(t.Subject.ToRDNSequence()); err != nil {
+		if subject, err = marshalName(&t.Subject); err != nil {
 			return nil, err
 		}
-	}
-	spki, err := curve448.MarshalPublicKey(key)
-	if err != nil {
-		return nil, err
 	}
 	extensions := bytes.Clone(f.extensions)
 	copy(extensions[f.keyID:], t.SubjectKeyId)

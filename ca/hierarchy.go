@@ -20,7 +20,6 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	tags "golang.org/x/crypto/cryptobyte/asn1"
 
-	"bollard/internal/curve448"
 	"bollard/iso15118/identifier"
 	"bollard/keys"
 )
@@ -285,8 +284,8 @@ func checkText(what, s string) error {
 
 // subjectKeyID is method 1 of RFC 7093: the leftmost 160 bits of the SHA-256 of
 // the public key's bits.
-func subjectKeyID(public crypto.PublicKey) ([]byte, error) {
-	bits, err := publicKeyBits(public)
+func subjectKeyID(spki []byte) ([]byte, error) {
+	bits, err := publicKeyBits(spki)
 	if err != nil {
 		return nil, err
 	}
@@ -294,11 +293,7 @@ func subjectKeyID(public crypto.PublicKey) ([]byte, error) {
 	return sum[:20], nil
 }
 
-func publicKeyBits(public crypto.PublicKey) ([]byte, error) {
-	spki, err := curve448.MarshalPublicKey(public)
-	if err != nil {
-		return nil, err
-	}
+func publicKeyBits(spki []byte) ([]byte, error) {
 	input := cryptobyte.String(spki)
 	var info cryptobyte.String
 	var bits []byte

@@ -5,9 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -21,6 +19,7 @@ import (
 // Only ParseCSR, GeneratedKey and PresentedKey make one.
 type ProvenKey struct {
 	public crypto.PublicKey
+	spki   []byte // SubjectPublicKeyInfo in DER
 	hash   string
 	// What shows it to somebody else: the request its holder signed, or the key itself.
 	request []byte
@@ -28,8 +27,11 @@ type ProvenKey struct {
 }
 
 func proven(public crypto.PublicKey) (ProvenKey, error) {
-	hash, err := keyHash(public)
-	return ProvenKey{public: public, hash: hash}, err
+	spki, err := curve448.MarshalPublicKey(public)
+	if err != nil {
+		return ProvenKey{}, err
+	}
+	return ProvenKey{public: public, spki: spki, hash: hashHex(spki)}, nil
 }
 
 // Public returns the key, nil for the zero value.
@@ -89,8 +91,7 @@ func keyHash(public crypto.PublicKey) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(spki)
-	return hex.EncodeToString(sum[:]), nil
+	return hashHex(spki), nil
 }
 
 // Class is the key's kind and size, "" for the zero value.

@@ -158,7 +158,7 @@ func strongSignature(cert *x509.Certificate) bool {
 
 func (l *linter) names() {
 	c := l.cert
-	want, err := asn1.Marshal(l.plan.subject.ToRDNSequence())
+	want, err := marshalName(&l.plan.subject)
 	l.demand(err == nil && bytes.Equal(c.RawSubject, want), "subject differs from the plan")
 	attributes := 2 // O and CN
 	if (l.limit.ca && !l.limit.mobility || l.limit.country) && len(l.plan.subject.Country) > 0 {
@@ -200,9 +200,8 @@ func (l *linter) validity() {
 }
 
 func (l *linter) key() {
-	want, err := curve448.MarshalPublicKey(l.plan.key)
-	l.demand(err == nil && bytes.Equal(l.cert.RawSubjectPublicKeyInfo, want), "another key than proven")
-	err = checkKey(l.cert.PublicKey, quality.Policy{P224: true, Ed448: true})
+	l.demand(bytes.Equal(l.cert.RawSubjectPublicKeyInfo, l.plan.spki), "another key than proven")
+	err := checkKey(l.cert.PublicKey, quality.Policy{P224: true, Ed448: true})
 	l.demand(err == nil, "%v", err)
 	class, err := classOf(l.cert.PublicKey)
 	l.demand(err != nil || (class == ClassEd448) == l.limit.ed448 || l.limit.ca, "key on %s", class)
@@ -228,20 +227,20 @@ var (
 func (l *linter) extensions() {
 	c := l.cert
 	// Exactly these, with RFC 5280's criticality (§4.2.1).
-	want := []string{oidSubjectKeyID.String(), oidKeyUsage.String() + " critical"}
+	want := append(make([]demanded, 0, 10), demanded{oidSubjectKeyID, false}, demanded{oidKeyUsage, true})
 	// Without basic constraints it isn't a CA either (RFC 5280 §4.2.1.9).
 	none := l.mounted() && !c.BasicConstraintsValid && !c.IsCA && !l.limit.ca
 	if !none {
-		want = append(want, oidBasicConstraints.String()+" critical")
+		want = append(want, demanded{oidBasicConstraints, true})
 	}
 	if len(l.limit.ekus) > 0 || l.limit.purpose != nil {
-		want = append(want, oidExtKeyUsage.String())
+		want = append(want, demanded{oidExtKeyUsage, false})
 	}
 	if l.limit.noCheck {
-		want = append(want, oidNoCheck.String())
+		want = append(want, demanded{oidNoCheck, false})
 	}
 	if len(l.plan.policies) > 0 {
-		want = append(want, oidPolicies.String())
+		want = append(want, demanded{oidPolicies, false})
 	}
 	l.demand(slices.EqualFunc(c.Policies, l.plan.policies, x509.OID.Equal), "policies differ from the plan")
 	var permits bool
@@ -256,26 +255,26 @@ func (l *linter) extensions() {
 	l.demand(permits, "policies %v", c.Policies)
 	status := len(l.plan.crl)+len(l.plan.ocsp)+len(l.plan.issuers) > 0
 	if (l.limit.crl || l.mounted()) && status {
-		want = append(want, oidCRLPoints.String())
+		want = append(want, demanded{oidCRLPoints, false})
 	}
 	if (l.limit.ocsp || l.limit.issuers || l.mounted()) && status {
-		want = append(want, oidInfoAccess.String())
+		want = append(want, demanded{oidInfoAccess, false})
 	}
 	l.pointers(status)
 	if l.limit.san || l.limit.permanent {
-		want = append(want, oidSAN.String())
+		want = append(want, demanded{oidSAN, false})
 	}
 	if l.limit.permanent {
 		san, err := permanentIdentifier(l.plan.subject.CommonName)
 		l.demand(err == nil && slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidSAN) && bytes.Equal(e.Value, san.Value) }), "permanent identifier isn't the serial number")
 	}
 	if l.plan.issuer.cert != nil {
-		want = append(want, oidAuthorityKeyID.String())
+		want = append(want, demanded{oidAuthorityKeyID, false})
 		l.demand(bytes.Equal(c.AuthorityKeyId, l.plan.issuer.cert.SubjectKeyId), "authority key identifier isn't the issuer's")
 	}
-	got := extensionList(c.Extensions)
-	slices.Sort(want)
-	l.demand(slices.Equal(got, want), "extensions [%s], want [%s]", strings.Join(got, ", "), strings.Join(want, ", "))
+	if !exactly(c.Extensions, want) {
+		l.demand(false, "extensions [%s], want %s", strings.Join(extensionList(c.Extensions), ", "), want)
+	}
 
 	l.demand((c.BasicConstraintsValid || none) && c.IsCA == l.limit.ca, "CA is %t", c.IsCA)
 	if l.limit.ca {
@@ -288,9 +287,9 @@ func (l *linter) extensions() {
 	}
 	l.demand(c.KeyUsage == usage, "key usage %#x, want %#x", int(c.KeyUsage), int(usage))
 	l.demand(slices.Equal(c.ExtKeyUsage, l.limit.ekus) && slices.EqualFunc(c.UnknownExtKeyUsage, purposes(l.limit.purpose), asn1.ObjectIdentifier.Equal), "extended key usage %v (A00.FR.514)", c.ExtKeyUsage)
-	keyID, err := subjectKeyID(l.plan.key)
+	keyID, err := subjectKeyID(l.plan.spki)
 	if l.limit.mobility {
-		keyID, err = shortKeyID(l.plan.key)
+		keyID, err = shortKeyID(l.plan.spki)
 	}
 	l.demand(err == nil && (bytes.Equal(c.SubjectKeyId, keyID) || l.mounted() && bytes.Equal(c.SubjectKeyId, sha1KeyID(c))), "subject key identifier isn't the key's")
 }
@@ -315,6 +314,29 @@ func (l *linter) pointers(status bool) {
 		}
 		l.demand(len(p.got) == 1 && strings.HasPrefix(p.got[0], "http://") && strings.HasSuffix(p.got[0], p.end), "%s %v", p.what, p.got)
 	}
+}
+
+// demanded is an extension that a certificate has to have.
+type demanded struct {
+	id       asn1.ObjectIdentifier
+	critical bool
+}
+
+func (d demanded) String() string {
+	if d.critical {
+		return d.id.String() + " critical"
+	}
+	return d.id.String()
+}
+
+// exactly: each of want, which has none twice, and nothing else.
+func exactly(got []pkix.Extension, want []demanded) bool {
+	for _, d := range want {
+		if !slices.ContainsFunc(got, func(e pkix.Extension) bool { return e.Critical == d.critical && e.Id.Equal(d.id) }) {
+			return false
+		}
+	}
+	return len(got) == len(want)
 }
 
 func extensionList(extensions []pkix.Extension) []string {

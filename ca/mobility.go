@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"crypto"
 	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -230,8 +229,8 @@ func domainOf(name pkix.Name) string {
 // shortKeyID is method 2 of RFC 5280 §4.2.1.2: 0100 and the last 60 bits of the
 // SHA-1 of the public key's bits. Real certificates of ISO 15118 have it, and the
 // envelope of a contract key of -20 holds it as 16 hex digits.
-func shortKeyID(public crypto.PublicKey) ([]byte, error) {
-	bits, err := publicKeyBits(public)
+func shortKeyID(spki []byte) ([]byte, error) {
+	bits, err := publicKeyBits(spki)
 	if err != nil {
 		return nil, err
 	}
@@ -241,12 +240,13 @@ func shortKeyID(public crypto.PublicKey) ([]byte, error) {
 	return id, nil
 }
 
-// keyID is the subject key identifier of a profile's certificates.
-func (p Profile) keyID(public crypto.PublicKey) ([]byte, error) {
+// keyID is the subject key identifier of a profile's certificates, by the key's
+// SubjectPublicKeyInfo.
+func (p Profile) keyID(spki []byte) ([]byte, error) {
 	if p.ShortKeyID {
-		return shortKeyID(public)
+		return shortKeyID(spki)
 	}
-	return subjectKeyID(public)
+	return subjectKeyID(spki)
 }
 
 // Largest certificates, in bytes of DER: [V2G2-010], and certificateType of the

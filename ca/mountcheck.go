@@ -96,7 +96,7 @@ func compareExtensions(cert, want *x509.Certificate, demand func(bool, string, .
 
 // sha1KeyID is method 1 of RFC 5280 §4.2.1.2.
 func sha1KeyID(cert *x509.Certificate) []byte {
-	bits, err := publicKeyBits(cert.PublicKey)
+	bits, err := publicKeyBits(cert.RawSubjectPublicKeyInfo)
 	if err != nil {
 		return nil
 	}

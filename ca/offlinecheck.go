@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"bollard/internal/curve448"
 )
 
 // checkTaken holds what comes back against what the profiles say, and makes records of it.
@@ -171,7 +173,10 @@ func (a *Authority) planOf(cert *x509.Certificate, profile Profile, by *issuer, 
 	if s.like != nil {
 		p.subject = withDomain(s.like.Subject, domainOf(s.like.Subject))
 	}
-	if p.keyID, err = profile.keyID(cert.PublicKey); err != nil {
+	if p.spki, err = curve448.MarshalPublicKey(cert.PublicKey); err != nil {
+		return plan{}, err
+	}
+	if p.keyID, err = profile.keyID(p.spki); err != nil {
 		return plan{}, err
 	}
 	if profile.AnyPolicy && len(cert.Policies) > 0 { // an earlier version on the root's machine says nothing of them

@@ -23,6 +23,7 @@ type plan struct {
 	dns       []string
 	ips       []net.IP
 	key       crypto.PublicKey
+	spki      []byte // of key, in DER
 	keyID     []byte
 	p224      bool // the station's model may have a key on that curve
 	notBefore time.Time
@@ -47,7 +48,7 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 	if err != nil {
 		return plan{}, err
 	}
-	keyID, err := profile.keyID(order.Key.public)
+	keyID, err := profile.keyID(order.Key.spki)
 	if err != nil {
 		return plan{}, err
 	}
@@ -55,7 +56,7 @@ func (a *Authority) plan(by *issuer, profile Profile, order Order, now time.Time
 	p := plan{
 		profile: profile, issuer: by, serial: serial, subject: name,
 		dns: order.Subject.DNSNames, ips: order.Subject.IPAddresses,
-		key: order.Key.public, keyID: keyID, p224: order.P224,
+		key: order.Key.public, spki: order.Key.spki, keyID: keyID, p224: order.P224,
 		notBefore: second.Add(-profile.Backdate), notAfter: profile.end(second),
 	}
 	if end := second.Add(order.Life.Truncate(time.Second)); order.Life > 0 && end.Before(p.notAfter) {

@@ -94,21 +94,17 @@ func (r *Registrar) proveSecret(ctx context.Context, claim est.Claim, presented 
 	// The same look-ups and the same hash whoever is named.
 	id, idErr := ocpp.ParseIdentity(claim.Basic.User)
 	key := id.Key()
-	reg, stored, err := r.store.Registration(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	st, err := s.store.Station(ctx, key)
+	st, reg, err := r.store.Applicant(ctx, key)
 	if err != nil && !errors.Is(err, ErrUnknownStation) {
 		return nil, fmt.Errorf("couldn't look up the station: %w", err)
 	}
 	known := err == nil && idErr == nil
-	right := r.right(reg, stored && known, claim.Basic.Secret)
+	right := r.right(reg, known, claim.Basic.Secret)
 	reason, class := "", refusedPassword
 	switch {
 	case !known:
 		reason, class, key = "identity is not enrolled", refusedUnknown, ""
-	case !stored:
+	case reg == nil:
 		reason = fmt.Sprintf("no one-time secret is set: `bollard station enrol-secret %s` makes one", st.Identity)
 	case !st.LostAt.IsZero():
 		reason = st.lost()

@@ -517,7 +517,7 @@ func TestESTSecretLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.add(fleet.Enrolment{Identity: "CS-1"})
-	if _, ok, err := r.store.Registration(t.Context(), "cs-1"); ok || err != nil {
+	if _, reg, err := r.store.Applicant(t.Context(), "cs-1"); reg != nil || err != nil {
 		t.Errorf("a removed station's secret is still there: %v", err)
 	}
 }

@@ -37,9 +37,10 @@ const (
 // EnrolmentStore is what enrolling over EST keeps beside the stations. Its
 // methods are bound as Store's are.
 type EnrolmentStore interface {
-	// Registration returns a station's one-time secret; ok is false without one.
-	Registration(ctx context.Context, station string) (r Registration, ok bool, err error)
-	// PutRegistration replaces it. ErrUnknownStation if there is no such station.
+	// Applicant returns a station with its one-time secret, nil without one.
+	// ErrUnknownStation.
+	Applicant(ctx context.Context, station string) (Station, *Registration, error)
+	// PutRegistration replaces the secret. ErrUnknownStation if there is no such station.
 	PutRegistration(ctx context.Context, r Registration, events ...ledger.Event) error
 	// UseRegistration binds the secret with this hash to a key; once more to the
 	// same key changes nothing and records nothing. Else ErrRegistrationUsed.
@@ -92,9 +93,10 @@ func (r *Registrar) NewSecret(ctx context.Context, actor, identity string, valid
 
 // right compares a secret with what is stored; for a station without one the
 // same work is done and the answer is no.
-func (r *Registrar) right(reg Registration, stored bool, secret []byte) bool {
-	if !stored {
-		reg.Salt, reg.Hash = make([]byte, 16), make([]byte, 32)
+func (r *Registrar) right(reg *Registration, known bool, secret []byte) bool {
+	known = known && reg != nil
+	if !known {
+		reg = &Registration{Salt: make([]byte, 16), Hash: make([]byte, 32)}
 	}
-	return subtle.ConstantTimeCompare(r.service.secrets.fast(reg.Salt, secret), reg.Hash) == 1 && stored
+	return subtle.ConstantTimeCompare(r.service.secrets.fast(reg.Salt, secret), reg.Hash) == 1 && known
 }

@@ -38,7 +38,7 @@ type applied struct {
 
 func appliedOf(t *testing.T, s *store.Store) applied {
 	t.Helper()
-	reg, _, err := s.Registration(t.Context(), "cs-1")
+	_, reg, err := s.Applicant(t.Context(), "cs-1")
 	must(t, err)
 	order, _, err := s.OrderByCSR(t.Context(), "cs-1", "h1")
 	must(t, err)

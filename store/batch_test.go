@@ -117,7 +117,7 @@ func kept(t *testing.T, s *store.Store) []any {
 	must(t, err)
 	orders, err := s.Orders(ctx, "cs-1", 0)
 	must(t, err)
-	secret, _, err := s.Registration(ctx, "cs-1")
+	_, secret, err := s.Applicant(ctx, "cs-1")
 	must(t, err)
 	st, err := s.Station(ctx, "cs-1")
 	must(t, err)

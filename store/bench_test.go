@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"bollard/ca"
+	"bollard/fleet"
 	"bollard/ledger"
 	"bollard/store"
 )
@@ -77,4 +78,34 @@ func BenchmarkVerifyMillion(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*all/b.Elapsed().Seconds(), "entries/s")
+}
+
+// BenchmarkKeyedReads measures the reads that every certificate takes, none of which is
+// remembered.
+func BenchmarkKeyedReads(b *testing.B) {
+	s, err := store.Open(b.Context(), store.Config{Path: filepath.Join(b.TempDir(), "bollard.db")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.AddStations(b.Context(), []fleet.Station{station("CS-1", "S1")}); err != nil {
+		b.Fatal(err)
+	}
+	if err := s.PutRegistration(b.Context(), fleet.Registration{Station: "cs-1", Salt: []byte{1}, Hash: []byte{2}}); err != nil {
+		b.Fatal(err)
+	}
+	for name, read := range map[string]func() error{
+		"applicant": func() error { _, _, err := s.Applicant(b.Context(), "cs-1"); return err },
+		"order":     func() error { _, _, err := s.OrderByCSR(b.Context(), "cs-1", "h1"); return err },
+		"key":       func() error { _, err := s.CertificatesByKey(b.Context(), "k1"); return err },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := read(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -10,13 +10,14 @@ import (
 // They run without a cancellation: a few rows by key take microseconds, and the
 // driver would start a goroutine for each to wait for it.
 //
-// The + before what is compared with more than one row keeps them prepared: SQLite
-// plans "x = ?" by whether the value is 0 or 1, and takes the driver's clearing of
-// values after each use for a change of that (sqlite3_clear_bindings).
+// The + before what is compared with more than one row, or in a read of several tables,
+// keeps them prepared: SQLite plans "x = ?" by whether the value is 0 or 1, and takes the
+// driver's clearing of values after each use for a change of that
+// (sqlite3_clear_bindings).
 type keyed struct {
 	station, certificate, orders, seccOrders, anchors *sql.Stmt
 	openOrders, unconfirmed                           *sql.Stmt
-	registration, plan, orderByCSR, certificatesByKey *sql.Stmt
+	applicant, plan, orderByCSR, certificatesByKey    *sql.Stmt
 	jobs, openJobs, floor, quarantine                 *sql.Stmt
 }
 
@@ -32,9 +33,9 @@ func prepareKeyed(ctx context.Context, db *sql.DB) (keyed, error) {
 		{&k.orders, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc = '' ORDER BY position DESC LIMIT +?"},
 		{&k.seccOrders, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc <> '' ORDER BY position DESC LIMIT +?"},
 		{&k.openOrders, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND state IN (+?, +?) ORDER BY position DESC"},
-		{&k.unconfirmed, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc = '' AND serial = ? AND state IN (+?, +?) ORDER BY position DESC LIMIT 1"},
+		{&k.unconfirmed, "SELECT " + orderColumns + " FROM orders WHERE station = +? AND secc = '' AND serial = +? AND state IN (+?, +?) ORDER BY position DESC LIMIT 1"},
 		{&k.anchors, "SELECT purpose, hash, subject, der, added_at FROM anchors WHERE ? = '' OR purpose = ? ORDER BY purpose, hash"},
-		{&k.registration, "SELECT " + registrationColumns + " FROM registrations WHERE station = ?"},
+		{&k.applicant, selectApplicant},
 		{&k.plan, "SELECT plan FROM plans WHERE station = ?"},
 		{&k.orderByCSR, "SELECT " + orderColumns + " FROM orders WHERE csr_hash = +? AND station = +? ORDER BY position DESC LIMIT 1"},
 		{&k.certificatesByKey, "SELECT " + certificateColumns + " FROM certificates WHERE key_hash = +? ORDER BY position DESC"},

@@ -13,11 +13,15 @@ import (
 
 // Plan returns what is recorded of a station's plan, the zero Plan if nothing is.
 func (s *Store) Plan(ctx context.Context, station string) (fleet.Plan, error) {
-	plan, err := lookUp(ctx, s, s.byKey.plan, scanPlan, station)
+	same := func(text string) string { return text }
+	text, err := remembered(ctx, s, &s.recentPlans, station, same, func(ctx context.Context) (string, error) {
+		text, err := scanPlan(s.byKey.plan.QueryRowContext(ctx, station))
+		return text, explain(s.path, err)
+	})
 	if err != nil {
 		return fleet.Plan{}, fmt.Errorf("couldn't read the plan of station %q: %w", station, err)
 	}
-	return plan, nil
+	return readPlan(station, text)
 }
 
 // Plans returns what is recorded of all stations' plans, by station.
@@ -33,14 +37,13 @@ func (s *Store) Plans(ctx context.Context) (map[string]fleet.Plan, error) {
 	rows, err := db.QueryContext(ctx, "SELECT station, plan FROM plans")
 	list, err := collect(rows, err, func(from scanner) (row, error) {
 		var r row
-		var text []byte
+		var text string
 		if err := from.Scan(&r.station, &text); err != nil {
 			return r, err
 		}
-		if err := json.Unmarshal(text, &r.plan); err != nil {
-			return r, fmt.Errorf("unreadable plan of station %q: %w", r.station, err)
-		}
-		return r, nil
+		var err error
+		r.plan, err = readPlan(r.station, text)
+		return r, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the plans: %w", explain(s.path, err))
@@ -82,11 +85,11 @@ func (s *Store) UpdatePlan(ctx context.Context, station string, change func(*fle
 }
 
 func (t *tx) plan(station string) (fleet.Plan, error) {
-	plan, err := scanPlan(t.row("SELECT plan FROM plans WHERE station = ?", station))
+	text, err := scanPlan(t.row("SELECT plan FROM plans WHERE station = ?", station))
 	if err != nil {
-		return plan, fmt.Errorf("couldn't read the plan of station %q: %w", station, err)
+		return fleet.Plan{}, fmt.Errorf("couldn't read the plan of station %q: %w", station, err)
 	}
-	return plan, nil
+	return readPlan(station, text)
 }
 
 func (t *tx) putPlan(station string, plan *fleet.Plan) error {
@@ -101,20 +104,22 @@ func (t *tx) putPlan(station string, plan *fleet.Plan) error {
 	return nil
 }
 
-func scanPlan(row scanner) (fleet.Plan, error) {
-	var (
-		plan fleet.Plan
-		text []byte
-	)
+// scanPlan returns a plan as it is stored, "" without one.
+func scanPlan(row scanner) (string, error) {
+	var text string
 	err := row.Scan(&text)
 	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return text, err
+}
+
+func readPlan(station, text string) (plan fleet.Plan, err error) {
+	if text == "" {
 		return fleet.Plan{}, nil
 	}
-	if err != nil {
-		return fleet.Plan{}, err
-	}
-	if err := json.Unmarshal(text, &plan); err != nil {
-		return fleet.Plan{}, fmt.Errorf("unreadable plan: %w", err)
+	if err := json.Unmarshal([]byte(text), &plan); err != nil {
+		return fleet.Plan{}, fmt.Errorf("unreadable plan of station %q: %w", station, err)
 	}
 	return plan, nil
 }

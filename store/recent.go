@@ -58,6 +58,15 @@ func (r *recent[V]) forget() {
 // forgetter is a recent of any kind.
 type forgetter interface{ forget() }
 
+// forgetters are what a table's rows are read for.
+type forgetters []forgetter
+
+func (f forgetters) forget() {
+	for _, one := range f {
+		one.forget()
+	}
+}
+
 // tableOf returns the table a statement changes, "" if it changes none. It knows
 // the spellings this package uses.
 func tableOf(query string) string {

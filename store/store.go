@@ -63,6 +63,7 @@ type Store struct {
 
 	// What was read lately, by key.
 	recentStations     recent[fleet.Station]
+	recentPlans        recent[string] // JSON; "": none
 	recentCertificates recent[ca.Record]
 	recentOrders       recent[[]fleet.Order]
 	recentAnchors      recent[[]ca.TrustAnchor]
@@ -125,7 +126,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		done:    make(chan struct{}),
 	}
 	w.recents = map[string]forgetter{
-		"stations": &s.recentStations, "certificates": &s.recentCertificates, "orders": &s.recentOrders, "anchors": &s.recentAnchors,
+		"stations": forgetters{&s.recentStations, &s.recentPlans}, // with a station goes its plan
+		"plans":    &s.recentPlans, "certificates": &s.recentCertificates, "orders": &s.recentOrders, "anchors": &s.recentAnchors,
 		"firmware_releases": &s.recentReleases,
 	}
 	go func() {

@@ -15,8 +15,6 @@ import (
 	"sort"
 
 	"github.com/cloudflare/circl/sign/ed448"
-
-	"bollard/internal/curve448"
 )
 
 // Blocklist is the operator's set of keys that must not be certified. A nil
@@ -55,13 +53,10 @@ type fingerprints struct {
 	number [hashSize]byte // badkeys' hash
 }
 
-func fingerprint(public crypto.PublicKey) (fingerprints, error) {
+// fingerprint is of a key and its SubjectPublicKeyInfo.
+func fingerprint(public crypto.PublicKey, spki []byte) fingerprints {
 	var prints fingerprints
-	der, err := curve448.MarshalPublicKey(public)
-	if err != nil {
-		return prints, err
-	}
-	sum := sha256.Sum256(der)
+	sum := sha256.Sum256(spki)
 	prints.spki = hex.EncodeToString(sum[:])
 	var number []byte
 	switch key := public.(type) {
@@ -71,17 +66,13 @@ func fingerprint(public crypto.PublicKey) (fingerprints, error) {
 		line := sha1.Sum(fmt.Appendf(nil, "Modulus=%X\n", number))
 		copy(prints.debian[:], line[10:])
 	case *ecdsa.PublicKey:
-		point, err := key.Bytes()
-		if err != nil {
-			return prints, err
-		}
-		number = bytes.TrimLeft(point[1:1+(len(point)-1)/2], "\x00")
+		number = bytes.TrimLeft(firstCoordinate(key, spki), "\x00")
 	case ed448.PublicKey:
 		number = key
 	}
 	sum = sha256.Sum256(number)
 	copy(prints.number[:], sum[:])
-	return prints, nil
+	return prints
 }
 
 // find returns the name of the list that holds the key, "" if none does.

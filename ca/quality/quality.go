@@ -68,11 +68,12 @@ func refuse(reason Reason, format string, args ...any) error {
 // another error if a block list couldn't be read: an unread list refuses.
 func Check(public crypto.PublicKey, policy Policy) error {
 	var err error
+	var spki []byte
 	switch key := public.(type) {
 	case *rsa.PublicKey:
 		err = checkRSA(key)
 	case *ecdsa.PublicKey:
-		err = checkEC(key, policy)
+		spki, err = checkEC(key, policy)
 	case ed448.PublicKey:
 		if !policy.Ed448 {
 			return refuse(Kind, "Ed448 keys are for ISO 15118-20 alone (allowed: ECDSA, RSA)")
@@ -90,10 +91,13 @@ func Check(public crypto.PublicKey, policy Policy) error {
 	if err != nil {
 		return err
 	}
-	prints, err := fingerprint(public)
+	if spki == nil {
+		spki, err = curve448.MarshalPublicKey(public)
+	}
 	if err != nil {
 		return refuse(Malformed, "the key can't be encoded: %v", err)
 	}
+	prints := fingerprint(public, spki)
 	if source, found := published[prints.spki]; found {
 		return refuse(Published, "the private key is public knowledge: it is printed in %s", source)
 	}
