@@ -47,6 +47,15 @@ var (
 	inAll = []Version{V16, V201, V21}
 )
 
+// actionNames are the catalogue's, found by what a frame says.
+var actionNames = func() map[string]string {
+	names := make(map[string]string, len(catalogue))
+	for _, a := range catalogue {
+		names[a.Name] = a.Name
+	}
+	return names
+}()
+
 // catalogue is sorted by name.
 var catalogue = []Action{
 	{"AFRRSignal", FromCSMS, in21, "Rejected"},

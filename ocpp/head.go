@@ -116,7 +116,9 @@ func (p *headParser) call() *FrameError {
 	if err != nil {
 		return p.fail(ProtocolError, "action is not a string")
 	}
-	if p.h.Action, err = text(raw, escaped, MaxAction); err != nil {
+	if known, ok := actionNames[string(raw[1:len(raw)-1])]; ok { // costs no copy; none of them has an escape
+		p.h.Action = known
+	} else if p.h.Action, err = text(raw, escaped, MaxAction); err != nil {
 		return p.fail(ProtocolError, "action: "+err.Error())
 	}
 	if p.h.Action == "" {

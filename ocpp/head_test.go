@@ -268,6 +268,25 @@ func TestParseHeadAgreesWithEncodingJSON(t *testing.T) {
 	})
 }
 
+// Strings are walked eight bytes at a time: each byte that means something must be
+// seen wherever it stands, and nothing else.
+func TestParseHeadSeesEveryByteOfAString(t *testing.T) {
+	for _, c := range []string{"x", `"`, `\`, `\"`, `\u00e9`, `\u00`, "\x00", "\x1f", " ", "!", "#", "[", "\x7f", "\u00a2", "\u2022"} {
+		for before := range 18 {
+			for after := range 10 {
+				in := strings.Repeat("a", before) + c + strings.Repeat("b", after)
+				for _, payload := range []string{`{"` + in + `":1}`, `{"k":["` + in + `"]}`, `{"k":"` + in} {
+					frame := []byte(`[3,"i",` + payload + `]`)
+					_, err := ocpp.ParseHead(frame)
+					if (err == nil) != json.Valid(frame) {
+						t.Fatalf("%q: got %v, encoding/json says valid: %t", frame, err, json.Valid(frame))
+					}
+				}
+			}
+		}
+	}
+}
+
 func FuzzParseHead(f *testing.F) {
 	for _, tc := range accepted() {
 		f.Add([]byte(tc.frame))

@@ -1,8 +1,10 @@
 package ocpp
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -32,19 +34,32 @@ var (
 // space skips white space. It returns the next byte, 0 at the end: a NUL byte
 // is legal nowhere outside strings, so nothing takes it for a token.
 func (s *scanner) space() byte {
-	for ; s.i < len(s.b); s.i++ {
-		switch c := s.b[s.i]; c {
-		case ' ', '\t', '\n', '\r':
-		default:
-			return c
-		}
+	s.i = behindSpace(s.b, s.i)
+	return at(s.b, s.i)
+}
+
+// behindSpace returns where from i on the first byte of b stands that is no white
+// space; len(b) if there is none. Most messages have no white space at all.
+func behindSpace(b []byte, i int) int {
+	for i < len(b) && b[i] <= ' ' && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// at is the byte at i, or 0 behind the end.
+func at(b []byte, i int) byte {
+	if i < len(b) {
+		return b[i]
 	}
 	return 0
 }
 
 // fault tells a truncated text from a wrong one.
-func (s *scanner) fault() error {
-	if s.i >= len(s.b) {
+func (s *scanner) fault() error { return faultAt(s.b, s.i) }
+
+func faultAt(b []byte, i int) error {
+	if i >= len(b) {
 		return errCut
 	}
 	return errSyntax
@@ -75,45 +90,84 @@ func (s *scanner) str() (raw []byte, escaped bool, err error) {
 		return nil, false, s.fault()
 	}
 	start := s.i
-	for s.i++; s.i < len(s.b); s.i++ {
-		switch c := s.b[s.i]; {
-		case c == '"':
-			s.i++
-			return s.b[start:s.i], escaped, nil
-		case c == '\\':
-			escaped = true
-			s.i++
-			if err := s.escape(); err != nil {
-				return nil, false, err
-			}
-		case c < 0x20:
-			return nil, false, errSyntax
-		}
-	}
-	return nil, false, errCut
+	s.i, escaped, err = behindString(s.b, start)
+	return s.b[start:s.i], escaped, err
 }
 
-// escape judges what stands behind a backslash and stops on its last byte.
-func (s *scanner) escape() error {
-	if s.i >= len(s.b) {
-		return errCut
+// behindString returns where the string ends whose first quote stands at i, and
+// whether it holds an escape; with an error, where that shows.
+func behindString(b []byte, i int) (end int, escaped bool, err error) {
+	for i = ordinary(b, i+1); i < len(b); i = ordinary(b, i+1) {
+		switch b[i] {
+		case '"':
+			return i + 1, escaped, nil
+		case '\\':
+			escaped = true
+			if i, err = escapeEnd(b, i+1); err != nil {
+				return i, escaped, err
+			}
+		default:
+			return i, escaped, errSyntax
+		}
 	}
-	switch s.b[s.i] {
+	return i, escaped, errCut
+}
+
+// Eight bytes of the same value.
+const (
+	ones        = 0x0101010101010101
+	highBits    = 0x80 * ones
+	spaces      = ' ' * ones
+	quotes      = '"' * ones
+	backslashes = '\\' * ones
+)
+
+// special marks in eight bytes, the first of them lowest, those that mean
+// something in a string: a quote, a backslash, or a control character, which may
+// not stand there. Only the lowest mark counts: bytes above it may have been lent to.
+func special(w uint64) uint64 {
+	q, e := w^quotes, w^backslashes
+	return ((q-ones)&^q | (e-ones)&^e | (w-spaces)&^w) & highBits
+}
+
+// ordinary returns where from i on the first such byte of b stands; len(b) if
+// there is none. It looks at eight bytes at once: strings are most of a message.
+func ordinary(b []byte, i int) int {
+	for ; i+8 <= len(b); i += 8 {
+		if found := special(binary.LittleEndian.Uint64(b[i:])); found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for ; i < len(b); i++ {
+		if c := b[i]; c == '"' || c == '\\' || c < ' ' {
+			return i
+		}
+	}
+	return i
+}
+
+// escapeEnd judges what stands at i, after a backslash, and returns where its last
+// byte is.
+func escapeEnd(b []byte, i int) (int, error) {
+	switch at(b, i) {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return nil
+		return i, nil
 	case 'u':
 		for range 4 {
-			s.i++
-			if s.i >= len(s.b) {
-				return errCut
+			i++
+			if i >= len(b) {
+				return i, errCut
 			}
-			if !isHex(s.b[s.i]) {
-				return errSyntax
+			if !isHex(b[i]) {
+				return i, errSyntax
 			}
 		}
-		return nil
+		return i, nil
 	}
-	return errSyntax
+	if i >= len(b) {
+		return i, errCut
+	}
+	return i, errSyntax
 }
 
 // number consumes a number and returns it raw.
@@ -180,71 +234,94 @@ func (s *scanner) literal(word string) error {
 // value consumes any value and returns it raw. depth is how many containers
 // stand around it. It keeps no stack but one bit for each open container.
 func (s *scanner) value(depth int) ([]byte, error) {
-	s.space()
-	start, base := s.i, depth
+	i := behindSpace(s.b, s.i)
+	b, start, base := s.b, i, depth
 	var objects uint64 // bit d: the container at depth d is an object
+	var err error
+values:
 	for {
-		opened := false
-		var err error
-		switch c := s.space(); c {
-		case '{', '[':
-			if depth++; depth > MaxDepth {
-				return nil, errDepth
-			}
-			s.i++
-			opened = true
-			objects &^= 1 << depth
-			if c == '{' {
-				objects |= 1 << depth
-			}
+		switch at(b, i) {
 		case '"':
-			_, _, err = s.str()
-		case 't':
-			err = s.literal("true")
-		case 'f':
-			err = s.literal("false")
-		case 'n':
-			err = s.literal("null")
-		default:
-			_, err = s.number()
-		}
-		if err != nil {
-			return nil, err
-		}
-		// Close what ends here, then stand before the next value.
-		for depth > base {
-			object := objects>>depth&1 == 1
-			c := s.space()
-			if object && c == '}' || !object && c == ']' {
-				s.i++
-				depth--
-				opened = false
+			i, _, err = behindString(b, i)
+		case '{':
+			depth++
+			objects |= 1 << depth
+			if i = behindSpace(b, i+1); at(b, i) != '}' {
+				i, err = behindKey(b, i)
+				if err == nil && depth <= MaxDepth {
+					continue
+				}
+			}
+		case '[':
+			depth++
+			objects &^= 1 << depth
+			if i = behindSpace(b, i+1); at(b, i) != ']' && depth <= MaxDepth {
 				continue
 			}
-			if !opened {
-				if err := s.expect(','); err != nil {
-					return nil, err
-				}
-			}
-			if object {
-				if err := s.key(); err != nil {
-					return nil, err
-				}
-			}
-			break
+		default:
+			i, err = behindScalar(b, i)
 		}
-		if depth == base {
-			return s.b[start:s.i], nil
+		if depth > MaxDepth {
+			return nil, errDepth
 		}
+		// A value has ended, or is empty: what it stands in ends too, or goes on.
+		for err == nil {
+			if depth == base {
+				s.i = i
+				return b[start:i], nil
+			}
+			i = behindSpace(b, i)
+			object := objects>>depth&1 == 1
+			switch c := at(b, i); {
+			case c == ',':
+				i = behindSpace(b, i+1)
+				if object {
+					i, err = behindKey(b, i)
+				}
+				if err == nil {
+					continue values
+				}
+			case object && c == '}', !object && c == ']':
+				i++
+				depth--
+			default:
+				err = faultAt(b, i)
+			}
+		}
+		return nil, err
 	}
 }
 
-// key consumes a key and its colon.
-func (s *scanner) key() error {
-	if _, _, err := s.str(); err != nil {
-		return err
+// behindKey returns where the value of the key begins that stands at i.
+func behindKey(b []byte, i int) (int, error) {
+	if at(b, i) != '"' {
+		return i, faultAt(b, i)
 	}
-	return s.expect(':')
+	i, _, err := behindString(b, i)
+	if err != nil {
+		return i, err
+	}
+	if i = behindSpace(b, i); at(b, i) != ':' {
+		return i, faultAt(b, i)
+	}
+	return behindSpace(b, i+1), nil
+}
+
+// behindScalar returns where the number or literal ends that stands at i.
+func behindScalar(b []byte, i int) (int, error) {
+	s := scanner{b, i}
+	var err error
+	switch at(b, i) {
+	case 't':
+		err = s.literal("true")
+	case 'f':
+		err = s.literal("false")
+	case 'n':
+		err = s.literal("null")
+	default:
+		_, err = s.number()
+	}
+	return s.i, err
 }
 
 // object consumes an object; member consumes each value, given its raw key.
