@@ -52,7 +52,14 @@ func (l *leg) Message(msg, raw []byte) bool {
 	case s.quick(st):
 		return s.carryOut(l.d, msg, st) != nil
 	}
-	frame := bytes.Clone(msg) // the loop's buffer is needed for others
+	l.leave(bytes.Clone(msg), st) // the loop's buffer is needed for others
+	return true
+}
+
+// leave carries a step out beside the loop, and then has the side read on. It is
+// apart from Message, whose steps would all be garbage if one could outlive it.
+func (l *leg) leave(frame []byte, st step) {
+	s := l.s
 	st.head.Payload, st.head.RawID = nil, nil
 	s.pumps.Add(1) // Close of the stream waits for Message, and shut for Close before it waits for pumps
 	go func() {
@@ -62,7 +69,6 @@ func (l *leg) Message(msg, raw []byte) bool {
 			l.stream.Resume()
 		}
 	}()
-	return true
 }
 
 // quick says that a step takes no service, no waiting and no line in the log,
