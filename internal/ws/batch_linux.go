@@ -2,6 +2,7 @@ package ws
 
 import (
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -18,10 +19,15 @@ type batch struct {
 	asked    []int     // places of those that are read together
 	sending  []*Stream // those that are sent to together
 
+	open atomic.Bool // whoever has something to send may join; ends under mu
+
 	mu     sync.Mutex
-	open   bool
 	joined []*Stream // those that have something to send, once it isn't open any more
 }
+
+// ringFrom is how many streams share a system call at least. What a ring costs by
+// itself, two or three calls cost too where they are cheap.
+const ringFrom = 8
 
 func newBatch() *batch {
 	b := &batch{}
@@ -41,25 +47,24 @@ func (b *batch) close() {
 // join reports whether what s has to send waits for that of others. Then it is
 // kept in its outbox.
 func (b *batch) join(s *Stream) bool {
-	if b.ring == nil {
+	if !b.open.Load() { // as mostly
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.open {
+	open := b.open.Load()
+	if open {
 		b.joined = append(b.joined, s)
 	}
-	return b.open
+	return open
 }
 
 // serve serves streams that have events, at most ringSize.
 func (b *batch) serve(events []syscall.EpollEvent, streams []*Stream, now int64) {
-	together := b.ring != nil && len(streams) > 1
+	together := b.ring != nil && len(streams) >= ringFrom
 	if together {
 		b.read(events, streams)
-		b.mu.Lock()
-		b.open = true
-		b.mu.Unlock()
+		b.open.Store(true)
 	}
 	for i, s := range streams {
 		streams[i] = nil
@@ -103,7 +108,7 @@ func (b *batch) read(events []syscall.EpollEvent, streams []*Stream) {
 // send sends what was kept back.
 func (b *batch) send(now int64) {
 	b.mu.Lock()
-	b.open = false
+	b.open.Store(false)
 	joined := b.joined // nobody joins before it is open again
 	b.mu.Unlock()
 	for len(joined) > 0 {
@@ -116,7 +121,7 @@ func (b *batch) send(now int64) {
 				s.out.mu.Unlock() // closed meanwhile
 				continue
 			}
-			b.ring.add(ringSend, int(s.out.fd), s.out.batch, syscall.MSG_NOSIGNAL)
+			b.ring.add(ringSend, int(s.out.fd), s.out.batch.b, syscall.MSG_NOSIGNAL)
 			b.sending = append(b.sending, s)
 		}
 		b.ring.do()
@@ -136,7 +141,8 @@ func (b *batch) send(now int64) {
 // sent takes what became of the batch. The caller holds out.mu.
 func (s *Stream) sent(result int32, now int64) {
 	o := &s.out
-	p, n, err := o.batch, int(result), error(nil)
+	batch, n, err := o.batch, int(result), error(nil)
+	p := batch.b
 	switch {
 	case result == notDone:
 		n, err = transmit(int(o.fd), p)
@@ -157,5 +163,5 @@ func (s *Stream) sent(result int32, now int64) {
 	default:
 		o.settle()
 	}
-	giveBuffer(p)
+	batch.give()
 }

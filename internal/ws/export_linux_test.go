@@ -70,8 +70,9 @@ func SharedCalls(l *Loops) (n int, ok bool) {
 // sent, who is told by the channel.
 func (s *Stream) FailShared() <-chan struct{} {
 	s.out.mu.Lock()
-	s.out.batch = append(takeBuffer(), "lost"...)
-	s.out.size.Add(int64(len(s.out.batch)))
+	s.out.batch = takeBuffer()
+	s.out.batch.b = append(s.out.batch.b, "lost"...)
+	s.out.size.Add(int64(len(s.out.batch.b)))
 	s.out.mu.Unlock()
 	told := s.out.drained(false)
 	s.out.mu.Lock()

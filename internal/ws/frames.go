@@ -31,20 +31,31 @@ const maxControl = 125
 // keepPooled is the largest buffer that goes back to the pool.
 const keepPooled = 64 << 10
 
-// messageBuffers hold frames and messages that are not whole yet. A connection
-// has none while it is idle.
-var messageBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+// buffer holds a frame or message that isn't whole yet, or waits to be sent. A
+// connection has none while it is idle.
+type buffer struct{ b []byte }
 
-func takeBuffer() []byte {
-	b, _ := messageBuffers.Get().(*[]byte)
-	return (*b)[:0]
+var buffers = sync.Pool{New: func() any { return &buffer{make([]byte, 0, 4<<10)} }}
+
+func takeBuffer() *buffer {
+	b, _ := buffers.Get().(*buffer)
+	return b
 }
 
-func giveBuffer(b []byte) {
-	if cap(b) > 0 && cap(b) <= keepPooled {
-		b = b[:0]
-		messageBuffers.Put(&b)
+// give lets others have the buffer; nil has nothing to give.
+func (b *buffer) give() {
+	if b != nil && cap(b.b) <= keepPooled {
+		b.b = b.b[:0]
+		buffers.Put(b)
 	}
+}
+
+// bytes are what it holds; nil holds nothing.
+func (b *buffer) bytes() []byte {
+	if b == nil {
+		return nil
+	}
+	return b.b
 }
 
 // event is what a frameReader has found.
@@ -63,12 +74,12 @@ type event struct {
 type frameReader struct {
 	max int // bytes of a message
 
-	part   []byte // an incomplete frame, as it came, from the pool
-	text   []byte // the fragments so far, or the message last returned, from the pool
-	masked bool   // the peer is a client
-	open   bool   // a message's last fragment is still to come
-	spent  bool   // part belongs to the event last returned
-	told   bool   // text belongs to the event last returned
+	part   *buffer // an incomplete frame, as it came; nil: none
+	text   *buffer // the fragments so far, or the message last returned; nil: none
+	masked bool    // the peer is a client
+	open   bool    // a message's last fragment is still to come
+	spent  bool    // part belongs to the event last returned
+	told   bool    // text belongs to the event last returned
 }
 
 // next takes bytes from in until a message or control frame is whole, and
@@ -76,34 +87,35 @@ type frameReader struct {
 // call. The error is a *ViolationError and final.
 func (f *frameReader) next(in []byte) (used int, ev event, err error) {
 	if f.spent {
-		f.part, f.spent = f.part[:0], false
+		f.part.b, f.spent = f.part.b[:0], false
 	}
 	if f.told {
-		f.text, f.told = f.text[:0], false
+		f.text.b, f.told = f.text.b[:0], false
 	}
 	frame := in
-	if len(f.part) > 0 {
+	collected := len(f.part.bytes()) > 0
+	if collected {
 		if used, err = f.collect(in); err != nil {
 			return used, event{}, err
 		}
-		frame = f.part
+		frame = f.part.b
 	}
 	h, ok, err := f.header(frame)
 	switch {
 	case err != nil:
 		return used, event{}, err
 	case !ok || len(frame) < h.size+h.length:
-		if len(f.part) == 0 && len(in) > 0 {
+		if !collected && len(in) > 0 {
 			if f.part == nil {
 				f.part = takeBuffer()
 			}
-			f.part = append(f.part, in...)
+			f.part.b = append(f.part.b, in...)
 			used = len(in)
 		}
 		return used, event{}, nil
 	}
 	whole := h.size + h.length
-	if len(f.part) > 0 {
+	if collected {
 		f.spent = true
 	} else {
 		used = whole
@@ -116,20 +128,20 @@ func (f *frameReader) next(in []byte) (used int, ev event, err error) {
 func (f *frameReader) collect(in []byte) (int, error) {
 	used := 0
 	for {
-		h, ok, err := f.header(f.part)
+		h, ok, err := f.header(f.part.b)
 		if err != nil {
 			return used, err
 		}
-		want := len(f.part) + 1 // headers are short
+		want := len(f.part.b) + 1 // headers are short
 		if ok {
 			want = h.size + h.length
 		}
-		n := min(want-len(f.part), len(in)-used)
+		n := min(want-len(f.part.b), len(in)-used)
 		if n <= 0 {
 			return used, nil
 		}
 		// Grown by what has come, never by what was announced.
-		f.part = append(f.part, in[used:used+n]...)
+		f.part.b = append(f.part.b, in[used:used+n]...)
 		used += n
 	}
 }
@@ -190,7 +202,7 @@ func (f *frameReader) header(b []byte) (h frameHeader, ok bool, err error) {
 	if h.op < opClose {
 		so := 0
 		if h.op == opContinuation {
-			so = len(f.text)
+			so = len(f.text.bytes())
 		}
 		if length > uint64(f.max-so) {
 			return h, false, &ViolationError{CloseTooBig, "message too big"}
@@ -223,16 +235,16 @@ func (f *frameReader) take(h frameHeader, frame []byte) (event, error) {
 	if f.text == nil {
 		f.text = takeBuffer()
 	}
-	from := len(f.text)
-	f.text = append(f.text, payload...)
+	from := len(f.text.b)
+	f.text.b = append(f.text.b, payload...)
 	if f.masked {
-		xorMask(f.text[from:], payload, h.mask)
+		xorMask(f.text.b[from:], payload, h.mask)
 	}
 	if f.open = !h.fin; f.open {
 		return event{}, nil
 	}
 	f.told = true
-	ev := event{op: opText, payload: f.text}
+	ev := event{op: opText, payload: f.text.b}
 	if h.op == opText {
 		ev.raw = asIs(h, frame)
 	}
@@ -281,14 +293,21 @@ func control(op byte, payload []byte) (event, error) {
 // idle gives back the buffers no unfinished frame or message needs. What the
 // last event referred to is gone.
 func (f *frameReader) idle() {
-	if f.spent || len(f.part) == 0 {
-		giveBuffer(f.part)
+	if f.part != nil && (f.spent || len(f.part.b) == 0) {
+		f.part.give()
 		f.part, f.spent = nil, false
 	}
-	if f.told || !f.open {
-		giveBuffer(f.text)
+	if f.text != nil && (f.told || !f.open) {
+		f.text.give()
 		f.text, f.told = nil, false
 	}
+}
+
+// drop gives back all buffers.
+func (f *frameReader) drop() {
+	f.part.give()
+	f.text.give()
+	f.part, f.text, f.spent, f.told = nil, nil, false, false
 }
 
 // xorMask masks or unmasks a payload (RFC 6455 §5.3). dst may be src.

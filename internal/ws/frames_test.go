@@ -200,8 +200,8 @@ func TestAnnouncedFrameReservesNothing(t *testing.T) {
 	t.Parallel()
 	f := frameReader{masked: true, max: 1 << 30}
 	follow(&f, []byte{0x81, 0x80 | 127, 0, 0, 0, 0, 0x3f, 0, 0, 0, 1, 2, 3, 4, 'x'})
-	if cap(f.part) > 1<<16 {
-		t.Errorf("%d bytes reserved", cap(f.part))
+	if cap(f.part.b) > 1<<16 {
+		t.Errorf("%d bytes reserved", cap(f.part.b))
 	}
 }
 

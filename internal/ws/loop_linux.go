@@ -25,6 +25,9 @@ const (
 // maxLoops bounds how many loops there are: beyond, they wait for each other.
 const maxLoops = 16
 
+// ofBell stands for the bell among the places of streams.
+const ofBell = -1
+
 // Loops carry streams, one loop per processor that Go may use.
 type Loops struct {
 	loops []*Loop
@@ -73,13 +76,15 @@ type Loop struct {
 	paces paces
 
 	mu      sync.Mutex
-	streams map[int32]*Stream // by descriptor
-	ready   []*Stream         // to be run
-	awake   bool              // the goroutine is in a turn, or will be
+	streams []*Stream // by place; nil: a free one
+	free    []int32   // places of streams
+	ready   []*Stream // to be run
+	awake   bool      // the goroutine is in a turn, or will be
 
 	// The goroutine's own.
-	events  [128]syscall.EpollEvent
+	events  [128]syscall.EpollEvent // Fd is a place, or ofBell
 	due     [128]*Stream
+	tempo   tempo
 	running []*Stream
 	buf     []byte // what one read takes
 	in      []byte // what of it, or of a read ahead, is left for the layer above
@@ -104,9 +109,9 @@ func newLoop() (*Loop, error) {
 		return nil, fmt.Errorf("couldn't make an event descriptor: %w", errno)
 	}
 	l := &Loop{ep: ep, bell: int(bell), file: os.NewFile(uintptr(ep), "epoll"), ends: make(chan struct{}),
-		streams: map[int32]*Stream{}, buf: make([]byte, loopBuffer), plain: make([]byte, 16<<10), records: runningRecords(), batch: newBatch()}
+		buf: make([]byte, loopBuffer), plain: make([]byte, 16<<10), records: runningRecords(), batch: newBatch()}
 	if l.raw, err = l.file.SyscallConn(); err == nil {
-		err = syscall.EpollCtl(ep, syscall.EPOLL_CTL_ADD, l.bell, &syscall.EpollEvent{Events: evIn | evEdge, Fd: int32(l.bell)})
+		err = syscall.EpollCtl(ep, syscall.EPOLL_CTL_ADD, l.bell, &syscall.EpollEvent{Events: evIn | evEdge, Fd: ofBell})
 	}
 	if err != nil {
 		_ = l.file.Close()
@@ -132,13 +137,19 @@ func (l *Loop) stop() {
 
 // turn serves what is there and reports whether there may be more.
 func (l *Loop) turn() bool {
+	if l.tempo.gathers {
+		pause(gatherTime)
+	}
 	n := l.wait()
 	now := time.Now().UnixNano()
 	l.mu.Lock()
 	l.running, l.ready = l.ready, l.running[:0]
 	l.awake = true
 	for i := range n {
-		l.due[i] = l.streams[l.events[i].Fd]
+		l.due[i] = nil
+		if place := l.events[i].Fd; place != ofBell {
+			l.due[i] = l.streams[place]
+		}
 	}
 	l.mu.Unlock()
 	for i, s := range l.running {
@@ -149,10 +160,17 @@ func (l *Loop) turn() bool {
 		to := min(n, from+ringSize)
 		l.batch.serve(l.events[from:to], l.due[from:to], now)
 	}
+	more := l.tempo.again(n, now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.awake = n == len(l.events) || len(l.ready) > 0
+	l.awake = more || len(l.ready) > 0
 	return l.awake
+}
+
+// pause sleeps. It is for so short that the scheduler needn't know.
+func pause(d time.Duration) {
+	t := syscall.NsecToTimespec(int64(d))
+	_, _, _ = syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
 func (l *Loop) wait() int {
@@ -172,23 +190,28 @@ func (l *Loop) wait() int {
 // enter registers a stream.
 func (l *Loop) enter(s *Stream) {
 	l.mu.Lock()
-	l.streams[s.out.fd] = s
+	if n := len(l.free); n > 0 {
+		s.place, l.free = l.free[n-1], l.free[:n-1]
+	} else {
+		s.place = int32(len(l.streams)) //nolint:gosec // no more than descriptors
+		l.streams = append(l.streams, nil)
+	}
+	l.streams[s.place] = s
 	l.mu.Unlock()
 	err := syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_ADD, int(s.out.fd),
-		&syscall.EpollEvent{Events: evIn | evOut | evEnd | evEdge, Fd: s.out.fd})
+		&syscall.EpollEvent{Events: evIn | evOut | evEnd | evEdge, Fd: s.place})
 	if err != nil { // no memory: the peer never gets a word, and so goes
 		s.out.spoil(fmt.Errorf("couldn't watch a connection: %w", err))
 	}
 }
 
-// leave forgets a stream. Events under way find nobody, or a newer stream with
-// the same descriptor, which just finds nothing to read.
+// leave forgets a stream, once. Events under way find nobody, or a newer stream in
+// the same place, which just finds nothing to read.
 func (l *Loop) leave(s *Stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.streams[s.out.fd] == s {
-		delete(l.streams, s.out.fd)
-	}
+	l.streams[s.place] = nil
+	l.free = append(l.free, s.place)
 }
 
 // again lets the loop run a stream.

@@ -29,8 +29,8 @@ type outbox struct {
 	backlog *backlog // what the peer didn't take yet; nil: nothing
 	err     error    // sticky
 	empty   chan struct{}
-	due     int64  // UnixNano at which tick runs next; 0 while it does
-	batch   []byte // what the loop sends with that of others; nothing is queued then; from the pool
+	due     int64   // UnixNano at which tick runs next; 0 while it does
+	batch   *buffer // what the loop sends with that of others; nothing is queued then
 	size    atomic.Int64
 }
 
@@ -88,7 +88,7 @@ func (s *Stream) queue(p []byte) (queued bool, err error) {
 	case o.batch == nil:
 		o.batch = takeBuffer()
 	}
-	o.batch = append(o.batch, p...)
+	o.batch.b = append(o.batch.b, p...)
 	o.size.Add(int64(len(p)))
 	return false, nil
 }
@@ -194,9 +194,9 @@ func (s *Stream) send(op byte, payload []byte) error {
 		mask = new([4]byte)
 		_, _ = rand.Read(mask[:]) // never fails (crypto/rand)
 	}
-	buf = appendFrame(buf, op, payload, mask)
-	err := s.ship(op, buf)
-	giveBuffer(buf)
+	buf.b = appendFrame(buf.b, op, payload, mask)
+	err := s.ship(op, buf.b)
+	buf.give()
 	return err
 }
 
@@ -408,17 +408,14 @@ func (s *Stream) Close(code int, reason string) {
 func (s *Stream) shut() {
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	s.loop.leave(s)
 	s.closed, s.over, s.held = true, true, nil
-	s.frames.idle()
-	giveBuffer(s.frames.part)
-	giveBuffer(s.frames.text)
-	s.frames.part, s.frames.text = nil, nil
+	s.frames.drop()
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	s.loop.clock.drop(s)
 	closeFD(int(s.out.fd))
-	giveBuffer(s.out.batch)
+	s.loop.leave(s) // its place is for others once no event can come any more
+	s.out.batch.give()
 	s.out.fd, s.out.backlog, s.out.batch = -1, nil, nil
 	s.out.size.Store(0)
 	if s.out.err == nil {

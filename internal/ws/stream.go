@@ -68,6 +68,7 @@ type Stream struct {
 	held     []byte // decrypted bytes that wait behind a stopped message, or for the next turn
 	budget   int32  // frames that may still be handled in this turn
 	linger   int32  // bytes dropped since it is over
+	place    int32  // among the loop's; never changes
 	client   bool   // our frames are masked; never changes
 	fresh    bool   // crypto/tls may hold bytes of its own
 	stopped  bool   // until Resume
