@@ -26,6 +26,8 @@ func spawn(ctx context.Context, role string) (*child, error) {
 	}
 	cmd := exec.CommandContext(ctx, self, role)
 	cmd.Stderr = os.Stderr
+	// A collection holds up every station for some milliseconds: none of the server's.
+	cmd.Env = append(os.Environ(), "GOGC=1600")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

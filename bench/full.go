@@ -106,7 +106,11 @@ func measureFull(ctx context.Context, p plan, f fullPlan, parts []string, out st
 		b.proxies = append(b.proxies, direct{b.files}) // what is added is what it hasn't
 	}
 	for _, part := range parts {
-		err = b.part(ctx, f, part)
+		if part == "traffic" {
+			err = b.turns(ctx, f)
+		} else {
+			err = b.part(ctx, f, part)
+		}
 		if err != nil {
 			return err
 		}
@@ -137,12 +141,12 @@ func (b *bench) part(ctx context.Context, f fullPlan, name string) error {
 	for round := 1; round <= b.plan.Rounds; round++ {
 		for i := range b.proxies {
 			p := b.proxies[(i+round-1)%len(b.proxies)]
-			if p.name() == directName && name != "traffic" || p.name() != "bollard" && name == "cost" {
+			if p.name() == directName || p.name() != "bollard" && name == "cost" {
 				continue
 			}
 			run := run{b, f, p, round}
 			err := map[string]func(context.Context) error{
-				"traffic": run.traffic, "handshakes": run.handshakes, "idle": run.idle, "record": run.record, "storm": run.storm, "cost": run.cost,
+				"handshakes": run.handshakes, "idle": run.idle, "record": run.record, "storm": run.storm, "cost": run.cost,
 			}[name](ctx)
 			_, closing := b.gen.order(order{Do: "close"})
 			if ctx.Err() != nil || closing != nil {
@@ -198,31 +202,6 @@ func (r run) orders(up *running, list ...order) (outcome, time.Duration, error) 
 		}
 	}
 	return res, cpu, nil
-}
-
-// traffic: latencies and CPU at fixed rates, then as much as goes.
-func (r run) traffic(ctx context.Context) error {
-	return r.started(ctx, func(up *running) error {
-		_, _, err := r.orders(up, order{Do: "connect", Count: r.f.Stations}, order{Do: "check"})
-		if err != nil {
-			return err
-		}
-		for _, rate := range r.f.Rates {
-			res, cpu, err := r.orders(up, order{Do: "rate", Rate: rate, Seconds: r.f.Seconds})
-			if err != nil {
-				return err
-			}
-			r.add(res, res.P50, "p50 µs at %d msg/s", rate)
-			r.add(res, res.P99, "p99 µs at %d msg/s", rate)
-			r.add(res, cpu.Seconds()*1e6/float64(res.Count), "CPU µs per round trip at %d msg/s", rate)
-		}
-		res, cpu, err := r.orders(up, order{Do: "flood", Seconds: r.f.Seconds})
-		if err != nil {
-			return err
-		}
-		r.add(res, float64(res.Count)/cpu.Seconds(), "%s", roundTrips)
-		return nil
-	})
 }
 
 // handshakes: each station's TLS handshake alone, full and resumed, and then with

@@ -279,11 +279,16 @@ func (b *bench) rounds(ctx context.Context) error {
 
 // watched carries out an order and returns the proxy's CPU time meanwhile.
 func (b *bench) watched(r *running, o order) (outcome, time.Duration, error) {
+	return watch(b.gen, r, o)
+}
+
+// watch is watched with a generator of its own.
+func watch(gen *child, r *running, o order) (outcome, time.Duration, error) {
 	before, err := cpuTime(r.pid())
 	if err != nil {
 		return outcome{}, 0, err
 	}
-	res, err := b.gen.order(o)
+	res, err := gen.order(o)
 	if err != nil {
 		return res, 0, fmt.Errorf("%w\n%s", err, r.stderr)
 	}
@@ -315,9 +320,9 @@ func (b *bench) traffic(ctx context.Context, p proxy, round int) error {
 		if err != nil {
 			return err
 		}
-		add(fmt.Sprintf("p50 µs at %d msg/s", rate), res.P50, res)
-		add(fmt.Sprintf("p99 µs at %d msg/s", rate), res.P99, res)
-		add(fmt.Sprintf("CPU µs per round trip at %d msg/s", rate), cpu.Seconds()*1e6/float64(res.Count), res)
+		add(fmt.Sprintf(p50AtRate, rate), res.P50, res)
+		add(fmt.Sprintf(p99AtRate, rate), res.P99, res)
+		add(fmt.Sprintf(cpuAtRate, rate), microseconds(cpu, res.Count), res)
 	}
 	_, err = b.gen.order(order{Do: "close"})
 	if err != nil {
