@@ -47,7 +47,7 @@ const largeRecord = 12_000
 
 func newFullPlan() fullPlan {
 	return fullPlan{
-		Stations: 500, Rates: []int{500, 5000}, Seconds: 4, Full: 1000, Idle: []int{5000, 9000}, Versions: []string{"1.2", "1.3"},
+		Stations: 500, Rates: []int{500, 5000}, Seconds: 4, Full: 500, Idle: []int{5000, 9000}, Versions: []string{"1.2", "1.3"},
 		Record: 5000, Settle: 60, Storm: 6000, Cost: newCostSizes(),
 	}
 }
@@ -106,9 +106,12 @@ func measureFull(ctx context.Context, p plan, f fullPlan, parts []string, out st
 		b.proxies = append(b.proxies, direct{b.files}) // what is added is what it hasn't
 	}
 	for _, part := range parts {
-		if part == "traffic" {
-			err = b.turns(ctx, f)
-		} else {
+		switch part {
+		case "traffic":
+			err = b.messages(ctx, f)
+		case "handshakes":
+			err = b.handshakes(ctx, f)
+		default:
 			err = b.part(ctx, f, part)
 		}
 		if err != nil {
@@ -146,7 +149,7 @@ func (b *bench) part(ctx context.Context, f fullPlan, name string) error {
 			}
 			run := run{b, f, p, round}
 			err := map[string]func(context.Context) error{
-				"handshakes": run.handshakes, "idle": run.idle, "record": run.record, "storm": run.storm, "cost": run.cost,
+				"idle": run.idle, "record": run.record, "storm": run.storm, "cost": run.cost,
 			}[name](ctx)
 			_, closing := b.gen.order(order{Do: "close"})
 			if ctx.Err() != nil || closing != nil {
@@ -188,61 +191,22 @@ func (r run) started(ctx context.Context, do func(*running) error) error {
 // orders carries out one after the other and returns the last outcome with the
 // proxy's CPU time of that one.
 func (r run) orders(up *running, list ...order) (outcome, time.Duration, error) {
-	var res outcome
-	var cpu time.Duration
+	return r.b.orders(r.b.gen, up, list...)
+}
+
+// orders is run's, by any generator.
+func (b *bench) orders(gen *child, up *running, list ...order) (res outcome, cpu time.Duration, err error) {
 	for _, o := range list {
 		if o.Do == "connect" || o.Do == "shake" {
 			o.Address = up.listen
 		}
-		o.Parallel = max(o.Parallel, r.b.plan.Parallel)
-		var err error
-		res, cpu, err = r.b.watched(up, o)
+		o.Parallel = max(o.Parallel, b.plan.Parallel)
+		res, cpu, err = watch(gen, up, o)
 		if err != nil {
 			return res, cpu, err
 		}
 	}
 	return res, cpu, nil
-}
-
-// handshakes: each station's TLS handshake alone, full and resumed, and then with
-// all that makes a session of it: upgrade, identity, back end. Every station was
-// there before: what a first visit writes down is no part of it.
-func (r run) handshakes(ctx context.Context) error {
-	for _, version := range r.f.Versions {
-		err := r.started(ctx, func(up *running) error {
-			visit := order{Do: "connect", Count: r.f.Full, manner: manner{TLS: version}}
-			gone := order{Do: "close"}
-			_, _, err := r.orders(up, visit, gone)
-			if err != nil {
-				return err
-			}
-			for _, one := range []struct {
-				do, name string
-				resume   bool
-			}{{"shake", fullHandshakes, false}, {"shake", resumed, true}, {"connect", opened, false}, {"connect", reopened, true}} {
-				o := visit
-				o.Do, o.Resume = one.do, one.resume
-				if one.do == "connect" && one.resume {
-					// A round trip lets TLS 1.3 tickets arrive.
-					_, _, err = r.orders(up, order{Do: "check"}, gone)
-					if err != nil {
-						return err
-					}
-				}
-				res, cpu, err := r.orders(up, o)
-				if err != nil {
-					return err
-				}
-				r.add(res, float64(res.Count)/cpu.Seconds(), one.name, version)
-			}
-			return nil
-		})
-		_, closing := r.b.gen.order(order{Do: "close"})
-		if err != nil || closing != nil {
-			return errors.Join(err, closing)
-		}
-	}
-	return nil
 }
 
 // idle: growth since before the first station, each woken once, after a pause.
