@@ -16,6 +16,13 @@ func NewLoop() (*Loops, error) {
 	return &Loops{loops: []*Loop{one}}, nil
 }
 
+// TurnSize is how many streams have their turn at once at most.
+const TurnSize = len(Loop{}.events)
+
+// Waits has an only loop wait after this turn and the next, as one without luck does.
+// For handlers.
+func Waits(l *Loops) { l.loops[0].tempo = tempo{waits: 1} }
+
 // Direct reads and writes a connection directly, in race builds too.
 type Direct = direct
 

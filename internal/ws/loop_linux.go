@@ -163,8 +163,12 @@ func (l *Loop) turn() bool {
 	more := l.tempo.again(n, now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.awake = more || len(l.ready) > 0
-	return l.awake
+	more = more || len(l.ready) > 0
+	l.awake = more
+	if !more && n == len(l.events) {
+		l.ring() // others may be ready, of whom the runtime has heard: it doesn't say so twice
+	}
+	return more
 }
 
 // pause sleeps. It is for so short that the scheduler needn't know.
@@ -219,9 +223,13 @@ func (l *Loop) again(s *Stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ready = append(l.ready, s)
-	if l.awake {
-		return
+	if !l.awake {
+		l.ring()
 	}
+}
+
+// ring has the goroutine make a turn. The caller holds mu.
+func (l *Loop) ring() {
 	l.awake = true
 	one := uint64(1)
 	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(l.bell), uintptr(unsafe.Pointer(&one)), 8)

@@ -53,7 +53,7 @@ func (t *tempo) again(n int, now int64) bool {
 		t.luck = max(t.luck-1, 0)
 	}
 	t.seen += n
-	if past := now - t.since; past >= window {
+	if past := now - t.since; past >= window || past < 0 { // the clock may have been set back
 		t.dense = int64(t.seen)*int64(gatherGap) >= past
 		t.since, t.seen = now, 0
 	}

@@ -86,3 +86,20 @@ func TestTempoSeesAFloodEnd(t *testing.T) {
 		t.Errorf("after it, %d questions in vain; still gathers: %t", asked, p.gathers)
 	}
 }
+
+// A clock that is set back doesn't stop it from seeing what comes.
+func TestTempoSurvivesTheClock(t *testing.T) {
+	t.Parallel()
+	var p tempo
+	now := int64(time.Hour)
+	for _, every := range []time.Duration{20 * time.Microsecond, 60 * time.Microsecond} {
+		for range 1000 {
+			now += int64(every)
+			p.again(1, now)
+		}
+		if want := every < gatherGap; p.dense != want {
+			t.Errorf("%s between messages: dense is %t", every, p.dense)
+		}
+		now -= int64(time.Minute)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"bollard/internal/ws"
 )
@@ -83,6 +84,57 @@ func TestOthersHaveTheirTurn(t *testing.T) {
 	<-all
 	if at := slices.Index(seen, "other"); at > flood/4 {
 		t.Errorf("the other station's message came after %d of %d of the flood", at, flood)
+	}
+}
+
+// More streams become ready while a loop is busy than it asks for at once. The runtime
+// has heard of all of them by then, and says nothing more.
+func TestNoneIsLeftBehindAFullTurn(t *testing.T) {
+	t.Parallel()
+	loops, r, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
+	const many = ws.TurnSize + 20
+	busy, release, all := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	left := many // the loop's
+	handlers := []handler{func([]byte) bool {
+		close(busy)
+		<-release
+		ws.Waits(loops)
+		return false
+	}}
+	for range many {
+		handlers = append(handlers, func([]byte) bool {
+			if left--; left == 0 {
+				close(all)
+			}
+			return false
+		})
+	}
+	var stations []*ws.Conn
+	for _, h := range handlers {
+		station, down := r.connect(t, ws.Limits{})
+		up, backend := back.connect(t, ws.Limits{})
+		a, b, ok := loops.Pair(down, h, up, handler(func([]byte) bool { return false }))
+		if !ok {
+			t.Fatal("the connections can't be moved to a loop")
+		}
+		closing(t, a, b, station, backend)
+		a.Resume()
+		stations = append(stations, station)
+	}
+	for i, station := range stations {
+		if err := station.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			<-busy
+		}
+	}
+	time.Sleep(20 * time.Millisecond) // the runtime's poller has nothing else to do
+	close(release)
+	select {
+	case <-all:
+	case <-time.After(patience):
+		t.Error("some that were ready are never served")
 	}
 }
 
