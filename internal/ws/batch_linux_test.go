@@ -40,7 +40,7 @@ func small(t *testing.T, from, to *ws.Conn) {
 }
 
 func shareSystemCalls(t *testing.T, prepare func(*ws.Loops)) {
-	const stations = ws.RingSize + 3
+	const stations = ws.RingSize + ws.RingFrom + 3 // the last ones share a call, too
 	loops, front, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
 	prepare(loops)
 	busy, release := make(chan struct{}), make(chan struct{})

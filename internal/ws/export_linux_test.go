@@ -42,8 +42,11 @@ func (s *Stream) KeptByTLS() int {
 	return at[bytes.Buffer](s.secure, r.raw).Cap() + at[bytes.Buffer](s.secure, r.hand).Cap() + int(at[bytes.Reader](s.secure, r.input).Size())
 }
 
-// RingSize is how many streams share system calls at most.
-const RingSize = ringSize
+// RingSize is how many streams share system calls at most, RingFrom at least.
+const (
+	RingSize = ringSize
+	RingFrom = ringFrom
+)
 
 // WithoutRing and BreakRing take from idle loops what lets streams share system calls.
 func WithoutRing(l *Loops) {
