@@ -336,7 +336,8 @@ func (s *Service) recentOrders(ctx context.Context, sit *situation) (orders []Or
 			s.planFailed(ctx, sit.l, "couldn't read the station's certificate orders", err)
 			return nil, false
 		}
-		sit.orders = &list
+		// Waits begin now: one for a turn would end late by what reading took.
+		sit.orders, sit.now = &list, s.clock()
 	}
 	return *sit.orders, true
 }

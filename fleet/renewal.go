@@ -37,8 +37,8 @@ const (
 // needsCertificate: the station has none of ours, the operator wants a new one,
 // it is due (A03), or the wanted profile needs one.
 func (s *Service) needsCertificate(ctx context.Context, sit *situation) bool {
-	adm, now := sit.adm, sit.now
-	due := adm.Leaf != nil && !adm.Factory && !now.Before(adm.Leaf.RenewAt())
+	adm := sit.adm
+	due := adm.Leaf != nil && !adm.Factory && !sit.now.Before(adm.Leaf.RenewAt())
 	needsFirst := sit.st.WantedProfile == 3 && adm.Profile < 3
 	if !sit.st.RenewWanted && !adm.Factory && !due && !needsFirst {
 		return false // as with most, most of the time: what it was given isn't looked at
@@ -47,6 +47,7 @@ func (s *Service) needsCertificate(ctx context.Context, sit *situation) bool {
 	if !ok {
 		return false
 	}
+	now := sit.now
 	usable, rested := false, true
 	for i := range orders {
 		o := &orders[i]
