@@ -19,9 +19,17 @@ func NewLoop() (*Loops, error) {
 // TurnSize is how many streams have their turn at once at most.
 const TurnSize = len(Loop{}.events)
 
-// Waits has an only loop wait after this turn and the next, as one without luck does.
-// For handlers.
-func Waits(l *Loops) { l.loops[0].tempo = tempo{waits: 1} }
+// Waits has an only loop wait by way of the runtime after this turn and the next, as
+// one with little to do does. For handlers.
+func Waits(l *Loops) { l.loops[0].tempo = tempo{} }
+
+// Stays has an only loop stay after this turn, as under load. For handlers.
+func Stays(l *Loops) {
+	l.loops[0].tempo = tempo{since: time.Now().UnixNano(), seen: 1 << 20, lively: true}
+}
+
+// BePatient has an idle loop that stays do so for so long.
+func BePatient(l *Loops, d time.Duration) { l.loops[0].patience = d }
 
 // Direct reads and writes a connection directly, in race builds too.
 type Direct = direct

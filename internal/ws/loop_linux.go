@@ -72,19 +72,21 @@ type Loop struct {
 	bell int // an eventfd: the loop has something to run
 	ends chan struct{}
 
-	clock clock
-	paces paces
+	clock    clock
+	paces    paces
+	patience time.Duration // in whole milliseconds
 
 	mu      sync.Mutex
 	streams []*Stream // by place; nil: a free one
 	free    []int32   // places of streams
 	ready   []*Stream // to be run
-	awake   bool      // the goroutine is in a turn, or will be
+	awake   bool      // the goroutine is in a turn, or has one without the bell
 
 	// The goroutine's own.
 	events  [128]syscall.EpollEvent // Fd is a place, or ofBell
 	due     [128]*Stream
 	tempo   tempo
+	hurries bool // the next turn waits for nobody
 	running []*Stream
 	buf     []byte // what one read takes
 	in      []byte // what of it, or of a read ahead, is left for the layer above
@@ -109,7 +111,7 @@ func newLoop() (*Loop, error) {
 		return nil, fmt.Errorf("couldn't make an event descriptor: %w", errno)
 	}
 	l := &Loop{ep: ep, bell: int(bell), file: os.NewFile(uintptr(ep), "epoll"), ends: make(chan struct{}),
-		buf: make([]byte, loopBuffer), plain: make([]byte, 16<<10), records: runningRecords(), batch: newBatch()}
+		patience: patience, buf: make([]byte, loopBuffer), plain: make([]byte, 16<<10), records: runningRecords(), batch: newBatch()}
 	if l.raw, err = l.file.SyscallConn(); err == nil {
 		err = syscall.EpollCtl(ep, syscall.EPOLL_CTL_ADD, l.bell, &syscall.EpollEvent{Events: evIn | evEdge, Fd: ofBell})
 	}
@@ -121,9 +123,12 @@ func newLoop() (*Loop, error) {
 	}
 	go func() {
 		defer close(l.ends)
-		for l.raw.Read(func(uintptr) bool { return l.turn() }) == nil {
-			runtime.Gosched() // handshakes want to get on too
-		}
+		_ = l.raw.Read(func(uintptr) bool {
+			for l.turn() {
+				runtime.Gosched() // handshakes want to get on too
+			}
+			return false // until it is closed
+		})
 	}()
 	return l, nil
 }
@@ -135,12 +140,12 @@ func (l *Loop) stop() {
 	closeFD(l.bell)
 }
 
-// turn serves what is there and reports whether there may be more.
+// turn serves what is there and reports whether the next one may follow at once.
 func (l *Loop) turn() bool {
 	if l.tempo.gathers {
 		pause(gatherTime)
 	}
-	n := l.wait()
+	n := l.wait(l.tempo.stays && !l.hurries)
 	now := time.Now().UnixNano()
 	l.mu.Lock()
 	l.running, l.ready = l.ready, l.running[:0]
@@ -163,8 +168,9 @@ func (l *Loop) turn() bool {
 	more := l.tempo.again(n, now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	more = more || len(l.ready) > 0
-	l.awake = more
+	l.hurries = len(l.ready) > 0
+	l.awake = l.hurries
+	more = more || l.hurries
 	if !more && n == len(l.events) {
 		l.ring() // others may be ready, of whom the runtime has heard: it doesn't say so twice
 	}
@@ -177,18 +183,20 @@ func pause(d time.Duration) {
 	_, _, _ = syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
-func (l *Loop) wait() int {
-	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])),
-			uintptr(len(l.events)), 0, 0, 0)
-		if errno == syscall.EINTR {
-			continue
-		}
-		if errno != 0 {
-			return 0 // closed: the next wait tells
-		}
-		return int(n)
+// wait asks who is ready. A loop that stays waits until somebody is, for as long as
+// its patience lasts, or until the runtime wants to stop the goroutine, whose signal
+// ends the call.
+func (l *Loop) wait(stays bool) int {
+	milliseconds := 0
+	if stays {
+		milliseconds = int(l.patience / time.Millisecond)
 	}
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])),
+		uintptr(len(l.events)), uintptr(milliseconds), 0, 0)
+	if errno != 0 {
+		return 0 // interrupted, or closed: the next wait tells
+	}
+	return int(n)
 }
 
 // enter registers a stream.

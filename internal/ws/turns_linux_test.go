@@ -1,6 +1,9 @@
 package ws_test
 
 import (
+	"os"
+	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -136,6 +139,75 @@ func TestNoneIsLeftBehindAFullTurn(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("some that were ready are never served")
 	}
+}
+
+// staying has a loop that stays, after the first of two messages, for longer than a
+// test lasts; what it leaves is the second, for which somebody has to Resume the stream.
+func staying(t *testing.T) (a *ws.Stream, second <-chan struct{}) {
+	t.Helper()
+	loops, r, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
+	ws.BePatient(loops, patience/2)
+	first, all := make(chan struct{}), make(chan struct{})
+	seen := 0 // the loop's
+	station, down := r.connect(t, ws.Limits{})
+	up, backend := back.connect(t, ws.Limits{})
+	a, b, ok := loops.Pair(down, handler(func([]byte) bool {
+		if seen++; seen == 1 {
+			ws.Stays(loops)
+			close(first)
+			return true
+		}
+		close(all)
+		return false
+	}), up, handler(func([]byte) bool { return false }))
+	if !ok {
+		t.Fatal("the connections can't be moved to a loop")
+	}
+	closing(t, a, b, station, backend)
+	for range 2 {
+		if err := station.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.Resume()
+	<-first
+	time.Sleep(5 * time.Millisecond) // it stays by then
+	return a, all
+}
+
+// soon fails the test unless what is to happen does long before a loop's patience ends.
+func soon(t *testing.T, what string, ch <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-ch:
+	case <-time.After(patience / 4):
+		t.Error(what)
+	}
+}
+
+// A loop that stays hears of nothing by way of the runtime: whoever has something for
+// it to do rings.
+func TestLoopThatStaysHearsTheBell(t *testing.T) {
+	const quiet = "asyncpreemptoff=1" // nor does the runtime's monitor thread call it away
+	if os.Getenv("GODEBUG") != quiet {
+		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
+		again.Env = append(os.Environ(), "GODEBUG="+quiet)
+		if out, err := again.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		return
+	}
+	a, second := staying(t)
+	a.Resume()
+	soon(t, "whoever is to be read on isn't", second)
+}
+
+// A collector stops the program, and doesn't wait for a message.
+func TestLoopThatStaysIsStopped(t *testing.T) {
+	staying(t)
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); runtime.GC() }()
+	soon(t, "a loop holds the collector up", stopped)
 }
 
 // A station that takes nothing while it sends is read all the same: it may take
