@@ -63,8 +63,8 @@ func (l *Loops) Close() {
 // The set's own descriptor is registered with the runtime's poller, so that
 // waiting for it is parking a goroutine; the system calls on sockets are raw
 // ones that the scheduler doesn't see. Both together halve the CPU time of a
-// little-used gateway. Raw calls must never block: sockets here are
-// non-blocking, and nothing else is done by them.
+// little-used gateway. Raw calls on sockets never block. Under load two others
+// do, with the processor: a wait for the set, for as long as patience, and a pause.
 type Loop struct {
 	file *os.File // of the epoll set
 	raw  syscall.RawConn
