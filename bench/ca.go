@@ -28,12 +28,12 @@ type caPlan struct {
 	Rounds      int      `json:"rounds"`
 	Bollard     string   `json:"-"`
 	Tools       string   `json:"-"`
-	Issue       int      `json:"issue"`       // certificates a round and program
-	Warm        int      `json:"warm"`        // before them, unmeasured
+	Issue       int      `json:"issue"`       // certificates a turn and program
+	Warm        int      `json:"warm"`        // before all turns, unmeasured
 	Clients     int      `json:"clients"`     // that ask at once
 	Answers     int      `json:"answers"`     // different OCSP answers
 	Connections int      `json:"connections"` // for OCSP
-	Seconds     float64  `json:"seconds"`     // of OCSP a round and program
+	Seconds     float64  `json:"seconds"`     // of OCSP a turn and program
 	Sizes       []int    `json:"sizes"`       // of the database
 	Parts       []string `json:"parts"`
 }
@@ -43,7 +43,7 @@ var caParts = []string{"issuance", "ocsp", "database"}
 
 func newCAPlan(full bool) caPlan {
 	p := caPlan{
-		Parts: caParts, Rounds: 3, Tools: ".tools", Issue: 1000, Warm: 64, Clients: 32, Answers: 256, Connections: 64, Seconds: 3,
+		Parts: caParts, Rounds: 3, Tools: ".tools", Issue: 500, Warm: 256, Clients: 32, Answers: 256, Connections: 64, Seconds: turn,
 		Sizes: []int{1_000, 10_000, 100_000},
 	}
 	if full {
@@ -97,7 +97,10 @@ func measureCA(ctx context.Context, p caPlan, results string, stdout io.Writer) 
 		if err != nil {
 			return err
 		}
-		err = b.rounds(ctx)
+		err = b.issuance(ctx)
+		if err == nil && b.does("ocsp") {
+			err = b.ocsp(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -136,7 +139,7 @@ func (b *caBench) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.applicants, err = newApplicants(b.plan.Rounds * b.perRound())
+	b.applicants, err = newApplicants(b.plan.needed())
 	if err != nil {
 		return err
 	}
@@ -159,119 +162,128 @@ func (b *caBench) prepare(ctx context.Context) error {
 	return nil
 }
 
-func (b *caBench) perRound() int { return b.plan.Issue + b.plan.Warm }
+// turns of each program. The machine changes its speed from one second to the
+// next: all programs are up meanwhile, and what is side by side is compared.
+func (p caPlan) turns() int { return p.Rounds * turnsPerRound }
 
-// rounds measures each program once a round, in turning order. What went wrong
-// in a round is reported and doesn't count.
-func (b *caBench) rounds(ctx context.Context) error {
-	for round := 1; round <= b.plan.Rounds; round++ {
-		list := b.applicants[(round-1)*b.perRound() : round*b.perRound()]
-		for i := range b.issuers {
-			by := b.issuers[(i+round-1)%len(b.issuers)]
-			if !b.does("issuance") && by != issuer(b.bollard) {
-				continue // only certificates to ask about are wanted
-			}
-			err := b.issuance(ctx, by, round, list)
-			if err != nil {
-				b.add(sample{Round: round, Proxy: by.name(), Measure: estIssuance, Invalid: err.Error()})
+// needed is how many applicants there are: none comes twice.
+func (p caPlan) needed() int {
+	if !slices.Contains(p.Parts, "issuance") {
+		return p.Warm // only certificates to ask about are wanted
+	}
+	return p.Warm + p.turns()*p.Issue
+}
+
+// issuance measures all programs in turns, another one first each time. A turn in
+// which something went wrong is reported and doesn't count.
+func (b *caBench) issuance(ctx context.Context) error {
+	var all []*caller
+	for _, by := range b.issuers {
+		if !b.does("issuance") && by != issuer(b.bollard) {
+			continue
+		}
+		c, err := call(ctx, by, b.plan.Clients)
+		if err != nil {
+			return err
+		}
+		defer c.end()
+		all = append(all, c)
+		err = b.warm(ctx, c)
+		if err != nil {
+			return fmt.Errorf("%s: %w", by.name(), err)
+		}
+	}
+	if !b.does("issuance") {
+		return nil
+	}
+	for t := range b.plan.turns() {
+		from := b.plan.Warm + t*b.plan.Issue
+		list := b.applicants[from : from+b.plan.Issue]
+		for i := range all {
+			b.turn(ctx, all[(i+t)%len(all)], t+1, list)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
 		}
 		cpu, err := createOnly(b.own, list)
 		if err != nil {
 			return err
 		}
-		b.add(sample{Round: round, Proxy: "CreateCertificate", Measure: estIssuance, Value: float64(len(list)) / cpu.Seconds()})
-		if b.does("ocsp") {
-			err = b.ocsp(ctx, round)
-			if err != nil {
-				return err
-			}
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+		b.add(sample{Round: t + 1, Proxy: "CreateCertificate", Measure: estIssuance, Value: float64(len(list)) / cpu.Seconds()})
 	}
 	return nil
 }
 
-func (b *caBench) issuance(ctx context.Context, by issuer, round int, list []applicant) error {
-	r, err := start(ctx, by, "")
-	if err != nil {
-		return err
-	}
-	defer r.stop()
-	if by == issuer(b.bollard) && b.bollard.issuing == nil {
-		err = b.bollard.learn(ctx, r)
+// warm opens the clients' connections.
+func (b *caBench) warm(ctx context.Context, c *caller) error {
+	if c.by == issuer(b.bollard) {
+		err := b.bollard.learn(ctx, c.up)
 		if err != nil {
 			return err
 		}
 	}
-	res, err := issue(ctx, by, r, list, b.plan.Warm, b.plan.Clients)
-	if err != nil {
-		return fmt.Errorf("%w\n%s", err, r.stderr)
-	}
-	if by == issuer(b.bollard) {
+	res, err := c.issue(ctx, b.applicants[:b.plan.Warm])
+	if err == nil && c.by == issuer(b.bollard) {
 		b.onRecord = res.certificates
 	}
-	n := float64(b.plan.Issue)
-	b.add(sample{Round: round, Proxy: by.name(), Measure: estIssuance, Value: n / res.cpu.Seconds(), GeneratorCPU: res.share})
-	b.add(sample{Round: round, Proxy: by.name(), Measure: estIssuanceWall, Value: n / res.took.Seconds(), GeneratorCPU: res.share})
-	return nil
+	return err
 }
 
-// ocsp lets Bollard and nginx serve the same answers. nginx gets those of the
-// first round as files.
-func (b *caBench) ocsp(ctx context.Context, round int) error {
-	if len(b.onRecord) == 0 {
-		return errors.New("no certificates to ask about: every issuance failed")
+func (b *caBench) turn(ctx context.Context, c *caller, round int, list []applicant) {
+	res, err := c.issue(ctx, list)
+	if err != nil {
+		b.add(sample{Round: round, Proxy: c.by.name(), Measure: estIssuance, Invalid: err.Error()})
+		return
 	}
-	parts := []struct {
-		name    string
-		measure func(context.Context, int) error
-	}{{"bollard", b.ocspBollard}, {"nginx", b.ocspNginx}}
-	for i := range parts {
-		part := parts[(i+round-1)%2]
-		err := part.measure(ctx, round)
-		if err != nil {
-			b.add(sample{Round: round, Proxy: part.name, Measure: ocspGet, Invalid: err.Error()})
-		}
-	}
-	return nil
+	n := float64(len(list))
+	b.add(sample{Round: round, Proxy: c.by.name(), Measure: estIssuance, Value: n / res.cpu.Seconds(), GeneratorCPU: res.share})
+	b.add(sample{Round: round, Proxy: c.by.name(), Measure: estIssuanceWall, Value: n / res.took.Seconds(), GeneratorCPU: res.share})
 }
 
-func (b *caBench) ocspBollard(ctx context.Context, round int) error {
-	r, err := start(ctx, b.bollard, "")
+// ocsp lets Bollard and nginx serve the same answers in turns, nginx as files.
+func (b *caBench) ocsp(ctx context.Context) error {
+	own, err := start(ctx, b.bollard, "")
 	if err != nil {
 		return err
 	}
-	defer r.stop()
+	defer own.stop()
 	list, err := queries(ctx, b.bollard.status, b.onRecord[:min(b.plan.Answers, len(b.onRecord))], b.bollard.issuing[0])
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, r.stderr)
+		return fmt.Errorf("%w\n%s", err, own.stderr)
 	}
-	err = settle(ctx, r) // signing ahead is done
+	err = settled(ctx, startSettle) // signing ahead begins some seconds after the start
+	if err == nil {
+		err = settle(ctx, own) // and is done
+	}
 	if err != nil {
 		return err
 	}
-	if b.web == nil {
-		b.web, err = newNginxOCSP(b.public, list)
-		if err != nil {
-			return err
+	b.web, err = newNginxOCSP(b.public, list)
+	if err != nil {
+		return err
+	}
+	web, err := start(ctx, b.web, "")
+	if err != nil {
+		return err
+	}
+	defer web.stop()
+	servers := []struct {
+		name, address string
+		up            *running
+	}{{b.bollard.name(), b.bollard.status, own}, {b.web.name(), web.listen, web}}
+	for t := range b.plan.turns() {
+		for i := range servers {
+			s := servers[(i+t)%len(servers)]
+			err := b.flood(ctx, s.name, t+1, s.up, s.address, list)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err != nil {
+				b.add(sample{Round: t + 1, Proxy: s.name, Measure: ocspGet, Invalid: err.Error()})
+			}
 		}
 	}
-	return b.flood(ctx, b.bollard.name(), round, r, b.bollard.status, list)
-}
-
-func (b *caBench) ocspNginx(ctx context.Context, round int) error {
-	if b.web == nil {
-		return errors.New("no answers to serve: Bollard gave none")
-	}
-	r, err := start(ctx, b.web, "")
-	if err != nil {
-		return err
-	}
-	defer r.stop()
-	return b.flood(ctx, b.web.name(), round, r, r.listen, b.web.list)
+	return nil
 }
 
 func (b *caBench) flood(ctx context.Context, name string, round int, r *running, address string, list []query) error {
@@ -327,7 +339,7 @@ func (b *caBench) report(ctx context.Context, dir string, sizes []size) error {
 		versions[p.name()] = v
 		fmt.Fprintf(b.out, "%-13s %s\n", p.name(), v)
 	}
-	fmt.Fprintf(b.out, "%s, %s; medians of %d rounds, ratios of bollard to the peer\n\n", cpuModel(), loadAverage(), b.plan.Rounds)
+	fmt.Fprintf(b.out, "%s, %s; medians of %d turns, ratios of bollard to the peer\n\n", cpuModel(), loadAverage(), b.plan.turns())
 	if len(summaries) > 0 {
 		caTable(b.out, summaries)
 		fmt.Fprintln(b.out)

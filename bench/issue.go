@@ -109,64 +109,81 @@ func verify(by issuer, q applicant, body []byte) (*x509.Certificate, error) {
 	return leaf, nil
 }
 
-// issued is one measured run.
+// caller is a program that is up, with clients of its own that keep their
+// connections.
+type caller struct {
+	by       issuer
+	up       *running
+	client   *http.Client
+	parallel int
+	serials  map[string]bool // of all it issued
+}
+
+func call(ctx context.Context, by issuer, parallel int) (*caller, error) {
+	up, err := start(ctx, by, "")
+	if err != nil {
+		return nil, err
+	}
+	return &caller{by: by, up: up, client: newClient(by.roots(), parallel), parallel: parallel, serials: map[string]bool{}}, nil
+}
+
+func (c *caller) end() {
+	c.client.CloseIdleConnections()
+	c.up.stop()
+}
+
+// issued is one measured turn.
 type issued struct {
 	certificates []*x509.Certificate
 	cpu, took    time.Duration // cpu: of the server
 	share        float64       // of one core that the clients took
 }
 
-// issue lets a running server issue: the first warm ones open the connections
-// and aren't measured. Every certificate is verified afterwards, and no serial
+// issue has a certificate made for each applicant. What proves them is made
+// before that is measured, and every certificate is verified afterwards; no serial
 // number may come twice.
-func issue(ctx context.Context, by issuer, r *running, list []applicant, warm, parallel int) (*issued, error) {
-	tokens, err := by.credentials(ctx, list)
+func (c *caller) issue(ctx context.Context, list []applicant) (*issued, error) {
+	tokens, err := c.by.credentials(ctx, list)
 	if err != nil {
 		return nil, err
 	}
 	asked := make([]*http.Request, len(list))
 	for i, q := range list {
-		asked[i], err = by.ask(ctx, r.listen, q, tokens[i])
+		asked[i], err = c.by.ask(ctx, c.up.listen, q, tokens[i])
 		if err != nil {
 			return nil, err
 		}
 	}
-	client := newClient(by.roots(), parallel)
-	defer client.CloseIdleConnections()
-	first, err := fetch(ctx, client, asked[:warm], parallel)
+	err = settle(ctx, c.up)
 	if err != nil {
 		return nil, err
 	}
-	err = settle(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	before, err := cpuTime(r.pid())
+	before, err := cpuTime(c.up.pid())
 	if err != nil {
 		return nil, err
 	}
 	began, own := time.Now(), ownCPU()
-	bodies, err := fetch(ctx, client, asked[warm:], parallel)
+	bodies, err := fetch(ctx, c.client, asked, c.parallel)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w\n%s", err, c.up.stderr)
 	}
 	res := &issued{took: time.Since(began)}
 	res.share = (ownCPU() - own).Seconds() / res.took.Seconds()
-	after, err := cpuTime(r.pid())
+	after, err := cpuTime(c.up.pid())
 	if err != nil {
 		return nil, err
 	}
 	res.cpu = after - before
-	serials := map[string]bool{}
-	for i, body := range append(first, bodies...) {
-		cert, err := verify(by, list[i], body)
+	for i, body := range bodies {
+		cert, err := verify(c.by, list[i], body)
 		if err != nil {
 			return nil, err
 		}
-		if serials[cert.SerialNumber.String()] {
-			return nil, fmt.Errorf("serial number %s came twice", cert.SerialNumber)
+		serial := cert.SerialNumber.String()
+		if c.serials[serial] {
+			return nil, fmt.Errorf("serial number %s came twice", serial)
 		}
-		serials[cert.SerialNumber.String()] = true
+		c.serials[serial] = true
 		res.certificates = append(res.certificates, cert)
 	}
 	return res, nil

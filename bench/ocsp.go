@@ -72,11 +72,10 @@ func queries(ctx context.Context, address string, certs []*x509.Certificate, iss
 type nginxOCSP struct {
 	*confProxy
 	root string
-	list []query
 }
 
 func newNginxOCSP(dir string, list []query) (*nginxOCSP, error) {
-	n := &nginxOCSP{confProxy: &confProxy{program: "nginx", versionArg: "-v"}, root: dir, list: list}
+	n := &nginxOCSP{confProxy: &confProxy{program: "nginx", versionArg: "-v"}, root: dir}
 	err := os.MkdirAll(filepath.Join(dir, "ocsp"), 0o755)
 	if err != nil {
 		return nil, err
