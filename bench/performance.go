@@ -171,7 +171,7 @@ func pageOf(all []result, files []string, samples []sample, sizes []size, drawn 
 
 Written by ` + "`make bench-full`" + ` from the rounds kept in [performance/](performance). Ratios are Bollard's value over the peer's in the same round, medians
 over rounds; rates are per second of the server's own CPU. Every server has one worker, every station its own certificate, and half of them TLS 1.2 with AES-128
-or -256 where a line doesn't name a version. A round with one lost, late or wrong byte doesn't count. Messages and handshakes are measured in turns of about a second, eight a round, with all servers up at once. What the peers are configured with is in bench/*.tmpl.
+or -256 where a line doesn't name a version. A round with one lost, late or wrong byte doesn't count. Messages and handshakes are measured in turns of about a second, eight a round, with all servers up at once, certificates and OCSP in four. What the peers are configured with is in bench/*.tmpl.
 What made Bollard faster, and what didn't: [performance-notes.md](performance-notes.md).
 
 `)
