@@ -125,7 +125,7 @@ func newLoop() (*Loop, error) {
 		defer close(l.ends)
 		_ = l.raw.Read(func(uintptr) bool {
 			for l.turn() {
-				runtime.Gosched() // handshakes want to get on too
+				l.yield()
 			}
 			return false // until it is closed
 		})
@@ -140,12 +140,22 @@ func (l *Loop) stop() {
 	closeFD(l.bell)
 }
 
+// yield has others run who can: handshakes want to get on too.
+func (l *Loop) yield() {
+	began := time.Now()
+	runtime.Gosched()
+	if time.Since(began) >= crowd {
+		l.tempo.crowded()
+	}
+}
+
 // turn serves what is there and reports whether the next one may follow at once.
 func (l *Loop) turn() bool {
 	if l.tempo.gathers {
 		pause(gatherTime)
 	}
-	n := l.wait(l.tempo.stays && !l.hurries)
+	l.tempo.waited = l.tempo.stays && !l.hurries
+	n := l.wait(l.tempo.waited)
 	now := time.Now().UnixNano()
 	l.mu.Lock()
 	l.running, l.ready = l.ready, l.running[:0]

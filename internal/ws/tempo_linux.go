@@ -16,12 +16,15 @@ import "time"
 type tempo struct {
 	stays   bool // for the next question
 	gathers bool // before the next question
+	leaves  bool // after it: others need the processor
+	waited  bool // for this turn, staying
 
 	since  int64 // UnixNano
 	seen   int   // streams that were ready since
 	lively bool
 	dense  bool
 	back   int64 // since when it hasn't waited by way of the runtime
+	vain   int64 // when it last stayed in vain
 }
 
 const (
@@ -32,6 +35,13 @@ const (
 	// atMost is how long a loop stays: only while it waits by way of the runtime
 	// are other connections looked for that can go on.
 	atMost = int64(time.Millisecond)
+	// wary is how long a loop doesn't stay any more once nobody came: what comes in
+	// bursts, and what waits for somebody in this process, would have it wait in vain
+	// again and again.
+	wary = int64(100 * time.Millisecond)
+	// crowd is how much of the processor others take between two turns who aren't just
+	// passing by: a step of a handshake takes more.
+	crowd = 20 * time.Microsecond
 	// patience is how long a loop that stays waits for a message that doesn't come. A
 	// shorter time would have the kernel set the processor's timer each time, which is
 	// as dear as the question.
@@ -56,8 +66,16 @@ func (t *tempo) again(n int, now int64) bool {
 	if !t.stays {
 		t.back = now
 	}
-	stayed := now - t.back
-	t.stays = t.lively && n > 0 && 0 <= stayed && stayed < atMost
+	if t.waited && n == 0 {
+		t.vain = now
+	}
+	stayed, trusting := now-t.back, now-t.vain
+	t.stays = t.lively && n > 0 && !t.leaves && 0 <= stayed && stayed < atMost && (trusting < 0 || trusting >= wary)
+	t.leaves = false
 	t.gathers = t.stays && t.dense && n < gathered
 	return t.stays
 }
+
+// crowded says that others have the processor busy. Who works with them may be waiting
+// for a connection, too, which a loop that stays would keep from being looked for.
+func (t *tempo) crowded() { t.stays, t.gathers, t.leaves = false, false, true }

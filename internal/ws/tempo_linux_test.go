@@ -26,7 +26,7 @@ func TestTempoFollowsTheLoad(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var p tempo
-			now, last := int64(1), int64(1)
+			now, last := int64(time.Hour), int64(time.Hour)
 			stayed, gathered := 0, 0
 			for range some {
 				now += int64(tt.every)
@@ -60,7 +60,7 @@ func TestTempoFollowsTheLoad(t *testing.T) {
 func TestTempoSeesAFloodEnd(t *testing.T) {
 	t.Parallel()
 	var p tempo
-	now := int64(1)
+	now := int64(time.Hour)
 	for range 1000 {
 		now += int64(20 * time.Microsecond)
 		p.again(1, now)
@@ -108,5 +108,58 @@ func TestTempoSurvivesTheClock(t *testing.T) {
 		if p.again(1, now) {
 			t.Error("it stays until the clock is back")
 		}
+	}
+}
+
+// Where others have something to do between its turns, a loop neither stays nor sleeps:
+// it asks once more and goes.
+func TestTempoMakesRoom(t *testing.T) {
+	t.Parallel()
+	var p tempo
+	now := int64(time.Hour)
+	next := func() bool {
+		now += int64(20 * time.Microsecond)
+		return p.again(1, now)
+	}
+	for range 1000 {
+		next()
+	}
+	for !next() {
+	}
+	p.crowded()
+	if p.stays || p.gathers {
+		t.Error("it stays, though others need the processor")
+	}
+	if next() {
+		t.Error("it asks again and again, though others need the processor")
+	}
+	if !next() || !p.stays {
+		t.Error("it never stays again")
+	}
+}
+
+// Who waited in vain is wary for a while: messages that come in bursts have it wait so
+// in one of ten of them, not in each.
+func TestTempoIsWary(t *testing.T) {
+	t.Parallel()
+	var p tempo
+	now, vain := int64(time.Hour), 0
+	const bursts = 100
+	for range bursts {
+		for range 100 {
+			now += int64(20 * time.Microsecond)
+			p.again(1, now)
+			p.waited = p.stays
+		}
+		now += int64(patience)
+		if p.waited {
+			vain++
+		}
+		p.again(0, now)
+		p.waited = false
+		now += int64(5 * time.Millisecond)
+	}
+	if vain == 0 || vain > bursts/5 {
+		t.Errorf("of %d bursts %d ended in a wait in vain", bursts, vain)
 	}
 }
