@@ -86,7 +86,7 @@ type Loop struct {
 	events  [128]syscall.EpollEvent // Fd is a place, or ofBell
 	due     [128]*Stream
 	tempo   tempo
-	hurries bool // the next turn waits for nobody
+	hurries bool // streams are to be run: the next turn doesn't wait for its set
 	running []*Stream
 	buf     []byte // what one read takes
 	in      []byte // what of it, or of a read ahead, is left for the layer above
