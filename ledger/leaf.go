@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"encoding/binary"
-	"maps"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -22,8 +21,9 @@ const domain = "bollard ledger v2\n"
 //
 // Every part has a fixed or a stated length, so that no two entries have the
 // same encoding. An absent Data and an empty one are the same.
-func (e Entry) Leaf() []byte {
-	b := make([]byte, 0, 512)
+func (e Entry) Leaf() []byte { return e.appendLeaf(nil) }
+
+func (e Entry) appendLeaf(b []byte) []byte {
 	b = append(b, domain...)
 	b = binary.BigEndian.AppendUint64(b, e.Seq)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Time.UnixMilli()))
@@ -34,17 +34,29 @@ func (e Entry) Leaf() []byte {
 	if len(e.Data) == 0 {
 		return b
 	}
-	keys := slices.AppendSeq(make([]string, 0, len(e.Data)), maps.Keys(e.Data))
-	slices.Sort(keys)
-	for _, key := range keys {
+	var room [MaxPairs]string
+	for _, key := range e.AppendKeys(room[:0]) {
 		b = appendText(b, key)
 		b = appendText(b, e.Data[key])
 	}
 	return b
 }
 
+// AppendKeys appends the keys of Data in byte order.
+func (e Event) AppendKeys(to []string) []string {
+	n := len(to)
+	for key := range e.Data {
+		to = append(to, key)
+	}
+	slices.Sort(to[n:])
+	return to
+}
+
 // LeafHash is the hash of the entry's content, whatever Hashes says.
-func (e Entry) LeafHash() tlog.Hash { return tlog.RecordHash(e.Leaf()) }
+func (e Entry) LeafHash() tlog.Hash {
+	var room [1024]byte // on the stack, for nearly all
+	return tlog.RecordHash(e.appendLeaf(room[:0]))
+}
 
 func appendText(b []byte, s string) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(s)))

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"fmt"
-	"maps"
 	"math/bits"
 	"time"
 
@@ -57,9 +56,8 @@ func (t *Tree) Root() tlog.Hash {
 }
 
 // Append makes the event the next entry. The time is cut to whole milliseconds
-// in UTC, since that is what is stored.
+// in UTC, since that is what is stored. The entry has the event's Data, not a copy.
 func (t *Tree) Append(at time.Time, event Event) Entry {
-	event.Data = maps.Clone(event.Data)
 	e := Entry{Seq: uint64(t.size) + 1, Time: time.UnixMilli(at.UnixMilli()).UTC(), Event: event}
 	e.Hashes = t.add(e.LeafHash())
 	return e

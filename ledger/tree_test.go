@@ -62,16 +62,6 @@ func TestLeafIsUnambiguous(t *testing.T) {
 	}
 }
 
-func TestAppendKeepsNoReferenceToTheCallersData(t *testing.T) {
-	t.Parallel()
-	data := map[string]string{"reason": "superseded"}
-	e := new(ledger.Tree).Append(noon, ledger.Event{Kind: "a.b", Actor: "x", Data: data})
-	data["reason"] = "keyCompromise"
-	if e.LeafHash() != e.Hashes[0] {
-		t.Error("the caller's later change reached the entry")
-	}
-}
-
 // tlog's own storage of the same leaves has the same hashes in the same places
 // and the same root, at every size, whether the tree was kept or loaded.
 func TestTreeIsTheOneOfTlog(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"bollard/ledger"
 )
 
 // LimitPages keeps the database from growing beyond a number of pages, as a
@@ -34,4 +36,4 @@ func (s *Store) Durability(ctx context.Context) (mode string, sync int) {
 }
 
 // EncodeData is how a ledger entry's data is spelled in the database.
-func EncodeData(data map[string]string) (string, error) { return encodeData(data) }
+func EncodeData(data map[string]string) (string, error) { return encodeData(ledger.Event{Data: data}) }

@@ -218,7 +218,7 @@ func scanEntry(row scanner) (ledger.Entry, error) {
 			return ledger.Entry{}, fmt.Errorf("ledger entry %d was altered: its data is unreadable: %w", seq, err)
 		}
 		// Another spelling of the same data would be a change nobody sees.
-		if again, err := encodeData(e.Data); err != nil || again != data {
+		if again, err := encodeData(e.Event); err != nil || again != data {
 			return ledger.Entry{}, fmt.Errorf("ledger entry %d was altered: its data isn't spelled as it was written", seq)
 		}
 	}
@@ -232,7 +232,7 @@ func scanEntry(row scanner) (ledger.Entry, error) {
 
 // insertEntry writes what Tree.Append made.
 func insertEntry(t *tx, e ledger.Entry) error {
-	data, err := encodeData(e.Data)
+	data, err := encodeData(e.Event)
 	if err != nil {
 		return fmt.Errorf("couldn't encode a ledger entry's data: %w", err)
 	}

@@ -7,8 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -122,26 +121,28 @@ func (t *tx) loadTree() (*ledger.Tree, error) {
 }
 
 // encodeData is encoding/json's spelling, which it is left to where a text isn't plain.
-func encodeData(data map[string]string) (string, error) {
-	if len(data) == 0 {
+func encodeData(e ledger.Event) (string, error) {
+	if len(e.Data) == 0 {
 		return "", nil
 	}
-	keys := slices.AppendSeq(make([]string, 0, len(data)), maps.Keys(data))
-	slices.Sort(keys)
-	b := append(make([]byte, 0, 512), '{')
-	for i, key := range keys {
-		value := data[key]
+	var room [ledger.MaxPairs]string
+	var b strings.Builder
+	b.Grow(512)
+	between := `{"`
+	for _, key := range e.AppendKeys(room[:0]) {
+		value := e.Data[key]
 		if !plain(key) || !plain(value) {
-			b, err := json.Marshal(data)
+			b, err := json.Marshal(e.Data)
 			return string(b), err
 		}
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, '"'), key...), `":"`...)
-		b = append(append(b, value...), '"')
+		b.WriteString(between)
+		b.WriteString(key)
+		b.WriteString(`":"`)
+		b.WriteString(value)
+		between = `","`
 	}
-	return string(append(b, '}')), nil
+	b.WriteString(`"}`)
+	return b.String(), nil
 }
 
 // plain: printable ASCII that encoding/json writes as it is.
