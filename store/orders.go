@@ -20,21 +20,22 @@ func (s *Store) AddOrder(ctx context.Context, order fleet.Order, events ...ledge
 }
 
 func (t *tx) addOrder(order fleet.Order, events ...ledger.Event) error {
+	// Values, and not a SELECT, so that SQLite needs no journal for what it may have to
+	// undo, nor a table for what it read: no station is a station that is NULL.
 	added, err := t.exec("INSERT INTO orders (position, "+orderColumns+`)
-		SELECT (SELECT COALESCE(MAX(position), 0) + 1 FROM orders), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM stations WHERE station = ?
-		ON CONFLICT (id) DO NOTHING`, append(orderArgs(order), order.Station)...)
-	if err != nil {
-		return fmt.Errorf("couldn't add order %s: %w", order.ID, err)
-	}
-	if added == 1 {
+		VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM orders), ?, (SELECT station FROM stations WHERE station = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO NOTHING`, orderArgs(order)...)
+	if err == nil && added == 1 {
 		return t.record(events...)
 	}
 	var known int
-	if err := t.row("SELECT COUNT(*) FROM stations WHERE station = ?", order.Station).Scan(&known); err != nil {
-		return fmt.Errorf("couldn't look for the station of order %s: %w", order.ID, err)
-	}
-	if known == 0 {
+	switch failed := t.row("SELECT COUNT(*) FROM stations WHERE station = ?", order.Station).Scan(&known); {
+	case failed != nil:
+		return fmt.Errorf("couldn't look for the station of order %s: %w", order.ID, failed)
+	case known == 0:
 		return fmt.Errorf("couldn't add order %s: station %q: %w", order.ID, order.Station, fleet.ErrUnknownStation)
+	case err != nil:
+		return fmt.Errorf("couldn't add order %s: %w", order.ID, err)
 	}
 	return fmt.Errorf("couldn't add order %s: it exists already", order.ID)
 }
