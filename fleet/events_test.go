@@ -204,7 +204,7 @@ func TestA04SignedEvent(t *testing.T) {
 	s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, ocpp.V21, fleet.SecurityBollard, nil)
 	inner, outer := `{"type":"ResetOrReboot","timestamp":"t"}`, `{"payload":"eyJ9","protected":"e30","signature":"AA"}`
 	v := r.svc.Message(t.Context(), s, fleet.Message{Direction: ocpp.FromStation, Action: ocpp.ActionSecurityEvent, Payload: json.RawMessage(inner),
-		Head: ocpp.Head{Type: ocpp.Call, ID: "1", Action: ocpp.ActionSecurityEvent + "-Signed", Payload: []byte(outer)}})
+		Head: ocpp.Head{Type: ocpp.Call, ID: []byte("1"), Action: ocpp.ActionSecurityEvent + "-Signed", Payload: []byte(outer)}})
 	if got := r.securityEvents(); v.Act != fleet.Answer || len(got) != 1 || got[0].Type != "ResetOrReboot" || !got[0].Critical {
 		t.Errorf("verdict %+v, stored %+v", v, got)
 	}

@@ -169,6 +169,6 @@ func (s *fakeSession) message(d ocpp.Direction, action, payload string) fleet.Ve
 // judge is message without After.
 func (s *fakeSession) judge(d ocpp.Direction, action, payload string) fleet.Verdict {
 	return s.r.svc.Message(context.Background(), s, fleet.Message{
-		Direction: d, Action: action, Head: ocpp.Head{Type: ocpp.Call, ID: "1", Action: action, Payload: []byte(payload)}, Payload: json.RawMessage(payload),
+		Direction: d, Action: action, Head: ocpp.Head{Type: ocpp.Call, ID: []byte("1"), Action: action, Payload: []byte(payload)}, Payload: json.RawMessage(payload),
 	})
 }

@@ -78,7 +78,7 @@ func TestMixedSetVariables(t *testing.T) { // promise 4, B05
 	// Nothing of what is signed as a whole can go on.
 	mixed := `{"setVariableData":` + list(good1, bad1) + `}`
 	v := r.svc.Message(t.Context(), s, fleet.Message{Direction: ocpp.FromCSMS, Action: "SetVariables",
-		Head: ocpp.Head{Type: ocpp.Call, ID: "1", Action: "SetVariables-Signed"}, Payload: json.RawMessage(mixed)})
+		Head: ocpp.Head{Type: ocpp.Call, ID: []byte("1"), Action: "SetVariables-Signed"}, Payload: json.RawMessage(mixed)})
 	if v.Act != fleet.Answer || strings.Count(status(v), "Rejected") != 2 {
 		t.Errorf("signed: %+v", v)
 	}

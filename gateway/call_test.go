@@ -37,7 +37,7 @@ func id(t *testing.T, frame string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h.ID
+	return string(h.ID)
 }
 
 func (r *rig) live(t *testing.T, key string) fleet.Session {

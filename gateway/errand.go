@@ -62,7 +62,7 @@ func (e *errands) add(one *errand) bool {
 
 // grant lets the first errand out, unless the line is busy.
 func (e *errands) grant(busy bool) {
-	if busy || e.out != nil || len(e.queue) == 0 {
+	if busy || e.out != nil || !e.waiting() {
 		return
 	}
 	e.out = e.queue[0]
@@ -73,9 +73,12 @@ func (e *errands) grant(busy bool) {
 	close(e.out.turn)
 }
 
+// waiting tells that errands want to set out.
+func (e *errands) waiting() bool { return len(e.queue) > 0 }
+
 // answer ends the errand with this id, if it is out; late tells that it once was.
-func (e *errands) answer(id string, r reply) (late, ok bool) {
-	if e.out == nil || e.out.id != id {
+func (e *errands) answer(id []byte, r reply) (late, ok bool) {
+	if e.out == nil || e.out.id != string(id) {
 		return e.late.take(id), false
 	}
 	e.out.told <- r

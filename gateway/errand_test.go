@@ -86,7 +86,7 @@ func TestErrandsFillGapsOnly(t *testing.T) {
 				}
 				n++
 				id := fmt.Sprint(n)
-				st := m.judge(ocpp.FromStation, fmt.Appendf(nil, `[2,%q,"Heartbeat",{}]`, id), now)
+				st := m.judge(ocpp.FromStation, fmt.Appendf(nil, `[2,%q,"Heartbeat",{}]`, id), at(now))
 				switch {
 				case out != nil && st.act != actStall:
 					t.Fatal("a CALL was handed on while an errand is out")
@@ -118,14 +118,14 @@ func TestErrandsFillGapsOnly(t *testing.T) {
 				id := order[0]
 				order = order[1:]
 				delete(station, id)
-				m.judge(ocpp.FromCSMS, fmt.Appendf(nil, `[3,%q,{}]`, id), now)
+				m.judge(ocpp.FromCSMS, fmt.Appendf(nil, `[3,%q,{}]`, id), at(now))
 			},
 			"back end answers the errand": func(t *rapid.T) {
 				if out == nil {
 					t.Skip("none is out")
 				}
 				e := out
-				st := m.judge(ocpp.FromCSMS, fmt.Appendf(nil, `[3,%q,{"of":%q}]`, e.id, e.id), now)
+				st := m.judge(ocpp.FromCSMS, fmt.Appendf(nil, `[3,%q,{"of":%q}]`, e.id, e.id), at(now))
 				if st.act != actDrop || st.reason != "own-answer" {
 					t.Fatalf("%+v", st)
 				}
@@ -139,13 +139,13 @@ func TestErrandsFillGapsOnly(t *testing.T) {
 			},
 			"back end answers something else": func(t *rapid.T) {
 				for _, id := range []string{ownPrefix + "none", "none"} {
-					if st := m.judge(ocpp.FromCSMS, fmt.Appendf(nil, `[3,%q,{}]`, id), now); st.act != actDrop || st.reason != "unsolicited-answer" {
+					if st := m.judge(ocpp.FromCSMS, fmt.Appendf(nil, `[3,%q,{}]`, id), at(now)); st.act != actDrop || st.reason != "unsolicited-answer" {
 						t.Fatalf("%+v", st)
 					}
 				}
 				for _, e := range waiting {
 					if e != out {
-						if st := m.judge(ocpp.FromCSMS, fmt.Appendf(nil, `[3,%q,{}]`, e.id), now); st.reason != "unsolicited-answer" {
+						if st := m.judge(ocpp.FromCSMS, fmt.Appendf(nil, `[3,%q,{}]`, e.id), at(now)); st.reason != "unsolicited-answer" {
 							t.Fatalf("an errand that was not sent was answered: %+v", st)
 						}
 					}
@@ -163,7 +163,7 @@ func TestErrandsFillGapsOnly(t *testing.T) {
 				if !wasOut {
 					return
 				}
-				if st := m.judge(ocpp.FromCSMS, fmt.Appendf(nil, `[3,%q,{}]`, e.id), now); st.act != actDrop || st.reason != "late-answer" {
+				if st := m.judge(ocpp.FromCSMS, fmt.Appendf(nil, `[3,%q,{}]`, e.id), at(now)); st.act != actDrop || st.reason != "late-answer" {
 					t.Fatalf("a late answer: %+v", st)
 				}
 				if len(e.told) != 0 {
@@ -210,8 +210,10 @@ func TestErrandIDsAreReserved(t *testing.T) {
 	if len(e.id) > 36 {
 		t.Errorf("an errand's id has %d characters", len(e.id))
 	}
-	st := m.judge(ocpp.FromStation, fmt.Appendf(nil, `[2,%q,"Heartbeat",{}]`, e.id), time.Unix(0, 0))
+	st := m.judge(ocpp.FromStation, fmt.Appendf(nil, `[2,%q,"Heartbeat",{}]`, e.id), at(time.Unix(0, 0)))
 	if st.act != actReply {
 		t.Errorf("a station used a reserved id: %+v", st)
 	}
 }
+
+func at(now time.Time) func() time.Time { return func() time.Time { return now } }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -11,29 +12,24 @@ import (
 const maxInterests = 1024
 
 // interests remembers which actions the Guard wants to see. Reading it takes
-// no lock; the map behind it is replaced, never changed.
+// no lock; a map behind it is replaced, never changed.
 type interests struct {
 	guard Guard
-	mu    sync.Mutex // serialises writers; guards turn
+	mu    sync.Mutex // serialises writers; guards turn and size
 	turn  int        // how often the Guard was said to have changed its mind
-	known atomic.Pointer[map[interest]bool]
-}
-
-type interest struct {
-	version   ocpp.Version
-	direction ocpp.Direction
-	action    string
+	size  int        // of all maps
+	known [ocpp.V21 + 1][ocpp.FromCSMS + 1]atomic.Pointer[map[string]bool]
 }
 
 func newInterests(guard Guard) *interests {
 	t := &interests{guard: guard}
-	t.known.Store(&map[interest]bool{})
+	t.forget()
 	return t
 }
 
 // wants says whether the Guard wants to see an action of one version.
 func (t *interests) wants(v ocpp.Version, d ocpp.Direction, action string) bool {
-	if wanted, ok := (*t.known.Load())[interest{v, d, action}]; ok {
+	if wanted, ok := (*t.known[v][d].Load())[action]; ok {
 		return wanted
 	}
 	return t.ask(v, d, action)
@@ -46,16 +42,15 @@ func (t *interests) ask(v ocpp.Version, d ocpp.Direction, action string) bool {
 	wanted := t.guard.Interest(v, d, action)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old := *t.known.Load()
-	if len(old) >= maxInterests || t.turn != turn {
+	old := *t.known[v][d].Load()
+	if t.size >= maxInterests || t.turn != turn {
 		return wanted
 	}
-	grown := make(map[interest]bool, len(old)+1)
-	for k, w := range old {
-		grown[k] = w
-	}
-	grown[interest{v, d, string([]byte(action))}] = wanted // the name may point into a frame
-	t.known.Store(&grown)
+	grown := make(map[string]bool, len(old)+1)
+	maps.Copy(grown, old)
+	grown[action] = wanted
+	t.size += len(grown) - len(old) // another may have asked meanwhile
+	t.known[v][d].Store(&grown)
 	return wanted
 }
 
@@ -64,5 +59,10 @@ func (t *interests) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.turn++ // what is being asked at this moment isn't remembered
-	t.known.Store(&map[interest]bool{})
+	t.size = 0
+	for v := range t.known {
+		for d := range t.known[v] {
+			t.known[v][d].Store(&map[string]bool{})
+		}
+	}
 }

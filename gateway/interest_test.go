@@ -32,7 +32,7 @@ func TestMadeUpActionsAreNotRemembered(t *testing.T) {
 			}
 		}
 	}
-	if n := len(*table.known.Load()); n != maxInterests {
+	if n := len(*table.known[ocpp.V21][ocpp.FromStation].Load()); n != maxInterests {
 		t.Errorf("%d actions are remembered, want %d", n, maxInterests)
 	}
 	if want := 3 * maxInterests; guard.asked != want { // the first half once, the rest each time

@@ -26,7 +26,7 @@ func TestLaterVerdicts(t *testing.T) {
 				case <-release:
 				case <-ctx.Done():
 				}
-				return fleet.Verdict{Act: fleet.Answer, Payload: map[string]string{"of": m.Head.ID}}
+				return fleet.Verdict{Act: fleet.Answer, Payload: map[string]string{"of": string(m.Head.ID)}}
 			}}
 		}
 	})

@@ -6,7 +6,6 @@ import (
 	"encoding/base32"
 	"encoding/json"
 	"errors"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +16,10 @@ import (
 // ownPrefix begins the id of every CALL of the gateway's own. An id with it is
 // refused from either side, so that answers can't be confused.
 const ownPrefix = "bollard:"
+
+func reserved(id []byte) bool {
+	return len(id) >= len(ownPrefix) && string(id[:len(ownPrefix)]) == ownPrefix
+}
 
 // act is what the I/O around a mediator has to do with one frame.
 type act uint8
@@ -74,8 +77,8 @@ func newMediator(v ocpp.Version, t *interests, l *Limits) mediator {
 	}
 }
 
-// judge looks at one whole frame.
-func (m *mediator) judge(d ocpp.Direction, frame []byte, now time.Time) step {
+// judge looks at one whole frame. Few of them need to know the time.
+func (m *mediator) judge(d ocpp.Direction, frame []byte, now func() time.Time) step {
 	head, err := ocpp.ParseHead(frame)
 	if err != nil {
 		return m.bad(err)
@@ -87,8 +90,8 @@ func (m *mediator) judge(d ocpp.Direction, frame []byte, now time.Time) step {
 		if d == ocpp.FromStation {
 			return m.stationAnswer(head, frame)
 		}
-		if strings.HasPrefix(head.ID, ownPrefix) {
-			return m.errandAnswer(head, frame, now)
+		if reserved(head.ID) {
+			return m.errandAnswer(head, frame, now())
 		}
 		return m.backendAnswer(head, now)
 	case ocpp.CallResultError, ocpp.Send:
@@ -104,15 +107,15 @@ func (m *mediator) judge(d ocpp.Direction, frame []byte, now time.Time) step {
 }
 
 // request judges a CALL or SEND.
-func (m *mediator) request(d ocpp.Direction, head ocpp.Head, frame []byte, now time.Time) step {
-	if strings.HasPrefix(head.ID, ownPrefix) {
+func (m *mediator) request(d ocpp.Direction, head ocpp.Head, frame []byte, now func() time.Time) step {
+	if reserved(head.ID) {
 		return m.refuse(head, ocpp.PropertyConstraintViolation, "message id is reserved", "reserved-id")
 	}
 	action, _ := head.BaseAction()
 	if m.interests.wants(m.version, d, action) {
 		return step{act: actConsult, head: head}
 	}
-	return m.pass(d, head, frame, nil, now)
+	return m.pass(d, head, frame, nil, now())
 }
 
 // decide carries out the Guard's verdict on a frame that judge wanted to consult about.
@@ -167,7 +170,7 @@ func (m *mediator) pass(d ocpp.Direction, head ocpp.Head, frame []byte, w *watch
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if d == ocpp.FromStation {
-		entry := asked{id: head.ID, at: now, watch: w}
+		entry := asked{id: string(head.ID), at: now, watch: w}
 		if m.errands.out != nil || !m.asked.add(entry) {
 			m.stalled = true
 			return step{act: actStall, head: head, reason: "outstanding-full", entry: entry}
@@ -177,7 +180,7 @@ func (m *mediator) pass(d ocpp.Direction, head ocpp.Head, frame []byte, w *watch
 	if m.over {
 		return step{act: actDrop, head: head, reason: "session-over"}
 	}
-	c := &call{id: head.ID, frame: frame, watch: w}
+	c := &call{id: string(head.ID), frame: frame, watch: w}
 	switch m.slot.offer(c, now) {
 	case offerSend:
 		c.frame = nil // the caller writes it
@@ -235,7 +238,7 @@ func (m *mediator) stationAnswer(head ocpp.Head, frame []byte) step {
 		return step{act: actDrop, head: head, reason: "own-answer", freed: true}
 	}
 	if m.version == ocpp.V21 && head.Type == ocpp.CallResult {
-		m.toBackend.add(head.ID)
+		m.toBackend.add(string(head.ID))
 	}
 	if c.watch != nil {
 		return step{act: actAnswered, head: head, call: c.watch.call, merge: c.watch.merge, freed: true}
@@ -255,17 +258,19 @@ func ownReply(head ocpp.Head, frame []byte) reply {
 }
 
 // backendAnswer matches an answer with a CALL the station has sent and the back end was given.
-func (m *mediator) backendAnswer(head ocpp.Head, now time.Time) step {
+func (m *mediator) backendAnswer(head ocpp.Head, now func() time.Time) step {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a, ok := m.asked.take(head.ID)
 	if !ok {
 		return step{act: actDrop, head: head, reason: "unsolicited-answer"}
 	}
-	m.errandLine(now)
+	if m.errands.waiting() {
+		m.errandLine(now())
+	}
 	m.madeRoom()
 	if m.version == ocpp.V21 && head.Type == ocpp.CallResult {
-		m.toStation.add(head.ID)
+		m.toStation.add(string(head.ID))
 	}
 	if a.watch != nil {
 		return step{act: actAnswered, head: head, call: a.watch.call, merge: a.watch.merge}

@@ -61,9 +61,9 @@ func (o *outstanding) patience(a asked, now time.Time) time.Duration {
 }
 
 // take removes the oldest CALL with this id.
-func (o *outstanding) take(id string) (asked, bool) {
+func (o *outstanding) take(id []byte) (asked, bool) {
 	for i := range o.calls {
-		if o.calls[i].id == id {
+		if o.calls[i].id == string(id) {
 			a := o.calls[i]
 			o.remove(i)
 			return a, true

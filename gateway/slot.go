@@ -86,8 +86,8 @@ func (s *slot) offer(c *call, now time.Time) offering {
 
 // answer ends the flight that the id belongs to. ok is false if nothing with
 // that id is in flight; late tells that it once was.
-func (s *slot) answer(id string) (c *call, late, ok bool) {
-	if s.flight == nil || s.flight.id != id {
+func (s *slot) answer(id []byte) (c *call, late, ok bool) {
+	if s.flight == nil || s.flight.id != string(id) {
 		return nil, s.late.take(id), false
 	}
 	c = s.flight
@@ -176,12 +176,12 @@ func (r *idRing) add(id string) {
 }
 
 // take reports whether the id is remembered, and forgets it.
-func (r *idRing) take(id string) bool {
+func (r *idRing) take(id []byte) bool {
 	if r.kept == nil {
 		return false
 	}
 	for i, have := range &r.kept.ids {
-		if have == id && id != "" {
+		if have == string(id) && have != "" {
 			r.kept.ids[i] = ""
 			return true
 		}

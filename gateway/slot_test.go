@@ -105,7 +105,7 @@ func TestSlotIsOneAtATime(t *testing.T) {
 				if flight == nil {
 					t.Skip("idle")
 				}
-				c, _, ok := s.answer(flight.id)
+				c, _, ok := s.answer([]byte(flight.id))
 				if !ok || c != flight.call {
 					t.Fatal("the answer did not match")
 				}
@@ -117,11 +117,11 @@ func TestSlotIsOneAtATime(t *testing.T) {
 			},
 			"next": advance,
 			"answer of another": func(t *rapid.T) {
-				if _, late, ok := s.answer("no such id"); ok || late {
+				if _, late, ok := s.answer([]byte("no such id")); ok || late {
 					t.Fatal("an unsolicited answer matched")
 				}
 				for _, q := range queue {
-					if _, _, ok := s.answer(q.id); ok {
+					if _, _, ok := s.answer([]byte(q.id)); ok {
 						t.Fatal("a CALL that was not sent was answered")
 					}
 				}
@@ -143,7 +143,7 @@ func TestSlotIsOneAtATime(t *testing.T) {
 					c.tell(reply{err: errCallTimeout})
 				}
 				flight = nil
-				if _, late, ok := s.answer(c.id); ok || !late {
+				if _, late, ok := s.answer([]byte(c.id)); ok || !late {
 					t.Fatal("a late answer was not seen as late")
 				}
 			},
@@ -183,7 +183,7 @@ func TestOutstandingForgetsOnlyWhenFull(t *testing.T) {
 	if !o.add(asked{id: "a", at: start}) || !o.add(asked{id: "b", at: start.Add(time.Second)}) {
 		t.Fatal("no room")
 	}
-	if _, ok := o.take("a"); !ok { // however late
+	if _, ok := o.take([]byte("a")); !ok { // however late
 		t.Error("a slow answer was refused without need")
 	}
 	o.add(asked{id: "c", at: start.Add(2 * time.Second)})
@@ -196,7 +196,7 @@ func TestOutstandingForgetsOnlyWhenFull(t *testing.T) {
 	if !o.add(asked{id: "d", at: start.Add(61 * time.Second)}) {
 		t.Error("the oldest was not forgotten")
 	}
-	if _, ok := o.take("b"); ok {
+	if _, ok := o.take([]byte("b")); ok {
 		t.Error("b is still there")
 	}
 }
@@ -221,7 +221,7 @@ func TestOutstandingKeepsFewBytes(t *testing.T) {
 	if !o.add(asked{id: "plain", at: start}) {
 		t.Error("what isn't kept must wait too")
 	}
-	if _, ok := o.take("huge"); !ok || o.kept != 0 {
+	if _, ok := o.take([]byte("huge")); !ok || o.kept != 0 {
 		t.Errorf("%d bytes kept of nothing", o.kept)
 	}
 	if !o.add(watched("a", maxKept/2)) || !o.add(watched("b", maxKept/2)) || o.add(watched("c", 1)) {

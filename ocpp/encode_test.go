@@ -37,7 +37,7 @@ func TestAppendError(t *testing.T) {
 	}
 	frame := ocpp.AppendError(nil, []byte("17"), ocpp.V16, ocpp.FormatViolation, "\xff\""+strings.Repeat("é", 400))
 	h, err := ocpp.ParseHead(frame)
-	if err != nil || h.Type != ocpp.CallError || h.ID != "17" {
+	if err != nil || h.Type != ocpp.CallError || string(h.ID) != "17" {
 		t.Fatalf("%+v, %v", h, err)
 	}
 	failure, err := ocpp.ParseCallFailure(frame)

@@ -16,7 +16,7 @@ const (
 // frame and live as long as it does.
 type Head struct {
 	Type   MessageType
-	ID     string // message id after JSON decoding; a number id as its text
+	ID     []byte // message id after JSON decoding, a number id as its text; part of the frame, as RawID and Payload are
 	RawID  []byte // the id as it was spelled, quotes included, for answers
 	Action string // after JSON decoding; CALL and SEND only
 	// Payload is the raw element a service would act on: the payload of

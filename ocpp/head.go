@@ -92,7 +92,7 @@ func (p *headParser) id() error {
 		if _, ok := canonicalInt(raw); !ok || len(raw) > 15 {
 			return p.fail(RPCFrameworkError, "message id is a number that decoders read differently")
 		}
-		p.h.ID, p.h.RawID = string(raw), raw
+		p.h.ID, p.h.RawID = raw, raw
 		return nil
 	}
 	raw, escaped, err := p.s.str()
@@ -118,8 +118,12 @@ func (p *headParser) call() *FrameError {
 	}
 	if known, ok := actionNames[string(raw[1:len(raw)-1])]; ok { // costs no copy; none of them has an escape
 		p.h.Action = known
-	} else if p.h.Action, err = text(raw, escaped, MaxAction); err != nil {
-		return p.fail(ProtocolError, "action: "+err.Error())
+	} else {
+		action, err := text(raw, escaped, MaxAction)
+		if err != nil {
+			return p.fail(ProtocolError, "action: "+err.Error())
+		}
+		p.h.Action = string(action)
 	}
 	if p.h.Action == "" {
 		return p.fail(ProtocolError, "action is empty")
@@ -214,31 +218,31 @@ func ParseCallFailure(frame []byte) (*CallFailure, error) {
 	return failure, nil
 }
 
-// text decodes a raw string of at most limit bytes. U+0000 is refused: a peer
-// whose strings end there would read another id or action than we judged.
-func text(raw []byte, escaped bool, limit int) (string, error) {
+// text decodes a raw string of at most limit bytes, in place if there is nothing to
+// decode. U+0000 is refused: a peer whose strings end there would read another id or
+// action than we judged.
+func text(raw []byte, escaped bool, limit int) ([]byte, error) {
 	if len(raw) > 6*limit+2 {
-		return "", errLong
+		return nil, errLong
 	}
-	s := ""
-	if escaped {
-		var err error
-		if s, err = decode(raw); err != nil {
-			return "", err
+	plain := raw[1 : len(raw)-1]
+	switch {
+	case escaped:
+		s, err := decode(raw)
+		if err != nil {
+			return nil, err
 		}
 		if strings.IndexByte(s, 0) >= 0 {
-			return "", errNUL
+			return nil, errNUL
 		}
-	} else {
-		if !utf8.Valid(raw) {
-			return "", errUTF8
-		}
-		s = string(raw[1 : len(raw)-1])
+		plain = []byte(s)
+	case !utf8.Valid(raw):
+		return nil, errUTF8
 	}
-	if len(s) > limit {
-		return "", errLong
+	if len(plain) > limit {
+		return nil, errLong
 	}
-	return s, nil
+	return plain, nil
 }
 
 // canonicalInt reads an integer in its only canonical spelling: no fraction, no

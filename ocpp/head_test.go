@@ -20,7 +20,7 @@ func accepted() map[string]struct {
 	want  ocpp.Head
 } {
 	head := func(t ocpp.MessageType, id, raw, action, payload string) ocpp.Head {
-		h := ocpp.Head{Type: t, ID: id, RawID: []byte(raw), Action: action}
+		h := ocpp.Head{Type: t, ID: []byte(id), RawID: []byte(raw), Action: action}
 		if payload != "" {
 			h.Payload = []byte(payload)
 		}
@@ -222,7 +222,7 @@ func agree(frame []byte) error {
 	if n, ok := id.(float64); ok {
 		id = strconv.FormatFloat(n, 'f', -1, 64)
 	}
-	if id != h.ID {
+	if id != string(h.ID) {
 		return fmt.Errorf("id is %q, not %q", id, h.ID)
 	}
 	if string(elements[1]) != string(h.RawID) {

@@ -133,7 +133,7 @@ func (l *link) handle(frame []byte) {
 	}
 	switch head.Type {
 	case ocpp.CallResult, ocpp.CallError:
-		l.answered(head.ID, frame)
+		l.answered(string(head.ID), frame)
 		return
 	case ocpp.Call:
 	default:

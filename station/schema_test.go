@@ -86,7 +86,7 @@ func checkSchemas(t *testing.T, v ocpp.Version, frames []station.Frame) {
 		}
 		if f.Direction == ocpp.FromCSMS {
 			if head.Type == ocpp.Call {
-				asked[head.ID] = head.Action
+				asked[string(head.ID)] = head.Action
 			}
 			continue
 		}
@@ -95,7 +95,7 @@ func checkSchemas(t *testing.T, v ocpp.Version, frames []station.Frame) {
 		case ocpp.Call:
 			action = head.Action
 		case ocpp.CallResult:
-			action = asked[head.ID]
+			action = asked[string(head.ID)]
 		default:
 			continue
 		}

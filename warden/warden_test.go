@@ -125,7 +125,7 @@ func (r *rig) send(s *session, d ocpp.Direction, action, payload string) fleet.V
 
 func message(d ocpp.Direction, action, payload string) fleet.Message {
 	return fleet.Message{Direction: d, Action: action, Payload: json.RawMessage(payload),
-		Head: ocpp.Head{Type: ocpp.Call, ID: "1", RawID: []byte(`"1"`), Action: action, Payload: []byte(payload)}}
+		Head: ocpp.Head{Type: ocpp.Call, ID: []byte("1"), RawID: []byte(`"1"`), Action: action, Payload: []byte(payload)}}
 }
 
 func (r *rig) recorded() []string {

@@ -289,7 +289,7 @@ func headOf(frame []byte) (id, action string) {
 	if err != nil {
 		return "", ""
 	}
-	return head.ID, head.Action
+	return string(head.ID), head.Action
 }
 
 func chargingAction(action string) bool {

@@ -123,7 +123,7 @@ func TestRootsOfServedCertificatesAreKept(t *testing.T) { // M04 warning, promis
 				t.Fatal(err)
 			}
 			v := a.fleet.Message(t.Context(), fromCSMS{}, fleet.Message{Direction: ocpp.FromCSMS, Action: "DeleteCertificate",
-				Head: ocpp.Head{Type: ocpp.Call, ID: "1", Action: "DeleteCertificate", Payload: payload}, Payload: payload})
+				Head: ocpp.Head{Type: ocpp.Call, ID: []byte("1"), Action: "DeleteCertificate", Payload: payload}, Payload: payload})
 			if kept := slices.ContainsFunc(tt.kept, r.Equal); kept != (v.Act == fleet.Answer) {
 				t.Errorf("%s: deletion of %s: %+v", name, r.Subject, v)
 			}

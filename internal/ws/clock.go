@@ -6,18 +6,23 @@ import (
 	"time"
 )
 
-// clock rings the streams of a loop: all share one timer, which for each of its
-// own the runtime would keep beside an idle station.
+// clock tells a loop the time and rings its streams: all share one timer, which for
+// each of its own the runtime would keep beside an idle station.
 type clock struct {
+	began time.Time
 	mu    sync.Mutex
 	order alarms
 	timer *time.Timer // nil until the first
-	next  int64       // UnixNano at which it fires; 0: it isn't set
+	next  int64       // when it fires; 0: it isn't set
 }
+
+// now is how many nanoseconds passed since the loop began: who sets the computer's
+// clock moves nothing here, and to ask for it is half as dear.
+func (c *clock) now() int64 { return int64(time.Since(c.began)) }
 
 // alarm is a stream's place in its loop's clock, which guards it.
 type alarm struct {
-	at    int64 // UnixNano; 0: none
+	at    int64 // by the clock; 0: none
 	place int   // in the order
 }
 
@@ -55,7 +60,7 @@ func (c *clock) wind() {
 		return
 	}
 	c.next = at
-	d := time.Until(time.Unix(0, at))
+	d := time.Duration(at - c.now())
 	if c.timer == nil {
 		c.timer = time.AfterFunc(d, c.ring)
 		return
@@ -65,7 +70,7 @@ func (c *clock) wind() {
 
 // ring serves whoever is due, one after the other: none of them waits for a peer.
 func (c *clock) ring() {
-	for _, s := range c.due(time.Now().UnixNano()) {
+	for _, s := range c.due(c.now()) {
 		s.tick()
 	}
 }

@@ -25,7 +25,7 @@ func Waits(l *Loops) { l.loops[0].tempo = tempo{} }
 
 // Stays has an only loop stay after this turn, as under load. For handlers.
 func Stays(l *Loops) {
-	l.loops[0].tempo = tempo{since: time.Now().UnixNano(), seen: 1 << 20, lively: true}
+	l.loops[0].tempo = tempo{since: l.loops[0].clock.now(), seen: 1 << 20, lively: true}
 }
 
 // BePatient has an idle loop that stays do so for so long.
@@ -95,6 +95,6 @@ func (s *Stream) FailShared() <-chan struct{} {
 	told := s.out.drained(false)
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
-	s.sent(-int32(syscall.ECONNRESET), time.Now().UnixNano())
+	s.sent(-int32(syscall.ECONNRESET), s.loop.clock.now())
 	return told
 }

@@ -110,7 +110,7 @@ func newLoop() (*Loop, error) {
 		closeFD(ep)
 		return nil, fmt.Errorf("couldn't make an event descriptor: %w", errno)
 	}
-	l := &Loop{ep: ep, bell: int(bell), file: os.NewFile(uintptr(ep), "epoll"), ends: make(chan struct{}),
+	l := &Loop{ep: ep, bell: int(bell), file: os.NewFile(uintptr(ep), "epoll"), ends: make(chan struct{}), clock: clock{began: time.Now()},
 		patience: patience, buf: make([]byte, loopBuffer), plain: make([]byte, 16<<10), records: runningRecords(), batch: newBatch()}
 	if l.raw, err = l.file.SyscallConn(); err == nil {
 		err = syscall.EpollCtl(ep, syscall.EPOLL_CTL_ADD, l.bell, &syscall.EpollEvent{Events: evIn | evEdge, Fd: ofBell})
@@ -142,9 +142,9 @@ func (l *Loop) stop() {
 
 // yield has others run who can: handshakes want to get on too.
 func (l *Loop) yield() {
-	began := time.Now()
+	began := l.clock.now()
 	runtime.Gosched()
-	if time.Since(began) >= crowd {
+	if l.clock.now()-began >= crowd {
 		l.tempo.crowded()
 	}
 }
@@ -156,7 +156,7 @@ func (l *Loop) turn() bool {
 	}
 	l.tempo.waited = l.tempo.stays && !l.hurries
 	n := l.wait(l.tempo.waited)
-	now := time.Now().UnixNano()
+	now := l.clock.now()
 	l.mu.Lock()
 	l.running, l.ready = l.ready, l.running[:0]
 	l.awake = true

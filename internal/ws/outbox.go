@@ -29,7 +29,7 @@ type outbox struct {
 	backlog *backlog // what the peer didn't take yet; nil: nothing
 	err     error    // sticky
 	empty   chan struct{}
-	due     int64   // UnixNano at which tick runs next; 0 while it does
+	due     int64   // when tick runs next; 0 while it does
 	batch   *buffer // what the loop sends with that of others; nothing is queued then
 	size    atomic.Int64
 }
@@ -37,7 +37,7 @@ type outbox struct {
 // backlog is what is queued.
 type backlog struct {
 	parts [][]byte // at least one; the first may be sent in part
-	since int64    // UnixNano from which the first one's time runs
+	since int64    // from when the first one's time runs
 }
 
 func (b *backlog) add(p []byte) { b.parts = append(b.parts, append([]byte(nil), p...)) }
@@ -83,7 +83,7 @@ func (s *Stream) queue(p []byte) (queued bool, err error) {
 			return false, nil
 		}
 		o.size.Add(int64(len(p)))
-		s.enqueue(p, time.Now().UnixNano())
+		s.enqueue(p, s.loop.clock.now())
 		return true, o.err
 	case o.batch == nil:
 		o.batch = takeBuffer()
@@ -274,7 +274,7 @@ func (o *outbox) spoil(err error) {
 // wakeIn lets tick run in d or earlier; tick plans anew whatever is due. The
 // caller holds out.mu.
 func (s *Stream) wakeIn(d time.Duration) {
-	at := time.Now().UnixNano() + int64(d)
+	at := s.loop.clock.now() + int64(d)
 	if s.out.due == 0 || at < s.out.due {
 		s.ringAt(at)
 	}
@@ -314,7 +314,7 @@ func (s *Stream) tick() {
 	if s.closing.Load() {
 		return
 	}
-	now := time.Now().UnixNano()
+	now := s.loop.clock.now()
 	past := func(from int64, d time.Duration) bool { return d > 0 && now-from >= int64(d) }
 	s.out.mu.Lock()
 	s.out.due = 0

@@ -87,8 +87,8 @@ type Stream struct {
 	ended   Latch       // the connection's end was read
 	done    Latch       // the first Close has finished
 
-	heard  atomic.Int64         // UnixNano of the last bytes
-	pinged atomic.Int64         // UnixNano of the last own ping
+	heard  atomic.Int64         // when the last bytes came
+	pinged atomic.Int64         // when we last pinged
 	ears   atomic.Pointer[ears] // nil until the first Ping
 
 	sending sync.Mutex // one frame at a time
@@ -164,7 +164,7 @@ func (s *Stream) carry(loop *Loop, c *Conn, fd int, h Handler) {
 
 // Resume lets the loop read on. The first call starts the clocks.
 func (s *Stream) Resume() {
-	now := time.Now().UnixNano()
+	now := s.loop.clock.now()
 	s.heard.Store(now)
 	s.reading.Lock()
 	s.stopped = false

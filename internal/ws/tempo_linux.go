@@ -19,12 +19,12 @@ type tempo struct {
 	leaves  bool // after it: others need the processor
 	waited  bool // for this turn, staying
 
-	since  int64 // UnixNano
+	since  int64 // by the loop's clock, as all here
 	seen   int   // streams that were ready since
 	lively bool
 	dense  bool
 	back   int64 // since when it hasn't waited by way of the runtime
-	vain   int64 // when it last stayed in vain
+	trusts int64 // from when it stays again, having done so in vain
 }
 
 const (
@@ -41,7 +41,7 @@ const (
 	wary = int64(100 * time.Millisecond)
 	// crowd is how much of the processor others take between two turns who aren't just
 	// passing by: a step of a handshake takes more.
-	crowd = 20 * time.Microsecond
+	crowd = int64(20 * time.Microsecond)
 	// patience is how long a loop that stays waits for a message that doesn't come. A
 	// shorter time would have the kernel set the processor's timer each time, which is
 	// as dear as the question.
@@ -58,7 +58,7 @@ const (
 // and reports whether the set is to be asked again.
 func (t *tempo) again(n int, now int64) bool {
 	t.seen += n
-	if past := now - t.since; past >= window || past < 0 { // the clock may have been set back
+	if past := now - t.since; past >= window {
 		t.lively = int64(t.seen)*int64(liveGap) >= past
 		t.dense = int64(t.seen)*int64(gatherGap) >= past
 		t.since, t.seen = now, 0
@@ -67,10 +67,9 @@ func (t *tempo) again(n int, now int64) bool {
 		t.back = now
 	}
 	if t.waited && n == 0 {
-		t.vain = now
+		t.trusts = now + wary
 	}
-	stayed, trusting := now-t.back, now-t.vain
-	t.stays = t.lively && n > 0 && !t.leaves && 0 <= stayed && stayed < atMost && (trusting < 0 || trusting >= wary)
+	t.stays = t.lively && n > 0 && !t.leaves && now-t.back < atMost && now >= t.trusts
 	t.leaves = false
 	t.gathers = t.stays && t.dense && n < gathered
 	return t.stays

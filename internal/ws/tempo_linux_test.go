@@ -86,31 +86,6 @@ func TestTempoSeesAFloodEnd(t *testing.T) {
 	}
 }
 
-// A clock that is set back doesn't stop it from seeing what comes, and doesn't have
-// it stay.
-func TestTempoSurvivesTheClock(t *testing.T) {
-	t.Parallel()
-	var p tempo
-	now := int64(time.Hour)
-	for _, every := range []time.Duration{20 * time.Microsecond, 60 * time.Microsecond} {
-		for range 1000 {
-			now += int64(every)
-			p.again(1, now)
-		}
-		if want := every < gatherGap; p.dense != want {
-			t.Errorf("%s between messages: dense is %t", every, p.dense)
-		}
-		for !p.stays {
-			now += int64(every)
-			p.again(1, now)
-		}
-		now -= int64(time.Minute)
-		if p.again(1, now) {
-			t.Error("it stays until the clock is back")
-		}
-	}
-}
-
 // Where others have something to do between its turns, a loop neither stays nor sleeps:
 // it asks once more and goes.
 func TestTempoMakesRoom(t *testing.T) {

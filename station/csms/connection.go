@@ -85,7 +85,7 @@ func (s *Server) serve(conn *ws.Conn, hello Hello, version ocpp.Version) {
 		}
 		switch head.Type {
 		case ocpp.CallResult, ocpp.CallError:
-			c.answered(head.ID, frame)
+			c.answered(string(head.ID), frame)
 		case ocpp.Call:
 			room <- struct{}{}
 			answers.Go(func() {
