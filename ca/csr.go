@@ -73,7 +73,10 @@ func parseCSR(raw []byte, on448 bool) (CSR, error) {
 	if err != nil {
 		return CSR{}, err
 	}
-	req, err := x509.ParseCertificateRequest(der)
+	req := plainRequest(der)
+	if req == nil {
+		req, err = x509.ParseCertificateRequest(der)
+	}
 	if err != nil || !strongRequest(req) {
 		// Ours to take apart: why not, or Ed448.
 		outer, fault := peekCSR(der, on448)

@@ -74,6 +74,20 @@ func marshalP256(key crypto.PublicKey) []byte {
 	return append(p256Head[:len(p256Head):len(p256Head)], point...)
 }
 
+// ParseP256 reads what marshalP256 says; nil for all else, and for what is no point of the
+// curve.
+func ParseP256(spki []byte) *ecdsa.PublicKey {
+	point, ok := bytes.CutPrefix(spki, p256Head)
+	if !ok {
+		return nil
+	}
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		return nil // crypto/x509's to say why
+	}
+	return key
+}
+
 // PublicKey reads a SubjectPublicKeyInfo of Ed448; nil, and no error, of another kind.
 func PublicKey(spki []byte) (crypto.PublicKey, error) {
 	var info publicKeyInfo
