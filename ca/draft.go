@@ -112,17 +112,16 @@ func withSignature(tbs, signature []byte) ([]byte, error) {
 	return joined(tbs, algorithm, signature)
 }
 
-// signed is a draft with its signature, as reading der would give it: all but this is
-// in the to-be-signed bytes, which are the same.
+// signed makes a draft the certificate with its signature, as reading der would give it:
+// all but this is in the to-be-signed bytes, which are the same.
 func signed(draft *x509.Certificate, der, signature []byte) (*x509.Certificate, error) {
 	input := cryptobyte.String(der)
 	var all, tbs cryptobyte.String
 	if !input.ReadASN1(&all, tags.SEQUENCE) || !all.ReadASN1Element(&tbs, tags.SEQUENCE) || !bytes.Equal(tbs, draft.RawTBSCertificate) {
 		return nil, errors.New("internal error: it isn't what was prepared")
 	}
-	cert := *draft
-	cert.Raw, cert.RawTBSCertificate, cert.Signature = der, tbs, signature
-	return &cert, nil
+	draft.Raw, draft.RawTBSCertificate, draft.Signature = der, tbs, signature
+	return draft, nil
 }
 
 // joined is what is signed, how, and the signature.

@@ -1,9 +1,6 @@
 package store
 
-import (
-	"strings"
-	"sync"
-)
+import "sync"
 
 // maxRecent bounds each table's rows in memory: as many as are admitted at once.
 const maxRecent = 256
@@ -84,9 +81,13 @@ func tableOf(query string) string {
 
 // word cuts the first word off. It makes no garbage: every statement is looked at.
 func word(text string) (first, rest string) {
-	text = strings.TrimLeft(text, " \t\n")
-	if i := strings.IndexAny(text, " \t\n"); i >= 0 {
-		return text[:i], text[i:]
+	begin := 0
+	for begin < len(text) && text[begin] <= ' ' {
+		begin++
 	}
-	return text, ""
+	end := begin
+	for end < len(text) && text[end] > ' ' {
+		end++
+	}
+	return text[begin:end], text[end:]
 }
