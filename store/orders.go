@@ -158,7 +158,7 @@ func (t *tx) changeKnownOrder(was fleet.Order, change func(*fleet.Order) ([]ledg
 	if err != nil {
 		return err
 	}
-	args := append(append(changing(order), was.ID), changing(was)...)
+	args := slices.Concat(changing(order), []any{was.ID}, changing(was))
 	unchanged, err := t.exec(updateOrder+" AND type = ? AND request_id IS ? AND wire = ? AND state = ? AND serial = ? AND reason = ? AND updated_at IS ? AND root = ?", args...)
 	if err != nil {
 		return fmt.Errorf("couldn't store order %s: %w", was.ID, err)

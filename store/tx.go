@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -125,24 +124,22 @@ func encodeData(e ledger.Event) (string, error) {
 	if len(e.Data) == 0 {
 		return "", nil
 	}
-	var room [ledger.MaxPairs]string
-	var b strings.Builder
-	b.Grow(512)
-	between := `{"`
-	for _, key := range e.AppendKeys(room[:0]) {
+	var keys [ledger.MaxPairs]string
+	var room [1024]byte // on the stack, for nearly all
+	b := append(room[:0], '{')
+	for i, key := range e.AppendKeys(keys[:0]) {
 		value := e.Data[key]
 		if !plain(key) || !plain(value) {
 			b, err := json.Marshal(e.Data)
 			return string(b), err
 		}
-		b.WriteString(between)
-		b.WriteString(key)
-		b.WriteString(`":"`)
-		b.WriteString(value)
-		between = `","`
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, '"'), key...), `":"`...)
+		b = append(append(b, value...), '"')
 	}
-	b.WriteString(`"}`)
-	return b.String(), nil
+	return string(append(b, '}')), nil
 }
 
 // plain: printable ASCII that encoding/json writes as it is.
