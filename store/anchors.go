@@ -42,14 +42,11 @@ func (s *Store) RemoveAnchor(ctx context.Context, use, hash string, events ...le
 // Anchors returns the outside roots of one use, or all for "", by use and hash.
 func (s *Store) Anchors(ctx context.Context, use string) ([]ca.TrustAnchor, error) {
 	return remembered(ctx, s, &s.recentAnchors, use, slices.Clone[[]ca.TrustAnchor], func(ctx context.Context) ([]ca.TrustAnchor, error) {
-		rows, err := s.byKey.anchors.QueryContext(ctx, use, use)
-		list, err := collect(rows, err, func(row scanner) (ca.TrustAnchor, error) {
-			var a ca.TrustAnchor
-			err := row.Scan(&a.Use, &a.Hash, &a.Subject, &a.DER, instant{&a.AddedAt})
-			return a, err
-		})
+		list, err := lookUpAll(ctx, s, anchorsFor, func(c *columns) ca.TrustAnchor {
+			return ca.TrustAnchor{Use: c.text(), Hash: c.text(), Subject: c.text(), DER: c.blob(), AddedAt: c.instant()}
+		}, use, use)
 		if err != nil {
-			return nil, fmt.Errorf("couldn't read trust anchors: %w", explain(s.path, err))
+			return nil, fmt.Errorf("couldn't read trust anchors: %w", err)
 		}
 		return list, nil
 	})

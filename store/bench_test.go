@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -80,29 +81,52 @@ func BenchmarkVerifyMillion(b *testing.B) {
 	b.ReportMetric(float64(b.N)*all/b.Elapsed().Seconds(), "entries/s")
 }
 
-// BenchmarkKeyedReads measures the reads that every certificate takes, none of which is
-// remembered.
+// BenchmarkKeyedReads measures the reads that admissions and certificates take: of so
+// many rows that none is remembered.
 func BenchmarkKeyedReads(b *testing.B) {
 	s, err := store.Open(b.Context(), store.Config{Path: filepath.Join(b.TempDir(), "bollard.db")})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	if err := s.AddStations(b.Context(), []fleet.Station{station("CS-1", "S1")}); err != nil {
+	const rows = 2000
+	names, serials := make([]string, rows), make([]string, rows)
+	stations := make([]fleet.Station, rows)
+	for n := range rows {
+		names[n], serials[n] = fmt.Sprintf("cs-%05d", n), fmt.Sprintf("%032x", n)
+		stations[n] = station(names[n], "SN-"+names[n])
+		stations[n].Vendor, stations[n].Model, stations[n].LeafSerial = "Vendor", "Model", serials[n]
+		stations[n].Version, stations[n].SeenAt, stations[n].Admitted, stations[n].AdmittedAt = "ocpp2.0.1", at(5), "own", at(5)
+	}
+	if err := s.AddStations(b.Context(), stations); err != nil {
 		b.Fatal(err)
 	}
-	if err := s.PutRegistration(b.Context(), fleet.Registration{Station: "cs-1", Salt: []byte{1}, Hash: []byte{2}}); err != nil {
-		b.Fatal(err)
+	for n := range rows {
+		record := intent(serials[n])
+		record.Station, record.TBSHash, record.KeyHash, record.Subject = names[n], serials[n]+serials[n], fmt.Sprintf("k%d", n), "CN=SN-"+names[n]
+		err := errors.Join(
+			s.PutIntent(b.Context(), record),
+			s.PutIssued(b.Context(), serials[n], make([]byte, 600), at(2)),
+			s.AddOrder(b.Context(), fleet.Order{ID: "o" + names[n], Station: names[n], CSR: make([]byte, 400), CSRHash: "h" + names[n], Serial: serials[n], State: fleet.OrderDelivered, CreatedAt: at(1)}),
+			s.PutRegistration(b.Context(), fleet.Registration{Station: names[n], Salt: make([]byte, 16), Hash: make([]byte, 32), CreatedAt: at(1)}),
+		)
+		if err != nil {
+			b.Fatal(err)
+		}
 	}
-	for name, read := range map[string]func() error{
-		"applicant": func() error { _, _, err := s.Applicant(b.Context(), "cs-1"); return err },
-		"order":     func() error { _, _, err := s.OrderByCSR(b.Context(), "cs-1", "h1"); return err },
-		"key":       func() error { _, err := s.CertificatesByKey(b.Context(), "k1"); return err },
+	for name, read := range map[string]func(n int) error{
+		"station":     func(n int) error { _, err := s.Station(b.Context(), names[n]); return err },
+		"certificate": func(n int) error { _, err := s.Certificate(b.Context(), serials[n]); return err },
+		"unconfirmed": func(n int) error { _, _, err := s.UnconfirmedOrder(b.Context(), names[n], serials[n]); return err },
+		"confirmed":   func(n int) error { _, _, err := s.UnconfirmedOrder(b.Context(), names[n], "another"); return err },
+		"applicant":   func(n int) error { _, _, err := s.Applicant(b.Context(), names[n]); return err },
+		"order":       func(n int) error { _, _, err := s.OrderByCSR(b.Context(), names[n], "none"); return err },
+		"key":         func(int) error { _, err := s.CertificatesByKey(b.Context(), "none"); return err },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			for b.Loop() {
-				if err := read(); err != nil {
+			for n := 0; b.Loop(); n++ {
+				if err := read(n * 1237 % rows); err != nil {
 					b.Fatal(err)
 				}
 			}

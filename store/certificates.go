@@ -118,9 +118,8 @@ func (s *Store) OrphanIntents(ctx context.Context, before time.Time) ([]ca.Inten
 	var orphans []ca.Intent
 	err := s.write(ctx, func(t *tx) error {
 		now := t.w.clock()
-		rows, err := t.rows("SELECT "+certificateColumns+" FROM certificates WHERE state = ? AND created_at < ? ORDER BY position",
+		list, err := seeAll(t, "SELECT "+certificateColumns+" FROM certificates WHERE state = ? AND created_at < ? ORDER BY position", scanCertificate,
 			ca.StateIntended, before.UnixMilli())
-		list, err := collect(rows, err, scanCertificate)
 		if err != nil {
 			return fmt.Errorf("couldn't read unfinished intents: %w", err)
 		}
@@ -150,12 +149,12 @@ func (s *Store) OrphanIntents(ctx context.Context, before time.Time) ([]ca.Inten
 func (s *Store) Certificate(ctx context.Context, serial string) (ca.Record, error) {
 	same := func(r ca.Record) ca.Record { return r } // its DER is only read
 	return remembered(ctx, s, &s.recentCertificates, serial, same, func(ctx context.Context) (ca.Record, error) {
-		record, err := scanJudged(s.byKey.certificate.QueryRowContext(ctx, serial))
+		record, err := lookUp(ctx, s, certificateBySerial, scanJudged, serial)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return ca.Record{}, fmt.Errorf("certificate %q: %w", serial, ca.ErrUnknownSerial)
 		case err != nil:
-			return ca.Record{}, fmt.Errorf("couldn't read certificates: %w", explain(s.path, err))
+			return ca.Record{}, fmt.Errorf("couldn't read certificates: %w", err)
 		}
 		return record, nil
 	})
@@ -227,13 +226,9 @@ func (s *Store) CertificateByReference(ctx context.Context, reference string) (c
 
 // CertificatesByKey returns every record of a public key in any state, newest first.
 func (s *Store) CertificatesByKey(ctx context.Context, keyHash string) ([]ca.Record, error) {
-	if err := s.ready(ctx); err != nil {
-		return nil, err
-	}
-	rows, err := s.byKey.certificatesByKey.QueryContext(context.WithoutCancel(ctx), keyHash)
-	list, err := collect(rows, err, scanCertificate)
+	list, err := lookUpAll(ctx, s, certificatesByKey, scanCertificate, keyHash)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read certificates: %w", explain(s.path, err))
+		return nil, fmt.Errorf("couldn't read certificates: %w", err)
 	}
 	return list, nil
 }
@@ -306,14 +301,9 @@ func (s *Store) NewestTime(context.Context) (time.Time, error) {
 }
 
 func (s *Store) certificates(ctx context.Context, clause string, args ...any) ([]ca.Record, error) {
-	db, err := s.reader()
+	list, err := readAll(ctx, s, "SELECT "+certificateColumns+" FROM certificates "+clause, scanCertificate, args...)
 	if err != nil {
-		return nil, err
-	}
-	rows, err := db.QueryContext(ctx, "SELECT "+certificateColumns+" FROM certificates "+clause, args...)
-	list, err := collect(rows, err, scanCertificate)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read certificates: %w", explain(s.path, err))
+		return nil, fmt.Errorf("couldn't read certificates: %w", err)
 	}
 	return list, nil
 }
@@ -338,7 +328,7 @@ func (t *tx) insertCertificate(r ca.Record) (bool, error) {
 }
 
 func (t *tx) certificate(serial string) (ca.Record, error) {
-	return scanCertificate(t.row("SELECT "+certificateColumns+" FROM certificates WHERE serial = ?", serial))
+	return see(t, "SELECT "+certificateColumns+" FROM certificates WHERE serial = ?", scanCertificate, serial)
 }
 
 func (t *tx) certificateState(serial string) (ca.State, error) {
@@ -350,23 +340,21 @@ func (t *tx) certificateState(serial string) (ca.State, error) {
 	return state, err
 }
 
-func scanCertificate(row scanner) (ca.Record, error) {
+func scanCertificate(c *columns) ca.Record {
 	var r ca.Record
-	err := row.Scan(certificateFields(&r)...)
-	return r, err
+	r.Serial, r.Issuer, r.Profile, r.Station, r.Requester, r.Reference = c.text(), c.text(), c.text(), c.text(), c.text(), c.text()
+	r.TBSHash, r.KeyHash, r.Subject = c.text(), c.text(), c.text()
+	r.NotBefore, r.NotAfter, r.CreatedAt = c.instant(), c.instant(), c.instant()
+	r.State, r.DER, r.IssuedAt, r.RevokedAt, r.Reason = ca.State(c.text()), c.blob(), c.instant(), c.instant(), c.text()
+	r.External, r.Attested = c.truth(), c.text()
+	return r
 }
 
 // scanJudged scans certificateColumns and the verdict.
-func scanJudged(row scanner) (ca.Record, error) {
-	var r ca.Record
-	err := row.Scan(append(certificateFields(&r), &r.Verdict)...)
-	return r, err
-}
-
-func certificateFields(r *ca.Record) []any {
-	return append(make([]any, 0, 20), &r.Serial, &r.Issuer, &r.Profile, &r.Station, &r.Requester, &r.Reference, &r.TBSHash, &r.KeyHash, &r.Subject,
-		instant{&r.NotBefore}, instant{&r.NotAfter}, instant{&r.CreatedAt}, &r.State, &r.DER, instant{&r.IssuedAt}, instant{&r.RevokedAt},
-		&r.Reason, &r.External, &r.Attested)
+func scanJudged(c *columns) ca.Record {
+	r := scanCertificate(c)
+	r.Verdict = c.blob()
+	return r
 }
 
 // number is a truth value in a column both databases have.

@@ -12,6 +12,9 @@ import (
 // explain turns the driver's errors that an operator can do something about
 // into words that say what. Others, and those of closures, stay as they are.
 func explain(path string, err error) error {
+	if err == nil {
+		return nil
+	}
 	var e sqlite3.Error
 	if !errors.As(err, &e) {
 		return err

@@ -27,6 +27,23 @@ func (s *Store) Do(ctx context.Context, run func(exec func(query string, args ..
 	})
 }
 
+// LookUp reads one row as the reads by key do.
+func (s *Store) LookUp(ctx context.Context, query string, scan func(*columns) any) (any, error) {
+	return lookUp(ctx, s, query, scan)
+}
+
+// Columns are what a scan function takes a row's values from.
+type Columns = columns
+
+// What a scan function may take of a row, by its type.
+var (
+	Text    = func(c *columns) any { return c.text() }
+	Blob    = func(c *columns) any { return c.blob() }
+	Number  = func(c *columns) any { return c.number() }
+	Truth   = func(c *columns) any { return c.truth() }
+	Instant = func(c *columns) any { return c.instant() }
+)
+
 // Durability tells the writer's journal mode and synchronous setting.
 func (s *Store) Durability(ctx context.Context) (mode string, sync int) {
 	_ = s.write(ctx, func(t *tx) error {

@@ -58,10 +58,9 @@ const allReleases = "SELECT record FROM firmware_releases ORDER BY position DESC
 // asks for them several times.
 func (s *Store) Releases(ctx context.Context) ([]catalogue.Entry, error) {
 	return remembered(ctx, s, &s.recentReleases, "", slices.Clone[[]catalogue.Entry], func(ctx context.Context) ([]catalogue.Entry, error) {
-		rows, err := s.read.QueryContext(ctx, allReleases)
-		list, err := collect(rows, err, scanJSON[catalogue.Entry])
+		list, err := lookUpAll(ctx, s, allReleases, jsonOf[catalogue.Entry])
 		if err != nil {
-			return nil, fmt.Errorf("couldn't read the firmware releases: %w", explain(s.path, err))
+			return nil, fmt.Errorf("couldn't read the firmware releases: %w", err)
 		}
 		return list, nil
 	})
@@ -212,7 +211,7 @@ func (s *Store) Jobs(ctx context.Context, station string, limit int) ([]job.Job,
 	if station == "" {
 		return s.jobs(ctx, "ORDER BY number DESC LIMIT ?", limit)
 	}
-	return s.jobsOf(ctx, s.byKey.jobs, station, limit)
+	return s.jobsOf(ctx, latestJobsOf, station, limit)
 }
 
 // OpenJobs returns the updates that aren't over, of a station, of all with "".
@@ -220,7 +219,7 @@ func (s *Store) OpenJobs(ctx context.Context, station string) ([]job.Job, error)
 	if station == "" {
 		return s.jobs(ctx, "WHERE over = 0 ORDER BY number")
 	}
-	return s.jobsOf(ctx, s.byKey.openJobs, station)
+	return s.jobsOf(ctx, openJobsOf, station)
 }
 
 // Deadlines returns until when the updates that aren't over wait, by their IDs.
@@ -288,8 +287,8 @@ func (s *Store) jobs(ctx context.Context, where string, args ...any) ([]job.Job,
 	return list, nil
 }
 
-func (s *Store) jobsOf(ctx context.Context, query *sql.Stmt, key ...any) ([]job.Job, error) {
-	list, err := lookUpAll(ctx, s, query, scanJSON[job.Job], key...)
+func (s *Store) jobsOf(ctx context.Context, query string, key ...any) ([]job.Job, error) {
+	list, err := lookUpAll(ctx, s, query, jsonOf[job.Job], key...)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the firmware updates of a station: %w", err)
 	}
@@ -299,10 +298,7 @@ func (s *Store) jobsOf(ctx context.Context, query *sql.Stmt, key ...any) ([]job.
 // InQuarantine says whether a station is kept from updates, also one that was
 // removed and added again.
 func (s *Store) InQuarantine(ctx context.Context, station string) (bool, error) {
-	n, err := lookUp(ctx, s, s.byKey.quarantine, func(row scanner) (n int, err error) {
-		err = row.Scan(&n)
-		return n, err
-	}, station)
+	n, err := lookUp(ctx, s, quarantineOf, (*columns).number, station)
 	if err != nil {
 		return false, fmt.Errorf("couldn't look for station %q in quarantine: %w", station, err)
 	}
@@ -353,7 +349,7 @@ func (s *Store) EndQuarantine(ctx context.Context, station string, at time.Time,
 
 // Floor returns the least that may be installed on a station's component.
 func (s *Store) Floor(ctx context.Context, station, component string) (job.Floor, error) {
-	f, err := lookUp(ctx, s, s.byKey.floor, scanFloor, station, component)
+	f, err := orNone(lookUp(ctx, s, floorOf, scanFloor, station, component))
 	if err != nil {
 		return f, fmt.Errorf("couldn't read a firmware floor: %w", err)
 	}
@@ -371,7 +367,7 @@ func (s *Store) RaiseFloor(ctx context.Context, station, component string, by jo
 }
 
 func (t *tx) raiseFloor(station, component string, by job.Floor) error {
-	f, err := scanFloor(t.row("SELECT sequence, epoch FROM firmware_floors WHERE station = ? AND component = ?", station, component))
+	f, err := orNone(see(t, floorOf, scanFloor, station, component))
 	if err != nil {
 		return fmt.Errorf("couldn't read a firmware floor: %w", err)
 	}
@@ -386,22 +382,30 @@ func (t *tx) raiseFloor(station, component string, by job.Floor) error {
 	return nil
 }
 
-// scanFloor reads one; without a row it is zero.
-func scanFloor(row scanner) (job.Floor, error) {
-	var sequence, epoch int64
-	if err := row.Scan(&sequence, &epoch); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return job.Floor{}, err
-	}
-	return job.Floor{Sequence: uint64(sequence), SecurityEpoch: uint64(epoch)}, nil //nolint:gosec // never negative
+func scanFloor(c *columns) job.Floor {
+	return job.Floor{Sequence: uint64(c.number()), SecurityEpoch: uint64(c.number())} //nolint:gosec // never negative
 }
 
 // scanJSON reads a record.
 func scanJSON[T any](row scanner) (T, error) {
-	var value T
 	var text []byte
 	if err := row.Scan(&text); err != nil {
-		return value, err
+		var none T
+		return none, err
 	}
+	return decode[T](text)
+}
+
+// jsonOf is scanJSON for an answer.
+func jsonOf[T any](c *columns) T {
+	value, err := decode[T](c.blob())
+	if err != nil {
+		c.fail(err)
+	}
+	return value
+}
+
+func decode[T any](text []byte) (value T, err error) {
 	if err := json.Unmarshal(text, &value); err != nil {
 		return value, fmt.Errorf("unreadable record: %w", err)
 	}

@@ -28,9 +28,9 @@ func TestKeyedReadsStayPrepared(t *testing.T) { //nolint:paralleltest // garbage
 		"key": func() error { _, err := s.CertificatesByKey(t.Context(), "k1"); return err },
 	} {
 		n := testing.AllocsPerRun(100, func() { must(t, read()) })
-		most := 25.0
+		most := 15.0
 		if name == "applicant" { // a row of 48 columns
-			most = 80
+			most = 60
 		}
 		if n > most {
 			t.Errorf("%s: %.0f allocations, at most %.0f are those of a prepared one", name, n, most)

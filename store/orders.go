@@ -42,7 +42,7 @@ func (t *tx) addOrder(order fleet.Order, events ...ledger.Event) error {
 
 // OrderByCSR returns the newest order of the station for this CSR.
 func (s *Store) OrderByCSR(ctx context.Context, station, csrHash string) (fleet.Order, bool, error) {
-	order, err := lookUp(ctx, s, s.byKey.orderByCSR, scanOrder, csrHash, station)
+	order, err := lookUp(ctx, s, orderByCSR, scanOrder, csrHash, station)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return fleet.Order{}, false, nil
@@ -54,16 +54,12 @@ func (s *Store) OrderByCSR(ctx context.Context, station, csrHash string) (fleet.
 
 // Order returns an order by its ID.
 func (s *Store) Order(ctx context.Context, id string) (fleet.Order, bool, error) {
-	db, err := s.reader()
-	if err != nil {
-		return fleet.Order{}, false, err
-	}
-	order, err := scanOrder(db.QueryRowContext(ctx, "SELECT "+orderColumns+" FROM orders WHERE id = ?", id))
+	order, err := lookUp(ctx, s, orderByID, scanOrder, id)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return fleet.Order{}, false, nil
 	case err != nil:
-		return fleet.Order{}, false, fmt.Errorf("couldn't read order %s: %w", id, explain(s.path, err))
+		return fleet.Order{}, false, fmt.Errorf("couldn't read order %s: %w", id, err)
 	}
 	return order, true, nil
 }
@@ -71,18 +67,18 @@ func (s *Store) Order(ctx context.Context, id string) (fleet.Order, bool, error)
 // Orders returns the station's orders for certificates of its own, newest first, at
 // most limit; all for 0.
 func (s *Store) Orders(ctx context.Context, station string, limit int) ([]fleet.Order, error) {
-	return s.ordersBy(ctx, s.byKey.orders, "own", station, limit)
+	return s.ordersBy(ctx, ordersOf, "own", station, limit)
 }
 
 // SECCOrders is Orders for its certificates toward cars.
 func (s *Store) SECCOrders(ctx context.Context, station string, limit int) ([]fleet.Order, error) {
-	return s.ordersBy(ctx, s.byKey.seccOrders, "secc", station, limit)
+	return s.ordersBy(ctx, seccOrdersOf, "secc", station, limit)
 }
 
 // UnconfirmedOrder returns the station's order for a certificate of its own with this
 // serial number that was issued or delivered.
 func (s *Store) UnconfirmedOrder(ctx context.Context, station, serial string) (fleet.Order, bool, error) {
-	order, err := lookUp(ctx, s, s.byKey.unconfirmed, scanOrder, station, serial, fleet.OrderIssued, fleet.OrderDelivered)
+	order, err := lookUp(ctx, s, unconfirmedOrder, scanOrder, station, serial, fleet.OrderIssued, fleet.OrderDelivered)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return fleet.Order{}, false, nil
@@ -95,22 +91,21 @@ func (s *Store) UnconfirmedOrder(ctx context.Context, station, serial string) (f
 // OpenOrders returns the station's orders of both sorts that were accepted or issued and
 // nothing came of yet, newest first.
 func (s *Store) OpenOrders(ctx context.Context, station string) ([]fleet.Order, error) {
-	list, err := lookUpAll(ctx, s, s.byKey.openOrders, scanOrder, station, fleet.OrderAccepted, fleet.OrderIssued)
+	list, err := lookUpAll(ctx, s, openOrdersOf, scanOrder, station, fleet.OrderAccepted, fleet.OrderIssued)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read orders: %w", err)
 	}
 	return list, nil
 }
 
-func (s *Store) ordersBy(ctx context.Context, query *sql.Stmt, sort, station string, limit int) ([]fleet.Order, error) {
+func (s *Store) ordersBy(ctx context.Context, query, sort, station string, limit int) ([]fleet.Order, error) {
 	if limit <= 0 {
 		limit = -1 // SQLite's word for all
 	}
 	return remembered(ctx, s, &s.recentOrders, fmt.Sprintf("%s %d %s", sort, limit, station), slices.Clone[[]fleet.Order], func(ctx context.Context) ([]fleet.Order, error) {
-		rows, err := query.QueryContext(ctx, station, limit)
-		list, err := collect(rows, err, scanOrder)
+		list, err := lookUpAll(ctx, s, query, scanOrder, station, limit)
 		if err != nil {
-			return nil, fmt.Errorf("couldn't read orders: %w", explain(s.path, err))
+			return nil, fmt.Errorf("couldn't read orders: %w", err)
 		}
 		return list, nil
 	})
@@ -133,7 +128,7 @@ func (s *Store) UpdateOrder(ctx context.Context, id string, change func(*fleet.O
 }
 
 func (t *tx) changeOrder(id string, change func(*fleet.Order) ([]ledger.Event, error)) (fleet.Order, error) {
-	was, err := scanOrder(t.row("SELECT "+orderColumns+" FROM orders WHERE id = ?", id))
+	was, err := see(t, orderByID, scanOrder, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fleet.Order{}, fmt.Errorf("couldn't change order %s: %w", id, ErrUnknownOrder)
 	}
@@ -203,9 +198,14 @@ func requestID(o fleet.Order) any {
 	return *o.RequestID
 }
 
-func scanOrder(row scanner) (fleet.Order, error) {
+func scanOrder(c *columns) fleet.Order {
 	var o fleet.Order
-	err := row.Scan(&o.ID, &o.Station, &o.CSR, &o.CSRHash, &o.Type, &o.RequestID, &o.Wire, &o.State, &o.Serial, &o.Reason,
-		instant{&o.CreatedAt}, instant{&o.UpdatedAt}, &o.SECC, &o.Root)
-	return o, err
+	o.ID, o.Station, o.CSR, o.CSRHash, o.Type = c.text(), c.text(), c.blob(), c.text(), c.text()
+	if !c.null() {
+		id := int(c.number())
+		o.RequestID = &id
+	}
+	o.Wire, o.State, o.Serial, o.Reason = fleet.Wire(c.text()), fleet.OrderState(c.text()), c.text(), c.text()
+	o.CreatedAt, o.UpdatedAt, o.SECC, o.Root = c.instant(), c.instant(), c.text(), c.text()
+	return o
 }

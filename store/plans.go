@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"bollard/fleet"
@@ -15,8 +13,7 @@ import (
 func (s *Store) Plan(ctx context.Context, station string) (fleet.Plan, error) {
 	same := func(text string) string { return text }
 	text, err := remembered(ctx, s, &s.recentPlans, station, same, func(ctx context.Context) (string, error) {
-		text, err := scanPlan(s.byKey.plan.QueryRowContext(ctx, station))
-		return text, explain(s.path, err)
+		return orNone(lookUp(ctx, s, planOf, (*columns).text, station))
 	})
 	if err != nil {
 		return fleet.Plan{}, fmt.Errorf("couldn't read the plan of station %q: %w", station, err)
@@ -85,7 +82,7 @@ func (s *Store) UpdatePlan(ctx context.Context, station string, change func(*fle
 }
 
 func (t *tx) plan(station string) (fleet.Plan, error) {
-	text, err := scanPlan(t.row("SELECT plan FROM plans WHERE station = ?", station))
+	text, err := orNone(see(t, planOf, (*columns).text, station))
 	if err != nil {
 		return fleet.Plan{}, fmt.Errorf("couldn't read the plan of station %q: %w", station, err)
 	}
@@ -102,16 +99,6 @@ func (t *tx) putPlan(station string, plan *fleet.Plan) error {
 		return fmt.Errorf("couldn't store the plan of station %q: %w", station, err)
 	}
 	return nil
-}
-
-// scanPlan returns a plan as it is stored, "" without one.
-func scanPlan(row scanner) (string, error) {
-	var text string
-	err := row.Scan(&text)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	return text, err
 }
 
 func readPlan(station, text string) (plan fleet.Plan, err error) {

@@ -20,7 +20,7 @@ const registrationColumns = "station, salt, hash, created_at, expires_at, key_ha
 // next if the secret is right: three reads cost three times one.
 func (s *Store) Applicant(ctx context.Context, station string) (fleet.Station, *fleet.Registration, error) {
 	ages := [...]uint64{s.recentStations.epoch(), s.recentPlans.epoch()}
-	a, err := lookUp(ctx, s, s.byKey.applicant, scanApplicant, station)
+	a, err := lookUp(ctx, s, selectApplicant, scanApplicant, station)
 	if err != nil {
 		return fleet.Station{}, nil, unknownStation(station, err)
 	}
@@ -40,26 +40,16 @@ type applicant struct {
 	plan         string // "": none
 }
 
-func scanApplicant(row scanner) (applicant, error) {
-	var a applicant
-	var r fleet.Registration
-	var registered bool
-	var err error
-	a.station, err = scanStation(behind{row, []any{&registered, &r.Salt, &r.Hash, instant{&r.CreatedAt}, instant{&r.ExpiresAt}, &r.KeyHash, &a.plan}})
+func scanApplicant(c *columns) applicant {
+	registered := c.truth()
+	r := fleet.Registration{Salt: c.blob(), Hash: c.blob(), CreatedAt: c.instant(), ExpiresAt: c.instant(), KeyHash: c.text()}
+	a := applicant{plan: c.text(), station: scanStation(c)}
 	if registered {
 		r.Station = stationKey(a.station.Identity)
 		a.registration = &r
 	}
-	return a, err
+	return a
 }
-
-// behind is a row whose first columns are somebody else's.
-type behind struct {
-	row   scanner
-	first []any
-}
-
-func (b behind) Scan(into ...any) error { return b.row.Scan(append(b.first, into...)...) }
 
 // PutRegistration replaces a station's one-time secret.
 func (s *Store) PutRegistration(ctx context.Context, r fleet.Registration, events ...ledger.Event) error {
@@ -130,13 +120,9 @@ func (s *Store) StationByEK(ctx context.Context, hash string) (fleet.Station, er
 }
 
 func (s *Store) stationWhere(ctx context.Context, clause, value string) (fleet.Station, error) {
-	db, err := s.reader()
+	station, err := lookUp(ctx, s, "SELECT "+stationColumns+" FROM stations WHERE "+clause, scanStation, value)
 	if err != nil {
-		return fleet.Station{}, err
-	}
-	station, err := scanStation(db.QueryRowContext(ctx, "SELECT "+stationColumns+" FROM stations WHERE "+clause, value))
-	if err != nil {
-		return fleet.Station{}, unknownStation(value, explain(s.path, err))
+		return fleet.Station{}, unknownStation(value, err)
 	}
 	return station, nil
 }

@@ -132,9 +132,9 @@ func (t *tx) addSECCs(station fleet.Station, key string) error {
 // Station returns the record of a key, or fleet.ErrUnknownStation.
 func (s *Store) Station(ctx context.Context, key string) (fleet.Station, error) {
 	return remembered(ctx, s, &s.recentStations, key, cloneStation, func(ctx context.Context) (fleet.Station, error) {
-		station, err := scanStation(s.byKey.station.QueryRowContext(ctx, key))
+		station, err := lookUp(ctx, s, stationByKey, scanStation, key)
 		if err != nil {
-			return fleet.Station{}, unknownStation(key, explain(s.path, err))
+			return fleet.Station{}, unknownStation(key, err)
 		}
 		return station, nil
 	})
@@ -163,14 +163,9 @@ func unknownStation(key string, err error) error {
 
 // Stations returns all stations by key.
 func (s *Store) Stations(ctx context.Context) ([]fleet.Station, error) {
-	db, err := s.reader()
+	list, err := readAll(ctx, s, "SELECT "+stationColumns+" FROM stations ORDER BY station", scanStation)
 	if err != nil {
-		return nil, err
-	}
-	rows, err := db.QueryContext(ctx, "SELECT "+stationColumns+" FROM stations ORDER BY station")
-	list, err := collect(rows, err, scanStation)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read stations: %w", explain(s.path, err))
+		return nil, fmt.Errorf("couldn't read stations: %w", err)
 	}
 	return list, nil
 }
@@ -221,7 +216,7 @@ func (s *Store) UpdateStationAndPlan(ctx context.Context, key string, change fun
 }
 
 func (t *tx) changeStation(key string, change func(*fleet.Station) ([]ledger.Event, error)) (fleet.Station, []ledger.Event, error) {
-	station, err := scanStation(t.row("SELECT "+stationColumns+" FROM stations WHERE station = ?", key))
+	station, err := see(t, stationByKey, scanStation, key)
 	if err != nil {
 		return fleet.Station{}, nil, unknownStation(key, err)
 	}
@@ -358,7 +353,7 @@ func (s *Store) RemoveStation(ctx context.Context, key string, last func(*fleet.
 }
 
 func (t *tx) removeStation(key string, last func(*fleet.Station) []ledger.Event) error {
-	station, err := scanStation(t.row("SELECT "+stationColumns+" FROM stations WHERE station = ?", key))
+	station, err := see(t, stationByKey, scanStation, key)
 	if err != nil {
 		return unknownStation(key, err)
 	}
@@ -409,51 +404,48 @@ func stationArgs(s fleet.Station) ([]any, error) {
 	}, nil
 }
 
-func scanStation(row scanner) (fleet.Station, error) {
-	var (
-		s             fleet.Station
-		key           string
-		aliases, warn []byte
-		pending       []byte
-		seccs         []byte
-		kind          sql.NullString
-		password      fleet.Credential
-	)
-	err := row.Scan(&key, &s.Identity, &s.Escaped, &s.Serial, &aliases, &s.Vendor, &s.Model,
-		&s.WantedProfile, &s.FloorProfile, &s.SeenProfile, &kind, &password.Salt, &password.Hash, instant{&password.SetAt},
-		&s.FactoryHash, &s.LeafSerial, &warn, instant{&s.AllowExpired}, &s.RenewWanted, &s.Version, instant{&s.CreatedAt},
-		instant{&s.SeenAt}, &s.LastRefusal, instant{&s.RefusedAt}, &s.PlanNote, &pending, &s.RotateWanted,
-		&s.Group, &s.Site, &s.Backend, &s.SeenBackend, instant{&s.LostAt}, &s.LostReason, &s.FactoryKey, instant{&s.LowerUntil},
-		&s.Admitted, instant{&s.AdmittedAt}, &s.Admissions, &s.Hardware, &seccs, &s.EK)
-	if err != nil {
-		return fleet.Station{}, err
-	}
-	if err := unmarshalList(aliases, &s.Aliases); err != nil {
-		return fleet.Station{}, fmt.Errorf("unreadable aliases: %w", err)
-	}
-	if err := unmarshalList(warn, &s.Warn); err != nil {
-		return fleet.Station{}, fmt.Errorf("unreadable checks: %w", err)
-	}
-	if err := unmarshalList(seccs, &s.SECCs); err != nil {
-		return fleet.Station{}, fmt.Errorf("unreadable SECC identifiers: %w", err)
-	}
-	if len(pending) > 0 {
+func scanStation(c *columns) fleet.Station {
+	var s fleet.Station
+	_ = c.text() // the key, which is the identity's
+	s.Identity, s.Escaped, s.Serial = c.text(), c.text(), c.text()
+	readList(c, "aliases", &s.Aliases)
+	s.Vendor, s.Model = c.text(), c.text()
+	s.WantedProfile, s.FloorProfile, s.SeenProfile = int(c.number()), int(c.number()), int(c.number())
+	s.Password = scanPassword(c)
+	s.FactoryHash, s.LeafSerial = c.text(), c.text()
+	readList(c, "checks", &s.Warn)
+	s.AllowExpired, s.RenewWanted, s.Version = c.instant(), c.truth(), c.text()
+	s.CreatedAt, s.SeenAt, s.LastRefusal, s.RefusedAt, s.PlanNote = c.instant(), c.instant(), c.text(), c.instant(), c.text()
+	if pending := c.blob(); len(pending) > 0 {
 		s.Pending = &fleet.PendingPassword{}
 		if err := json.Unmarshal(pending, s.Pending); err != nil {
-			return fleet.Station{}, fmt.Errorf("unreadable pending password: %w", err)
+			c.fail(fmt.Errorf("unreadable pending password: %w", err))
 		}
 	}
-	if kind.Valid {
-		password.Kind = kind.String
-		s.Password = &password
-	}
-	return s, nil
+	s.RotateWanted, s.Group, s.Site, s.Backend, s.SeenBackend = c.truth(), c.text(), c.text(), c.text(), c.text()
+	s.LostAt, s.LostReason, s.FactoryKey, s.LowerUntil = c.instant(), c.text(), c.text(), c.instant()
+	s.Admitted, s.AdmittedAt, s.Admissions, s.Hardware = c.text(), c.instant(), int(c.number()), c.text()
+	readList(c, "SECC identifiers", &s.SECCs)
+	s.EK = c.text()
+	return s
 }
 
-// unmarshalList reads a list that most stations don't have, which is stored as null.
-func unmarshalList[T any](text []byte, list *[]T) error {
-	if string(text) == "null" {
+// scanPassword is nil where there is none.
+func scanPassword(c *columns) *fleet.Credential {
+	if c.null() {
+		_, _, _ = c.blob(), c.blob(), c.instant()
 		return nil
 	}
-	return json.Unmarshal(text, list)
+	return &fleet.Credential{Kind: c.text(), Salt: c.blob(), Hash: c.blob(), SetAt: c.instant()}
+}
+
+// readList reads a list that most stations don't have, which is stored as null.
+func readList[T any](c *columns, name string, list *[]T) {
+	text := c.text()
+	if text == "null" {
+		return
+	}
+	if err := json.Unmarshal([]byte(text), list); err != nil {
+		c.fail(fmt.Errorf("unreadable %s: %w", name, err))
+	}
 }

@@ -59,7 +59,7 @@ type Store struct {
 	path  string
 	clock func() time.Time
 	read  *sql.DB
-	byKey keyed // statements of read
+	spare sync.Pool // of *answer
 
 	// What was read lately, by key.
 	recentStations     recent[fleet.Station]
@@ -111,16 +111,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	byKey, err := prepareKeyed(ctx, read)
-	if err != nil {
-		return nil, errors.Join(explain(path, err), read.Close(), w.close())
-	}
 	s := &Store{
 		path:    path,
 		clock:   w.clock,
 		read:    read,
 		newest:  &w.newest,
-		byKey:   byKey,
 		ops:     w.ops,
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),

@@ -36,3 +36,11 @@ func cut(t time.Time) time.Time {
 	}
 	return time.UnixMilli(t.UnixMilli()).UTC()
 }
+
+// instant is what millis stored.
+func (c *columns) instant() time.Time {
+	if c.null() {
+		return time.Time{}
+	}
+	return time.UnixMilli(c.number()).UTC()
+}

@@ -27,17 +27,13 @@ type tx struct {
 // what database/sql does around it is a fifth of what a short statement costs.
 func (t *tx) exec(query string, args ...any) (int64, error) {
 	t.touch(query)
-	named := t.w.args[:0]
-	for i, arg := range args {
-		value, err := driver.DefaultParameterConverter.ConvertValue(arg)
-		if err != nil {
-			return 0, err
-		}
-		named = append(named, driver.NamedValue{Ordinal: i + 1, Value: value})
+	named, err := bind(t.w.answer.args[:0], args)
+	if err != nil {
+		return 0, err
 	}
-	t.w.args = named
+	t.w.answer.args = named
 	var res driver.Result
-	err := t.w.conn.Raw(func(conn any) error {
+	err = t.w.conn.Raw(func(conn any) error {
 		var err error
 		res, err = conn.(driver.ExecerContext).ExecContext(t.ctx, query, named)
 		return err
@@ -64,6 +60,24 @@ func (t *tx) row(query string, args ...any) *sql.Row {
 func (t *tx) rows(query string, args ...any) (*sql.Rows, error) {
 	t.touch(query)
 	return t.w.conn.QueryContext(t.ctx, query, args...)
+}
+
+// see reads one row; sql.ErrNoRows.
+func see[T any](t *tx, query string, scan func(*columns) T, args ...any) (row T, err error) {
+	err = t.w.ask(t.ctx, query, args, func(a *answer) (err error) {
+		row, err = firstRow(a, scan)
+		return err
+	})
+	return row, err
+}
+
+// seeAll reads rows.
+func seeAll[T any](t *tx, query string, scan func(*columns) T, args ...any) (rows []T, err error) {
+	err = t.w.ask(t.ctx, query, args, func(a *answer) (err error) {
+		rows, err = allRows(a, scan)
+		return err
+	})
+	return rows, err
 }
 
 // saw notes times the write stores, for NewestTime.

@@ -92,7 +92,7 @@ type writer struct {
 	recents map[string]forgetter // by table: what readers remember
 	touched map[string]bool      // of those, by the transaction under way
 
-	args []driver.NamedValue // of the statement under way
+	answer answer // to the statement under way
 
 	log    *slog.Logger
 	fullAt time.Time // when the log was last told that the disk is full; zero: it isn't
@@ -275,6 +275,10 @@ func (w *writer) reconnect(ctx context.Context) {
 	if conn, err := writing(ctx, w.db); err == nil {
 		w.conn = conn
 	}
+}
+
+func (w *writer) ask(ctx context.Context, query string, args []any, take func(*answer) error) error {
+	return w.conn.Raw(func(conn any) error { return w.answer.ask(ctx, conn, query, args, take) })
 }
 
 func (w *writer) exec(ctx context.Context, statement string) error {
