@@ -25,8 +25,11 @@ const (
 // maxLoops bounds how many loops there are: beyond, they wait for each other.
 const maxLoops = 16
 
-// ofBell stands for the bell among the places of streams.
-const ofBell = -1
+// Among the places of streams these stand for the bell and for the end of patience.
+const (
+	ofBell = -1 - iota
+	ofPatience
+)
 
 // Loops carry streams, one loop per processor that Go may use.
 type Loops struct {
@@ -64,17 +67,18 @@ func (l *Loops) Close() {
 // waiting for it is parking a goroutine; the system calls on sockets are raw
 // ones that the scheduler doesn't see. Both together halve the CPU time of a
 // little-used gateway. Raw calls on sockets never block. Under load two others
-// do, with the processor: a wait for the set, for as long as patience, and a pause.
+// do, with the processor: a wait for the set, until patience ends, and a pause.
 type Loop struct {
 	file *os.File // of the epoll set
 	raw  syscall.RawConn
 	ep   int
 	bell int // an eventfd: the loop has something to run
+	end  int // a timerfd, in the set: the loop's patience is over
 	ends chan struct{}
 
 	clock    clock
 	paces    paces
-	patience time.Duration // in whole milliseconds
+	patience time.Duration
 
 	mu      sync.Mutex
 	streams []*Stream // by place; nil: a free one
@@ -83,10 +87,11 @@ type Loop struct {
 	awake   bool      // the goroutine is in a turn, or has one without the bell
 
 	// The goroutine's own.
-	events  [128]syscall.EpollEvent // Fd is a place, or ofBell
+	events  [128]syscall.EpollEvent // Fd is a place, ofBell or ofPatience
 	due     [128]*Stream
 	tempo   tempo
 	hurries bool // streams are to be run: the next turn doesn't wait for its set
+	bounded bool // end is set for as long as the loop stays now
 	running []*Stream
 	buf     []byte // what one read takes
 	in      []byte // what of it, or of a read ahead, is left for the layer above
@@ -104,21 +109,32 @@ func newLoop() (*Loop, error) {
 		closeFD(ep)
 		return nil, fmt.Errorf("couldn't make an epoll set: %w", err)
 	}
-	const flags = syscall.O_CLOEXEC | syscall.O_NONBLOCK // EFD_CLOEXEC and EFD_NONBLOCK
+	const flags = syscall.O_CLOEXEC | syscall.O_NONBLOCK // EFD_CLOEXEC and EFD_NONBLOCK, TFD_ likewise
 	bell, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, flags, 0)
 	if errno != 0 {
 		closeFD(ep)
 		return nil, fmt.Errorf("couldn't make an event descriptor: %w", errno)
 	}
-	l := &Loop{ep: ep, bell: int(bell), file: os.NewFile(uintptr(ep), "epoll"), ends: make(chan struct{}), clock: clock{began: time.Now()},
+	const monotonic = 1 // CLOCK_MONOTONIC
+	end, _, errno := syscall.RawSyscall(syscall.SYS_TIMERFD_CREATE, monotonic, flags, 0)
+	if errno != 0 {
+		closeFD(ep)
+		closeFD(int(bell))
+		return nil, fmt.Errorf("couldn't make a timer's descriptor: %w", errno)
+	}
+	l := &Loop{ep: ep, bell: int(bell), end: int(end), file: os.NewFile(uintptr(ep), "epoll"), ends: make(chan struct{}), clock: clock{began: time.Now()},
 		patience: patience, buf: make([]byte, loopBuffer), plain: make([]byte, 16<<10), records: runningRecords(), batch: newBatch()}
 	if l.raw, err = l.file.SyscallConn(); err == nil {
 		err = syscall.EpollCtl(ep, syscall.EPOLL_CTL_ADD, l.bell, &syscall.EpollEvent{Events: evIn | evEdge, Fd: ofBell})
+	}
+	if err == nil {
+		err = syscall.EpollCtl(ep, syscall.EPOLL_CTL_ADD, l.end, &syscall.EpollEvent{Events: evIn | evEdge, Fd: ofPatience})
 	}
 	if err != nil {
 		_ = l.file.Close()
 		l.batch.close()
 		closeFD(l.bell)
+		closeFD(l.end)
 		return nil, fmt.Errorf("couldn't watch an epoll set: %w", err)
 	}
 	go func() {
@@ -138,6 +154,7 @@ func (l *Loop) stop() {
 	<-l.ends
 	l.batch.close()
 	closeFD(l.bell)
+	closeFD(l.end)
 }
 
 // yield has others run who can: handshakes want to get on too.
@@ -155,14 +172,24 @@ func (l *Loop) turn() bool {
 		pause(gatherTime)
 	}
 	l.tempo.waited = l.tempo.stays && !l.hurries
+	if l.tempo.waited && !l.bounded {
+		l.endPatience()
+	}
+	l.bounded = l.tempo.waited || l.bounded && l.tempo.stays
 	n := l.wait(l.tempo.waited)
+	ready := n
 	now := l.clock.now()
 	l.mu.Lock()
 	l.running, l.ready = l.ready, l.running[:0]
 	l.awake = true
 	for i := range n {
 		l.due[i] = nil
-		if place := l.events[i].Fd; place != ofBell {
+		switch place := l.events[i].Fd; place {
+		case ofBell:
+		case ofPatience:
+			ready--
+			l.bounded = false
+		default:
 			l.due[i] = l.streams[place]
 		}
 	}
@@ -175,7 +202,7 @@ func (l *Loop) turn() bool {
 		to := min(n, from+ringSize)
 		l.batch.serve(l.events[from:to], l.due[from:to], now)
 	}
-	more := l.tempo.again(n, now)
+	more := l.tempo.again(ready, now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.hurries = len(l.ready) > 0
@@ -193,16 +220,23 @@ func pause(d time.Duration) {
 	_, _, _ = syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
-// wait asks who is ready. A loop that stays waits until somebody is, for as long as
-// its patience lasts, or until the runtime wants to stop the goroutine, whose signal
-// ends the call.
+// endPatience has the set tell when the loop has stayed for long enough. A wait that
+// ends by itself would have the kernel set a timer and take it back each time: 2 % of
+// what a message costs.
+func (l *Loop) endPatience() {
+	at := [2]syscall.Timespec{1: syscall.NsecToTimespec(int64(l.patience))} // once
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_TIMERFD_SETTIME, uintptr(l.end), 0, uintptr(unsafe.Pointer(&at)), 0, 0, 0)
+}
+
+// wait asks who is ready. A loop that stays waits until somebody is, or its patience
+// is over, or the runtime wants to stop the goroutine, whose signal ends the call.
 func (l *Loop) wait(stays bool) int {
-	milliseconds := 0
+	atMost := 0
 	if stays {
-		milliseconds = int(l.patience / time.Millisecond)
+		atMost = -1
 	}
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])),
-		uintptr(len(l.events)), uintptr(milliseconds), 0, 0)
+		uintptr(len(l.events)), uintptr(atMost), 0, 0)
 	if errno != 0 {
 		return 0 // interrupted, or closed: the next wait tells
 	}

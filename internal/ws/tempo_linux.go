@@ -34,7 +34,7 @@ const (
 	window  = int64(time.Millisecond)
 	// atMost is how long a loop stays: only while it waits by way of the runtime
 	// are other connections looked for that can go on.
-	atMost = int64(time.Millisecond)
+	atMost = int64(2 * time.Millisecond)
 	// wary is how long a loop doesn't stay any more once nobody came: what comes in
 	// bursts, and what waits for somebody in this process, would have it wait in vain
 	// again and again.
