@@ -1,6 +1,7 @@
 package ws_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"runtime"
@@ -141,12 +142,12 @@ func TestNoneIsLeftBehindAFullTurn(t *testing.T) {
 	}
 }
 
-// staying has a loop that stays, after the first of two messages, for longer than a
-// test lasts; what it leaves is the second, for which somebody has to Resume the stream.
-func staying(t *testing.T) (a *ws.Stream, second <-chan struct{}) {
+// staying has a loop that stays for so long, after the first of two messages; what it
+// leaves is the second, for which somebody has to Resume the stream.
+func staying(t *testing.T, long time.Duration) (a *ws.Stream, second <-chan struct{}) {
 	t.Helper()
 	loops, r, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
-	ws.BePatient(loops, patience/2)
+	ws.BePatient(loops, long)
 	first, all := make(chan struct{}), make(chan struct{})
 	seen := 0 // the loop's
 	station, down := r.connect(t, ws.Limits{})
@@ -188,23 +189,43 @@ func soon(t *testing.T, what string, ch <-chan struct{}) {
 // A loop that stays hears of nothing by way of the runtime: whoever has something for
 // it to do rings.
 func TestLoopThatStaysHearsTheBell(t *testing.T) {
-	const quiet = "asyncpreemptoff=1" // nor does the runtime's monitor thread call it away
-	if os.Getenv("GODEBUG") != quiet {
-		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
-		again.Env = append(os.Environ(), "GODEBUG="+quiet)
-		if out, err := again.CombinedOutput(); err != nil {
-			t.Errorf("%v: %s", err, out)
-		}
+	uncalled(t, func() {
+		a, second := staying(t, patience/2)
+		a.Resume()
+		soon(t, "whoever is to be read on isn't", second)
+	})
+}
+
+// A loop that stays goes when its patience is over, and lets others have the processor.
+func TestLoopDoesNotStayForEver(t *testing.T) {
+	uncalled(t, func() {
+		staying(t, 10*time.Millisecond)
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); runtime.GC() }()
+		soon(t, "a loop waits on", stopped)
+	})
+}
+
+// uncalled runs f where the runtime can't call a loop away: in a process of its own.
+func uncalled(t *testing.T, f func()) {
+	t.Helper()
+	const quiet = "asyncpreemptoff=1"
+	if os.Getenv("GODEBUG") == quiet {
+		f()
 		return
 	}
-	a, second := staying(t)
-	a.Resume()
-	soon(t, "whoever is to be read on isn't", second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	again := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
+	again.Env = append(os.Environ(), "GODEBUG="+quiet)
+	if out, err := again.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 // A collector stops the program, and doesn't wait for a message.
 func TestLoopThatStaysIsStopped(t *testing.T) {
-	staying(t)
+	staying(t, patience/2)
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); runtime.GC() }()
 	soon(t, "a loop holds the collector up", stopped)
