@@ -81,7 +81,8 @@ func TestDiscardedCertificateIsRenewedAgain(t *testing.T) { // A02.FR.29, A03.FR
 				t.Errorf("order = %+v", o)
 			}
 			if tt.again {
-				eventually(t, "another trigger", func() bool { r.advance(time.Minute); return len(s.sent("TriggerMessage")) == 2 })
+				// Each look moves the clock, so a third may have followed already.
+				eventually(t, "another trigger", func() bool { r.advance(time.Minute); return len(s.sent("TriggerMessage")) >= 2 })
 				return
 			}
 			r.advance(time.Hour)
