@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"bollard/ledger"
 )
@@ -54,3 +55,20 @@ func (s *Store) Durability(ctx context.Context) (mode string, sync int) {
 
 // EncodeData is how a ledger entry's data is spelled in the database.
 func EncodeData(data map[string]string) (string, error) { return encodeData(ledger.Event{Data: data}) }
+
+// OrderReads are the reads of orders by key, by what they look for.
+func OrderReads() map[string]string {
+	return map[string]string{"own": ordersOf, "secc": seccOrdersOf, "open": openOrdersOf, "unconfirmed": unconfirmedOrder, "id": orderByID, "CSR": orderByCSR}
+}
+
+// PlanOf tells the steps SQLite takes for a query.
+func (s *Store) PlanOf(ctx context.Context, query string) ([]string, error) {
+	values := make([]any, strings.Count(query, "?"))
+	for i := range values {
+		values[i] = 1
+	}
+	return readAll(ctx, s, "EXPLAIN QUERY PLAN "+query, func(c *columns) string {
+		_, _, _ = c.number(), c.number(), c.number() // the step, what it is part of, and nothing
+		return c.text()
+	}, values...)
+}
