@@ -17,9 +17,7 @@ import (
 // refused from either side, so that answers can't be confused.
 const ownPrefix = "bollard:"
 
-func reserved(id []byte) bool {
-	return len(id) >= len(ownPrefix) && string(id[:len(ownPrefix)]) == ownPrefix
-}
+func reserved(id []byte) bool { return bytes.HasPrefix(id, []byte(ownPrefix)) }
 
 // act is what the I/O around a mediator has to do with one frame.
 type act uint8

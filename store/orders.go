@@ -31,7 +31,7 @@ func (t *tx) addOrder(order fleet.Order, events ...ledger.Event) error {
 	var known int
 	switch failed := t.row("SELECT COUNT(*) FROM stations WHERE station = ?", order.Station).Scan(&known); {
 	case failed != nil:
-		return fmt.Errorf("couldn't look for the station of order %s: %w", order.ID, failed)
+		return fmt.Errorf("couldn't look for the station of order %s: %w", order.ID, errors.Join(err, failed))
 	case known == 0:
 		return fmt.Errorf("couldn't add order %s: station %q: %w", order.ID, order.Station, fleet.ErrUnknownStation)
 	case err != nil:

@@ -42,9 +42,10 @@ const (
 	// crowd is how much of the processor others take between two turns who aren't just
 	// passing by: a step of a handshake takes more.
 	crowd = int64(20 * time.Microsecond)
-	// patience is how long a loop that stays waits for a message that doesn't come. A
-	// shorter time would have the kernel set the processor's timer each time, which is
-	// as dear as the question.
+	// patience is when a loop that began to stay gives up waiting for a message that
+	// doesn't come. It is longer than atMost, so that the timer for it rings for nobody
+	// whom messages reach, and longer than the clock's tick: for less the kernel sets the
+	// processor's own timer, which is as dear as a question.
 	patience = 5 * time.Millisecond
 
 	gatherTime = 50 * time.Microsecond
