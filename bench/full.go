@@ -22,6 +22,9 @@ const (
 	afterRecord    = "KB per idle station after one 12 KB record, %d stations, TLS %s"
 	stormWall      = "reconnect storm of %d: s until all were answered"
 	stormCPU       = "reconnect storm of %d: CPU s"
+
+	stormResumedWall = "reconnect storm of %d that resume TLS: s until all were answered"
+	stormResumedCPU  = "reconnect storm of %d that resume TLS: CPU s"
 )
 
 // fullParts are what the full set is made of. Each can run alone, so that a
@@ -295,34 +298,52 @@ func resident(pid int) (int, error) {
 	return 0, errors.New("no TCP line in /proc/net/sockstat")
 }
 
-// storm: the proxy dies, and every station wants back in.
+// storm: the proxy dies, and every station wants back in; then once more, with the
+// TLS sessions of the last visit.
 func (r run) storm(ctx context.Context) error {
-	err := r.started(ctx, func(up *running) error {
-		_, _, err := r.orders(up, order{Do: "connect", Count: r.f.Storm, Parallel: 64}, order{Do: "check"})
-		if err != nil {
-			return err
-		}
-		return up.cmd.Process.Kill()
-	})
-	_, closing := r.b.gen.order(order{Do: "close"})
-	if err != nil || closing != nil {
-		return errors.Join(err, closing)
+	_, err := r.comeBack(ctx, manner{})
+	if err != nil {
+		return err
 	}
-	began := time.Now() // the dead stations' close isn't the proxy's time
-	return r.started(ctx, func(up *running) error {
-		res, _, err := r.orders(up, order{Do: "connect", Count: r.f.Storm, Parallel: 64}, order{Do: "check", Parallel: 64})
+	for _, one := range []struct {
+		manner
+		wall, cpu string
+	}{
+		{manner{}, stormWall, stormCPU},
+		{manner{Resume: true}, stormResumedWall, stormResumedCPU},
+	} {
+		b, err := r.comeBack(ctx, one.manner)
 		if err != nil {
 			return err
 		}
-		wall := time.Since(began)
-		cpu, err := cpuTime(up.pid())
+		r.add(b.res, b.wall.Seconds(), one.wall, r.f.Storm)
+		r.add(b.res, b.cpu.Seconds(), one.cpu, r.f.Storm)
+	}
+	return nil
+}
+
+// back is what it took from a proxy's start until all stations were answered.
+type back struct {
+	res       outcome
+	wall, cpu time.Duration
+}
+
+// comeBack starts the proxy, waits until all stations are back, and kills it.
+func (r run) comeBack(ctx context.Context, m manner) (back, error) {
+	var b back
+	began := time.Now()
+	err := r.started(ctx, func(up *running) error {
+		var err error
+		b.res, _, err = r.orders(up, order{Do: "connect", Count: r.f.Storm, Parallel: 64, manner: m}, order{Do: "check", Parallel: 64})
 		if err != nil {
 			return err
 		}
-		r.add(res, wall.Seconds(), stormWall, r.f.Storm)
-		r.add(res, cpu.Seconds(), stormCPU, r.f.Storm)
-		return nil
+		b.wall = time.Since(began)
+		b.cpu, err = cpuTime(up.pid())
+		return errors.Join(err, up.cmd.Process.Kill())
 	})
+	_, closing := r.b.gen.order(order{Do: "close"}) // the dead stations' close isn't the next start's time
+	return b, errors.Join(err, closing)
 }
 
 // directName is the back end with TLS and no proxy in front.

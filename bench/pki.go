@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -112,6 +113,21 @@ type files struct {
 	server   string // certificate, then key: HAProxy wants one file, nginx accepts it
 	clientCA string // roots and issuing CAs of the station certificates
 	roots    string // what the generator trusts
+	tickets  string // keys of nginx's session tickets, so that they outlive it
+	secrets  string // and of HAProxy's
+}
+
+// ticketKeys are files of keys of AES-256 with HMAC-SHA256, as nginx
+// (ssl_session_ticket_key) and HAProxy (tls-ticket-keys, three at least, the last but
+// one seals) read them.
+func ticketKeys() (nginx, haproxy []byte) {
+	const size, lines = 80, 3
+	for range lines {
+		key := make([]byte, size)
+		_, _ = rand.Read(key) // never fails
+		nginx, haproxy = key, fmt.Appendln(haproxy, base64.StdEncoding.EncodeToString(key))
+	}
+	return nginx, haproxy
 }
 
 func (a *authority) writeFiles(dir string) (*files, error) {
@@ -119,8 +135,14 @@ func (a *authority) writeFiles(dir string) (*files, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &files{dir: dir, server: filepath.Join(dir, "server.pem"), clientCA: filepath.Join(dir, "client-ca.pem"), roots: filepath.Join(dir, "roots.pem")}
-	for path, content := range map[string][]byte{f.server: append(cert, key...), f.clientCA: a.pem(), f.roots: a.pem()} {
+	f := &files{
+		dir: dir, server: filepath.Join(dir, "server.pem"), clientCA: filepath.Join(dir, "client-ca.pem"), roots: filepath.Join(dir, "roots.pem"),
+		tickets: filepath.Join(dir, "nginx.tickets"), secrets: filepath.Join(dir, "haproxy.tickets"),
+	}
+	nginx, haproxy := ticketKeys()
+	for path, content := range map[string][]byte{
+		f.server: append(cert, key...), f.clientCA: a.pem(), f.roots: a.pem(), f.tickets: nginx, f.secrets: haproxy,
+	} {
 		err = os.WriteFile(path, content, 0o600)
 		if err != nil {
 			return nil, err

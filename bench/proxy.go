@@ -89,6 +89,7 @@ func (p *confProxy) command(ctx context.Context, listen, backend string) (*exec.
 	var conf bytes.Buffer
 	err = tmpl.Execute(&conf, map[string]string{
 		"Dir": p.files.dir, "Listen": listen, "Backend": backend, "Server": p.files.server, "ClientCA": p.files.clientCA,
+		"Tickets": p.files.tickets, "Secrets": p.files.secrets,
 	})
 	if err != nil {
 		return nil, err

@@ -52,7 +52,6 @@ type station struct {
 type manner struct {
 	TLS    string `json:"tls,omitempty"`    // "1.2" or "1.3"; else both, taking turns, and both lengths of AES with 1.2
 	Resume bool   `json:"resume,omitempty"` // go on with the TLS session of the last visit; a full handshake is an error
-	Offer  bool   `json:"offer,omitempty"`  // the same, and take a full handshake if the server wants one
 }
 
 // config of one station's TLS. Stations' crypto is P-256 and AES-GCM, whoever
@@ -75,7 +74,7 @@ func (m manner) config(number int, c *credentials, roots *x509.CertPool) *tls.Co
 
 // secure connects a station by TLS, with its certificate if it has one.
 func secure(ctx context.Context, number int, c *credentials, m manner, address string, roots *x509.CertPool) (*tls.Conn, error) {
-	if c.cache == nil || !m.Resume && !m.Offer {
+	if c.cache == nil || !m.Resume {
 		c.cache = tls.NewLRUClientSessionCache(1)
 	}
 	conf := m.config(number, c, roots)
