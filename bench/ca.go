@@ -23,18 +23,29 @@ const (
 	ocspGetWall     = "pre-signed OCSP GETs per second"
 )
 
+// manyOnRecord is how many certificates are on record, at least, when OCSP is measured once more:
+// those of a fleet of thousands, with their predecessors.
+const manyOnRecord = 12_000
+
+// whenMany is what a measure of OCSP is called then.
+func whenMany(measure string) string {
+	return fmt.Sprintf("%s, ≥ %d certificates on record", measure, manyOnRecord)
+}
+
 // caPlan is the size of everything in the CA set.
 type caPlan struct {
 	Rounds      int      `json:"rounds"`
 	Bollard     string   `json:"-"`
 	Tools       string   `json:"-"`
-	Issue       int      `json:"issue"`       // certificates a turn and program
-	Warm        int      `json:"warm"`        // before all turns, unmeasured
-	Clients     int      `json:"clients"`     // that ask at once
-	Answers     int      `json:"answers"`     // different OCSP answers
-	Connections int      `json:"connections"` // for OCSP
-	Seconds     float64  `json:"seconds"`     // of OCSP a turn and program
-	Sizes       []int    `json:"sizes"`       // of the database
+	Issue       int      `json:"issue"`        // certificates a turn and program
+	Warm        int      `json:"warm"`         // before all turns, unmeasured
+	Clients     int      `json:"clients"`      // that ask at once
+	Answers     int      `json:"answers"`      // different OCSP answers
+	Many        int      `json:"many"`         // certificates on record, at least, when OCSP is measured once more
+	ManyAnswers int      `json:"many_answers"` // different OCSP answers then
+	Connections int      `json:"connections"`  // for OCSP
+	Seconds     float64  `json:"seconds"`      // of OCSP a turn and program
+	Sizes       []int    `json:"sizes"`        // of the database
 	Parts       []string `json:"parts"`
 }
 
@@ -43,7 +54,7 @@ var caParts = []string{"issuance", "ocsp", "database"}
 
 func newCAPlan(full bool) caPlan {
 	p := caPlan{
-		Parts: caParts, Rounds: 3, Tools: ".tools", Issue: 500, Warm: 256, Clients: 32, Answers: 256, Connections: 64, Seconds: turn,
+		Parts: caParts, Rounds: 3, Tools: ".tools", Issue: 500, Warm: 256, Clients: 32, Answers: 256, Many: manyOnRecord, ManyAnswers: 4_000, Connections: 64, Seconds: turn,
 		Sizes: []int{1_000, 10_000, 100_000},
 	}
 	if full {
@@ -164,16 +175,24 @@ func (b *caBench) prepare(ctx context.Context) error {
 // meanwhile, and what is side by side is compared.
 func (p caPlan) turns() int { return p.Rounds * turnsPerRound / 2 }
 
-// needed is how many applicants there are: none comes twice.
-func (p caPlan) needed() int {
+// asked is how many certificates are asked for in warming up and in turns.
+func (p caPlan) asked() int {
 	if !slices.Contains(p.Parts, "issuance") {
 		return p.Warm // only certificates to ask about are wanted
 	}
 	return p.Warm + p.turns()*p.Issue
 }
 
+// needed is how many applicants there are: none comes twice.
+func (p caPlan) needed() int {
+	if !slices.Contains(p.Parts, "ocsp") {
+		return p.asked()
+	}
+	return max(p.asked(), p.Many)
+}
+
 // contest has all programs up at once. OCSP comes first, while few certificates are
-// on record: signing answers ahead for others is no part of a GET.
+// on record, and last, when many are.
 func (b *caBench) contest(ctx context.Context) error {
 	var all []*caller
 	for _, by := range b.issuers {
@@ -192,18 +211,52 @@ func (b *caBench) contest(ctx context.Context) error {
 		}
 	}
 	if b.does("ocsp") {
-		err := b.ocsp(ctx, all[0].up)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil { // certificates can be measured all the same
-			b.add(sample{Round: 1, Proxy: b.bollard.name(), Measure: ocspGet, Invalid: err.Error()})
+		asIs := func(measure string) string { return measure }
+		err := b.tried(ctx, asIs, b.ocsp(ctx, all[0].up, "few", b.plan.Answers, asIs))
+		if err != nil {
+			return err
 		}
 	}
 	if b.does("issuance") {
-		return b.issuance(ctx, all)
+		err := b.issuance(ctx, all)
+		if err != nil {
+			return err
+		}
+	}
+	if b.does("ocsp") {
+		return b.tried(ctx, whenMany, b.many(ctx, all[0]))
 	}
 	return nil
+}
+
+// tried reports what went wrong with OCSP: the rest can be measured all the same.
+func (b *caBench) tried(ctx context.Context, name func(measure string) string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		b.add(sample{Round: 1, Proxy: b.bollard.name(), Measure: name(ocspGet), Invalid: err.Error()})
+	}
+	return nil
+}
+
+// many measures OCSP once more, with as many certificates on record as a fleet has. It is
+// restarted before, as after an upgrade, and signs ahead for all of them.
+func (b *caBench) many(ctx context.Context, c *caller) error {
+	if rest := b.applicants[b.plan.asked():]; len(rest) > 0 {
+		res, err := c.issue(ctx, rest)
+		if err != nil {
+			return err
+		}
+		b.onRecord = append(b.onRecord, res.certificates...)
+	}
+	c.up.stop()
+	up, err := start(ctx, b.bollard, "")
+	if err != nil {
+		return err
+	}
+	c.up = up // whose end is the caller's
+	return b.ocsp(ctx, up, "many", b.plan.ManyAnswers, whenMany)
 }
 
 // issuance measures the programs in turns, another one first each time. A turn in
@@ -248,14 +301,23 @@ func (b *caBench) turn(ctx context.Context, c *caller, round int, list []applica
 		b.add(sample{Round: round, Proxy: c.by.name(), Measure: estIssuance, Invalid: err.Error()})
 		return
 	}
+	if c.by == issuer(b.bollard) {
+		b.onRecord = append(b.onRecord, res.certificates...)
+	}
 	n := float64(len(list))
 	b.add(sample{Round: round, Proxy: c.by.name(), Measure: estIssuance, Value: n / res.cpu.Seconds(), GeneratorCPU: res.share})
 	b.add(sample{Round: round, Proxy: c.by.name(), Measure: estIssuanceWall, Value: n / res.took.Seconds(), GeneratorCPU: res.share})
 }
 
-// ocsp lets Bollard and nginx serve the same answers in turns, nginx as files.
-func (b *caBench) ocsp(ctx context.Context, own *running) error {
-	list, err := queries(ctx, b.bollard.status, b.onRecord[:min(b.plan.Answers, len(b.onRecord))], b.bollard.issuing[0])
+// ocsp lets Bollard and nginx serve the same answers in turns, nginx as files
+// below a directory of that name. They are about certificates from all over the record.
+func (b *caBench) ocsp(ctx context.Context, own *running, directory string, answers int, name func(measure string) string) error {
+	answers = min(answers, len(b.onRecord))
+	about := make([]*x509.Certificate, answers)
+	for i := range about {
+		about[i] = b.onRecord[i*len(b.onRecord)/answers]
+	}
+	list, err := queries(ctx, b.bollard.status, about, b.bollard.issuing[0])
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, own.stderr)
 	}
@@ -266,7 +328,7 @@ func (b *caBench) ocsp(ctx context.Context, own *running) error {
 	if err != nil {
 		return err
 	}
-	b.web, err = newNginxOCSP(b.public, list)
+	b.web, err = newNginxOCSP(filepath.Join(b.public, directory), list)
 	if err != nil {
 		return err
 	}
@@ -282,19 +344,19 @@ func (b *caBench) ocsp(ctx context.Context, own *running) error {
 	for t := range b.plan.turns() {
 		for i := range servers {
 			s := servers[(i+t)%len(servers)]
-			err := b.flood(ctx, s.name, t+1, s.up, s.address, list)
+			err := b.flood(ctx, s.name, t+1, s.up, s.address, list, name)
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			if err != nil {
-				b.add(sample{Round: t + 1, Proxy: s.name, Measure: ocspGet, Invalid: err.Error()})
+				b.add(sample{Round: t + 1, Proxy: s.name, Measure: name(ocspGet), Invalid: err.Error()})
 			}
 		}
 	}
 	return nil
 }
 
-func (b *caBench) flood(ctx context.Context, name string, round int, r *running, address string, list []query) error {
+func (b *caBench) flood(ctx context.Context, by string, round int, r *running, address string, list []query, name func(measure string) string) error {
 	l, err := newLoad(ctx, address, list, b.plan.Connections)
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, r.stderr)
@@ -319,8 +381,8 @@ func (b *caBench) flood(ctx context.Context, name string, round int, r *running,
 		return err
 	}
 	share := spent.Seconds() / took.Seconds()
-	b.add(sample{Round: round, Proxy: name, Measure: ocspGet, Value: float64(count) / (after - before).Seconds(), GeneratorCPU: share})
-	b.add(sample{Round: round, Proxy: name, Measure: ocspGetWall, Value: float64(count) / took.Seconds(), GeneratorCPU: share})
+	b.add(sample{Round: round, Proxy: by, Measure: name(ocspGet), Value: float64(count) / (after - before).Seconds(), GeneratorCPU: share})
+	b.add(sample{Round: round, Proxy: by, Measure: name(ocspGetWall), Value: float64(count) / took.Seconds(), GeneratorCPU: share})
 	return nil
 }
 
@@ -360,7 +422,7 @@ func (b *caBench) report(ctx context.Context, dir string, sizes []size) error {
 
 // caTable writes a line for each measure and program.
 func caTable(out io.Writer, summaries []summary) {
-	fmt.Fprintf(out, "%-38s%-20s%12s%12s\n", "", "", "median", "bollard /")
+	fmt.Fprintf(out, "%-62s%-20s%12s%12s\n", "", "", "median", "bollard /")
 	for _, s := range summaries {
 		for _, name := range []string{"bollard", "step-ca bbolt", "step-ca no DB", "CreateCertificate", "nginx"} {
 			v, ok := s.Median[name]
@@ -371,7 +433,7 @@ func caTable(out io.Writer, summaries []summary) {
 			if r, ok := s.Ratio[name]; ok {
 				ratio = fmt.Sprintf("%12.2f", r)
 			}
-			fmt.Fprintf(out, "%-38s%-20s%12.0f%s\n", s.Measure, name, v, ratio)
+			fmt.Fprintf(out, "%-62s%-20s%12.0f%s\n", s.Measure, name, v, ratio)
 		}
 	}
 }

@@ -24,7 +24,8 @@
 // its own API, for the same certificates with the same number of clients, each
 // proven by something good once; beside them stands what crypto/x509 takes to
 // check a CSR and to sign. OCSP answers Bollard signed ahead are fetched from it
-// and, as files, from nginx. Then databases of rising size are filled and read.
+// and, as files, from nginx, while 256 certificates are on record and when 12,000 are.
+// Then databases of rising size are filled and read.
 // step-ca is built from the module proxy into .tools, once.
 //
 // Every server has one worker (GOMAXPROCS=1, nbthread 1, worker_processes 1),

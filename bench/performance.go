@@ -44,6 +44,7 @@ var goals = []goal{
 	{fmt.Sprintf(afterRecord, 5000, "1.3"), "haproxy", 0.8, true},
 	{estIssuance, "step-ca bbolt", 3.0, false},
 	{ocspGet, "nginx", 0.5, false},
+	{whenMany(ocspGet), "nginx", 0.5, false},
 	{depotRate, "nginx", 1.0, false},
 }
 

@@ -128,7 +128,10 @@ func start(ctx context.Context, p proxy, backend string) (*running, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't start %s: %w", p.name(), err)
 	}
-	go func() { r.done <- cmd.Wait() }()
+	go func() {
+		r.done <- cmd.Wait()
+		close(r.done) // stopping once more does no harm
+	}()
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
 		select {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -26,14 +25,14 @@ const maxAge = time.Minute
 func (s *Server) Handler() http.Handler {
 	// No ServeMux: it redirects the double slashes base64 may have.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path := r.URL.EscapedPath()
+		path := r.URL.Path
 		rest, below := strings.CutPrefix(path, ca.OCSPPath+"/")
 		switch {
 		case path == ca.OCSPPath || below && rest == "":
 			s.post(w, r)
 		case below:
 			if allowed(w, r, http.MethodGet, http.MethodHead) {
-				s.respond(w, r, decodePath(rest))
+				s.get(w, r, rest)
 			}
 		case strings.HasSuffix(path, ".crl"):
 			if allowed(w, r, http.MethodGet, http.MethodHead) {
@@ -77,62 +76,93 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the request is too large", http.StatusRequestEntityTooLarge)
 		return
 	}
-	s.respond(w, r, der)
+	b := s.borrow()
+	defer s.scratch.Put(b)
+	s.respond(w, r, der, b)
 }
 
-// decodePath reads the base64 of a GET: percent-encoded or not, of either
-// alphabet, padded or not. nil, which is malformed, if it is something else.
-func decodePath(escaped string) []byte {
-	text, err := url.PathUnescape(escaped)
-	if err != nil {
-		return nil
+// get is RFC 6960 appendix A.1's other way; text is what stands behind the slash.
+func (s *Server) get(w http.ResponseWriter, r *http.Request, text string) {
+	b := s.borrow()
+	defer s.scratch.Put(b)
+	s.respond(w, r, b.decode(text), b)
+}
+
+// scratch is what one request's bytes, and its answer's, are written into.
+type scratch struct {
+	text, der, signed, answer []byte
+	ids                       [maxRequests]certID
+}
+
+func (s *Server) borrow() *scratch {
+	if b, ok := s.scratch.Get().(*scratch); ok {
+		return b
 	}
+	return &scratch{}
+}
+
+// decode reads the base64 of a GET, of either alphabet, padded or not. nil, which is
+// malformed, if it is something else.
+func (b *scratch) decode(text string) []byte {
 	// A + that was decoded as in a form is a space. No request's base64 begins
 	// with a slash, but one in 64 ends with one.
-	whole := []byte(strings.TrimLeft(text, "/"))
-	for i, c := range whole {
+	b.text = append(b.text[:0], strings.TrimLeft(text, "/")...)
+	for i, c := range b.text {
 		switch c {
 		case ' ', '-':
-			whole[i] = '+'
+			b.text[i] = '+'
 		case '_':
-			whole[i] = '/'
+			b.text[i] = '/'
 		}
 	}
-	for _, text := range [][]byte{whole, bytes.TrimSuffix(whole, []byte("/"))} {
-		der, err := base64.RawStdEncoding.AppendDecode(nil, bytes.TrimRight(text, "="))
+	for _, text := range [][]byte{b.text, bytes.TrimSuffix(b.text, []byte("/"))} {
+		der, err := base64.RawStdEncoding.AppendDecode(b.der[:0], bytes.TrimRight(text, "="))
 		if err == nil {
+			b.der = der
 			return der
 		}
 	}
 	return nil
 }
 
-func (s *Server) respond(w http.ResponseWriter, r *http.Request, der []byte) {
-	parsed, err := parseRequest(der)
-	var answer *response
+// Values of headers, which nobody changes.
+var (
+	ocspResponse = []string{"application/ocsp-response"} // RFC 6960 appendix C.2
+	noStore      = []string{"no-store"}
+)
+
+func (s *Server) respond(w http.ResponseWriter, r *http.Request, der []byte, b *scratch) {
+	parsed, err := parseRequest(der, b.ids[:0])
+	var answer response
 	if err == nil {
-		answer, err = s.answer(r.Context(), parsed)
+		answer, err = s.answer(r.Context(), parsed, b.signed[:0])
 	}
-	w.Header().Set("Content-Type", "application/ocsp-response")
+	h := w.Header()
+	h["Content-Type"] = ocspResponse
 	if err != nil {
-		w.Header().Set("Cache-Control", "no-store")
+		h["Cache-Control"] = noStore
 		_, _ = w.Write(s.failure(err)) // a peer that left has no use for an error
 		return
 	}
+	b.signed = answer.signed
+	b.answer = assemble(b.answer[:0], answer.signed, answer.certificate)
 	if !answer.keep || r.Method == http.MethodPost {
-		w.Header().Set("Cache-Control", "no-store")
-		_, _ = w.Write(assemble(answer.signed, answer.certificate))
+		h["Cache-Control"] = noStore
+		_, _ = w.Write(b.answer)
 		return
 	}
-	s.cacheable(w, answer.thisUpdate, answer.nextUpdate)
+	s.cacheable(h, answer.thisUpdate, answer.nextUpdate)
 	// Its end is the signature's, and no two signatures have the same.
-	etag := `"` + hex.EncodeToString(answer.signed[len(answer.signed)-16:]) + `"`
-	w.Header().Set("ETag", etag)
+	var quoted [2 + 2*16]byte
+	quoted[0], quoted[len(quoted)-1] = '"', '"'
+	hex.Encode(quoted[1:], answer.signed[len(answer.signed)-16:])
+	etag := string(quoted[:])
+	h["Etag"] = []string{etag} // in the form Header.Set gives it
 	if r.Header.Get("If-None-Match") == etag {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	_, _ = w.Write(assemble(answer.signed, answer.certificate))
+	_, _ = w.Write(b.answer)
 }
 
 func (s *Server) failure(err error) []byte {
@@ -147,12 +177,11 @@ func (s *Server) failure(err error) []byte {
 }
 
 // cacheable sets RFC 5019 §6.2's headers.
-func (s *Server) cacheable(w http.ResponseWriter, this, next time.Time) {
+func (s *Server) cacheable(h http.Header, this, next time.Time) {
 	age := min(maxAge, next.Sub(s.clock()))
-	h := w.Header()
-	h.Set("Last-Modified", s.begins.format(this))
-	h.Set("Expires", s.ends.format(next))
-	h.Set("Cache-Control", "max-age="+strconv.Itoa(int(max(age, 0)/time.Second))+", public, no-transform, must-revalidate")
+	h["Last-Modified"] = s.begins.format(this)
+	h["Expires"] = s.ends.format(next)
+	h["Cache-Control"] = s.ages.format(max(age, 0))
 }
 
 // dates remembers how the last times were written: answers are signed many at a time.
@@ -162,17 +191,30 @@ type dates struct {
 
 type date struct {
 	unix int64
-	text string
+	text []string // one, as a header's value
 }
 
-func (d *dates) format(t time.Time) string {
+func (d *dates) format(t time.Time) []string {
 	at := t.Unix()
 	slot := &d.written[uint64(at)%uint64(len(d.written))]
 	if known := slot.Load(); known != nil && known.unix == at {
 		return known.text
 	}
-	text := t.UTC().Format(http.TimeFormat)
+	text := []string{t.UTC().Format(http.TimeFormat)}
 	slot.Store(&date{at, text})
+	return text
+}
+
+// ages remembers how the last age was written: nearly always it is the longest.
+type ages struct{ written atomic.Pointer[date] }
+
+func (a *ages) format(age time.Duration) []string {
+	seconds := int64(age / time.Second)
+	if known := a.written.Load(); known != nil && known.unix == seconds {
+		return known.text
+	}
+	text := []string{"max-age=" + strconv.FormatInt(seconds, 10) + ", public, no-transform, must-revalidate"}
+	a.written.Store(&date{seconds, text})
 	return text
 }
 
@@ -198,7 +240,7 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, name string) 
 		http.Error(w, "no CRL at the moment", http.StatusServiceUnavailable)
 		return
 	}
-	s.cacheable(w, now, next)
+	s.cacheable(w.Header(), now, next)
 	w.Header().Set("Content-Type", "application/pkix-crl")
 	_, _ = w.Write(der) // a peer that left has no use for an error
 }

@@ -16,6 +16,7 @@ import (
 // revocation list.
 type publication struct {
 	name        string
+	number      uint16 // of the CA, in place of its name
 	kind        ca.Kind
 	issuing     bool
 	certificate atomic.Pointer[x509.Certificate]

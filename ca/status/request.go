@@ -27,22 +27,31 @@ var errMalformed = errors.New("malformed OCSP request")
 
 // hashAlgorithms are those a CertID may use; the index is the cache's.
 var hashAlgorithms = []struct {
-	oid  asn1.ObjectIdentifier
+	oid  string // as DER has it
 	hash crypto.Hash
 }{
-	{asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}, crypto.SHA1},
-	{asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}, crypto.SHA256},
-	{asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 2}, crypto.SHA384},
-	{asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 3}, crypto.SHA512},
+	{"\x2b\x0e\x03\x02\x1a", crypto.SHA1},                   // 1.3.14.3.2.26
+	{"\x60\x86\x48\x01\x65\x03\x04\x02\x01", crypto.SHA256}, // 2.16.840.1.101.3.4.2.1
+	{"\x60\x86\x48\x01\x65\x03\x04\x02\x02", crypto.SHA384},
+	{"\x60\x86\x48\x01\x65\x03\x04\x02\x03", crypto.SHA512},
 }
 
 var oidNonce = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2}
 
 // certID names one certificate (RFC 6960 §4.1.1).
 type certID struct {
-	algorithm int // index of hashAlgorithms; -1: one we don't know
-	name, key string
-	serial    *big.Int
+	algorithm int    // index of hashAlgorithms; -1: one we don't know
+	name, key []byte // the request's own
+	serial    serialNumber
+	other     *big.Int // a serial number no certificate has, zero too; else nil
+}
+
+// number is the serial number.
+func (id certID) number() *big.Int {
+	if id.other != nil {
+		return id.other
+	}
+	return new(big.Int).SetBytes(id.serial[:])
 }
 
 // request is an OCSPRequest.
@@ -51,10 +60,10 @@ type request struct {
 	nonce []byte // nil: none asked for
 }
 
-// parseRequest reads an OCSPRequest. A signature and the requestor's name are
-// left aside (RFC 6960 §4.1.2 leaves them to the responder).
-func parseRequest(der []byte) (request, error) {
-	var r request
+// parseRequest reads an OCSPRequest, and puts its CertIDs at the end of ids. A signature
+// and the requestor's name are left aside (RFC 6960 §4.1.2 leaves them to the responder).
+func parseRequest(der []byte, ids []certID) (request, error) {
+	r := request{ids: ids}
 	if len(der) > maxRequestBytes {
 		return r, errMalformed
 	}
@@ -95,39 +104,71 @@ func readVersion(tbs *cryptobyte.String) bool {
 	if !tbs.ReadOptionalASN1(&wrapped, &present, explicit(0)) {
 		return false
 	}
+	if !present {
+		return true
+	}
 	var version int
-	return !present || wrapped.ReadASN1Integer(&version) && wrapped.Empty() && version == 0
+	return wrapped.ReadASN1Integer(&version) && wrapped.Empty() && version == 0
 }
 
 func readRequest(list *cryptobyte.String) (certID, bool) {
-	var one, cert, algorithm, name, key, extensions cryptobyte.String
-	var oid asn1.ObjectIdentifier
+	var one, cert, algorithm, extensions cryptobyte.String
 	var extended bool
-	id := certID{algorithm: -1, serial: new(big.Int)}
+	id := certID{algorithm: -1}
 	if !list.ReadASN1(&one, tags.SEQUENCE) ||
 		!one.ReadASN1(&cert, tags.SEQUENCE) ||
 		!one.ReadOptionalASN1(&extensions, &extended, explicit(0)) || !one.Empty() ||
 		!cert.ReadASN1(&algorithm, tags.SEQUENCE) ||
-		!algorithm.ReadASN1ObjectIdentifier(&oid) || !emptyOrNull(algorithm) ||
-		!cert.ReadASN1(&name, tags.OCTET_STRING) ||
-		!cert.ReadASN1(&key, tags.OCTET_STRING) ||
-		!cert.ReadASN1Integer(id.serial) || !cert.Empty() ||
-		id.serial.BitLen() > 8*maxSerialBytes {
+		!readHash(&algorithm, &id) || !emptyOrNull(algorithm) ||
+		!cert.ReadASN1((*cryptobyte.String)(&id.name), tags.OCTET_STRING) ||
+		!cert.ReadASN1((*cryptobyte.String)(&id.key), tags.OCTET_STRING) ||
+		!readSerial(&cert, &id) || !cert.Empty() {
 		return id, false
 	}
 	if extended && !readExtensions(extensions, nil) {
 		return id, false
 	}
+	if id.algorithm >= 0 {
+		size := hashAlgorithms[id.algorithm].hash.Size()
+		return id, len(id.name) == size && len(id.key) == size
+	}
+	return id, true
+}
+
+// readHash reads a hash algorithm's OID, and readSerial a CertID's serial number: without
+// garbage if it is one we know, and one that a certificate may have.
+func readHash(algorithm *cryptobyte.String, id *certID) bool {
+	whole := *algorithm
+	var content cryptobyte.String
+	if !algorithm.ReadASN1(&content, tags.OBJECT_IDENTIFIER) {
+		return false
+	}
 	for i, known := range hashAlgorithms {
-		if known.oid.Equal(oid) {
+		if known.oid == string(content) {
 			id.algorithm = i
-			if len(name) != known.hash.Size() || len(key) != known.hash.Size() {
-				return id, false
-			}
+			return true
 		}
 	}
-	id.name, id.key = string(name), string(key)
-	return id, true
+	var oid asn1.ObjectIdentifier
+	return whole.ReadASN1ObjectIdentifier(&oid)
+}
+
+func readSerial(cert *cryptobyte.String, id *certID) bool {
+	whole := *cert
+	var content cryptobyte.String
+	if !cert.ReadASN1(&content, tags.INTEGER) || len(content) == 0 {
+		return false
+	}
+	positive := content[0]&0x80 == 0
+	if len(content) > 1 && content[0] == 0 && content[1]&0x80 != 0 {
+		content = content[1:] // it was there for the sign
+	}
+	if positive && content[0] != 0 && len(content) <= maxSerialBytes {
+		copy(id.serial[maxSerialBytes-len(content):], content)
+		return true
+	}
+	id.other = new(big.Int)
+	return whole.ReadASN1Integer(id.other) && id.other.Sign() <= 0 && id.other.BitLen() <= 8*maxSerialBytes
 }
 
 // emptyOrNull: the parameters of a hash are NULL or left out.

@@ -21,12 +21,13 @@ type issuerID struct {
 // issuer is one issuing CA under one hash algorithm.
 type issuer struct {
 	name          string // such as csms-issuing
+	number        uint16 // publication.number
 	nameHash, key []byte
 }
 
 // identify returns the CertID hashes of a CA (RFC 6960 §4.1.1): of its name
 // and of the bits of its key.
-func identify(by ca.StatusIssuer) map[issuerID]*issuer {
+func identify(by ca.StatusIssuer, number uint16) map[issuerID]*issuer {
 	var info struct {
 		Algorithm pkix.AlgorithmIdentifier
 		Key       asn1.BitString
@@ -41,17 +42,10 @@ func identify(by ca.StatusIssuer) map[issuerID]*issuer {
 			h.Write(b)
 			return h.Sum(nil)
 		}
-		one := &issuer{name: by.Name, nameHash: sum(by.Certificate.RawSubject), key: sum(info.Key.Bytes)}
+		one := &issuer{name: by.Name, number: number, nameHash: sum(by.Certificate.RawSubject), key: sum(info.Key.Bytes)}
 		out[issuerID{i, string(one.nameHash), string(one.key)}] = one
 	}
 	return out
-}
-
-// responseID names a kept response.
-type responseID struct {
-	issuer    string
-	algorithm int
-	serial    string
 }
 
 // response is one that was signed.
@@ -63,69 +57,85 @@ type response struct {
 	keep        bool // others may be given it too
 }
 
-func (r *response) usable(now time.Time) bool { return now.Before(r.nextUpdate) }
+func (r response) usable(now time.Time) bool { return now.Before(r.nextUpdate) }
 
-func (r *response) due(now time.Time) bool { return !now.Before(r.thisUpdate.Add(refreshAfter)) }
+func (r response) due(now time.Time) bool { return !now.Before(r.thisUpdate.Add(refreshAfter)) }
 
 // errUnauthorized answers for what this responder has no say about (RFC 5019
 // §2.2.3): foreign issuers, unknown and expired certificates. Never good.
 var errUnauthorized = errors.New("not authorised to answer")
 
 // answer answers a request: with a kept response if it is for one certificate
-// without nonce, else with one signed for it.
-func (s *Server) answer(ctx context.Context, r request) (*response, error) {
+// without nonce, else with one signed for it. What was signed may be at the end of buf.
+func (s *Server) answer(ctx context.Context, r request, buf []byte) (response, error) {
 	now, err := s.now()
 	if err != nil {
-		return nil, err
-	}
-	issuers := make([]*issuer, len(r.ids))
-	s.mu.RLock()
-	for i, id := range r.ids {
-		issuers[i] = s.issuers[issuerID{id.algorithm, id.name, id.key}]
-	}
-	s.mu.RUnlock()
-	for _, by := range issuers {
-		// A signer speaks for one CA only.
-		if by == nil || by.name != issuers[0].name {
-			return nil, errUnauthorized
-		}
+		return response{}, err
 	}
 	if len(r.ids) > 1 || r.nonce != nil {
-		return s.fresh(ctx, now, issuers, r)
+		return s.fresh(ctx, now, r)
 	}
-	id := responseID{issuers[0].name, r.ids[0].algorithm, r.ids[0].serial.Text(16)}
+	var kept response
+	var there bool
 	s.mu.RLock()
-	kept := s.responses[id]
+	by := s.issuerOf(r.ids[0])
+	if by != nil {
+		kept, there = s.responses.get(responseID{by.number, uint8(r.ids[0].algorithm), r.ids[0].serial}, buf)
+	}
 	s.mu.RUnlock()
-	if kept != nil && kept.usable(now) && !kept.due(now) {
+	there = there && kept.usable(now)
+	if there && !kept.due(now) {
 		return kept, nil
 	}
-	next, err := s.fresh(ctx, now, issuers, r)
-	if err != nil && !errors.Is(err, errUnauthorized) && kept != nil && kept.usable(now) {
+	next, err := s.fresh(ctx, now, r)
+	if err != nil && !errors.Is(err, errUnauthorized) && there {
 		return kept, nil
 	}
 	return next, err
 }
 
+// issuerOf finds who is asked about; nil if it is none of ours. s.mu is held.
+func (s *Server) issuerOf(id certID) *issuer {
+	return s.issuers[issuerID{id.algorithm, string(id.name), string(id.key)}]
+}
+
+// issuersOf finds who is asked about, all the same CA: a signer speaks for one only.
+func (s *Server) issuersOf(r request) ([]*issuer, error) {
+	list := make([]*issuer, len(r.ids))
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for i, id := range r.ids {
+		list[i] = s.issuerOf(id)
+		if list[i] == nil || list[i].name != list[0].name {
+			return nil, errUnauthorized
+		}
+	}
+	return list, nil
+}
+
 // fresh signs for a request, within what may be signed at once.
-func (s *Server) fresh(ctx context.Context, now time.Time, issuers []*issuer, r request) (*response, error) {
+func (s *Server) fresh(ctx context.Context, now time.Time, r request) (response, error) {
+	issuers, err := s.issuersOf(r)
+	if err != nil {
+		return response{}, err
+	}
 	wait, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	select {
 	case s.signing <- struct{}{}:
 		defer func() { <-s.signing }()
 	case <-wait.Done():
-		return nil, fmt.Errorf("too many OCSP responses are being signed: %w", wait.Err())
+		return response{}, fmt.Errorf("too many OCSP responses are being signed: %w", wait.Err())
 	}
 	if err := s.authority.CheckClock(wait); err != nil {
-		return nil, err
+		return response{}, err
 	}
 	return s.sign(wait, now, issuers, r)
 }
 
 // sign reads the records, signs what they say, and keeps it if it may be given
 // to others and nothing was revoked meanwhile.
-func (s *Server) sign(ctx context.Context, now time.Time, issuers []*issuer, r request) (*response, error) {
+func (s *Server) sign(ctx context.Context, now time.Time, issuers []*issuer, r request) (response, error) {
 	s.mu.RLock()
 	epoch := s.epoch
 	s.mu.RUnlock()
@@ -135,10 +145,10 @@ func (s *Server) sign(ctx context.Context, now time.Time, issuers []*issuer, r r
 	for i, id := range r.ids {
 		one, until, err := s.status(ctx, now, issuers[i], id)
 		if err != nil {
-			return nil, err
+			return response{}, err
 		}
 		if one.status == unknown && len(r.ids) == 1 {
-			return nil, errUnauthorized
+			return response{}, errUnauthorized
 		}
 		if !until.IsZero() && until.Before(next) {
 			next = until
@@ -147,27 +157,27 @@ func (s *Server) sign(ctx context.Context, now time.Time, issuers []*issuer, r r
 	}
 	signer, err := s.authority.OCSPSigner(ctx, issuers[0].name)
 	if err != nil {
-		return nil, err
+		return response{}, err
 	}
 	if end := signer.Certificate.NotAfter; end.Before(next) {
 		next = end // what it signed can't be checked after that
 	}
 	if !now.Before(next) {
-		return nil, errors.New("the OCSP signer expired")
+		return response{}, errors.New("the OCSP signer expired")
 	}
 	for i := range singles {
 		singles[i].thisUpdate, singles[i].nextUpdate = now, next
 	}
 	signed, err := signResponses(signer, now, singles, r.nonce)
 	if err != nil {
-		return nil, err
+		return response{}, err
 	}
-	out := &response{
+	out := response{
 		signed: signed, certificate: companion(signer), thisUpdate: now, nextUpdate: next,
 		keep: len(r.ids) == 1 && r.nonce == nil,
 	}
 	if out.keep {
-		s.keep(responseID{issuers[0].name, r.ids[0].algorithm, r.ids[0].serial.Text(16)}, out, epoch)
+		s.keep(responseID{issuers[0].number, uint8(r.ids[0].algorithm), r.ids[0].serial}, out, epoch)
 	}
 	return out, nil
 }
@@ -176,11 +186,11 @@ func (s *Server) sign(ctx context.Context, now time.Time, issuers []*issuer, r r
 // hold at most (zero: no limit). An intent that isn't issued yet isn't known;
 // an expired certificate is no longer vouched for.
 func (s *Server) status(ctx context.Context, now time.Time, by *issuer, id certID) (single, time.Time, error) {
-	one := single{algorithm: id.algorithm, name: by.nameHash, key: by.key, serial: id.serial, status: unknown}
-	if id.serial.Sign() <= 0 {
+	one := single{algorithm: id.algorithm, name: by.nameHash, key: by.key, serial: id.number(), status: unknown}
+	if one.serial.Sign() <= 0 {
 		return one, time.Time{}, nil
 	}
-	record, err := s.authority.Record(ctx, id.serial.Text(16))
+	record, err := s.authority.Record(ctx, one.serial.Text(16))
 	if errors.Is(err, ca.ErrUnknownSerial) {
 		return one, time.Time{}, nil
 	}
@@ -207,19 +217,19 @@ func (s *Server) status(ctx context.Context, now time.Time, by *issuer, id certI
 	return one, time.Time{}, nil
 }
 
-func (s *Server) keep(id responseID, r *response, epoch uint64) {
+func (s *Server) keep(id responseID, r response, epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.epoch != epoch {
 		return // it may be the one that was revoked
 	}
-	if _, there := s.responses[id]; !there && len(s.responses) >= s.limit {
-		for victim := range s.responses {
-			delete(s.responses, victim)
+	if _, there := s.responses.slips[id]; !there && len(s.responses.slips) >= s.limit {
+		for victim := range s.responses.slips {
+			s.responses.drop(victim)
 			break
 		}
 	}
-	s.responses[id] = r
+	s.responses.put(id, r)
 }
 
 // presigned are the hash algorithms signed for in advance: RFC 5019's and
@@ -269,11 +279,7 @@ func (s *Server) refresh(ctx context.Context) error {
 func (s *Server) sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, r := range s.responses {
-		if !r.usable(now) {
-			delete(s.responses, id)
-		}
-	}
+	s.responses.sweep(now)
 }
 
 // presign is done for one CA; not whole without an error: something was revoked, which
@@ -283,21 +289,33 @@ func (s *Server) presign(ctx context.Context, now time.Time, by ca.StatusIssuer)
 	if err != nil {
 		return false, err
 	}
+	s.mu.RLock()
+	p := s.published[by.Name]
+	s.mu.RUnlock()
+	if p == nil {
+		return true, nil // Changed follows
+	}
 	issuers := make([]*issuer, len(hashAlgorithms))
-	for id, one := range identify(by) {
+	for id, one := range identify(by, p.number) {
 		issuers[id.algorithm] = one
 	}
 	count := 0
 	for _, text := range serials {
-		serial, ok := new(big.Int).SetString(text, 16)
+		number, ok := new(big.Int).SetString(text, 16)
+		if !ok {
+			continue
+		}
+		serial, ok := serialOf(number)
 		if !ok {
 			continue
 		}
 		for algorithm := range presigned {
+			id := responseID{p.number, uint8(algorithm), serial}
 			s.mu.RLock()
-			kept, full := s.responses[responseID{by.Name, algorithm, text}], len(s.responses) >= s.limit
+			there, fresh := s.responses.fresh(id, now)
+			full := len(s.responses.slips) >= s.limit
 			s.mu.RUnlock()
-			if kept != nil && !kept.due(now) || kept == nil && full {
+			if fresh || !there && full {
 				continue
 			}
 			if count%batch == 0 {

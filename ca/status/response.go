@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/cloudflare/circl/sign/ed448"
@@ -128,7 +129,7 @@ func (r single) add(b *cryptobyte.Builder) {
 	b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1ObjectIdentifier(hashAlgorithms[r.algorithm].oid)
+				b.AddASN1(tags.OBJECT_IDENTIFIER, func(b *cryptobyte.Builder) { b.AddBytes([]byte(hashAlgorithms[r.algorithm].oid)) })
 				b.AddASN1NULL()
 			})
 			b.AddASN1OctetString(r.name)
@@ -156,9 +157,9 @@ func (r single) add(b *cryptobyte.Builder) {
 // assemble makes the OCSPResponse from what was signed and the signer's
 // certificate, nil for a CA that answers itself: who asks has it, and verifiers take
 // one that comes along for a delegated signer's (golang.org/x/crypto/ocsp). It is made for
-// each request, since memory is dearer, so it is put together from the outside in and
-// copied once.
-func assemble(signed, certificate []byte) []byte {
+// each request, since memory is dearer, so it is put together from the outside in, at the end
+// of b, and copied once.
+func assemble(b, signed, certificate []byte) []byte {
 	const (
 		sequence   = 0x30
 		octets     = 0x04
@@ -173,7 +174,7 @@ func assemble(signed, certificate []byte) []byte {
 	response := sized(len(signed) + certs) // BasicOCSPResponse
 	bytes := sized(len(basic) + sized(response))
 	all := len(successful) + sized(bytes)
-	b := make([]byte, 0, sized(all))
+	b = slices.Grow(b, sized(all))
 	b = append(begin(b, sequence, all), successful...)
 	b = begin(begin(b, explicit0, bytes), sequence, len(basic)+sized(response))
 	b = begin(append(b, basic...), octets, response)

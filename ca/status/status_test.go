@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -430,6 +432,90 @@ func TestHTTPRefusals(t *testing.T) {
 			_ = answer.Body.Close()
 			if answer.StatusCode != tt.want {
 				t.Errorf("%s, want %d", answer.Status, tt.want)
+			}
+		})
+	}
+}
+
+// Whoever asks while others' answers are dropped and signed anew gets the own one, whole.
+func TestAskedMeanwhile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var done atomic.Bool
+	var asking sync.WaitGroup
+	for range 2 {
+		cert := r.issue(t)
+		der := request(t, cert, r.issuing, crypto.SHA1)
+		asking.Go(func() {
+			for i := 0; i == 0 || !done.Load(); i++ {
+				body, own, err := r.status.Respond(t.Context(), der)
+				if err != nil || !own {
+					t.Errorf("%t, %v", own, err)
+					return
+				}
+				if got, err := ocsp.ParseResponseForCert(body, cert, r.issuing); err != nil || got.Status != ocsp.Good {
+					t.Errorf("%x: %v", body, err)
+					return
+				}
+			}
+		})
+	}
+	for range 5 {
+		r.advance(9 * time.Hour) // all are due
+		if err := r.status.Refresh(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	done.Store(true)
+	asking.Wait()
+}
+
+// What is read without garbage is what DER says (X.690 §8.3).
+func TestSerialNumbers(t *testing.T) {
+	t.Parallel()
+	power := func(n uint, less int64) []byte {
+		der, err := asn1.Marshal(new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), n), big.NewInt(less)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	sequence := func(parts ...[]byte) []byte {
+		var b cryptobyte.Builder
+		b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(bytes.Join(parts, nil)) })
+		return b.BytesOrPanic()
+	}
+	sha1 := sequence([]byte{6, 5, 0x2b, 0x0e, 3, 2, 0x1a})
+	for name, tt := range map[string]struct {
+		der []byte
+		ok  bool
+	}{
+		"1":                    {[]byte{2, 1, 1}, true},
+		"127":                  {[]byte{2, 1, 127}, true},
+		"128":                  {[]byte{2, 2, 0, 128}, true},
+		"20 octets":            {power(159, 1), true},
+		"20 octets and a sign": {power(160, 1), true},
+		"21 octets":            {power(160, 0), false},
+		"zero":                 {[]byte{2, 1, 0}, true},
+		"-1":                   {[]byte{2, 1, 0xff}, true},
+		"-128":                 {[]byte{2, 1, 128}, true},
+		"empty":                {[]byte{2, 0}, false},
+		"1 with a zero ahead":  {[]byte{2, 2, 0, 1}, false},
+		"-1 in two octets":     {[]byte{2, 2, 0xff, 0xff}, false},
+		"-1 in 21 octets":      {append([]byte{2, 21}, bytes.Repeat([]byte{0xff}, 21)...), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := status.SerialIn(sequence(sequence(sequence(sequence(sequence(sha1, octets(20), octets(20), tt.der))))))
+			if (err == nil) != tt.ok {
+				t.Fatal(err)
+			}
+			if !tt.ok {
+				return
+			}
+			want := new(big.Int)
+			if s := cryptobyte.String(tt.der); !s.ReadASN1Integer(want) || got.Cmp(want) != 0 {
+				t.Errorf("%v, want %v", got, want)
 			}
 		})
 	}
