@@ -75,6 +75,8 @@ func TestPerformancePage(t *testing.T) {
 	for i, v := range []float64{5, 7, 40} {
 		second = append(second, sample{Round: i, Proxy: "bollard", Measure: costByBytes + "40", Value: v}, sample{Round: i, Proxy: "bollard", Measure: costByBytes + "1000", Value: 9})
 	}
+	idle := fmt.Sprintf(idleStation, 5000, "1.3")
+	first = append(first, sample{Proxy: "bollard", Measure: idle, Value: 8.5})
 	write("a", first, nil)
 	write("b", second, []size{{Certificates: 1000, Serial: 20}, {Certificates: 10_000, Serial: 30}})
 	page := filepath.Join(dir, "page.md")
@@ -89,6 +91,7 @@ func TestPerformancePage(t *testing.T) {
 	for _, want := range []string{
 		"| round trips per CPU-s | bollard 20, haproxy 10 | 2.00 × haproxy | ≥ 1.4 × haproxy: reached | 3 |",
 		"| added p50 µs at 5000 msg/s | bollard 90, haproxy 60 | 1.50 × haproxy | ≤ 1 × haproxy: **missed** | 1 |",
+		"| " + idle + " | bollard 8.5 |  | ≤ 8: **missed** | 1 |",
 		"- nginx, " + p50 + ": wrong bytes\n", "- haproxy, " + p50 + ": 3 messages were sent late", "- haproxy: HAProxy 9", "Z80", "| 10000 | 0 | 0 | 30 |", "(performance/bytes.svg)", "(performance/certificates.svg)",
 	} {
 		if !strings.Contains(string(raw), want) {

@@ -34,12 +34,8 @@ type summary struct {
 
 func (b *bench) report(ctx context.Context, dir string) error {
 	summaries, err := summarise(b.samples)
-	versions := map[string]string{}
-	for _, p := range b.proxies {
-		v, e := p.version(ctx)
-		err = errors.Join(err, e)
-		versions[p.name()] = v
-	}
+	versions, e := b.versions(ctx)
+	err = errors.Join(err, e)
 	b.table(summaries, versions)
 	if b.stats.Wrong != "" {
 		err = errors.Join(err, fmt.Errorf("the back end got wrong bytes: %s", b.stats.Wrong))
