@@ -36,13 +36,17 @@ func TestLaterVerdicts(t *testing.T) {
 	}
 	station.send(t, `[2,"a","Heartbeat",{}]`)
 	backend.want(t, `[2,"a","Heartbeat",{}]`)
+	handedOn := func() float64 { return r.metric(t, "messages_total", "direction=from-station", "type=call") }
+	eventually(t, "one CALL counted as handed on", func() bool { return handedOn() == 1 })
 	station.send(t, `[2,"s4","Slow",{}]`) // one too many: it holds the pump up
 	station.send(t, `[2,"b","Heartbeat",{}]`)
 	backend.send(t, `[3,"a",{}]`)
 	station.want(t, `[3,"a",{}]`)
-	eventually(t, "one CALL counted as handed on", func() bool {
-		return r.metric(t, "messages_total", "direction=from-station", "type=call") == 1
-	})
+	backend.send(t, `[2,"c","Reset",{"type":"Soft"}]`) // the other way goes on
+	station.want(t, `[2,"c","Reset",{"type":"Soft"}]`)
+	if n := handedOn(); n != 1 {
+		t.Errorf("%v CALLs were handed on while too many verdicts are worked out, want 1", n)
+	}
 	close(release)
 	got := map[string]bool{}
 	for range 5 {
