@@ -3,7 +3,6 @@ package ocpp
 // Actions Bollard acts on or sends. An action is case-sensitive.
 const (
 	ActionBootNotification    = "BootNotification"
-	ActionHeartbeat           = "Heartbeat"
 	ActionSignCertificate     = "SignCertificate"
 	ActionCertificateSigned   = "CertificateSigned"
 	ActionDataTransfer        = "DataTransfer"
@@ -60,10 +59,9 @@ const (
 	TriggerBootNotification    = "BootNotification"
 )
 
-// Kinds of Reset: Hard and Soft in 1.6, the others in 2.x.
+// Kinds of Reset: Hard and Soft in 1.6, OnIdle in 2.x.
 const (
-	ResetHard      = "Hard"
-	ResetSoft      = "Soft"
-	ResetImmediate = "Immediate"
-	ResetOnIdle    = "OnIdle"
+	ResetHard   = "Hard"
+	ResetSoft   = "Soft"
+	ResetOnIdle = "OnIdle"
 )

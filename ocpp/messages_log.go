@@ -31,9 +31,3 @@ type LogParameters struct {
 	OldestTimestamp string `json:"oldestTimestamp,omitempty"`
 	LatestTimestamp string `json:"latestTimestamp,omitempty"`
 }
-
-// GetLogResponse of all versions.
-type GetLogResponse struct {
-	Status   string `json:"status"`
-	Filename string `json:"filename,omitempty"`
-}

@@ -1,5 +1,5 @@
 // Package store keeps what Bollard knows in SQLite. It is the only importer of
-// the driver and implements the Store interfaces that ca and fleet declare.
+// the driver and implements the Store interfaces that the packages above it declare.
 //
 // It promises that a write is on disk, whole and with its ledger entries,
 // before the call returns, and that readers never wait for the writer.

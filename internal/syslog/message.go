@@ -14,9 +14,8 @@ type Facility int
 
 // Facilities that suit what Bollard has to say.
 const (
-	Auth   Facility = 4  // security and authorization messages
-	Audit  Facility = 13 // log audit
-	Local0 Facility = 16
+	Auth  Facility = 4  // security and authorization messages
+	Audit Facility = 13 // log audit
 )
 
 // Severity of a message (RFC 5424 §6.2.1, table 2).
