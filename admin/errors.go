@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"bollard/approval/docket"
 	"bollard/ca"
@@ -99,6 +100,7 @@ func explanations() []explanation {
 		{ca.ErrMounted, KindRefused, "docs/vault-ca.md says what a mount issues, and what not"},
 		{ca.ErrMountAnswer, KindFailed, "see who changed the mount, its role or its URLs in Vault (docs/vault-ca.md); what it issued is revoked there"},
 		{ca.ErrClock, KindFailed, "correct this machine's clock, then repeat; nothing was signed"},
+		{fs.ErrPermission, KindFailed, "run it as the user whom the file or directory belongs to, who has to be the server's"},
 		{context.DeadlineExceeded, KindFailed, "it took too long; look with `bollard doctor`"},
 		{context.Canceled, KindFailed, "it was interrupted; look whether it was done before repeating"},
 	}

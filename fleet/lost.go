@@ -190,7 +190,7 @@ func (s *Service) Replace(ctx context.Context, actor, identity string, r Replace
 		return []ledger.Event{{Kind: "station.replaced", Subject: key, Actor: actor, Data: data}}, nil
 	})
 	if err != nil {
-		return Station{}, "", fmt.Errorf("couldn't change station %q: %w", key, err)
+		return Station{}, "", notChanged(key, err)
 	}
 	s.refusals.latest(&st)
 	s.sightings.latest(&st)

@@ -22,7 +22,7 @@ func (s *Service) Station(ctx context.Context, identity string) (Station, error)
 	}
 	st, err := s.store.Station(ctx, key)
 	if err != nil {
-		return Station{}, fmt.Errorf("couldn't look up station %q: %w", identity, err)
+		return Station{}, err
 	}
 	s.refusals.latest(&st)
 	s.sightings.latest(&st)
@@ -242,11 +242,19 @@ func (s *Service) endUsing(rec ca.Record, fate string) int {
 func (s *Service) update(ctx context.Context, key string, change func(*Station) ([]ledger.Event, error)) (Station, error) {
 	st, err := s.store.UpdateStation(ctx, key, change)
 	if err != nil {
-		return Station{}, fmt.Errorf("couldn't change station %q: %w", key, err)
+		return Station{}, notChanged(key, err)
 	}
 	s.refusals.latest(&st)
 	s.sightings.latest(&st)
 	return st, nil
+}
+
+// notChanged says which station wasn't changed, unless the error names it.
+func notChanged(key string, err error) error {
+	if errors.Is(err, ErrUnknownStation) {
+		return err
+	}
+	return fmt.Errorf("couldn't change station %q: %w", key, err)
 }
 
 func (s *Service) updateAndPoke(ctx context.Context, key string, change func(*Station) ([]ledger.Event, error)) (Station, error) {

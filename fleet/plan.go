@@ -352,7 +352,7 @@ func (s *Service) idle(ctx context.Context, sit *situation) bool {
 // them.
 func (s *Service) askAnew(ctx context.Context, key string, names ...StepName) error {
 	if _, err := s.store.Station(ctx, key); err != nil {
-		return fmt.Errorf("couldn't look up station %q: %w", key, err)
+		return err
 	}
 	return s.forget(ctx, key, names...)
 }

@@ -39,7 +39,7 @@ func (s *Service) AttestationKeys(ctx context.Context, station string) (ek strin
 	case errors.Is(err, ErrUnknownStation):
 		return "", nil, nil
 	case err != nil:
-		return "", nil, fmt.Errorf("couldn't look up station %q: %w", station, err)
+		return "", nil, err
 	case st.EK == "" || !st.LostAt.IsZero():
 		return "", nil, nil
 	}
@@ -113,7 +113,7 @@ func (c *Controller) Quotes(ctx context.Context) (map[string]time.Duration, erro
 func (c *Controller) QuotesOf(ctx context.Context, station string) (time.Duration, error) {
 	st, err := c.service.store.Station(ctx, station)
 	if err != nil {
-		return 0, fmt.Errorf("couldn't look up station %q: %w", station, err)
+		return 0, err
 	}
 	plan, err := c.service.store.Plan(ctx, station)
 	if err != nil {

@@ -133,7 +133,7 @@ func (w WantedRoot) same(x WantedRoot) bool {
 func (s *Service) recordOf(ctx context.Context, key string) (Station, Plan, error) {
 	st, err := s.store.Station(ctx, key)
 	if err != nil {
-		return Station{}, Plan{}, fmt.Errorf("couldn't look up station %q: %w", key, err)
+		return Station{}, Plan{}, err
 	}
 	plan, err := s.store.Plan(ctx, key)
 	if err != nil {

@@ -119,7 +119,7 @@ func (c *Controller) RemoveGroup(ctx context.Context, actor, name string) error 
 func (c *Controller) GroupOf(ctx context.Context, key string) (string, error) {
 	st, err := c.service.store.Station(ctx, key)
 	if err != nil {
-		return "", fmt.Errorf("couldn't look up station %q: %w", key, err)
+		return "", err
 	}
 	return c.GroupOfStation(ctx, &st)
 }

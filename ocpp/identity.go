@@ -61,7 +61,7 @@ var (
 	ErrIdentityChar     = errors.New("identity has a character no URL may hold unescaped")
 	ErrIdentityEscape   = errors.New("identity has a malformed escape")
 	ErrIdentityTwice    = errors.New("identity is escaped twice or has a percent sign")
-	ErrIdentitySlash    = errors.New("identity has an escaped slash or backslash")
+	ErrIdentitySlash    = errors.New("identity has a slash or backslash")
 	ErrIdentityControl  = errors.New("identity has a control or invisible character")
 	ErrIdentityDot      = errors.New("identity is a dot segment")
 	ErrIdentityUTF8     = errors.New("identity is not valid UTF-8")

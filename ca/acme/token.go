@@ -45,7 +45,7 @@ func SealName(token string) string { return "acme-token:" + token }
 // once.
 func NewToken(ctx context.Context, store TokenStore, seal func(name string, secret []byte) ([]byte, error), now time.Time, actor string, only []string, valid time.Duration) (Token, string, error) {
 	if valid < shortestToken || valid > longestToken {
-		return Token{}, "", fmt.Errorf("a token can't be valid for %s: give 1m to 2160h", valid)
+		return Token{}, "", fmt.Errorf("a token can't be valid for %s: give 1m to 2160h (90 days)", valid)
 	}
 	for i, name := range only {
 		normal, err := ca.HostName(name)

@@ -67,6 +67,10 @@ security module the token.`,
 			if err != nil {
 				return err
 			}
+			// Before anything is asked for: a file that isn't there.
+			if _, err := os.Stat(args[0]); err != nil {
+				return fmt.Errorf("couldn't open the backup: %w", err)
+			}
 			secret, err := c.backupPassphrase(passphrase)
 			if err != nil {
 				return err
