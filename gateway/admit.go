@@ -6,8 +6,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -32,6 +32,8 @@ type refusal struct {
 type admission struct {
 	g        *Gateway
 	l        *Listener
+	ctx      context.Context // ends with the request and with the gateway
+	peer     net.Addr
 	w        http.ResponseWriter
 	r        *http.Request
 	settings *settings
@@ -41,8 +43,9 @@ type admission struct {
 }
 
 // admission books a request; no router sees its path. Whoever books decides.
-func (g *Gateway) admission(l *Listener, untrusted string, w http.ResponseWriter, r *http.Request) *admission {
-	return &admission{claim: fleet.Claim{Untrusted: untrusted}, g: g, l: l, w: w, r: r, settings: g.settings.Load(), pending: g.registry.expect()}
+func (g *Gateway) admission(ctx context.Context, l *Listener, untrusted string, v *visit) *admission {
+	return &admission{claim: fleet.Claim{Untrusted: untrusted}, g: g, l: l, ctx: ctx, peer: v.conn.RemoteAddr(), w: v, r: v.request,
+		settings: g.settings.Load(), pending: g.registry.expect()}
 }
 
 // decide makes a session of the request, or refuses it.
@@ -100,11 +103,9 @@ func (a *admission) read() *refusal {
 	case len(a.r.Header.Values("Authorization")) > 1:
 		return bad("authorization", "request has more than one Authorization header")
 	}
-	addr, err := netip.ParseAddrPort(a.r.RemoteAddr)
-	if err != nil {
+	if a.claim.Source = addrOf(a.peer); !a.claim.Source.IsValid() {
 		return bad("address", "connection has no IP address")
 	}
-	a.claim.Source = addr.Addr().Unmap()
 	a.claim.Listener, a.claim.Profiles = a.l.Name, a.l.Profiles
 	a.claim.Allow, a.claim.Trust = a.l.Allow, a.l.Trust
 	a.claim.NewChain = a.l.NewChain
@@ -139,7 +140,7 @@ func shownTarget(target string) string {
 
 // prove asks the Door.
 func (a *admission) prove() *refusal {
-	proven, err := a.g.cfg.Door.Admit(a.r.Context(), a.claim)
+	proven, err := a.g.cfg.Door.Admit(a.ctx, a.claim)
 	if err == nil {
 		a.proven = proven
 		return nil
@@ -202,7 +203,7 @@ func (a *admission) complain(ref *refusal, proven bool) {
 		return
 	}
 	args := []any{"station", a.claim.Identity.Key(), "listener", a.l.Name,
-		"source", a.r.RemoteAddr, "status", ref.status, "class", ref.class, "reason", ref.reason, "unlogged", unlogged}
+		"source", a.peer.String(), "status", ref.status, "class", ref.class, "reason", ref.reason, "unlogged", unlogged}
 	if ref.err != nil {
 		args = append(args, "err", ref.err)
 	}
@@ -215,14 +216,6 @@ func (ref *refusal) text() string {
 		return ref.reason
 	}
 	return capped(ref.reason + ": " + ref.err.Error())
-}
-
-// ctx is for the back-end side of an admission: it ends with the request and
-// with the gateway.
-func (a *admission) ctx() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(a.r.Context())
-	stop := context.AfterFunc(a.g.work, cancel)
-	return ctx, func() { stop(); cancel() }
 }
 
 // hasToken looks for a token in a comma-separated header, without case.

@@ -28,7 +28,7 @@ func (a *admission) adopt(ctx context.Context, b *backend, versions []string) (*
 	upstream, err := b.dialAs(ctx, a.enrolled(), a.claim.Basic.Password, versions, a.settings.limits.WS)
 	if err != nil {
 		told, ok := errors.AsType[*ws.DialError](err)
-		if a.r.Context().Err() != nil {
+		if ctx.Err() != nil {
 			return nil, a.later("gone", fmt.Sprintf("the station gave up before back end %q answered", b.Name), err)
 		}
 		if !ok || told.Status != http.StatusUnauthorized && told.Status != http.StatusForbidden {

@@ -161,10 +161,10 @@ func (b *backend) dial(ctx context.Context, id ocpp.Identity, subprotocols []str
 
 // dialAs dials with a password; nil: without an Authorization header.
 func (b *backend) dialAs(ctx context.Context, id ocpp.Identity, password []byte, subprotocols []string, limits ws.Limits) (*ws.Conn, error) {
-	header := http.Header{}
+	var header http.Header
 	if password != nil {
 		user := append([]byte(id.Name+":"), password...)
-		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString(user))
+		header = http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString(user)}}
 	}
 	return ws.Dial(ctx, ws.DialConfig{
 		URL: b.base + "/" + id.Escaped, Subprotocols: subprotocols, Header: header,

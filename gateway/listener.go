@@ -187,7 +187,7 @@ func (d *door) receive(ctx context.Context, guest *guest, timeout time.Duration)
 		d.meeting.Done()
 		return
 	}
-	a := d.gateway.admission(d.Listener, untrusted, v, v.begin(d.gateway.work, state))
+	a := d.gateway.admission(v.begin(d.gateway.work, state), d.Listener, untrusted, v)
 	d.meeting.Done()
 	a.decide()
 }

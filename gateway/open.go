@@ -21,9 +21,7 @@ const lastTasks = 5 * time.Second
 // Only then is the session live.
 func (a *admission) open() *refusal {
 	key := a.claim.Identity.Key()
-	ctx, cancel := a.ctx()
-	defer cancel()
-	release, err := a.g.registry.turn(ctx, key)
+	release, err := a.g.registry.turn(a.ctx, key)
 	if err != nil {
 		return a.later("crowd", "couldn't wait for the identity's turn", err)
 	}
@@ -39,7 +37,7 @@ func (a *admission) open() *refusal {
 		return nil
 	}
 	limits := a.settings.limits
-	upstream, ref := a.upstream(ctx, key, backend, versions)
+	upstream, ref := a.upstream(a.ctx, key, backend, versions)
 	if ref != nil {
 		return ref
 	}
@@ -90,7 +88,7 @@ func (a *admission) upstream(ctx context.Context, key string, b *backend, versio
 		return nil, ref
 	}
 	upstream, err := b.dial(ctx, a.enrolled(), versions, a.settings.limits.WS)
-	if err != nil && a.r.Context().Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return nil, a.later("gone", fmt.Sprintf("the station gave up before back end %q answered", b.Name), err)
 	}
 	if err != nil {
@@ -123,7 +121,7 @@ func (a *admission) versions(key string) (names []string, silent bool) {
 func (a *admission) decline() {
 	a.g.metrics.refusals.WithLabelValues("subprotocol").Inc()
 	a.g.log.Warn("connection closed: no common OCPP version", "station", a.claim.Identity.Key(),
-		"source", a.r.RemoteAddr, "offered", shownOffer(a.claim.Offered))
+		"source", a.peer.String(), "offered", shownOffer(a.claim.Offered))
 	conn, err := ws.Upgrade(a.w, a.r, "", a.settings.limits.WS)
 	if err != nil {
 		return // answered by ws
@@ -230,7 +228,7 @@ func (a *admission) start(key string, b *backend, v ocpp.Version, station, upstr
 		return
 	}
 	g.failures.forget(s.key)
-	s.log().Info("session opened", "version", v.String(), "profile", s.admission.Profile, "backend", b.Name,
+	g.log.Info("session opened", "station", s.key, "session", s.id, "version", v.String(), "profile", s.admission.Profile, "backend", b.Name,
 		"listener", a.l.Name, "source", a.claim.Source.String(), "notes", slices.Clone(s.admission.Notes))
 	s.guarded("opened", func() { g.cfg.Guard.Opened(s) })
 	s.move()

@@ -124,14 +124,13 @@ func spaced(h http.Header) bool {
 	return false
 }
 
-// begin gives the request what it is judged by; its context ends with the visit, and
-// if the station hangs up.
-func (v *visit) begin(ctx context.Context, state *tls.ConnectionState) *http.Request {
+// begin gives the request what it is judged by. The context ends with the visit, and if
+// the station hangs up; the request has none, which would be a copy of it.
+func (v *visit) begin(ctx context.Context, state *tls.ConnectionState) context.Context {
 	ctx, v.cancel = context.WithCancel(ctx)
-	v.request.TLS, v.request.RemoteAddr = state, v.conn.RemoteAddr().String()
-	v.request = v.request.WithContext(ctx)
+	v.request.TLS = state
 	v.timer = time.AfterFunc(watchAfter, v.watch)
-	return v.request
+	return ctx
 }
 
 // watch waits for the station's end, or its next byte.

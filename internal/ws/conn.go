@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bufio"
 	"compress/flate"
 	"context"
 	"errors"
@@ -28,11 +29,12 @@ const compressFrom = 512
 
 // Conn is one WebSocket. One goroutine reads; any number may write.
 //
-// It starts no goroutine. Own pings are sent by a timer, which Close stops and
-// waits for, so whoever has a Conn must Close it.
+// It starts no goroutine. Own pings are sent by a timer from the first Read on, which
+// Close stops and waits for, so whoever has a Conn must Close it.
 type Conn struct {
 	ws     *websocket.Conn
 	sock   *socket
+	lent   *bufio.Reader // what gorilla reads with, if it is ours; a Stream needs none
 	limits Limits
 
 	client     bool // our frames are masked
@@ -42,6 +44,7 @@ type Conn struct {
 
 	reading sync.Mutex // held by Read and, at the end, by Close
 	readErr error      // sticky; under reading
+	begun   bool       // it is read, so own pings are sent; under reading
 	// peerDone says that the peer's close frame, or its end, was read: it will
 	// say no more, and Close need not wait for it; under reading.
 	peerDone bool
@@ -51,12 +54,12 @@ type Conn struct {
 	timer  *time.Timer // next own ping, nil without; under state
 
 	pinging sync.WaitGroup // ping timers that run
-	done    chan struct{}  // closed when the first Close has finished
+	done    Latch          // open when the first Close has finished
 }
 
 // newConn takes over a handshaken connection.
 func newConn(w *websocket.Conn, sock *socket, limits Limits) *Conn {
-	c := &Conn{ws: w, sock: sock, limits: limits, done: make(chan struct{})}
+	c := &Conn{ws: w, sock: sock, limits: limits}
 	sock.budget = -1
 	// gorilla counts bytes on the wire, and a deflated message can be a little
 	// longer than its content; Read counts what comes out.
@@ -65,12 +68,18 @@ func newConn(w *websocket.Conn, sock *socket, limits Limits) *Conn {
 	sock.mu.Lock()
 	sock.idle = limits.PongTimeout
 	sock.mu.Unlock()
-	if limits.PingInterval > 0 {
-		c.state.Lock()
-		c.timer = time.AfterFunc(limits.PingInterval, c.keepAlive)
-		c.state.Unlock()
-	}
 	return c
+}
+
+// begin starts the clock of own pings: only Read hears their answers. A connection that
+// a Stream takes over never needs it. The caller holds c.reading.
+func (c *Conn) begin() {
+	c.begun = true
+	c.state.Lock()
+	defer c.state.Unlock()
+	if c.limits.PingInterval > 0 && !c.closed {
+		c.timer = time.AfterFunc(c.limits.PingInterval, c.keepAlive)
+	}
 }
 
 // release stops everything that uses the connection, for a Stream to take it
@@ -85,6 +94,16 @@ func (c *Conn) release() bool {
 	c.state.Unlock()
 	c.pinging.Wait()
 	return !closed
+}
+
+// giveBack ends gorilla's part in a released connection: its reader is for others.
+func (c *Conn) giveBack() {
+	c.ws = nil
+	if c.lent != nil {
+		c.lent.Reset(nil)
+		readers.Put(c.lent)
+		c.lent = nil
+	}
 }
 
 // Subprotocol negotiated, or "".
@@ -105,6 +124,9 @@ func (c *Conn) Read(buf []byte) ([]byte, error) {
 	defer c.reading.Unlock()
 	if c.readErr != nil {
 		return buf[:0], c.readErr
+	}
+	if !c.begun {
+		c.begin()
 	}
 	msg, err := c.next(buf[:0])
 	if err != nil {
@@ -221,7 +243,7 @@ func (c *Conn) Ping(ctx context.Context) error {
 	select {
 	case <-heard:
 		return nil
-	case <-c.done:
+	case <-c.done.Opened():
 		return ErrClosed
 	case <-ctx.Done():
 		return fmt.Errorf("no answer to a ping: %w", ctx.Err())
@@ -273,7 +295,7 @@ func (c *Conn) Close(code int, reason string) {
 	}
 	c.state.Unlock()
 	if !first {
-		<-c.done
+		<-c.done.Opened()
 		return
 	}
 	deadline := time.Now().Add(closeWait)
@@ -283,7 +305,7 @@ func (c *Conn) Close(code int, reason string) {
 	c.awaitClose()
 	_ = c.sock.Conn.Close() // nothing is left to do if it fails
 	c.pinging.Wait()
-	close(c.done)
+	c.done.Open()
 }
 
 // awaitClose reads until the peer's close frame, the end or the deadline. A

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -50,8 +51,11 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 10 * time.Second
 	}
-	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
-	defer cancel()
+	deadline := time.Now().Add(cfg.Timeout)
+	if sooner, ok := ctx.Deadline(); ok && sooner.Before(deadline) {
+		deadline = sooner
+	}
+	bounded := until{ctx, deadline}
 
 	var sock *socket
 	// gorilla looks at ctx only while it dials; afterwards the connection
@@ -61,12 +65,16 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	if limits.PingInterval > 0 {
 		dialer.KeepAlive = -1 // pings find a dead peer; TCP's own would cost four system calls
 	}
-	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dialer.DialContext(ctx, network, addr)
+	dial := func(network, addr string) (net.Conn, error) {
+		conn, err := connect(bounded, &dialer, network, addr)
 		if err != nil {
 			return nil, err
 		}
 		stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
+		if err := conn.SetDeadline(deadline); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
 		return NewLine(conn), nil
 	}
 	d := websocket.Dialer{
@@ -75,8 +83,8 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 		WriteBufferSize:   clientWriteBuffer,
 		WriteBufferPool:   &clientBuffers,
 		EnableCompression: limits.Compression,
-		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dial(ctx, network, addr)
+		NetDialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(network, addr)
 			if err != nil {
 				return nil, err
 			}
@@ -85,7 +93,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 			return sock, nil
 		},
 		NetDialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dial(ctx, network, addr)
+			conn, err := dial(network, addr)
 			if err != nil {
 				return nil, err
 			}
@@ -99,7 +107,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 			return sock, nil
 		},
 	}
-	conn, resp, err := d.DialContext(ctx, cfg.URL, cfg.Header) //nolint:bodyclose // gorilla has read the body and closed the connection
+	conn, resp, err := d.DialContext(bounded, cfg.URL, cfg.Header) //nolint:bodyclose // gorilla has read the body and closed the connection
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -115,8 +123,8 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 		}
 		if cause := ctx.Err(); cause != nil {
 			e.Err = cause
-		} else if errors.Is(err, os.ErrDeadlineExceeded) {
-			e.Err = context.DeadlineExceeded // the socket's clock was a little faster
+		} else if errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(deadline) {
+			e.Err = context.DeadlineExceeded
 		}
 		if conn != nil {
 			_ = conn.Close()
@@ -127,6 +135,24 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	c.client = true
 	c.compressed = limits.Compression && deflates(resp.Header)
 	return c, nil
+}
+
+// until has a deadline for those who ask, and no timer that ends it: a socket has its own.
+type until struct {
+	context.Context
+	deadline time.Time
+}
+
+func (u until) Deadline() (time.Time, bool) { return u.deadline, true }
+
+// connect has a timer for a name alone: who resolves it may heed nothing but the context's end.
+func connect(ctx until, dialer *net.Dialer, network, addr string) (net.Conn, error) {
+	if _, err := netip.ParseAddrPort(addr); err == nil {
+		return dialer.DialContext(ctx, network, addr)
+	}
+	timed, cancel := context.WithDeadline(ctx.Context, ctx.deadline)
+	defer cancel()
+	return dialer.DialContext(timed, network, addr)
 }
 
 // tlsConfig names the server unless the caller has.

@@ -39,6 +39,9 @@ type socket struct {
 
 var errHandshakeSize = errors.New("the server's handshake answer is too long")
 
+// headEnd is what an HTTP head ends with (RFC 9112 §2.1).
+var headEnd = []byte("\r\n\r\n")
+
 // handshakeBytes bounds the HTTP head of a server's answer.
 const handshakeBytes = 64 << 10
 
@@ -122,17 +125,23 @@ func (s *socket) sendRequest() error {
 
 // keepRest looks for the end of the head and returns how many bytes reach up to it.
 func (s *socket) keepRest(b []byte) int {
-	seen := append(s.tail[:len(s.tail):len(s.tail)], b...)
-	if i := bytes.Index(seen, []byte("\r\n\r\n")); i >= 0 {
-		s.hold = false
-		n := i + 4 - len(s.tail)
-		if n < len(b) {
-			s.early = bytes.Clone(b[n:])
-		}
-		return n
+	var room [2 * len(s.tail)]byte // where the two meet
+	copy(room[:], s.tail[:])
+	seam := room[:len(s.tail)+copy(room[len(s.tail):], b)]
+	n := len(b)
+	if i := bytes.Index(seam, headEnd); i >= 0 {
+		s.hold, n = false, i+len(headEnd)-len(s.tail)
+	} else if i := bytes.Index(b, headEnd); i >= 0 {
+		s.hold, n = false, i+len(headEnd)
 	}
-	s.tail = [3]byte(seen[len(seen)-len(s.tail):])
-	return len(b)
+	if len(b) > len(s.tail) {
+		seam = b
+	}
+	s.tail = [3]byte(seam[len(seam)-len(s.tail):])
+	if n < len(b) {
+		s.early = bytes.Clone(b[n:])
+	}
+	return n
 }
 
 // extend moves the read deadline, unless Close has set the last one.

@@ -155,6 +155,7 @@ func (s *Stream) carry(loop *Loop, c *Conn, fd int, h Handler) {
 	s.out.fd = int32(fd)  //nolint:gosec // the kernel's are no larger
 	_ = line.Conn.Close() // the duplicate lives on; the runtime's poller forgets the connection
 	line.Conn, line.direct, line.stream = handed{}, nil, s
+	c.giveBack()
 	if secure != nil && !c.client {
 		// The connection state shares its elements with crypto/tls, which would
 		// keep the parsed certificates for nothing: 4 KB a station.

@@ -12,7 +12,7 @@ import (
 )
 
 // Buffer sizes. 99 % of messages fit 2 kB (OCPP 2.1 part 4 §5.2). Each
-// connection keeps its read buffer; write buffers are taken while writing. A
+// connection keeps its read buffer, unless a Stream takes it over; write buffers are taken while writing. A
 // client's frames are cut at its write buffer, so that one is larger: stations
 // and back ends exist that dislike fragments.
 const (
@@ -25,6 +25,7 @@ const (
 var (
 	serverBuffers sync.Pool
 	clientBuffers sync.Pool
+	readers       = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
 )
 
 // Upgrade answers 101 with the given subprotocol ("": none). The Origin header
@@ -35,7 +36,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, limits 
 	limits = limits.withDefaults()
 	u := websocket.Upgrader{
 		HandshakeTimeout:  limits.WriteTimeout,
-		ReadBufferSize:    readBuffer,
+		ReadBufferSize:    0, // the hijacker's reader
 		WriteBufferSize:   serverWriteBuffer,
 		WriteBufferPool:   &serverBuffers,
 		CheckOrigin:       func(*http.Request) bool { return true },
@@ -45,12 +46,13 @@ func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, limits 
 	if subprotocol != "" {
 		header = http.Header{"Sec-Websocket-Protocol": {subprotocol}}
 	}
-	h := &hijacker{ResponseWriter: w}
+	h := &hijacker{ResponseWriter: w, reader: readers.Get().(*bufio.Reader)} //nolint:forcetypeassert // the pool's New makes nothing else
 	conn, err := u.Upgrade(h, r, header)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't upgrade to WebSocket: %w", err)
 	}
 	c := newConn(conn, h.sock, limits)
+	c.lent = h.reader
 	c.compressed = limits.Compression && deflates(r.Header)
 	return c, nil
 }
@@ -70,7 +72,8 @@ func deflates(h http.Header) bool {
 // behind its handshake; gorilla would drop the connection.
 type hijacker struct {
 	http.ResponseWriter
-	sock *socket
+	reader *bufio.Reader
+	sock   *socket
 }
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -87,5 +90,6 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		}
 		h.sock.early = append([]byte(nil), early...)
 	}
-	return h.sock, bufio.NewReadWriter(bufio.NewReaderSize(h.sock, 16), buffered.Writer), nil
+	h.reader.Reset(h.sock)
+	return h.sock, bufio.NewReadWriter(h.reader, buffered.Writer), nil
 }
