@@ -28,14 +28,22 @@ const maxPresented = 8
 // station. Finding that out is the same work for a known and an unknown identity.
 type leaf struct {
 	cert     *x509.Certificate
-	own      bool      // chains to our roots; else to an outside root
-	record   ca.Record // what is recorded of it
+	own      bool  // chains to our roots; else to an outside root
+	record   entry // what is recorded of it
 	recorded bool
 	// recoverable: own, not recorded, but it may have been issued after the
 	// backup was made that the records come from.
 	recoverable bool
 	expired     bool
 }
+
+// entry is what is judged of a certificate's record.
+type entry struct {
+	serial, station string
+	state           ca.State
+}
+
+func entryOf(r *ca.Record) entry { return entry{r.Serial, r.Station, r.State} }
 
 // judgeChain verifies the presented chain against one pool after the other,
 // never a mixture. Expiry is found here and judged later: whether it matters is
@@ -62,12 +70,13 @@ func (s *Service) judgeChain(ctx context.Context, presented []*x509.Certificate,
 		return nil, noTrustPath, nil
 	}
 	l.own = own
-	l.record, l.recorded, err = s.standing(ctx, cert)
+	record, recorded, err := s.standing(ctx, cert)
 	if err != nil {
 		return nil, "", fmt.Errorf("couldn't look up the presented certificate: %w", err)
 	}
+	l.record, l.recorded = entryOf(&record), recorded
 	if fresh && l.recorded {
-		s.verdicts.note(presented, l.record.Serial, now)
+		s.verdicts.note(presented, l.record.serial, now)
 	}
 	if l.own && !l.recorded {
 		if l.recoverable, err = s.cfg.Authority.Recoverable(ctx, cert); err != nil {
@@ -178,7 +187,7 @@ func (s *Service) proves(l *leaf, st *Station, now time.Time) certificateVerdict
 	}
 	operators := len(l.cert.Subject.Organization) == 1 && l.cert.Subject.Organization[0] == s.cfg.Organisation
 	// A00.FR.406: an outside certificate without the operator's O is the maker's.
-	unrecorded := !l.own && !(l.recorded && l.record.Station == keyOf(st))
+	unrecorded := !l.own && !(l.recorded && l.record.station == keyOf(st))
 	v.factory = unrecorded && !operators
 	// Every outside CA can write the operator's O: it gets nobody round a pin.
 	if unrecorded && st.FactoryHash != "" {
@@ -207,10 +216,10 @@ func (s *Service) onRecord(l *leaf, st *Station) string {
 	switch {
 	case l.own && !l.recorded && !l.recoverable:
 		return "certificate has our signature but is not on record: the database is an older copy put back by hand, or the CA's key was used elsewhere"
-	case l.recorded && l.record.State != ca.StateIssued:
-		return fmt.Sprintf("certificate %s is %s", l.record.Serial, l.record.State)
-	case l.recorded && l.record.Station != keyOf(st) && (l.own || l.record.Station != ""):
-		return fmt.Sprintf("certificate %s belongs to %.64q, not to %q", l.record.Serial, l.record.Station, st.Identity)
+	case l.recorded && l.record.state != ca.StateIssued:
+		return fmt.Sprintf("certificate %s is %s", l.record.serial, l.record.state)
+	case l.recorded && l.record.station != keyOf(st) && (l.own || l.record.station != ""):
+		return fmt.Sprintf("certificate %s belongs to %.64q, not to %q", l.record.serial, l.record.station, st.Identity)
 	}
 	return ""
 }
@@ -225,16 +234,15 @@ func (s *Service) recover(ctx context.Context, l *leaf, st *Station) error {
 	if reason := commonNameReason(l.cert, st); reason != "" {
 		return fmt.Errorf("%w: %s", ca.ErrNotRecoverable, reason)
 	}
-	var err error
-	l.record, err = s.cfg.Authority.Recover(ctx, l.cert, keyOf(st))
-	l.recorded = err == nil
+	record, err := s.cfg.Authority.Recover(ctx, l.cert, keyOf(st))
+	l.record, l.recorded = entryOf(&record), err == nil
 	return err
 }
 
 // namesAnother says that a leaf of our own belongs to somebody else: no password
 // makes up for that.
 func (s *Service) namesAnother(l *leaf, st *Station) bool {
-	return l != nil && l.own && (!l.recorded || l.record.Station != keyOf(st))
+	return l != nil && l.own && (!l.recorded || l.record.station != keyOf(st))
 }
 
 // commonNameReason compares the CN byte for byte: no case folding, trimming or

@@ -151,7 +151,7 @@ func (r *Registrar) proveCertificate(ctx context.Context, claim est.Claim, prese
 		return refuse(key, v.refused, publicCertificate)
 	case claim.Renewal && v.factory:
 		return refuse(key, "a renewal was asked for with the factory certificate", "a factory certificate isn't renewed here: use simpleenroll")
-	case claim.Renewal && !(presented.recorded && presented.record.Station == key):
+	case claim.Renewal && !(presented.recorded && presented.record.station == key):
 		return refuse(key, "certificate to be renewed is not on record", publicCertificate)
 	}
 	a := &applicant{Registrar: r, station: key, proof: proofCertificate, wire: WireEST, leaf: presented, notes: v.notes}
@@ -164,8 +164,8 @@ func (r *Registrar) proveCertificate(ctx context.Context, claim est.Claim, prese
 // holder is the station a certificate names: by our records, by its common
 // name, or because it is pinned.
 func (r *Registrar) holder(ctx context.Context, l *leaf) (Station, error) {
-	if l.recorded && l.record.Station != "" {
-		return r.service.store.Station(ctx, l.record.Station)
+	if l.recorded && l.record.station != "" {
+		return r.service.store.Station(ctx, l.record.station)
 	}
 	st, err := r.store.StationBySerial(ctx, l.cert.Subject.CommonName)
 	if err == nil || !errors.Is(err, ErrUnknownStation) {

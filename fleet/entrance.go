@@ -30,30 +30,44 @@ type entrance struct {
 	way     [sha256.Size]byte
 }
 
+// way is the JSON of a way in. Records have it, and are compared with it byte for byte: its
+// fields are in the order of their names, as they were when it was a map.
+type way struct {
+	Backend     string `json:"backend"`
+	Certificate string `json:"certificate-sha256,omitempty"`
+	Listener    string `json:"listener"`
+	OCPP        string `json:"ocpp"`
+	PasswordSet string `json:"password-set,omitempty"`
+	Profile     string `json:"profile"`
+	Proof       string `json:"proof,omitempty"`
+	Serial      string `json:"serial,omitempty"`
+	TLS         string `json:"tls"`
+}
+
 // wayIn is how a session's station was let in: what it proved itself by and
 // where, as JSON that is the same for the same way. A network address is no part
 // of it: it may tell where a person lives.
 func wayIn(st *Station, sess Session, serial string) string {
 	adm := sess.Admission()
-	data := map[string]string{
-		"profile": strconv.Itoa(adm.Profile), "listener": fact(adm.Listener),
-		"ocpp": sess.Version().String(), "backend": fact(sess.Backend()), "tls": "before 1.3",
+	w := way{
+		Profile: strconv.Itoa(adm.Profile), Listener: fact(adm.Listener),
+		OCPP: sess.Version().String(), Backend: fact(sess.Backend()), TLS: "before 1.3",
 	}
 	switch {
 	case adm.TLS13:
-		data["tls"] = "1.3"
+		w.TLS = "1.3"
 	case adm.Profile == 1:
-		data["tls"] = "none"
+		w.TLS = "none"
 	}
 	switch {
 	case adm.Factory:
-		data["proof"], data["certificate-sha256"] = "factory certificate", hex.EncodeToString(adm.Leaf.Sum[:])
+		w.Proof, w.Certificate = "factory certificate", hex.EncodeToString(adm.Leaf.Sum[:])
 	case adm.Leaf != nil:
-		data["proof"], data["serial"] = "certificate", serial
+		w.Proof, w.Serial = "certificate", serial
 	case st.Password != nil:
-		data["proof"], data["password-set"] = "password", st.Password.SetAt.UTC().Format(time.RFC3339)
+		w.Proof, w.PasswordSet = "password", st.Password.SetAt.UTC().Format(time.RFC3339)
 	}
-	text, err := json.Marshal(data)
+	text, err := json.Marshal(&w)
 	if err != nil {
 		panic("internal error: couldn't encode a way in: " + err.Error())
 	}

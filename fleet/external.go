@@ -156,7 +156,7 @@ func (s *Service) chainFault(ctx context.Context, sess Session, chain []*x509.Ce
 		return "certificate is expired"
 	}
 	// As it will be once recorded: the back end's, for this station.
-	l.recorded, l.record = true, ca.Record{State: ca.StateIssued, Intent: ca.Intent{Station: keyOf(&st)}}
+	l.recorded, l.record = true, entry{station: keyOf(&st), state: ca.StateIssued}
 	return s.proves(l, &st, now).refused
 }
 

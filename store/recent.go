@@ -14,14 +14,25 @@ const maxRecent = 256
 type recent[V any] struct {
 	mu   sync.Mutex
 	age  uint64 // transactions that touched the table
-	rows map[string]V
+	at   map[string]int
+	rows []kept[V] // the next to go is at next, once there are maxRecent
+	next int
+}
+
+// kept is a row in its place, which the next one takes again.
+type kept[V any] struct {
+	key string
+	row V
 }
 
 // get returns a row, or else the age to give to put.
 func (r *recent[V]) get(key string) (row V, age uint64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	row, ok = r.rows[key]
+	i, ok := r.at[key]
+	if ok {
+		row = r.rows[i].row
+	}
 	return row, r.age, ok
 }
 
@@ -32,10 +43,21 @@ func (r *recent[V]) put(key string, row V, age uint64) {
 	if age != r.age {
 		return
 	}
-	if r.rows == nil || len(r.rows) >= maxRecent {
-		r.rows = make(map[string]V)
+	if r.at == nil {
+		r.at = make(map[string]int)
 	}
-	r.rows[key] = row
+	i, ok := r.at[key]
+	switch {
+	case ok:
+	case len(r.rows) < maxRecent:
+		i = len(r.rows)
+		r.rows = append(r.rows, kept[V]{})
+	default:
+		i = r.next
+		r.next = (i + 1) % maxRecent
+		delete(r.at, r.rows[i].key)
+	}
+	r.at[key], r.rows[i] = i, kept[V]{key, row}
 }
 
 // epoch is the table's age.
@@ -49,7 +71,9 @@ func (r *recent[V]) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.age++
-	r.rows = nil
+	clear(r.at)
+	clear(r.rows)
+	r.rows, r.next = r.rows[:0], 0
 }
 
 // forgetter is a recent of any kind.
