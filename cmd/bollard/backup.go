@@ -42,8 +42,8 @@ The file is read back before it gets its name; nothing is overwritten.
 
 The passphrase comes from the environment variable BOLLARD_BACKUP_PASSPHRASE,
 from --passphrase-file, or as one line from standard input. Keep it where the
-file isn't. Keys in a hardware security module or in Vault are not in a
-backup.`,
+file isn't. Keys in a hardware security module, Vault or AWS are not in a
+backup; those of a TPM open in that TPM alone.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)

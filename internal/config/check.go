@@ -369,6 +369,10 @@ func (c *checker) approvals(f *File) {
 		if len(a.Of) == 0 {
 			able = len(people)
 		}
+		if able == 0 {
+			c.want(false, key, "nobody can approve it: name people under approvers")
+			continue
+		}
 		c.want(a.Needed >= 1 && a.Needed <= able, key+".needed", "must be from 1 to %d, the people who can approve it", able)
 	}
 }

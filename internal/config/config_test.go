@@ -64,7 +64,7 @@ func TestParseRefuses(t *testing.T) {
 	}{
 		"approver without a key":  {add: "approvers: [{name: alice}]\n", line: 7, key: "approvers[0]", text: "has no key"},
 		"approver twice":          {add: "approvers: [{name: a, ssh: [x]}, {name: a, ssh: [y]}]\n", line: 7, key: "approvers[1].name", text: "second time"},
-		"approval by nobody":      {add: "approvals: [{action: a.b, needed: 1}]\n", line: 7, key: "approvals[0].needed", text: "from 1 to 0"},
+		"approval by nobody":      {add: "approvals: [{action: a.b, needed: 1}]\n", line: 7, key: "approvals[0]", text: "nobody can approve it"},
 		"approval by a stranger":  {add: "approvers: [{name: a, ssh: [x]}]\napprovals: [{action: a.b, needed: 1, of: [b]}]\n", line: 8, key: "approvals[0].of[0]", text: "no name under approvers"},
 		"approval by one twice":   {add: "approvers: [{name: a, ssh: [x]}]\napprovals: [{action: a.b, needed: 2, of: [a, a]}]\n", line: 8, key: "approvals[0].needed", text: "from 1 to 1"},
 		"approval needs nobody":   {add: "approvers: [{name: a, ssh: [x]}]\napprovals: [{action: a.b, needed: 0}]\n", line: 8, key: "approvals[0].needed", text: "from 1 to 1"},

@@ -183,7 +183,7 @@ func ByPort(list []string) (map[int][]string, error) {
 		if i := strings.LastIndexByte(entry, ':'); i > 0 && (strings.HasSuffix(entry[:i], "]") || strings.Count(entry, ":") == 1) {
 			n, err := strconv.Atoi(entry[i+1:])
 			if err != nil {
-				return nil, fmt.Errorf("%q: its port isn't a number", entry)
+				return nil, fmt.Errorf("%q: give HOST or HOST:PORT, without a scheme", entry)
 			}
 			host, port = strings.Trim(entry[:i], "[]"), n
 		}
