@@ -197,19 +197,17 @@ func (d *door) shake(ctx context.Context, guest *guest, timeout time.Duration) (
 	if d.tls == nil {
 		return guest, nil
 	}
-	hctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	secure := tls.Server(guest, d.tls.base)
-	guest.begin(hctx)
-	err := secure.HandshakeContext(hctx)
+	guest.begin(ctx, time.Now().Add(timeout))
+	err := secure.HandshakeContext(ctx)
 	state := secure.ConnectionState()
 	if err == nil {
-		guest.untrusted = d.tls.judge(hctx, state, d.Trust)
+		guest.untrusted = d.tls.judge(ctx, state, d.Trust)
 	}
 	guest.finish()
 	if err != nil {
 		if ctx.Err() == nil {
-			d.failed(guest.classify(err, errors.Is(hctx.Err(), context.DeadlineExceeded)), guest.RemoteAddr())
+			d.failed(guest.classify(err), guest.RemoteAddr())
 		}
 		_ = guest.Close()
 		return nil, nil

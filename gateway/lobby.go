@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"bollard/internal/ws"
 )
@@ -121,16 +122,22 @@ type stay struct {
 	// Owned by the handshake's goroutine, and by nobody afterwards.
 	shaking  bool
 	seated   bool
-	deadline <-chan struct{}
+	deadline time.Time
+	over     <-chan struct{} // the door is closed
 	hello    helloFault
 
 	untrusted string // what the handshake's chain was found to lack; the handshake's, then its request's
 }
 
-func (g *guest) begin(ctx context.Context) { g.shaking, g.deadline = true, ctx.Done() }
+// begin begins the handshake, which ends with ctx or by the clock: the socket's, since a
+// context's own would cost a timer. Whoever reads afterwards sets another.
+func (g *guest) begin(ctx context.Context, deadline time.Time) {
+	g.shaking, g.deadline, g.over = true, deadline, ctx.Done()
+	_ = g.SetDeadline(deadline) // whatever is wrong with the connection shows when it is read
+}
 
 func (g *guest) finish() {
-	g.shaking, g.deadline = false, nil
+	g.shaking, g.over = false, nil
 	g.rise()
 }
 
@@ -165,10 +172,13 @@ func (g *guest) Read(p []byte) (int, error) {
 	select {
 	case g.lobby.desks <- struct{}{}:
 		g.seated = true
-		return n, nil
-	case <-g.deadline:
+	case <-g.over:
 		return n, os.ErrDeadlineExceeded
 	}
+	if time.Now().After(g.deadline) { // nothing is computed for who waited too long
+		return n, os.ErrDeadlineExceeded
+	}
+	return n, nil
 }
 
 // Close closes and leaves the lobby.

@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // However many stations come back at once, no more of their handshakes compute
@@ -27,7 +30,7 @@ func TestHandshakesTakeTurnsAtTheDesks(t *testing.T) {
 			near, far := net.Pipe()
 			g, _ := l.enter(near, guests)
 			done[i] = make(chan struct{})
-			g.begin(t.Context())
+			g.begin(t.Context(), time.Now().Add(time.Hour))
 			go func() { _, _ = far.Write([]byte("hello")) }()
 			go func() {
 				defer near.Close()
@@ -60,6 +63,31 @@ func TestHandshakesTakeTurnsAtTheDesks(t *testing.T) {
 			t.Errorf("%d desks are still taken", len(l.desks))
 		}
 	})
+}
+
+// Who gets its desk too late has nothing computed: a crowd of hopeless ones would take the
+// time of those that come after.
+func TestDeskThatComesTooLate(t *testing.T) {
+	t.Parallel()
+	for patience, want := range map[time.Duration]error{time.Second: os.ErrDeadlineExceeded, time.Minute: nil} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLobby(1)
+			near, far := net.Pipe()
+			defer near.Close()
+			g, _ := l.enter(near, 1)
+			g.begin(t.Context(), time.Now().Add(patience))
+			l.desks <- struct{}{}
+			go func() { _, _ = far.Write([]byte("hello")) }()
+			time.AfterFunc(2*time.Second, func() { <-l.desks })
+			if _, err := g.Read(make([]byte, 8)); !errors.Is(err, want) {
+				t.Errorf("with %v: %v, want %v", patience, err, want)
+			}
+			g.finish()
+			if len(l.desks) != 0 {
+				t.Errorf("with %v: the desk is still taken", patience)
+			}
+		})
+	}
 }
 
 // One host has a whole /64 of IPv6 and must not count as many (threat A8).

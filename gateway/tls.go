@@ -216,7 +216,7 @@ func securityEvent(class string) string {
 
 // classify names why a handshake failed. It goes by what was seen and by the
 // types of errors; the peer's bytes reach nobody.
-func (g *guest) classify(err error, timedOut bool) string {
+func (g *guest) classify(err error) string {
 	var record tls.RecordHeaderError
 	var op *net.OpError
 	switch {
@@ -224,7 +224,7 @@ func (g *guest) classify(err error, timedOut bool) string {
 		return classVersion
 	case g.hello == helloSuite:
 		return classSuite
-	case timedOut, errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return classTimeout
 	case g.hello == helloUnseen && errors.As(err, &record):
 		return classNotTLS
