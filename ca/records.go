@@ -39,6 +39,17 @@ func Reasons() []string {
 	return names
 }
 
+// HoldersReason is the name of a reason that whoever holds a certificate may give, by its
+// code: not those of CAs and attribute authorities (RFC 5280 §5.3.1).
+func HoldersReason(code int) (name string, ok bool) {
+	for _, r := range reasons {
+		if r.code == code {
+			return r.name, r.name != "cACompromise" && r.name != "aACompromise"
+		}
+	}
+	return "", false
+}
+
 func reasonCode(name string) (int, bool) {
 	for _, r := range reasons {
 		if r.name == name {

@@ -12,10 +12,6 @@ import (
 	"bollard/ca"
 )
 
-// reasons by code that a client may give (RFC 5280 §5.3.1). The others are an
-// operator's, or aren't used here (ca.Reasons).
-var reasons = map[int]string{0: "unspecified", 1: "keyCompromise", 3: "affiliationChanged", 4: "superseded", 5: "cessationOfOperation", 9: "privilegeWithdrawn"}
-
 // revoke revokes a certificate of this door: for the account that ordered it, or
 // for whoever has its key (RFC 8555 §7.6).
 func (d *Door) revoke(w http.ResponseWriter, m *message) error {
@@ -34,12 +30,13 @@ func (d *Door) revoke(w http.ResponseWriter, m *message) error {
 	if err != nil {
 		return problem(malformed, "certificate isn't readable")
 	}
-	reason := reasons[0]
+	code := 0
 	if in.Reason != nil {
-		var ok bool
-		if reason, ok = reasons[*in.Reason]; !ok {
-			return problem(badRevocationReason, "reasons are 0, 1, 3, 4, 5 and 9: revocation is for good")
-		}
+		code = *in.Reason
+	}
+	reason, ok := ca.HoldersReason(code)
+	if !ok {
+		return problem(badRevocationReason, "reasons are 0, 1, 3, 4, 5 and 9: revocation is for good")
 	}
 	issued, err := d.cfg.Certificates.Lookup(m.Context(), ca.SerialOf(cert))
 	switch {

@@ -125,6 +125,7 @@ func TestOperations(t *testing.T) {
 		"revocation of nothing":   {"POST", "/revoke", `{"passive":true}`, 400, ""},
 		"revocation of a text":    {"POST", "/revoke", `{"serial":"x","passive":true}`, 400, ""},
 		"revocation for a while":  {"POST", "/revoke", `{"serial":"17","passive":true,"reasonCode":6}`, 400, ""},
+		"revocation as a CA":      {"POST", "/revoke", `{"serial":"17","passive":true,"reasonCode":2}`, 400, ""},
 		"active revocation":       {"POST", "/revoke", `{"serial":"17"}`, 501, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

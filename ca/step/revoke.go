@@ -9,10 +9,6 @@ import (
 	"bollard/ca"
 )
 
-// reasons by code that a client may give (RFC 5280 §5.3.1). The others are an
-// operator's, or aren't used here (ca.Reasons).
-var reasons = map[int]string{0: "unspecified", 1: "keyCompromise", 3: "affiliationChanged", 4: "superseded", 5: "cessationOfOperation", 9: "privilegeWithdrawn"}
-
 // revokeRequest is the body of /revoke. What a person wrote as reason stays out of every
 // record.
 type revokeRequest struct {
@@ -33,7 +29,7 @@ func parseRevoke(data []byte) (*revokeRequest, error) {
 	if in.serial, ok = hexSerial(serial); !ok {
 		return nil, badRequest("serial isn't a serial number: decimal, or hexadecimal after 0x")
 	}
-	if in.reason, ok = reasons[code]; !ok {
+	if in.reason, ok = ca.HoldersReason(code); !ok {
 		return nil, badRequest("reasons are 0, 1, 3, 4, 5 and 9: revocation is for good")
 	}
 	if !passive {
