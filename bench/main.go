@@ -2,8 +2,8 @@
 // one run, under the same load.
 //
 //	go run ./bench quick            front ends: nginx and HAProxy; under ten minutes
-//	go run ./bench ca               certificates: step-ca, nginx, and SQLite up to 100,000; under five
-//	go run ./bench ca-full          the same, SQLite up to a million certificates
+//	go run ./bench ca               certificates: step-ca, nginx, and SQLite up to 10,000; two minutes
+//	go run ./bench ca-full          the same, OCSP with 12,000 certificates on record, too, SQLite up to a million
 //	go run ./bench depot            firmware from the depot and as a file from nginx; a minute
 //	go run ./bench policy           what rules cost a message; seconds
 //	go run ./bench provisioning     contract certificates for cars beside ECDSA alone; a minute
@@ -24,7 +24,7 @@
 // its own API, for the same certificates with the same number of clients, each
 // proven by something good once; beside them stands what crypto/x509 takes to
 // check a CSR and to sign. OCSP answers Bollard signed ahead are fetched from it
-// and, as files, from nginx, while 256 certificates are on record and when 12,000 are.
+// and, as files, from nginx, while 256 certificates are on record and, of ca-full, when 12,000 are.
 // Then databases of rising size are filled and read.
 // step-ca is built from the module proxy into .tools, once.
 //
