@@ -40,7 +40,7 @@ order those names alone.`,
 		}),
 	}
 	cmd.Flags().StringArrayVar(&in.Names, "name", nil, "a name the account may order; several of them, if given several times; none: all of acme.names")
-	cmd.Flags().DurationVar(&in.Valid, "valid", 24*time.Hour, "for how long, 1m to 2160h")
+	spanVar(cmd, &in.Valid, "valid", 24*time.Hour, "for how long, 1m to 2160h")
 	return cmd
 }
 

@@ -59,18 +59,12 @@ func (c *cli) approverCommand() *cobra.Command {
 
 func (c *cli) approvalRequest() *cobra.Command {
 	var in admin.AskApproval
-	valid := ""
 	cmd := &cobra.Command{
 		Use:   "request ACTION NAME --reason TEXT",
 		Short: "Ask people to approve an action, such as station.downgrade CS-1",
 		Args:  cobra.ExactArgs(2),
 		RunE: c.do(func(ctx context.Context, args []string) error {
 			in.Action, in.Name = args[0], args[1]
-			d, err := span(valid)
-			if err != nil {
-				return admin.Usagef("", "--valid: %w", err)
-			}
-			in.Valid = *d
 			out, err := call[admin.AskApproval, admin.Approval](ctx, c, "approval.request", in)
 			if err != nil {
 				return err
@@ -81,7 +75,7 @@ func (c *cli) approvalRequest() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&in.Reason, "reason", "", "why, for those who sign and for the ledger (required)")
 	f.StringVar(&in.Person, "author", "", "who asks, where several people share this account; that person can't sign")
-	f.StringVar(&valid, "valid", "", "how long it can be signed and used, such as 12h; without it 72h")
+	spanVar(cmd, &in.Valid, "valid", 0, "how long it can be signed and used, such as 12h; without it 72h")
 	return cmd
 }
 

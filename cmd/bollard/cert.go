@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +23,7 @@ func (c *cli) certList() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			var err error
-			if in.Expiring, err = parseDays(expiring); err != nil {
+			if in.Expiring, err = filterSpan(expiring); err != nil {
 				return err
 			}
 			out, err := call[admin.CertificateFilter, admin.Certificates](ctx, c, "cert.list", in)
@@ -47,21 +44,6 @@ func (c *cli) certList() *cobra.Command {
 	f.StringVar(&in.Profile, "profile", "", "only those of this profile")
 	f.StringVar(&expiring, "expiring", "", "only those in force that expire within, such as 30d or 12h")
 	return cmd
-}
-
-// parseDays reads a duration that may be in days, which Go's can't be.
-func parseDays(text string) (time.Duration, error) {
-	if text == "" {
-		return 0, nil
-	}
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.Atoi(days); err == nil && n > 0 && n <= 36500 {
-			return time.Duration(n) * 24 * time.Hour, nil
-		}
-	} else if d, err := time.ParseDuration(text); err == nil && d > 0 {
-		return d, nil
-	}
-	return 0, admin.Usagef("give one such as 30d or 12h", "%q is no duration", text)
 }
 
 func certificateState(c admin.Certificate) string {

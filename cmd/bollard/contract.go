@@ -59,7 +59,7 @@ func (c *cli) contractList() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			var err error
-			if in.Expiring, err = parseDays(expiring); err != nil {
+			if in.Expiring, err = filterSpan(expiring); err != nil {
 				return err
 			}
 			out, err := call[admin.ContractFilter, admin.Contracts](ctx, c, "contract.list", in)

@@ -30,6 +30,6 @@ func (c *cli) stationEnrolSecret() *cobra.Command {
 				})
 		}),
 	}
-	cmd.Flags().DurationVar(&valid, "valid", 24*time.Hour, "for how long, 1m to 2160h")
+	spanVar(cmd, &valid, "valid", 24*time.Hour, "for how long, 1m to 2160h")
 	return cmd
 }

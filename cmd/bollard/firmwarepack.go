@@ -92,7 +92,7 @@ takes nothing that is older, expired or signed by fewer.`,
 	f.StringVar(&o.out, "out", "", "the delivery to make (required)")
 	f.StringVar(&o.metadata, "metadata", "", "directory of the manufacturer's repository of metadata")
 	f.StringArrayVar(&o.keys, "key", nil, "a key of the repository, softkms:…, pkcs11:…, tpmkms:…, vault:…, awskms:… or a PEM file; can be repeated")
-	f.DurationVar(&o.valid, "valid", 90*24*time.Hour, "how long the metadata is good")
+	spanVar(cmd, &o.valid, "valid", 90*24*time.Hour, "how long the metadata is good")
 	return cmd
 }
 
@@ -264,5 +264,5 @@ func (o *rootOptions) on(cmd *cobra.Command) {
 	f.StringArrayVar(&o.online, "online", nil, "a key that signs what is the newest; can be repeated")
 	f.IntVar(&o.rootNeeded, "root-threshold", 1, "how many root keys a root takes")
 	f.IntVar(&o.targetsNeeded, "targets-threshold", 1, "how many keys the list of files takes")
-	f.DurationVar(&o.valid, "valid", 5*365*24*time.Hour, "how long the root is good")
+	spanVar(cmd, &o.valid, "valid", 5*365*24*time.Hour, "how long the root is good")
 }

@@ -131,7 +131,7 @@ func (o *signOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.expires, "expires", "", "until when it can be installed; without it a year, or the certificate's end")
 	f.BoolVar(&r.SecurityOnly, "security-only", false, "it mends faults and changes nothing else")
 	f.BoolVar(&r.LegalRelevant, "legal-relevant", false, "it concerns metrology, and needs an approval of its own")
-	f.DurationVar(&o.reboot, "reboot", 0, "expected downtime, such as 90s")
+	spanVar(cmd, &o.reboot, "reboot", 0, "expected downtime, such as 90s")
 	f.StringSliceVar(&r.CVEsFixed, "cve", nil, "ids of vulnerabilities it mends")
 	f.StringVar(&r.Supersedes, "supersedes", "", "id of the release it takes the place of")
 	f.StringSliceVar(&r.Revokes, "revokes", nil, "ids of releases that must not be installed any more")

@@ -142,24 +142,6 @@ func groupRoots(list []string) (*[]admin.GroupRoot, error) {
 	return &roots, nil
 }
 
-// span reads a duration that may be in days: 90d, 12h; "" and 0 are none.
-func span(text string) (*time.Duration, error) {
-	d := time.Duration(0)
-	if number, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseFloat(number, 64)
-		if err != nil || n < 0 || n > 36500 {
-			return nil, fmt.Errorf("%.20q is no duration such as 90d or 12h", text)
-		}
-		d = time.Duration(n * 24 * float64(time.Hour))
-	} else if text != "" && text != "0" {
-		var err error
-		if d, err = time.ParseDuration(text); err != nil || d < 0 {
-			return nil, fmt.Errorf("%.20q is no duration such as 90d or 12h", text)
-		}
-	}
-	return &d, nil
-}
-
 func writeGroup(w io.Writer, g *fleet.Group) {
 	fmt.Fprintf(w, "group %s\n", g.Name)
 	writeWant(w, "match vendor", g.Match.Vendor)

@@ -45,15 +45,15 @@ func TestListeners(t *testing.T) {
 	}
 }
 
-func TestParseDays(t *testing.T) {
+func TestSpansOfFilters(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{
 		"": 0, "30d": 30 * 24 * time.Hour, "12h": 12 * time.Hour, "1h30m": 90 * time.Minute,
-		"0d": -1, "-1d": -1, "30": -1, "d": -1, "soon": -1, "-5h": -1, "99999999d": -1,
+		"1.5d": 36 * time.Hour, "0d": -1, "0": -1, "NaNd": -1, "-1d": -1, "30": -1, "d": -1, "soon": -1, "-5h": -1, "99999999d": -1,
 	} {
-		got, err := parseDays(text)
+		got, err := filterSpan(text)
 		if want < 0 && err == nil || want >= 0 && (err != nil || got != want) {
-			t.Errorf("parseDays(%q) = %v, %v", text, got, err)
+			t.Errorf("filterSpan(%q) = %v, %v", text, got, err)
 		}
 	}
 }

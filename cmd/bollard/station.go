@@ -342,7 +342,7 @@ func (c *cli) stationRenew() *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().DurationVar(&allow, "allow-expired", 0, "let the station's expired certificate in for so long, such as 48h")
+	spanVar(cmd, &allow, "allow-expired", 0, "let the station's expired certificate in for so long, such as 48h")
 	return cmd
 }
 
