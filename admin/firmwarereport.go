@@ -29,7 +29,10 @@ type FirmwareReport struct {
 
 func (o *operations) firmwareReport(ctx context.Context, in ReportFirmware) (FirmwareReport, error) {
 	if (in.Part == "") != (in.Before == "") || in.Below != "" && in.Part+in.CVE != "" || in.Below+in.Part+in.CVE == "" {
-		return FirmwareReport{}, Usagef("", "give a release, or a part and a version, or a vulnerability")
+		return FirmwareReport{}, Usagef("--below RELEASE, --part NAME --before VERSION, or --cve CVE, with or without a part", "give a release, or a part and a version, or a vulnerability")
+	}
+	if in.CVE != "" && in.Aware.After(o.cfg.Clock()) {
+		return FirmwareReport{}, Usagef("what is due counts from when it became known", "--aware %s is in the future", in.Aware.UTC().Format(time.RFC3339))
 	}
 	list, err := o.cfg.Releases.List(ctx)
 	if err != nil {

@@ -27,6 +27,9 @@ named. Affected is who runs less than a release whose record mends the vulnerabi
 or has the part. Who runs what no release here is, is listed as unknown.`,
 		Args: cobra.NoArgs,
 		RunE: c.do(func(ctx context.Context, _ []string) error {
+			if in.CVE == "" && (aware != "" || stage != string(inventory.EarlyWarning)) {
+				return admin.Usagef("", "--stage and --aware go with --cve")
+			}
 			var err error
 			if in.Aware, err = moment(aware); err != nil {
 				return admin.Usagef("", "--aware: %w", err)
@@ -42,6 +45,7 @@ or has the part. Who runs what no release here is, is listed as unknown.`,
 					return
 				}
 				fmt.Fprintf(w, "%s: %d of %d stations, %d unknown\n", out.Answer.Asked, len(out.Answer.Below), out.Answer.Models, len(out.Answer.Unknown))
+				writeNote(w, out.Answer.Note)
 				writeRows(w, out.Answer.Below, out.Answer.Unknown, out.Answer.Unverified)
 			})
 		}),
@@ -54,6 +58,12 @@ or has the part. Who runs what no release here is, is listed as unknown.`,
 	f.StringVar(&stage, "stage", string(inventory.EarlyWarning), "early-warning, notification or final")
 	f.StringVar(&aware, "aware", "", "when it became known, as 2026-12-31 or RFC 3339; without it: now")
 	return cmd
+}
+
+func writeNote(w io.Writer, note string) {
+	if note != "" {
+		fmt.Fprintln(w, note)
+	}
 }
 
 func writeRows(w io.Writer, lists ...[]inventory.Row) {
@@ -78,6 +88,7 @@ func writeVulnerability(w io.Writer, r *inventory.Report) {
 	}
 	fmt.Fprintf(w, "%s, article %s: %s\n\nvulnerability  %s\nknown since    %s\ndue            %s\n", r.Regulation, r.Article, r.Stage, r.CVE, r.AwareAt.UTC().Format(time.RFC3339), due)
 	fmt.Fprintf(w, "stations       %d: %d affected, %d mended, %d unknown\n", r.Stations, len(r.Affected), r.Mended, len(r.Unknown))
+	writeNote(w, r.Note)
 	for _, f := range r.Fixes {
 		fmt.Fprintf(w, "mended by      %s %s %s, sequence %d, for %s, %s\n", f.Vendor, f.Component, f.Version, f.Sequence, strings.Join(f.Models, ", "), f.State)
 	}

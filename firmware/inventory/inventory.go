@@ -43,6 +43,8 @@ type Answer struct {
 	Unknown []Row  `json:"unknown"`
 	// Unverified are those that run what they didn't verify, whatever that is.
 	Unverified []Row `json:"unverified,omitempty"`
+	// Note: no bill of materials here has the part, so that "none" may be a name misspelt.
+	Note string `json:"note,omitempty"`
 }
 
 // BelowRelease answers which stations of a release's models run an older one of its
@@ -69,7 +71,12 @@ type Parts map[string][]bundle.Part
 // BelowPart answers which stations run a release with a part below a version, by name
 // or package URL. Of a release without a bill of materials nobody can tell.
 func BelowPart(stations []Station, list []catalogue.Entry, parts Parts, name, version string) Answer {
-	a := Answer{Asked: fmt.Sprintf("%s below %s", name, version), Below: []Row{}, Unknown: []Row{}}
+	a := Answer{Asked: fmt.Sprintf("%s below %s", name, version), Below: []Row{}, Unknown: []Row{}, Note: "no bill of materials here has a part of that name"}
+	for _, bill := range parts {
+		if slices.ContainsFunc(bill, func(p bundle.Part) bool { return named(p, name) }) {
+			a.Note = ""
+		}
+	}
 	for _, s := range stations {
 		a.count(s)
 		known := false
@@ -111,11 +118,15 @@ func (a *Answer) unknown(s Station) {
 // below says which part is, or "".
 func below(bill []bundle.Part, name, version string) string {
 	for _, p := range bill {
-		if (p.Name == name || p.PURL == name || strings.HasPrefix(p.PURL, name+"@")) && (p.Version == "" || CompareVersions(p.Version, version) < 0) {
+		if named(p, name) && (p.Version == "" || CompareVersions(p.Version, version) < 0) {
 			return "has " + strings.TrimSpace(p.Name+" "+p.Version)
 		}
 	}
 	return ""
+}
+
+func named(p bundle.Part, name string) bool {
+	return p.Name == name || p.PURL == name || strings.HasPrefix(p.PURL, name+"@")
 }
 
 // isFor ignores revisions of hardware, which stations don't tell.
