@@ -17,6 +17,9 @@ import (
 	"bollard/firmware/release"
 )
 
+// howMade is a release that can be taken in.
+const howMade = "give the folder that `bollard firmware sign --out` made, or a delivery of `bollard firmware pack`"
+
 // openDelivery opens a release in one file. Nothing of it is proven.
 func openDelivery(name string) (catalogue.Bundle, io.Closer, error) {
 	a, err := bundle.OpenArchive(name, math.MaxInt64) // how large an image may be the depot says
@@ -48,7 +51,7 @@ func openDelivery(name string) (catalogue.Bundle, io.Closer, error) {
 func openFolder(dir, image string) (catalogue.Bundle, io.Closer, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return catalogue.Bundle{}, nil, Usagef("give the folder that `bollard firmware sign --out` made, or a delivery of `bollard firmware pack`", "couldn't open the release: %w", err)
+		return catalogue.Bundle{}, nil, Usagef(howMade, "couldn't open the release: %w", err)
 	}
 	b, file, err := parts(func(name string) ([]byte, error) {
 		f, err := root.Open(name)
@@ -86,11 +89,11 @@ func openFolder(dir, image string) (catalogue.Bundle, io.Closer, error) {
 // by who keeps them.
 func parts(read func(name string) ([]byte, error)) (b catalogue.Bundle, file string, err error) {
 	if b.Envelope, err = read(bundle.FileEnvelope); err != nil {
-		return b, "", Usagef("", "couldn't read the release: %w", err)
+		return b, "", Usagef(howMade, "couldn't read the release: %w", err)
 	}
 	text, err := read(bundle.FileCertificate)
 	if err != nil {
-		return b, "", Usagef("", "couldn't read the release: %w", err)
+		return b, "", Usagef(howMade, "couldn't read the release: %w", err)
 	}
 	if b.Certificate, err = release.DecodeCertificate(text); err != nil {
 		return b, "", Refusedf("", "couldn't read the signing certificate: %w", err)

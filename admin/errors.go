@@ -16,6 +16,7 @@ import (
 	"bollard/firmware/gate"
 	"bollard/fleet"
 	"bollard/keys"
+	"bollard/ledger"
 )
 
 // ErrorKind says whose fault an error is; the exit code follows from it.
@@ -73,6 +74,8 @@ func explanations() []explanation {
 		{fleet.ErrUnknownRollout, KindRefused, "`bollard fleet list` shows the rollouts"},
 		{fleet.ErrRolloutState, KindRefused, "`bollard fleet status` shows how far it is"},
 		{fleet.ErrNothingToDo, KindRefused, "`bollard fleet plan` shows what differs from what is wanted"},
+		{ledger.ErrReason, KindUsage, "--reason TEXT says it"},
+		{docket.ErrAsk, KindUsage, "docs/approvals.md has the actions and who may ask"},
 		{docket.ErrUnknown, KindRefused, "`bollard approval list` shows them"},
 		{docket.ErrNotGranted, KindRefused, "`bollard approval request` asks people to approve it, `bollard approval list` shows who has"},
 		{docket.ErrUsed, KindRefused, "one approval is for one use: `bollard approval request` asks again"},
@@ -90,6 +93,8 @@ func explanations() []explanation {
 		{campaign.ErrState, KindRefused, "`bollard firmware rollouts RELEASE` shows how far it is"},
 		{campaign.ErrNobody, KindRefused, "`bollard firmware rollout RELEASE --dry-run` says why of each station"},
 		{gate.ErrUnknown, KindRefused, "`bollard firmware updates` lists them"},
+		{ca.ErrUnknownKind, KindUsage, "`bollard ca show` lists the hierarchies there are here"},
+		{ca.ErrUnknownReason, KindUsage, "--reason has one of RFC 5280 §5.3.1, such as keyCompromise, superseded, cessationOfOperation"},
 		{ca.ErrUnknownSerial, KindRefused, "`bollard cert list` shows the serials, in lower-case hex"},
 		{ca.ErrUnknownAnchor, KindRefused, "`bollard ca trust list` shows the hashes"},
 		{keys.ErrUnavailable, KindFailed, "see that the token or TPM is there and answers, or that Vault is unsealed or the cloud is within reach, then repeat: no restart is needed, and traffic goes on meanwhile"},

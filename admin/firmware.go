@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"bollard/approval/docket"
@@ -11,6 +12,7 @@ import (
 	"bollard/firmware/job"
 	"bollard/firmware/origin"
 	"bollard/firmware/release"
+	"bollard/ledger"
 )
 
 // AddRelease takes a release in: a delivery, or a folder with the image. Absolute
@@ -157,10 +159,11 @@ func (o *operations) registerFirmware(r *Registry) {
 	})
 	ending := func(end func(ctx context.Context, actor, station, reason string) (job.Job, error)) func(context.Context, EndUpdate) (job.Job, error) {
 		return func(ctx context.Context, in EndUpdate) (job.Job, error) {
-			if in.Reason == "" || len(in.Reason) > 500 {
-				return job.Job{}, Usagef("", "give a reason of at most 500 bytes: it stands in the ledger")
+			reason, err := ledger.Reason(in.Reason)
+			if err != nil {
+				return job.Job{}, err
 			}
-			j, err := end(ctx, Actor(ctx), stationKey(in.Station), in.Reason)
+			j, err := end(ctx, Actor(ctx), stationKey(in.Station), reason)
 			j.Visit = nil
 			return j, err
 		}
@@ -241,6 +244,9 @@ func (o *operations) firmwareApprove(ctx context.Context, in ApproveRelease) (Ap
 	d, action := o.cfg.Docket, catalogue.Action(in.Action)
 	if action == "" {
 		action = catalogue.ActionPublish
+	}
+	if !slices.Contains(catalogue.Actions(), action) {
+		return Approval{}, Usagef("`bollard firmware approve --help` lists the actions", "there is no action %.40q on a release", in.Action)
 	}
 	e, err := o.cfg.Releases.Find(ctx, in.Release)
 	if err != nil {

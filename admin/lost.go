@@ -41,17 +41,11 @@ func (o *operations) stationLost(ctx context.Context, in LostStation) (Station, 
 		s, err := o.cfg.Fleet.Find(ctx, Actor(ctx), in.Identity, in.Profile)
 		return o.station(s), err
 	}
-	if in.Reason == "" {
-		return Station{}, Usagef("it stands in the ledger", "there is no reason")
-	}
 	s, err := o.cfg.Fleet.Lose(ctx, Actor(ctx), in.Identity, in.Reason)
 	return o.station(s), err
 }
 
 func (o *operations) stationReplace(ctx context.Context, in ReplaceStation) (Replaced, error) {
-	if in.Reason == "" {
-		return Replaced{}, Usagef("it stands in the ledger", "there is no reason")
-	}
 	s, password, err := o.cfg.Fleet.Replace(ctx, Actor(ctx), in.Identity, fleet.Replacement{
 		Serial: in.Serial, FactoryHash: in.FactoryHash, FactoryKey: in.FactoryKey, Profile: in.Profile, Reason: in.Reason,
 	})
@@ -59,9 +53,6 @@ func (o *operations) stationReplace(ctx context.Context, in ReplaceStation) (Rep
 }
 
 func (o *operations) stationDecommission(ctx context.Context, in Decommission) (None, error) {
-	if in.Reason == "" {
-		return None{}, Usagef("it stands in the ledger", "there is no reason")
-	}
 	s, err := o.cfg.Fleet.Station(ctx, in.Identity)
 	if err != nil {
 		return None{}, err

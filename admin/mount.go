@@ -44,7 +44,7 @@ func (o *operations) caUseMount(ctx context.Context, in KindRef) (MountedCA, err
 }
 
 func mountRefusal(err error) error {
-	if errors.Is(err, ca.ErrNoHierarchy) || errors.Is(err, ca.ErrRollover) || errors.Is(err, ca.ErrMountAnswer) {
+	if errors.Is(err, ca.ErrNoHierarchy) || errors.Is(err, ca.ErrNoMount) || errors.Is(err, ca.ErrRollover) || errors.Is(err, ca.ErrMountAnswer) {
 		return Refusedf("docs/vault-ca.md has the steps", "%w", err)
 	}
 	return err

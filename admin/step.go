@@ -72,7 +72,7 @@ func (o *operations) stepList(ctx context.Context, _ None) (StepProvisioners, er
 func (o *operations) stepRemove(ctx context.Context, in StepProvisionerRef) (ShownStepProvisioner, error) {
 	p, err := step.Remove(ctx, o.cfg.Step, Actor(ctx), in.Name)
 	if errors.Is(err, step.ErrUnknownProvisioner) {
-		return ShownStepProvisioner{}, Refusedf("`bollard step list` lists them", "%w", err)
+		return ShownStepProvisioner{}, Refusedf("`bollard step list` lists them", "%w: %q", err, in.Name)
 	}
 	return shownStep(&p), err
 }

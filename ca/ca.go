@@ -142,6 +142,8 @@ var (
 	ErrNoHierarchy     = errors.New("there is no such hierarchy yet")
 	ErrHierarchyExists = errors.New("the hierarchy exists already")
 	ErrRollover        = errors.New("the root change can't take this step")
+	ErrUnknownKind     = errors.New("there is no kind of hierarchy of that name")
+	ErrUnknownReason   = errors.New("certificates aren't revoked for that reason")
 )
 
 // Recorder records the two phases of issuing. Every write is durable, together

@@ -60,6 +60,9 @@ type MountStore interface {
 // ErrMounted refuses what only a CA whose key is here can do.
 var ErrMounted = errors.New("the key of this CA is in a PKI mount of a Vault, which alone issues with it")
 
+// ErrNoMount refuses to have a mount issue where none can, or none waits to.
+var ErrNoMount = errors.New("no PKI mount can issue there")
+
 // ErrMountAnswer says that a mount issued something else than it was asked for.
 var ErrMountAnswer = errors.New("the mount issued something else than it was asked for")
 

@@ -74,11 +74,11 @@ func (a *Authority) mountable(kind Kind) (hierarchy, *loadedHierarchy, error) {
 	l := a.hierarchy(kind)
 	switch {
 	case kind != KindCSMS:
-		return h, nil, fmt.Errorf("%w: a PKI mount can issue for csms alone", ErrNoHierarchy)
+		return h, nil, fmt.Errorf("%w: for csms alone, not for %s", ErrNoMount, kind)
 	case l.issuing == nil:
 		return h, nil, fmt.Errorf("%w: %s; make it with bollard ca create %s", ErrNoHierarchy, kind, kind)
 	case l.cas[0].keyURI == "":
-		return h, nil, fmt.Errorf("%w: the key of the root of %s, which would have to certify the mount, is offline", ErrNoHierarchy, kind)
+		return h, nil, fmt.Errorf("%w: the key of the root of %s, which would have to certify it, is offline", ErrNoMount, kind)
 	case l.rollover.underWay():
 		return h, nil, fmt.Errorf("%w: the root of %s is being changed: bollard ca rollover %s show", ErrRollover, kind, kind)
 	}
@@ -192,7 +192,7 @@ func (a *Authority) UseMount(ctx context.Context, kind Kind, actor string) (*x50
 		return nil, err
 	}
 	if len(list) == 0 || !list[0].Waiting {
-		return nil, fmt.Errorf("%w: no mount waits to issue for %s; bollard ca mount %s --uri URI --csr FILE certifies one", ErrNoHierarchy, kind, kind)
+		return nil, fmt.Errorf("%w: none waits to issue for %s; bollard ca mount %s --uri URI --csr FILE certifies one", ErrNoMount, kind, kind)
 	}
 	r, name := list[0], h.generationName(list[0].Profile, list[0].Generation)
 	have, err := a.findKey(ctx, h, name, r.Profile, l.cas[0].name, func(hash string) bool { return hash == r.KeyHash })

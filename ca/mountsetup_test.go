@@ -15,7 +15,7 @@ import (
 func TestMountIsTriedBeforeItIsUsed(t *testing.T) {
 	t.Parallel()
 	r := newMountRig(t, "stations")
-	if _, err := r.UseMount(t.Context(), ca.KindCSMS, "operator"); !errors.Is(err, ca.ErrNoHierarchy) {
+	if _, err := r.UseMount(t.Context(), ca.KindCSMS, "operator"); !errors.Is(err, ca.ErrNoMount) {
 		t.Errorf("without a mount: %v", err)
 	}
 	cert := r.certify(t)

@@ -263,7 +263,7 @@ func (r *OfflineRoot) certify(ctx context.Context, order Order) (*Issued, error)
 // Revoke puts a CA that it certified on its list.
 func (r *OfflineRoot) Revoke(ctx context.Context, serial, reason string) error {
 	if _, ok := reasonCode(reason); !ok {
-		return fmt.Errorf("unknown revocation reason %q", reason)
+		return fmt.Errorf("%w: %q", ErrUnknownReason, reason)
 	}
 	if err := r.CheckRevocation(ctx, serial); err != nil {
 		return err

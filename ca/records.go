@@ -97,9 +97,9 @@ func (a *Authority) issued(record Record) (*Issued, error) {
 func (a *Authority) Revoke(ctx context.Context, serial, reason, actor string) (Record, error) {
 	if _, ok := reasonCode(reason); !ok {
 		if reason == "certificateHold" || reason == "removeFromCRL" {
-			return Record{}, fmt.Errorf("revocation is for good: %s isn't used here; remove or block the station meanwhile, or revoke with another reason (%s)", reason, strings.Join(Reasons(), ", "))
+			return Record{}, fmt.Errorf("%w: %s isn't used, since revocation is for good; remove or block the station meanwhile, or give another (%s)", ErrUnknownReason, reason, strings.Join(Reasons(), ", "))
 		}
-		return Record{}, fmt.Errorf("unknown revocation reason %q (known: %s)", reason, strings.Join(Reasons(), ", "))
+		return Record{}, fmt.Errorf("%w: %q (there are %s)", ErrUnknownReason, reason, strings.Join(Reasons(), ", "))
 	}
 	serial = strings.ToLower(strings.TrimSpace(serial))
 	record, err := a.cfg.Store.Certificate(ctx, serial)

@@ -40,8 +40,8 @@ func (s *Service) Lose(ctx context.Context, actor, identity, reason string) (Sta
 	if err != nil {
 		return Station{}, err
 	}
-	if reason == "" {
-		return Station{}, errors.New("give a reason: it stands in the ledger")
+	if reason, err = ledger.Reason(reason); err != nil {
+		return Station{}, err
 	}
 	st, err := s.update(ctx, key, func(st *Station) ([]ledger.Event, error) {
 		if st.LostAt.IsZero() {
@@ -51,7 +51,7 @@ func (s *Service) Lose(ctx context.Context, actor, identity, reason string) (Sta
 		st.stayUp()
 		// Who has the station may have its secrets too.
 		st.Password, st.Pending, st.RotateWanted = nil, nil, false
-		return []ledger.Event{{Kind: "station.lost", Subject: key, Actor: actor, Data: map[string]string{"reason": fact(reason)}}}, nil
+		return []ledger.Event{{Kind: "station.lost", Subject: key, Actor: actor, Data: map[string]string{"reason": reason}}}, nil
 	})
 	if err != nil {
 		return Station{}, err
@@ -152,8 +152,8 @@ func (s *Service) Replace(ctx context.Context, actor, identity string, r Replace
 	if err != nil {
 		return Station{}, "", err
 	}
-	if r.Reason == "" {
-		return Station{}, "", errors.New("give a reason: it stands in the ledger")
+	if r.Reason, err = ledger.Reason(r.Reason); err != nil {
+		return Station{}, "", err
 	}
 	before, err := s.Station(ctx, identity)
 	if err != nil {
@@ -215,8 +215,8 @@ func (s *Service) Decommission(ctx context.Context, actor, identity, reason stri
 		return err
 	}
 	key := keyOf(&st)
-	if reason == "" {
-		return errors.New("give a reason: it stands in the ledger")
+	if reason, err = ledger.Reason(reason); err != nil {
+		return err
 	}
 	if err := s.revokeAs(ctx, actor, &st, "cessationOfOperation"); err != nil {
 		return err
@@ -224,7 +224,7 @@ func (s *Service) Decommission(ctx context.Context, actor, identity, reason stri
 	err = s.summedUp(key, func(sum func(*Station) []ledger.Event) error {
 		return s.store.RetireStation(ctx, key, s.clock(), secrets, func(st *Station) []ledger.Event {
 			return append(sum(st), ledger.Event{Kind: "station.decommissioned", Subject: key, Actor: actor,
-				Data: map[string]string{"serial": st.Serial, "reason": fact(reason)}})
+				Data: map[string]string{"serial": st.Serial, "reason": reason}})
 		})
 	})
 	if err != nil {

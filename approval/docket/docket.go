@@ -13,8 +13,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +31,8 @@ var (
 	ErrUsed = errors.New("approval was used already")
 	// ErrNotGranted is Grant's while too few people have agreed.
 	ErrNotGranted = errors.New("it isn't approved")
+	// ErrAsk is Open's for what can't be asked like that, whoever is asked.
+	ErrAsk = errors.New("that can't be asked for")
 )
 
 // How long a request may wait for its signatures and its use.
@@ -37,9 +41,6 @@ const (
 	MaxValid     = 30 * 24 * time.Hour
 	minValid     = time.Minute
 )
-
-// maxReason bounds why something is asked for.
-const maxReason = 500
 
 // Signature is one person's.
 type Signature struct {
@@ -140,26 +141,27 @@ type Ask struct {
 
 // Open asks people to approve something.
 func (d *Docket) Open(ctx context.Context, actor string, in Ask) (Matter, error) {
+	subject, ok := d.cfg.Actions[in.Action]
+	if !ok {
+		return Matter{}, fmt.Errorf("%w: there is no action %.80q; there are %s", ErrAsk, in.Action, strings.Join(slices.Sorted(maps.Keys(d.cfg.Actions)), ", "))
+	}
 	quorum, people, err := d.rules.Load().of(in.Action)
 	if err != nil {
 		return Matter{}, err
 	}
-	subject, ok := d.cfg.Actions[in.Action]
-	switch {
-	case !ok:
-		return Matter{}, fmt.Errorf("there is no action %.80q", in.Action)
-	case in.Reason == "" || len(in.Reason) > maxReason:
-		return Matter{}, fmt.Errorf("give a reason of at most %d bytes: it stands in the ledger", maxReason)
-	case in.Valid == 0:
+	if in.Reason, err = ledger.Reason(in.Reason); err != nil {
+		return Matter{}, err
+	}
+	if in.Valid == 0 {
 		in.Valid = DefaultValid
 	}
 	if in.Valid < minValid || in.Valid > MaxValid {
-		return Matter{}, fmt.Errorf("it can be valid from %s to %s", minValid, MaxValid)
+		return Matter{}, fmt.Errorf("%w: it can be valid from %s to %s", ErrAsk, minValid, MaxValid)
 	}
 	author := actor
 	if in.Person != "" {
 		if err := approval.CheckName(in.Person); err != nil {
-			return Matter{}, err
+			return Matter{}, fmt.Errorf("%w: %w", ErrAsk, err)
 		}
 		author += ":" + in.Person
 	}
@@ -222,8 +224,9 @@ func (d *Docket) Sign(ctx context.Context, actor, id string, signature []byte) (
 
 // Withdraw closes a request; what was signed counts no more.
 func (d *Docket) Withdraw(ctx context.Context, actor, id, reason string) (Matter, error) {
-	if reason == "" || len(reason) > maxReason {
-		return Matter{}, fmt.Errorf("give a reason of at most %d bytes: it stands in the ledger", maxReason)
+	reason, err := ledger.Reason(reason)
+	if err != nil {
+		return Matter{}, err
 	}
 	m, err := d.Find(ctx, id)
 	if err != nil {

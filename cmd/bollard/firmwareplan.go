@@ -55,7 +55,7 @@ func (p *planFlags) readInto(in *admin.ReleaseRollout) error {
 		name, text, _ := strings.Cut(one, "=")
 		share, err := percent(text)
 		if err != nil {
-			return fmt.Errorf("--rings: %w", err)
+			return fmt.Errorf("--rings: %q: %w", one, err)
 		}
 		in.Rings = append(in.Rings, campaign.Ring{Name: strings.TrimSpace(name), Share: share})
 	}

@@ -258,7 +258,11 @@ func (s *Service) wake() {
 
 // Halt lets no further station begin; anybody on call may.
 func (s *Service) Halt(ctx context.Context, actor, release, reason string) (Progress, error) {
-	p, err := s.change(ctx, actor, release, reason, rollout.Running, func(c *campaign) error {
+	reason, err := ledger.Reason(reason)
+	if err != nil {
+		return Progress{}, err
+	}
+	p, err := s.change(ctx, actor, release, rollout.Running, func(c *campaign) error {
 		c.run.Halt(reason)
 		return nil
 	})
@@ -275,6 +279,10 @@ func (s *Service) Halt(ctx context.Context, actor, release, reason string) (Prog
 // Resume goes on with a halted rollout, once enough people agreed to exactly that.
 // The failures that halted it are accepted: as many more halt it again.
 func (s *Service) Resume(ctx context.Context, actor, release, reason string) (Progress, error) {
+	reason, err := ledger.Reason(reason)
+	if err != nil {
+		return Progress{}, err
+	}
 	e, err := s.cfg.Releases.Find(ctx, release)
 	if err != nil {
 		return Progress{}, err
@@ -283,17 +291,14 @@ func (s *Service) Resume(ctx context.Context, actor, release, reason string) (Pr
 	if err != nil {
 		return Progress{}, err
 	}
-	return s.change(ctx, actor, e.Release.ID, reason, rollout.Halted, func(c *campaign) error {
+	return s.change(ctx, actor, e.Release.ID, rollout.Halted, func(c *campaign) error {
 		c.why = reason
 		return c.run.Resume()
 	}, grant.Used(actor))
 }
 
 // change makes a decision about the rollouts of a release that are in a phase.
-func (s *Service) change(ctx context.Context, actor, release, reason string, from rollout.Phase, change func(*campaign) error, events ...ledger.Event) (Progress, error) {
-	if strings.TrimSpace(reason) == "" || len(reason) > 500 {
-		return Progress{}, errors.New("give a reason of at most 500 bytes: it stands in the ledger")
-	}
+func (s *Service) change(ctx context.Context, actor, release string, from rollout.Phase, change func(*campaign) error, events ...ledger.Event) (Progress, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list, err := s.find(ctx, release)

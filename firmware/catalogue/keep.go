@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"bollard/ledger"
@@ -30,8 +29,9 @@ func (c *Catalogue) keptUntil(e *Entry) time.Time {
 // Remove deletes the image of a release that is over, once nobody has to keep it. The
 // record, its signatures and its papers stay for ever: what a station ran can be told.
 func (c *Catalogue) Remove(ctx context.Context, actor, ref, reason string) (Entry, error) {
-	if reason = strings.TrimSpace(reason); reason == "" || len(reason) > maxReason {
-		return Entry{}, fmt.Errorf("give a reason of at most %d bytes: it stands in the ledger", maxReason)
+	reason, err := ledger.Reason(reason)
+	if err != nil {
+		return Entry{}, err
 	}
 	found, err := c.Find(ctx, ref)
 	if err != nil {

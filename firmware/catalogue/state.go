@@ -69,9 +69,6 @@ func (s State) kind() (kind string) {
 	return kind
 }
 
-// maxReason bounds why a release goes where it goes.
-const maxReason = 500
-
 // Move takes a release to a state and returns the entry to write with it. Why may
 // be "" where the state says enough: a halt and an end need a reason. It is for
 // Store.UpdateReleases, and for other writes of a release with something else.
@@ -79,8 +76,11 @@ func (e *Entry) Move(to State, actor, why string, now time.Time) (ledger.Event, 
 	if !e.State.Before(to) {
 		return ledger.Event{}, fmt.Errorf("%w: %s is %s, and doesn't become %s", ErrState, e.Release.ID, e.State, to)
 	}
-	if why = strings.TrimSpace(why); len(why) > maxReason || why == "" && (to == Halted || to == Withdrawn || to == Revoked) {
-		return ledger.Event{}, fmt.Errorf("give a reason of at most %d bytes: it stands in the ledger", maxReason)
+	if why = strings.TrimSpace(why); why != "" || to == Halted || to == Withdrawn || to == Revoked {
+		var err error
+		if why, err = ledger.Reason(why); err != nil {
+			return ledger.Event{}, err
+		}
 	}
 	from := e.State
 	e.State, e.Reason, e.ChangedAt = to, why, now
