@@ -74,9 +74,12 @@ func (b *batch) attempt(ops []*op) (done bool, err error) {
 		}
 	}
 	var newest int64
-	for _, o := range ops {
+	for i, o := range ops {
 		t := &tx{ctx: b.ctx, w: b.w}
-		if o.err = o.run(t); o.err != nil {
+		if o.err = o.run(t); o.err == nil && i == len(ops)-1 {
+			o.err = t.writeEntries() // of all of them
+		}
+		if o.err != nil {
 			o.err = explain(b.w.path, o.err)
 			return false, b.undo(saved, o.err)
 		}
@@ -92,6 +95,7 @@ func (b *batch) attempt(ops []*op) (done bool, err error) {
 }
 
 func (b *batch) undo(saved bool, failed error) error {
+	b.w.pending.forget()
 	if !saved {
 		b.w.rollback(b.ctx)
 		return b.begin()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -230,8 +231,12 @@ func scanEntry(row scanner) (ledger.Entry, error) {
 	return e, nil
 }
 
-// insertEntry writes what Tree.Append made.
-func insertEntry(t *tx, e ledger.Entry) error {
+// pending are ledger entries that are to be written: the values of entryColumns of each,
+// one after the other.
+type pending []any
+
+// add adds what Tree.Append made.
+func (p *pending) add(e ledger.Entry) error {
 	data, err := encodeData(e.Event)
 	if err != nil {
 		return fmt.Errorf("couldn't encode a ledger entry's data: %w", err)
@@ -240,9 +245,38 @@ func insertEntry(t *tx, e ledger.Entry) error {
 	for _, h := range e.Hashes {
 		hashes = append(hashes, h[:]...)
 	}
-	if _, err := t.exec("INSERT INTO ledger ("+entryColumns+") VALUES (?, ?, ?, ?, ?, ?, ?)",
-		int64(e.Seq), e.Time.UnixMilli(), e.Kind, e.Subject, e.Actor, data, hashes); err != nil {
-		return fmt.Errorf("couldn't append to the ledger: %w", err)
+	*p = append(*p, int64(e.Seq), e.Time.UnixMilli(), e.Kind, e.Subject, e.Actor, data, hashes)
+	return nil
+}
+
+func (p *pending) forget() {
+	clear(*p)
+	*p = (*p)[:0]
+}
+
+// insertEntries write so many entries each: a statement costs as much as what it writes of
+// one entry. They fail without undoing their own rows, for which SQLite would keep a copy
+// of each page: all of the attempt is undone.
+var insertEntries = []struct {
+	entries   int
+	statement string
+}{{8, insertEntry + strings.Repeat(", "+entryValues, 7)}, {1, insertEntry}}
+
+const (
+	insertEntry = "INSERT OR FAIL INTO ledger (" + entryColumns + ") VALUES " + entryValues
+	entryValues = "(?, ?, ?, ?, ?, ?, ?)"
+)
+
+// writeEntries writes what is pending.
+func (t *tx) writeEntries() error {
+	left, columns := t.w.pending, strings.Count(entryValues, "?")
+	for _, insert := range insertEntries {
+		for n := insert.entries * columns; len(left) >= n; left = left[n:] {
+			if _, err := t.exec(insert.statement, left[:n]...); err != nil {
+				return fmt.Errorf("couldn't append to the ledger: %w", err)
+			}
+		}
 	}
+	t.w.pending.forget()
 	return nil
 }

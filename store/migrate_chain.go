@@ -73,7 +73,7 @@ func moveChain(t *tx) error {
 		if l.seq != int64(i)+1 || !bytes.Equal(l.prev, last) || !bytes.Equal(l.hash, l.digest()) {
 			return fmt.Errorf("ledger entry %d was altered, or entries before it are missing: keep a copy of the database as it is, and restore a backup", l.seq)
 		}
-		if err := insertEntry(t, t.w.tree.Append(time.UnixMilli(l.at), l.event)); err != nil {
+		if err := t.w.pending.add(t.w.tree.Append(time.UnixMilli(l.at), l.event)); err != nil {
 			return err
 		}
 		last = l.hash
@@ -84,6 +84,9 @@ func moveChain(t *tx) error {
 		}}); err != nil {
 			return err
 		}
+	}
+	if err := t.writeEntries(); err != nil {
+		return err
 	}
 	_, err = t.exec("DROP TABLE ledger_chain")
 	return err

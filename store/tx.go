@@ -115,7 +115,7 @@ func (t *tx) record(events ...ledger.Event) error {
 		}
 		// A failure from here on undoes the write, and the writer forgets the tree.
 		entry := t.w.tree.Append(t.w.clock(), event)
-		if err := insertEntry(t, entry); err != nil {
+		if err := t.w.pending.add(entry); err != nil {
 			return err
 		}
 		t.saw(entry.Time)

@@ -84,7 +84,8 @@ type writer struct {
 
 	// tree is where the ledger goes on; nil: read it. It is forgotten after
 	// every rollback, whole or partial.
-	tree *ledger.Tree
+	tree    *ledger.Tree
+	pending pending // of its entries
 
 	// newest is the latest time on disk, in milliseconds: anybody may read it.
 	newest atomic.Int64
