@@ -185,7 +185,7 @@ func (s *Service) newestCertificate(ctx context.Context, st *Station) (issued *c
 		return nil, false, nil
 	}
 	issued, err = s.cfg.Authority.Lookup(ctx, serial)
-	if errors.Is(err, ca.ErrUnknownSerial) {
+	if errors.Is(err, ca.ErrUnknownSerial) || err == nil && issued.Station != keyOf(st) { // of an outside one, not on record
 		return nil, false, nil
 	}
 	if err != nil {

@@ -384,21 +384,17 @@ func signedMessage(order *Order, issued *ca.Issued) (action string, payload any,
 	return ocpp.ActionCertificateSigned, signed, nil
 }
 
-// certificatesOf lists the serials of a station's own certificates that are
-// good, whichever way they were asked for, and of the one it was seen with.
+// certificatesOf lists the serials of a station's certificates that are good, own and
+// outside ones, whichever way they were asked for. The serial number it was seen with says
+// less: that of an outside certificate which isn't on record may be another's here.
 func (s *Service) certificatesOf(ctx context.Context, st *Station) ([]string, error) {
 	records, err := s.cfg.Authority.IssuedTo(ctx, keyOf(st))
 	if err != nil {
 		return nil, err
 	}
 	var serials []string
-	if st.LeafSerial != "" {
-		serials = append(serials, st.LeafSerial)
-	}
 	for _, r := range records {
-		if !r.External && r.Serial != st.LeafSerial {
-			serials = append(serials, r.Serial)
-		}
+		serials = append(serials, r.Serial)
 	}
 	return serials, nil
 }

@@ -233,13 +233,17 @@ func (s *Service) rejected(ctx context.Context, order *Order) error {
 // superseded revokes the certificate a station no longer uses, where the
 // operator wants it. By default it stays good until it expires: a station that
 // can't connect with the new one any more falls back to it (A02.FR.28).
-func (s *Service) superseded(ctx context.Context, old string) error {
+func (s *Service) superseded(ctx context.Context, key, old string) error {
 	if !s.cfg.RevokeSuperseded || old == "" {
 		return nil
 	}
-	_, err := s.cfg.Authority.Revoke(ctx, old, "superseded", "bollard")
-	if errors.Is(err, ca.ErrUnknownSerial) {
+	// An outside certificate that isn't on record may have the number of somebody else's.
+	rec, err := s.cfg.Authority.Record(ctx, old)
+	if errors.Is(err, ca.ErrUnknownSerial) || err == nil && rec.Station != key {
 		return nil
+	}
+	if err == nil {
+		_, err = s.cfg.Authority.Revoke(ctx, old, "superseded", "bollard")
 	}
 	return err
 }

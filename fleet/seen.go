@@ -148,7 +148,7 @@ func (s *Service) seen(ctx context.Context, l *live) error {
 		return err
 	}
 	if before.LeafSerial != serial {
-		return s.superseded(ctx, before.LeafSerial)
+		return s.superseded(ctx, key, before.LeafSerial)
 	}
 	return nil
 }
