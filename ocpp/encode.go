@@ -12,19 +12,8 @@ import (
 // AppendCall appends the frame of a CALL. payload is marshalled unless it is
 // json.RawMessage; nil becomes {} (OCPP 2.1 part 4 §4.1.5).
 func AppendCall(dst []byte, id, action string, payload any) ([]byte, error) {
-	return appendRequest(dst, Call, id, action, payload)
-}
-
-// AppendSend appends the frame of a SEND (OCPP 2.1), as AppendCall does.
-func AppendSend(dst []byte, id, action string, payload any) ([]byte, error) {
-	return appendRequest(dst, Send, id, action, payload)
-}
-
-func appendRequest(dst []byte, t MessageType, id, action string, payload any) ([]byte, error) {
 	start := len(dst)
-	dst = append(dst, '[')
-	dst = strconv.AppendUint(dst, uint64(t), 10)
-	dst = append(dst, ',')
+	dst = append(dst, "[2,"...)
 	dst = appendString(dst, id)
 	dst = append(dst, ',')
 	dst = appendString(dst, action)

@@ -15,7 +15,7 @@ func TestAppend(t *testing.T) {
 	if err != nil || string(call) != `x[2,"a\"\u000a\u007f","A",{"type":"<&>"}]` {
 		t.Errorf("%s, %v", call, err)
 	}
-	send, err := ocpp.AppendSend(nil, "1", "A", nil)
+	send, err := ocpp.AppendRequest(nil, ocpp.Head{Type: ocpp.Send, RawID: []byte(`"1"`), Action: "A"}, nil)
 	if err != nil || string(send) != `[6,"1","A",{}]` {
 		t.Errorf("%s, %v", send, err)
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -240,26 +239,6 @@ func TestPublishedKeys(t *testing.T) {
 	}
 	if len(list) != 0 {
 		t.Errorf("entries no source was found for: %v", list)
-	}
-}
-
-func allowed(t testing.TB, der []byte) {
-	t.Helper()
-	public, err := x509.ParsePKIXPublicKey(der)
-	if err != nil {
-		t.Fatalf("allowed, but unreadable: %v", err)
-	}
-	switch key := public.(type) {
-	case *rsa.PublicKey:
-		if size := key.N.BitLen(); size < 2048 || size > 4096 || key.E != 65537 {
-			t.Fatalf("allowed RSA of %d bits, e=%d", size, key.E)
-		}
-	case *ecdsa.PublicKey:
-		if name := key.Params().Name; name != "P-256" && name != "P-384" && name != "P-521" {
-			t.Fatalf("allowed curve %s", name)
-		}
-	default:
-		t.Fatalf("allowed a %T", public)
 	}
 }
 

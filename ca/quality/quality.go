@@ -38,7 +38,7 @@ type Reason string
 
 // The reasons.
 const (
-	Malformed   Reason = "malformed"    // no SubjectPublicKeyInfo
+	Malformed   Reason = "malformed"    // no number or point where one has to be
 	Kind        Reason = "kind"         // neither RSA nor ECDSA
 	Size        Reason = "size"         // RSA modulus
 	Exponent    Reason = "exponent"     // RSA public exponent

@@ -33,12 +33,6 @@ func (c *Client) GetWith(ctx context.Context, rawURL string, header http.Header)
 	return c.fetch(ctx, http.MethodGet, rawURL, header, content{}, nil)
 }
 
-// GetTo writes the body of a 200 to w as it comes, whole when it returns nil. Every
-// other status is an *Error; so is a w that takes no more.
-func (c *Client) GetTo(ctx context.Context, rawURL string, w io.Writer) error {
-	return c.GetOn(ctx, rawURL, Mark{}, func(Mark, int64) (io.Writer, error) { return w, nil })
-}
-
 // Post sends a body. Errors are Get's.
 func (c *Client) Post(ctx context.Context, rawURL, contentType string, body []byte) (*Response, error) {
 	return c.PostWith(ctx, rawURL, http.Header{"Content-Type": {contentType}}, body)

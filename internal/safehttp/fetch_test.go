@@ -514,7 +514,7 @@ func TestTLS(t *testing.T) {
 }
 
 // A body that goes elsewhere is that of a 200 alone, whole, and within the bound.
-func TestGetTo(t *testing.T) {
+func TestGetOnFromTheBeginning(t *testing.T) {
 	t.Parallel()
 	image := strings.Repeat("firmware", 1000)
 	for name, tt := range map[string]struct {
@@ -548,16 +548,20 @@ func TestGetTo(t *testing.T) {
 			cfg, url := serve(t, tt.answer)
 			cfg.MaxBytes = tt.max
 			var got bytes.Buffer
-			if broken := rule(t, newClient(t, cfg).GetTo(t.Context(), url, &got)); broken != tt.want || tt.want == "" && got.String() != image {
+			if broken := rule(t, newClient(t, cfg).GetOn(t.Context(), url, safehttp.Mark{}, into(&got))); broken != tt.want || tt.want == "" && got.String() != image {
 				t.Errorf("rule %q, want %q; %d bytes", broken, tt.want, got.Len())
 			}
 		})
 	}
 	cfg, url := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, image) })
 	full := errors.New("no room")
-	if err := newClient(t, cfg).GetTo(t.Context(), url, writerFunc(func([]byte) (int, error) { return 0, full })); !errors.Is(err, full) {
+	if err := newClient(t, cfg).GetOn(t.Context(), url, safehttp.Mark{}, into(writerFunc(func([]byte) (int, error) { return 0, full }))); !errors.Is(err, full) {
 		t.Errorf("a writer that takes no more: %v", err)
 	}
+}
+
+func into(w io.Writer) safehttp.Begin {
+	return func(safehttp.Mark, int64) (io.Writer, error) { return w, nil }
 }
 
 type writerFunc func([]byte) (int, error)

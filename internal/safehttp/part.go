@@ -21,9 +21,11 @@ type Mark struct {
 // file is, -1 if nobody says. It gives the body's writer; its error ends the fetch.
 type Begin func(at Mark, size int64) (io.Writer, error)
 
-// GetOn is GetTo for a download that may go on from a mark. A server that has
-// another file by now, or knows no ranges, sends the file from its beginning, and
-// begin is told so; one that sends another part than it was asked for is refused.
+// GetOn gives the body of a 200 to a writer as it comes, whole when it returns nil. Every
+// other status is an *Error; so is a writer that takes no more. It may go on from a mark:
+// a server that has another file by now, or knows no ranges, sends the file from its
+// beginning, and begin is told so; one that sends another part than it was asked for is
+// refused.
 func (c *Client) GetOn(ctx context.Context, rawURL string, from Mark, begin Begin) error {
 	var header http.Header
 	if from.At > 0 && from.ETag != "" {

@@ -168,12 +168,8 @@ func (s *Schedule) encode(p message.Protocol, prefix string, taken map[uint32]bo
 	return nil
 }
 
-// Digested is the profile with signatureId and digestValue in each schedule that has a
-// tariff.
-func (p *Profile) Digested() ([]byte, error) { return p.write("") }
-
-// Sign is Digested with priceScheduleSignature: over all tariffs, in the profile's
-// order. The key is MO sub-CA 2's, whose certificate a car has in its contract chain.
+// Sign is the profile with signatureId and digestValue in each schedule that has a
+// tariff, and priceScheduleSignature: over all tariffs, in the profile's order. The key is MO sub-CA 2's, whose certificate a car has in its contract chain.
 func (p *Profile) Sign(random io.Reader, key crypto.Signer) ([]byte, error) {
 	suite, err := signature.SuiteOf(key.Public())
 	if err != nil {
@@ -194,7 +190,7 @@ func (p *Profile) Sign(random io.Reader, key crypto.Signer) ([]byte, error) {
 	return p.write(base64.StdEncoding.EncodeToString(value))
 }
 
-// write is the profile with digests and, unless it is "", a signature.
+// write is the profile with digests and a signature, in place of those it had.
 func (p *Profile) write(signed string) ([]byte, error) {
 	for _, s := range p.Schedules {
 		p.schedules[s.Place]["signatureId"] = json.RawMessage(strconv.FormatUint(uint64(s.SignatureID), 10))
@@ -205,10 +201,7 @@ func (p *Profile) write(signed string) ([]byte, error) {
 		members[name] = raw
 	}
 	members["chargingSchedule"] = p.schedules
-	delete(members, "priceScheduleSignature") // one that is there is of other digests
-	if signed != "" {
-		members["priceScheduleSignature"] = signed
-	}
+	members["priceScheduleSignature"] = signed
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
