@@ -22,5 +22,5 @@ func configFault(dir, key string, err error) error {
 	if errors.As(err, &keyed) {
 		key, err = key+"."+keyed.key, keyed.err
 	}
-	return &config.Error{Path: filepath.Join(dir, configName), Key: key, Text: err.Error()}
+	return config.Fault(filepath.Join(dir, configName), key, err.Error())
 }

@@ -32,20 +32,22 @@ func (c *checker) want(ok bool, key, format string, args ...any) {
 	if ok || c.err != nil {
 		return
 	}
-	e := &Error{Path: c.path, Key: key, Text: fmt.Sprintf(format, args...)}
-	// A key that is missing has the line of what it is missing from.
-	for k := key; ; {
-		if line, known := c.lines[k]; known {
-			e.Line = line
-			break
+	c.err = &Error{Path: c.path, Line: lineOf(c.lines, key), Key: key, Text: fmt.Sprintf(format, args...)}
+}
+
+// lineOf is a key's line; one that is missing has that of what it is missing from. 0: of
+// neither.
+func lineOf(lines map[string]int, key string) int {
+	for {
+		if line, known := lines[key]; known {
+			return line
 		}
-		i := strings.LastIndexAny(k, ".[")
+		i := strings.LastIndexAny(key, ".[")
 		if i < 0 {
-			break
+			return 0
 		}
-		k = k[:i]
+		key = key[:i]
 	}
-	c.err = e
 }
 
 func (c *checker) oneOf(value, key string, known ...string) {

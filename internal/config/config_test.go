@@ -386,6 +386,23 @@ func TestLoadChecksNamedFiles(t *testing.T) {
 	}
 }
 
+// What only the use of a value shows has its line, too; of a file that is gone it has none.
+func TestFaultsHaveTheKeysLine(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "bollard.yaml")
+	if e := config.Fault(path, "acme.names[1]", "is no name"); e.Line != 0 || e.Error() != path+": acme.names[1]: is no name" {
+		t.Errorf("of a file that is gone: %v", e)
+	}
+	if err := os.WriteFile(path, []byte(minimal+"acme:\n  names:\n    - a.example\n    - b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]int{"acme.names[1]": 10, "acme.names[0]": 9, "acme.names[7].x": 9, "approvers": 0} {
+		if e := config.Fault(path, key, "is wrong"); e.Line != want {
+			t.Errorf("%s: line %d, want %d", key, e.Line, want)
+		}
+	}
+}
+
 func TestURLs(t *testing.T) {
 	t.Parallel()
 	f := &config.File{Host: "h.example", Listen: config.Listen{

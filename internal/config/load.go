@@ -63,6 +63,19 @@ func Parse(path string, data []byte) (*File, error) {
 	return f, err
 }
 
+// Fault is an error about a key of a file that was read before: what only its use shows.
+// The key's line is that of the file as it is now, 0 if it can't be read any more.
+func Fault(path, key, text string) *Error {
+	e := &Error{Path: path, Key: key, Text: text}
+	if data, err := read(path); err == nil {
+		d := decoder{path: path, lines: map[string]int{}}
+		if d.document(data, new(File)) == nil {
+			e.Line = lineOf(d.lines, key)
+		}
+	}
+	return e
+}
+
 func parse(path string, data []byte) (*File, map[string]int, error) {
 	d := decoder{path: path, lines: map[string]int{}}
 	f := new(File)
