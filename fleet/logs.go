@@ -108,8 +108,9 @@ type Logs struct {
 	BackEnds bool
 	// HandOn, if set, has those handed on to where the back ends wanted them.
 	HandOn *HandOn
-	// Sweep is told of the files of all records: the others may go.
-	Sweep func(known map[string]bool) error
+	// Sweep asks for the files of all records once it has looked which there are: of
+	// those the others may go.
+	Sweep func(known func() (map[string]bool, error)) error
 }
 
 // AttachLogs lets the service ask for security logs.
@@ -435,14 +436,14 @@ func (s *Service) sweepLogs(ctx context.Context) {
 	if logs == nil {
 		return
 	}
-	files, err := s.store.DropLogs(ctx, s.clock().Add(-logs.Keep))
-	if err == nil {
+	err := logs.Sweep(func() (map[string]bool, error) {
+		files, err := s.store.DropLogs(ctx, s.clock().Add(-logs.Keep))
 		known := make(map[string]bool, len(files))
 		for _, f := range files {
 			known[f] = true
 		}
-		err = logs.Sweep(known)
-	}
+		return known, err
+	})
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("couldn't remove old security logs", slog.Any("err", err))
 	}

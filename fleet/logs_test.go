@@ -24,11 +24,11 @@ func (k *logSink) schedule(every time.Duration) fleet.Logs {
 		URL: func(station string, request int64, expires time.Time) (string, error) {
 			return fmt.Sprintf("https://sink/%s/%d/%d", station, request, expires.Unix()), nil
 		},
-		Sweep: func(known map[string]bool) error {
+		Sweep: func(known func() (map[string]bool, error)) (err error) {
 			k.mu.Lock()
 			defer k.mu.Unlock()
-			k.swept = known
-			return nil
+			k.swept, err = known()
+			return err
 		}}
 }
 

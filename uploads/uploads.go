@@ -234,33 +234,62 @@ func (u *Uploads) sync() error {
 	return nil
 }
 
-// Sweep removes the files nobody knows of, but for those being written, and
-// counts the others.
-func (u *Uploads) Sweep(known map[string]bool) error {
+// Sweep removes the files nobody knows of, but for those being written, and counts the
+// others. known is asked once it was looked what there is: an upload that arrives
+// meanwhile is no leftover.
+func (u *Uploads) Sweep(known func() (map[string]bool, error)) error {
+	before, err := u.idle()
+	if err != nil {
+		return err
+	}
+	keep, err := known()
+	if err != nil {
+		return err
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	entries, err := fs.ReadDir(u.root.FS(), ".")
+	now, err := u.idleLocked()
 	if err != nil {
-		return fmt.Errorf("couldn't look at the uploads: %w", err)
+		return err
 	}
 	total := int64(len(u.busy)) * u.cfg.MaxBytes
+	for name, size := range now {
+		if _, there := before[name]; !there || keep[name] {
+			total += size
+			continue
+		}
+		if err := u.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("couldn't remove a former upload: %w", err)
+		}
+	}
+	u.total = total
+	return nil
+}
+
+func (u *Uploads) idle() (map[string]int64, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.idleLocked()
+}
+
+// idleLocked are the files that aren't being written, with their sizes. The caller holds mu.
+func (u *Uploads) idleLocked() (map[string]int64, error) {
+	entries, err := fs.ReadDir(u.root.FS(), ".")
+	if err != nil {
+		return nil, fmt.Errorf("couldn't look at the uploads: %w", err)
+	}
+	list := map[string]int64{}
 	for _, e := range entries {
 		name := path.Base(e.Name())
 		if u.busy[strings.TrimSuffix(name, partial)] {
 			continue
 		}
-		if !known[name] {
-			if err := u.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("couldn't remove a former upload: %w", err)
-			}
-			continue
-		}
+		list[name] = 0
 		if info, err := e.Info(); err == nil {
-			total += info.Size()
+			list[name] = info.Size()
 		}
 	}
-	u.total = total
-	return nil
+	return list, nil
 }
 
 // Open reads the file of an upload that arrived.

@@ -216,7 +216,7 @@ func TestRoomIsBounded(t *testing.T) {
 		t.Errorf("with 1600 of 2500 bytes taken: status %d", got)
 	}
 	files := r.files()
-	if err := r.Sweep(map[string]bool{files[0]: true}); err != nil {
+	if err := r.Sweep(func() (map[string]bool, error) { return map[string]bool{files[0]: true}, nil }); err != nil {
 		t.Fatal(err)
 	}
 	if left := r.files(); len(left) != 1 || left[0] != files[0] {
@@ -224,6 +224,31 @@ func TestRoomIsBounded(t *testing.T) {
 	}
 	if got := r.send(http.MethodPut, r.url(3), strings.NewReader("x")); got != 201 {
 		t.Errorf("after the sweep: status %d", got)
+	}
+}
+
+// An upload that was acknowledged stays, also where it arrives while old ones are
+// removed: of what is known before it came it isn't.
+func TestSweepKeepsWhatArrivesMeanwhile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 5000)
+	send := func(request int64) {
+		if got := r.send(http.MethodPut, r.url(request), strings.NewReader("x")); got != 201 {
+			t.Fatalf("upload %d: status %d", request, got)
+		}
+	}
+	send(1) // of which nobody knows any more
+	err := r.Sweep(func() (map[string]bool, error) {
+		known := map[string]bool{} // as the records stand now
+		send(2)
+		return known, nil
+	})
+	if left := r.files(); err != nil || len(left) != 1 {
+		t.Fatalf("left %v, %v", left, err)
+	}
+	failed := errors.New("the records can't be read")
+	if err := r.Sweep(func() (map[string]bool, error) { return nil, failed }); !errors.Is(err, failed) || len(r.files()) != 1 {
+		t.Errorf("left %v, %v", r.files(), err)
 	}
 }
 
