@@ -105,8 +105,8 @@ func measureFull(ctx context.Context, p plan, f fullPlan, parts []string, out st
 	if err != nil {
 		return err
 	}
-	if slices.Contains(parts, "traffic") {
-		b.proxies = append(b.proxies, direct{b.files}) // what is added is what it hasn't
+	if slices.Contains(parts, "traffic") || slices.Contains(parts, "handshakes") {
+		b.proxies = append(b.proxies, direct{b.files}) // what is added is what it hasn't, and how much crypto/tls takes by itself
 	}
 	for _, part := range parts {
 		switch part {

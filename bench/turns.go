@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
@@ -165,8 +164,7 @@ func (b *bench) handshakes(ctx context.Context, f fullPlan) error {
 		_, _, err := c.orders(visits...)
 		return err
 	}
-	servers := slices.DeleteFunc(slices.Clone(b.proxies), func(p proxy) bool { return p.name() == directName })
-	return b.contest(ctx, f, servers, open, steps)
+	return b.contest(ctx, f, b.proxies, open, steps)
 }
 
 func microseconds(d time.Duration, n int) float64 { return d.Seconds() * 1e6 / float64(n) }
