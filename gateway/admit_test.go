@@ -96,6 +96,8 @@ func TestHostilePathsOverTLS(t *testing.T) {
 		}
 	}
 	r.nothingArrived(t)
+	r.door.mu.Lock()
+	defer r.door.mu.Unlock()
 	if n := len(r.door.claims); n != 0 {
 		t.Errorf("%d claims were judged", n)
 	}
@@ -168,7 +170,9 @@ func TestClaimIsWhatTheStationSaid(t *testing.T) {
 		q.User, q.Password = "CS|1", []byte("\x00\x01:\xff")
 		q.Subprotocols = []string{"ocpp2.1", "ocpp2.0.1", "ocpp2.1", "ocpp1.6"}
 	}))
+	r.door.mu.Lock()
 	got := r.door.claims[0]
+	r.door.mu.Unlock()
 	if len(got.Certificates) != 1 || got.Certificates[0].Subject.CommonName != "CS|1" || !got.Source.IsLoopback() {
 		t.Errorf("certificates %v, source %v", got.Certificates, got.Source)
 	}
