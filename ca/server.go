@@ -76,7 +76,8 @@ func (a *Authority) ServerCertificates(ctx context.Context, names ServerNames, d
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.Renew(ctx); err != nil {
+	// What is due and can't be renewed now is served until it can be: Maintain sees to it.
+	if err := s.Renew(ctx); err != nil && (ctx.Err() != nil || s.current[0].Load() == nil || s.current[1].Load() == nil) {
 		return nil, err
 	}
 	a.Watch(s)

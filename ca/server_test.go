@@ -205,6 +205,35 @@ func TestServerCertificatesSurviveARestart(t *testing.T) {
 	}
 }
 
+// A server that starts while nothing can be signed, since the disk is full, Vault is
+// sealed or the clock is behind, serves what it has, due or not.
+func TestServerCertificatesThatCantBeRenewedAtTheStart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	before := r.servers(t, serverNames)
+	r.now = before.Due().Add(5 * 24 * time.Hour) // both
+	r.store.FailWith("PutIntent", errors.New("no space left on device"))
+	r.open(t)
+	after := r.servers(t, serverNames)
+	for i, c := range after.Current() {
+		if !c.Leaf.Equal(before.Current()[i].Leaf) {
+			t.Errorf("certificate %d is another one", i)
+		}
+	}
+	if _, err := r.ServerCertificates(t.Context(), ca.ServerNames{DNS: []string{"new.example.com"}}, filepath.Join(r.dir, "server")); err == nil {
+		t.Error("there are certificates for a name that never had one")
+	}
+	r.store.FailWith("PutIntent", nil)
+	if err := after.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range after.Current() {
+		if c.Leaf.Equal(before.Current()[i].Leaf) {
+			t.Errorf("certificate %d wasn't renewed", i)
+		}
+	}
+}
+
 // Renewed by themselves before half their life is over, each time with a new key;
 // a failure leaves the present one in use and is tried again.
 func TestServerCertificatesRenewThemselves(t *testing.T) {
