@@ -65,8 +65,8 @@ func (c Config) complete() (Config, error) {
 	if c.KeyBase == "" {
 		c.KeyBase = keys.SchemeSoft + ":"
 	}
-	if c.StatusURL != "" && !strings.HasPrefix(c.StatusURL, "http://") {
-		return c, fmt.Errorf("status URL %q isn't plain http, which revocation lists and OCSP are read over (RFC 5280 §8); mend public.status in bollard.yaml", c.StatusURL)
+	if err := CheckStatusURL(c.StatusURL); err != nil {
+		return c, err
 	}
 	c.StatusURL = strings.TrimSuffix(c.StatusURL, "/")
 	switch {
@@ -78,14 +78,24 @@ func (c Config) complete() (Config, error) {
 	if err := checkText("organisation", c.Organisation); err != nil {
 		return c, fmt.Errorf("%w; set organisation in bollard.yaml", err)
 	}
-	if c.Country != "" && !isCountry(c.Country) {
-		return c, fmt.Errorf("country %q isn't two capital letters (ISO 3166 alpha-2, such as NL)", c.Country)
-	}
-	return c, nil
+	return c, CheckCountry(c.Country)
 }
 
-func isCountry(s string) bool {
-	return len(s) == 2 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+// CheckStatusURL refuses what can't be the base of a certificate's pointers to its status;
+// "" is none.
+func CheckStatusURL(url string) error {
+	if url != "" && !strings.HasPrefix(url, "http://") {
+		return fmt.Errorf("%q isn't plain http, which revocation lists and OCSP are read over (RFC 5280 §8)", url)
+	}
+	return nil
+}
+
+// CheckCountry refuses what can't be the C of a name; "" is none.
+func CheckCountry(s string) error {
+	if s != "" && (len(s) != 2 || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "") {
+		return fmt.Errorf("country %q isn't two capital letters (ISO 3166 alpha-2, such as NL)", s)
+	}
+	return nil
 }
 
 // Authority issues certificates of its hierarchies. It is safe for concurrent use.

@@ -83,7 +83,7 @@ func hierarchyOf(kind Kind) (hierarchy, error) {
 			return h, nil
 		}
 	}
-	return hierarchy{}, fmt.Errorf("%w: %q (there are %s)", ErrUnknownKind, kind, strings.Join(kindNames(), ", "))
+	return hierarchy{}, fmt.Errorf("%w: %q (known: %s)", ErrUnknownKind, kind, strings.Join(kindNames(), ", "))
 }
 
 func kindNames() []string {

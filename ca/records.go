@@ -99,7 +99,7 @@ func (a *Authority) Revoke(ctx context.Context, serial, reason, actor string) (R
 		if reason == "certificateHold" || reason == "removeFromCRL" {
 			return Record{}, fmt.Errorf("%w: %s isn't used, since revocation is for good; remove or block the station meanwhile, or give another (%s)", ErrUnknownReason, reason, strings.Join(Reasons(), ", "))
 		}
-		return Record{}, fmt.Errorf("%w: %q (there are %s)", ErrUnknownReason, reason, strings.Join(Reasons(), ", "))
+		return Record{}, fmt.Errorf("%w: %q (known: %s)", ErrUnknownReason, reason, strings.Join(Reasons(), ", "))
 	}
 	serial = strings.ToLower(strings.TrimSpace(serial))
 	record, err := a.cfg.Store.Certificate(ctx, serial)

@@ -126,6 +126,7 @@ func (s *Script) check() error {
 	s.from, errFrom = time.Parse(time.RFC3339, s.From)
 	s.until, errUntil = time.Parse(time.RFC3339, s.Until)
 	_, errKeys := keys.Join(s.Keys, "root.key")
+	errCountry, errStatus := ca.CheckCountry(s.Country), ca.CheckStatusURL(s.Status)
 	switch {
 	case strings.TrimSpace(s.Title) == "" || len(s.Title) > 200:
 		return s.fail("ceremony", "is missing, or longer than 200 bytes: the ceremony's title")
@@ -133,6 +134,10 @@ func (s *Script) check() error {
 		return s.fail("hierarchy", "%q is none (known: %s)", s.Hierarchy, kinds())
 	case s.Organisation == "":
 		return s.fail("organisation", "is missing: as it stands in the bollard.yaml of the machine that asks")
+	case errCountry != nil:
+		return s.fail("country", "%v", errCountry)
+	case errStatus != nil:
+		return s.fail("status", "%v", errStatus)
 	case errFrom != nil:
 		return s.fail("from", "wants a time in quotes, such as \"2026-11-26T09:00:00Z\"")
 	case errUntil != nil || !s.until.After(s.from):

@@ -180,7 +180,7 @@ all of KIND. A running server renews what is due by itself. Roots are changed in
 			}
 			return c.print(out, func(w io.Writer) {
 				if len(out.Renewed) == 0 {
-					fmt.Fprintln(w, "nothing was to be renewed")
+					fmt.Fprintln(w, "nothing was to be renewed; what others or an offline root certified they renew (`bollard ca request KIND`)")
 					return
 				}
 				t := newTable(w, "CA", "SERIAL", "EXPIRES")
