@@ -104,7 +104,7 @@ func explanations() []explanation {
 		{keys.ErrUnfit, KindRefused, "keys of Bollard's are made by Bollard (`bollard init --keys`), and can't be exported; a PKI mount of a Vault says itself why it refuses (docs/vault-ca.md)"},
 		{ca.ErrMounted, KindRefused, "docs/vault-ca.md says what a mount issues, and what not"},
 		{ca.ErrMountAnswer, KindFailed, "see who changed the mount, its role or its URLs in Vault (docs/vault-ca.md); what it issued is revoked there"},
-		{ca.ErrClock, KindFailed, "correct this machine's clock, then repeat; nothing was signed"},
+		{ca.ErrClock, KindFailed, "correct this machine's clock, then repeat; nothing was signed. Was it ahead before, `bollard ca accept-clock` lets it sign again"},
 		{fs.ErrPermission, KindFailed, "run it as the user whom the file or directory belongs to, who has to be the server's"},
 		{context.DeadlineExceeded, KindFailed, "it took too long; look with `bollard doctor`"},
 		{context.Canceled, KindFailed, "it was interrupted; look whether it was done before repeating"},

@@ -176,7 +176,7 @@ func (a *Authority) presentOfficer(ctx context.Context, o office, issuer string)
 	}
 	for _, r := range records {
 		uri, ok := strings.CutPrefix(r.Reference, o.reference)
-		if !ok || r.External || r.Issuer != issuer || !a.cfg.Clock().Before(r.NotAfter) {
+		if !ok || r.External || r.Issuer != issuer || !a.cfg.Clock().Before(r.NotAfter) || a.cfg.Clock().Before(r.NotBefore) {
 			continue
 		}
 		cert, err := curve448.ParseCertificate(r.DER)

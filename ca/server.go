@@ -112,14 +112,17 @@ func (n ServerNames) subject() (Subject, error) {
 }
 
 // load takes the newest certificates that are still good for these names and
-// whose keys are still there.
+// whose keys are still there; of those that begin later, since the clock was ahead, only
+// where there is no other.
 func (s *ServerCertificates) load(ctx context.Context) error {
 	records, err := s.authority.cfg.Store.Certificates(ctx, Filter{Profile: s.profile.Name, State: StateIssued})
 	if err != nil {
 		return fmt.Errorf("couldn't read the server certificates: %w", err)
 	}
 	now := s.authority.cfg.Clock()
-	for _, r := range records {
+	begun := func(r Record) bool { return !now.Before(r.NotBefore) }
+	first, later := slices.DeleteFunc(slices.Clone(records), func(r Record) bool { return !begun(r) }), slices.DeleteFunc(records, begun)
+	for _, r := range append(first, later...) {
 		file, ok := strings.CutPrefix(r.Reference, serverReference)
 		if !ok || r.External || now.After(r.NotAfter) {
 			continue
@@ -203,7 +206,8 @@ func (s *ServerCertificates) Renew(ctx context.Context) error {
 	var errs []error
 	for i, kind := range serverKeys {
 		present := s.current[i].Load()
-		if present != nil && s.authority.cfg.Clock().Before(s.profile.RenewAt(present.Leaf)) {
+		now := s.authority.cfg.Clock()
+		if present != nil && now.Before(s.profile.RenewAt(present.Leaf)) && !now.Before(present.Leaf.NotBefore) {
 			continue
 		}
 		next, err := s.issue(ctx, kind.name, kind.algorithm)

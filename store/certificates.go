@@ -300,6 +300,24 @@ func (s *Store) NewestTime(context.Context) (time.Time, error) {
 	return time.UnixMilli(newest).UTC(), nil
 }
 
+// AcceptClock takes the clock for right although something recorded is later: it is the
+// newest time from then on. Nobody else writes meanwhile.
+func (s *Store) AcceptClock(ctx context.Context, events ...ledger.Event) error {
+	before := s.newest.Load()
+	err := s.write(ctx, func(t *tx) error {
+		now := t.w.clock().UnixMilli()
+		if _, err := t.exec("UPDATE meta SET value = ? WHERE name = 'newest' AND value > ?", now, now); err != nil {
+			return fmt.Errorf("couldn't record the newest time: %w", err)
+		}
+		s.newest.Store(min(before, now))
+		return t.record(events...)
+	})
+	if err != nil {
+		s.newest.Store(before)
+	}
+	return err
+}
+
 func (s *Store) certificates(ctx context.Context, clause string, args ...any) ([]ca.Record, error) {
 	list, err := readAll(ctx, s, "SELECT "+certificateColumns+" FROM certificates "+clause, scanCertificate, args...)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 func (c *cli) caCommand() *cobra.Command {
 	return c.group("ca", "Look at the certificate authority, issue and revoke, trust outside roots",
-		c.caShow(), c.caRoot(), c.caIssue(), c.caRevoke(), c.caCRL(), c.caCreate(), c.caRequest(), c.caImport(), c.caImportList(), c.caChains(), c.caRemoveChain(), c.caRenew(), c.caRollover(), c.caCeremony(), c.caMount(),
+		c.caShow(), c.caRoot(), c.caIssue(), c.caRevoke(), c.caCRL(), c.caCreate(), c.caRequest(), c.caImport(), c.caImportList(), c.caChains(), c.caRemoveChain(), c.caRenew(), c.caRollover(), c.caCeremony(), c.caMount(), c.caAcceptClock(),
 		c.group("trust", "Outside roots, such as the maker's of factory-installed station certificates",
 			c.trustAdd(), c.trustList(), c.trustRemove()))
 }

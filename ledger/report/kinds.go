@@ -25,6 +25,7 @@ func Kinds() map[string]string {
 		"backup.snapshot":           "a backup was made",
 		"ca.ceremony":               "the transcript of a key ceremony of a root was verified and noted",
 		"ca.chain-removed":          "a chain that others made for a CA was taken out",
+		"ca.clock-accepted":         "the clock was taken for right although something on record is later",
 		"ca.imported":               "a chain that others made for a CA was taken in",
 		"ca.mounted":                "a PKI mount of a Vault began to issue in place of a CA",
 		"ca.rekeyed":                "a CA was about to get a successor with a key kept elsewhere",
