@@ -32,6 +32,9 @@ type window struct {
 // NewCounters begin at 0.
 func NewCounters() *Counters { return &Counters{windows: map[counted]*window{}} }
 
+// disorder is by how much messages that are judged at once may come out of order.
+const disorder = time.Second
+
 // sweepEvery is how often windows nobody needs any more are looked for.
 const sweepEvery = 10 * time.Minute
 
@@ -57,16 +60,15 @@ func (c *Counters) add(key counted, at time.Time) int64 {
 		c.windows[key] = w
 	}
 	switch gone := at.Sub(w.from); {
+	case gone < -disorder: // the clock was set back: what came before it was is just past
+		*w = window{from: at, past: w.now}
 	case gone >= 2*key.within:
 		*w = window{from: at}
 	case gone >= key.within:
 		*w = window{from: w.from.Add(key.within), past: w.now}
 	}
 	w.now++
-	left := key.within - at.Sub(w.from)
-	if left <= 0 || left > key.within { // a clock that went back
-		left = key.within
-	}
+	left := min(key.within-at.Sub(w.from), key.within)
 	return w.now + int64(float64(w.past)*float64(left)/float64(key.within))
 }
 

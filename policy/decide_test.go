@@ -266,6 +266,34 @@ rules:
 	}
 }
 
+// A clock that is set back, by an hour or by years, counts what comes from then on: the
+// messages of all the time until it is where it was aren't those of a minute.
+func TestCountsOfAClockSetBack(t *testing.T) {
+	t.Parallel()
+	set := rules(t, `
+rules:
+  - {name: r, reason: x, mode: enforce, direction: from-csms, action: Reset, count: {per: station, within: 1m}, when: count > 10, then: refuse}
+`)
+	counters := policy.NewCounters()
+	send := func(at time.Duration) bool {
+		in := input(ocpp.V16, "Reset", `{}`)
+		in.Counters, in.Now = counters, noon.Add(at)
+		return set.Decide(in).Act == policy.Pass
+	}
+	for range 8 {
+		send(0)
+	}
+	const back = -10 * 365 * 24 * time.Hour
+	if !send(back) || !send(back) || send(back) {
+		t.Error("what came just before counts no more, or what comes doesn't")
+	}
+	for n := range 30 { // five a minute
+		if at := back + 2*time.Minute + time.Duration(n)*12*time.Second; !send(at) {
+			t.Fatalf("message %d after the clock was set back is refused", n+1)
+		}
+	}
+}
+
 // Hours are those of the zone the caller gives.
 func TestLocalTime(t *testing.T) {
 	t.Parallel()
