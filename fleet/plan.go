@@ -111,7 +111,10 @@ type Try struct {
 	Stopped bool `json:"stopped,omitempty"`
 }
 
-func (t *Try) due(now time.Time) bool { return !t.Stopped && !now.Before(t.Next) }
+// due: nothing is put off for longer than a day, but by a clock that was ahead.
+func (t *Try) due(now time.Time) bool {
+	return !t.Stopped && (!now.Before(t.Next) || t.Next.Sub(now) > 2*stepRetryMax)
+}
 
 // begin counts a try and sets the time of the next.
 func (t *Try) begin(now time.Time) time.Duration {

@@ -58,7 +58,8 @@ func (s *Service) needsCertificate(ctx context.Context, sit *situation) bool {
 			continue
 		}
 		issued, err := s.cfg.Authority.Lookup(ctx, o.Serial)
-		if err == nil && issued.State == ca.StateIssued && now.Before(ca.RenewAt(issued.Certificate)) {
+		begun := err == nil && !now.Before(issued.Certificate.NotBefore) // else the clock was ahead
+		if begun && issued.State == ca.StateIssued && now.Before(ca.RenewAt(issued.Certificate)) {
 			usable = true
 			if o.State == OrderDelivered && now.Sub(o.UpdatedAt) < deliveryRest {
 				rested = false

@@ -208,3 +208,45 @@ func TestUrgentRenewalsDontWait(t *testing.T) {
 		eventually(t, "the trigger", func() bool { return len(s.sent("TriggerMessage")) == 1 })
 	}
 }
+
+// A clock that was a year ahead for a moment puts no renewal off for a year: neither by
+// the tries it counted, nor by a certificate it gave out, which begins then.
+func TestRenewalAfterAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	for name, accepted := range map[string]string{"tries": "Rejected", "certificate": "Accepted"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				s := r.due(ocpp.V201, obedient(map[string]any{"TriggerMessage": ocpp.GenericStatus{Status: accepted}}))
+				right := r.clock()
+				ahead := func() int {
+					r.advance(time.Minute)
+					synctest.Wait()
+					return len(s.sent("TriggerMessage"))
+				}
+				before := len(s.sent("TriggerMessage"))
+				r.advance(365 * 24 * time.Hour)
+				for n := 0; ahead() <= before && n < 100; n++ {
+				}
+				if accepted == "Accepted" {
+					s.message(ocpp.FromStation, "SignCertificate", csrPayload(t, newKey(t), "SN-CS-1"))
+					r.waitOrder("CS-1", fleet.OrderDelivered)
+				}
+				before = len(s.sent("TriggerMessage"))
+				r.mu.Lock()
+				r.now = right.Add(time.Hour)
+				r.timers = nil
+				r.mu.Unlock()
+				for range 3 * 24 * 4 {
+					r.advance(15 * time.Minute)
+					fleet.Poke(r.svc)
+					synctest.Wait()
+				}
+				if len(s.sent("TriggerMessage")) == before {
+					t.Error("the station isn't asked for a request any more")
+				}
+			})
+		})
+	}
+}
