@@ -184,6 +184,11 @@ func TestFailuresHalt(t *testing.T) {
 				t.Errorf("%s of the next ring was sent the release", m.ID)
 			case m.State == rollout.Failed && (tries != 2 || !strings.Contains(m.Note, "image in hand")):
 				t.Errorf("%s was tried %d times: %s", m.ID, tries, m.Note)
+			case m.State == rollout.Failed:
+				// An attempt takes four minutes, and the pause ten.
+				if between := w.sent[m.ID][1].at.Sub(w.sent[m.ID][0].at); between < 10*time.Minute || between > 20*time.Minute {
+					t.Errorf("%s was tried again after %s", m.ID, between)
+				}
 			}
 		}
 		if limit == 0 {
@@ -339,6 +344,42 @@ func TestRolloutKeepsToWindows(t *testing.T) {
 	}
 	if len(retrieved["site0"]) < 3 {
 		t.Errorf("all of a site download at once: %v", retrieved["site0"])
+	}
+}
+
+// A station begins while its window is open for 15 more minutes, and downloads within a
+// quarter of what is left of it.
+func TestWindowsThatAreNearlyOver(t *testing.T) {
+	t.Parallel()
+	ends := time.Date(2026, 10, 1, 3, 30, 0, 0, time.UTC)
+	for left, tonight := range map[time.Duration]bool{40 * time.Minute: true, 14 * time.Minute: false} {
+		w := newWorld(t, 12, func(_ int, m *mobile) { m.st.Site = "north" })
+		w.at(ends.Add(-left))
+		at, err := window.Parse("daily 01:00-03:30 UTC")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.windows["north"] = window.Windows{at}
+		w.publish("2.0.0", 20)
+		w.begin(plan(func(p *campaign.Plan) {
+			p.Rings, p.Rules.PerSite, p.SiteShare, p.Rules.Patience, p.Jitter = []campaign.Ring{{Name: "all", Share: 1}}, 0, 0, 48*time.Hour, 2*time.Hour
+		}))
+		w.run("all were sent it", 48*time.Hour, func() bool { return len(w.sent) == 12 })
+		begun := 0
+		for key, list := range w.sent {
+			closes := ends
+			if list[0].at.Before(ends) {
+				begun++
+			} else {
+				closes = closes.AddDate(0, 0, 1)
+			}
+			if retrieve, err := time.Parse(time.RFC3339, list[0].request.Firmware.RetrieveDateTime); err != nil || retrieve.Sub(list[0].at) > closes.Sub(list[0].at)/4 {
+				t.Errorf("%s left: %s is to download at %s, and was told at %s: %v", left, key, retrieve, list[0].at, err)
+			}
+		}
+		if (begun > 0) != tonight {
+			t.Errorf("with %s left %d stations began", left, begun)
+		}
 	}
 }
 

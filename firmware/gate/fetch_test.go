@@ -102,6 +102,24 @@ func TestLocationsAnswer(t *testing.T) {
 	}
 }
 
+// What is to begin, or to be installed, in more than 30 days is refused: the station could
+// get nothing else until then.
+func TestFarAhead(t *testing.T) {
+	t.Parallel()
+	b := newBench(t) // whose clock says 12:00 on 1 June
+	for when, refused := range map[string]bool{
+		`"retrieveDateTime":"2026-07-01T12:00:00Z"`: false, `"retrieveDateTime":"2026-07-01T12:00:01Z"`: true,
+		`"retrieveDateTime":"2026-06-02T12:00:00Z","installDateTime":"2026-07-01T12:00:01Z"`: true,
+	} {
+		b.shelf.jobs = nil
+		payload := []byte(`{"requestId":7,"firmware":{"location":"https://x/y",` + when + `,"signingCertificate":"c","signature":"1.0.0"}}`)
+		v := b.g.Request(t.Context(), b, gate.Station{Key: "cs-1", Vendor: "V", Model: "M"}, "UpdateFirmware", payload, false).Later(t.Context())
+		if text, err := json.Marshal(v.Answer); err != nil || strings.Contains(string(text), "GwTooFar") != refused || strings.Contains(string(text), "Accepted") == refused {
+			t.Errorf("%s: %s, %v", when, text, err)
+		}
+	}
+}
+
 // A release for certain revisions goes to stations that are known to be of one.
 func TestHardwareRevisions(t *testing.T) {
 	t.Parallel()

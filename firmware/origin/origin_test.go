@@ -405,6 +405,16 @@ func TestBadOrigins(t *testing.T) {
 				return &safehttp.Error{Rule: safehttp.RuleHTTP, Err: err}
 			}}
 		}, safehttp.RuleTime, 1},
+		"it comes at 3 KiB a second": {func(r *rig) []answer {
+			return []answer{func(_ safehttp.Mark, begin safehttp.Begin, _ context.Context) error {
+				w, err := begin(safehttp.Mark{}, -1)
+				for n := 0; err == nil && n < 6; n++ {
+					time.Sleep(30 * time.Second)
+					_, err = w.Write(make([]byte, 90<<10))
+				}
+				return &safehttp.Error{Rule: safehttp.RuleHTTP, Err: err}
+			}}
+		}, safehttp.RuleTime, 1},
 		"a page that says no": {func(r *rig) []answer {
 			return []answer{func(safehttp.Mark, safehttp.Begin, context.Context) error {
 				return &safehttp.Error{Rule: safehttp.RuleHTTP, Reason: "the answer has status 404, not 200"}
