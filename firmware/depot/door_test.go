@@ -407,3 +407,18 @@ func TestURLHoldsNothingElse(t *testing.T) {
 		}
 	}
 }
+
+// Where nothing else is said a station may take its image eight times over.
+func TestAnImageIsTakenEightTimes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	url := r.url()
+	for n := range 8 {
+		if answer, _ := r.do("GET", url); answer.StatusCode != http.StatusOK {
+			t.Fatalf("time %d: status %d", n+1, answer.StatusCode)
+		}
+	}
+	if answer, _ := r.do("GET", url); answer.StatusCode != http.StatusForbidden {
+		t.Errorf("once more: status %d", answer.StatusCode)
+	}
+}

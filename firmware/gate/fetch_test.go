@@ -3,6 +3,7 @@ package gate_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -102,14 +103,27 @@ func TestLocationsAnswer(t *testing.T) {
 	}
 }
 
+// granted notes until when stations may download.
+type granted struct {
+	gate.Door
+	until []time.Time
+}
+
+func (g *granted) URL(grant depot.Grant, name string) (string, error) {
+	g.until = append(g.until, grant.Expires)
+	return g.Door.URL(grant, name)
+}
+
 // What is to begin, or to be installed, in more than 30 days is refused: the station could
-// get nothing else until then.
+// get nothing else until then. It may download for 48 hours from the begin.
 func TestFarAhead(t *testing.T) {
 	t.Parallel()
-	b := newBench(t) // whose clock says 12:00 on 1 June
+	seen := &granted{}
+	b := newBench(t) // whose clock goes on from 12:00 on 1 June
+	b.restart(func(cfg *gate.Config) { seen.Door, cfg.Door = cfg.Door, seen })
 	for when, refused := range map[string]bool{
-		`"retrieveDateTime":"2026-07-01T12:00:00Z"`: false, `"retrieveDateTime":"2026-07-01T12:00:01Z"`: true,
-		`"retrieveDateTime":"2026-06-02T12:00:00Z","installDateTime":"2026-07-01T12:00:01Z"`: true,
+		`"retrieveDateTime":"2026-07-01T12:00:00Z"`: false, `"retrieveDateTime":"2026-07-01T13:00:00Z"`: true,
+		`"retrieveDateTime":"2026-06-02T12:00:00Z","installDateTime":"2026-07-01T13:00:00Z"`: true,
 	} {
 		b.shelf.jobs = nil
 		payload := []byte(`{"requestId":7,"firmware":{"location":"https://x/y",` + when + `,"signingCertificate":"c","signature":"1.0.0"}}`)
@@ -117,6 +131,9 @@ func TestFarAhead(t *testing.T) {
 		if text, err := json.Marshal(v.Answer); err != nil || strings.Contains(string(text), "GwTooFar") != refused || strings.Contains(string(text), "Accepted") == refused {
 			t.Errorf("%s: %s, %v", when, text, err)
 		}
+	}
+	if want := []time.Time{time.Date(2026, 7, 3, 12, 0, 0, 0, time.UTC)}; !slices.Equal(seen.until, want) {
+		t.Errorf("downloads are open until %v, want %v", seen.until, want)
 	}
 }
 

@@ -373,9 +373,9 @@ func TestPlacesAreSeen(t *testing.T) { // L03, promise 10
 	h.publish("2.0.0", nil)
 	h.whole = true
 	h.say("Published", place)
-	look(2*time.Hour, false)
+	look(61*time.Minute, false)
 	before := h.looks.Load()
-	if look(time.Hour, false); h.looks.Load() != before {
+	if look(11*time.Minute, false); h.looks.Load() != before {
 		t.Error("it is looked for ever")
 	}
 }
