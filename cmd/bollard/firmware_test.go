@@ -427,7 +427,7 @@ func (y *yard) ringsAreApprovedOneByOne(id string) {
 	if _, errs, code := y.cli("firmware", "approve", id, "--action", "widen", "--ring", "early"); code != 1 || !strings.Contains(errs, "no such firmware rollout") {
 		y.t.Errorf("a further ring of no rollout: %d %s", code, errs)
 	}
-	if _, errs, code := y.cli("firmware", "approve", id, "--action", "launch"); code != 1 {
+	if _, errs, code := y.cli("firmware", "approve", id, "--action", "launch"); code != 2 || !strings.Contains(errs, `no action "firmware.launch"`) {
 		y.t.Errorf("an action that isn't one: %d %s", code, errs)
 	}
 	needed := map[string]int{}
