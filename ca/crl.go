@@ -169,7 +169,7 @@ func (by *issuer) signList(list *x509.RevocationList) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return joined(tbs, curve448.Algorithm(), signature)
+	return joined(tbs, curve448.Algorithm(), signature), nil
 }
 
 func crlEntry(r Record) (x509.RevocationListEntry, error) {

@@ -15,6 +15,7 @@ import (
 	tags "golang.org/x/crypto/cryptobyte/asn1"
 
 	"bollard/internal/curve448"
+	"bollard/internal/der"
 )
 
 // outline is a signer that only listens: crypto/x509 works out what is to be
@@ -109,7 +110,7 @@ func withSignature(tbs, signature []byte) ([]byte, error) {
 		!inner.ReadASN1Element(&algorithm, tags.SEQUENCE) {
 		return nil, errors.New("internal error: to-be-signed bytes can't be read")
 	}
-	return joined(tbs, algorithm, signature)
+	return joined(tbs, algorithm, signature), nil
 }
 
 // signed makes a draft the certificate with its signature, as reading der would give it:
@@ -125,12 +126,10 @@ func signed(draft *x509.Certificate, der, signature []byte) (*x509.Certificate, 
 }
 
 // joined is what is signed, how, and the signature.
-func joined(tbs, algorithm, signature []byte) ([]byte, error) {
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(algorithm)+len(signature)+16)) // and their heads
-	b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddBytes(tbs)
-		b.AddBytes(algorithm)
-		b.AddASN1BitString(signature)
-	})
-	return b.Bytes()
+func joined(tbs, algorithm, signature []byte) []byte {
+	const unused = 0 // bits at the end of a BIT STRING
+	n := len(tbs) + len(algorithm) + der.Size(1+len(signature))
+	b := der.AppendHead(make([]byte, 0, der.Size(n)), tags.SEQUENCE, n)
+	b = append(append(b, tbs...), algorithm...)
+	return der.Append(b, tags.BIT_STRING, []byte{unused}, signature)
 }

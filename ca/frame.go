@@ -3,11 +3,14 @@ package ca
 import (
 	"bytes"
 	"crypto/x509"
+	"math/big"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 	tags "golang.org/x/crypto/cryptobyte/asn1"
+
+	"bollard/internal/der"
 )
 
 // frames remembers what to-be-signed bytes for stations have in common: crypto/x509
@@ -32,30 +35,35 @@ const maxFrames = 64
 func newFrames() *frames { return &frames{known: map[frameKind]*frame{}} }
 
 // kindOf is false for what has no frame.
-func kindOf(p plan, usage x509.KeyUsage) (frameKind, bool) {
-	kind := frameKind{issuer: p.issuer, usage: usage}
+func kindOf(p plan) (frameKind, bool) {
+	kind := frameKind{issuer: p.issuer, usage: p.profile.usage(p.key)}
 	for _, policy := range p.policies {
 		kind.policies += policy.String() + " "
 	}
 	return kind, p.profile.Name == ProfileStation && p.issuer.cert != nil && p.issuer.mount() == nil && !p.issuer.isEd448()
 }
 
-// outline returns the to-be-signed bytes of a plan's certificate.
-func (f *frames) outline(p plan, template *x509.Certificate) ([]byte, error) {
-	if kind, ok := kindOf(p, template.KeyUsage); ok {
+// outline returns the to-be-signed bytes of a plan's certificate, which template makes
+// where there is no frame.
+func (f *frames) outline(p plan, template func(plan) (*x509.Certificate, error)) ([]byte, error) {
+	if kind, ok := kindOf(p); ok {
 		f.mu.Lock()
 		known := f.known[kind]
 		f.mu.Unlock()
 		if known != nil {
-			return known.around(template, p.spki)
+			return known.around(p)
 		}
 	}
-	return p.issuer.outline(template, p.key)
+	t, err := template(p)
+	if err != nil {
+		return nil, err
+	}
+	return p.issuer.outline(t, p.key)
 }
 
 // learn remembers the frame of what passed lint.
-func (f *frames) learn(p plan, template *x509.Certificate, tbs []byte) {
-	kind, ok := kindOf(p, template.KeyUsage)
+func (f *frames) learn(p plan, tbs []byte) {
+	kind, ok := kindOf(p)
 	if !ok {
 		return
 	}
@@ -67,7 +75,7 @@ func (f *frames) learn(p plan, template *x509.Certificate, tbs []byte) {
 	if len(f.known) >= maxFrames {
 		clear(f.known)
 	}
-	if one := frameOf(tbs, template.SubjectKeyId); one != nil {
+	if one := frameOf(tbs, p.keyID); one != nil {
 		f.known[kind] = one
 	}
 }
@@ -99,38 +107,37 @@ func frameOf(tbs, keyID []byte) *frame {
 	return &frame{version: version, issuer: append(bytes.Clone(algorithm), issuer...), extensions: extensions, keyID: at}
 }
 
-// around is a frame with what a template says of one certificate.
-func (f *frame) around(t *x509.Certificate, spki []byte) ([]byte, error) {
-	subject := t.RawSubject
-	if len(subject) == 0 {
-		var err error
-		if subject, err = marshalName(&t.Subject); err != nil {
-			return nil, err
-		}
+// around is a frame with what a plan says of one certificate.
+func (f *frame) around(p plan) ([]byte, error) {
+	var serialRoom, datesRoom [64]byte
+	var subjectRoom [256]byte
+	serial := appendNumber(serialRoom[:0], p.serial)
+	dates := appendTime(appendTime(datesRoom[:0], p.notBefore), p.notAfter)
+	subject, err := appendName(subjectRoom[:0], &p.subject)
+	if err != nil {
+		return nil, err
 	}
-	extensions := bytes.Clone(f.extensions)
-	copy(extensions[f.keyID:], t.SubjectKeyId)
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(f.issuer)+len(subject)+len(spki)+len(extensions)+128))
-	b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddBytes(f.version)
-		b.AddASN1BigInt(t.SerialNumber)
-		b.AddBytes(f.issuer)
-		b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
-			addTime(b, t.NotBefore)
-			addTime(b, t.NotAfter)
-		})
-		b.AddBytes(subject)
-		b.AddBytes(spki)
-		b.AddBytes(extensions)
-	})
-	return b.Bytes()
+	before, after := f.extensions[:f.keyID], f.extensions[f.keyID+len(p.keyID):]
+	n := len(f.version) + len(serial) + len(f.issuer) + der.Size(len(dates)) + len(subject) + len(p.spki) + len(f.extensions)
+	b := der.AppendHead(make([]byte, 0, der.Size(n)), tags.SEQUENCE, n)
+	b = append(append(append(b, f.version...), serial...), f.issuer...)
+	b = der.Append(b, tags.SEQUENCE, dates)
+	b = append(append(b, subject...), p.spki...)
+	return append(append(append(b, before...), p.keyID...), after...), nil
 }
 
-// addTime: UTCTime through the year 2049 (RFC 5280 §4.1.2.5).
-func addTime(b *cryptobyte.Builder, at time.Time) {
+// appendNumber appends an INTEGER that is positive.
+func appendNumber(b []byte, n *big.Int) []byte {
+	var room [64]byte
+	octets := n.FillBytes(room[:n.BitLen()/8+1]) // with a leading zero where the first bit is set
+	return der.Append(b, tags.INTEGER, octets)
+}
+
+// appendTime: UTCTime through the year 2049 (RFC 5280 §4.1.2.5).
+func appendTime(b []byte, at time.Time) []byte {
+	var room [16]byte
 	if at = at.UTC(); at.Year() < 2050 {
-		b.AddASN1UTCTime(at)
-	} else {
-		b.AddASN1GeneralizedTime(at)
+		return der.Append(b, tags.UTCTime, at.AppendFormat(room[:0], "060102150405Z"))
 	}
+	return der.Append(b, tags.GeneralizedTime, at.AppendFormat(room[:0], "20060102150405Z"))
 }

@@ -36,11 +36,11 @@ func TestFramesGiveWhatX509Gives(t *testing.T) {
 	plans["of 2050"] = late
 	for range 2 { // the second time all come from frames
 		for name, p := range plans {
-			template, err := template(p)
+			made, err := template(p)
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := by.outline(template, p.key)
+			want, err := by.outline(made, p.key)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -48,7 +48,7 @@ func TestFramesGiveWhatX509Gives(t *testing.T) {
 			if err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%s: %v\n%x, want\n%x", name, err, got, want)
 			}
-			a.frames.learn(p, template, want)
+			a.frames.learn(p, want)
 		}
 	}
 	if n := len(a.frames.known); n != 2 {
@@ -88,17 +88,17 @@ func BenchmarkOutline(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	template, err := template(p)
+	made, err := template(p)
 	if err != nil {
 		b.Fatal(err)
 	}
-	tbs, err := p.issuer.outline(template, p.key)
+	tbs, err := p.issuer.outline(made, p.key)
 	if err != nil {
 		b.Fatal(err)
 	}
-	a.frames.learn(p, template, tbs)
+	a.frames.learn(p, tbs)
 	for name, outline := range map[string]func() ([]byte, error){
-		"x509":  func() ([]byte, error) { return p.issuer.outline(template, p.key) },
+		"x509":  func() ([]byte, error) { return p.issuer.outline(made, p.key) },
 		"frame": func() ([]byte, error) { return a.frames.outline(p, template) },
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -314,5 +314,7 @@ func parseSerial(s string) (*big.Int, bool) { return new(big.Int).SetString(s, 1
 
 func hashHex(b []byte) string {
 	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
+	var text [2 * sha256.Size]byte
+	hex.Encode(text[:], sum[:])
+	return string(text[:])
 }

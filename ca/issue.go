@@ -98,12 +98,8 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if err != nil {
 		return nil, err
 	}
-	template, err := a.template(plan)
-	if err != nil {
-		return nil, err
-	}
 	// 2. Exactly the bytes that will be signed, readable for lint.
-	tbs, err := a.frames.outline(plan, template)
+	tbs, err := a.frames.outline(plan, a.template)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't build a %s certificate: %w", profile.Name, err)
 	}
@@ -118,7 +114,7 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if err := lint(cert, plan, a.shapes); err != nil {
 		return nil, err
 	}
-	a.frames.learn(plan, template, tbs)
+	a.frames.learn(plan, tbs)
 	var asked keys.MountOrder
 	if at := by.mount(); at != nil {
 		if asked, err = a.mountOrder(at, plan, order.Key, cert); err != nil {

@@ -158,7 +158,8 @@ func strongSignature(cert *x509.Certificate) bool {
 
 func (l *linter) names() {
 	c := l.cert
-	want, err := marshalName(&l.plan.subject)
+	var room [256]byte
+	want, err := appendName(room[:0], &l.plan.subject)
 	l.demand(err == nil && bytes.Equal(c.RawSubject, want), "subject differs from the plan")
 	attributes := 2 // O and CN
 	if (l.limit.ca && !l.limit.mobility || l.limit.country) && len(l.plan.subject.Country) > 0 {

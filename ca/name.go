@@ -5,8 +5,9 @@ import (
 	"encoding/asn1"
 	"unicode/utf8"
 
-	"golang.org/x/crypto/cryptobyte"
 	tags "golang.org/x/crypto/cryptobyte/asn1"
+
+	"bollard/internal/der"
 )
 
 // Attributes of names that stations have, by the last arc of id-at (X.520).
@@ -16,23 +17,28 @@ const (
 	arcOrganization = 10
 )
 
-// marshalName is what encoding/asn1 makes of a name (RFC 5280 §4.1.2.4). It does so
+// appendName appends what encoding/asn1 makes of a name (RFC 5280 §4.1.2.4). It does so
 // itself for those of a country, an organisation and a common name, which all stations
-// have, at a tenth of the cost: of a certificate it is asked twice.
-func marshalName(n *pkix.Name) ([]byte, error) {
+// have, at a twentieth of the cost: of a certificate it is asked twice.
+func appendName(b []byte, n *pkix.Name) ([]byte, error) {
 	attributes, plain := plainName(n)
 	if !plain {
-		return asn1.Marshal(n.ToRDNSequence())
+		name, err := asn1.Marshal(n.ToRDNSequence())
+		return append(b, name...), err
 	}
-	b := cryptobyte.NewBuilder(make([]byte, 0, 128))
-	b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
-		for _, a := range attributes {
-			if a.text != "" {
-				b.AddBytes(relativeName(a.arc, a.text))
-			}
+	size := 0
+	for _, a := range attributes {
+		if a.text != "" {
+			size += relativeHead + len(a.text)
 		}
-	})
-	return b.Bytes()
+	}
+	b = der.AppendHead(b, tags.SEQUENCE, size)
+	for _, a := range attributes {
+		if a.text != "" {
+			b = appendRelativeName(b, a.arc, a.text)
+		}
+	}
+	return b, nil
 }
 
 type attribute struct {
@@ -69,8 +75,10 @@ func atMostOne(values []string) (string, bool) {
 	return "", false
 }
 
-// relativeName is a RelativeDistinguishedName of one attribute.
-func relativeName(arc byte, text string) []byte {
+// relativeHead is the size of a RelativeDistinguishedName of one attribute without its text.
+const relativeHead = 11
+
+func appendRelativeName(b []byte, arc byte, text string) []byte {
 	tag := byte(tags.PrintableString)
 	for i := range len(text) {
 		if !printable(text[i]) {
@@ -78,8 +86,8 @@ func relativeName(arc byte, text string) []byte {
 		}
 	}
 	n := byte(len(text))
-	rdn := append(make([]byte, 0, 11+len(text)), byte(tags.SET), n+9, byte(tags.SEQUENCE), n+7, byte(tags.OBJECT_IDENTIFIER), 3, 0x55, 4, arc, tag, n)
-	return append(rdn, text...)
+	b = append(b, byte(tags.SET), n+9, byte(tags.SEQUENCE), n+7, byte(tags.OBJECT_IDENTIFIER), 3, 0x55, 4, arc, tag, n)
+	return append(b, text...)
 }
 
 // printable: of PrintableString (X.680 §41.4).

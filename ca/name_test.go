@@ -18,7 +18,7 @@ func TestNamesAreSpelledAsASN1Does(t *testing.T) {
 	for c := range 128 {
 		n := pkix.Name{CommonName: "A" + string(rune(c))}
 		want, err := asn1.Marshal(n.ToRDNSequence())
-		if got, ours := marshalName(&n); err != nil || ours != nil || !bytes.Equal(got, want) {
+		if got, ours := appendName(nil, &n); err != nil || ours != nil || !bytes.Equal(got, want) {
 			t.Errorf("%q: %x, %v; want %x, %v", n.CommonName, got, ours, want, err)
 		}
 	}
@@ -41,7 +41,7 @@ func TestNamesAreSpelledAsASN1Does(t *testing.T) {
 			others++
 		}
 		want, wrong := asn1.Marshal(n.ToRDNSequence())
-		got, err := marshalName(&n)
+		got, err := appendName(nil, &n)
 		if (err == nil) != (wrong == nil) || !bytes.Equal(got, want) {
 			t.Errorf("%+v: %x, %v; want %x, %v", n, got, err, want, wrong)
 		}

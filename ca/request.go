@@ -242,7 +242,7 @@ func request448(request *x509.CertificateRequest, public ed448.PublicKey, signer
 	if err != nil {
 		return nil, err
 	}
-	return joined(tbs, curve448.Algorithm(), signature)
+	return joined(tbs, curve448.Algorithm(), signature), nil
 }
 
 // usageBits is KeyUsage as the named bit list of RFC 5280 §4.2.1.3, whose first bit is

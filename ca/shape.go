@@ -3,7 +3,7 @@ package ca
 import (
 	"bytes"
 	"crypto/sha256"
-	"fmt"
+	"strconv"
 	"sync"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -61,7 +61,8 @@ func (s *shapes) lint(der, tbs []byte, profile string) ([]string, error) {
 // names and extensions are part of the shape, and so is whether the subject is
 // the issuer. What can't be walked has no shape.
 func shapeOf(tbs []byte, profile string) (shape, bool) {
-	masked := bytes.Clone(tbs)
+	var room [1024]byte
+	masked := append(room[:0], tbs...)
 	outer := cryptobyte.String(masked)
 	var all, serial, issuer, validity, subject, spki, point, wrapped, extensions cryptobyte.String
 	ok := outer.ReadASN1(&all, tags.SEQUENCE) &&
@@ -86,7 +87,8 @@ func shapeOf(tbs []byte, profile string) (shape, bool) {
 	if len(point) > 2 && len(point)%2 == 0 && point[0] == 0 && point[1] == uncompressed {
 		clear(point[2:])
 	}
-	return sha256.Sum256(fmt.Appendf(masked, "%t %s", selfIssued, profile)), true
+	masked = strconv.AppendBool(masked, selfIssued)
+	return sha256.Sum256(append(append(masked, ' '), profile...)), true
 }
 
 // maskTimes makes the time of day of each UTCTime (YYMMDDHHMMSSZ) 000000.

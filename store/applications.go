@@ -11,7 +11,7 @@ import (
 
 // Recorder returns what records an application in the transactions of its
 // certificate.
-func (s *Store) Recorder(a fleet.Application) ca.Recorder { return recorder{s, a} }
+func (s *Store) Recorder(a fleet.Application) ca.Recorder { return &recorder{s, a} }
 
 type recorder struct {
 	store *Store
@@ -19,7 +19,7 @@ type recorder struct {
 }
 
 // PutIntent is Store's with the use of the one-time secret and the order.
-func (r recorder) PutIntent(ctx context.Context, intent ca.Intent, events ...ledger.Event) error {
+func (r *recorder) PutIntent(ctx context.Context, intent ca.Intent, events ...ledger.Event) error {
 	return r.store.writeAgain(ctx, func(t *tx) error {
 		if r.Secret != nil {
 			if err := t.useRegistration(r.Order.Station, r.Secret, intent.KeyHash, r.Used); err != nil {
@@ -36,7 +36,7 @@ func (r recorder) PutIntent(ctx context.Context, intent ca.Intent, events ...led
 }
 
 // PutIssued is Store's with what becomes of the order.
-func (r recorder) PutIssued(ctx context.Context, serial string, der []byte, at time.Time, events ...ledger.Event) error {
+func (r *recorder) PutIssued(ctx context.Context, serial string, der []byte, at time.Time, events ...ledger.Event) error {
 	return r.store.writeAgain(ctx, func(t *tx) error {
 		if err := t.putIssued(serial, der, at, events...); err != nil {
 			return err

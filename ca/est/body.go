@@ -48,6 +48,9 @@ func readRequest(w http.ResponseWriter, r *http.Request) ([]byte, *Refusal) {
 	return decodeBody(data)
 }
 
+// strict refuses bits that aren't part of any octet, which would be a second spelling.
+var strict = base64.StdEncoding.Strict()
+
 // decodeBody reads the one form a body has: base64 of a DER PKCS#10 request,
 // with or without line breaks (RFC 8951 §3.1, RFC 4648 §4). What real clients
 // send instead gets an answer that says what they did.
@@ -70,7 +73,7 @@ func decodeBody(data []byte) ([]byte, *Refusal) {
 	case data[0] == 0x30 && bytes.ContainsFunc(data, func(r rune) bool { return r < ' ' && r != '\t' && r != '\r' && r != '\n' || r > '~' }):
 		return nil, public(http.StatusBadRequest, "the body is binary DER: send it base64-encoded (RFC 8951)")
 	}
-	der, err := base64.StdEncoding.Strict().DecodeString(string(text))
+	der, err := strict.AppendDecode(nil, text)
 	switch {
 	case err != nil:
 		return nil, public(http.StatusBadRequest, "the body isn't base64 with padding (RFC 4648 §4)")

@@ -12,5 +12,5 @@ func CSRAttributes(classes []ca.KeyClass) ([]byte, error) { return csrAttributes
 const MaxBody = maxBody
 
 // CertsOnly and Encode make an answer.
-func CertsOnly(certificates []byte) ([]byte, error) { return certsOnly(certificates) }
-func Encode(der []byte) []byte                      { return encode(der) }
+func CertsOnly(certificates []byte) []byte { return certsOnly(certificates) }
+func Encode(der []byte) []byte             { return encode(der) }

@@ -136,12 +136,7 @@ func (d *door) caCertificates(w http.ResponseWriter, _ *http.Request) *Refusal {
 			list = append(list, cert.Raw...)
 		}
 	}
-	bag, err := certsOnly(list)
-	if err != nil {
-		d.cfg.Log.Error("couldn't encode the CA certificates", slog.Any("err", err))
-		return public(http.StatusInternalServerError, "the CA certificates can't be encoded")
-	}
-	send(w, "application/pkcs7-mime", encode(bag))
+	send(w, "application/pkcs7-mime", encode(certsOnly(list)))
 	return nil
 }
 
@@ -175,11 +170,7 @@ func (d *door) enrol(renewal bool) func(http.ResponseWriter, *http.Request) *Ref
 			return d.uncertified(applicant, err)
 		}
 		// Only the certificate that was issued (RFC 7030 §4.2.3).
-		bag, err := certsOnly(issued.Certificate.Raw)
-		if err != nil {
-			return d.uncertified(applicant, err)
-		}
-		send(w, "application/pkcs7-mime; smime-type=certs-only", encode(bag))
+		send(w, "application/pkcs7-mime; smime-type=certs-only", encode(certsOnly(issued.Certificate.Raw)))
 		return nil
 	}
 }
