@@ -42,15 +42,7 @@ func (s *Service) open(sess Session) *live {
 	s.mu.Lock()
 	s.lives[sess.ID()] = l
 	s.mu.Unlock()
-	l.later(s, quietStart, func() {
-		l.mu.Lock()
-		wait := l.booted
-		l.mu.Unlock()
-		if !wait {
-			l.markReady(s)
-			l.openPost(s, true)
-		}
-	})
+	s.quiet(l)
 	return l
 }
 

@@ -102,6 +102,7 @@ type Service struct {
 	standings standings
 	verdicts  *verdicts
 	sightings sightings
+	openings  openings
 	groups    groupShelf
 	// after runs f once d has passed, unless stopped; tests replace it.
 	after func(d time.Duration, f func()) (stop func() bool)

@@ -1,0 +1,45 @@
+package fleet_test
+
+import (
+	"testing"
+	"time"
+
+	"bollard/fleet"
+	"bollard/ocpp"
+)
+
+// Sessions whose stations sent no BootNotification are accepted ten seconds after each
+// opened, by one timer.
+func TestQuietSessionsShareATimer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start()
+	enter := func(id string) *fakeSession {
+		r.add(fleet.Enrolment{Identity: id, Serial: "SN-" + id, Profile: 3})
+		return r.open(r.admit(withCertificates(claim(t, id), r.issue(id, "SN-"+id)...)), ocpp.V201)
+	}
+	ready := func(step string, want map[string]bool) {
+		t.Helper()
+		for id, w := range want {
+			if _, got := r.svc.Ready(keyOf(id)); got != w {
+				t.Errorf("%s: %s ready %t, want %t", step, id, got, w)
+			}
+		}
+	}
+	enter("CS-1")
+	timers := len(r.timers)
+	r.advance(3 * time.Second)
+	enter("CS-2")
+	enter("CS-3").close()
+	if n := len(r.timers) - timers; n != 0 {
+		t.Errorf("%d timers more for two sessions", n)
+	}
+	ready("at first", map[string]bool{"CS-1": false, "CS-2": false})
+	r.advance(7 * time.Second)
+	ready("10 s after the first", map[string]bool{"CS-1": true, "CS-2": false, "CS-3": false})
+	r.advance(3 * time.Second)
+	ready("10 s after all", map[string]bool{"CS-1": true, "CS-2": true, "CS-3": false})
+	enter("CS-4")
+	r.advance(10 * time.Second)
+	ready("after a pause", map[string]bool{"CS-4": true})
+}
