@@ -136,7 +136,9 @@ func (s *Store) OrphanIntents(ctx context.Context, before time.Time) ([]ca.Inten
 			}
 			orphans = append(orphans, r.Intent)
 		}
-		t.saw(now)
+		if len(list) > 0 { // else nothing is written: a full disk keeps no server from starting
+			t.saw(now)
+		}
 		return nil
 	})
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"os"
 	"path/filepath"
 
-	_ "github.com/mattn/go-sqlite3" // registers "sqlite3"
+	"github.com/mattn/go-sqlite3" // registers "sqlite3"
 )
 
 // applicationID marks a database as Bollard's ("Boll"), so that a file of
@@ -91,10 +91,34 @@ func inspect(ctx context.Context, path string) error {
 		return fmt.Errorf("couldn't open database %s: %w", path, err)
 	}
 	db.SetMaxOpenConns(1)
-	return errors.Join(inspectWith(ctx, db, path), db.Close())
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return errors.Join(explain(path, err), db.Close())
+	}
+	if err = inspectWith(ctx, conn, path); err == nil {
+		err = explain(path, errors.Join(keepLog(conn), emptyLog(ctx, conn)))
+	}
+	return errors.Join(err, conn.Close(), db.Close())
 }
 
-func inspectWith(ctx context.Context, db *sql.DB, path string) error {
+// keepLog has the files of the write-ahead log stay where a connection is the last to
+// close: a database that has none can't even be read once the disk is full, since what
+// they take up at the start is no longer to be had.
+func keepLog(conn *sql.Conn) error {
+	return conn.Raw(func(c any) error {
+		return c.(*sqlite3.SQLiteConn).SetFileControlInt("main", sqlite3.SQLITE_FCNTL_PERSIST_WAL, 1)
+	})
+}
+
+// emptyLog has the log be empty after that, when all of it is in the database: what was
+// removed there is gone here, too, and the database's file alone is whole. Before the
+// end it would make the log grow anew after each time it is moved.
+func emptyLog(ctx context.Context, conn *sql.Conn) error {
+	var limit int
+	return conn.QueryRowContext(ctx, "PRAGMA journal_size_limit = 0").Scan(&limit)
+}
+
+func inspectWith(ctx context.Context, db *sql.Conn, path string) error {
 	var id, tables int64
 	if err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
 		return explain(path, err)

@@ -127,11 +127,15 @@ func writing(ctx context.Context, db *sql.DB) (*sql.Conn, error) {
 	if _, err := conn.ExecContext(ctx, "PRAGMA temp_store = MEMORY"); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	if err := keepLog(conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	return conn, nil
 }
 
 func (w *writer) close() error {
-	return errors.Join(w.conn.Close(), w.db.Close())
+	err := explain(w.path, emptyLog(context.Background(), w.conn))
+	return errors.Join(err, w.conn.Close(), w.db.Close())
 }
 
 // run serves writes until closing is closed and no caller is left waiting.
