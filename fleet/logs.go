@@ -91,8 +91,9 @@ type LogStore interface {
 	// Logs returns a station's, newest first.
 	Logs(ctx context.Context, station string) ([]StationLog, error)
 	// LogsToHandOn returns those that are here and due: of each back end the one that
-	// waited longest.
-	LogsToHandOn(ctx context.Context, now time.Time) ([]StationLog, error)
+	// waited longest. What is to wait until after ahead is due, too: a clock that was
+	// ahead put it off.
+	LogsToHandOn(ctx context.Context, now, ahead time.Time) ([]StationLog, error)
 	// DropLogs removes what was asked for before a time, and returns the files
 	// of all that is left.
 	DropLogs(ctx context.Context, before time.Time) (files []string, err error)
@@ -133,6 +134,7 @@ func (s *Service) lookLogs(ctx context.Context) {
 		return
 	}
 	now, asked := s.clock(), 0
+	longest := max(logs.Every, logUnable) // that a log is put off
 	for _, l := range s.allLive() {
 		if asked >= logsPerLook || ctx.Err() != nil {
 			return
@@ -140,7 +142,7 @@ func (s *Service) lookLogs(ctx context.Context) {
 		l.mu.Lock()
 		due := l.logAt
 		l.mu.Unlock()
-		if !l.isReady() || now.Before(due) {
+		if !l.isReady() || putOff(now, due, longest) {
 			continue
 		}
 		due, err := s.logDue(ctx, l.key, logs)
@@ -149,9 +151,9 @@ func (s *Service) lookLogs(ctx context.Context) {
 		}
 		l.mu.Lock()
 		l.logAt = due
-		besides := now.Sub(l.backendLog) < logBesides
+		besides := putOff(now, l.backendLog.Add(logBesides), logBesides)
 		l.mu.Unlock()
-		if now.Before(due) || besides {
+		if putOff(now, due, longest) || besides {
 			continue
 		}
 		asked++

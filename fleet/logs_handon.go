@@ -129,7 +129,8 @@ func (c *courier) free(backend string) {
 // handOnDue sends the next on its way to each back end that has none. Once one is there
 // the next follows.
 func (s *Service) handOnDue(ctx context.Context, h *HandOn, c *courier) error {
-	list, err := s.store.LogsToHandOn(ctx, s.clock())
+	now := s.clock()
+	list, err := s.store.LogsToHandOn(ctx, now, now.Add(2*handMost))
 	if err != nil {
 		return err
 	}

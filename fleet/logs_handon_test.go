@@ -157,6 +157,50 @@ func TestLogsThatGoBeforeTheyAreHandedOn(t *testing.T) {
 	}
 }
 
+// What a clock that was a year ahead arrived by, or was tried by, doesn't wait for a year.
+func TestHandOnAfterAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for name, test := range map[string]struct {
+		until time.Duration
+		due   bool
+	}{"cs-1": {365 * 24 * time.Hour, true}, "cs-2": {4 * time.Hour, false}, "cs-3": {0, true}} {
+		r.add(fleet.Enrolment{Identity: name})
+		if err := r.store.AddLog(t.Context(), fleet.StationLog{Station: name, Request: 1, Kind: "DiagnosticsLog", Backend: name,
+			State: fleet.LogHere, AskedAt: r.clock(), TryAt: r.clock().Add(test.until), File: "file-" + name, Target: []byte("log/" + name + "/1|https://files.example/a")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	on := (&hands{}).handOn()
+	sent := make(chan string, 3)
+	on.Send = func(_ context.Context, _ string, l fleet.StationLog) error {
+		sent <- l.Station
+		return nil
+	}
+	schedule := (&logSink{}).schedule(0)
+	schedule.BackEnds, schedule.HandOn = true, on
+	r.svc.AttachLogs(schedule)
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.svc.HandOnLogs(ctx) }()
+	got := map[string]bool{}
+	for range 2 {
+		select {
+		case name := <-sent:
+			got[name] = true
+		case <-time.After(5 * time.Second):
+			t.Error("one waits")
+		}
+	}
+	end()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if !got["cs-1"] || !got["cs-3"] || len(got) != 2 {
+		t.Errorf("handed on %v", got)
+	}
+}
+
 // A back end that is slow to take its logs holds up no other's.
 func TestSlowBackEndHoldsUpItsOwnLogsAlone(t *testing.T) {
 	t.Parallel()

@@ -173,6 +173,33 @@ func TestN01SecurityLogFailures(t *testing.T) {
 	}
 }
 
+// A clock that was a year ahead for a moment puts no security log off for a year.
+func TestSecurityLogAfterAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{})
+	r.svc.AttachLogs((&logSink{}).schedule(7 * 24 * time.Hour))
+	s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
+	s.booted("Accepted")
+	right := r.clock()
+	r.advance(365 * 24 * time.Hour)
+	s.message(ocpp.FromCSMS, ocpp.ActionGetLog, `{"logType":"SecurityLog","requestId":7,"log":{"remoteLocation":"ftp://x"}}`)
+	r.advance(2 * time.Hour)
+	if r.look(s); len(s.requests()) != 1 {
+		t.Fatalf("asked %d times by the clock that is ahead", len(s.requests()))
+	}
+	s.message(ocpp.FromCSMS, ocpp.ActionGetLog, `{"logType":"SecurityLog","requestId":8,"log":{"remoteLocation":"ftp://x"}}`)
+	r.mu.Lock()
+	r.now, r.timers = right.Add(time.Hour), nil
+	r.mu.Unlock()
+	if r.look(s); len(s.requests()) != 2 {
+		t.Errorf("asked %d times once it was set right", len(s.requests()))
+	}
+	if r.look(s); len(s.requests()) != 2 {
+		t.Error("asked again at once")
+	}
+}
+
 // Bollard's requests stay its own, the back end's pass and aren't disturbed; a
 // station that isn't accepted is asked nothing.
 func TestSecurityLogBesidesTheBackEnds(t *testing.T) {

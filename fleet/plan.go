@@ -111,9 +111,14 @@ type Try struct {
 	Stopped bool `json:"stopped,omitempty"`
 }
 
-// due: nothing is put off for longer than a day, but by a clock that was ahead.
-func (t *Try) due(now time.Time) bool {
-	return !t.Stopped && (!now.Before(t.Next) || t.Next.Sub(now) > 2*stepRetryMax)
+// due: nothing is put off for longer than a day.
+func (t *Try) due(now time.Time) bool { return !t.Stopped && !putOff(now, t.Next, stepRetryMax) }
+
+// putOff says whether a time is to be waited for: not if it is twice as far away as
+// anything is put off, which a clock did that was ahead.
+func putOff(now, until time.Time, longest time.Duration) bool {
+	wait := until.Sub(now)
+	return wait > 0 && wait <= 2*longest
 }
 
 // begin counts a try and sets the time of the next.

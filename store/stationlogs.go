@@ -81,15 +81,15 @@ func (s *Store) Logs(ctx context.Context, station string) ([]fleet.StationLog, e
 }
 
 // LogsToHandOn returns those that are here and due: of each back end the one that waited
-// longest.
-func (s *Store) LogsToHandOn(ctx context.Context, now time.Time) ([]fleet.StationLog, error) {
+// longest. What is to wait until after ahead was put off by a clock that was ahead.
+func (s *Store) LogsToHandOn(ctx context.Context, now, ahead time.Time) ([]fleet.StationLog, error) {
 	db, err := s.reader()
 	if err != nil {
 		return nil, err
 	}
 	rows, err := db.QueryContext(ctx, "SELECT "+logColumns+` FROM station_logs WHERE position IN (SELECT position FROM
-		(SELECT position, row_number() OVER (PARTITION BY backend ORDER BY try_at, position) AS place FROM station_logs WHERE target IS NOT NULL AND file <> '' AND try_at <= ?)
-		WHERE place = 1) ORDER BY try_at`, now.UnixMilli())
+		(SELECT position, row_number() OVER (PARTITION BY backend ORDER BY try_at, position) AS place FROM station_logs WHERE target IS NOT NULL AND file <> '' AND (try_at <= ? OR try_at > ?))
+		WHERE place = 1) ORDER BY try_at`, now.UnixMilli(), ahead.UnixMilli())
 	list, err := collect(rows, err, scanLog)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the logs to hand on: %w", explain(s.path, err))
