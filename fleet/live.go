@@ -46,10 +46,12 @@ func (s *Service) open(sess Session) *live {
 	return l
 }
 
-func (s *Service) liveOf(sess Session) *live {
+func (s *Service) liveOf(sess Session) *live { return s.liveBy(sess.ID()) }
+
+func (s *Service) liveBy(id string) *live {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lives[sess.ID()]
+	return s.lives[id]
 }
 
 // Ready is a station's session, if Bollard may send it CALLs of its own now.

@@ -16,9 +16,10 @@ type openings struct {
 	queue []opening // not empty: the timer is set
 }
 
+// opening names its session and doesn't hold it: one that has ended is forgotten at once.
 type opening struct {
-	live *live
-	due  time.Time
+	session string // id
+	due     time.Time
 }
 
 // quiet looks in quietStart whether the session's BootNotification came.
@@ -26,25 +27,27 @@ func (s *Service) quiet(l *live) {
 	o := &s.openings
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.queue = append(o.queue, opening{l, s.clock().Add(quietStart)})
+	o.queue = append(o.queue, opening{l.session.ID(), s.clock().Add(quietStart)})
 	if len(o.queue) == 1 {
 		s.after(quietStart, s.lookAtOpenings)
 	}
 }
 
 func (s *Service) lookAtOpenings() {
-	for _, l := range s.openings.take(s) {
-		l.opened(s)
+	for _, id := range s.openings.take(s) {
+		if l := s.liveBy(id); l != nil {
+			l.opened(s)
+		}
 	}
 }
 
 // take takes out those whose time has come, and sets the timer for the others.
-func (o *openings) take(s *Service) (due []*live) {
+func (o *openings) take(s *Service) (due []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := s.clock()
 	for len(o.queue) > 0 && !o.queue[0].due.After(now) {
-		due = append(due, o.queue[0].live)
+		due = append(due, o.queue[0].session)
 		o.queue[0] = opening{}
 		o.queue = o.queue[1:]
 	}
