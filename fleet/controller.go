@@ -133,6 +133,9 @@ func (c *Controller) present() func(id string) bool {
 // repeats a step and skips none.
 func (c *Controller) step(ctx context.Context, r *activeRollout, present func(string) bool) error {
 	now := c.service.clock()
+	if r.record.At.After(now) { // by a clock that was ahead: each renewed certificate would be too old
+		r.record.At = now
+	}
 	var failed []rollout.Member
 	// 1. What became of those at work.
 	for _, m := range r.run.AtWork() {

@@ -239,6 +239,28 @@ func TestRenewalIsSpread(t *testing.T) { // A02, A03
 	})
 }
 
+// A renewal that a clock began which was a year ahead renews what is older than the moment
+// it was set right, and each certificate once.
+func TestRenewalBegunByAClockThatWasAhead(t *testing.T) { // A02
+	inBubble(t, func(t *testing.T, f *sim) {
+		f.add(&simStation{Identity: "CS-1", Version: ocpp.V201})
+		f.connect()
+		f.want(fleet.Group{Name: fleet.DefaultGroup, Wants: fleet.Wants{Profile: 3}})
+		f.until("profile 3", 3*time.Hour, f.over(f.start(fleet.Scope{}, nil)))
+		f.pass(time.Hour)
+		before := f.station("CS-1").LeafSerial
+		f.ahead = 365 * 24 * time.Hour
+		id := f.start(fleet.Scope{Renew: true, Only: []fleet.Change{fleet.ChangeCertificate}}, nil)
+		f.ahead = 0
+		f.restart()
+		f.connect()
+		f.until("end", 3*time.Hour, f.over(id))
+		if p, now := f.rollout(id), f.station("CS-1").LeafSerial; p.Count[rollout.Done] != 1 || now == before {
+			t.Errorf("%v; certificate %s, before %s", p.Count, now, before)
+		}
+	})
+}
+
 // A back end is changed by ending the session, a password by A01, roots by M05;
 // a rollout that lists none of them leaves them alone.
 func TestOtherWants(t *testing.T) { // A01, M05

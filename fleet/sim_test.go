@@ -46,6 +46,7 @@ type sim struct {
 	journal *os.File
 	// lookEvery is how often rollouts are looked at and stations come back.
 	lookEvery time.Duration
+	ahead     time.Duration // of the service's clock
 	watcher   fleet.Watcher // of begin
 
 	mu       sync.Mutex
@@ -110,7 +111,7 @@ func (f *sim) begin() {
 	f.svc, err = fleet.New(f.t.Context(), fleet.Config{
 		Store: f.store, Authority: f.auth, Organisation: organisation, PublicURL: mainURL, RolloverURL: rolloverURL, Watcher: f.watcher,
 		Record: func(ctx context.Context, e ledger.Event) error { return f.store.Record(ctx, e) },
-		Clock:  time.Now, UnknownIdentity: 401,
+		Clock:  func() time.Time { return time.Now().Add(f.ahead) }, UnknownIdentity: 401,
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -141,8 +141,11 @@ func (g *grid) keep(ctx context.Context, store Store, now time.Time) error {
 	g.mu.Lock()
 	for station, list := range g.by {
 		for what, at := range list {
-			if now.Sub(at) >= mostLimit {
+			switch {
+			case now.Sub(at) >= mostLimit:
 				g.drop(station, what)
+			case at.After(now): // told by a clock that was ahead
+				g.put(station, what, now)
 			}
 		}
 	}

@@ -199,6 +199,8 @@ type Gate struct {
 	mu   sync.Mutex
 	open map[string]string // the job of each station that has one, by station
 	ran  map[string]string // version of each station's newest boot since the start
+	// rightAt is when it was looked last what a clock that was ahead began.
+	rightAt time.Time
 	// visits are of the updates whose stations were sent elsewhere, and of what local
 	// controllers offer.
 	visits map[string]*visit
@@ -336,7 +338,7 @@ func (g *Gate) Resume(ctx context.Context) error {
 // Look ends what has run out of time, and what a revocation left open, and looks again
 // where stations downloaded elsewhere, and where a local controller's place wasn't seen.
 func (g *Gate) Look(ctx context.Context) error {
-	failed := errors.Join(g.Withdraw(ctx, "bollard"), g.revisit(ctx))
+	failed := errors.Join(g.Withdraw(ctx, "bollard"), g.revisit(ctx), g.setRight(ctx))
 	g.mu.Lock()
 	ids := slices.Collect(maps.Values(g.open))
 	g.mu.Unlock()

@@ -47,7 +47,10 @@ func (h *hub) Find(_ context.Context, location string, _ *depot.Image) (origin.L
 	return origin.Lead{}, &origin.Fault{Rule: safehttp.RuleAddress, Reason: "no"}
 }
 
-func (h *hub) Since(ctx context.Context, location string, _ time.Time) (origin.Lead, error) {
+func (h *hub) Since(ctx context.Context, location string, since time.Time) (origin.Lead, error) {
+	if since.After(h.cfg.Clock()) { // what is fetched now is too old
+		return origin.Lead{}, &origin.Underway{}
+	}
 	return h.Find(ctx, location, nil)
 }
 

@@ -54,11 +54,16 @@ func (g *Gate) takeUpVisits(ctx context.Context) error {
 	if err != nil || g.cfg.Origins == nil {
 		return err
 	}
+	now := g.cfg.Clock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, j := range list {
+		since := j.Visit.Since
+		if since.After(now) { // by a clock that was ahead: no look would be late enough
+			since = now
+		}
 		if g.visits[j.ID] == nil {
-			g.visits[j.ID] = &visit{id: j.ID, job: j, location: j.Visit.Location, since: j.Visit.Since, until: g.cfg.Clock().Add(visitPatience)}
+			g.visits[j.ID] = &visit{id: j.ID, job: j, location: j.Visit.Location, since: since, until: now.Add(visitPatience)}
 		}
 	}
 	return nil

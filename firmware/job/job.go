@@ -244,11 +244,20 @@ func stage(s State) int {
 func (j *Job) latest(stage int, now time.Time) time.Time {
 	switch stage {
 	case 1:
-		return later(j.RetrieveAt, now).Add(stageTime)
+		return j.from(j.RetrieveAt, now).Add(stageTime)
 	case 2:
-		return later(j.InstallAt, now).Add(stageTime)
+		return j.from(j.InstallAt, now).Add(stageTime)
 	}
 	return now.Add(installTime + confirmTime) // it may activate what it installed (L01.FR.32)
+}
+
+// from is when what the station was given a time for begins: from now on at the
+// earliest. Of a clock that was ahead when the job was made, the distance counts.
+func (j *Job) from(at, now time.Time) time.Time {
+	if ahead := j.CreatedAt.Sub(now); ahead > 0 {
+		at = at.Add(-ahead)
+	}
+	return later(at, now)
 }
 
 func later(a, b time.Time) time.Time {
@@ -273,9 +282,9 @@ func (j *Job) patience(s State, now time.Time) time.Time {
 	case Sent:
 		return now.Add(answerTime)
 	case Accepted, Downloading, Downloaded:
-		return later(j.RetrieveAt, now).Add(QuietTime)
+		return j.from(j.RetrieveAt, now).Add(QuietTime)
 	case Verified, Installing, Rebooting:
-		return later(j.InstallAt, now).Add(installTime)
+		return j.from(j.InstallAt, now).Add(installTime)
 	case Confirming:
 		return now.Add(confirmTime)
 	}
@@ -317,6 +326,17 @@ func (j *Job) Lost(now time.Time) {
 	if until := now.Add(QuietTime); j.State != Confirming && j.Deadline.Before(until) {
 		j.wait(until)
 	}
+}
+
+// SetRight has a stage that a clock began which was ahead begin now, and says whether
+// one did: else the station would be waited for until that time has come.
+func (j *Job) SetRight(now time.Time) bool {
+	ahead := j.Latest.Sub(j.latest(j.Stage, now))
+	if !j.State.Underway() || ahead <= 0 {
+		return false
+	}
+	j.Deadline, j.Latest = j.Deadline.Add(-ahead), j.Latest.Add(-ahead)
+	return true
 }
 
 // Restarted notes that the server stopped, which isn't held against the station.

@@ -202,6 +202,48 @@ func TestTimesOfTheRequest(t *testing.T) {
 	}
 }
 
+// What began by a clock that was a year ahead has as long as what begins when it was set
+// right, and no longer.
+func TestAfterAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	const year = 365 * 24 * time.Hour
+	for name, tt := range map[string]struct {
+		words    []string
+		retrieve time.Duration // after it was made
+		left     time.Duration // once the clock is right
+		state    job.State
+	}{
+		"the answer":      {nil, 0, time.Minute, job.TimedOut},
+		"a download":      {[]string{"answer Accepted", "Downloading"}, 0, 30 * time.Minute, job.TimedOut},
+		"one put off":     {[]string{"answer Accepted"}, 2 * time.Hour, 150 * time.Minute, job.TimedOut},
+		"a transaction":   {[]string{"answer Accepted", "Downloading", "Downloaded", "SignatureVerified", "InstallScheduled"}, 0, 24 * time.Hour, job.TimedOut},
+		"an installation": {[]string{"answer Accepted", "Downloading", "Downloaded", "SignatureVerified", "Installing"}, 0, time.Hour, job.TimedOut},
+		"the proof":       {[]string{"answer Accepted", "Downloading", "Downloaded", "SignatureVerified", "Installing", "Installed"}, 0, 30 * time.Minute, job.Mismatch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := job.Job{ID: "1", Station: "cs-1", Version: "2.0.0", Before: "1.0.0", State: job.Held, SentSHA256: "x", CreatedAt: noon}
+			if tt.retrieve > 0 {
+				j.RetrieveAt = noon.Add(tt.retrieve)
+			}
+			for _, s := range []job.State{job.Vetted, job.Fetched, job.Approved, job.Sent} {
+				j.Advance(s, noon)
+			}
+			play(&j, tt.words...)
+			right := noon.Add(-year)
+			if !j.SetRight(right) || j.SetRight(right) {
+				t.Fatal("nothing is set right, or twice")
+			}
+			if j.Expire(time.Time{}, right.Add(tt.left-time.Second)) {
+				t.Errorf("over too early: %s (%s)", j.State, j.Reason)
+			}
+			if over := right.Add(tt.left + time.Minute); !j.Expire(time.Time{}, over) || j.State != tt.state {
+				t.Errorf("%s until %s", j.State, j.Deadline)
+			}
+		})
+	}
+}
+
 func TestBytesExtendTheTime(t *testing.T) {
 	t.Parallel()
 	j := sent()
@@ -224,7 +266,11 @@ func TestAnyCourse(t *testing.T) {
 		"InstallScheduled", "InstallRebooting", "Installing", "Installed", "InstallationFailed", "InstallVerificationFailed", "InvalidCertificate", "", "x"}
 	rapid.Check(t, func(t *rapid.T) {
 		now := noon
-		j := job.Job{Station: "cs-1", Version: "2.0.0", Before: rapid.SampledFrom([]string{"1.0.0", "2.0.0", ""}).Draw(t, "before"), State: job.Held}
+		j := job.Job{Station: "cs-1", Version: "2.0.0", Before: rapid.SampledFrom([]string{"1.0.0", "2.0.0", ""}).Draw(t, "before"), State: job.Held, CreatedAt: now}
+		if hours := rapid.IntRange(0, 30*24).Draw(t, "put off"); hours%2 == 0 {
+			j.RetrieveAt = now.Add(time.Duration(hours) * time.Hour)
+			j.InstallAt = j.RetrieveAt.Add(time.Hour)
+		}
 		order := []job.State{job.Vetted, job.Fetched, job.Approved, job.Sent}
 		verified := false
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
@@ -274,6 +320,9 @@ func TestAnyCourse(t *testing.T) {
 				}
 				if j.Deadline.IsZero() {
 					t.Fatalf("%s for ever", j.State)
+				}
+				if right := j; right.SetRight(now) {
+					t.Fatalf("%s until %s, and the clock was never ahead", j.State, j.Deadline)
 				}
 			}
 			if len(j.Steps) > 200 {

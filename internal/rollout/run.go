@@ -218,7 +218,8 @@ const callsPerMinute = 12
 // Begin returns the members whose turn it is, which are at work from now on.
 // Absent ones keep their turn until they are there.
 func (r *Run) Begin(now time.Time, present func(id string) bool) []Member {
-	if r.header.Phase != Running || !r.header.Settled.IsZero() || now.Before(r.header.WaveAt) {
+	r.setRight(now)
+	if r.header.Phase != Running || !r.header.Settled.IsZero() {
 		return nil
 	}
 	rules := &r.header.Rules
@@ -241,6 +242,26 @@ func (r *Run) Begin(now time.Time, present func(id string) bool) []Member {
 	}
 	r.queue = slices.DeleteFunc(r.queue, func(m *Member) bool { return m.State != Waiting })
 	return list
+}
+
+// setRight has what a clock that was ahead began begin now: else nobody would begin, nor
+// be late, until that time has come.
+func (r *Run) setRight(now time.Time) {
+	for _, at := range []*time.Time{&r.header.WaveAt, &r.header.Settled} {
+		if at.After(now) {
+			*at, r.touched = now, true
+		}
+	}
+	for id, m := range r.begun {
+		if m.Began.After(now) {
+			m.Began, r.changed[id] = now, true
+		}
+	}
+	for i := range r.recent {
+		if r.recent[i].After(now) {
+			r.recent[i] = now
+		}
+	}
 }
 
 // turn is when a member may begin at the earliest.
@@ -277,6 +298,7 @@ func (r *Run) Settle(id string, state State, note string, now time.Time) {
 // nobody may begin any more; too many failures halt, a wave at its end is followed by the next. It returns the
 // members that took too long. Who is there is waited for, whether it could begin now or not.
 func (r *Run) Look(now time.Time, there func(id string) bool) (late []Member) {
+	r.setRight(now)
 	for _, m := range r.AtWork() {
 		if now.Sub(m.Began) >= r.header.Rules.Patience && (r.spared == nil || !r.spared(m.ID)) {
 			r.Settle(m.ID, Failed, fmt.Sprintf("not done after %s", r.header.Rules.Patience), now)
@@ -346,7 +368,7 @@ func (r *Run) unshown() string {
 func (r *Run) follow(now time.Time, there func(id string) bool) {
 	h := &r.header
 	if h.Settled.IsZero() {
-		if len(r.begun) > 0 || now.Before(h.WaveAt) || r.expects(now, there) || r.unproven() {
+		if len(r.begun) > 0 || r.expects(now, there) || r.unproven() {
 			return
 		}
 		done, failed := r.ended()
