@@ -28,17 +28,17 @@ func (s *Service) boot(ctx context.Context, sess Session, m Message) (Verdict, e
 			s.refusals.add(adm.Station.Key(), "BootNotification doesn't name the registered serial number (B01.FR.11)", s.clock())
 			return Verdict{Act: End, Reason: reason}, nil //nolint:nilerr // unknown whether it is set to warn: the check holds
 		}
-		s.log.Warn("station check failed, set to warn", slog.String("station", keyOf(&st)), slog.String("session", sess.ID()),
-			slog.String("reason", reason))
 		s.warned(ctx, keyOf(&st), CheckBootSerial, reason)
 	}
 	if l := s.liveOf(sess); l != nil {
 		l.bootSent()
+		l.aside("boot", func(ctx context.Context) {
+			if adm.Station.Vendor == "" && printable(vendor, maxText) || adm.Station.Model == "" && printable(model, maxText) {
+				s.learnModel(ctx, sess, vendor, model)
+			}
+			s.bootedWith(ctx, sess, firmware)
+		})
 	}
-	if adm.Station.Vendor == "" && printable(vendor, maxText) || adm.Station.Model == "" && printable(model, maxText) {
-		sess.Go(func(ctx context.Context) { s.learnModel(ctx, sess, vendor, model) })
-	}
-	sess.Go(func(ctx context.Context) { s.bootedWith(ctx, sess, firmware) })
 	return Verdict{Act: Pass, Watch: true}, nil
 }
 
@@ -107,16 +107,42 @@ func (s *Service) learnModel(ctx context.Context, sess Session, vendor, model st
 	}
 }
 
+// Records of one check of one station that only warns: a serial number is the station's
+// own text, and another one each time would be an entry each time.
+const (
+	warnBurst  = 10
+	warnRefill = 1.0 / 3600
+)
+
 // warned records a failed check that is set to warn, once per reason in a row.
 func (s *Service) warned(ctx context.Context, key string, check Check, reason string) {
-	mark := string(check) + ": " + reason
-	if s.notedBefore(key+"\x00"+string(check), mark) {
+	mark, kind := string(check)+": "+reason, key+"\x00"+string(check)
+	if s.notedBefore(kind, mark) {
 		return
 	}
+	if !s.mayWarn(kind) {
+		s.mu.Lock()
+		delete(s.noted, kind) // that reason isn't on record
+		s.mu.Unlock()
+		return
+	}
+	s.log.Warn("station check failed, set to warn", slog.String("station", key), slog.String("reason", fact(mark)))
 	err := s.record(ctx, ledger.Event{Kind: "check.warned", Subject: key, Actor: "station:" + key, Data: map[string]string{"notes": fact(mark)}})
 	if err != nil {
 		s.log.Warn("couldn't record a failed check", slog.String("station", key), slog.Any("err", err))
 	}
+}
+
+// mayWarn takes from the budget of a check's records.
+func (s *Service) mayWarn(kind string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock()
+	if s.warnings.left(kind, now) < 1 {
+		return false
+	}
+	s.warnings.take(kind, now)
+	return true
 }
 
 // notedBefore notes a text under a key and says whether it was the last one.

@@ -126,7 +126,7 @@ func (s *Service) securityEvent(ctx context.Context, sess Session, m Message) (V
 	if e.Listed && strings.EqualFold(e.Type, ocpp.EventFirmwareUpdated) {
 		s.announced(ctx, e.Station)
 	}
-	s.notice(sess, &e)
+	s.notice(ctx, sess, &e)
 	if !answers {
 		return Verdict{Act: Pass}, nil
 	}
@@ -208,7 +208,7 @@ func doubled(count, n int) bool {
 
 // notice tells the log of a critical event and the certificate life of what
 // concerns it.
-func (s *Service) notice(sess Session, e *SecurityEvent) {
+func (s *Service) notice(ctx context.Context, sess Session, e *SecurityEvent) {
 	if !e.Listed {
 		return
 	}
@@ -217,7 +217,7 @@ func (s *Service) notice(sess Session, e *SecurityEvent) {
 	}
 	listed, _ := ocpp.FindSecurityEvent(e.Type)
 	if listed.Name == ocpp.EventInvalidStationCertificate || listed.Name == ocpp.EventDiscardedRenewed {
-		s.noteEvent(sess, listed.Name)
+		s.noteEvent(ctx, sess, listed.Name)
 	}
 }
 

@@ -489,7 +489,7 @@ func TestA04EffectsAndRemoval(t *testing.T) {
 		s.event(kind)
 	}
 	s.wg.Wait()
-	if got := r.events("certificate.doubted"); len(got) != 2 || got[0].Subject != "cs-1" || got[0].Data["event"] != ocpp.EventInvalidStationCertificate {
+	if got := r.events("certificate.doubted"); len(got) != 1 || got[0].Subject != "cs-1" || got[0].Data["event"] != ocpp.EventInvalidStationCertificate {
 		t.Errorf("recorded %+v", got)
 	}
 	if err := r.svc.Remove(t.Context(), "operator", "CS-1"); err != nil {

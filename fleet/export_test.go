@@ -75,6 +75,9 @@ func FlushEntrances(ctx context.Context, s *Service, all bool) { s.flushEntrance
 // FlushPutOffs writes how often stations were put off, as Run does each second.
 func FlushPutOffs(ctx context.Context, s *Service, all bool) { s.flushPutOffs(ctx, all) }
 
+// FlushDoubts writes how often certificates were doubted, as Run does each second.
+func FlushDoubts(ctx context.Context, s *Service) { s.flushDoubts(ctx, false) }
+
 func SumAdmissions(ctx context.Context, s *Service) { s.sumAdmissions(ctx) }
 
 // RetrySeen repeats what the disk didn't take, as Run does each second.

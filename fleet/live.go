@@ -28,6 +28,9 @@ type live struct {
 	steps   int       // steps and orders that are changing the station at this moment
 	renewAt time.Time // its turn to renew; zero: none taken
 	alarms  []*alarm  // that are set
+	// asides is what follows from messages and is being done, by its name, with what is
+	// to be done next; nil while there is nothing.
+	asides map[string]func(context.Context)
 
 	logAt      time.Time // when its security log is due, as far as known
 	backendLog time.Time // when the back end last asked it for a log
@@ -216,6 +219,45 @@ func (l *live) poke(s *Service) {
 			l.mu.Unlock()
 		}
 	})
+}
+
+// aside does beside the session what follows from one of its messages. Under a name it
+// is done once at a time, and of what comes meanwhile only the newest is done next:
+// however many messages a station sends, what waits for the disk is bounded.
+func (l *live) aside(name string, f func(ctx context.Context)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	_, busy := l.asides[name]
+	if busy {
+		l.asides[name] = f
+		return
+	}
+	if l.asides == nil {
+		l.asides = map[string]func(context.Context){}
+	}
+	l.asides[name] = nil
+	l.session.Go(func(ctx context.Context) {
+		for f != nil {
+			f(ctx)
+			f = l.nextAside(ctx, name)
+		}
+	})
+}
+
+func (l *live) nextAside(ctx context.Context, name string) (next func(context.Context)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if next = l.asides[name]; next != nil && ctx.Err() == nil {
+		l.asides[name] = nil
+		return next
+	}
+	if delete(l.asides, name); len(l.asides) == 0 {
+		l.asides = nil
+	}
+	return nil
 }
 
 // takeTurn lets one goroutine at a time work on a station's orders, over sessions:

@@ -97,6 +97,7 @@ type Service struct {
 	overruled *tally.Tally[overruledKey] // what the back end was refused and isn't written down yet
 	entrances *tally.Tally[entrance]     // what came to and fro and isn't written down yet
 	putOffs   *tally.Tally[putOffKey]    // who was put off
+	doubts    *tally.Tally[doubt]        // which certificates were doubted
 	verified  verified
 	swept     *uint64 // epoch of the last whole sweep, which owns it; nil: none yet
 	standings standings
@@ -115,6 +116,7 @@ type Service struct {
 	csrs     *buckets          // SignCertificate budget by station key
 	asked    *buckets          // budget of questions about certificates, by station key
 	quoted   *buckets          // budget of quotes, by station key
+	warnings *buckets          // budget of records about checks that only warn, by station key and check
 	noted    map[string]string // by station key: warnings recorded last
 	statuses *statuses         // nil before AttachStatus
 	logs     *Logs             // nil before AttachLogs
@@ -152,12 +154,14 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		overruled: tally.New[overruledKey](),
 		entrances: tally.NewLong[entrance](),
 		putOffs:   tally.NewLong[putOffKey](),
+		doubts:    tally.NewLong[doubt](),
 		after:     func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		lives:     make(map[string]*live),
 		turns:     newTurns(1),
 		csrs:      newBuckets(csrBurst, csrRefill),
 		asked:     newBuckets(statusBurst, statusRefill),
 		quoted:    newBuckets(quoteBurst, quoteRefill),
+		warnings:  newBuckets(warnBurst, warnRefill),
 		noted:     make(map[string]string),
 	}
 	// The operator's own come first: what they allow is let through.
@@ -210,6 +214,7 @@ func (s *Service) Run(ctx context.Context) error {
 			s.flushOverruled(last, true)
 			s.flushEntrances(last, true)
 			s.flushPutOffs(last, true)
+			s.flushDoubts(last, true)
 			return nil
 		case <-tick.C:
 			s.flushRefusals(ctx, false)
@@ -218,6 +223,7 @@ func (s *Service) Run(ctx context.Context) error {
 			s.flushOverruled(ctx, false)
 			s.flushEntrances(ctx, false)
 			s.flushPutOffs(ctx, false)
+			s.flushDoubts(ctx, false)
 			s.retrySeen(ctx)
 		case <-sweep.C:
 			s.sweep(ctx)

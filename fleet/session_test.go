@@ -30,6 +30,7 @@ type fakeSession struct {
 	above  func(action string, payload json.RawMessage) (json.RawMessage, error) // the back end; nil: {}
 	raised []sent
 	ended  string
+	put    func(f func(context.Context)) // takes what Go is given; nil: it runs
 }
 
 type sent struct {
@@ -54,12 +55,22 @@ func (r *rig) openWith(adm fleet.Admission, v ocpp.Version, mode fleet.SecurityM
 	return s
 }
 
-func (s *fakeSession) ID() string                     { return s.id }
-func (s *fakeSession) Admission() fleet.Admission     { s.asked.Add(1); return s.adm }
-func (s *fakeSession) Version() ocpp.Version          { return s.version }
-func (s *fakeSession) Security() fleet.SecurityMode   { return s.security }
-func (s *fakeSession) Backend() string                { return "csms" }
-func (s *fakeSession) Go(f func(ctx context.Context)) { s.wg.Go(func() { f(s.ctx) }) }
+func (s *fakeSession) ID() string                   { return s.id }
+func (s *fakeSession) Admission() fleet.Admission   { s.asked.Add(1); return s.adm }
+func (s *fakeSession) Version() ocpp.Version        { return s.version }
+func (s *fakeSession) Security() fleet.SecurityMode { return s.security }
+func (s *fakeSession) Backend() string              { return "csms" }
+
+func (s *fakeSession) Go(f func(ctx context.Context)) {
+	s.mu.Lock()
+	put := s.put
+	s.mu.Unlock()
+	if put != nil {
+		put(f)
+		return
+	}
+	s.wg.Go(func() { f(s.ctx) })
+}
 
 // Upstream is a CALL to the scripted back end.
 func (s *fakeSession) Upstream(ctx context.Context, action string, payload any) (json.RawMessage, error) {

@@ -118,16 +118,24 @@ func (s *Service) firmwareStatus(sess Session, m Message) (Verdict, error) {
 		return Verdict{Act: Pass}, nil
 	}
 	s.noticed(sess, detect.FirmwareStatus, request.Status)
-	if announces {
-		sess.Go(func(ctx context.Context) { s.announced(ctx, keyOfSession(sess)) })
+	if l := s.liveOf(sess); announces && l != nil {
+		l.aside("firmware", func(ctx context.Context) { s.announced(ctx, l.key) })
 	}
 	return Verdict{Act: Pass}, nil
 }
 
+// announcedPause is how exactly it is kept when the last word of an update came: a
+// station may tell of it again and again.
+const announcedPause = time.Minute
+
 // announced remembers that a firmware update was told of.
 func (s *Service) announced(ctx context.Context, key string) {
 	now := s.clock()
-	_, err := s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
+	plan, err := s.store.Plan(ctx, key)
+	if since := now.Sub(plan.FirmwareTold); err == nil && since >= 0 && since < announcedPause {
+		return
+	}
+	_, err = s.store.UpdatePlan(ctx, key, func(p *Plan) ([]ledger.Event, error) {
 		p.FirmwareTold = now
 		return nil, nil
 	})
