@@ -14,13 +14,14 @@ import (
 // Ceremony is the transcript of one.
 type Ceremony struct {
 	Transcript []byte `json:"transcript"`
+	File       string `json:"file,omitempty"` // its name, for errors
 }
 
 // caCeremony notes that a root which counts here was made, or signed, in a ceremony.
 func (o *operations) caCeremony(ctx context.Context, in Ceremony) (ceremony.Transcript, error) {
 	t, err := ceremony.ReadTranscript(in.Transcript)
 	if err != nil {
-		return ceremony.Transcript{}, Refusedf("take the file as the ceremony made it; nothing was recorded", "%w", err)
+		return ceremony.Transcript{}, Refusedf("take the file as the ceremony made it; nothing was recorded", "%w", aboutFile(in.File, err))
 	}
 	if t.Rehearsal {
 		return *t, Refusedf("a rehearsal has nothing to record", "it is the transcript of a rehearsal")

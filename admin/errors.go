@@ -131,6 +131,20 @@ func Explain(err error) *Error {
 	return &Error{Kind: KindFailed, Text: err.Error(), err: err}
 }
 
+// aboutFile says which file an error is about, by the name it has where the command was
+// given. What has an explanation of its own isn't about the file.
+func aboutFile(name string, err error) error {
+	if name == "" || err == nil {
+		return err
+	}
+	for _, x := range explanations() {
+		if errors.Is(err, x.is) {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
 // tokenAway says that a key is where it should be and can't be reached.
 func tokenAway(err error) bool {
 	return errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrPIN) || errors.Is(err, keys.ErrLogin) || errors.Is(err, keys.ErrDenied)

@@ -20,9 +20,9 @@ type Rollover struct {
 	// Chain and List, with start, are what a root made elsewhere gave the CAs here, with
 	// itself, and its revocation list; Cross is that root as the present one certified it,
 	// whose key is offline, too.
-	Chain []byte `json:"chain,omitempty"`
-	List  []byte `json:"list,omitempty"`
-	Cross []byte `json:"cross,omitempty"`
+	Chain []File `json:"chain,omitempty"`
+	List  File   `json:"list,omitzero"`
+	Cross File   `json:"cross,omitzero"`
 	// Force takes the step though stations are left that it could lock out.
 	Force bool `json:"force,omitempty"`
 }
@@ -44,6 +44,12 @@ type RolloverState struct {
 	Stations int             `json:"stations,omitempty"`
 	Ready    int             `json:"ready,omitempty"`
 	Unready  []fleet.Unready `json:"unready,omitempty"`
+}
+
+// File is a file's content, and its name for errors.
+type File struct {
+	Name string `json:"name,omitempty"`
+	Data []byte `json:"data"`
 }
 
 // RolloverSteps are what Rollover.Step may be.
@@ -75,10 +81,14 @@ func (o *operations) caRollover(ctx context.Context, in Rollover) (RolloverState
 		if err = o.mayStart(kind, in.Force); err != nil {
 			break
 		}
-		if in.Chain == nil && in.List == nil && in.Cross == nil {
+		if in.Chain == nil && in.List.Data == nil && in.Cross.Data == nil {
 			_, err = o.cfg.Authority.Rollover(ctx, kind, Actor(ctx))
 		} else {
-			_, err = o.cfg.Authority.RolloverTo(ctx, kind, ca.RootElsewhere{Chain: in.Chain, List: in.List, Cross: in.Cross}, Actor(ctx))
+			var chain []ca.File
+			for _, f := range in.Chain {
+				chain = append(chain, ca.File(f))
+			}
+			_, err = o.cfg.Authority.RolloverTo(ctx, kind, ca.RootElsewhere{Chain: chain, List: ca.File(in.List), Cross: ca.File(in.Cross)}, Actor(ctx))
 		}
 	case "abort":
 		_, err = o.cfg.Authority.AbandonRollover(ctx, kind, Actor(ctx))

@@ -22,7 +22,8 @@ type RequestCA struct {
 // ImportChain is what they made of it.
 type ImportChain struct {
 	Kind string `json:"kind"`
-	PEM  []byte `json:"pem"` // the CA of ours first, up to the root
+	PEM  []byte `json:"pem"`            // the CA of ours first, up to the root
+	File string `json:"file,omitempty"` // its name, for errors
 }
 
 // RenewedCA is a CA below a root that got another certificate.
@@ -104,7 +105,7 @@ func (o *operations) caRemoveChain(ctx context.Context, in ChainRef) (Chain, err
 // caImport answers with the roots the hierarchy leads to then, the served one first.
 func (o *operations) caImport(ctx context.Context, in ImportChain) (PEM, error) {
 	if err := o.cfg.Authority.ImportChain(ctx, ca.Kind(in.Kind), in.PEM, Actor(ctx)); err != nil {
-		return PEM{}, err
+		return PEM{}, aboutFile(in.File, err)
 	}
 	return PEM{encodePEM(o.cfg.Authority.PathRoots(ca.Kind(in.Kind))...)}, nil
 }
@@ -121,7 +122,8 @@ func (o *operations) caRenew(ctx context.Context, in KindRef) (RenewedCAs, error
 // ImportList is the newest revocation list of an offline root.
 type ImportList struct {
 	Kind string `json:"kind"`
-	List []byte `json:"list"` // PEM or DER
+	List []byte `json:"list"`           // PEM or DER
+	File string `json:"file,omitempty"` // its name, for errors
 	// Force takes it in though it revokes a CA in force, or lacks what the one before has.
 	Force bool `json:"force,omitempty"`
 }
@@ -148,7 +150,7 @@ func (o *operations) caImportList(ctx context.Context, in ImportList) (RootLists
 		return RootLists{}, Refusedf("it was signed in an older copy of the root's folder: sign one in the newest, or revoke them once more there; --force takes the list in all the same", "%w", err)
 	}
 	if err != nil {
-		return RootLists{}, err
+		return RootLists{}, aboutFile(in.File, err)
 	}
 	return o.caLists(ctx, KindRef{Kind: in.Kind})
 }

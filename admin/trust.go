@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -16,6 +17,8 @@ import (
 type AddTrust struct {
 	Use string `json:"use"`
 	PEM []byte `json:"pem"` // one or more certificates; a single DER one is taken too
+	// File is its name, for errors.
+	File string `json:"file,omitempty"`
 }
 
 // RemoveTrust forgets an outside root.
@@ -54,13 +57,13 @@ func (o *operations) trustAdd(ctx context.Context, in AddTrust) (Anchors, error)
 	if err := knownUse(in.Use); err != nil {
 		return Anchors{}, err
 	}
-	certs, err := parseCertificates(in.PEM)
+	certs, err := parseCertificates(in.File, in.PEM)
 	if err != nil {
 		return Anchors{}, err
 	}
 	for _, c := range certs {
 		if err := ca.CheckRoot(c, o.cfg.Clock()); err != nil {
-			return Anchors{}, Refusedf("nothing was added", "%w", err)
+			return Anchors{}, Refusedf("nothing was added", "%w", aboutFile(in.File, err))
 		}
 	}
 	var out Anchors
@@ -109,12 +112,13 @@ func knownUse(use string) error {
 	return nil
 }
 
-func parseCertificates(data []byte) ([]*x509.Certificate, error) {
+func parseCertificates(file string, data []byte) ([]*x509.Certificate, error) {
+	file = cmp.Or(file, "the file")
 	const hint = "give a PEM file with CERTIFICATE blocks"
 	if !bytes.Contains(data, []byte("-----BEGIN ")) {
 		c, err := x509.ParseCertificate(data)
 		if err != nil {
-			return nil, Usagef(hint, "the file is neither PEM nor a DER certificate")
+			return nil, Usagef(hint, "%s is neither PEM nor a DER certificate", file)
 		}
 		return []*x509.Certificate{c}, nil
 	}
@@ -126,11 +130,11 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 		}
 		data = rest
 		if block.Type != "CERTIFICATE" {
-			return nil, Usagef(hint, "the file has a %q block", block.Type)
+			return nil, Usagef(hint, "%s has a %q block", file, block.Type)
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, Usagef(hint, "couldn't read certificate %d: %w", len(certs)+1, err)
+			return nil, Usagef(hint, "couldn't read certificate %d of %s: %w", len(certs)+1, file, err)
 		}
 		certs = append(certs, c)
 	}

@@ -18,7 +18,7 @@ func TestStartThatIsGivenUp(t *testing.T) {
 	wrong, right := newOffline(t, r, nil), newOffline(t, r, nil)
 	abandon := func() (ca.Rollover, error) { return r.AbandonRollover(t.Context(), ca.KindCSMS, "operator") }
 	begin := func(o *offline) (ca.Rollover, error) {
-		return r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: o.certify(t, r), List: o.list(t, listLife)}, "operator")
+		return r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: files(o.certify(t, r)), List: file(o.list(t, listLife))}, "operator")
 	}
 	fails := func(method string, do func() (ca.Rollover, error)) {
 		t.Helper()

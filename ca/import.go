@@ -76,7 +76,7 @@ func (a *Authority) readChain(ctx context.Context, h hierarchy, data []byte) ([]
 	for rest := bytes.TrimSpace(data); len(rest) > 0; rest = bytes.TrimSpace(rest) {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil || block.Type != "CERTIFICATE" {
-			return nil, errors.New("couldn't read the chain: it isn't PEM certificates, and nothing else")
+			return nil, notCertificates(block)
 		}
 		cert, err := curve448.ParseCertificate(block.Bytes)
 		if err != nil {

@@ -14,12 +14,12 @@ import (
 
 // checkTaken holds what comes back against what the profiles say, and makes records of it.
 func (a *Authority) checkTaken(ctx context.Context, h hierarchy, l *loadedHierarchy, name string, t taken, actor string, now time.Time) ([]Record, error) {
-	if err := a.checkRoot(h, t.root, now); err != nil {
-		return nil, err
+	if err := a.checkRoot(h, t.root.Certificate, now); err != nil {
+		return nil, t.root.file.blame(err)
 	}
 	for _, c := range l.cas {
 		if bytes.Equal(c.cert.RawSubjectPublicKeyInfo, t.root.RawSubjectPublicKeyInfo) {
-			return nil, fmt.Errorf("the root of the chain is %s, which is or was a CA here already", c.name)
+			return nil, t.root.file.blame(fmt.Errorf("the root of the chain is %s, which is or was a CA here already", c.name))
 		}
 	}
 	key, err := proven(t.root.PublicKey) // by signing itself
@@ -27,10 +27,10 @@ func (a *Authority) checkTaken(ctx context.Context, h hierarchy, l *loadedHierar
 		return nil, err
 	}
 	if err := a.checkKey(ctx, Order{Profile: h.root, Key: key, Requester: actor}); err != nil {
-		return nil, fmt.Errorf("the key of the root: %w", err)
+		return nil, t.root.file.blame(fmt.Errorf("the key of the root: %w", err))
 	}
-	root := caRecord{name: name, profile: h.root, cert: t.root}
-	records := []Record{takenRecord(t.root, name, h.root, "", actor, now)}
+	root := caRecord{name: name, profile: h.root, cert: t.root.Certificate}
+	records := []Record{takenRecord(t.root.Certificate, name, h.root, "", actor, now)}
 	var tops []caRecord
 	for _, c := range l.cas {
 		if c.profile == h.subs[0] {
@@ -38,28 +38,29 @@ func (a *Authority) checkTaken(ctx context.Context, h hierarchy, l *loadedHierar
 		}
 	}
 	for _, c := range tops {
-		i := slices.IndexFunc(t.below, func(b *x509.Certificate) bool {
+		i := slices.IndexFunc(t.below, func(b given) bool {
 			return bytes.Equal(b.RawSubjectPublicKeyInfo, c.cert.RawSubjectPublicKeyInfo)
 		})
 		if i < 0 {
 			return nil, fmt.Errorf("none of the certificates is for %s (%s); bollard ca request %s --ca %s prints the request for it", c.name, c.cert.Subject, h.kind, c.name)
 		}
-		if err := a.checkBelow(h, root, c, t.below[i], now); err != nil {
-			return nil, err
+		below := t.below[i]
+		if err := a.checkBelow(h, root, c, below.Certificate, now); err != nil {
+			return nil, below.file.blame(err)
 		}
-		if revokes(t.list, t.below[i]) {
-			return nil, fmt.Errorf("the root's list revokes the certificate of %s", c.name)
+		if revokes(t.list, below.Certificate) {
+			return nil, t.from.List.blame(fmt.Errorf("the root's list revokes the certificate of %s", c.name))
 		}
-		records = append(records, takenRecord(t.below[i], name, c.profile, c.keyURI, actor, now))
+		records = append(records, takenRecord(below.Certificate, name, c.profile, c.keyURI, actor, now))
 	}
 	if len(t.below) > len(tops) {
-		return nil, fmt.Errorf("there is more in the chain than the root and %d CAs here", len(tops))
+		return nil, t.surplus(tops)
 	}
-	if err := t.list.CheckSignatureFrom(t.root); err != nil {
-		return nil, fmt.Errorf("the revocation list isn't the root's: %w", err)
+	if err := t.list.CheckSignatureFrom(t.root.Certificate); err != nil {
+		return nil, t.from.List.blame(fmt.Errorf("the revocation list isn't the root's: %w", err))
 	}
-	if err := checkList(t.list, t.root, now); err != nil {
-		return nil, err
+	if err := checkList(t.list, t.root.Certificate, now); err != nil {
+		return nil, t.from.List.blame(err)
 	}
 	old := l.cas[0]
 	switch {
@@ -71,9 +72,25 @@ func (a *Authority) checkTaken(ctx context.Context, h hierarchy, l *loadedHierar
 		return nil, fmt.Errorf("%w: the key of the present root %s is offline, too, and has to certify the next one, for stations that follow it: a ceremony of it with next_root makes the file for --cross", ErrRollover, old.name)
 	}
 	if err := a.checkCross(ctx, h, old, t, now); err != nil {
-		return nil, err
+		return nil, t.from.Cross.blame(err)
 	}
 	return append(records, takenRecord(t.cross, old.name, h.cross, "", actor, now)), nil
+}
+
+// surplus names what is in the chain beside the certificates of the CAs here and the root's.
+func (t taken) surplus(tops []caRecord) error {
+	for i, b := range t.below {
+		known := slices.ContainsFunc(tops, func(c caRecord) bool {
+			return bytes.Equal(b.RawSubjectPublicKeyInfo, c.cert.RawSubjectPublicKeyInfo)
+		})
+		twice := slices.ContainsFunc(t.below[:i], func(o given) bool {
+			return bytes.Equal(b.RawSubjectPublicKeyInfo, o.RawSubjectPublicKeyInfo)
+		})
+		if !known || twice {
+			return b.file.blame(fmt.Errorf("there is more in the chain than the root and %d CAs here: %s", len(tops), b.Subject))
+		}
+	}
+	return fmt.Errorf("there is more in the chain than the root and %d CAs here", len(tops))
 }
 
 // checkRoot holds a root that was made elsewhere against the profile.
@@ -104,7 +121,7 @@ func (a *Authority) checkCross(ctx context.Context, h hierarchy, old caRecord, t
 	if !bytes.Equal(t.cross.RawSubjectPublicKeyInfo, t.root.RawSubjectPublicKeyInfo) || !bytes.Equal(t.cross.RawSubject, t.root.RawSubject) || !bytes.Equal(t.cross.SubjectKeyId, t.root.SubjectKeyId) {
 		return fmt.Errorf("what %s certified isn't the next root (%s)", old.name, t.root.Subject)
 	}
-	if err := a.checkMade("the next root", t.cross, h.cross, old, subjectPlan{like: t.root}, now); err != nil {
+	if err := a.checkMade("the next root", t.cross, h.cross, old, subjectPlan{like: t.root.Certificate}, now); err != nil {
 		return err
 	}
 	switch list, err := a.rootList(ctx, old.name); {

@@ -19,7 +19,7 @@ func takenRig(t *testing.T) (*rig, *offline) {
 	t.Helper()
 	r := mobilityRig(t)
 	o := newOffline(t, r, nil)
-	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: o.certify(t, r), List: o.list(t, listLife)}, "operator"); err != nil {
+	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: files(o.certify(t, r)), List: file(o.list(t, listLife))}, "operator"); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []func() (ca.Rollover, error){

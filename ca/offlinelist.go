@@ -126,7 +126,10 @@ func checkList(list *x509.RevocationList, root *x509.Certificate, now time.Time)
 }
 
 func readList(data []byte) (*x509.RevocationList, error) {
-	if block, _ := pem.Decode(data); block != nil && block.Type == "X509 CRL" {
+	if block, _ := pem.Decode(data); block != nil {
+		if block.Type != "X509 CRL" {
+			return nil, fmt.Errorf("couldn't read the root's revocation list: it has a %.60q, and has to be an X509 CRL", block.Type)
+		}
 		data = block.Bytes
 	}
 	list, err := x509.ParseRevocationList(data)

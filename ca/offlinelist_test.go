@@ -26,7 +26,7 @@ func TestListFromAnOlderCopy(t *testing.T) {
 	}
 	o := in(safe)
 	chain := o.certify(t, r)
-	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: chain, List: o.list(t, listLife)}, "operator"); err != nil {
+	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: files(chain), List: file(o.list(t, listLife))}, "operator"); err != nil {
 		t.Fatal(err)
 	}
 	older := in(safe.Copy())

@@ -59,7 +59,7 @@ func TestFromOneOfflineRootToTheNext(t *testing.T) {
 		t.Errorf("the request of a root: %v", err)
 	}
 	one, list := next.certify(t, r), next.list(t, listLife)
-	good := ca.RootElsewhere{Chain: slices.Concat(one, next.answer(t, former)), List: list, Cross: old.cross(t, next)}
+	good := ca.RootElsewhere{Chain: files(slices.Concat(one, next.answer(t, former))), List: file(list), Cross: file(old.cross(t, next))}
 	begin := func(from ca.RootElsewhere) (ca.Rollover, error) {
 		return r.RolloverTo(t.Context(), ca.KindCSMS, from, "operator")
 	}
@@ -68,14 +68,14 @@ func TestFromOneOfflineRootToTheNext(t *testing.T) {
 		edit func(*ca.RootElsewhere)
 		want string
 	}{
-		"without the bridge":           {func(f *ca.RootElsewhere) { f.Cross = nil }, "--cross"},
-		"without the former CA":        {func(f *ca.RootElsewhere) { f.Chain = one }, "ca request csms --ca csms-issuing"},
-		"a bridge to another root":     {func(f *ca.RootElsewhere) { f.Cross = old.cross(t, foreign) }, "isn't the next root"},
-		"a bridge by another root":     {func(f *ca.RootElsewhere) { f.Cross = foreign.cross(t, next) }, "isn't signed by the root csms-root-2"},
-		"the root itself as bridge":    {func(f *ca.RootElsewhere) { f.Cross = pemOf(next.Certificate()) }, "isn't signed by the root csms-root-2"},
-		"a bridge that isn't any":      {func(f *ca.RootElsewhere) { f.Cross = []byte("paper") }, "PEM"},
-		"the present root once more":   {func(f *ca.RootElsewhere) { f.Chain = old.certify(t, r) }, "is csms-root-2, which"},
-		"the list of the present root": {func(f *ca.RootElsewhere) { f.List = old.list(t, listLife) }, "isn't the root's"},
+		"without the bridge":           {func(f *ca.RootElsewhere) { f.Cross = ca.File{} }, "--cross"},
+		"without the former CA":        {func(f *ca.RootElsewhere) { f.Chain = files(one) }, "ca request csms --ca csms-issuing"},
+		"a bridge to another root":     {func(f *ca.RootElsewhere) { f.Cross = file(old.cross(t, foreign)) }, "isn't the next root"},
+		"a bridge by another root":     {func(f *ca.RootElsewhere) { f.Cross = file(foreign.cross(t, next)) }, "isn't signed by the root csms-root-2"},
+		"the root itself as bridge":    {func(f *ca.RootElsewhere) { f.Cross = file(pemOf(next.Certificate())) }, "isn't signed by the root csms-root-2"},
+		"a bridge that isn't any":      {func(f *ca.RootElsewhere) { f.Cross = file([]byte("paper")) }, "PEM"},
+		"the present root once more":   {func(f *ca.RootElsewhere) { f.Chain = files(old.certify(t, r)) }, "is csms-root-2, which"},
+		"the list of the present root": {func(f *ca.RootElsewhere) { f.List = file(old.list(t, listLife)) }, "isn't the root's"},
 	} {
 		from := good
 		tt.edit(&from)
@@ -179,8 +179,8 @@ func TestBridgeThatIsntTaken(t *testing.T) {
 	t.Parallel()
 	r, old := takenRig(t)
 	next := newOffline(t, r, func(c *ca.OfflineRootConfig) { c.Name = "csms-root-3" })
-	from := ca.RootElsewhere{Chain: next.certify(t, r), List: next.list(t, listLife), Cross: old.cross(t, next)}
-	block, _ := pem.Decode(from.Cross)
+	from := ca.RootElsewhere{Chain: files(next.certify(t, r)), List: file(next.list(t, listLife)), Cross: file(old.cross(t, next))}
+	block, _ := pem.Decode(from.Cross.Data)
 	bridge, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func TestBridgeThatIsntTaken(t *testing.T) {
 	}
 	here := mobilityRig(t)
 	made := newOffline(t, here, nil)
-	from = ca.RootElsewhere{Chain: made.certify(t, here), List: made.list(t, listLife), Cross: old.cross(t, made)}
+	from = ca.RootElsewhere{Chain: files(made.certify(t, here)), List: file(made.list(t, listLife)), Cross: file(old.cross(t, made))}
 	if _, err := here.RolloverTo(t.Context(), ca.KindCSMS, from, "operator"); err == nil || !strings.Contains(err.Error(), "leave --cross out") {
 		t.Errorf("the root is here: %v", err)
 	}
@@ -213,7 +213,7 @@ func TestNextRootWithAKnownKey(t *testing.T) {
 	t.Parallel()
 	r, old := takenRig(t)
 	next := newOffline(t, r, func(c *ca.OfflineRootConfig) { c.Name = "csms-root-3" })
-	from := ca.RootElsewhere{Chain: next.certify(t, r), List: next.list(t, listLife), Cross: old.cross(t, next)}
+	from := ca.RootElsewhere{Chain: files(next.certify(t, r)), List: file(next.list(t, listLife)), Cross: file(old.cross(t, next))}
 	sum := sha256.Sum256(next.Certificate().RawSubjectPublicKeyInfo)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "keys-blocked.txt"), []byte(hex.EncodeToString(sum[:])+"\n"), 0o600); err != nil {
@@ -252,10 +252,10 @@ func TestNextOfflineRootOfOthers(t *testing.T) {
 		second, third := made("2"), made("3")
 		for i, from := range []func() ca.RootElsewhere{
 			func() ca.RootElsewhere {
-				return ca.RootElsewhere{Chain: second.certify(t, r), List: second.list(t, listLife)}
+				return ca.RootElsewhere{Chain: files(second.certify(t, r)), List: file(second.list(t, listLife))}
 			},
 			func() ca.RootElsewhere {
-				return ca.RootElsewhere{Chain: third.certify(t, r), List: third.list(t, listLife), Cross: second.cross(t, third)}
+				return ca.RootElsewhere{Chain: files(third.certify(t, r)), List: file(third.list(t, listLife)), Cross: file(second.cross(t, third))}
 			},
 		} {
 			if _, err := r.RolloverTo(t.Context(), kind, from(), "operator"); err != nil {

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -34,39 +35,78 @@ func (d distant) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 	return nil, ErrOffline
 }
 
+// File is what somebody made elsewhere, and the name that errors have for it; "": none.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// blame says that an error is about the file.
+func (f File) blame(err error) error {
+	if err == nil || f.Name == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", f.Name, err)
+}
+
 // RootElsewhere is what comes back from where a root is made. Everything is PEM; the list
 // may be DER.
 type RootElsewhere struct {
-	Chain []byte // the certificate of each CA below the root here, and that of the root
-	List  []byte // the root's revocation list
+	Chain []File // the certificate of each CA below the root here, and that of the root
+	List  File   // the root's revocation list
 	// Cross is the new root as the present one certified it, whose key is offline, too;
 	// empty where that is here and does it now.
-	Cross []byte
+	Cross File
 }
 
 // taken is that as it was read.
 type taken struct {
-	below       []*x509.Certificate
-	root, cross *x509.Certificate
-	list        *x509.RevocationList
+	below []given
+	root  given
+	list  *x509.RevocationList
+	cross *x509.Certificate
+	from  RootElsewhere
+}
+
+// given is a certificate, and the file it came in.
+type given struct {
+	*x509.Certificate
+	file File
 }
 
 func readTaken(from RootElsewhere) (t taken, err error) {
-	if t.below, t.root, err = readBelow(from.Chain); err != nil {
-		return t, err
+	t.from = from
+	for _, file := range from.Chain {
+		below, root, err := readBelow(file.Data)
+		switch {
+		case err != nil:
+			return t, file.blame(err)
+		case len(below) == 0 && root == nil:
+			return t, file.blame(errors.New("there is no certificate in it"))
+		case root != nil && t.root.Certificate != nil && !root.Equal(t.root.Certificate):
+			return t, file.blame(fmt.Errorf("it has another root, %s, serial number %s, than %s", root.Subject, SerialOf(root), cmp.Or(t.root.file.Name, "the chain before it")))
+		case root != nil:
+			t.root = given{root, file}
+		}
+		for _, cert := range below {
+			t.below = append(t.below, given{cert, file})
+		}
 	}
-	if len(t.below) == 0 || t.root == nil {
+	if len(t.below) == 0 || t.root.Certificate == nil {
 		return t, errors.New("the chain has to be PEM certificates: that of each CA here, and the root's")
 	}
-	if t.list, err = readList(from.List); err != nil || len(from.Cross) == 0 {
-		return t, err
+	if t.list, err = readList(from.List.Data); err != nil {
+		return t, from.List.blame(err)
 	}
-	block, _ := pem.Decode(from.Cross) // behind it is who certified it
+	if len(from.Cross.Data) == 0 {
+		return t, nil
+	}
+	block, _ := pem.Decode(from.Cross.Data) // behind it is who certified it
 	if block == nil {
-		return t, errors.New("couldn't read the next root as the present one certified it: it isn't PEM")
+		return t, from.Cross.blame(errors.New("couldn't read the next root as the present one certified it: it isn't PEM"))
 	}
 	if t.cross, err = x509.ParseCertificate(block.Bytes); err != nil {
-		return t, fmt.Errorf("couldn't read the next root as the present one certified it: %w", err)
+		return t, from.Cross.blame(fmt.Errorf("couldn't read the next root as the present one certified it: %w", err))
 	}
 	return t, nil
 }
@@ -76,7 +116,7 @@ func readBelow(data []byte) (below []*x509.Certificate, root *x509.Certificate, 
 	for rest := bytes.TrimSpace(data); len(rest) > 0; rest = bytes.TrimSpace(rest) {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil || block.Type != "CERTIFICATE" {
-			return nil, nil, errors.New("couldn't read the chain: it isn't PEM certificates, and nothing else")
+			return nil, nil, notCertificates(block)
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		switch {
@@ -91,6 +131,15 @@ func readBelow(data []byte) (below []*x509.Certificate, root *x509.Certificate, 
 		}
 	}
 	return below, root, nil
+}
+
+// notCertificates says what stands where PEM certificates belong, and nothing else; nil:
+// no PEM.
+func notCertificates(block *pem.Block) error {
+	if block == nil {
+		return errors.New("couldn't read the chain: it isn't PEM certificates, and nothing else")
+	}
+	return fmt.Errorf("couldn't read the chain: it has a %.60q, and has to be PEM certificates and nothing else", block.Type)
 }
 
 // RolloverTo is Rollover to a root whose key is elsewhere, such as one of a ceremony:
@@ -142,7 +191,7 @@ func (a *Authority) RolloverTo(ctx context.Context, kind Kind, from RootElsewher
 	failpoint.Hit("ca.rollover-preparing")
 	// The bridge first: what can fail for want of a key does before anything is taken in.
 	if t.cross == nil {
-		if err := a.crossHere(ctx, h, l.cas[0], change, t.root, actor); err != nil {
+		if err := a.crossHere(ctx, h, l.cas[0], change, t.root.Certificate, actor); err != nil {
 			return change, err
 		}
 	}

@@ -20,6 +20,17 @@ type offline struct {
 	n    int
 }
 
+// file is what comes back from elsewhere under no name, files several of it.
+func file(data []byte) ca.File { return ca.File{Data: data} }
+
+func files(data ...[]byte) []ca.File {
+	var list []ca.File
+	for _, d := range data {
+		list = append(list, file(d))
+	}
+	return list
+}
+
 func newOffline(t *testing.T, r *rig, edit func(*ca.OfflineRootConfig)) *offline {
 	t.Helper()
 	keeper, err := keys.New(keys.Config{Dir: t.TempDir()})
@@ -92,7 +103,7 @@ func TestRootMadeElsewhere(t *testing.T) {
 			t.Errorf("%s: %v: %s", what, err, out)
 		}
 	}
-	if change, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: chain, List: list}, "operator"); err != nil || change.Phase != ca.PhaseStarted {
+	if change, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: files(chain), List: file(list)}, "operator"); err != nil || change.Phase != ca.PhaseStarted {
 		t.Fatalf("%+v: %v", change, err)
 	}
 	r.reopen(t)
@@ -234,7 +245,7 @@ func TestRootsMadeElsewhereOtherwise(t *testing.T) {
 		"the CA of another machine": {away.certify(t, far), away.list(t, listLife), "is for csms-issuing"},
 		"the root as the CA":        {append(slices.Clone(root), root...), list, "that of each CA here"},
 	} {
-		if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: tt.chain, List: tt.list}, "operator"); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: files(tt.chain), List: file(tt.list)}, "operator"); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want one with %q", name, err, tt.want)
 		}
 	}
@@ -245,29 +256,29 @@ func TestRootsMadeElsewhereOtherwise(t *testing.T) {
 	if err := good.Revoke(t.Context(), ca.SerialOf(sub), "superseded"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: chain, List: good.list(t, listLife)}, "operator"); err == nil || !strings.Contains(err.Error(), "revokes") {
+	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: files(chain), List: file(good.list(t, listLife))}, "operator"); err == nil || !strings.Contains(err.Error(), "revokes") {
 		t.Errorf("a revoked certificate: %v", err)
 	}
 	if r.RolloverState(ca.KindCSMS).Phase != "" || len(r.store.Events) != before || len(r.Roots(ca.KindCSMS)) != 1 {
 		t.Error("something was taken")
 	}
-	if _, err := r.RolloverTo(t.Context(), ca.KindV2G, ca.RootElsewhere{Chain: chain, List: list}, "operator"); !errors.Is(err, ca.ErrRollover) {
+	if _, err := r.RolloverTo(t.Context(), ca.KindV2G, ca.RootElsewhere{Chain: files(chain), List: file(list)}, "operator"); !errors.Is(err, ca.ErrRollover) {
 		t.Errorf("a hierarchy of cars: %v", err)
 	}
 	// The chain of another root doesn't finish what was begun with one.
 	r.store.FailWith("TakeIn", errors.New("full"))
-	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: chain, List: list}, "operator"); err == nil {
+	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: files(chain), List: file(list)}, "operator"); err == nil {
 		t.Fatal("nothing was full")
 	}
 	r.store.FailWith("TakeIn", nil)
 	r.reopen(t)
-	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: other.certify(t, r), List: other.list(t, listLife)}, "operator"); !errors.Is(err, ca.ErrRollover) {
+	if _, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: files(other.certify(t, r)), List: file(other.list(t, listLife))}, "operator"); !errors.Is(err, ca.ErrRollover) {
 		t.Errorf("another root than begun with: %v", err)
 	}
 	if _, err := r.Rollover(t.Context(), ca.KindCSMS, "operator"); !errors.Is(err, ca.ErrRollover) {
 		t.Errorf("a root here instead: %v", err)
 	}
-	if change, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: chain, List: list}, "operator"); err != nil || change.Phase != ca.PhaseStarted {
+	if change, err := r.RolloverTo(t.Context(), ca.KindCSMS, ca.RootElsewhere{Chain: files(chain), List: file(list)}, "operator"); err != nil || change.Phase != ca.PhaseStarted {
 		t.Errorf("gone on with: %+v, %v", change, err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -17,9 +16,6 @@ import (
 	"bollard/approval/docket"
 	"bollard/internal/config"
 )
-
-// maxSignatureFile bounds what is read as a signature or a kept approval.
-const maxSignatureFile = 1 << 20
 
 func (c *cli) approvalCommand() *cobra.Command {
 	cmd := c.group("approval", "What takes several people: ask, sign, verify",
@@ -119,9 +115,9 @@ Whose it is follows from the key, not from who hands it in.`,
 				_, err = io.WriteString(c.stdout, out.Statement)
 				return err
 			}
-			text, err := c.readSmall(file)
+			text, err := c.readInput(file)
 			if err != nil {
-				return admin.Usagef("", "couldn't read the signature: %w", err)
+				return err
 			}
 			out, err := call[admin.SignApproval, admin.Approval](ctx, c, "approval.sign", admin.SignApproval{ID: args[0], Signature: text})
 			if err != nil {
@@ -133,20 +129,6 @@ Whose it is follows from the key, not from who hands it in.`,
 	cmd.Flags().BoolVar(&printIt, "print", false, "print the statement")
 	cmd.Flags().StringVar(&file, "signature", "", "file with the signature; - is standard input")
 	return cmd
-}
-
-// readSmall reads a file, or standard input for -, up to maxSignatureFile.
-func (c *cli) readSmall(name string) ([]byte, error) {
-	from := c.stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		from = f
-	}
-	return io.ReadAll(io.LimitReader(from, maxSignatureFile))
 }
 
 func (c *cli) approvalList() *cobra.Command {
@@ -220,13 +202,13 @@ approval's own word is taken for whose keys they are. That it was recorded and
 used, ledger prove ID shows.`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.do(func(_ context.Context, args []string) error {
-			text, err := c.readSmall(args[0])
+			text, err := c.readInput(args[0])
 			if err != nil {
-				return admin.Usagef("", "couldn't read the approval: %w", err)
+				return err
 			}
 			var a admin.Approval
 			if err := json.Unmarshal(text, &a); err != nil {
-				return admin.Usagef("give what `bollard approval show ID --json` printed", "couldn't read the approval: %w", err)
+				return admin.Usagef("give what `bollard approval show ID --json` printed", "couldn't read the approval in %s: %w", args[0], err)
 			}
 			out := verifiedApproval{Nonce: a.Nonce, Action: a.Action, Scope: a.Scope, Keys: "the approval"}
 			var people []approval.Approver
@@ -254,9 +236,9 @@ used, ledger prove ID shows.`,
 // knownApprovers reads who approves an action from a configuration kept elsewhere,
 // without the other files that one names.
 func knownApprovers(path, action string) ([]approval.Approver, approval.Quorum, error) {
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
-		return nil, approval.Quorum{}, admin.Usagef("", "couldn't read the configuration: %w", err)
+		return nil, approval.Quorum{}, err
 	}
 	cfg, err := config.Parse(path, text)
 	if err != nil {

@@ -125,7 +125,7 @@ func (f *faulty) offlineList() admin.ImportList {
 	for _, cert := range []*x509.Certificate{issued.Certificate, root.Certificate()} {
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
 	}
-	f.call("ca.rollover", admin.Rollover{Kind: string(kind), Step: "start", Chain: chain, List: list}, nil)
+	f.call("ca.rollover", admin.Rollover{Kind: string(kind), Step: "start", Chain: []admin.File{{Data: chain}}, List: admin.File{Data: list}}, nil)
 	f.offline = &admin.ImportList{Kind: string(kind), List: list}
 	return *f.offline
 }

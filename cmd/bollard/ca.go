@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -113,30 +112,6 @@ The CSR gives its key and the proof of possession; names come from the flags.`,
 	return cmd
 }
 
-// maxFile bounds a certificate or CSR file.
-const maxFile = 4 << 20
-
-// readInput reads a file, or standard input for "-".
-func (c *cli) readInput(path string) ([]byte, error) {
-	in := c.stdin
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, admin.Usagef("", "couldn't read the file: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	data, err := io.ReadAll(io.LimitReader(in, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read %s: %w", path, err)
-	}
-	if len(data) > maxFile {
-		return nil, admin.Usagef("", "%s is larger than %d bytes", path, maxFile)
-	}
-	return data, nil
-}
-
 func (c *cli) caRevoke() *cobra.Command {
 	in := admin.Revoke{}
 	cmd := &cobra.Command{
@@ -172,6 +147,7 @@ func (c *cli) trustAdd() *cobra.Command {
 			if in.Use == "" {
 				return admin.Usagef("uses are "+strings.Join(ca.AnchorUses(), ", "), "--use is missing")
 			}
+			in.File = args[0]
 			var err error
 			if in.PEM, err = c.readInput(args[0]); err != nil {
 				return err

@@ -63,7 +63,7 @@ one of the CA here, or that of a successor which bollard keys migrate made, whic
 from then on.`,
 		Args: cobra.ExactArgs(2),
 		RunE: c.do(func(ctx context.Context, args []string) error {
-			in := admin.ImportChain{Kind: args[0]}
+			in := admin.ImportChain{Kind: args[0], File: args[1]}
 			var err error
 			if in.PEM, err = c.readInput(args[1]); err != nil {
 				return err
@@ -89,7 +89,7 @@ follows nothing that was issued below. So is one that lacks what the one before 
 as one signed in an older copy of the root's folder does.`,
 		Args: cobra.ExactArgs(2),
 		RunE: c.do(func(ctx context.Context, args []string) error {
-			in.Kind = args[0]
+			in.Kind, in.File = args[0], args[1]
 			var err error
 			if in.List, err = c.readInput(args[1]); err != nil {
 				return err

@@ -74,9 +74,9 @@ func (c *cli) ceremony(ctx context.Context, path string, o ceremonyOptions) (cer
 	case o.rehearse && o.keys == "":
 		o.keys = keys.SchemeSoft + ":"
 	}
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
-		return none, admin.Usagef("", "couldn't read the script: %w", err)
+		return none, err
 	}
 	script, err := ceremony.ParseScript(path, text)
 	if err != nil {
@@ -160,7 +160,7 @@ Whether the root is the one to believe, whoever was present knows.`,
 			}
 			t, err := ceremony.ReadTranscript(data)
 			if err != nil {
-				return admin.Refusedf("", "%w", err)
+				return admin.Refusedf("the transcript comes first, as the ceremony made it, and files that it made behind it", "%s: %w", args[0], err)
 			}
 			for _, file := range args[1:] {
 				data, err := c.readInput(file)
@@ -168,7 +168,7 @@ Whether the root is the one to believe, whoever was present knows.`,
 					return err
 				}
 				if err := t.CheckOutput(filepath.Base(file), data); err != nil {
-					return admin.Refusedf("", "%w", err)
+					return admin.Refusedf("", "%s: %w", file, err)
 				}
 			}
 			return c.print(t, func(w io.Writer) { writeTranscript(w, *t) })
@@ -189,7 +189,7 @@ import-chain); that of a rehearsal is refused.`,
 			if err != nil {
 				return err
 			}
-			out, err := call[admin.Ceremony, ceremony.Transcript](ctx, c, "ca.ceremony", admin.Ceremony{Transcript: data})
+			out, err := call[admin.Ceremony, ceremony.Transcript](ctx, c, "ca.ceremony", admin.Ceremony{Transcript: data, File: args[0]})
 			if err != nil {
 				return err
 			}

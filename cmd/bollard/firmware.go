@@ -183,6 +183,9 @@ several, as many as --witnesses says. The exit code is 0 only if everything hold
 }
 
 func (c *cli) checkBundle(ctx context.Context, path, dir string, trust bundle.Trust) ([]bundle.Finding, error) {
+	if err := wantFile(path); err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, admin.Usagef("", "couldn't open the release: %w", err)

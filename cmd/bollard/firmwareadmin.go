@@ -41,6 +41,9 @@ already only the image is taken in again, where it was lost or damaged.`,
 				return admin.Usagef("give the folder that `bollard firmware sign --out` made, or a delivery of `bollard firmware pack`", "couldn't open the release: %w", err)
 			}
 			if in.Image != "" {
+				if err := wantFile(in.Image); err != nil {
+					return err
+				}
 				if in.Image, err = filepath.Abs(in.Image); err != nil {
 					return err
 				}

@@ -40,7 +40,7 @@ sign), and firmware tuf take puts it in force.`,
 				for _, file := range *files {
 					key, err := publicKey(file)
 					if err != nil {
-						return admin.Usagef("", "%w", err)
+						return err
 					}
 					*into = append(*into, key)
 				}
@@ -71,9 +71,9 @@ another program: ECDSA with SHA-256 in ASN.1, such as "openssl dgst -sha256 -sig
 			if bytes == (key != "" || out != "") || (key == "") != (out == "") {
 				return admin.Usagef("", "give --key and --out, or --print")
 			}
-			draft, err := os.ReadFile(args[0])
+			draft, err := c.readInput(args[0])
 			if err != nil {
-				return admin.Usagef("", "couldn't read the draft: %w", err)
+				return err
 			}
 			payload, err := tuf.Payload(draft)
 			if err != nil {
@@ -113,15 +113,15 @@ signatures as it asks for, and the root before it. Whose each is is found out; o
 is of no such key, or over another draft, is refused.`,
 		Args: cobra.ExactArgs(2),
 		RunE: c.do(func(_ context.Context, args []string) error {
-			draft, err := os.ReadFile(args[1])
+			draft, err := c.readInput(args[1])
 			if err != nil {
-				return admin.Usagef("", "couldn't read the draft: %w", err)
+				return err
 			}
 			var signatures [][]byte
 			for _, file := range files {
-				signature, err := os.ReadFile(file)
+				signature, err := c.readInput(file)
 				if err != nil {
-					return admin.Usagef("", "couldn't read a signature: %w", err)
+					return err
 				}
 				signatures = append(signatures, signature)
 			}
@@ -159,24 +159,24 @@ func (c *cli) putNew(path string, text []byte, what string) error {
 
 // publicKey reads a key's CSR, which proves that its keeper has it, or a public key.
 func publicKey(path string) (crypto.PublicKey, error) {
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read a key: %w", err)
+		return nil, err
 	}
 	block, _ := pem.Decode(text)
 	switch {
 	case block != nil && block.Type == "CERTIFICATE REQUEST":
 		request, err := requestIn(text)
 		if err != nil {
-			return nil, fmt.Errorf("couldn't read the CSR %s: %w", path, err)
+			return nil, admin.Usagef("", "couldn't read the CSR %s: %w", path, err)
 		}
 		return request.PublicKey, nil
 	case block != nil && block.Type == "PUBLIC KEY":
 		key, err := x509.ParsePKIXPublicKey(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("couldn't read the public key %s: %w", path, err)
+			return nil, admin.Usagef("", "couldn't read the public key %s: %w", path, err)
 		}
 		return key, nil
 	}
-	return nil, fmt.Errorf("%s has neither a CSR nor a public key in PEM", path)
+	return nil, admin.Usagef("", "%s has neither a CSR nor a public key in PEM", path)
 }

@@ -28,9 +28,12 @@ import (
 const maxSBOM = 32 << 20
 
 func readSBOM(path string) ([]byte, error) {
+	if err := wantFile(path); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, admin.Usagef("", "couldn't read the SBOM: %w", err)
+		return nil, unreadable(path, err)
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	text, err := io.ReadAll(io.LimitReader(f, maxSBOM+1))

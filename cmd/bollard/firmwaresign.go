@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -169,6 +168,9 @@ func dialectNames() string {
 
 // config reads the flags.
 func (o *signOptions) config(c *cli, image string) (signing.Config, error) {
+	if err := wantFile(image); err != nil {
+		return signing.Config{}, err
+	}
 	cfg := signing.Config{Image: image, Out: o.out, Clock: time.Now, Random: rand.Reader}
 	for _, flag := range []struct{ name, value string }{{"key", o.key}, {"cert", o.cert}, {"out", o.out}, {"vendor", o.release.Vendor}, {"version", o.release.Version}} {
 		if flag.value == "" {
@@ -235,12 +237,12 @@ func (o *signOptions) record(image string) (release.Release, error) {
 		r.Requires = append(r.Requires, release.Requirement{Component: component, Sequence: sequence})
 	}
 	if o.pcrs != "" {
-		text, err := os.ReadFile(o.pcrs)
-		if err == nil {
-			r.PCRs, err = release.ParseRegisters(text)
-		}
+		text, err := readFile(o.pcrs)
 		if err != nil {
-			return r, admin.Usagef("", "--pcrs: %w", err)
+			return r, err
+		}
+		if r.PCRs, err = release.ParseRegisters(text); err != nil {
+			return r, admin.Usagef("docs/firmware.md has an example", "--pcrs %s: %w", o.pcrs, err)
 		}
 	}
 	if o.reboot < 0 {

@@ -59,8 +59,8 @@ bollard.yaml for the action, such as firmware.publish; docs/approvals.md has the
 			}
 			if signature != "" {
 				var err error
-				if in.Signature, err = c.readSmall(signature); err != nil {
-					return admin.Usagef("", "couldn't read the signature: %w", err)
+				if in.Signature, err = c.readInput(signature); err != nil {
+					return err
 				}
 			}
 			out, err := call[admin.ApproveRelease, admin.Approval](ctx, c, "firmware.approve", in)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -129,7 +128,7 @@ func groupRoots(list []string) (*[]admin.GroupRoot, error) {
 		use, file, named := strings.Cut(text, "=")
 		root := admin.GroupRoot{Use: use}
 		if named {
-			data, err := os.ReadFile(file)
+			data, err := readFile(file)
 			if err != nil {
 				return nil, err
 			}

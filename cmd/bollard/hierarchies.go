@@ -67,15 +67,17 @@ show    tells how far it is, which stations haven't reported the new root, and p
 				if err != nil {
 					return err
 				}
-				in.Chain = append(append(in.Chain, data...), '\n')
+				in.Chain = append(in.Chain, admin.File{Name: chain, Data: data})
 			}
 			if list != "" {
-				if in.List, err = c.readInput(list); err != nil {
+				in.List.Name = list
+				if in.List.Data, err = c.readInput(list); err != nil {
 					return err
 				}
 			}
 			if cross != "" {
-				if in.Cross, err = c.readInput(cross); err != nil {
+				in.Cross.Name = cross
+				if in.Cross.Data, err = c.readInput(cross); err != nil {
 					return err
 				}
 			}

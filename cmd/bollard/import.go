@@ -112,9 +112,12 @@ func passwordCSV(w io.Writer, stations []admin.Enrolled) error {
 }
 
 func readImport(path string) ([]admin.Enrolment, error) {
+	if err := wantFile(path); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, admin.Usagef("", "couldn't read the import file: %w", err)
+		return nil, unreadable(path, err)
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.Size() > maxImport {

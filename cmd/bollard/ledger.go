@@ -140,13 +140,13 @@ type provenEntry struct {
 }
 
 func (c *cli) verifyProof(ctx context.Context, in ledgerCheck) error {
-	text, err := os.ReadFile(in.proof)
+	text, err := c.readInput(in.proof)
 	if err != nil {
-		return admin.Usagef("", "couldn't read the proof: %w", err)
+		return err
 	}
 	p, err := ledger.ParseProof(string(text))
 	if err != nil {
-		return admin.Failedf("give what `bollard ledger prove` printed, as it is", "%w", err)
+		return admin.Failedf("give what `bollard ledger prove` printed, as it is", "%s: %w", in.proof, err)
 	}
 	if err := p.Check(); err != nil {
 		return err

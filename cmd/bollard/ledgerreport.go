@@ -178,12 +178,15 @@ func (c *cli) verifyReport(ctx context.Context, in io.Reader, check ledgerCheck)
 
 // openExport opens the file verify was given; - is standard input.
 func (c *cli) openExport(name string) (io.ReadCloser, error) {
-	if name == "-" {
+	if name == standardInput {
 		return io.NopCloser(c.stdin), nil
+	}
+	if err := wantFile(name); err != nil {
+		return nil, err
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, admin.Usagef("", "couldn't read the export: %w", err)
+		return nil, unreadable(name, err)
 	}
 	return f, nil
 }

@@ -176,9 +176,12 @@ DIR/policy/recorded*.jsonl, which a server writes with policy.record_mb set.`,
 			}
 			r := policy.NewReplay(set, withAnchors(c.trustedKeys(ctx)))
 			for _, path := range args {
+				if err := wantFile(path); err != nil {
+					return err
+				}
 				f, err := os.Open(path)
 				if err != nil {
-					return admin.Usagef("", "couldn't read the recording: %w", err)
+					return unreadable(path, err)
 				}
 				err = replayLines(r, path, f)
 				f.Close()
@@ -292,22 +295,10 @@ ledger, or a message in JSON as docs/policy.md describes it (- is standard input
 	return cmd
 }
 
-// maxMessage bounds a message to explain.
-const maxMessage = 4 << 20
-
 func (c *cli) explainMessage(ctx context.Context, path string) error {
-	source := c.stdin
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return admin.Usagef("", "couldn't read the message: %w", err)
-		}
-		defer f.Close()
-		source = f
-	}
-	raw, err := io.ReadAll(io.LimitReader(source, maxMessage))
+	raw, err := c.readInput(path)
 	if err != nil {
-		return fmt.Errorf("couldn't read the message: %w", err)
+		return err
 	}
 	var m policy.Message
 	d := json.NewDecoder(bytes.NewReader(raw))

@@ -68,8 +68,8 @@ security module the token.`,
 				return err
 			}
 			// Before anything is asked for: a file that isn't there.
-			if _, err := os.Stat(args[0]); err != nil {
-				return fmt.Errorf("couldn't open the backup: %w", err)
+			if err := wantFile(args[0]); err != nil {
+				return err
 			}
 			secret, err := c.backupPassphrase(passphrase)
 			if err != nil {
@@ -303,9 +303,9 @@ func appear(staging, dir string) error {
 func readCheckpoints(files []string) ([]ledger.Note, error) {
 	var list []ledger.Note
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		text, err := readFile(file)
 		if err != nil {
-			return nil, admin.Usagef("", "couldn't read the checkpoint: %w", err)
+			return nil, err
 		}
 		n, err := ledger.ParseNote(string(text))
 		if err != nil {

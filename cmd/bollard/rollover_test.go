@@ -86,7 +86,7 @@ func TestNoWayBackForStationsThatGaveTheOldRootUp(t *testing.T) {
 		_, err := f.cut(0, "ca.rollover", in)
 		return err
 	}
-	for name, in := range map[string]admin.Rollover{"a list": {List: []byte("list")}, "a bridge": {Cross: []byte("bridge")}} {
+	for name, in := range map[string]admin.Rollover{"a list": {List: admin.File{Data: []byte("list")}}, "a bridge": {Cross: admin.File{Data: []byte("bridge")}}} {
 		in.Step = "start" // not one of a root made here
 		if err := step(in); err == nil || !strings.Contains(err.Error(), "the chain has to be") {
 			t.Errorf("%s without its chain: %v", name, err)

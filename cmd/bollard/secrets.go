@@ -42,12 +42,15 @@ func within(dir, path string) string {
 func secretFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read the secret: %w", err)
+		return nil, unreadable(path, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read the secret: %w", err)
+		return nil, unreadable(path, err)
+	}
+	if info.IsDir() {
+		return nil, admin.Usagef("give a file with the secret in one line, mode 0600", "%s is a directory", path)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, admin.Refusedf("`chmod 600 "+path+"`", "%s holds a secret but is open to other users (mode %04o)", path, info.Mode().Perm())

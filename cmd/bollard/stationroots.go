@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,9 +47,9 @@ never deleted.`,
 				}
 				in.Use, in.Own = use, from == "own"
 				if !in.Own {
-					data, err := os.ReadFile(from)
+					data, err := c.readInput(from)
 					if err != nil {
-						return fmt.Errorf("couldn't read the root: %w", err)
+						return err
 					}
 					in.PEM = string(data)
 				}

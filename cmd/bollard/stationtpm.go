@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +59,7 @@ root of bollard ca trust add --use tpm, and is known by that from then on.`,
 }
 
 func readEK(file string) (attest.EK, error) {
-	data, err := os.ReadFile(file)
+	data, err := readFile(file)
 	if err != nil {
 		return attest.EK{}, err
 	}

@@ -39,11 +39,10 @@ what a station is known by.`,
 				if path == "" {
 					continue
 				}
-				data, err := c.readSmall(path)
-				if err != nil {
-					return admin.Usagef("--jwk and --x5c name files", "couldn't read a provisioner's file: %w", err)
+				var err error
+				if *into, err = c.readInput(path); err != nil {
+					return err
 				}
-				*into = data
 			}
 			out, err := call[admin.StepProvisioner, admin.ShownStepProvisioner](ctx, c, "step.add", in)
 			if err != nil {

@@ -104,7 +104,7 @@ digest is. Nothing is signed, and no data directory is needed. - is standard inp
 func (c *cli) readProfile(file string) (json.RawMessage, error) {
 	data, err := c.readInput(file)
 	if err == nil && !json.Valid(data) {
-		err = admin.Failedf("give a ChargingProfileType of OCPP 2.1", "%s isn't JSON", file)
+		err = admin.Usagef("give a ChargingProfileType of OCPP 2.1", "%s isn't JSON", file)
 	}
 	return data, err
 }
