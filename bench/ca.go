@@ -362,31 +362,40 @@ func (b *caBench) flood(ctx context.Context, by string, round int, r *running, a
 		return fmt.Errorf("%w\n%s", err, r.stderr)
 	}
 	defer l.close()
-	_, err = l.run(ctx, 300*time.Millisecond) // warm
-	if err != nil {
+	var count int
+	var cpu, took, spent time.Duration
+	err = aside(func() error {
+		_, err := l.run(ctx, 300*time.Millisecond) // warm
+		if err != nil {
+			return err
+		}
+		before, err := cpuTime(r.pid())
+		if err != nil {
+			return err
+		}
+		began, own := time.Now(), ownCPU()
+		count, err = l.run(ctx, time.Duration(b.plan.Seconds*float64(time.Second)))
+		if err != nil {
+			return err
+		}
+		took, spent = time.Since(began), ownCPU()-own
+		after, err := cpuTime(r.pid())
+		cpu = after - before
 		return err
-	}
-	before, err := cpuTime(r.pid())
-	if err != nil {
-		return err
-	}
-	began, own := time.Now(), ownCPU()
-	count, err := l.run(ctx, time.Duration(b.plan.Seconds*float64(time.Second)))
-	if err != nil {
-		return err
-	}
-	took, spent := time.Since(began), ownCPU()-own
-	after, err := cpuTime(r.pid())
+	})
 	if err != nil {
 		return err
 	}
 	share := spent.Seconds() / took.Seconds()
-	b.add(sample{Round: round, Proxy: by, Measure: name(ocspGet), Value: float64(count) / (after - before).Seconds(), GeneratorCPU: share})
+	b.add(sample{Round: round, Proxy: by, Measure: name(ocspGet), Value: float64(count) / cpu.Seconds(), GeneratorCPU: share})
 	b.add(sample{Round: round, Proxy: by, Measure: name(ocspGetWall), Value: float64(count) / took.Seconds(), GeneratorCPU: share})
 	return nil
 }
 
 func (b *caBench) add(s sample) {
+	if s.GeneratorCPU > fullest {
+		s.Invalid = tooFull(s.GeneratorCPU)
+	}
 	b.samples = append(b.samples, s)
 	printSample(b.out, s)
 }

@@ -14,12 +14,16 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/smallstep/pkcs7"
+	"golang.org/x/sys/unix"
 )
 
 func newOwn(t *testing.T) *authority {
@@ -238,6 +242,62 @@ func TestLoad(t *testing.T) {
 				t.Errorf("%d were counted", count)
 			}
 		})
+	}
+}
+
+// A load that always has something to do rests for a quarter of the time.
+func TestLoadRests(t *testing.T) {
+	t.Parallel()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	rest, began, before := rester(), time.Now(), threadCPU()
+	for time.Since(began) < 200*time.Millisecond {
+		rest()
+	}
+	if share := float64(threadCPU()-before) / float64(time.Since(began)); share > busiest+0.02 {
+		t.Errorf("it took %.2f of a core, more than %v", share, busiest)
+	}
+}
+
+// Clients in this process leave the first processor to the server.
+func TestAside(t *testing.T) {
+	on := func() (free []int) {
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, th := range threads {
+			tid, err := strconv.Atoi(th.Name())
+			var set unix.CPUSet
+			if err == nil {
+				err = unix.SchedGetaffinity(tid, &set)
+			}
+			if err == nil {
+				free = append(free, set.Count())
+			}
+		}
+		return free
+	}
+	n := on()[0]
+	if n < 2 {
+		t.Log("one processor, which all share")
+	}
+	failed := errors.New("failed")
+	err := aside(func() error {
+		for _, got := range on() {
+			if got != max(n-1, 1) {
+				t.Errorf("a thread may run on %d processors of %d", got, n)
+			}
+		}
+		return failed
+	})
+	if !errors.Is(err, failed) {
+		t.Errorf("%v", err)
+	}
+	for _, got := range on() {
+		if got != n {
+			t.Errorf("afterwards a thread may run on %d processors of %d", got, n)
+		}
 	}
 }
 

@@ -163,7 +163,11 @@ func (c *caller) issue(ctx context.Context, list []applicant) (*issued, error) {
 		return nil, err
 	}
 	began, own := time.Now(), ownCPU()
-	bodies, err := fetch(ctx, c.client, asked, c.parallel)
+	var bodies [][]byte
+	err = aside(func() (err error) {
+		bodies, err = fetch(ctx, c.client, asked, c.parallel)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, c.up.stderr)
 	}

@@ -113,7 +113,7 @@ func (n *nginxOCSP) command(ctx context.Context, listen, _ string) (*exec.Cmd, e
 
 // conn is one keep-alive connection of the load.
 type conn struct {
-	fd   int
+	fd   int // its own, not Go's
 	next int // query
 	got  int // bytes of the answer so far
 	buf  []byte
@@ -134,7 +134,6 @@ type load struct {
 	epoll   int
 	conns   map[int32]*conn
 	answers []expected
-	files   []*os.File // own the descriptors
 }
 
 var statusOK = []byte("HTTP/1.1 200 ")
@@ -171,14 +170,16 @@ func (l *load) dial(ctx context.Context, address string, from int) error {
 	if !ok {
 		return errors.New("internal error: no TCP connection")
 	}
-	file, err := tcp.File() // a duplicate, without Go's poller
+	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return err
 	}
-	l.files = append(l.files, file)
-	fd := int(file.Fd())
-	err = unix.SetNonblock(fd, true)
-	if err != nil {
+	// A duplicate of its own, since TCPConn.File's would stay in Go's poller,
+	// which another thread would ask for each answer.
+	var fd int
+	var refused error
+	err = raw.Control(func(own uintptr) { fd, refused = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
+	if err = errors.Join(err, refused); err != nil {
 		return err
 	}
 	l.conns[int32(fd)] = &conn{fd: fd, next: from, buf: make([]byte, 16<<10)}
@@ -187,8 +188,8 @@ func (l *load) dial(ctx context.Context, address string, from int) error {
 
 func (l *load) close() error {
 	errs := []error{unix.Close(l.epoll)}
-	for _, f := range l.files {
-		errs = append(errs, f.Close())
+	for _, c := range l.conns {
+		errs = append(errs, unix.Close(c.fd))
 	}
 	return errors.Join(errs...)
 }
@@ -255,11 +256,13 @@ func readHead(r *bufio.Reader, length int) (int, error) {
 	return n, nil
 }
 
-// run keeps one query per connection under way for so long and returns how
-// many were answered rightly. One wrong answer ends it.
+// run keeps one query per connection under way for so long, but rests where
+// that would take it more than busiest of its core, and returns how many were
+// answered rightly. One wrong answer ends it.
 func (l *load) run(ctx context.Context, long time.Duration) (int, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	rest := rester()
 	for _, c := range l.conns {
 		err := l.send(c)
 		if err != nil {
@@ -270,13 +273,15 @@ func (l *load) run(ctx context.Context, long time.Duration) (int, error) {
 	events := make([]unix.EpollEvent, len(l.conns))
 	count, open, last := 0, len(l.conns), time.Now()
 	for open > 0 {
-		n, err := unix.EpollWait(l.epoll, events, 100)
+		n, err := rawWait(l.epoll, events, 5*time.Millisecond)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return count, fmt.Errorf("couldn't wait for answers: %w", err)
 		}
 		now := time.Now()
 		if n > 0 {
 			last = now
+		} else {
+			runtime.Gosched() // whoever is to answer may be in this process
 		}
 		if ctx.Err() != nil || now.Sub(last) > ioTimeout {
 			return count, errors.Join(context.Cause(ctx), errors.New("answers are lost"))
@@ -297,15 +302,32 @@ func (l *load) run(ctx context.Context, long time.Duration) (int, error) {
 				return count, err
 			}
 		}
+		rest()
 	}
 	return count, nil
+}
+
+// busiest is what a load takes of its core: so much less than fullest as the
+// rest of this process takes meanwhile.
+const busiest = 0.75
+
+// rester returns a function for the thread it was made on, which sleeps until
+// that thread has had no more than busiest of a core since.
+func rester() func() {
+	began, before := time.Now(), threadCPU()
+	return func() {
+		due := time.Duration(float64(threadCPU()-before) / busiest)
+		if early := due - time.Since(began); early > 0 {
+			rawSleep(early)
+		}
+	}
 }
 
 func (l *load) send(c *conn) error {
 	c.next = (c.next + 1) % len(l.answers)
 	c.got = 0
 	q := l.answers[c.next].request
-	n, err := unix.Write(c.fd, q)
+	n, err := rawWrite(c.fd, q)
 	if err != nil || n != len(q) {
 		return fmt.Errorf("couldn't send a request: %d bytes, %w", n, err)
 	}
@@ -314,7 +336,7 @@ func (l *load) send(c *conn) error {
 
 func (l *load) receive(c *conn) (bool, error) {
 	a := &l.answers[c.next]
-	n, err := unix.Read(c.fd, c.buf[c.got:])
+	n, err := rawRead(c.fd, c.buf[c.got:])
 	switch {
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 		return false, nil

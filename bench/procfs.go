@@ -103,3 +103,13 @@ func ownCPU() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// threadCPU is this thread's user and system time.
+func threadCPU() time.Duration {
+	var ts unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts)
+	if err != nil {
+		panic("internal error: clock_gettime: " + err.Error())
+	}
+	return time.Duration(ts.Nano())
+}
