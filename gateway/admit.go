@@ -18,6 +18,11 @@ import (
 	"bollard/ocpp"
 )
 
+// webSocketVersion is the one of RFC 6455 §4.1.
+const webSocketVersion = "13"
+
+const classHandshake = "handshake"
+
 // refusal is why a connection gets no session.
 type refusal struct {
 	status     int
@@ -96,8 +101,8 @@ func (a *admission) read() *refusal {
 	a.claim.Identity = id
 	switch {
 	case !a.r.ProtoAtLeast(1, 1), !hasToken(a.r.Header, "Connection", "upgrade"), !hasToken(a.r.Header, "Upgrade", "websocket"),
-		!slices.Equal(a.r.Header.Values("Sec-Websocket-Version"), []string{"13"}), !nonce(a.r.Header.Values("Sec-Websocket-Key")):
-		return bad("handshake", "request is no WebSocket handshake (RFC 6455 §4.2.1)")
+		!slices.Equal(a.r.Header.Values("Sec-Websocket-Version"), []string{webSocketVersion}), !nonce(a.r.Header.Values("Sec-Websocket-Key")):
+		return bad(classHandshake, "request is no WebSocket handshake (RFC 6455 §4.2.1)")
 	case a.l.RefuseOrigin && len(a.r.Header.Values("Origin")) > 0:
 		return &refusal{status: http.StatusForbidden, class: "origin", reason: "request has an Origin header"}
 	case len(a.r.Header.Values("Authorization")) > 1:
@@ -184,6 +189,9 @@ func (a *admission) refuse(ref *refusal) {
 	}
 	if ref.status == http.StatusMethodNotAllowed {
 		h.Set("Allow", http.MethodGet)
+	}
+	if ref.class == classHandshake { // RFC 6455 §4.2.2, §4.4: what is understood here
+		h.Set("Sec-WebSocket-Version", webSocketVersion)
 	}
 	if ref.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((ref.retryAfter+time.Second-1)/time.Second)))

@@ -151,6 +151,9 @@ func TestRequestsThatAreNoHandshake(t *testing.T) {
 		if !strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(resp, "HTTP/1.0 "), "HTTP/1.1 "), tt.status) {
 			t.Errorf("%s: got %.40q, want %s", tt.name, resp, tt.status)
 		}
+		if want := strings.HasPrefix(tt.name, "version") || tt.name == "two versions"; want && !strings.Contains(resp, "\r\nSec-Websocket-Version: 13\r\n") {
+			t.Errorf("%s: the answer doesn't say which version is understood (RFC 6455 §4.4): %q", tt.name, resp)
+		}
 		if _, body, _ := strings.Cut(resp, "\r\n\r\n"); tt.status != "431" && body != http.StatusText(must(fmtInt(tt.status)))+"\n" {
 			t.Errorf("%s: the body says %q", tt.name, body)
 		}

@@ -44,8 +44,8 @@ func (e *DialError) Error() string {
 func (e *DialError) Unwrap() error { return e.Err }
 
 // Dial opens a client connection. It follows no redirect and uses no proxy. A
-// server that chooses a subprotocol it wasn't offered is refused (RFC 6455
-// §4.1); one that chooses none is not. The error is a *DialError.
+// server that chooses a subprotocol or extension it wasn't offered is refused (RFC
+// 6455 §4.1); one that chooses none is not. The error is a *DialError.
 func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	limits := cfg.Limits.withDefaults()
 	if cfg.Timeout <= 0 {
@@ -114,6 +114,8 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	if err == nil {
 		if p := conn.Subprotocol(); p != "" && !slices.Contains(cfg.Subprotocols, p) {
 			err = errors.New("it chose a subprotocol that was not offered")
+		} else if !chosenOnly(resp.Header, limits.Compression) {
+			err = errUnasked
 		}
 	}
 	if err != nil {
@@ -133,7 +135,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	}
 	c := newConn(conn, sock, limits)
 	c.client = true
-	c.compressed = limits.Compression && deflates(resp.Header)
+	c.compressed = resp.Header.Get("Sec-Websocket-Extensions") != ""
 	return c, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 
 	"github.com/gorilla/websocket"
@@ -34,13 +33,14 @@ var (
 // closed.
 func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, limits Limits) (*Conn, error) {
 	limits = limits.withDefaults()
+	compressed := limits.Compression && offersDeflate(r.Header)
 	u := websocket.Upgrader{
 		HandshakeTimeout:  limits.WriteTimeout,
 		ReadBufferSize:    0, // the hijacker's reader
 		WriteBufferSize:   serverWriteBuffer,
 		WriteBufferPool:   &serverBuffers,
 		CheckOrigin:       func(*http.Request) bool { return true },
-		EnableCompression: limits.Compression,
+		EnableCompression: compressed,
 	}
 	var header http.Header
 	if subprotocol != "" {
@@ -53,19 +53,8 @@ func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, limits 
 	}
 	c := newConn(conn, h.sock, limits)
 	c.lent = h.reader
-	c.compressed = limits.Compression && deflates(r.Header)
+	c.compressed = compressed
 	return c, nil
-}
-
-// deflates reports whether a handshake names permessage-deflate. gorilla takes
-// every offer, in any form; one it did not take costs no more than the loop.
-func deflates(h http.Header) bool {
-	for _, line := range h.Values("Sec-Websocket-Extensions") {
-		if strings.Contains(strings.ToLower(line), "permessage-deflate") {
-			return true
-		}
-	}
-	return false
 }
 
 // hijacker gives gorilla a socket of ours and keeps what an eager client sent
