@@ -2,8 +2,21 @@ package warden
 
 import (
 	"encoding/binary"
+	"strconv"
 	"time"
 )
+
+// Begin has a station's transactions from .. from+n-1 begin.
+func Begin(w *Warden, backend, station string, from, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range n {
+		w.begin(transactionOf(backend, strconv.Itoa(from+i)), station)
+	}
+}
+
+// MaxTransactions is how many are remembered in each half.
+const MaxTransactions = maxTransactions
 
 // PendingAtTheCap has as many transactions begin as may wait for the disk, and one
 // more; then the first and that one end. It returns since when they are to be

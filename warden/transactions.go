@@ -31,6 +31,11 @@ const ownID = 16
 // maxTransactions bounds each half of what is remembered; the older half goes first.
 const maxTransactions = 100_000
 
+// maxOwned bounds the running transactions of one station, whose own oldest goes
+// first: a station that begins one after the other must not have those of all others
+// forgotten, which it could stop then. None has so many connectors.
+const maxOwned = 256
+
 // maxOwners bounds who is remembered of one id.
 const maxOwners = 8
 
@@ -66,7 +71,8 @@ func transactionOf(backend, id string) Transaction {
 // transactions remembers whose the running ones are.
 type transactions struct {
 	young, old map[Transaction][]string
-	changed    map[ownership]time.Time // since the last write: since when; zero: it ended
+	of         map[string][]Transaction // by station, those that began first first; some may be forgotten above
+	changed    map[ownership]time.Time  // since the last write: since when; zero: it ended
 }
 
 type ownership struct {
@@ -93,9 +99,21 @@ func (t *transactions) add(tx Transaction, station string) {
 		t.young, t.old = map[Transaction][]string{}, t.young
 	}
 	t.young[tx] = append(slices.Clone(owners), station)
+	if t.of == nil {
+		t.of = map[string][]Transaction{}
+	}
+	t.of[station] = append(t.of[station], tx)
+	if len(t.of[station]) > maxOwned {
+		oldest := t.of[station][0]
+		t.remove(oldest, station)
+		t.note(oldest, station, time.Time{})
+	}
 }
 
 func (t *transactions) remove(tx Transaction, station string) {
+	if t.of[station] = slices.DeleteFunc(t.of[station], func(own Transaction) bool { return own == tx }); len(t.of[station]) == 0 {
+		delete(t.of, station)
+	}
 	owners := slices.DeleteFunc(slices.Clone(t.owners(tx)), func(s string) bool { return s == station })
 	delete(t.old, tx)
 	if delete(t.young, tx); len(owners) > 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,6 +90,41 @@ func TestTransactionsOutliveARestart(t *testing.T) {
 		if data, err := os.ReadFile(file); err != nil || bytes.Contains(data, []byte("canary")) {
 			t.Errorf("%s holds an id, or can't be read: %v", file, err)
 		}
+	}
+}
+
+// A station that begins transactions without end has its own forgotten, nobody else's,
+// here and on disk.
+func TestTransactionsOfAFlood(t *testing.T) {
+	t.Parallel()
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "bollard.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	r := newRigWith(t, ownershipRules, func(cfg *warden.Config) { cfg.Transactions = db })
+	victim, hostile := r.open("a", ocpp.V16), r.open("b", ocpp.V16)
+	stop := func(s *session, id int) fleet.Act {
+		return r.send(s, ocpp.FromStation, "StopTransaction", fmt.Sprintf(`{"transactionId":%d}`, id)).Act
+	}
+	warden.Begin(r.Warden, victim.Backend(), "a", 7, 1)
+	const flood = 300
+	warden.Begin(r.Warden, victim.Backend(), "b", 1000, flood)
+	r.Flush(t.Context(), false)
+	list, err := db.Transactions(t.Context())
+	if err != nil || len(list) != 256+1 || !slices.ContainsFunc(list, func(o warden.Owned) bool { return o.Station == "a" }) {
+		t.Errorf("%d on disk, %v", len(list), err)
+	}
+	const more = 2 * warden.MaxTransactions // than are remembered of all
+	warden.Begin(r.Warden, victim.Backend(), "b", 1000+flood, more)
+	if got := stop(hostile, 7); got != fleet.Refuse {
+		t.Errorf("another's transaction after a flood: %v", got)
+	}
+	if got := stop(victim, 1000); got != fleet.Pass {
+		t.Errorf("the first of the flood is remembered: %v", got)
+	}
+	if got := stop(victim, 1000+flood+more-1); got != fleet.Refuse {
+		t.Errorf("the last of the flood is forgotten: %v", got)
 	}
 }
 
