@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bollard/ca/quality"
@@ -108,6 +109,11 @@ type Authority struct {
 	errands  chan struct{} // there is something to tell a mount
 	building sync.Mutex    // held while a hierarchy is made or its root changed
 
+	catching sync.Mutex // held while unfinished becomes nil
+	// unfinished is before when an earlier run made what it left between the two phases;
+	// nil: that is given up.
+	unfinished atomic.Pointer[time.Time]
+
 	hierarchies sync.RWMutex
 	loaded      map[Kind]*loadedHierarchy // each replaced whole, then only read
 
@@ -128,15 +134,21 @@ func newAuthority(cfg Config) *Authority {
 }
 
 // New loads the hierarchies of a store. Intents an earlier run left behind are
-// marked orphaned first. ErrNoHierarchy before Init.
+// marked orphaned first; where that can't be written, such as on a full disk, it is
+// before anything is issued. ErrNoHierarchy before Init.
 func New(ctx context.Context, cfg Config) (*Authority, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
 		return nil, err
 	}
 	a := newAuthority(cfg)
-	if err := a.orphan(ctx); err != nil {
+	before, err := a.lastRun(ctx)
+	if err != nil {
 		return nil, err
+	}
+	a.unfinished.Store(&before)
+	if err := a.catchUp(ctx); err != nil {
+		a.cfg.Log.Error("nothing is issued until what an earlier run left unfinished can be given up", "err", err)
 	}
 	loaded := 0
 	for _, h := range hierarchies {
@@ -154,24 +166,54 @@ func New(ctx context.Context, cfg Config) (*Authority, error) {
 }
 
 // orphan gives up what a crash left between the two phases. Nothing is being
-// issued yet, so every intent there is belongs to a run that ended; a clock
-// that went back must not hide one.
+// issued yet, so every intent there is belongs to a run that ended.
 func (a *Authority) orphan(ctx context.Context) error {
+	before, err := a.lastRun(ctx)
+	if err != nil {
+		return err
+	}
+	return a.orphanBefore(ctx, before)
+}
+
+// lastRun is when the last intent of an earlier run was made at the latest: a clock
+// that went back must not hide one.
+func (a *Authority) lastRun(ctx context.Context) (time.Time, error) {
 	newest, err := a.cfg.Store.NewestTime(ctx)
 	if err != nil {
-		return fmt.Errorf("couldn't read the newest record: %w", err)
+		return time.Time{}, fmt.Errorf("couldn't read the newest record: %w", err)
 	}
-	before := a.cfg.Clock()
-	if newest.After(before) {
-		before = newest
+	if now := a.cfg.Clock(); newest.Before(now) {
+		newest = now
 	}
-	orphans, err := a.cfg.Store.OrphanIntents(ctx, before.Add(time.Second))
+	return newest.Add(time.Second), nil
+}
+
+func (a *Authority) orphanBefore(ctx context.Context, before time.Time) error {
+	orphans, err := a.cfg.Store.OrphanIntents(ctx, before)
 	if err != nil {
 		return fmt.Errorf("couldn't give up unfinished certificates: %w", err)
 	}
 	for _, o := range orphans {
 		a.cfg.Log.Warn("unfinished certificate given up", "serial", o.Serial, "profile", o.Profile, "station", o.Station)
 	}
+	return nil
+}
+
+// catchUp does once what orphan does, before anything is issued.
+func (a *Authority) catchUp(ctx context.Context) error {
+	if a.unfinished.Load() == nil {
+		return nil
+	}
+	a.catching.Lock()
+	defer a.catching.Unlock()
+	before := a.unfinished.Load()
+	if before == nil {
+		return nil
+	}
+	if err := a.orphanBefore(ctx, *before); err != nil {
+		return err
+	}
+	a.unfinished.Store(nil)
 	return nil
 }
 

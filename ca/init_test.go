@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -236,6 +238,52 @@ func TestOrphansAtStartWithAClockThatWentBack(t *testing.T) {
 	r.open(t)
 	rec, err := r.store.Certificate(t.Context(), p.Intent().Serial)
 	if err != nil || rec.State != ca.StateOrphaned {
+		t.Errorf("state %s, %v", rec.State, err)
+	}
+}
+
+// Where that can't be written, such as on a full disk, an authority is there all the same:
+// it issues once it could be, and gives up nothing of its own.
+func TestOrphansOnceTheyCanBeWritten(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	left, err := r.Prepare(t.Context(), order(t, newKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := errors.New("the disk is full")
+	r.store.FailWith("OrphanIntents", full)
+	r.open(t)
+	o := order(t, newKey(t))
+	if _, err := r.Prepare(t.Context(), o); !errors.Is(err, full) {
+		t.Errorf("prepared before what is unfinished was given up: %v", err)
+	}
+	r.store.FailWith("OrphanIntents", nil)
+	var written atomic.Int64
+	r.store.Before = func(method string) {
+		if method == "OrphanIntents" {
+			written.Add(1)
+			time.Sleep(5 * time.Millisecond) // for the others to come along
+		}
+	}
+	var all sync.WaitGroup
+	for range 4 {
+		one := order(t, newKey(t))
+		all.Go(func() {
+			p, err := r.Prepare(t.Context(), one)
+			if err == nil {
+				_, err = r.Issue(t.Context(), p)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := written.Load(); n != 1 {
+		t.Errorf("given up %d times: the later ones may find what is being issued", n)
+	}
+	if rec, err := r.store.Certificate(t.Context(), left.Intent().Serial); err != nil || rec.State != ca.StateOrphaned {
 		t.Errorf("state %s, %v", rec.State, err)
 	}
 }

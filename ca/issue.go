@@ -84,6 +84,9 @@ func (a *Authority) prepare(ctx context.Context, by *issuer, order Order) (*Prep
 	if class != ClassP224 && !slices.Contains(a.KeyClasses(profile.Name), class) {
 		return nil, fmt.Errorf("profile %s doesn't allow %s keys: %w", profile.Name, class, ErrKeyClass)
 	}
+	if err := a.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	if err := a.claimKey(ctx, order, profile); err != nil {
 		return nil, err
 	}

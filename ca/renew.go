@@ -163,8 +163,9 @@ func (a *Authority) certifierOf(ctx context.Context, l *loadedHierarchy, i int, 
 // again.
 func (a *Authority) MaintainCAs(ctx context.Context) error {
 	for {
-		_, err := a.RenewCAs(ctx, "", "bollard")
-		if err = errors.Join(err, a.refresh(ctx)); err != nil && ctx.Err() == nil {
+		err := a.catchUp(ctx)
+		_, failed := a.RenewCAs(ctx, "", "bollard")
+		if err = errors.Join(err, failed, a.refresh(ctx)); err != nil && ctx.Err() == nil {
 			a.cfg.Log.Error("a CA's certificate isn't renewed", "err", err, "retry", renewCheck)
 		}
 		timer := time.NewTimer(renewCheck)

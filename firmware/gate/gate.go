@@ -195,6 +195,7 @@ type Config struct {
 type Gate struct {
 	cfg   Config
 	notes *tally.Tally[note]
+	left  []string // updates of an earlier run that aren't taken up yet; Resume's
 
 	mu   sync.Mutex
 	open map[string]string // the job of each station that has one, by station
@@ -243,6 +244,7 @@ func New(ctx context.Context, cfg Config) (*Gate, error) {
 	}
 	for _, j := range list {
 		g.open[j.Station] = j.ID
+		g.left = append(g.left, j.ID)
 	}
 	return g, nil
 }
@@ -284,18 +286,26 @@ type Verdict struct {
 }
 
 // Run ends updates whose station said no more, until ctx ends. What a stop of the
-// server left open it takes up first.
+// server left open it takes up first; where that can't be written, such as on a full
+// disk, it tries again.
 func (g *Gate) Run(ctx context.Context) error {
-	if err := g.Resume(ctx); err != nil && ctx.Err() == nil {
-		return err
-	}
-	tally.Run(ctx, 10*time.Second, func(ctx context.Context, all bool) {
-		g.flush(ctx, all)
-		if all {
-			return
+	resumed := false
+	look := func(ctx context.Context) {
+		var err error
+		if !resumed {
+			err = g.Resume(ctx)
+			resumed = err == nil
+		} else {
+			err = g.Look(ctx)
 		}
-		if err := g.Look(ctx); err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil {
 			g.cfg.Log.Warn("couldn't look after firmware updates", slog.Any("err", err))
+		}
+	}
+	look(ctx)
+	tally.Run(ctx, 10*time.Second, func(ctx context.Context, all bool) {
+		if g.flush(ctx, all); !all {
+			look(ctx)
 		}
 	})
 	return nil
@@ -304,20 +314,18 @@ func (g *Gate) Run(ctx context.Context) error {
 // Resume takes up what was open when the server stopped: what wasn't sent never
 // will be, its back end's CALL is gone; the rest goes on. Run begins with it.
 func (g *Gate) Resume(ctx context.Context) error {
-	list, err := g.cfg.Store.OpenJobs(ctx, "")
-	if err != nil {
-		return err
-	}
-	for _, j := range list {
-		if _, err := g.change(ctx, j.ID, "bollard", func(j *job.Job, now time.Time) error {
+	for len(g.left) > 0 {
+		_, err := g.change(ctx, g.left[0], "bollard", func(j *job.Job, now time.Time) error {
 			if j.State == job.Approved {
 				return j.Cancel("the server stopped before it was sent", now)
 			}
 			j.Restarted(now)
 			return nil
-		}); err != nil {
+		})
+		if err != nil && !errors.Is(err, ErrUnknown) { // its station was removed
 			return err
 		}
+		g.left = g.left[1:]
 	}
 	if err := g.takeUpVisits(ctx); err != nil {
 		return err

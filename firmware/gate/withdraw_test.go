@@ -35,6 +35,7 @@ type bench struct {
 	door
 	verified, added func()
 	updating        func() // an update is about to be written
+	full            error  // no update can be written; shelf.mu guards it
 	rule            gate.Rule
 	ours            string // digest behind every location; "": it isn't this door's
 	sent            int
@@ -60,6 +61,12 @@ func (b *bench) UpdateJob(ctx context.Context, id string, change func(*job.Job) 
 	if f := b.updating; f != nil {
 		b.updating = nil
 		f()
+	}
+	b.shelf.mu.Lock()
+	full := b.full
+	b.shelf.mu.Unlock()
+	if full != nil {
+		return job.Job{}, full
 	}
 	return b.shelf.UpdateJob(ctx, id, change)
 }

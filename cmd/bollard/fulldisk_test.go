@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"bollard/admin"
+	"bollard/ca"
+	"bollard/firmware/job"
+	"bollard/fleet"
+)
+
+const smallDiskEnv = "BOLLARD_SMALL_DISK"
+
+// A server starts on a disk without one free byte although a kill left a certificate
+// unfinished and a firmware update open: it issues nothing, and gives up what was
+// unfinished once there is room.
+func TestStartOnAFullDisk(t *testing.T) { // promise 7
+	t.Parallel()
+	if os.Getenv(smallDiskEnv) == "" {
+		onSmallDisk(t)
+		return
+	}
+	disk := t.TempDir()
+	if err := syscall.Mount("small", disk, "tmpfs", 0, "size=8m,mode=700"); err != nil {
+		t.Log("no disk of its own to be filled may be mounted here: ", err)
+		return
+	}
+	defer func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) }()
+	dir := filepath.Join(disk, "data")
+	if err := initialise(t.Context(), initOptions{dataDir: dir, organisation: "Example CPO", country: "NL", listen: "127.0.0.1:0"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := startServer(t, dir).stop(); err != nil { // it has server certificates from here on
+		t.Fatal(err)
+	}
+	const serial = "5eed5eed5eed5eed5eed5eed5eed5eed"
+	cfg, err := loadConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := openApp(t.Context(), dir, cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	added := a.store.AddStations(t.Context(), []fleet.Station{{Identity: "CS-1", Serial: "SN-CS-1", WantedProfile: 3, FloorProfile: 3, CreatedAt: now}})
+	_, failed := a.store.AddJob(t.Context(), job.Job{ID: "left", Station: "cs-1", State: job.Approved, CreatedAt: now})
+	if err := errors.Join(added, failed,
+		a.store.PutIntent(t.Context(), ca.Intent{Serial: serial, Issuer: "csms-issuing", Profile: ca.ProfileStation, Station: "cs-1", KeyHash: "k", CreatedAt: now}),
+		a.Close(),
+	); err != nil {
+		t.Fatal(err)
+	}
+	fill := filepath.Join(disk, "fill")
+	f, err := os.Create(fill)
+	for err == nil {
+		_, err = f.Write(make([]byte, os.Getpagesize()))
+	}
+	if closed := f.Close(); closed != nil || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err, closed)
+	}
+
+	r := startServer(t, dir)
+	r.log.await(t, "nothing is issued until")
+	issue := func() error {
+		_, err := admin.Call[admin.Issue, admin.Issued](t.Context(), admin.NewClient(dir), "ca.issue", admin.Issue{Profile: ca.ProfileStation, Station: "CS-1", CSR: request(t, "CS-1")})
+		return err
+	}
+	state := func() string {
+		cert, err := admin.Call[admin.CertificateRef, admin.Certificate](t.Context(), admin.NewClient(dir), "cert.show", admin.CertificateRef{Serial: serial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert.State
+	}
+	if err := issue(); err == nil || !strings.Contains(err.Error(), "disk is full") {
+		t.Errorf("issued on a full disk: %v", err)
+	}
+	if got := state(); got != string(ca.StateIntended) {
+		t.Errorf("on a full disk it is %s", got)
+	}
+	if status, body := get(t, "http://"+r.at.Admin+"/healthz"); status != 200 {
+		t.Errorf("healthz: %d %s", status, body)
+	}
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	if err := issue(); err != nil {
+		t.Error(err)
+	}
+	if got := state(); got != string(ca.StateOrphaned) {
+		t.Errorf("once there was room it is %s", got)
+	}
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// onSmallDisk runs this test once more where it may mount a file system of its own.
+func onSmallDisk(t *testing.T) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), smallDiskEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Log("no disk of its own to be filled may be mounted here: ", err)
+		return
+	}
+	if t.Logf("%s", out); err != nil {
+		t.Error(err)
+	}
+}
