@@ -3,7 +3,6 @@ package contract
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -190,7 +189,7 @@ func (s *Service) hashedByMO(d *ocpp.OCSPRequestData) bool {
 // isHashedBy tells whether hash data names a CA as a certificate's issuer (RFC 6960
 // §4.1.1).
 func isHashedBy(by *x509.Certificate, d *ocpp.OCSPRequestData) bool {
-	hash, ok := map[string]crypto.Hash{ocpp.HashSHA256: crypto.SHA256, ocpp.HashSHA384: crypto.SHA384, ocpp.HashSHA512: crypto.SHA512}[strings.ToUpper(d.HashAlgorithm)]
+	hash, ok := ocpp.HashNamed(d.HashAlgorithm)
 	var info struct {
 		Algorithm pkix.AlgorithmIdentifier
 		Key       asn1.BitString

@@ -13,7 +13,8 @@ import (
 	"bollard/ocpp"
 )
 
-// Revocation learns from the responders and lists of other CAs.
+// Revocation learns from the responders and lists of other CAs. What can't be read is an
+// error, and never a panic: here it would end the process. *revocation.Checker is one.
 type Revocation interface {
 	// Revoked asks about a certificate whose issuer is proven. An error means that it
 	// couldn't be learned; it comes no later than the end of ctx.
@@ -61,17 +62,6 @@ type question struct {
 	ask    func(ctx context.Context) (revoked bool, err error)
 }
 
-// put asks, and makes a panic an error: here outsiders' bytes are read in goroutines of
-// their own, where it would end the process.
-func (q *question) put(ctx context.Context) (revoked bool, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("what was answered couldn't be read, which is a defect of Bollard's: %v", p)
-		}
-	}()
-	return q.ask(ctx)
-}
-
 // inquire asks all at once, and says whether every one was answered.
 func (s *Service) inquire(ctx context.Context, questions []question) (all bool, fault *Fault) {
 	if len(questions) == 0 {
@@ -86,7 +76,7 @@ func (s *Service) inquire(ctx context.Context, questions []question) (all bool, 
 		defer cancel()
 		var asking sync.WaitGroup
 		for i := range questions {
-			asking.Go(func() { answers[i].revoked, answers[i].err = questions[i].put(ctx) })
+			asking.Go(func() { answers[i].revoked, answers[i].err = questions[i].ask(ctx) })
 		}
 		asking.Wait()
 	}

@@ -248,7 +248,7 @@ func TestStationOverACMERefused(t *testing.T) {
 	before := a.order(c, "SN-1")
 	sent := attObj(evidence(t, keyIn(t, d.mine), before.nonce, d.ak))
 	stranger := newMaker(t, d.clock())
-	foreign := stranger.sign(&x509.Certificate{
+	foreign := stranger.Issue(&x509.Certificate{
 		Subject: pkix.Name{CommonName: "SN-1"}, NotBefore: d.clock().AddDate(0, 0, -1), NotAfter: d.clock().AddDate(1, 0, 0), UnknownExtKeyUsage: d.ak.UnknownExtKeyUsage,
 	}, newKey(t))
 	for name, tt := range map[string]struct {

@@ -28,7 +28,7 @@ func TestAdmitPassword(t *testing.T) {
 	plain := r.add(fleet.Enrolment{Identity: "CS-P", Profile: 1})
 	foreign := r.issue("CS-2", "SN-CS-2")
 	own := r.issue("CS-1", "SN-CS-1")
-	untrusted := newMaker(t, r.clock()).leaf(r.clock(), "SN-CS-1", nil)
+	untrusted := newMaker(t, r.clock()).Leaf(r.clock(), "SN-CS-1", nil)
 
 	ws := func(c fleet.Claim, profiles ...int) fleet.Claim { c.TLS, c.Profiles = false, profiles; return c }
 	user := func(c fleet.Claim, name string) fleet.Claim { c.Basic.User = name; return c }
@@ -119,11 +119,11 @@ func TestAdmitCertificate(t *testing.T) {
 	r.trust(m)
 	stranger := newMaker(t, r.clock())
 	edit := func(cn string, f func(*x509.Certificate)) []*x509.Certificate {
-		return []*x509.Certificate{m.leaf(r.clock(), cn, f)}
+		return []*x509.Certificate{m.Leaf(r.clock(), cn, f)}
 	}
 	const nfc, nfd = "S\u00e91", "Se\u03011"
 	r.add(fleet.Enrolment{Identity: "CS-N", Serial: nfc, Profile: 3})
-	pinned := m.leaf(r.clock(), "no serial number", nil)
+	pinned := m.Leaf(r.clock(), "no serial number", nil)
 	sum := sha256.Sum256(pinned.Raw)
 	r.add(fleet.Enrolment{Identity: "CS-F", Serial: "SN-F", Profile: 3, FactoryHash: hex.EncodeToString(sum[:])})
 
@@ -141,7 +141,7 @@ func TestAdmitCertificate(t *testing.T) {
 		{"A00.FR.405 TC_A_08 other serial number", "CS-1", wrongName, false, "A00.FR.405"},
 		{"certificate on record for another station", "CS-1", theirs, false, "belongs to"},
 		{"A00.FR.705 revoked", "CS-1", revoked, false, "is revoked"},
-		{"A00.FR.403 TC_A_08 unknown CA", "CS-1", []*x509.Certificate{stranger.leaf(r.clock(), "SN-1", nil)}, false, "no root"},
+		{"A00.FR.403 TC_A_08 unknown CA", "CS-1", []*x509.Certificate{stranger.Leaf(r.clock(), "SN-1", nil)}, false, "no root"},
 		{"issuing CA as a station", "CS-1", good[1:], false, "belongs to"},
 		{"A00.FR.406 factory certificate", "CS-3", edit("SN-3", nil), true, ""},
 		{"factory certificate of another station", "CS-3", edit("SN-1", nil), true, "A00.FR.405"},
@@ -194,8 +194,8 @@ func TestAdmitListenerTrust(t *testing.T) {
 	r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 3})
 	m := newMaker(t, r.clock())
 	r.trust(m)
-	own, factory := r.issue("CS-1", "SN-1"), m.leaf(r.clock(), "SN-1", nil)
-	sum := sha256.Sum256(m.cert.Raw)
+	own, factory := r.issue("CS-1", "SN-1"), m.Leaf(r.clock(), "SN-1", nil)
+	sum := sha256.Sum256(m.Cert.Raw)
 	anchor := hex.EncodeToString(sum[:])
 	for _, tt := range []struct {
 		name         string
@@ -241,7 +241,7 @@ func TestChecksSetToWarn(t *testing.T) {
 	r.add(fleet.Enrolment{Identity: "CS-2", Serial: "SN-2", Profile: 3})
 	m := newMaker(t, r.clock())
 	r.trust(m)
-	odd := withCertificates(claim(t, "CS-1"), m.leaf(r.clock(), "else", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }))
+	odd := withCertificates(claim(t, "CS-1"), m.Leaf(r.clock(), "else", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }))
 	for _, check := range []fleet.Check{fleet.CheckCommonName, fleet.CheckPurpose} {
 		r.refusal(odd)
 		if _, err := r.svc.SetCheck(t.Context(), "operator", "CS-1", check, true); err != nil {
@@ -313,7 +313,7 @@ func TestFactoryCertificateKeepsFloor(t *testing.T) { // A00.FR.406
 		}
 		m := newMaker(t, r.clock())
 		r.trust(m)
-		r.open(r.admit(withCertificates(claim(t, "CS-1"), m.leaf(r.clock(), "SN-1", nil))), ocpp.V201)
+		r.open(r.admit(withCertificates(claim(t, "CS-1"), m.Leaf(r.clock(), "SN-1", nil))), ocpp.V201)
 		if st := r.station("CS-1"); st.FloorProfile != tt.floor || !st.RenewWanted || st.LeafSerial != "" {
 			t.Errorf("wanted %d: station = %+v", tt.wanted, st)
 		}

@@ -58,7 +58,7 @@ func attestationOn(t *testing.T, r *rig) *attestationRig {
 	// The public client goes by the clock of this machine, and a year passes here.
 	key := newKey(t)
 	d.server = newMaker(t, r.clock())
-	leaf := d.server.sign(&x509.Certificate{
+	leaf := d.server.Issue(&x509.Certificate{
 		DNSNames: []string{"localhost"}, NotBefore: r.clock().AddDate(0, 0, -1), NotAfter: r.clock().AddDate(19, 0, 0),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}, key)
@@ -108,7 +108,7 @@ func (d *attestationRig) ask(operation string, body any, shown credentials) (int
 		q.SetBasicAuth(shown.user, shown.secret)
 	}
 	trusted := x509.NewCertPool()
-	trusted.AddCert(d.server.cert)
+	trusted.AddCert(d.server.Cert)
 	cfg := &tls.Config{RootCAs: trusted, ServerName: "localhost", Time: d.clock}
 	resp, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}, Timeout: 30 * time.Second}).Do(q)
 	if err != nil {
@@ -263,7 +263,7 @@ func TestAttestationKeyOfATrustedManufacturer(t *testing.T) {
 		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 			SerialNumber: big.NewInt(9), NotBefore: d.clock().AddDate(0, -1, 0), NotAfter: d.clock().AddDate(9, 0, 0),
 			KeyUsage: x509.KeyUsageKeyAgreement, UnknownExtKeyUsage: []asn1.ObjectIdentifier{{2, 23, 133, 8, 1}},
-		}, maker.cert, public, maker.key)
+		}, maker.Cert, public, maker.Key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -385,7 +385,7 @@ func TestAttestationWithStepsClient(t *testing.T) {
 	d := newAttestationRig(t)
 	_, socket := machine(t)
 	roots := filepath.Join(t.TempDir(), "roots.pem")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.server.cert.Raw})
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.server.Cert.Raw})
 	if err := os.WriteFile(roots, text, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -141,7 +141,7 @@ func (d *attestedRig) badEvidence() map[string]func(t *testing.T) []byte {
 		},
 		"a certificate of somebody else": func(t *testing.T) []byte {
 			stranger := newMaker(t, d.clock())
-			return request(t, d.mine, stranger.sign(&x509.Certificate{
+			return request(t, d.mine, stranger.Issue(&x509.Certificate{
 				Subject: pkix.Name{CommonName: "SN-1"}, NotBefore: d.clock().AddDate(0, 0, -1), NotAfter: d.clock().AddDate(1, 0, 0),
 				UnknownExtKeyUsage: d.ak.UnknownExtKeyUsage,
 			}, newKey(t)))

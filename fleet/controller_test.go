@@ -352,7 +352,7 @@ func TestGroupsAreChecked(t *testing.T) {
 		"time source":    {Name: "g", Wants: fleet.Wants{TimeSource: "Sundial"}},
 		"root use":       {Name: "g", Wants: fleet.Wants{Roots: []fleet.WantedRoot{{Use: "web", Own: true}}}},
 		"root of none":   {Name: "g", Wants: fleet.Wants{Roots: []fleet.WantedRoot{{Use: "v2g", Own: true}}}},
-		"root no use":    {Name: "g", Wants: fleet.Wants{Roots: []fleet.WantedRoot{{Use: "v2g-20", DER: newMaker(t, r.clock()).cert.Raw}}}},
+		"root no use":    {Name: "g", Wants: fleet.Wants{Roots: []fleet.WantedRoot{{Use: "v2g-20", DER: newMaker(t, r.clock()).Cert.Raw}}}},
 		"root is no CA":  {Name: "g", Wants: fleet.Wants{Roots: []fleet.WantedRoot{{Use: "csms", DER: r.issue("X", "SN-X")[0].Raw}}}},
 		"pattern":        {Name: "g", Match: fleet.GroupMatch{Vendor: "["}},
 		"default match":  {Name: "default", Match: fleet.GroupMatch{Vendor: "V"}},

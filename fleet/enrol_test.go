@@ -128,7 +128,7 @@ func TestRevokeOnAFullDiskEndsTheSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	svc, err := fleet.New(t.Context(), fleet.Config{Store: full, Authority: authority, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp",
+	svc, err := fleet.New(t.Context(), fleet.Config{Store: full, Authority: authority, Revocation: asking{}, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp",
 		Record: func(ctx context.Context, e ledger.Event) error { return full.Record(ctx, e) }, Clock: r.clock, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -157,9 +157,9 @@ func TestESTUnproven(t *testing.T) {
 		"an unknown identity":                {"simpleenroll", credentials{user: "CS-9", secret: good.secret}, 401, "identity is not enrolled"},
 		"no identity":                        {"simpleenroll", credentials{user: "a/b", secret: good.secret}, 401, "identity is not enrolled"},
 		"another's certificate beside it":    {"simpleenroll", other, 401, "another station's certificate beside"},
-		"an untrusted certificate":           {"simpleenroll", stranger.factory(r.clock(), "SN-CS-1"), 403, "chains to no root"},
+		"an untrusted certificate":           {"simpleenroll", stranger.factory(r, "SN-CS-1"), 403, "chains to no root"},
 		"a secret for a renewal":             {"simplereenroll", good, 403, "a renewal without a certificate"},
-		"an untrusted one to be renewed":     {"simplereenroll", stranger.factory(r.clock(), "SN-CS-1"), 403, "chains to no root"},
+		"an untrusted one to be renewed":     {"simplereenroll", stranger.factory(r, "SN-CS-1"), 403, "chains to no root"},
 		"the secret, to have a counter-test": {"simpleenroll", good, 200, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -249,7 +249,7 @@ func TestESTFactoryCertificate(t *testing.T) {
 	r := newRig(t)
 	m := newMaker(t, r.clock())
 	r.trust(m)
-	pinned := m.factory(r.clock(), "whatever the maker wrote")
+	pinned := m.factory(r, "whatever the maker wrote")
 	r.add(fleet.Enrolment{Identity: "CS-1", Profile: 3})
 	r.add(fleet.Enrolment{Identity: "CS-2", Profile: 3, Alias: "BOARD-2"})
 	r.add(fleet.Enrolment{Identity: "CS-3", Profile: 3, FactoryHash: fingerprint(pinned.cert)})
@@ -261,12 +261,12 @@ func TestESTFactoryCertificate(t *testing.T) {
 		status    int
 		reason    string
 	}{
-		"by its serial number": {m.factory(r.clock(), "SN-CS-1"), "simpleenroll", "SN-CS-1", 200, ""},
-		"by an alias":          {m.factory(r.clock(), "BOARD-2"), "simpleenroll", "SN-CS-2", 200, ""},
+		"by its serial number": {m.factory(r, "SN-CS-1"), "simpleenroll", "SN-CS-1", 200, ""},
+		"by an alias":          {m.factory(r, "BOARD-2"), "simpleenroll", "SN-CS-2", 200, ""},
 		"by its pin":           {pinned, "simpleenroll", "SN-CS-3", 200, ""},
-		"another than pinned":  {m.factory(r.clock(), "SN-CS-3"), "simpleenroll", "SN-CS-3", 403, "not the pinned one"},
-		"of nobody":            {m.factory(r.clock(), "SN-9"), "simpleenroll", "SN-9", 403, "belongs to no enrolled station"},
-		"not for a renewal":    {m.factory(r.clock(), "SN-CS-1"), "simplereenroll", "SN-CS-1", 403, "a renewal was asked for with the factory certificate"},
+		"another than pinned":  {m.factory(r, "SN-CS-3"), "simpleenroll", "SN-CS-3", 403, "not the pinned one"},
+		"of nobody":            {m.factory(r, "SN-9"), "simpleenroll", "SN-9", 403, "belongs to no enrolled station"},
+		"not for a renewal":    {m.factory(r, "SN-CS-1"), "simplereenroll", "SN-CS-1", 403, "a renewal was asked for with the factory certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r.advance(2 * time.Minute)
@@ -283,7 +283,7 @@ func TestESTFactoryCertificate(t *testing.T) {
 		})
 	}
 	// The key of the factory certificate stays the factory certificate's.
-	f := m.factory(r.clock(), "SN-CS-1")
+	f := m.factory(r, "SN-CS-1")
 	d.wantStatus(d.ask("simpleenroll", csrDER(t, f.key, "SN-CS-1", ""), f), 400)
 }
 
@@ -367,7 +367,7 @@ func TestESTRenewsOnlyWhatIsOnRecord(t *testing.T) {
 	r.add(fleet.Enrolment{Identity: "CS-1", Profile: 3})
 	d := r.est()
 	shown := credentials{key: newKey(t)}
-	shown.cert = m.sign(&x509.Certificate{
+	shown.cert = m.Issue(&x509.Certificate{
 		Subject: pkix.Name{CommonName: "SN-CS-1", Organization: []string{organisation}}, NotBefore: r.clock().AddDate(0, -1, 0),
 		NotAfter: r.clock().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
 	}, shown.key)

@@ -160,10 +160,10 @@ func (r *rig) records(identity string) []ca.Record {
 }
 
 // factory makes a maker's certificate with its key.
-func (m *maker) factory(now time.Time, cn string) credentials {
-	m.t.Helper()
-	key := newKey(m.t)
-	return credentials{key: key, cert: m.sign(&x509.Certificate{
+func (m *maker) factory(r *rig, cn string) credentials {
+	r.t.Helper()
+	key, now := newKey(r.t), r.clock()
+	return credentials{key: key, cert: m.Issue(&x509.Certificate{
 		Subject: pkix.Name{CommonName: cn, Organization: []string{"Maker"}}, NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(5, 0, 0),
 		KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
 	}, key)}

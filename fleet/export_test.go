@@ -120,14 +120,7 @@ func Learns(s *Service, chain []*x509.Certificate) bool {
 }
 
 // TakingTurns returns how many work on a station's orders, or wait to.
-func TakingTurns(s *Service, key string) int {
-	s.turns.mu.Lock()
-	defer s.turns.mu.Unlock()
-	if t := s.turns.byKey[key]; t != nil {
-		return t.users
-	}
-	return 0
-}
+func TakingTurns(s *Service, key string) int { return s.turns.Queue(key) }
 
 // NewOrderID makes an order's ID.
 func NewOrderID(now time.Time) string { return newOrderID(now) }

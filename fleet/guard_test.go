@@ -257,7 +257,7 @@ func TestBackEndCertificates(t *testing.T) { // threat C5
 		}
 		return marshal(t, map[string]any{"certificateChain": text, "certificateType": "ChargingStationCertificate"})
 	}
-	good, foreign := m.sign(template(), key), m.sign(template(), newKey(t))
+	good, foreign := m.Issue(template(), key), m.Issue(template(), newKey(t))
 	request := marshal(t, map[string]any{"csr": csrPEM(t, key, "anything", "any"), "certificateType": "ChargingStationCertificate"})
 
 	s := r.openWith(adm, ocpp.V201, fleet.SecurityBollard, nil)
@@ -298,7 +298,7 @@ func TestBackEndCertificates(t *testing.T) { // threat C5
 		renewal := newKey(t)
 		s.judge(ocpp.FromStation, "SignCertificate", marshal(t, map[string]any{"csr": csrPEM(t, renewal, "anything", "any"), "certificateType": kind}))
 		v := s.judge(ocpp.FromCSMS, "CertificateSigned", marshal(t, map[string]any{"certificateType": kind,
-			"certificateChain": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.sign(template(), renewal).Raw}))}))
+			"certificateChain": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.Issue(template(), renewal).Raw}))}))
 		if passed := v.Act == fleet.Pass; passed != (kind != "Made up") {
 			t.Errorf("backend, renewal of %q: %+v", kind, v) // the fifth type is one too many
 		}
@@ -311,10 +311,10 @@ func TestBackEndCertificates(t *testing.T) { // threat C5
 	}
 	// A certificate the back end issued proves its station, and only it.
 	r.trust(m)
-	if got := r.admit(withCertificates(claim(t, "CS-1"), m.leaf(r.clock(), "SN-CS-1", nil))); !got.Factory {
+	if got := r.admit(withCertificates(claim(t, "CS-1"), m.Leaf(r.clock(), "SN-CS-1", nil))); !got.Factory {
 		t.Error("unrecorded certificate counts as the operator's")
 	}
-	issued := m.leaf(r.clock(), "SN-CS-1", nil)
+	issued := m.Leaf(r.clock(), "SN-CS-1", nil)
 	if err := r.auth.RecordExternal(t.Context(), issued, "cs-1", "backend"); err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,6 @@ package fleet
 import (
 	"bytes"
 	"crypto"
-	_ "crypto/sha256" // SHA256
-	_ "crypto/sha512" // SHA384, SHA512
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
@@ -38,13 +36,8 @@ func CertificateHashData(algorithm string, cert, issuer *x509.Certificate) (ocpp
 }
 
 func hashOf(algorithm string) (crypto.Hash, error) {
-	switch strings.ToUpper(strings.TrimSpace(algorithm)) {
-	case ocpp.HashSHA256:
-		return crypto.SHA256, nil
-	case ocpp.HashSHA384:
-		return crypto.SHA384, nil
-	case ocpp.HashSHA512:
-		return crypto.SHA512, nil
+	if h, ok := ocpp.HashNamed(strings.TrimSpace(algorithm)); ok {
+		return h, nil
 	}
 	return 0, fmt.Errorf("hash algorithm %q: OCPP has SHA256, SHA384 and SHA512", capped(algorithm))
 }

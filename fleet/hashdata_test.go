@@ -18,7 +18,7 @@ import (
 func TestCertificateHashDataAgreesWithOpenSSL(t *testing.T) {
 	t.Parallel()
 	m := newMaker(t, newRig(t).clock())
-	leaf := m.leaf(m.cert.NotBefore.AddDate(1, 0, 0), "SN", nil)
+	leaf := m.Leaf(m.Cert.NotBefore.AddDate(1, 0, 0), "SN", nil)
 	dir := t.TempDir()
 	file := func(name string, der []byte) string {
 		path := filepath.Join(dir, name)
@@ -27,7 +27,7 @@ func TestCertificateHashDataAgreesWithOpenSSL(t *testing.T) {
 		}
 		return path
 	}
-	issuer := file("issuer.pem", m.cert.Raw)
+	issuer := file("issuer.pem", m.Cert.Raw)
 	field := func(text, name string) string {
 		text = regexp.MustCompile(`\\\n\s*`).ReplaceAllString(text, "") // OpenSSL folds long lines
 		found := regexp.MustCompile(name + `: ([0-9A-F]+)`).FindStringSubmatch(text)
@@ -37,16 +37,16 @@ func TestCertificateHashDataAgreesWithOpenSSL(t *testing.T) {
 		return strings.ToLower(found[1])
 	}
 	for algorithm, flag := range map[string]string{"SHA256": "-sha256", "SHA384": "-sha384", "SHA512": "-sha512"} {
-		for name, der := range map[string][]byte{"root": m.cert.Raw, "leaf": leaf.Raw} {
+		for name, der := range map[string][]byte{"root": m.Cert.Raw, "leaf": leaf.Raw} {
 			out, err := exec.CommandContext(t.Context(), "openssl", "ocsp", flag, "-issuer", issuer, "-cert", file(algorithm+name+".pem", der), "-req_text", "-no_nonce").CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			cert := m.cert
+			cert := m.Cert
 			if name == "leaf" {
 				cert = leaf
 			}
-			got, err := fleet.CertificateHashData(strings.ToLower(algorithm), cert, m.cert)
+			got, err := fleet.CertificateHashData(strings.ToLower(algorithm), cert, m.Cert)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,12 +56,12 @@ func TestCertificateHashDataAgreesWithOpenSSL(t *testing.T) {
 			}
 		}
 	}
-	if _, err := fleet.CertificateHashData("SHA1", leaf, m.cert); err == nil {
+	if _, err := fleet.CertificateHashData("SHA1", leaf, m.Cert); err == nil {
 		t.Error("SHA-1 is none of OCPP's")
 	}
-	zero := *m.cert
+	zero := *m.Cert
 	zero.SerialNumber = big.NewInt(0xFFFAB)
-	if got, err := fleet.CertificateHashData("SHA256", &zero, m.cert); err != nil || got.SerialNumber != "fffab" {
+	if got, err := fleet.CertificateHashData("SHA256", &zero, m.Cert); err != nil || got.SerialNumber != "fffab" {
 		t.Errorf("serial = %q, %v", got.SerialNumber, err)
 	}
 }

@@ -263,7 +263,7 @@ func (l *live) nextAside(ctx context.Context, name string) (next func(context.Co
 // takeTurn lets one goroutine at a time work on a station's orders, over sessions:
 // an old session's may still be ending while the new one's begins.
 func (s *Service) takeTurn(ctx context.Context, key string) (release func(), err error) {
-	return s.turns.take(ctx, key)
+	return s.turns.Take(ctx, key)
 }
 
 // count says whether the session's admission is to be counted: once, however often

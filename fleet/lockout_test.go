@@ -35,7 +35,7 @@ func TestBackEndCannotDeleteTheRootInUse(t *testing.T) {
 	adm := r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"})))
 	root := r.auth.Roots(ca.KindCSMS)[0]
 	next, other := newMaker(t, r.clock()), newMaker(t, r.clock())
-	other.cert = other.sign(other.cert, other.key) // under a serial number of its own
+	other.Cert = other.Issue(other.Cert, other.Key) // under a serial number of its own
 	cross := r.crossed(next)
 	hash := func(algorithm string, cert, issuer *x509.Certificate) ocpp.CertificateHashData {
 		d, err := fleet.CertificateHashData(algorithm, cert, issuer)
@@ -50,8 +50,8 @@ func TestBackEndCannotDeleteTheRootInUse(t *testing.T) {
 	}
 	tests := map[string]test{
 		"SHA256": {hash("SHA256", root, root), true}, "SHA384": {hash("SHA384", root, root), true}, "SHA512": {hash("SHA512", root, root), true},
-		"another root": {hash("SHA256", other.cert, other.cert), false},
-		"next root":    {hash("SHA384", next.cert, next.cert), true},
+		"another root": {hash("SHA256", other.Cert, other.Cert), false},
+		"next root":    {hash("SHA384", next.Cert, next.Cert), true},
 		"cross-signed": {hash("SHA256", cross, root), true},
 	}
 	upper := hash("SHA256", root, root)
@@ -94,16 +94,16 @@ func TestRootOfServedFileIsKept(t *testing.T) { // M04 warning
 	t.Parallel()
 	r := newRig(t)
 	outside, other := newMaker(t, r.clock()), newMaker(t, r.clock())
-	other.cert = nil // for a root of another name
-	other.cert = other.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "Other Root"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(20, 0, 0),
-		IsCA: true, BasicConstraintsValid: true}, other.key)
-	below := outside.leaf(r.clock(), "Sub CA", func(c *x509.Certificate) { c.IsCA = true })
+	other.Cert = nil // for a root of another name
+	other.Cert = other.Issue(&x509.Certificate{Subject: pkix.Name{CommonName: "Other Root"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(20, 0, 0),
+		IsCA: true, BasicConstraintsValid: true}, other.Key)
+	below := outside.Leaf(r.clock(), "Sub CA", func(c *x509.Certificate) { c.IsCA = true })
 	adm := r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"})))
-	for name, shown := range map[string]*x509.Certificate{"the root": outside.cert, "what it signed": below} {
+	for name, shown := range map[string]*x509.Certificate{"the root": outside.Cert, "what it signed": below} {
 		r.served = func(context.Context) ([]*x509.Certificate, error) { return []*x509.Certificate{shown}, nil }
 		r.start()
 		s := r.openWith(adm, ocpp.V201, fleet.SecurityBackend, nil)
-		for root, kept := range map[*x509.Certificate]bool{outside.cert: true, other.cert: false, r.auth.Roots(ca.KindCSMS)[0]: false} {
+		for root, kept := range map[*x509.Certificate]bool{outside.Cert: true, other.Cert: false, r.auth.Roots(ca.KindCSMS)[0]: false} {
 			for _, algorithm := range []string{"SHA256", "SHA384", "SHA512"} {
 				d, err := fleet.CertificateHashData(algorithm, root, root)
 				if err != nil {
@@ -121,7 +121,7 @@ func TestRootOfServedFileIsKept(t *testing.T) { // M04 warning
 	r.served = func(context.Context) ([]*x509.Certificate, error) { return nil, errors.New("the file can't be read") }
 	r.start()
 	s := r.openWith(adm, ocpp.V201, fleet.SecurityBackend, nil)
-	d, err := fleet.CertificateHashData("SHA256", other.cert, other.cert)
+	d, err := fleet.CertificateHashData("SHA256", other.Cert, other.Cert)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,10 +134,10 @@ func TestRootOfServedFileIsKept(t *testing.T) { // M04 warning
 func (r *rig) crossed(next *maker) *x509.Certificate {
 	r.t.Helper()
 	old := r.auth.Roots(ca.KindCSMS)[0]
-	cross := *next.cert
+	cross := *next.Cert
 	cross.RawIssuer, cross.Issuer = old.RawSubject, old.Subject
 	r.rollover = func(context.Context) (*fleet.Rollover, error) {
-		return &fleet.Rollover{New: next.cert, Cross: &cross, Old: old}, nil
+		return &fleet.Rollover{New: next.Cert, Cross: &cross, Old: old}, nil
 	}
 	r.start()
 	return &cross
@@ -189,8 +189,8 @@ func TestBackEndMayInstallTheServedRoot(t *testing.T) {
 		text   string
 		passes bool
 	}{
-		"served": {text(served), true}, "next": {text(next.cert), true}, "cross-signed": {text(cross), true},
-		"two": {text(served, newMaker(t, r.clock()).cert), false}, "other": {text(newMaker(t, r.clock()).cert), false},
+		"served": {text(served), true}, "next": {text(next.Cert), true}, "cross-signed": {text(cross), true},
+		"two": {text(served, newMaker(t, r.clock()).Cert), false}, "other": {text(newMaker(t, r.clock()).Cert), false},
 	} {
 		for mode, may := range map[fleet.SecurityMode]bool{fleet.SecurityBackend: true, fleet.SecurityBollard: false} {
 			s := r.openWith(adm, ocpp.V21, mode, nil)

@@ -180,7 +180,7 @@ func TestFactoryKeyPin(t *testing.T) { // A00.FR.406
 	r := newRig(t)
 	m := newMaker(t, r.clock())
 	r.trust(m)
-	right, wrong := m.leaf(r.clock(), "factory-1", nil), m.leaf(r.clock(), "factory-1", nil)
+	right, wrong := m.Leaf(r.clock(), "factory-1", nil), m.Leaf(r.clock(), "factory-1", nil)
 	sum := sha256.Sum256(right.RawSubjectPublicKeyInfo)
 	r.add(fleet.Enrolment{Identity: "CS-1", Profile: 3, FactoryKey: strings.ToUpper(hex.EncodeToString(sum[:]))})
 	if adm := r.admit(withCertificates(claim(t, "CS-1"), right)); !adm.Factory {

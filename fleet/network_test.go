@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bollard/ca"
+	"bollard/ca/catest"
 	"bollard/fleet"
 	"bollard/ocpp"
 )
@@ -134,15 +135,15 @@ func TestBackEndChainInWrongOrder(t *testing.T) { // A02, part 2 §4.1: leaf fir
 	root := newMaker(t, r.clock())
 	r.trust(root)
 	sub := func(of *maker, name string) *maker {
-		m := &maker{t: t, key: newKey(t)}
-		m.cert = of.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name}, NotBefore: r.clock().AddDate(0, -1, 0), NotAfter: r.clock().AddDate(5, 0, 0),
-			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, m.key)
+		m := &maker{catest.NewUncertified(t)}
+		m.Cert = of.Issue(&x509.Certificate{Subject: pkix.Name{CommonName: name}, NotBefore: r.clock().AddDate(0, -1, 0), NotAfter: r.clock().AddDate(5, 0, 0),
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, m.Key)
 		return m
 	}
 	one := sub(root, "Sub 1")
 	two := sub(one, "Sub 2")
 	key := newKey(t)
-	leaf := two.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "SN-CS-1", Organization: []string{organisation}}, NotBefore: r.clock().Add(-time.Hour),
+	leaf := two.Issue(&x509.Certificate{Subject: pkix.Name{CommonName: "SN-CS-1", Organization: []string{organisation}}, NotBefore: r.clock().Add(-time.Hour),
 		NotAfter: r.clock().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature}, key)
 	adm := r.admit(withPassword(claim(t, "CS-1"), r.add(fleet.Enrolment{Identity: "CS-1"})))
 	adm.Profile, adm.Leaf = 3, ca.LeafOf(r.issue("CS-1", "SN-CS-1")[0])
@@ -155,11 +156,11 @@ func TestBackEndChainInWrongOrder(t *testing.T) { // A02, part 2 §4.1: leaf fir
 		chain  []*x509.Certificate
 		reason string
 	}{
-		{"as it should be", []*x509.Certificate{leaf, two.cert, one.cert}, ""},
-		{"issuers swapped", []*x509.Certificate{leaf, one.cert, two.cert}, "certificate 1 of the chain isn't signed by the one after it"},
-		{"an issuer twice", []*x509.Certificate{leaf, two.cert, two.cert}, "certificate 2 of the chain isn't signed by the one after it"},
-		{"leaf last", []*x509.Certificate{one.cert, two.cert, leaf}, "not for the key the station asked for"},
-		{"an issuer missing", []*x509.Certificate{leaf, one.cert}, "certificate 1 of the chain isn't signed"},
+		{"as it should be", []*x509.Certificate{leaf, two.Cert, one.Cert}, ""},
+		{"issuers swapped", []*x509.Certificate{leaf, one.Cert, two.Cert}, "certificate 1 of the chain isn't signed by the one after it"},
+		{"an issuer twice", []*x509.Certificate{leaf, two.Cert, two.Cert}, "certificate 2 of the chain isn't signed by the one after it"},
+		{"leaf last", []*x509.Certificate{one.Cert, two.Cert, leaf}, "not for the key the station asked for"},
+		{"an issuer missing", []*x509.Certificate{leaf, one.Cert}, "certificate 1 of the chain isn't signed"},
 	} {
 		text := ""
 		for _, c := range tt.chain {
@@ -189,8 +190,8 @@ func TestBackEndCertificatesOfSeveralEVSEs(t *testing.T) { // A02, threat C5; se
 	}
 	passed := func(key *ecdsa.PrivateKey, kind string) bool {
 		t.Helper()
-		template := *m.leaf(r.clock(), "DE*ABC*E1", nil)
-		payload := map[string]string{"certificateChain": string(pemOf(m.sign(&template, key)))}
+		template := *m.Leaf(r.clock(), "DE*ABC*E1", nil)
+		payload := map[string]string{"certificateChain": string(pemOf(m.Issue(&template, key)))}
 		if kind != "" {
 			payload["certificateType"] = kind
 		}
@@ -248,10 +249,10 @@ func TestBackEndCertificatesAfterARestart(t *testing.T) { // threat C5; security
 	password := r.add(fleet.Enrolment{Identity: "CS-1"})
 	key := newKey(t)
 	signed := func(name string) string {
-		leaf := m.leaf(r.clock(), name, nil)
+		leaf := m.Leaf(r.clock(), name, nil)
 		if name == "SN-CS-1" {
 			template := *leaf
-			leaf = m.sign(&template, key)
+			leaf = m.Issue(&template, key)
 		}
 		return marshal(t, map[string]string{"certificateChain": string(pemOf(leaf))})
 	}

@@ -12,7 +12,7 @@ import (
 // operators makes an outside certificate with the operator's organisation, as a back
 // end's CA and an operator's former one issue them.
 func (m *maker) operators(r *rig, cn string) *x509.Certificate {
-	return m.leaf(r.clock(), cn, func(c *x509.Certificate) { c.Subject.Organization = []string{organisation} })
+	return m.Leaf(r.clock(), cn, func(c *x509.Certificate) { c.Subject.Organization = []string{organisation} })
 }
 
 func (r *rig) record(cert *x509.Certificate) ca.Record {

@@ -5,14 +5,12 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
 	"net/netip"
 	"path/filepath"
 	"sync"
@@ -20,6 +18,8 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/ca/catest"
+	"bollard/ca/revocation"
 	"bollard/fleet"
 	"bollard/keys"
 	"bollard/ledger"
@@ -34,17 +34,18 @@ var source = netip.MustParseAddr("192.0.2.7")
 // rig is a fleet over a real database and a real authority, with a clock and
 // timers the test moves.
 type rig struct {
-	t     testing.TB
-	dir   string
-	path  string
-	store *store.Store
-	auth  *ca.Authority
-	keys  *keys.Keeper
-	svc   *fleet.Service
-	log   *bytes.Buffer
-	dirty func(crypto.Signer) crypto.Signer // wraps the issuing key
-	unk   int
-	org   string // of the service
+	t       testing.TB
+	dir     string
+	path    string
+	store   *store.Store
+	auth    *ca.Authority
+	keys    *keys.Keeper
+	svc     *fleet.Service
+	checker asking // of the service
+	log     *bytes.Buffer
+	dirty   func(crypto.Signer) crypto.Signer // wraps the issuing key
+	unk     int
+	org     string // of the service
 
 	rollover    func(context.Context) (*fleet.Rollover, error)
 	rolloverURL string
@@ -134,7 +135,7 @@ func (r *rig) start() {
 		disk = r.wrap(disk)
 	}
 	r.svc, err = fleet.New(r.t.Context(), fleet.Config{
-		Store: disk, Authority: r.auth, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp", RolloverURL: r.rolloverURL,
+		Store: disk, Authority: r.auth, Revocation: &r.checker, Organisation: r.org, PublicURL: "wss://bollard.example:8443/ocpp", RolloverURL: r.rolloverURL,
 		Record:       func(ctx context.Context, e ledger.Event) error { return r.store.Record(ctx, e) },
 		KeepUpstream: r.keep, Guard: r.guard, Approved: r.approved, P224: r.p224,
 		Rollover: r.rollover, ServedRoots: r.served, RenewalsPerMinute: r.renewals, RevokeSuperseded: r.revoke, Watcher: r.watcher,
@@ -148,6 +149,9 @@ func (r *rig) start() {
 	fleet.SetAfter(r.svc, r.after)
 	r.svc.Attach(r)
 }
+
+// asking is whom the service asks about certificates, once there is somebody.
+type asking struct{ *revocation.Checker }
 
 // restart is a crash and a new process.
 func (r *rig) restart() {
@@ -350,14 +354,7 @@ func (r *rig) admit(c fleet.Claim) fleet.Admission {
 	return adm
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
+func newKey(t testing.TB) *ecdsa.PrivateKey { t.Helper(); return catest.NewKey(t) }
 
 func csrPEM(t testing.TB, key crypto.Signer, cn, org string) string {
 	t.Helper()
@@ -397,60 +394,18 @@ func (r *rig) issue(identity, serial string) []*x509.Certificate {
 }
 
 // maker is an outside root for factory certificates.
-type maker struct {
-	t    testing.TB
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	n    int64
-}
+type maker struct{ *catest.Outside }
 
 func newMaker(t testing.TB, now time.Time) *maker {
 	t.Helper()
-	m := &maker{t: t, key: newKey(t)}
-	m.cert = m.sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "Maker Root", Organization: []string{"Maker"}}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(20, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}, m.key)
-	return m
-}
-
-func (m *maker) sign(template *x509.Certificate, key crypto.Signer) *x509.Certificate {
-	m.t.Helper()
-	m.n++
-	template.SerialNumber = big.NewInt(m.n)
-	parent := m.cert
-	if parent == nil {
-		parent = template
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), m.key)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return cert
-}
-
-// leaf makes a certificate and lets edit change it first.
-func (m *maker) leaf(now time.Time, cn string, edit func(*x509.Certificate)) *x509.Certificate {
-	m.t.Helper()
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: cn, Organization: []string{"Maker"}}, NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(5, 0, 0),
-		KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
-	}
-	if edit != nil {
-		edit(template)
-	}
-	return m.sign(template, newKey(m.t))
+	return &maker{catest.NewOutside(t, now)}
 }
 
 func (r *rig) trust(m *maker) { r.trustFor("station", m) }
 
 func (r *rig) trustFor(use string, m *maker) {
 	r.t.Helper()
-	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.cert.Raw})
+	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.Cert.Raw})
 	if _, err := r.auth.AddAnchor(r.t.Context(), use, data, "operator"); err != nil {
 		r.t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/ca/catest"
 	"bollard/fleet"
 	"bollard/ocpp"
 )
@@ -51,7 +52,7 @@ func TestRootsAreInstalled(t *testing.T) { // M03.FR.01-.04, M05.FR.01, .02, TC_
 			s := r.shelved(h)
 			var data []byte
 			if tt.use != "csms" {
-				data = pemOf(newMaker(t, r.clock()).cert)
+				data = pemOf(newMaker(t, r.clock()).Cert)
 			}
 			r.wantRoot(tt.use, data)
 			eventually(t, "root on the station", func() bool { return len(r.plan("CS-1").Seen[tt.use]) == 1 })
@@ -102,8 +103,8 @@ func TestRootsInsideDataTransfer(t *testing.T) { // M03, M04, M05 by the 1.6 plu
 				return h.answer(action, payload)
 			})
 			s.ready()
-			first, other := newMaker(t, r.clock()).cert, newMaker(t, r.clock())
-			second := other.sign(other.cert, other.key) // under a serial number of its own
+			first, other := newMaker(t, r.clock()).Cert, newMaker(t, r.clock())
+			second := other.Issue(other.Cert, other.Key) // under a serial number of its own
 			h.mu.Lock()
 			h.roots[tt.wire] = []*x509.Certificate{first}
 			h.mu.Unlock()
@@ -133,21 +134,21 @@ func TestOnlyRootsAreWanted(t *testing.T) { // 9.3: intermediates and leaves can
 	r := newRig(t)
 	r.add(fleet.Enrolment{Identity: "CS-1"})
 	m := newMaker(t, r.clock())
-	middle := m.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "Sub"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(1, 0, 0),
+	middle := m.Issue(&x509.Certificate{Subject: pkix.Name{CommonName: "Sub"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(1, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, newKey(t))
 	for name, data := range map[string][]byte{
-		"leaf": pemOf(m.leaf(r.clock(), "x", nil)), "intermediate": pemOf(middle), "two": append(pemOf(m.cert), pemOf(m.cert)...),
+		"leaf": pemOf(m.Leaf(r.clock(), "x", nil)), "intermediate": pemOf(middle), "two": append(pemOf(m.Cert), pemOf(m.Cert)...),
 		"no PEM": []byte("x"), "empty": {},
-		"expired": pemOf(newMaker(t, r.clock().AddDate(-30, 0, 0)).cert),
+		"expired": pemOf(newMaker(t, r.clock().AddDate(-30, 0, 0)).Cert),
 	} {
 		if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-1", "v2g", data); err == nil {
 			t.Errorf("%s: wanted", name)
 		}
 	}
-	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-1", "tls", pemOf(m.cert)); err == nil {
+	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-1", "tls", pemOf(m.Cert)); err == nil {
 		t.Error("unknown use: wanted")
 	}
-	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-9", "v2g", pemOf(m.cert)); err == nil {
+	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-9", "v2g", pemOf(m.Cert)); err == nil {
 		t.Error("unknown station: wanted")
 	}
 }
@@ -155,12 +156,12 @@ func TestOnlyRootsAreWanted(t *testing.T) { // 9.3: intermediates and leaves can
 func TestRootNotInstalled(t *testing.T) { // M05.FR.03, .04, .06, .07, TC_M_05, TC_078
 	t.Parallel()
 	big := func(r *rig) []byte {
-		m := &maker{t: t, key: newKey(t)}
-		m.cert = m.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "Big"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(1, 0, 0), IsCA: true,
-			BasicConstraintsValid: true, ExtraExtensions: []pkix.Extension{{Id: []int{1, 2, 3}, Value: make([]byte, 4500)}}}, m.key)
-		return pemOf(m.cert)
+		m := &maker{catest.NewUncertified(t)}
+		m.Cert = m.Issue(&x509.Certificate{Subject: pkix.Name{CommonName: "Big"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(1, 0, 0), IsCA: true,
+			BasicConstraintsValid: true, ExtraExtensions: []pkix.Extension{{Id: []int{1, 2, 3}, Value: make([]byte, 4500)}}}, m.Key)
+		return pemOf(m.Cert)
 	}
-	outside := func(r *rig) []byte { return pemOf(newMaker(t, r.clock()).cert) }
+	outside := func(r *rig) []byte { return pemOf(newMaker(t, r.clock()).Cert) }
 	for _, tt := range []struct {
 		name string
 		v    ocpp.Version
@@ -184,7 +185,7 @@ func TestRootNotInstalled(t *testing.T) { // M05.FR.03, .04, .06, .07, TC_M_05, 
 		{"fits 2.1", ocpp.V21, nil, big, "v2g", "", true, false},
 		{"no room", ocpp.V16, func(h *shelf) {
 			h.values = map[string]string{"CertificateStoreMaxLength": "1"}
-			h.roots["CentralSystemRootCertificate"] = []*x509.Certificate{newMaker(t, time.Now()).cert}
+			h.roots["CentralSystemRootCertificate"] = []*x509.Certificate{newMaker(t, time.Now()).Cert}
 		}, nil, "csms", "room for 1", false, true},
 		{"1.6 without the wrapped form has no v2g", ocpp.V16, nil, outside, "v2g", "NotSupported", false, true},
 		{"1.6 has no oem", ocpp.V16, nil, outside, "oem", "no message for oem", false, true},
@@ -232,7 +233,7 @@ func TestRootsAreDeleted(t *testing.T) { // M04.FR.01-.04, M04.FR.06, M04.FR.07,
 			h := newShelf(t, ocpp.V201)
 			h.algorithm = algorithm
 			own := r.auth.Roots(ca.KindCSMS)[0]
-			strange, second := newMaker(t, r.clock()).cert, newMaker(t, r.clock()).cert
+			strange, second := newMaker(t, r.clock()).Cert, newMaker(t, r.clock()).Cert
 			h.roots["CSMSRootCertificate"] = []*x509.Certificate{strange, own}
 			h.roots["ManufacturerRootCertificate"] = []*x509.Certificate{second}
 			r.shelved(h)
@@ -272,7 +273,7 @@ func TestNoRootIsDroppedThatTheServerNeeds(t *testing.T) { // M04 warning: the s
 	t.Parallel()
 	r := newRig(t)
 	h := newShelf(t, ocpp.V201)
-	one, two := newMaker(t, r.clock()).cert, newMaker(t, r.clock()).cert
+	one, two := newMaker(t, r.clock()).Cert, newMaker(t, r.clock()).Cert
 	h.roots["CSMSRootCertificate"] = []*x509.Certificate{one, two}
 	r.shelved(h)
 	if _, err := r.svc.LookRoots(t.Context(), "CS-1"); err != nil {
@@ -292,18 +293,18 @@ func TestRootOfServedFileIsNotDropped(t *testing.T) { // M04 warning
 	t.Parallel()
 	r := newRig(t)
 	outside, other := newMaker(t, r.clock()), newMaker(t, r.clock())
-	other.cert = other.sign(other.cert, other.key) // under a serial number of its own
-	below := outside.leaf(r.clock(), "Sub CA", func(c *x509.Certificate) { c.IsCA = true })
+	other.Cert = other.Issue(other.Cert, other.Key) // under a serial number of its own
+	below := outside.Leaf(r.clock(), "Sub CA", func(c *x509.Certificate) { c.IsCA = true })
 	r.served = func(context.Context) ([]*x509.Certificate, error) { return []*x509.Certificate{below}, nil }
 	r.start()
 	h := newShelf(t, ocpp.V201)
-	h.roots["CSMSRootCertificate"] = []*x509.Certificate{outside.cert, other.cert}
+	h.roots["CSMSRootCertificate"] = []*x509.Certificate{outside.Cert, other.Cert}
 	r.shelved(h)
 	if _, err := r.svc.LookRoots(t.Context(), "CS-1"); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "report", func() bool { return len(r.plan("CS-1").Seen["csms"]) == 2 })
-	id := fleet.SeenRoot{CertificateHashData: h.hash(outside.cert)}.ID()
+	id := fleet.SeenRoot{CertificateHashData: h.hash(outside.Cert)}.ID()
 	for short, ok := range map[string]bool{id[:3]: false, id[:4]: true} { // three characters could mean a root to come
 		if _, err := r.svc.DropRoot(t.Context(), "operator", "CS-1", short); (err == nil) != ok {
 			t.Errorf("root %q: %v", short, err)
@@ -318,13 +319,13 @@ func TestRootOfServedFileIsNotDropped(t *testing.T) { // M04 warning
 // nextRoot has the CSMS root followed by another, cross-signed by it.
 func (r *rig) nextRoot() fleet.Rollover {
 	r.t.Helper()
-	m, next := newMaker(r.t, r.clock()), &maker{t: r.t, key: newKey(r.t)}
+	m, next := newMaker(r.t, r.clock()), &maker{catest.NewUncertified(r.t)}
 	template := func() *x509.Certificate {
 		return &x509.Certificate{Subject: pkix.Name{CommonName: "Next Root"}, NotBefore: r.clock(), NotAfter: r.clock().AddDate(10, 0, 0),
 			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	}
-	next.cert = next.sign(template(), next.key)
-	change := fleet.Rollover{New: next.cert, Cross: m.sign(template(), crypto.Signer(next.key)), Old: m.cert}
+	next.Cert = next.Issue(template(), next.Key)
+	change := fleet.Rollover{New: next.Cert, Cross: m.Issue(template(), crypto.Signer(next.Key)), Old: m.Cert}
 	r.rollover = func(context.Context) (*fleet.Rollover, error) { return &change, nil }
 	return change
 }
@@ -430,7 +431,7 @@ func TestOwnRootsOfISO20(t *testing.T) {
 			t.Errorf("the root of %s isn't there", kind)
 		}
 	}
-	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-1", "v2g-20", pemOf(newMaker(t, r.clock()).cert)); err == nil {
+	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-1", "v2g-20", pemOf(newMaker(t, r.clock()).Cert)); err == nil {
 		t.Error("a use that stations don't know is taken for a file")
 	}
 	if _, err := r.svc.WantRoot(t.Context(), "operator", "CS-1", "mo-20", nil); err == nil {

@@ -12,6 +12,7 @@ import (
 
 	"bollard/ca"
 	"bollard/internal/tally"
+	"bollard/internal/turns"
 	"bollard/ledger"
 	"bollard/ocpp"
 )
@@ -28,6 +29,7 @@ type Sessions interface {
 type Config struct {
 	Store        Store
 	Authority    *ca.Authority
+	Revocation   Revocation                                      // what stations ask of certificates is learned from
 	Record       func(ctx context.Context, e ledger.Event) error // decisions without another write
 	Organisation string
 	// PublicURL is the OCPP endpoint without the identity, such as
@@ -108,7 +110,7 @@ type Service struct {
 	// after runs f once d has passed, unless stopped; tests replace it.
 	after func(d time.Duration, f func()) (stop func() bool)
 
-	turns *turns // by station key: who works on its orders
+	turns *turns.Turns // by station key: who works on its orders
 
 	mu       sync.Mutex
 	sessions Sessions          // nil before Attach
@@ -118,7 +120,6 @@ type Service struct {
 	quoted   *buckets          // budget of quotes, by station key
 	warnings *buckets          // budget of records about checks that only warn, by station key and check
 	noted    map[string]string // by station key: warnings recorded last
-	statuses *statuses         // nil before AttachStatus
 	logs     *Logs             // nil before AttachLogs
 	// renewNext is the first turn to renew nobody has.
 	renewNext time.Time
@@ -127,8 +128,8 @@ type Service struct {
 // New needs no live sessions; Attach connects them once the gateway exists.
 func New(ctx context.Context, cfg Config) (*Service, error) {
 	switch {
-	case cfg.Store == nil || cfg.Authority == nil || cfg.Record == nil:
-		return nil, errors.New("fleet needs Store, Authority and Record")
+	case cfg.Store == nil || cfg.Authority == nil || cfg.Revocation == nil || cfg.Record == nil:
+		return nil, errors.New("fleet needs Store, Authority, Revocation and Record")
 	case cfg.Organisation == "":
 		return nil, errors.New("fleet needs Organisation: A00.FR.404 compares it with each certificate's O")
 	case cfg.VerdictKey != nil && len(cfg.VerdictKey) != VerdictKeySize:
@@ -157,7 +158,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		doubts:    tally.NewLong[doubt](),
 		after:     func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop },
 		lives:     make(map[string]*live),
-		turns:     newTurns(1),
+		turns:     turns.New(1),
 		csrs:      newBuckets(csrBurst, csrRefill),
 		asked:     newBuckets(statusBurst, statusRefill),
 		quoted:    newBuckets(quoteBurst, quoteRefill),

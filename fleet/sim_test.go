@@ -109,7 +109,7 @@ func (f *sim) begin() {
 		f.t.Fatal(err)
 	}
 	f.svc, err = fleet.New(f.t.Context(), fleet.Config{
-		Store: f.store, Authority: f.auth, Organisation: organisation, PublicURL: mainURL, RolloverURL: rolloverURL, Watcher: f.watcher,
+		Store: f.store, Authority: f.auth, Revocation: asking{}, Organisation: organisation, PublicURL: mainURL, RolloverURL: rolloverURL, Watcher: f.watcher,
 		Record: func(ctx context.Context, e ledger.Event) error { return f.store.Record(ctx, e) },
 		Clock:  func() time.Time { return time.Now().Add(f.ahead) }, UnknownIdentity: 401,
 	})

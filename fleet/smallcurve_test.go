@@ -102,7 +102,7 @@ func shownOver(t *testing.T, version uint16, chain []*x509.Certificate, key *ecd
 		pair.Certificate = append(pair.Certificate, c.Raw)
 	}
 	own := newMaker(t, chain[0].NotBefore)
-	server := tls.Server(far, &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{{Certificate: [][]byte{own.cert.Raw}, PrivateKey: own.key}}})
+	server := tls.Server(far, &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{{Certificate: [][]byte{own.Cert.Raw}, PrivateKey: own.Key}}})
 	client := tls.Client(near, &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version, Certificates: []tls.Certificate{pair}})
 	ended := make(chan error, 1)
 	go func() { ended <- client.HandshakeContext(t.Context()) }()

@@ -239,7 +239,7 @@ func TestFactoryCertificateIsReplaced(t *testing.T) { // A00.FR.406, A02.FR.01
 	r.add(fleet.Enrolment{Identity: "CS-1", Profile: 3})
 	m := newMaker(t, r.clock())
 	r.trust(m)
-	factory := withCertificates(claim(t, "CS-1"), m.leaf(r.clock(), "SN-CS-1", nil))
+	factory := withCertificates(claim(t, "CS-1"), m.Leaf(r.clock(), "SN-CS-1", nil))
 	s := r.openWith(r.admit(factory), ocpp.V201, fleet.SecurityBollard, obedient(nil))
 	s.ready()
 	s.waitCalls(t, "SetVariables", "TriggerMessage")

@@ -130,7 +130,7 @@ func TestVerdictsAreNotForged(t *testing.T) {
 			r.admit(withCertificates(claim(t, "CS-1"), first...))
 			// The second station's certificate, but its serial number and its signature.
 			template, key := *second[0], newKey(t)
-			template.SerialNumber = newMaker(t, r.clock()).cert.SerialNumber
+			template.SerialNumber = newMaker(t, r.clock()).Cert.SerialNumber
 			parent := *second[1]
 			parent.PublicKey = key.Public()
 			der, err := x509.CreateCertificate(rand.Reader, &template, &parent, newKey(t).Public(), key)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"bollard/ca/catest"
 	"bollard/fleet"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -49,10 +50,10 @@ func TestRememberedChain(t *testing.T) {
 			}
 		}},
 		{"root expired before the leaf", func(r *rig, m *maker, _ *x509.Certificate) {
-			r.advance(m.cert.NotAfter.Sub(r.clock()) + time.Minute)
+			r.advance(m.Cert.NotAfter.Sub(r.clock()) + time.Minute)
 		}},
 		{"the clock went back", func(r *rig, m *maker, _ *x509.Certificate) {
-			r.advance(m.cert.NotBefore.Sub(r.clock()) - time.Minute)
+			r.advance(m.Cert.NotBefore.Sub(r.clock()) - time.Minute)
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -61,8 +62,8 @@ func TestRememberedChain(t *testing.T) {
 			r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 3})
 			m := newMaker(t, r.clock())
 			r.trust(m)
-			certs := []*x509.Certificate{m.leaf(r.clock(), "SN-1", func(c *x509.Certificate) {
-				c.NotBefore, c.NotAfter = m.cert.NotBefore.AddDate(-1, 0, 0), m.cert.NotAfter.AddDate(1, 0, 0)
+			certs := []*x509.Certificate{m.Leaf(r.clock(), "SN-1", func(c *x509.Certificate) {
+				c.NotBefore, c.NotAfter = m.Cert.NotBefore.AddDate(-1, 0, 0), m.Cert.NotAfter.AddDate(1, 0, 0)
 			})}
 			if tt.name == "A00.FR.705 revoked" {
 				certs = r.issue("CS-1", "SN-1")
@@ -117,7 +118,7 @@ func TestRememberedIssuer(t *testing.T) {
 
 	m := newMaker(t, r.clock())
 	for limit, want := range map[string]bool{"": true, "names": false} {
-		c := m.leaf(r.clock(), "A CA", func(c *x509.Certificate) {
+		c := m.Leaf(r.clock(), "A CA", func(c *x509.Certificate) {
 			c.IsCA = true
 			if limit == "names" {
 				c.PermittedDNSDomains = []string{"a.example"}
@@ -137,28 +138,28 @@ func TestRememberedIssuerEndsWithTheCAAbove(t *testing.T) {
 	root := newMaker(t, r.clock())
 	long := func(ca bool) func(*x509.Certificate) {
 		return func(c *x509.Certificate) {
-			c.NotBefore, c.NotAfter = root.cert.NotBefore.AddDate(-1, 0, 0), root.cert.NotAfter.AddDate(1, 0, 0)
+			c.NotBefore, c.NotAfter = root.Cert.NotBefore.AddDate(-1, 0, 0), root.Cert.NotAfter.AddDate(1, 0, 0)
 			if c.IsCA = ca; ca {
 				c.KeyUsage = x509.KeyUsageCertSign
 			}
 		}
 	}
-	sub := &maker{t: t, key: newKey(t)}
+	sub := &maker{catest.NewUncertified(t)}
 	template := x509.Certificate{Subject: pkix.Name{CommonName: "Maker Sub-CA"}, BasicConstraintsValid: true}
 	long(true)(&template)
-	sub.cert = root.sign(&template, sub.key)
-	leaf := sub.leaf(r.clock(), "SN-1", long(false))
-	if !fleet.Learns(r.svc, []*x509.Certificate{leaf, sub.cert, root.cert}) {
+	sub.Cert = root.Issue(&template, sub.Key)
+	leaf := sub.Leaf(r.clock(), "SN-1", long(false))
+	if !fleet.Learns(r.svc, []*x509.Certificate{leaf, sub.Cert, root.Cert}) {
 		t.Fatal("its issuer isn't remembered")
 	}
 	for _, tt := range []struct {
 		at   time.Time
 		want bool
 	}{
-		{root.cert.NotBefore.Add(-time.Minute), false}, {root.cert.NotBefore, true}, {r.clock(), true}, {root.cert.NotAfter, true}, {root.cert.NotAfter.Add(time.Minute), false},
+		{root.Cert.NotBefore.Add(-time.Minute), false}, {root.Cert.NotBefore, true}, {r.clock(), true}, {root.Cert.NotAfter, true}, {root.Cert.NotAfter.Add(time.Minute), false},
 	} {
 		r.advance(tt.at.Sub(r.clock()))
-		if got := fleet.Verify(r.svc, []*x509.Certificate{sub.cert}, leaf); got != tt.want {
+		if got := fleet.Verify(r.svc, []*x509.Certificate{sub.Cert}, leaf); got != tt.want {
 			t.Errorf("at %s it verifies: %t, want %t", tt.at, got, tt.want)
 		}
 	}
@@ -190,7 +191,7 @@ func TestJudge(t *testing.T) {
 		t.Errorf("%d standings of a revoked certificate", n)
 	}
 
-	stranger := []*x509.Certificate{newMaker(t, r.clock()).leaf(r.clock(), "SN-1", nil)}
+	stranger := []*x509.Certificate{newMaker(t, r.clock()).Leaf(r.clock(), "SN-1", nil)}
 	c = withCertificates(claim(t, "CS-1"), stranger...)
 	if c.Untrusted = r.svc.Judge(t.Context(), stranger, nil); c.Untrusted == "" {
 		t.Fatal("a stranger's chain is trusted")

@@ -1,5 +1,12 @@
 package ocpp
 
+import (
+	"crypto"
+	_ "crypto/sha256" // SHA256
+	_ "crypto/sha512" // SHA384, SHA512
+	"strings"
+)
+
 // Actions on the roots a station trusts (M03, M04, M05).
 const (
 	ActionInstallCertificate         = "InstallCertificate"
@@ -30,6 +37,20 @@ const (
 	HashSHA384 = "SHA384"
 	HashSHA512 = "SHA512"
 )
+
+// HashNamed is the algorithm that a hashAlgorithm names, in upper or lower case; ok is
+// false for all but the three.
+func HashNamed(name string) (h crypto.Hash, ok bool) {
+	switch strings.ToUpper(name) {
+	case HashSHA256:
+		return crypto.SHA256, true
+	case HashSHA384:
+		return crypto.SHA384, true
+	case HashSHA512:
+		return crypto.SHA512, true
+	}
+	return 0, false
+}
 
 // CertificateHashData names a certificate on a station. The hashes are those of
 // the certificate's issuer; all three are hex and compared without case.

@@ -1,4 +1,5 @@
-// Package catest orders certificates as the tests of what a CA stands on do alike.
+// Package catest is what tests about CAs need alike: orders of certificates, and CAs of
+// others with what they say on a real socket.
 package catest
 
 import (

@@ -19,6 +19,7 @@ import (
 	"bollard/approval/docket"
 	"bollard/ca"
 	"bollard/ca/quality"
+	"bollard/ca/status"
 	"bollard/contract"
 	"bollard/detect"
 	"bollard/firmware/campaign"
@@ -60,6 +61,7 @@ type app struct {
 	controller *fleet.Controller
 	// certificates are the server's; nil in a command.
 	certificates *serverCertificates
+	status       *status.Server // nil in a command
 }
 
 // openApp opens a data directory whose lock the caller holds, for a command.
@@ -143,10 +145,15 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	if err != nil {
 		return err
 	}
+	checker, err := a.newRevocation(authority)
+	if err != nil {
+		return err
+	}
 	service, err := fleet.New(ctx, fleet.Config{
 		Store:           a.store,
 		VerdictKey:      verdictKey,
 		Authority:       authority,
+		Revocation:      checker,
 		Record:          func(ctx context.Context, e ledger.Event) error { return a.store.Record(ctx, e) },
 		Organisation:    a.cfg.Organisation,
 		PublicURL:       a.cfg.Public.OCPP,
@@ -178,11 +185,8 @@ func (a *app) openServices(ctx context.Context, m *metrics) error {
 	if err != nil {
 		return err
 	}
-	if err := a.attachStatus(nil); err != nil {
-		return err
-	}
 	a.contracts, err = contract.New(ctx, contract.Config{
-		Store: a.store, Authority: authority, Pools: pools, CPS: cps, Revocation: service, HardFail: a.cfg.Contracts.Revocation == config.RevocationHard,
+		Store: a.store, Authority: authority, Pools: pools, CPS: cps, Revocation: checker, HardFail: a.cfg.Contracts.Revocation == config.RevocationHard,
 		Strict: a.cfg.Contracts.Leaves == config.LeavesStrict,
 		Flooded: func(ctx context.Context, maker string) error {
 			return a.alerts.Record(ctx, detect.Sign{Kind: detect.MakerFlood, Detail: maker})

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"bollard/ca/status"
-	"bollard/fleet"
+	"bollard/ca"
+	"bollard/ca/revocation"
 	"bollard/internal/safehttp"
 )
 
@@ -16,23 +16,25 @@ const (
 	statusTimeout = 8 * time.Second // within the 10 s of the message
 )
 
-// attachStatus lets questions about certificates be answered: by the own responder,
-// nil in a command, and by those ocsp_hosts lists.
-func (a *app) attachStatus(own *status.Server) error {
-	var fetch fleet.Fetcher
+// newRevocation asks about certificates: the own responder, and those ocsp_hosts lists.
+func (a *app) newRevocation(authority *ca.Authority) (*revocation.Checker, error) {
+	var fetch revocation.Fetcher
 	if len(a.cfg.OCSPHosts) > 0 {
 		clients, err := newStatusClients(a.cfg.OCSPHosts)
 		if err != nil {
-			return configFault(a.dir, "ocsp_hosts", err)
+			return nil, configFault(a.dir, "ocsp_hosts", err)
 		}
 		fetch = clients
 	}
-	if own == nil {
-		a.fleet.AttachStatus(nil, fetch)
-		return nil
+	return revocation.New(revocation.Config{Authority: authority, Own: a.ownStatus, Fetch: fetch, Clock: a.clock})
+}
+
+// ownStatus is what the own responder answers; a command has none.
+func (a *app) ownStatus(ctx context.Context, request []byte) (response []byte, own bool, err error) {
+	if a.status == nil {
+		return nil, false, nil
 	}
-	a.fleet.AttachStatus(own.Respond, fetch)
-	return nil
+	return a.status.Respond(ctx, request)
 }
 
 // statusClients fetch from listed hosts, each for those of one port.

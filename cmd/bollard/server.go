@@ -38,9 +38,8 @@ type server struct {
 	metrics    *prometheus.Registry
 	registry   *admin.Registry
 	warden     *warden.Warden
-	rules      string    // digest of the policy's files at the start
-	recorder   *recorder // nil: traffic isn't recorded
-	status     *status.Server
+	rules      string                 // digest of the policy's files at the start
+	recorder   *recorder              // nil: traffic isn't recorded
 	uploads    *uploads.Uploads       // nil without listen.firmware
 	downloads  *depot.Door            // nil, too
 	origins    *origin.Origins        // nil, too
@@ -78,9 +77,6 @@ func newServer(ctx context.Context, a *app, d *doors, level *slog.LevelVar, metr
 	}
 	s.witness = witness.New(witness.Config{Notary: a.notary, Places: places, Every: a.cfg.Ledger.Every, Log: a.log})
 	s.metrics.MustRegister(newKeptGauge(s.witness, places))
-	if err := a.attachStatus(s.status); err != nil {
-		return nil, err
-	}
 	backends, err := gatewayBackends(a.dir, a.cfg, a.store, a.seal)
 	if err != nil {
 		return nil, err

@@ -1,8 +1,7 @@
-package fleet
+package revocation
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -15,105 +14,33 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 
-	"bollard/ca"
+	"bollard/ocpp"
 )
 
 const (
-	// statusSkew is how far a responder's clock may be ahead.
-	statusSkew = 5 * time.Minute
+	// clockSkew is how far a responder's clock may be ahead.
+	clockSkew = 5 * time.Minute
 	// embeddedCertificates bounds those looked at in one response.
 	embeddedCertificates = 8
 )
 
-// issuers are the CA certificates Bollard can check status information with.
-type issuers struct {
-	certificates []*x509.Certificate
-	roots        *x509.CertPool // the outside roots among them
-	// proven: the subject's issuer is among the certificates, and what isn't signed
-	// for it is no answer.
-	proven bool
+// answer is an OCSP response in force.
+type answer struct {
+	der      []byte
+	status   int // of package ocsp
+	next     time.Time
+	verified bool // signed for an issuer Bollard knows
 }
 
-// answers names what is kept of responders: what only a station can check is never
-// given where Bollard checks itself.
-func (k issuers) answers() string {
-	if k.proven {
-		return "ocsp, checked"
+// word is OCPP's for the status.
+func (a answer) word() string {
+	switch a.status {
+	case ocsp.Good:
+		return ocpp.CertificateGood
+	case ocsp.Revoked:
+		return ocpp.CertificateRevoked
 	}
-	return "ocsp"
-}
-
-// knownIssuers are the own CAs and the outside roots of vehicles, providers and
-// makers of vehicles.
-func (s *Service) knownIssuers(ctx context.Context) (issuers, error) {
-	return s.issuersFor(ctx, ca.Kinds(), "v2g", "mo", "oem")
-}
-
-// issuersFor are the CAs of own hierarchies and the outside roots of the uses.
-func (s *Service) issuersFor(ctx context.Context, kinds []ca.Kind, uses ...string) (issuers, error) {
-	known := issuers{roots: x509.NewCertPool()}
-	for _, kind := range kinds {
-		known.certificates = append(known.certificates, s.cfg.Authority.Roots(kind)...)
-		known.certificates = append(known.certificates, s.cfg.Authority.Intermediates(kind)...)
-		for _, p := range s.cfg.Authority.Paths(kind) { // CAs of others among them
-			known.certificates = append(append(known.certificates, p.Chain...), p.Root)
-		}
-	}
-	for _, use := range uses {
-		anchors, err := s.cfg.Authority.Anchors(ctx, use)
-		if err != nil {
-			return issuers{}, fmt.Errorf("couldn't read the outside roots: %w", err)
-		}
-		for _, a := range anchors {
-			if cert, err := x509.ParseCertificate(a.DER); err == nil {
-				known.certificates = append(known.certificates, cert)
-				known.roots.AddCert(cert)
-			}
-		}
-	}
-	return known, nil
-}
-
-// of finds the issuer of a subject among the known certificates and those a
-// response came with, if they lead to a known outside root. nil: not known.
-func (k issuers) of(s subject, embedded []*x509.Certificate, now time.Time) *x509.Certificate {
-	for _, cert := range k.certificates {
-		if s.issuedBy(cert) {
-			return cert
-		}
-	}
-	pool := x509.NewCertPool()
-	for _, cert := range embedded {
-		pool.AddCert(cert)
-	}
-	for _, cert := range embedded {
-		if !cert.IsCA || !s.issuedBy(cert) {
-			continue
-		}
-		_, err := cert.Verify(x509.VerifyOptions{Roots: k.roots, Intermediates: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
-		if err == nil {
-			return cert
-		}
-	}
-	return nil
-}
-
-// issuedBy says whether the hash data names this issuer.
-func (s subject) issuedBy(issuer *x509.Certificate) bool {
-	var key struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Bits      asn1.BitString
-	}
-	if rest, err := asn1.Unmarshal(issuer.RawSubjectPublicKeyInfo, &key); err != nil || len(rest) > 0 {
-		return false
-	}
-	return bytes.Equal(s.nameHash, digest(s.hash, issuer.RawSubject)) && bytes.Equal(s.keyHash, digest(s.hash, key.Bits.RightAlign()))
-}
-
-func digest(h crypto.Hash, b []byte) []byte {
-	w := h.New()
-	w.Write(b)
-	return w.Sum(nil)
+	return ocpp.CertificateUnknown
 }
 
 // OCSPResponse as far as package ocsp doesn't show it (RFC 6960 §4.2.1).
@@ -172,11 +99,11 @@ func readOCSP(der []byte, s subject, known issuers, now time.Time) (answer, erro
 		return answer{}, fmt.Errorf("couldn't read the OCSP response: %w", err)
 	}
 	switch {
-	case r.ThisUpdate.After(now.Add(statusSkew)):
+	case r.ThisUpdate.After(now.Add(clockSkew)):
 		return answer{}, errors.New("the OCSP response is of the future")
 	case !r.NextUpdate.IsZero() && !now.Before(r.NextUpdate):
 		return answer{}, errors.New("the OCSP response is stale")
-	case r.NextUpdate.IsZero() && now.Sub(r.ThisUpdate) > cacheLongest:
+	case r.NextUpdate.IsZero() && now.Sub(r.ThisUpdate) > longest:
 		return answer{}, errors.New("the OCSP response is old and says not when there is a newer one")
 	}
 	a := answer{der: der, status: r.Status, next: r.NextUpdate}

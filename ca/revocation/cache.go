@@ -1,22 +1,25 @@
-package fleet
+package revocation
 
 import (
 	"container/list"
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"sync"
 	"time"
 )
 
 const (
-	cacheLongest = 7 * 24 * time.Hour // M06.FR.10, M07.FR.09
-	cacheBytes   = 32 << 20
+	// longest is how long an answer is kept (M06.FR.10, M07.FR.09), and counts where it
+	// says not when there is a newer one.
+	longest    = 7 * 24 * time.Hour
+	cacheBytes = 32 << 20
+	// patience bounds one fetch.
+	patience = 10 * time.Second
 )
 
-// statusCache keeps what was fetched until it says it is over, a week at most.
+// cache keeps what was fetched until it says it is over, a week at most.
 // Callers that want the same at the same time wait for one fetch.
-type statusCache struct {
+type cache struct {
 	mu      sync.Mutex
 	entries map[[32]byte]*list.Element
 	recent  *list.List // of *cached, most recently used first
@@ -37,8 +40,8 @@ type flight struct {
 	err  error
 }
 
-func newStatusCache() *statusCache {
-	return &statusCache{entries: map[[32]byte]*list.Element{}, recent: list.New(), flights: map[[32]byte]*flight{}}
+func newCache() *cache {
+	return &cache{entries: map[[32]byte]*list.Element{}, recent: list.New(), flights: map[[32]byte]*flight{}}
 }
 
 // cacheKey separates by URL: one responder's word is not another's.
@@ -54,7 +57,7 @@ func cacheKey(kind, url string, request []byte) [32]byte {
 // get returns what is kept, or what fetch brings and until when it is in force.
 // One fetch is for all who ask meanwhile: it goes on, within its patience, when none
 // of them waits any more, and the next finds what it brought.
-func (c *statusCache) get(ctx context.Context, key [32]byte, clock func() time.Time, fetch func(context.Context) ([]byte, time.Time, error)) ([]byte, error) {
+func (c *cache) get(ctx context.Context, key [32]byte, clock func() time.Time, fetch func(context.Context) ([]byte, time.Time, error)) ([]byte, error) {
 	c.mu.Lock()
 	if e, ok := c.entries[key]; ok {
 		entry := e.Value.(*cached)
@@ -80,11 +83,14 @@ func (c *statusCache) get(ctx context.Context, key [32]byte, clock func() time.T
 	}
 }
 
-func (c *statusCache) fly(ctx context.Context, key [32]byte, f *flight, clock func() time.Time, fetch func(context.Context) ([]byte, time.Time, error)) {
-	alone, cancel := context.WithTimeout(ctx, statusPatience)
+func (c *cache) fly(ctx context.Context, key [32]byte, f *flight, clock func() time.Time, fetch func(context.Context) ([]byte, time.Time, error)) {
+	alone, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var until time.Time
-	f.err = contained(func() (err error) { f.body, until, err = fetch(alone); return err })
+	func() {
+		defer contain(&f.err)
+		f.body, until, f.err = fetch(alone)
+	}()
 	c.mu.Lock()
 	delete(c.flights, key)
 	if f.err == nil {
@@ -94,21 +100,10 @@ func (c *statusCache) fly(ctx context.Context, key [32]byte, f *flight, clock fu
 	close(f.done)
 }
 
-// contained makes a panic an error, where a goroutine of its own reads what outsiders
-// wrote: it would end the process.
-func contained(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("what was answered couldn't be read, which is a defect of Bollard's: %v", p)
-		}
-	}()
-	return f()
-}
-
 // keep and drop are called with the lock held.
-func (c *statusCache) keep(entry *cached, now time.Time) {
-	if longest := now.Add(cacheLongest); entry.until.After(longest) {
-		entry.until = longest
+func (c *cache) keep(entry *cached, now time.Time) {
+	if last := now.Add(longest); entry.until.After(last) {
+		entry.until = last
 	}
 	if !now.Before(entry.until) || len(entry.body) > cacheBytes {
 		return
@@ -120,7 +115,7 @@ func (c *statusCache) keep(entry *cached, now time.Time) {
 	}
 }
 
-func (c *statusCache) drop(e *list.Element) {
+func (c *cache) drop(e *list.Element) {
 	entry := c.recent.Remove(e).(*cached)
 	delete(c.entries, entry.key)
 	c.bytes -= len(entry.body)

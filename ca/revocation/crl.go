@@ -1,4 +1,4 @@
-package fleet
+package revocation
 
 import (
 	"bytes"
@@ -16,39 +16,37 @@ import (
 
 // crl learns a subject's status from its issuer's CRL (M07.FR.04–.07), for own
 // certificates from the records behind it.
-func (t *statuses) crl(ctx context.Context, s subject, urls []string) (string, time.Time, error) {
-	known, err := t.issuers(ctx)
+func (c *Checker) crl(ctx context.Context, s subject, urls []string) (string, time.Time, error) {
+	known, err := c.knownIssuers(ctx)
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	if t.own != nil {
-		request, err := s.request()
-		if err != nil {
-			return "", time.Time{}, fmt.Errorf("couldn't make an OCSP request: %w", err)
-		}
-		if response, own, err := t.own(ctx, request); err != nil {
-			return "", time.Time{}, fmt.Errorf("couldn't get the own OCSP response: %w", err)
-		} else if own {
-			a, err := readOCSP(response, s, known, t.clock())
-			return statusWord(a.status), a.next, err
-		}
+	request, err := s.request()
+	if err != nil {
+		return "", time.Time{}, err
 	}
-	issuer := known.of(s, nil, t.clock())
+	switch a, own, err := c.ownWord(ctx, s, request, known); {
+	case err != nil:
+		return "", time.Time{}, err
+	case own:
+		return a.word(), a.next, nil
+	}
+	issuer := known.of(s, nil, c.clock())
 	if issuer == nil {
 		return "", time.Time{}, errors.New("the CRL is of an issuer Bollard doesn't know; add its root with bollard ca trust add")
 	}
-	return t.listed(ctx, s, urls, issuer)
+	return c.listed(ctx, s, urls, issuer)
 }
 
 // listed looks a subject up in one of its issuer's lists, tried in turn.
-func (t *statuses) listed(ctx context.Context, s subject, urls []string, issuer *x509.Certificate) (string, time.Time, error) {
+func (c *Checker) listed(ctx context.Context, s subject, urls []string, issuer *x509.Certificate) (string, time.Time, error) {
 	err := errNotFetched
 	for _, url := range urls {
-		if t.fetch == nil || ctx.Err() != nil {
+		if c.fetch == nil || ctx.Err() != nil {
 			break
 		}
 		var list *x509.RevocationList
-		if list, err = t.fetchCRL(ctx, url, issuer); err != nil {
+		if list, err = c.fetchCRL(ctx, url, issuer); err != nil {
 			continue
 		}
 		for _, entry := range list.RevokedCertificateEntries {
@@ -62,16 +60,16 @@ func (t *statuses) listed(ctx context.Context, s subject, urls []string, issuer 
 }
 
 // fetchCRL gets a CRL of an issuer, or the cache's.
-func (t *statuses) fetchCRL(ctx context.Context, url string, issuer *x509.Certificate) (*x509.RevocationList, error) {
-	body, err := t.cache.get(ctx, cacheKey("crl", url, issuer.Raw), t.clock, func(ctx context.Context) ([]byte, time.Time, error) {
-		response, err := t.outside(ctx, url, func() (*safehttp.Response, error) { return t.fetch.Get(ctx, url) })
+func (c *Checker) fetchCRL(ctx context.Context, url string, issuer *x509.Certificate) (*x509.RevocationList, error) {
+	body, err := c.cache.get(ctx, cacheKey("crl", url, issuer.Raw), c.clock, func(ctx context.Context) ([]byte, time.Time, error) {
+		response, err := c.outside(ctx, url, func() (*safehttp.Response, error) { return c.fetch.Get(ctx, url) })
 		if err != nil {
 			return nil, time.Time{}, err
 		}
 		if response.Status != 200 {
 			return nil, time.Time{}, fmt.Errorf("the CRL's server answered with HTTP status %d", response.Status)
 		}
-		list, err := readCRL(response.Body, issuer, t.clock())
+		list, err := readCRL(response.Body, issuer, c.clock())
 		if err != nil {
 			return nil, time.Time{}, err
 		}
@@ -80,7 +78,7 @@ func (t *statuses) fetchCRL(ctx context.Context, url string, issuer *x509.Certif
 	if err != nil {
 		return nil, err
 	}
-	return readCRL(body, issuer, t.clock())
+	return readCRL(body, issuer, c.clock())
 }
 
 // readCRL checks that a CRL is the issuer's, complete and in force.
@@ -95,7 +93,7 @@ func readCRL(body []byte, issuer *x509.Certificate, now time.Time) (*x509.Revoca
 	switch {
 	case !bytes.Equal(list.RawIssuer, issuer.RawSubject):
 		return nil, errors.New("the CRL is another issuer's")
-	case list.ThisUpdate.After(now.Add(statusSkew)):
+	case list.ThisUpdate.After(now.Add(clockSkew)):
 		return nil, errors.New("the CRL is of the future")
 	case !now.Before(list.NextUpdate): // without one too: RFC 5280 §5.1.2.5 wants it
 		return nil, errors.New("the CRL is stale")

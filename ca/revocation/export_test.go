@@ -1,22 +1,15 @@
-package fleet
+package revocation
 
 import (
-	"context"
 	"crypto/x509"
 	"time"
 
-	"bollard/internal/safehttp"
 	"bollard/ocpp"
 )
 
-// Outside makes requests as those for certificate status are made.
-func Outside() func(ctx context.Context, url string, fetch func() (*safehttp.Response, error)) (*safehttp.Response, error) {
-	return (&Service{cfg: Config{Clock: time.Now}}).newStatuses(nil, nil).outside
-}
-
-// ReadOCSP checks a response about hash data against issuers that may sign.
+// ReadOCSP checks a response about hash data against an issuer that may sign.
 func ReadOCSP(der []byte, d ocpp.CertificateHashData, issuer *x509.Certificate, now time.Time) (verified bool, err error) {
-	s, err := parseSubject(d)
+	s, err := subjectNamed(d)
 	if err != nil {
 		return false, err
 	}
