@@ -60,9 +60,10 @@ type File struct {
 const SnapshotPrefix = "snapshot-"
 
 // skipped says whether a file of a data directory is left out: the live
-// database (its copy is taken instead), the lock, sockets and drafts.
+// database (its copy is taken instead), the lock, sockets, drafts and what is on its
+// way in (uploads, firmware).
 func skipped(rel, database string, mode fs.FileMode) bool {
 	base := rel[strings.LastIndexByte(rel, '/')+1:]
 	return rel == "lock" || rel == manifestName || strings.HasPrefix(rel, SnapshotPrefix) || strings.HasPrefix(rel, database) ||
-		strings.Contains(base, ".new-") || strings.HasSuffix(base, ".new") || mode&(fs.ModeSocket|fs.ModeNamedPipe) != 0
+		strings.Contains(base, ".new-") || strings.HasSuffix(base, ".new") || strings.HasSuffix(base, ".part") || mode&(fs.ModeSocket|fs.ModeNamedPipe) != 0
 }

@@ -33,7 +33,7 @@ func directory(t *testing.T) (dir, snapshot string, want map[string]string) {
 		"bollard.yaml": "organisation: x\n", "seal.key": strings.Repeat("s", 32), "keys/csms-root.key": "root", "keys/csms-issuing.key": "issuing",
 		"server/deep/er/a.key": "tls", "empty": "", "a name with spaces.txt": "ä",
 		// What stays out.
-		"bollard.db": "live", "bollard.db-wal": "wal", "bollard.db-shm": "shm", "lock": "", "keys/x.key.new-ABC": "draft", "bollard.yaml.new": "draft",
+		"bollard.db": "live", "bollard.db-wal": "wal", "bollard.db-shm": "shm", "lock": "", "keys/x.key.new-ABC": "draft", "bollard.yaml.new": "draft", "firmware/ABC.part": "draft",
 		"snapshot-OLD": "old copy",
 	}
 	want = map[string]string{"bollard.db": strings.Repeat("database", 50_000)}
@@ -45,7 +45,7 @@ func directory(t *testing.T) (dir, snapshot string, want map[string]string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if base := filepath.Base(name); !strings.HasPrefix(name, "bollard.db") && name != "lock" && !strings.Contains(base, ".new") && !strings.HasPrefix(base, "snapshot-") {
+		if base := filepath.Base(name); !strings.HasPrefix(name, "bollard.db") && name != "lock" && !strings.Contains(base, ".new") && !strings.HasSuffix(base, ".part") && !strings.HasPrefix(base, "snapshot-") {
 			want[name] = text
 		}
 	}

@@ -24,7 +24,7 @@ func (r *rig) lose(snapshot string, backedUp time.Time, mark bool) {
 	}
 	r.openStore()
 	if mark {
-		if err := r.store.MarkRestored(r.t.Context(), ca.Restoration{BackedUp: backedUp, Restored: r.clock()}); err != nil {
+		if _, err := r.store.MarkRestored(r.t.Context(), ca.Restoration{BackedUp: backedUp, Restored: r.clock()}); err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -144,7 +144,7 @@ func TestCertificateOutsideTheGapIsRefused(t *testing.T) {
 		r.advance(24 * time.Hour)
 		forged := r.issue("CS-1", "SN-1")
 		r.lose(snapshot, at, false)
-		if err := r.store.MarkRestored(t.Context(), ca.Restoration{BackedUp: at, Restored: restored}); err != nil {
+		if _, err := r.store.MarkRestored(t.Context(), ca.Restoration{BackedUp: at, Restored: restored}); err != nil {
 			t.Fatal(err)
 		}
 		if refused := r.refusal(withCertificates(claim(t, "CS-1"), forged...)); !strings.Contains(refused.Reason, notOnRecord) {

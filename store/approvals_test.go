@@ -103,7 +103,8 @@ func TestRestoreWithdrawsApprovals(t *testing.T) {
 		must(t, s.AddMatter(ctx, m))
 	}
 	must(t, s.Record(ctx, (&approval.Grant{Request: approval.Request{Nonce: "used"}}).Used("operator")))
-	must(t, s.MarkRestored(ctx, ca.Restoration{BackedUp: at(2), Restored: at(3)}, event("backup.restored")))
+	_, err := s.MarkRestored(ctx, ca.Restoration{BackedUp: at(2), Restored: at(3)}, event("backup.restored"))
+	must(t, err)
 	list, err := s.Matters(ctx)
 	must(t, err)
 	for _, m := range list {

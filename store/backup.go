@@ -86,9 +86,10 @@ func (s *Store) CheckIntegrity(ctx context.Context) error {
 // numbers rise over every one that may have been used since it was made: they
 // were at most the seconds since 1970 and go on at the milliseconds, and after
 // a further restore at its own milliseconds, later ones. Approvals that were open
-// are withdrawn: what was used since the backup would be open again.
-func (s *Store) MarkRestored(ctx context.Context, r ca.Restoration, events ...ledger.Event) error {
-	return s.write(ctx, func(t *tx) error {
+// are withdrawn: what was used since the backup would be open again. So it is with
+// one-time secrets, and with rollouts, which are halted.
+func (s *Store) MarkRestored(ctx context.Context, r ca.Restoration, events ...ledger.Event) (ended Ended, err error) {
+	err = s.write(ctx, func(t *tx) error {
 		for name, at := range map[string]time.Time{metaBackedUp: r.BackedUp, metaRestored: r.Restored, metaCRLFloor: r.Restored} {
 			// The window of a backup made after an earlier restore stays as
 			// wide as that one's: its certificates may still be missing.
@@ -100,11 +101,21 @@ func (s *Store) MarkRestored(ctx context.Context, r ca.Restoration, events ...le
 				return fmt.Errorf("couldn't mark the database as restored: %w", err)
 			}
 		}
+		// The ledger's new epoch begins with events.
+		if err := t.record(events...); err != nil {
+			return err
+		}
 		if err := t.withdrawOpen(r.Restored); err != nil {
 			return err
 		}
-		return t.record(events...)
+		var err error
+		if ended.Rollouts, err = t.haltRunning(r.Restored); err != nil {
+			return err
+		}
+		ended.Secrets, err = t.voidSecrets(r.Restored)
+		return err
 	})
+	return ended, err
 }
 
 // Restoration says when this database was backed up and restored; false if it

@@ -72,7 +72,7 @@ func TestCRLNumbersRiseOverRestores(t *testing.T) {
 			t.Fatal(err)
 		}
 		restored := openAt(t, path, clock)
-		if err := restored.MarkRestored(t.Context(), ca.Restoration{BackedUp: now.Add(-time.Hour), Restored: now}); err != nil {
+		if _, err := restored.MarkRestored(t.Context(), ca.Restoration{BackedUp: now.Add(-time.Hour), Restored: now}); err != nil {
 			t.Fatal(err)
 		}
 		use(restored)
@@ -145,7 +145,7 @@ func TestRestorationSpansAllGaps(t *testing.T) {
 	}
 	day := func(n int) time.Time { return time.Date(2026, 6, n, 0, 0, 0, 0, time.UTC) }
 	for _, r := range []ca.Restoration{{BackedUp: day(1), Restored: day(3)}, {BackedUp: day(5), Restored: day(8)}} {
-		if err := s.MarkRestored(t.Context(), r); err != nil {
+		if _, err := s.MarkRestored(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}

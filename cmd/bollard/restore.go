@@ -39,6 +39,8 @@ type restoredBackup struct {
 	Checkpoint string    `json:"checkpoint"`
 	Lost       uint64    `json:"lost_entries,omitempty"` // up to the checkpoint given
 	Missing    []string  `json:"missing"`
+	// Ended is what it doesn't go on with by itself.
+	Ended store.Ended `json:"ended"`
 }
 
 func (c *cli) restoreCommand() *cobra.Command {
@@ -54,7 +56,8 @@ If anything fails, nothing is left.
 CRL numbers go on above every number used before. Certificates issued after
 the backup aren't on record: each is recorded again when its station connects
 with it. Revocations, stations and passwords of that time are lost: revoke
-and add them again before serving.
+and add them again before serving. Rollouts that ran are halted; one-time
+secrets, ACME tokens and approvals that weren't used are void.
 
 The passphrase comes as for backup. Encrypted keys need their own passphrase
 too (BOLLARD_KEY_PASSPHRASE or keys.passphrase_file), keys in a hardware
@@ -97,7 +100,13 @@ func (r restoredBackup) write(w io.Writer) {
 		fmt.Fprintf(w, "NOT from the backup: %s\n", missing)
 	}
 	fmt.Fprintf(w, "\nBefore `bollard serve --data %s`:\n", r.Data)
-	fmt.Fprintf(w, "  revoke again what was revoked since then, and add the stations added since then\n")
+	fmt.Fprintf(w, "  revoke again what was revoked since then, firmware releases too, and add the stations added since then\n")
+	if r.Ended.Rollouts > 0 {
+		fmt.Fprintf(w, "  look at the %d rollouts that ran, which are halted: resume those that should go on\n", r.Ended.Rollouts)
+	}
+	if r.Ended.Secrets > 0 {
+		fmt.Fprintf(w, "  make the %d one-time secrets and ACME tokens again that weren't used yet: they may have been since then, and are void\n", r.Ended.Secrets)
+	}
 	fmt.Fprintf(w, "  make sure that the old server never runs again: two would issue beside each other\n")
 	fmt.Fprintf(w, "checkpoint to keep elsewhere:\n\n%s", r.Checkpoint)
 }
@@ -253,7 +262,7 @@ func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m
 		err = authority.CheckKeys(ctx)
 	}
 	if err == nil {
-		err = breakOff(ctx, db, ca.Restoration{BackedUp: m.MadeAt, Restored: now}, head)
+		out.Ended, err = breakOff(ctx, db, ca.Restoration{BackedUp: m.MadeAt, Restored: now}, head)
 	}
 	if err == nil {
 		var signed ledger.Note
@@ -266,17 +275,17 @@ func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m
 // breakOff records that the ledger has a gap here. What it told others since
 // the backup can't be told again: it goes on under another origin, so that the
 // checkpoints of the old one stay what they were.
-func breakOff(ctx context.Context, db *store.Store, r ca.Restoration, head ledger.Checkpoint) error {
+func breakOff(ctx context.Context, db *store.Store, r ca.Restoration, head ledger.Checkpoint) (store.Ended, error) {
 	actor := admin.OperatorName(os.Geteuid())
 	epochs, err := db.Epochs(ctx)
 	if err != nil {
-		return err
+		return store.Ended{}, err
 	}
 	var events []ledger.Event
 	if n := len(epochs); n > 0 {
 		next, err := epochs[n-1].Next(head.Size)
 		if err != nil {
-			return err
+			return store.Ended{}, err
 		}
 		events = append(events, next.Event(actor))
 	}

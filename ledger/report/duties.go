@@ -77,13 +77,13 @@ func duties() []Duty {
 			"claim.refused", "password.*", "station.password", "station.rotate", "certificate.seen", "station.admitted", "station.put-off", "station.floor", "check.warned"}},
 		{"en18031", "-1 SCM", "secure communication: profiles, roots, server chains", []string{
 			"plan.profile", "plan.chain", "station.profile", "station.floor", "roots.*", "rollover.proven", "fleet.rollout", "server.certificate"}},
-		{"en18031", "-1 CCK", "confidential keys: made, used once for one holder, revoked", issuance("crl.intent", "station.enrol-secret", "station.enrol-secret-used")},
+		{"en18031", "-1 CCK", "confidential keys: made, used once for one holder, revoked", issuance("crl.intent", "station.enrol-secret", "station.enrol-secret-used", "station.enrol-secret-void")},
 		{"en18031", "-1 SUM", "secure updates: verified before they are installed", []string{"firmware.*", "quote.*"}},
 		{"en18031", "-2 LGM", "logging of security-relevant activity", logging},
 
 		{"uk-2021-1467", "schedule 1, para. 2", "passwords are a station's own and can be changed", []string{"password.*", "station.password", "station.rotate", "station.added"}},
 		{"uk-2021-1467", "schedule 1, para. 3", "software is updated, and authentic", []string{"firmware.*", "quote.*"}},
-		{"uk-2021-1467", "schedule 1, para. 4", "security parameters are a station's own and protected", issuance("station.enrol-secret", "station.enrol-secret-used", "backend.password")},
+		{"uk-2021-1467", "schedule 1, para. 4", "security parameters are a station's own and protected", issuance("station.enrol-secret", "station.enrol-secret-used", "station.enrol-secret-void", "backend.password")},
 		{"uk-2021-1467", "schedule 1, para. 5", "secure communication", []string{"plan.profile", "plan.chain", "station.profile", "station.floor", "roots.*", "trust.*", "rollover.proven"}},
 		{"uk-2021-1467", "schedule 1, para. 6", "data inputs are judged", []string{"policy.*", "backend.refused"}},
 		{"uk-2021-1467", "schedule 1, para. 8", "attacks are seen and told", []string{"claim.refused", "finding.raised", "check.warned", "certificate.doubted", "certificate.revoked", "station.lost", "quote.wrong", "quote.overdue"}},

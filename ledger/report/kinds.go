@@ -155,6 +155,7 @@ func Kinds() map[string]string {
 		"station.decommissioned":    "a station was taken out of service for ever",
 		"station.enrol-secret":      "a one-time secret for enrolment was made",
 		"station.enrol-secret-used": "a one-time secret for enrolment was used",
+		"station.enrol-secret-void": "a one-time secret for enrolment ended unused with the restore of a backup",
 		"station.floor":             "a station proved a higher profile: the lower is refused from now on",
 		"station.found":             "a lost station is back",
 		"station.group":             "a station's groups were changed",
