@@ -196,7 +196,7 @@ func (s *Service) Replace(ctx context.Context, actor, identity string, r Replace
 	s.sightings.latest(&st)
 	s.secrets.forget(key)
 	s.endIf(func(adm Admission) (string, bool) { return "station's board was replaced", adm.Station.Key() == key })
-	if err := s.revokeAs(ctx, actor, &before, "cessationOfOperation"); err != nil {
+	if err := s.revokeInTurn(ctx, actor, &before, "cessationOfOperation"); err != nil {
 		return Station{}, "", fmt.Errorf("the board is replaced, repeat `bollard cert list --station %s` and revoke what is left: %w", identity, err)
 	}
 	if st.Password == nil {
@@ -244,8 +244,8 @@ func (s *Service) gone(ctx context.Context, actor string, st *Station, why strin
 	s.mu.Lock()
 	delete(s.noted, key)
 	s.mu.Unlock()
-	if err := s.revokeAs(ctx, actor, st, "cessationOfOperation"); err != nil {
-		return err
+	if err := s.revokeInTurn(ctx, actor, st, "cessationOfOperation"); err != nil {
+		return fmt.Errorf("%s, see `bollard cert list --station %s` and revoke what is left: %w", why, st.Identity, err)
 	}
 	return s.learnSecrets(ctx)
 }

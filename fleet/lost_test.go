@@ -1,10 +1,13 @@
 package fleet_test
 
 import (
+	"context"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"bollard/ca"
@@ -213,4 +216,41 @@ func TestOneTimePassword(t *testing.T) { // A01
 			t.Error("the one-time password is still taken")
 		}
 	})
+}
+
+// What is being issued over OCPP while its station is removed is revoked too.
+func TestRemovedWhileIssued(t *testing.T) { // promise 9
+	t.Parallel()
+	for name, end := range map[string]func(ctx context.Context, s *fleet.Service) error{
+		"removed":        func(ctx context.Context, s *fleet.Service) error { return s.Remove(ctx, "operator", "CS-1") },
+		"decommissioned": func(ctx context.Context, s *fleet.Service) error { return s.Decommission(ctx, "operator", "CS-1", "x") },
+		"replaced": func(ctx context.Context, s *fleet.Service) error {
+			_, _, err := s.Replace(ctx, "operator", "CS-1", fleet.Replacement{Serial: "NEW", Reason: "x"})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			var before atomic.Pointer[func()]
+			r.dirty = func(s crypto.Signer) crypto.Signer { return hookedSigner{s, &before} }
+			r.start()
+			r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-1", Profile: 2})
+			s := r.openWith(fleet.Admission{Station: r.proven("CS-1"), Profile: 2}, ocpp.V201, fleet.SecurityBollard, nil)
+			ended := make(chan error, 1)
+			now := func() { // it is prepared, and not issued
+				go func() { ended <- end(t.Context(), r.svc) }()
+				eventually(t, "the end", func() bool { return len(ended) == 1 || fleet.TakingTurns(r.svc, "cs-1") == 2 })
+			}
+			before.Store(&now)
+			s.message(ocpp.FromStation, "SignCertificate", csrPayload(t, newKey(t), "SN-1"))
+			s.wg.Wait()
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			if records := r.records("CS-1"); len(records) != 1 || records[0].State != ca.StateRevoked {
+				t.Errorf("records %+v", records)
+			}
+		})
+	}
 }

@@ -97,6 +97,17 @@ func (s *Service) revokeAs(ctx context.Context, actor string, st *Station, reaso
 	return nil
 }
 
+// revokeInTurn is revokeAs for a station that gets no more as it was: what is being
+// issued was judged before, and is waited for, to be revoked too.
+func (s *Service) revokeInTurn(ctx context.Context, actor string, st *Station, reason string) error {
+	release, err := s.takeTurn(ctx, keyOf(st))
+	if err != nil {
+		return err
+	}
+	defer release()
+	return s.revokeAs(ctx, actor, st, reason)
+}
+
 // SetPassword stores a new secret (nil: generates one and returns it). The
 // live session is ended so that the station proves the new one.
 func (s *Service) SetPassword(ctx context.Context, actor, identity string, password []byte) (string, error) {
