@@ -8,7 +8,8 @@ import (
 	"bollard/ocpp"
 )
 
-// maxInterests bounds the cache: action names come from the wire.
+// maxInterests bounds the cache: action names come from the wire. The standard's own
+// always have room beside those that a station has made up.
 const maxInterests = 1024
 
 // interests remembers which actions the Guard wants to see. Reading it takes
@@ -43,7 +44,7 @@ func (t *interests) ask(v ocpp.Version, d ocpp.Direction, action string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := *t.known[v][d].Load()
-	if t.size >= maxInterests || t.turn != turn {
+	if _, listed := ocpp.FindAction(action); t.turn != turn || t.size >= maxInterests && !listed {
 		return wanted
 	}
 	grown := make(map[string]bool, len(old)+1)

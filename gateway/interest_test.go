@@ -38,6 +38,13 @@ func TestMadeUpActionsAreNotRemembered(t *testing.T) {
 	if want := 3 * maxInterests; guard.asked != want { // the first half once, the rest each time
 		t.Errorf("the guard was asked %d times, want %d", guard.asked, want)
 	}
+	asked := guard.asked
+	for range 2 {
+		wanted(ocpp.FromStation, "Heartbeat")
+	}
+	if n := guard.asked - asked; n != 1 {
+		t.Errorf("the guard was asked %d times about one of the standard's actions, want once", n)
+	}
 	if !wanted(ocpp.FromStation, "1") || wanted(ocpp.FromCSMS, "2") || table.wants(ocpp.V16, ocpp.FromStation, "4") {
 		t.Error("directions or versions are mixed up")
 	}

@@ -61,7 +61,8 @@ type mediator struct {
 	errands   errands
 	toStation idRing // CALLRESULTs handed on lately, which 2.1 allows to complain about
 	toBackend idRing
-	stalled   bool // a CALL of the station waits to be booked
+	answered  idRing // CALLs of the station answered here lately, whose CALLRESULTs it may complain about
+	stalled   bool   // a CALL of the station waits to be booked
 	over      bool
 
 	version ocpp.Version // never changes
@@ -131,6 +132,11 @@ func (m *mediator) decide(msg *fleet.Message, frame []byte, v fleet.Verdict, now
 			s := m.refuse(head, ocpp.InternalError, "", "unencodable-answer")
 			s.detail = err.Error()
 			return s
+		}
+		if m.version == ocpp.V21 && msg.Direction == ocpp.FromStation {
+			m.mu.Lock()
+			m.answered.add(string(head.ID))
+			m.mu.Unlock()
 		}
 		return step{act: actReply, head: head, reason: "answered", detail: v.Reason, reply: out}
 	case fleet.Refuse:
@@ -276,8 +282,9 @@ func (m *mediator) backendAnswer(head ocpp.Head, now func() time.Time) step {
 	return step{act: actPass, head: head}
 }
 
-// complaint judges a CALLRESULTERROR: it must be about a CALLRESULT that its
-// sender was given by the other side, not by the gateway.
+// complaint judges a CALLRESULTERROR: to go on it must be about a CALLRESULT that its
+// sender was given by the other side. One about an answer of the gateway's own is for
+// the operator, and no sign of a replay.
 func (m *mediator) complaint(d ocpp.Direction, head ocpp.Head) step {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -285,10 +292,13 @@ func (m *mediator) complaint(d ocpp.Direction, head ocpp.Head) step {
 	if d == ocpp.FromCSMS {
 		answered = &m.toBackend
 	}
-	if !answered.take(head.ID) {
-		return step{act: actDrop, head: head, reason: "unsolicited-answer"}
+	switch {
+	case answered.take(head.ID):
+		return step{act: actPass, head: head}
+	case d == ocpp.FromStation && m.answered.take(head.ID):
+		return step{act: actDrop, head: head, reason: "answer-not-understood", detail: "the station can't use an answer that Bollard gave it"}
 	}
-	return step{act: actPass, head: head}
+	return step{act: actDrop, head: head, reason: "unsolicited-answer"}
 }
 
 // bad answers a frame that is no OCPP message, as the version has it.

@@ -282,6 +282,20 @@ func TestPingOfAGonePeerFails(t *testing.T) {
 	}
 }
 
+// A peer that nobody listens to isn't found dead: on profile 1 another would displace it.
+func TestPingWhileNobodyReads(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, false, ws.Limits{}, "")
+	raw := dialRaw(t, r.Addr, "") // never answers
+	server := r.accept(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := server.Ping(ctx); err != nil {
+		t.Errorf("Ping gave %v", err)
+	}
+	raw.Close() // or our Close would wait for an answer
+}
+
 // Writers, pings and a close from many goroutines; the race detector watches.
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()

@@ -329,11 +329,9 @@ func (s *Stream) tick() {
 		return
 	}
 	if past(s.heard.Load(), s.pace.pong) {
-		s.reading.Lock()
-		if s.stopped || s.full.Load() {
+		if s.deaf() {
 			s.heard.Store(now) // it is we who don't listen
 		}
-		s.reading.Unlock()
 		if past(s.heard.Load(), s.pace.pong) {
 			s.give(fmt.Errorf("no byte from the peer for %s: %w", s.pace.pong, os.ErrDeadlineExceeded))
 			return

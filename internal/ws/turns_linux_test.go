@@ -2,6 +2,7 @@ package ws_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"runtime"
@@ -266,5 +267,36 @@ func TestFullPeerIsReadAllTheSame(t *testing.T) {
 		if msg, err := backend.Read(nil); err != nil || string(msg) != "hello" {
 			t.Fatalf("message %d: %q, %v", n, msg, err)
 		}
+	}
+}
+
+// A peer whose message is held isn't found dead, one that is listened to is.
+func TestPingWhileAMessageIsHeld(t *testing.T) {
+	t.Parallel()
+	loops, r, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
+	station, down := r.connect(t, ws.Limits{}) // it answers when it reads, which it doesn't
+	up, backend := back.connect(t, ws.Limits{})
+	held := make(chan struct{})
+	a, b, ok := loops.Pair(down, handler(func([]byte) bool { close(held); return true }), up, handler(func([]byte) bool { return false }))
+	if !ok {
+		t.Fatal("the connections can't be moved to a loop")
+	}
+	closing(t, b, backend, a, station)
+	a.Resume()
+	b.Resume()
+	ping := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		return a.Ping(ctx)
+	}
+	if err := ping(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Ping of a mute peer gave %v", err)
+	}
+	if err := station.Write([]byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	<-held
+	if err := ping(); err != nil {
+		t.Errorf("Ping of one whose message is held gave %v", err)
 	}
 }
