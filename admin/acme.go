@@ -3,8 +3,10 @@ package admin
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
+	"bollard/ca"
 	"bollard/ca/acme"
 	"bollard/ledger"
 )
@@ -64,6 +66,9 @@ func (o *operations) registerACME(r *Registry) {
 }
 
 func (o *operations) acmeToken(ctx context.Context, in ACMEToken) (NewACMEToken, error) {
+	if err := o.mayOrder(in.Names); err != nil {
+		return NewACMEToken{}, err
+	}
 	t, key, err := acme.NewToken(ctx, o.cfg.ACME, o.cfg.Seal, o.cfg.Clock(), Actor(ctx), in.Names, in.Valid)
 	switch {
 	case err != nil && t.ID == "":
@@ -76,6 +81,37 @@ func (o *operations) acmeToken(ctx context.Context, in ACMEToken) (NewACMEToken,
 		out.Names = []string{}
 	}
 	return out, nil
+}
+
+// mayOrder refuses names for a token that its account couldn't order: they would be found
+// wrong by whoever has the token. What isn't a host name is judged elsewhere.
+func (o *operations) mayOrder(names []string) error {
+	if err := o.notOwn(names); err != nil {
+		return err
+	}
+	var listed []string
+	for _, entry := range o.cfg.Names {
+		if name, err := ca.AllowHost(entry); err == nil {
+			listed = append(listed, name)
+		}
+	}
+	for _, name := range names {
+		if normal, err := ca.HostName(name); err == nil && !ca.HostListed(listed, normal) {
+			return Refusedf("list it there, and restart a running server", "acme.names in bollard.yaml doesn't have %s: it couldn't be ordered", normal)
+		}
+	}
+	return nil
+}
+
+// notOwn refuses Bollard's own names. The names below one (*.example.com) may have one
+// among them: that is refused where it is asked for.
+func (o *operations) notOwn(names []string) error {
+	for _, name := range names {
+		if normal, err := ca.HostName(name); err == nil && slices.Contains(o.cfg.OwnNames, normal) {
+			return Usagef("give others: whoever had a certificate for it could pose as Bollard to every station", "%s is Bollard's own name (host and public in bollard.yaml)", normal)
+		}
+	}
+	return nil
 }
 
 func (o *operations) acmeVoid(ctx context.Context, in ACMETokenRef) (ACMETokenRef, error) {

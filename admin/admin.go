@@ -69,6 +69,9 @@ type Config struct {
 	Failed func(key string) (reason string, at time.Time)
 	// Seal encrypts a secret for storage under a name.
 	Seal func(name string, secret []byte) ([]byte, error)
+	// OwnNames are the host names that Bollard is dialled by, which nobody gets a
+	// certificate for; Names are those of acme.names, as written.
+	OwnNames, Names []string
 	// Server describes the running server; nil when none runs in this process.
 	Server func() Server
 	Clock  func() time.Time

@@ -45,6 +45,9 @@ func (o *operations) registerStep(r *Registry) {
 }
 
 func (o *operations) stepAdd(ctx context.Context, in StepProvisioner) (ShownStepProvisioner, error) {
+	if err := o.notOwn(in.Names); err != nil {
+		return ShownStepProvisioner{}, err
+	}
 	var own []*x509.Certificate
 	for _, kind := range ca.Kinds() {
 		own = slices.Concat(own, o.cfg.Authority.Roots(kind), o.cfg.Authority.Intermediates(kind))

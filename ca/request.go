@@ -119,6 +119,9 @@ func (a *Authority) waiting(ctx context.Context, h hierarchy) (r Request, ok boo
 	return list[0], !in, nil
 }
 
+// ErrLevel is a level that no hierarchy has.
+var ErrLevel = errors.New("there is no such CA")
+
 // level is the profile of a hierarchy's CA at one: its root, or a sub-CA.
 func (h hierarchy) level(n int) (string, error) {
 	switch {
@@ -129,7 +132,7 @@ func (h hierarchy) level(n int) (string, error) {
 	case n >= 1 && n <= len(h.subs):
 		return h.subs[n-1], nil
 	}
-	return "", fmt.Errorf("hierarchy %s has no CA at level %d: 0 is its root, 1 and 2 its sub-CAs", h.kind, n)
+	return "", fmt.Errorf("%w: hierarchy %s has none at level %d: 0 is its root, 1 and 2 its sub-CAs", ErrLevel, h.kind, n)
 }
 
 func (a *Authority) recordRequest(ctx context.Context, h hierarchy, generation int, profile, actor string) (Request, error) {

@@ -94,7 +94,7 @@ func (v *verifier) givenCredential(ctx context.Context, password []byte, now tim
 	if len(password) > 4 && string(password[:4]) == "hex:" {
 		decoded := make([]byte, hex.DecodedLen(len(password)-4))
 		if _, err := hex.Decode(decoded, password[4:]); err != nil {
-			return nil, errors.New(`password begins with "hex:" but is not an even number of hex digits behind it`)
+			return nil, badInput(`password begins with "hex:" but is not an even number of hex digits behind it`)
 		}
 		password = decoded
 		// Exported binary keys are random unless somebody typed them.
@@ -103,7 +103,7 @@ func (v *verifier) givenCredential(ctx context.Context, password []byte, now tim
 		}
 	}
 	if len(password) < minPassword || len(password) > maxPassword {
-		return nil, fmt.Errorf("password has %d bytes: give %d to %d (at most 20 for an OCPP 1.6 station)", len(password), minPassword, maxPassword)
+		return nil, badInput("password has %d bytes: give %d to %d (at most 20 for an OCPP 1.6 station)", len(password), minPassword, maxPassword)
 	}
 	return v.newCredential(ctx, kind, password, now)
 }

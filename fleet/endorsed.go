@@ -23,7 +23,7 @@ const publicOtherTPM = "this TPM isn't the station's"
 // its endorsement key, "" for none.
 func (s *Service) SetEK(ctx context.Context, actor, identity, ek string) (Station, error) {
 	if !hexDigest(ek) {
-		return Station{}, errors.New("give the SHA-256 of the endorsement key as 64 hex digits")
+		return Station{}, badInput("give the SHA-256 of the endorsement key as 64 hex digits")
 	}
 	key, err := s.key(identity)
 	if err != nil {

@@ -159,7 +159,7 @@ func (t takenNames) check(st *Station) error {
 func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enrolled, error) {
 	id, err := ocpp.ParseIdentity(e.Identity)
 	if err != nil {
-		return Enrolled{}, fmt.Errorf("identity %q: %w", capped(e.Identity), err)
+		return Enrolled{}, badInput("identity %q: %w", capped(e.Identity), err)
 	}
 	st := Station{
 		Identity: id.Name, Serial: e.Serial, Vendor: e.Vendor, Model: e.Model, Group: e.Group, Site: e.Site, Hardware: e.Hardware, SECCs: e.SECCs,
@@ -178,7 +178,7 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 		return Enrolled{}, err
 	}
 	if strings.Contains(id.Name, ":") && (e.Profile < 3 || e.Password != nil) {
-		return Enrolled{}, fmt.Errorf("identity %q: a colon ends the user name in HTTP Basic (RFC 7617 §2), so this station can never use a password: enrol it for profile 3 without one", capped(e.Identity))
+		return Enrolled{}, badInput("identity %q: a colon ends the user name in HTTP Basic (RFC 7617 §2), so this station can never use a password: enrol it for profile 3 without one", capped(e.Identity))
 	}
 	if err := taken.check(&st); err != nil {
 		return Enrolled{}, err
@@ -208,7 +208,7 @@ func (s *Service) enrol(ctx context.Context, e Enrolment, taken takenNames) (Enr
 // checkFacts judges what goes into certificates, logs and pages about a station.
 func checkFacts(st *Station) error {
 	if st.WantedProfile < 1 || st.WantedProfile > 3 {
-		return fmt.Errorf("profile %d of %q: give 1, 2 or 3", st.WantedProfile, st.Identity)
+		return badInput("profile %d of %q: give 1, 2 or 3", st.WantedProfile, st.Identity)
 	}
 	if err := checkSerial("serial number", st.Serial); err != nil {
 		return err
@@ -219,22 +219,22 @@ func checkFacts(st *Station) error {
 		}
 	}
 	if !printable(st.Vendor, maxText) {
-		return fmt.Errorf("vendor of %q: give at most %d printable characters", st.Identity, maxText)
+		return badInput("vendor of %q: give at most %d printable characters", st.Identity, maxText)
 	}
 	if !printable(st.Model, maxText) {
-		return fmt.Errorf("model of %q: give at most %d printable characters", st.Identity, maxText)
+		return badInput("model of %q: give at most %d printable characters", st.Identity, maxText)
 	}
 	if err := checkLabels(st); err != nil {
 		return err
 	}
 	if !hexDigest(st.FactoryHash) {
-		return fmt.Errorf("cert_sha256 of %q: give the SHA-256 of the certificate's DER as 64 hex digits", st.Identity)
+		return badInput("cert_sha256 of %q: give the SHA-256 of the certificate's DER as 64 hex digits", st.Identity)
 	}
 	if !hexDigest(st.EK) {
-		return fmt.Errorf("tpm of %q: give the SHA-256 of the endorsement key's SubjectPublicKeyInfo as 64 hex digits", st.Identity)
+		return badInput("tpm of %q: give the SHA-256 of the endorsement key's SubjectPublicKeyInfo as 64 hex digits", st.Identity)
 	}
 	if !hexDigest(st.FactoryKey) {
-		return fmt.Errorf("key_sha256 of %q: give the SHA-256 of the public key's SubjectPublicKeyInfo as 64 hex digits", st.Identity)
+		return badInput("key_sha256 of %q: give the SHA-256 of the public key's SubjectPublicKeyInfo as 64 hex digits", st.Identity)
 	}
 	return nil
 }
@@ -249,20 +249,20 @@ func hexDigest(text string) bool {
 // like a URL or an IP address (A00.FR.511).
 func checkSerial(what, serial string) error {
 	if serial == "" {
-		return fmt.Errorf("%s is missing", what)
+		return badInput("%s is missing", what)
 	}
 	if !printable(serial, maxSerial) {
-		return fmt.Errorf("%s %q: give at most %d printable characters", what, capped(serial), maxSerial)
+		return badInput("%s %q: give at most %d printable characters", what, capped(serial), maxSerial)
 	}
 	bare := strings.Trim(serial, "[]")
 	_, addrErr := netip.ParseAddr(bare)
 	_, portErr := netip.ParseAddrPort(serial)
 	_, prefixErr := netip.ParsePrefix(serial)
 	if addrErr == nil || portErr == nil || prefixErr == nil {
-		return fmt.Errorf("%s %q looks like an IP address (A00.FR.511)", what, serial)
+		return badInput("%s %q looks like an IP address (A00.FR.511)", what, serial)
 	}
 	if strings.Contains(serial, "://") || hostLike.MatchString(serial) {
-		return fmt.Errorf("%s %q looks like a URL (A00.FR.511)", what, serial)
+		return badInput("%s %q looks like a URL (A00.FR.511)", what, serial)
 	}
 	return nil
 }

@@ -74,13 +74,13 @@ const (
 func (g *Group) validate() error {
 	switch {
 	case g.Name == "" || !printable(g.Name, maxGroupName):
-		return fmt.Errorf("group %q: give a name of 1 to %d printable characters", capped(g.Name), maxGroupName)
+		return badInput("group %q: give a name of 1 to %d printable characters", capped(g.Name), maxGroupName)
 	case g.Name == DefaultGroup && g.Match != GroupMatch{}:
 		return fmt.Errorf("group %q takes whoever is left and has no match", DefaultGroup)
 	}
 	for _, pattern := range []string{g.Match.Vendor, g.Match.Model, g.Match.Backend} {
 		if _, err := path.Match(pattern, ""); err != nil || !printable(pattern, maxText) {
-			return fmt.Errorf("pattern %q: give text with * and ?", capped(pattern))
+			return badInput("pattern %q: give text with * and ?", capped(pattern))
 		}
 	}
 	return g.Wants.validate()
@@ -89,23 +89,23 @@ func (g *Group) validate() error {
 func (w *Wants) validate() error {
 	switch {
 	case w.Profile < 0 || w.Profile > 3:
-		return fmt.Errorf("profile %d: give 1, 2 or 3", w.Profile)
+		return badInput("profile %d: give 1, 2 or 3", w.Profile)
 	case w.PasswordAge != 0 && w.PasswordAge < minPasswordAge:
-		return fmt.Errorf("password age %s: give at least %s", w.PasswordAge, minPasswordAge)
+		return badInput("password age %s: give at least %s", w.PasswordAge, minPasswordAge)
 	case w.Quotes != 0 && w.Quotes < minQuotes:
-		return fmt.Errorf("quotes every %s: give at least %s", w.Quotes, minQuotes)
+		return badInput("quotes every %s: give at least %s", w.Quotes, minQuotes)
 	case w.CertificateLife != 0 && w.CertificateLife < minCertificateLife:
-		return fmt.Errorf("certificate life %s: give at least %s", w.CertificateLife, minCertificateLife)
+		return badInput("certificate life %s: give at least %s", w.CertificateLife, minCertificateLife)
 	case w.CertificateType != "" && w.CertificateType != CertificateStation && w.CertificateType != CertificateCombined:
-		return fmt.Errorf("certificate type %q: give %s or %s", capped(w.CertificateType), CertificateStation, CertificateCombined)
+		return badInput("certificate type %q: give %s or %s", capped(w.CertificateType), CertificateStation, CertificateCombined)
 	case w.Attested != "" && w.Attested != AttestedYes && w.Attested != AttestedNo:
-		return fmt.Errorf("attested %q: give %s or %s", capped(w.Attested), AttestedYes, AttestedNo)
+		return badInput("attested %q: give %s or %s", capped(w.Attested), AttestedYes, AttestedNo)
 	case !printable(w.Backend, maxText):
-		return errors.New("back end: give its name in the configuration")
+		return badInput("back end: give its name in the configuration")
 	}
 	for _, source := range splitList(w.TimeSource) {
 		if !slices.Contains(timeSources(), source) {
-			return fmt.Errorf("time source %q: give of %s, the preferred one first", capped(source), strings.Join(timeSources(), ", "))
+			return badInput("time source %q: give of %s, the preferred one first", capped(source), strings.Join(timeSources(), ", "))
 		}
 	}
 	return nil

@@ -121,7 +121,7 @@ func (st *Station) beginAt(profile int) error {
 	switch {
 	case profile == 0:
 	case profile < 1 || profile > 3:
-		return fmt.Errorf("profile %d: give 1, 2 or 3", profile)
+		return badInput("profile %d: give 1, 2 or 3", profile)
 	default:
 		st.WantedProfile = max(st.WantedProfile, profile)
 		st.FloorProfile = profile

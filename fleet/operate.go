@@ -147,7 +147,7 @@ func (s *Service) SetPassword(ctx context.Context, actor, identity string, passw
 // refused, but from 3 to 2 where people have approved that.
 func (s *Service) SetProfile(ctx context.Context, actor, identity string, profile int) (Station, error) {
 	if profile < 1 || profile > 3 {
-		return Station{}, fmt.Errorf("profile %d: give 1, 2 or 3", profile)
+		return Station{}, badInput("profile %d: give 1, 2 or 3", profile)
 	}
 	key, err := s.key(identity)
 	if err != nil {
@@ -179,7 +179,7 @@ func (s *Service) SetProfile(ctx context.Context, actor, identity string, profil
 // allowExpired, its expired certificate is let in until then.
 func (s *Service) Renew(ctx context.Context, actor, identity string, allowExpired time.Duration) (Station, error) {
 	if allowExpired < 0 || allowExpired > 30*24*time.Hour {
-		return Station{}, errors.New("allow-expired: give a duration of at most 720h")
+		return Station{}, badInput("allow-expired: give a duration of at most 720h")
 	}
 	key, err := s.key(identity)
 	if err != nil {

@@ -71,7 +71,7 @@ func NewRegistrar(s *Service, store EnrolmentStore) *Registrar {
 // end of its validity. An earlier one, used or not, ends.
 func (r *Registrar) NewSecret(ctx context.Context, actor, identity string, valid time.Duration) (string, time.Time, error) {
 	if valid < minRegistration || valid > maxRegistration {
-		return "", time.Time{}, fmt.Errorf("a one-time secret can't be valid for %s: give 1m to 2160h (90 days)", valid)
+		return "", time.Time{}, badInput("a one-time secret can't be valid for %s: give 1m to 2160h (90 days)", valid)
 	}
 	key, err := r.service.key(identity)
 	if err != nil {

@@ -166,7 +166,7 @@ func (s *Service) SetLabels(ctx context.Context, actor, identity string, labels 
 
 func checkLabels(st *Station) error {
 	if !printable(st.Group, maxGroupName) || !printable(st.Site, maxGroupName) || !printable(st.Hardware, maxGroupName) {
-		return fmt.Errorf("group, site and hardware of %q: give at most %d printable characters", st.Identity, maxGroupName)
+		return badInput("group, site and hardware of %q: give at most %d printable characters", st.Identity, maxGroupName)
 	}
 	return nil
 }

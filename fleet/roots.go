@@ -54,7 +54,7 @@ func (w WantedRoot) onStation() string {
 // checkUse refuses a use that no root is wanted for.
 func (s *Service) checkUse(w WantedRoot) error {
 	if !slices.Contains(RootUses(), w.onStation()) {
-		return fmt.Errorf("no use %q of a root: there are %s", capped(w.Use), strings.Join(RootUses(), ", "))
+		return badInput("no use %q of a root: there are %s", capped(w.Use), strings.Join(RootUses(), ", "))
 	}
 	if w.Own && len(s.cfg.Authority.PathRoots(ca.Kind(w.Use))) == 0 {
 		return fmt.Errorf("there is no own hierarchy of kind %q: give a file", capped(w.Use))

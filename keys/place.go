@@ -46,7 +46,7 @@ func parsePlace(uri string) (place, error) {
 	return nil, unknownScheme(uri)
 }
 
-func asPlace[P place](p P, err error) (place, error) { return p, err }
+func asPlace[P place](p P, err error) (place, error) { return p, malformed(err) }
 
 // attributes reads the attributes of a URI in the manner of RFC 7512, path and query
 // together, and hands each to take, which says whether it knows it. Its errors never

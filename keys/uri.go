@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -50,12 +51,32 @@ func Holder(uri string) string {
 	return at.kind()
 }
 
+// ErrURI is a key URI that says nothing, or what can't be.
+var ErrURI = errors.New("malformed key URI")
+
+// malformed makes an error ErrURI, and says no more; nil stays nil.
+func malformed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return uriError{err}
+}
+
+type uriError struct{ error }
+
+func (e uriError) Unwrap() error { return e.error }
+
+// Is tells errors.Is what it is beside its cause.
+func (uriError) Is(target error) bool { return target == ErrURI }
+
+func malformedf(format string, args ...any) error { return malformed(fmt.Errorf(format, args...)) }
+
 func unknownScheme(uri string) error {
 	scheme, _, ok := strings.Cut(uri, ":")
 	if !ok {
-		return fmt.Errorf("key URI %q has no scheme; write %s:NAME", uri, SchemeSoft)
+		return malformedf("key URI %q has no scheme; write %s:NAME", uri, SchemeSoft)
 	}
-	return fmt.Errorf("key URI: unknown scheme %.32q (supported: %s)", scheme, strings.Join(Schemes(), ", "))
+	return malformedf("key URI: unknown scheme %.32q (supported: %s)", scheme, strings.Join(Schemes(), ", "))
 }
 
 // Below says whether a key's URI is one that Join makes below a base.
@@ -98,13 +119,13 @@ func parseURI(uri string) (location, error) {
 	}
 	path := strings.TrimPrefix(rest, "path=")
 	if path == "" || strings.ContainsAny(path, ";?\x00") || strings.HasSuffix(path, "/") {
-		return location{}, fmt.Errorf("key URI %q names no file; write %s:NAME or %s:path=NAME", uri, SchemeSoft, SchemeSoft)
+		return location{}, malformedf("key URI %q names no file; write %s:NAME or %s:path=NAME", uri, SchemeSoft, SchemeSoft)
 	}
 	if filepath.IsAbs(path) {
 		return location{path: filepath.Clean(path), absolute: true}, nil
 	}
 	if !filepath.IsLocal(path) || filepath.Clean(path) == "." {
-		return location{}, fmt.Errorf("key URI %q leaves the key directory; give an absolute path if that is meant", uri)
+		return location{}, malformedf("key URI %q leaves the key directory; give an absolute path if that is meant", uri)
 	}
 	return location{path: filepath.Clean(path)}, nil
 }

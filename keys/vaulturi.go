@@ -55,7 +55,8 @@ func parseVault(uri string) (vaultLocation, error) { return parseVaultURI(uri, v
 
 // parseMount reads a vault-pki: URI.
 func parseMount(uri string) (vaultLocation, error) {
-	return parseVaultURI(uri, vaultLocation{pki: true})
+	at, err := parseVaultURI(uri, vaultLocation{pki: true})
+	return at, malformed(err)
 }
 
 func parseVaultURI(uri string, at vaultLocation) (vaultLocation, error) {

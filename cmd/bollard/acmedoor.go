@@ -67,7 +67,7 @@ func (s *server) acmeDoors(mux *http.ServeMux) error {
 // acmeNames is the desk for server certificates.
 func (s *server) acmeNames() (*acme.Names, error) {
 	cfg := s.cfg.ACME
-	names := &acme.Names{Issuer: s.authority, Own: ownNames(s.cfg)}
+	names := &acme.Names{Issuer: s.authority, Own: s.cfg.OwnNames()}
 	for i, entry := range cfg.Names {
 		name, err := ca.AllowHost(entry)
 		if err != nil {

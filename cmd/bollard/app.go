@@ -234,7 +234,7 @@ func (a *app) operations() *admin.Registry {
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
 		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Releases: a.releases, Updates: a.updates, Rollouts: a.rollouts, Contracts: a.contracts, Pool: a.poolTokens(), ACME: a.store, Step: a.store, Blocked: a.blocked, Origins: a.store.Leads, Ledger: a.store, Notary: a.notary,
-		Seal: a.seal.Seal, Clock: a.clock, Log: a.log,
+		Seal: a.seal.Seal, OwnNames: a.cfg.OwnNames(), Names: a.cfg.ACME.Names, Clock: a.clock, Log: a.log,
 	}
 }
 
@@ -280,7 +280,7 @@ func noDataDirectory(dir string) error {
 	if found, _ := leftovers(dir); len(found) > 0 {
 		return admin.Usagef(removeLeftovers(dir, found), "%s is missing in %s, which already has %s", configName, dir, strings.Join(found, ", "))
 	}
-	return admin.Usagef("`bollard init --data "+dir+"` makes one, or name another with --data", "there is no %s in %s", configName, dir)
+	return admin.Usagef("`bollard init --data "+shellWord(dir)+"` makes one, or name another with --data", "there is no %s in %s", configName, dir)
 }
 
 // checkPrivate refuses a data directory others can enter: the protection of
@@ -291,7 +291,7 @@ func checkPrivate(dir string) error {
 		return fmt.Errorf("couldn't look at the data directory: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return admin.Refusedf("`chmod 700 "+dir+"`", "the data directory %s is open to other users (mode %04o)", dir, mode)
+		return admin.Refusedf("`chmod 700 "+shellWord(dir)+"`", "the data directory %s is open to other users (mode %04o)", dir, mode)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func (c *cli) stationEnrolSecret() *cobra.Command {
 				return err
 			}
 			return c.printOnce(fmt.Sprintf("the secret of %s is made, but lost", out.Identity),
-				"`bollard station enrol-secret "+out.Identity+"` makes another", out, func(w io.Writer) {
+				"`bollard station enrol-secret "+shellWord(out.Identity)+"` makes another", out, func(w io.Writer) {
 					fmt.Fprintf(w, "one-time secret: %s\nIt is shown this once, holds until %s and for one key; an earlier one of %s has ended.\n",
 						out.Secret, when(&out.Until), out.Identity)
 				})

@@ -65,9 +65,10 @@ server certificates stay files: they are short-lived and used by every handshake
 			}{c.data, filepath.Join(c.data, configName)}
 			return c.print(made, func(w io.Writer) {
 				fmt.Fprintf(w, "%s is ready. Look through %s, then:\n\n", made.Data, made.Config)
-				fmt.Fprintf(w, "  bollard serve --data %s\n", made.Data)
-				fmt.Fprintf(w, "  bollard station add ID --serial SN --data %s\n", made.Data)
-				fmt.Fprintf(w, "  bollard ca root csms --data %s     the root that stations have to trust\n", made.Data)
+				data := shellWord(made.Data)
+				fmt.Fprintf(w, "  bollard serve --data %s\n", data)
+				fmt.Fprintf(w, "  bollard station add ID --serial SN --data %s\n", data)
+				fmt.Fprintf(w, "  bollard ca root csms --data %s     the root that stations have to trust\n", data)
 				if o.keys == "" || !keys.Held(o.keys) {
 					fmt.Fprintf(w, "\nThe root's key is a file on this machine, good for trials: before stations come, `bollard doctor` says how to take it offline.\n")
 				}
@@ -118,7 +119,7 @@ func initialise(ctx context.Context, o initOptions) error {
 		return err
 	}
 	if err := createContents(ctx, o.dataDir, cfg, o.clock); err != nil {
-		return err
+		return errors.Join(err, clearContents(o.dataDir))
 	}
 	// The name appears with the whole content behind it, or not at all.
 	draft := filepath.Join(o.dataDir, configName+".new")
@@ -129,6 +130,19 @@ func initialise(ctx context.Context, o initOptions) error {
 		return fmt.Errorf("couldn't put the configuration in place: %w", err)
 	}
 	return syncDir(o.dataDir)
+}
+
+// clearContents takes away what a failed init has made, which nothing was issued from: the
+// same command can be given again, mended. What is in a token stays there.
+func clearContents(dir string) error {
+	found, err := leftovers(dir)
+	for _, name := range found {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	if err != nil {
+		return fmt.Errorf("couldn't clear what was made: %w", err)
+	}
+	return nil
 }
 
 func createContents(ctx context.Context, dir string, cfg *config.File, clock func() time.Time) error {
@@ -213,8 +227,8 @@ func (o initOptions) listeners() (config.Listen, error) {
 		host = name
 		if port != "" {
 			first, err := strconv.Atoi(port)
-			if err != nil || first < 0 || first > 65535-len(ports) {
-				return config.Listen{}, admin.Usagef(usage, "--listen: %q is no port", port)
+			if last := 65536 - len(ports); err != nil || first < 0 || first > last {
+				return config.Listen{}, admin.Usagef(usage, "--listen: %q is no port up to %d: the next four are taken, too", port, last)
 			}
 			for i := range ports {
 				ports[i] = first + min(i, first*len(ports)) // 0 stays 0: any free port
@@ -254,6 +268,9 @@ func (o initOptions) blame(err error) error {
 // makeDir makes the data directory 0700. One that exists must be empty or
 // private already: modes of a directory in use are its owner's business.
 func makeDir(dir string) error {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return admin.Usagef("give a directory, or one that isn't there", "%s is a file", dir)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("couldn't make the data directory: %w", err)
 	}
@@ -288,7 +305,7 @@ func leftovers(dir string) ([]string, error) {
 func removeLeftovers(dir string, found []string) string {
 	var paths []string
 	for _, name := range found {
-		paths = append(paths, filepath.Join(dir, name))
+		paths = append(paths, shellWord(filepath.Join(dir, name)))
 	}
 	return "an earlier init stopped half-way, or " + configName + " was moved away: bring that back; if nothing was ever issued from here, remove " +
 		strings.Join(paths, " ") + " and run init again"
@@ -303,7 +320,7 @@ func refuseUsed(dir string) error {
 	case len(found) == 0:
 		return nil
 	case found[0] == configName:
-		return admin.Refusedf("it is in use: `bollard serve --data "+dir+"` runs it; a new one needs another --data",
+		return admin.Refusedf("it is in use: `bollard serve --data "+shellWord(dir)+"` runs it; a new one needs another --data",
 			"%s already has %s: nothing was changed", dir, strings.Join(found, ", "))
 	default:
 		return admin.Refusedf(removeLeftovers(dir, found),

@@ -31,7 +31,7 @@ its factory certificate. What was revoked stays revoked.`,
 			}
 			return c.print(out, func(w io.Writer) {
 				if in.Found {
-					fmt.Fprintf(w, "%s may come back; `bollard station password %s` or `station enrol-secret %s` gives it the means\n", out.Identity, out.Identity, out.Identity)
+					fmt.Fprintf(w, "%s may come back; `bollard station password %s` or `station enrol-secret %s` gives it the means\n", out.Identity, shellWord(out.Identity), shellWord(out.Identity))
 					return
 				}
 				fmt.Fprintf(w, "%s is kept out and its certificates are revoked\n", out.Identity)
@@ -63,7 +63,7 @@ here (--profile 1 or 2), a one-time secret for EST, or its factory certificate.`
 				return err
 			}
 			id := out.Station.Identity
-			return c.printOnce(fmt.Sprintf("the board of %s is replaced, but its password is lost", id), "`bollard station password "+id+"` makes another", out, func(w io.Writer) {
+			return c.printOnce(fmt.Sprintf("the board of %s is replaced, but its password is lost", id), "`bollard station password "+shellWord(id)+"` makes another", out, func(w io.Writer) {
 				fmt.Fprintf(w, "%s is the board with serial %s now, never below security profile %d\n", id, out.Station.Serial, out.Station.FloorProfile)
 				if out.Password != "" {
 					fmt.Fprintf(w, "password: %s\nIt is shown this once.\n", out.Password)

@@ -99,7 +99,7 @@ func (r restoredBackup) write(w io.Writer) {
 	for _, missing := range r.Missing {
 		fmt.Fprintf(w, "NOT from the backup: %s\n", missing)
 	}
-	fmt.Fprintf(w, "\nBefore `bollard serve --data %s`:\n", r.Data)
+	fmt.Fprintf(w, "\nBefore `bollard serve --data %s`:\n", shellWord(r.Data))
 	fmt.Fprintf(w, "  revoke again what was revoked since then, firmware releases too, and add the stations added since then\n")
 	if r.Ended.Rollouts > 0 {
 		fmt.Fprintf(w, "  look at the %d rollouts that ran, which are halted: resume those that should go on\n", r.Ended.Rollouts)

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"bollard/admin"
 	"bollard/internal/config"
@@ -62,9 +65,37 @@ func (c *cli) run(ctx context.Context, args []string) int {
 		return exitDone
 	}
 	if !c.started {
-		err = admin.Usagef("`"+cmd.CommandPath()+" --help` shows how it is used", "%w", err)
+		err = usageError(cmd, err)
 	}
 	return c.report(err)
+}
+
+// usageError says how a command is used that was given in another way.
+func usageError(cmd *cobra.Command, err error) error {
+	hint := "`" + cmd.CommandPath() + " --help` shows how it is used"
+	if !cmd.HasSubCommands() {
+		hint = "`" + cmd.UseLine() + "`; --help tells more"
+	}
+	var value *pflag.InvalidValueError
+	if errors.As(err, &value) {
+		cause := value.Unwrap()
+		if number := new(strconv.NumError); errors.As(cause, &number) { // it names a function of Go's
+			cause = fmt.Errorf("%q is no number", value.GetValue())
+		}
+		err = fmt.Errorf("--%s: %w", value.GetFlag().Name, cause)
+	}
+	return admin.Usagef(hint, "%w", err)
+}
+
+// shellWord is a path or a name as a shell takes it in a command that is shown.
+func shellWord(text string) string {
+	special := func(r rune) bool {
+		return r < utf8.RuneSelf && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-+:,@%=", r) || unicode.IsSpace(r)
+	}
+	if text != "" && !strings.ContainsFunc(text, special) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func (c *cli) root() *cobra.Command {

@@ -53,7 +53,7 @@ func secretFile(path string) ([]byte, error) {
 		return nil, admin.Usagef("give a file with the secret in one line, mode 0600", "%s is a directory", path)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, admin.Refusedf("`chmod 600 "+path+"`", "%s holds a secret but is open to other users (mode %04o)", path, info.Mode().Perm())
+		return nil, admin.Refusedf("`chmod 600 "+shellWord(path)+"`", "%s holds a secret but is open to other users (mode %04o)", path, info.Mode().Perm())
 	}
 	return secretLine(f)
 }

@@ -45,14 +45,14 @@ func (c *cli) stationAdd() *cobra.Command {
 			write := func(w io.Writer) {
 				fmt.Fprintf(w, "added %s, serial %s, security profile %d\n", out.Identity, out.Serial, out.Profile)
 				if out.Password != "" {
-					fmt.Fprintf(w, "password: %s\nIt is shown this once; `bollard station password %s` makes another.\n", out.Password, out.Identity)
+					fmt.Fprintf(w, "password: %s\nIt is shown this once; `bollard station password %s` makes another.\n", out.Password, shellWord(out.Identity))
 				}
 			}
 			if out.Password == "" {
 				return c.print(out, write)
 			}
 			return c.printOnce(fmt.Sprintf("%s was added, but its password is lost", out.Identity),
-				"`bollard station password "+out.Identity+"` makes another", out, write)
+				"`bollard station password "+shellWord(out.Identity)+"` makes another", out, write)
 		}),
 	}
 	f := cmd.Flags()
@@ -282,7 +282,7 @@ func (c *cli) stationPassword() *cobra.Command {
 				return err
 			}
 			return c.printOnce(fmt.Sprintf("the password of %s is changed, but couldn't be shown", out.Identity),
-				"`bollard station password "+out.Identity+"` makes another", out, func(w io.Writer) {
+				"`bollard station password "+shellWord(out.Identity)+"` makes another", out, func(w io.Writer) {
 					fmt.Fprintf(w, "the password of %s is changed\n", out.Identity)
 					if out.Password != "" {
 						fmt.Fprintf(w, "password: %s\nIt is shown this once.\n", out.Password)

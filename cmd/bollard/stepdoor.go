@@ -35,7 +35,7 @@ func (s *server) stepDoor(mux *http.ServeMux) error {
 func (s *server) stepConfig() step.Config {
 	front := s.cfg.Server
 	cfg := step.Config{
-		Host: s.cfg.Host, Own: ownNames(s.cfg), Taken: s.store.StationKnownBy, OtherRoot: front.ECDSA.Certificate != "" || front.RSA.Certificate != "" || front.ACME.Directory != "",
+		Host: s.cfg.Host, Own: s.cfg.OwnNames(), Taken: s.store.StationKnownBy, OtherRoot: front.ECDSA.Certificate != "" || front.RSA.Certificate != "" || front.ACME.Directory != "",
 		Store: s.store, Authority: s.authority, Blocked: s.blocked, Version: version(), Clock: s.clock, Log: s.log,
 	}
 	if len(s.cfg.ACME.Names) > 0 {

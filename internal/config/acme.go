@@ -3,6 +3,9 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
 )
 
 // ACME says who gets certificates over it for what.
@@ -20,6 +23,10 @@ type ACME struct {
 
 func (c *checker) acme(f *File) {
 	a := &f.ACME
+	own := f.OwnNames()
+	for i, name := range a.Names {
+		c.want(!slices.Contains(own, bareHost(name)), fmt.Sprintf("acme.names[%d]", i), "is Bollard's own name, which nobody gets a certificate for; leave it out")
+	}
 	c.want(len(a.Names) == 0 || f.Listen.PKI != "", "acme.names", "needs listen.pki, where ACME is served")
 	for i, network := range a.Networks {
 		_, err := netip.ParsePrefix(network)
@@ -31,3 +38,24 @@ func (c *checker) acme(f *File) {
 		c.want(port >= 1 && port <= 65535, "acme."+key, "must be from 1 to 65535")
 	}
 }
+
+// OwnNames are what Bollard is dialled by: host, and the hosts of the public URLs. Whoever
+// had a certificate for one could pose as it, so that no door issues any.
+func (f *File) OwnNames() []string {
+	names := []string{bareHost(f.Host)}
+	p := f.Public
+	for _, text := range []string{p.OCPP, p.Rollover, p.Firmware, p.SFTP, p.Status} {
+		u, err := url.Parse(text)
+		if err != nil || u.Hostname() == "" {
+			continue // not served
+		}
+		if name := bareHost(u.Hostname()); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// bareHost is a host name as others are compared with it: with the root's dot it is the
+// same one (RFC 3986 §3.2.2).
+func bareHost(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }
