@@ -55,8 +55,10 @@ type CertificateRef struct {
 
 // Revoke revokes one certificate.
 type Revoke struct {
-	Serial string `json:"serial"`
-	Reason string `json:"reason"` // RFC 5280's name
+	Serial string `json:"serial,omitempty"`
+	// Certificate, in place of its serial number, and its name for errors.
+	Certificate *File  `json:"certificate,omitempty"`
+	Reason      string `json:"reason"` // RFC 5280's name
 }
 
 // KindRef names a hierarchy.
@@ -346,7 +348,20 @@ func serverSubject(in Issue, order *ca.Order) error {
 }
 
 func (o *operations) caRevoke(ctx context.Context, in Revoke) (Certificate, error) {
-	rec, err := o.cfg.Fleet.Revoke(ctx, Actor(ctx), serial(in.Serial), in.Reason)
+	revoke := func() (ca.Record, error) {
+		return o.cfg.Fleet.Revoke(ctx, Actor(ctx), serial(in.Serial), in.Reason)
+	}
+	if in.Certificate != nil {
+		certs, err := parseCertificates(in.Certificate.Name, in.Certificate.Data)
+		if err != nil {
+			return Certificate{}, err
+		}
+		revoke = func() (ca.Record, error) {
+			rec, err := o.cfg.Fleet.RevokeCertificate(ctx, Actor(ctx), certs[0], in.Reason)
+			return rec, aboutFile(in.Certificate.Name, err)
+		}
+	}
+	rec, err := revoke()
 	if err != nil {
 		return Certificate{}, err
 	}

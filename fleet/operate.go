@@ -3,11 +3,13 @@ package fleet
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"bollard/ca"
@@ -236,6 +238,37 @@ func (s *Service) Revoke(ctx context.Context, actor, serial, reason string) (ca.
 	}
 	s.endUsing(rec, "was revoked")
 	return rec, nil
+}
+
+// RevokeCertificate revokes a certificate that is at hand. One of another CA needn't be on
+// record, such as a station's that came with the operator's name in it, or its maker's: it
+// is put there for this, as nobody's, and lets nobody in from then on.
+func (s *Service) RevokeCertificate(ctx context.Context, actor string, cert *x509.Certificate, reason string) (ca.Record, error) {
+	rec, known, err := s.cfg.Authority.Status(ctx, cert)
+	switch {
+	case err != nil:
+		return ca.Record{}, err
+	case known:
+		return s.Revoke(ctx, actor, rec.Serial, reason)
+	case !slices.Contains(ca.Reasons(), reason): // before it is put on record
+		return ca.Record{}, fmt.Errorf("%w: %q (known: %s)", ca.ErrUnknownReason, reason, strings.Join(ca.Reasons(), ", "))
+	case cert.IsCA:
+		return ca.Record{}, fmt.Errorf("%s is a CA, which isn't revoked here: `bollard ca trust remove` ends the trust in a root", cert.Subject)
+	}
+	for _, kind := range ca.Kinds() {
+		for _, issuer := range s.cfg.Authority.Intermediates(kind) {
+			if cert.CheckSignatureFrom(issuer) == nil {
+				return ca.Record{}, fmt.Errorf("certificate %s has our signature and isn't on record, so that it lets nobody in", ca.SerialOf(cert))
+			}
+		}
+	}
+	if err := s.cfg.Authority.RecordExternal(ctx, cert, "", actor); err != nil {
+		return ca.Record{}, err
+	}
+	if rec, _, err = s.cfg.Authority.Status(ctx, cert); err != nil {
+		return ca.Record{}, err
+	}
+	return s.Revoke(ctx, actor, rec.Serial, reason)
 }
 
 // endUsing ends the sessions that were proven with a certificate.

@@ -2,6 +2,8 @@ package fleet_test
 
 import (
 	"crypto/x509"
+	"errors"
+	"strings"
 	"testing"
 
 	"bollard/ca"
@@ -100,5 +102,42 @@ func TestSerialNumberOfAnotherStation(t *testing.T) {
 			}
 			r.admit(withCertificates(claim(t, "CS-1"), first))
 		})
+	}
+}
+
+// An outside certificate that nobody put on record is revoked by itself: its session ends,
+// and it lets nobody in again, with or without the operator's name in it (promise 9).
+func TestOutsideCertificateOffTheRecordIsRevoked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	m := newMaker(t, r.clock())
+	r.trust(m)
+	r.add(fleet.Enrolment{Identity: "CS-1", Profile: 3})
+	for name, cert := range map[string]*x509.Certificate{"the operator's": m.operators(r, "SN-CS-1"), "the maker's": m.leaf(r.clock(), "SN-CS-1", nil)} {
+		session := r.open(r.admit(withCertificates(claim(t, "CS-1"), cert)), ocpp.V201)
+		if _, err := r.svc.RevokeCertificate(t.Context(), "operator", cert, "no such reason"); !errors.Is(err, ca.ErrUnknownReason) {
+			t.Errorf("%s for no reason: %v", name, err)
+		}
+		if _, known, err := r.auth.Status(t.Context(), cert); known || err != nil {
+			t.Errorf("%s is on record by a refusal: %v", name, err)
+		}
+		for range 2 { // idempotent
+			if rec, err := r.svc.RevokeCertificate(t.Context(), "operator", cert, "keyCompromise"); err != nil || rec.State != ca.StateRevoked || !rec.External {
+				t.Fatalf("%s: %+v, %v", name, rec, err)
+			}
+		}
+		if session.endedWith() == "" {
+			t.Errorf("%s: its session goes on", name)
+		}
+		if got := r.refusal(withCertificates(claim(t, "CS-1"), cert)); !strings.Contains(got.Reason, "is revoked") {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if _, err := r.svc.RevokeCertificate(t.Context(), "operator", m.cert, "keyCompromise"); err == nil || !strings.Contains(err.Error(), "ca trust remove") {
+		t.Errorf("the root: %v", err)
+	}
+	own := r.issue("CS-1", "SN-CS-1")[0]
+	if rec, err := r.svc.RevokeCertificate(t.Context(), "operator", own, "superseded"); err != nil || rec.State != ca.StateRevoked || rec.External {
+		t.Errorf("an own one: %+v, %v", rec, err)
 	}
 }

@@ -113,13 +113,28 @@ The CSR gives its key and the proof of possession; names come from the flags.`,
 }
 
 func (c *cli) caRevoke() *cobra.Command {
-	in := admin.Revoke{}
+	in, file := admin.Revoke{}, ""
 	cmd := &cobra.Command{
-		Use:   "revoke SERIAL --reason REASON",
+		Use:   "revoke (SERIAL | --certificate FILE) --reason REASON",
 		Short: "Revoke a certificate and end the session that uses it",
-		Args:  cobra.ExactArgs(1),
+		Long: `Revoke a certificate and end the session that uses it. SERIAL is of a certificate on
+record (bollard cert list). One of another CA that stations come with under a root of bollard
+ca trust add --use station needn't be: --certificate takes the certificate itself, in PEM,
+puts it on record and lets nobody in with it.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
-			in.Serial = args[0]
+			if (len(args) == 1) == (file != "") {
+				return admin.Usagef("`bollard cert list` shows the serials", "give a serial number, or --certificate")
+			}
+			if file != "" {
+				data, err := c.readInput(file)
+				if err != nil {
+					return err
+				}
+				in.Certificate = &admin.File{Name: file, Data: data}
+			} else {
+				in.Serial = args[0]
+			}
 			if in.Reason == "" {
 				return admin.Usagef("such as keyCompromise, superseded, cessationOfOperation (RFC 5280 §5.3.1)", "--reason is missing")
 			}
@@ -132,6 +147,7 @@ func (c *cli) caRevoke() *cobra.Command {
 			})
 		}),
 	}
+	cmd.Flags().StringVar(&file, "certificate", "", "file with the certificate, in place of its serial number; - is standard input")
 	cmd.Flags().StringVar(&in.Reason, "reason", "", "reason by its RFC 5280 name, such as keyCompromise")
 	return cmd
 }
