@@ -113,7 +113,7 @@ func TestOutsideCertificateOffTheRecordIsRevoked(t *testing.T) {
 	m := newMaker(t, r.clock())
 	r.trust(m)
 	r.add(fleet.Enrolment{Identity: "CS-1", Profile: 3})
-	for name, cert := range map[string]*x509.Certificate{"the operator's": m.operators(r, "SN-CS-1"), "the maker's": m.leaf(r.clock(), "SN-CS-1", nil)} {
+	for name, cert := range map[string]*x509.Certificate{"the operator's": m.operators(r, "SN-CS-1"), "the maker's": m.Leaf(r.clock(), "SN-CS-1", nil)} {
 		session := r.open(r.admit(withCertificates(claim(t, "CS-1"), cert)), ocpp.V201)
 		if _, err := r.svc.RevokeCertificate(t.Context(), "operator", cert, "no such reason"); !errors.Is(err, ca.ErrUnknownReason) {
 			t.Errorf("%s for no reason: %v", name, err)
@@ -133,7 +133,7 @@ func TestOutsideCertificateOffTheRecordIsRevoked(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	if _, err := r.svc.RevokeCertificate(t.Context(), "operator", m.cert, "keyCompromise"); err == nil || !strings.Contains(err.Error(), "ca trust remove") {
+	if _, err := r.svc.RevokeCertificate(t.Context(), "operator", m.Cert, "keyCompromise"); err == nil || !strings.Contains(err.Error(), "ca trust remove") {
 		t.Errorf("the root: %v", err)
 	}
 	own := r.issue("CS-1", "SN-CS-1")[0]
