@@ -65,21 +65,17 @@ func (s *Store) RolloutMembers(ctx context.Context, id string) ([]rollout.Member
 // PutRollout stores a rollout, new or known, and those of its members that
 // changed, in one transaction.
 func (s *Store) PutRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, events ...ledger.Event) error {
-	header, err := json.Marshal(r.Header)
-	if err != nil {
-		return fmt.Errorf("couldn't encode rollout %s: %w", r.ID, err)
-	}
 	return s.write(ctx, func(t *tx) error {
-		return t.putRollout(&r, header, changed, events)
+		if err := t.putRollout(&r, changed); err != nil {
+			return err
+		}
+		return t.record(events...)
 	})
 }
 
-// PutReleaseRollout is PutRollout with the release it is of, as move leaves that.
-func (s *Store) PutReleaseRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, release string, move func(*catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error {
-	header, err := json.Marshal(r.Header)
-	if err != nil {
-		return fmt.Errorf("couldn't encode rollout %s: %w", r.ID, err)
-	}
+// PutReleaseRollouts stores steps of rollouts of a release, with it as move leaves it, in
+// one transaction.
+func (s *Store) PutReleaseRollouts(ctx context.Context, steps []rollout.Step, release string, move func(*catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error {
 	return s.write(ctx, func(t *tx) error {
 		e, err := scanJSON[catalogue.Entry](t.row("SELECT record FROM firmware_releases WHERE id = ?", release))
 		if err != nil {
@@ -94,12 +90,21 @@ func (s *Store) PutReleaseRollout(ctx context.Context, r rollout.Record, changed
 				return err
 			}
 		}
-		return t.putRollout(&r, header, changed, append(moved, events...))
+		for i := range steps {
+			if err := t.putRollout(&steps[i].Record, steps[i].Changed); err != nil {
+				return err
+			}
+		}
+		return t.record(append(moved, events...)...)
 	})
 }
 
-func (t *tx) putRollout(r *rollout.Record, header []byte, changed []rollout.Member, events []ledger.Event) error {
-	_, err := t.exec(`INSERT INTO rollouts (id, position, kind, at, detail, header)
+func (t *tx) putRollout(r *rollout.Record, changed []rollout.Member) error {
+	header, err := json.Marshal(r.Header)
+	if err != nil {
+		return fmt.Errorf("couldn't encode rollout %s: %w", r.ID, err)
+	}
+	_, err = t.exec(`INSERT INTO rollouts (id, position, kind, at, detail, header)
 			VALUES (?, (SELECT COALESCE(MAX(position), 0) + 1 FROM rollouts), ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET header = excluded.header, detail = excluded.detail`, r.ID, r.Kind, millis(r.At), string(r.Detail), string(header))
 	if err != nil {
@@ -121,5 +126,5 @@ func (t *tx) putRollout(r *rollout.Record, header []byte, changed []rollout.Memb
 			return fmt.Errorf("couldn't store member %q of rollout %s: %w", m.ID, r.ID, err)
 		}
 	}
-	return t.record(events...)
+	return nil
 }

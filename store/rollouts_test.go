@@ -60,7 +60,8 @@ func TestRolloutWithItsRelease(t *testing.T) {
 	ctx := t.Context()
 	must(t, s.AddRelease(ctx, catalogue.Entry{Release: &release.Release{ID: "r"}, State: catalogue.Published}, nil))
 	put := func(phase rollout.Phase, events ...ledger.Event) error {
-		return s.PutReleaseRollout(ctx, rollout.Record{ID: "one", Kind: "firmware", At: at(1), Detail: json.RawMessage(`{}`), Header: rollout.Header{Phase: phase}}, nil, "r",
+		record := rollout.Record{ID: "one", Kind: "firmware", At: at(1), Detail: json.RawMessage(`{}`), Header: rollout.Header{Phase: phase}}
+		return s.PutReleaseRollouts(ctx, []rollout.Step{{Record: record}}, "r",
 			func(e *catalogue.Entry) ([]ledger.Event, error) {
 				moved, err := e.Move(catalogue.Rolling, "test", "", at(3))
 				return []ledger.Event{moved}, err

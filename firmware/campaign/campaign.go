@@ -82,9 +82,9 @@ type Store interface {
 	// those that ended.
 	Limits(ctx context.Context) ([]Limit, error)
 	PutLimits(ctx context.Context, put, ended []Limit) error
-	// PutReleaseRollout stores a rollout, new or known, and those of its members that
-	// changed, and its release as move leaves it: all in one transaction.
-	PutReleaseRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, release string, move func(e *catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error
+	// PutReleaseRollouts stores steps of rollouts of a release, and the release as move
+	// leaves it: all in one transaction.
+	PutReleaseRollouts(ctx context.Context, steps []rollout.Step, release string, move func(e *catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error
 }
 
 // Config of a Service.

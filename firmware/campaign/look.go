@@ -1,11 +1,9 @@
 package campaign
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -469,45 +467,4 @@ func (s *Service) another(c *campaign) bool {
 		}
 	}
 	return false
-}
-
-// keep stores what changed of a rollout, with what of it is evidence, and its release
-// in the state that follows.
-func (s *Service) keep(ctx context.Context, c *campaign, actor string, failed []rollout.Member, events ...ledger.Event) error {
-	before := c.record.Header
-	header, members, changed := c.run.Changes()
-	if !changed {
-		return nil
-	}
-	detail, err := json.Marshal(c.detail)
-	if err != nil {
-		return err
-	}
-	c.record.Detail = detail
-	events, c.used = append(events, c.used...), nil
-	for _, m := range failed {
-		events = append(events, ledger.Event{Kind: "firmware.rollout-failed", Subject: m.ID, Actor: actor,
-			Data: map[string]string{"rollout": c.record.ID, "release": c.detail.Release, "reason": fact(m.Note)}})
-	}
-	if header.Phase != before.Phase || header.Wave != before.Wave {
-		data := map[string]string{"rollout": c.record.ID, "phase": string(header.Phase), "ring": c.ringOf(header.Wave)}
-		if header.Why != "" {
-			data["reason"] = fact(header.Why)
-		}
-		events = append(events, ledger.Event{Kind: "firmware.rollout", Subject: c.detail.Release, Actor: actor, Data: data})
-	}
-	why := cmp.Or(c.why, header.Why)
-	move := func(e *catalogue.Entry) ([]ledger.Event, error) {
-		state, ok := map[rollout.Phase]catalogue.State{rollout.Running: catalogue.Rolling, rollout.Halted: catalogue.Halted, rollout.Finished: catalogue.Complete}[header.Phase]
-		if !ok || header.Phase == before.Phase || e.State == state {
-			return nil, nil
-		}
-		if state == catalogue.Complete && (c.run.Count()[rollout.Done] == 0 || s.another(c)) {
-			return nil, nil // nobody has it, and it may be rolled out again; or it is
-		}
-		event, err := e.Move(state, actor, fact(why), s.cfg.Clock())
-		return []ledger.Event{event}, err
-	}
-	c.record.Header, c.why = header, ""
-	return s.cfg.Store.PutReleaseRollout(ctx, c.record, members, c.detail.Release, move, events...)
 }

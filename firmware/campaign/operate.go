@@ -297,7 +297,8 @@ func (s *Service) Resume(ctx context.Context, actor, release, reason string) (Pr
 	}, grant.Used(actor))
 }
 
-// change makes a decision about the rollouts of a release that are in a phase.
+// change makes a decision about the rollouts of a release that are in a phase, for all of
+// them or for none.
 func (s *Service) change(ctx context.Context, actor, release string, from rollout.Phase, change func(*campaign) error, events ...ledger.Event) (Progress, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -305,22 +306,26 @@ func (s *Service) change(ctx context.Context, actor, release string, from rollou
 	if err != nil {
 		return Progress{}, err
 	}
-	changed := 0
+	w := writing{events: events}
 	for _, c := range list {
 		if c.run.Header().Phase != from {
 			continue
 		}
-		if err := change(c); err != nil {
+		err := change(c)
+		if err == nil {
+			err = s.note(&w, c, actor, nil)
+		}
+		if err != nil {
+			s.book.Forget()
 			return Progress{}, fmt.Errorf("rollout of %s: %w", c.detail.Version, err)
 		}
-		if err := s.keep(ctx, c, actor, nil, events...); err != nil {
-			s.book.Forget()
-			return Progress{}, fmt.Errorf("couldn't store the decision: %w", err)
-		}
-		changed, events = changed+1, nil // what it uses up it uses once
 	}
-	if changed == 0 {
+	if len(w.steps) == 0 {
 		return Progress{}, fmt.Errorf("%w: rollout of %s is %s, not %s", ErrState, list[0].detail.Version, list[0].run.Header().Phase, from)
+	}
+	if err := s.write(ctx, list[0].detail.Release, &w); err != nil {
+		s.book.Forget()
+		return Progress{}, fmt.Errorf("couldn't store the decision: %w", err)
 	}
 	s.publish()
 	s.wake()

@@ -74,6 +74,8 @@ type kept struct {
 	*store.Store
 	added   func()                 // an update is there, and isn't sent yet
 	refuses func(j *job.Job) error // to write an update
+	full    func() error           // no step of a rollout can be written
+	used    int                    // approvals
 }
 
 func (k *kept) AddJob(ctx context.Context, j job.Job, events ...ledger.Event) (job.Job, error) {
@@ -94,14 +96,23 @@ func (k *kept) UpdateJob(ctx context.Context, id string, change func(*job.Job) (
 	})
 }
 
-func (k *kept) PutReleaseRollout(ctx context.Context, r rollout.Record, changed []rollout.Member, id string, move func(*catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error {
+func (k *kept) PutReleaseRollouts(ctx context.Context, steps []rollout.Step, id string, move func(*catalogue.Entry) ([]ledger.Event, error), events ...ledger.Event) error {
 	var real []ledger.Event
 	for _, e := range events {
 		if e.Kind != approval.KindUsed {
 			real = append(real, e)
 		}
 	}
-	return k.Store.PutReleaseRollout(ctx, r, changed, id, move, real...)
+	if k.full != nil {
+		if err := k.full(); err != nil {
+			return err
+		}
+	}
+	err := k.Store.PutReleaseRollouts(ctx, steps, id, move, real...)
+	if err == nil {
+		k.used += len(events) - len(real)
+	}
+	return err
 }
 
 // events by time, then as they were queued.

@@ -1,6 +1,7 @@
 package campaign_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -107,8 +108,21 @@ func TestTwoRolloutsOfARelease(t *testing.T) {
 	if _, err := w.rollout.Halt(t.Context(), "operator", "2.0.0", "stations smell"); err != nil || halts() != 2 {
 		t.Fatalf("%v: %d are halted", err, halts())
 	}
-	if _, err := w.rollout.Resume(t.Context(), "operator", "2.0.0", "it was the weather"); err != nil || halts() != 0 {
-		t.Fatalf("%v: %d are halted", err, halts())
+	// Whichever write fails: both go on, by one approval, or neither by none.
+	used := w.store.used
+	for n := range 2 {
+		w.store.full = func() (err error) {
+			if n--; n == -1 {
+				err = errors.New("the disk is full")
+			}
+			return err
+		}
+		if _, err := w.rollout.Resume(t.Context(), "operator", "2.0.0", "it was the weather"); err != nil && (halts() != 2 || w.store.used != used) {
+			t.Fatalf("%v: %d are halted, %d approvals used", err, halts(), w.store.used-used)
+		}
+	}
+	if w.store.full = nil; halts() != 0 || w.store.used != used+1 {
+		t.Fatalf("%d are halted, %d approvals used", halts(), w.store.used-used)
 	}
 	w.run("both are over", 24*time.Hour, func() bool {
 		over := w.rollout.Watch().Rollouts[rollout.Running]

@@ -14,3 +14,10 @@ type Record struct {
 	Header Header
 	AtWork bool // it has members at work: as it was read
 }
+
+// Step is a rollout as it is to be stored, new or known, with those of its members that
+// changed.
+type Step struct {
+	Record  Record
+	Changed []Member
+}
