@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -13,6 +11,7 @@ import (
 	"strings"
 
 	"bollard/ca"
+	"bollard/ca/hashdata"
 	"bollard/internal/curve448"
 	"bollard/iso15118/identifier"
 	"bollard/iso15118/message"
@@ -189,19 +188,14 @@ func (s *Service) hashedByMO(d *ocpp.OCSPRequestData) bool {
 // isHashedBy tells whether hash data names a CA as a certificate's issuer (RFC 6960
 // §4.1.1).
 func isHashedBy(by *x509.Certificate, d *ocpp.OCSPRequestData) bool {
-	hash, ok := ocpp.HashNamed(d.HashAlgorithm)
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
-	}
-	if _, err := asn1.Unmarshal(by.RawSubjectPublicKeyInfo, &info); err != nil || !ok {
+	h, ok := ocpp.HashNamed(d.HashAlgorithm)
+	if !ok {
 		return false
 	}
-	same := func(text string, of []byte) bool {
-		sum, err := hex.DecodeString(text)
-		h := hash.New()
-		h.Write(of)
-		return err == nil && bytes.Equal(sum, h.Sum(nil))
+	name, key, err := hashdata.OfIssuer(h, by)
+	same := func(text string, sum []byte) bool {
+		said, err := hex.DecodeString(text)
+		return err == nil && bytes.Equal(said, sum)
 	}
-	return same(d.IssuerNameHash, by.RawSubject) && same(d.IssuerKeyHash, info.Key.Bytes)
+	return err == nil && same(d.IssuerNameHash, name) && same(d.IssuerKeyHash, key)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/ca/hashdata"
 	"bollard/internal/failpoint"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -219,7 +220,7 @@ func (s *Service) RolloverReadiness(ctx context.Context) (Readiness, error) {
 		} else {
 			out.Unready = append(out.Unready, Unready{st.Identity, unreadyWhy(st, reported), reported})
 		}
-		holdsOld := slices.ContainsFunc(plan.Seen[RootCSMS], func(r SeenRoot) bool { return names(r.CertificateHashData, next.Old, next.Old) })
+		holdsOld := slices.ContainsFunc(plan.Seen[RootCSMS], func(r SeenRoot) bool { return hashdata.Names(r.CertificateHashData, next.Old, next.Old) })
 		gaveUp := plan.Limits.CrossSigned && reported && !plan.OnNewChain &&
 			(plan.ChainProven != "" || state.Phase == ca.PhaseSwitched && st.SeenAt.After(state.At)) && !(holdsOld && plan.SeenAt.After(state.At))
 		if gaveUp {
@@ -245,6 +246,6 @@ func unreadyWhy(st *Station, reported bool) string {
 // last change.
 func (s *Service) retired(r SeenRoot) bool {
 	return slices.ContainsFunc(s.cfg.Authority.RetiredRoots(ca.KindCSMS), func(c *x509.Certificate) bool {
-		return names(r.CertificateHashData, c, c)
+		return hashdata.Names(r.CertificateHashData, c, c)
 	})
 }

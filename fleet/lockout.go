@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"slices"
 
-	"bollard/ca"
+	"bollard/ca/hashdata"
 	"bollard/ocpp"
 )
 
@@ -106,7 +106,7 @@ func (s *Service) deleteCertificate(ctx context.Context, payload json.RawMessage
 		return refuse(err.Error())
 	}
 	for _, root := range served {
-		if mayName(remove.CertificateHashData, root, root) || namesIssuer(remove.CertificateHashData, root) {
+		if hashdata.MayName(remove.CertificateHashData, root, root) || hashdata.NamesIssuer(remove.CertificateHashData, root) {
 			return refuse(fmt.Sprintf("without root %q the station couldn't check the server certificate any more", root.Issuer.String()))
 		}
 	}
@@ -114,17 +114,8 @@ func (s *Service) deleteCertificate(ctx context.Context, payload json.RawMessage
 	if err != nil {
 		return refuse(err.Error())
 	}
-	if next != nil && (mayName(remove.CertificateHashData, next.New, next.New) || mayName(remove.CertificateHashData, next.Cross, next.Old)) {
+	if next != nil && (hashdata.MayName(remove.CertificateHashData, next.New, next.New) || hashdata.MayName(remove.CertificateHashData, next.Cross, next.Old)) {
 		return refuse("the station needs the new root once the server certificate follows it")
 	}
 	return Verdict{Act: Pass}, nil
-}
-
-// mayName is names for a request that must not get past: by an algorithm
-// Bollard doesn't know, the serial number alone decides.
-func mayName(d ocpp.CertificateHashData, cert, issuer *x509.Certificate) bool {
-	if _, err := CertificateHashData(d.HashAlgorithm, cert, issuer); err != nil {
-		return plainHash(d).SerialNumber == plainHash(ocpp.CertificateHashData{SerialNumber: ca.SerialOf(cert)}).SerialNumber
-	}
-	return names(d, cert, issuer)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/ca/hashdata"
 	"bollard/fleet"
 	"bollard/ocpp"
 )
@@ -38,7 +39,7 @@ func TestBackEndCannotDeleteTheRootInUse(t *testing.T) {
 	other.Cert = other.Issue(other.Cert, other.Key) // under a serial number of its own
 	cross := r.crossed(next)
 	hash := func(algorithm string, cert, issuer *x509.Certificate) ocpp.CertificateHashData {
-		d, err := fleet.CertificateHashData(algorithm, cert, issuer)
+		d, err := hashdata.Of(algorithm, cert, issuer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +106,7 @@ func TestRootOfServedFileIsKept(t *testing.T) { // M04 warning
 		s := r.openWith(adm, ocpp.V201, fleet.SecurityBackend, nil)
 		for root, kept := range map[*x509.Certificate]bool{outside.Cert: true, other.Cert: false, r.auth.Roots(ca.KindCSMS)[0]: false} {
 			for _, algorithm := range []string{"SHA256", "SHA384", "SHA512"} {
-				d, err := fleet.CertificateHashData(algorithm, root, root)
+				d, err := hashdata.Of(algorithm, root, root)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -121,7 +122,7 @@ func TestRootOfServedFileIsKept(t *testing.T) { // M04 warning
 	r.served = func(context.Context) ([]*x509.Certificate, error) { return nil, errors.New("the file can't be read") }
 	r.start()
 	s := r.openWith(adm, ocpp.V201, fleet.SecurityBackend, nil)
-	d, err := fleet.CertificateHashData("SHA256", other.Cert, other.Cert)
+	d, err := hashdata.Of("SHA256", other.Cert, other.Cert)
 	if err != nil {
 		t.Fatal(err)
 	}

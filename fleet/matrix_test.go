@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"bollard/ca/hashdata"
 	"bollard/e2e/rawws"
 	"bollard/fleet"
 	"bollard/gateway"
@@ -361,7 +362,7 @@ func TestWritingPathsMatrix(t *testing.T) { // promise 4, threats A6, B4, C5, C6
 				t.Parallel()
 				w := newWire(t, v, compress)
 				root := w.r.auth.Roots("csms")[0]
-				hash, err := fleet.CertificateHashData("SHA256", root, root)
+				hash, err := hashdata.Of("SHA256", root, root)
 				if err != nil {
 					t.Fatal(err)
 				}

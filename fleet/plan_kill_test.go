@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"bollard/ca/hashdata"
 	"bollard/fleet"
 	"bollard/internal/failpoint"
 	"bollard/ocpp"
@@ -171,7 +172,7 @@ func (m *mule) answer(action string, payload json.RawMessage) (any, error) {
 			return ocpp.GetInstalledCertificateIDsResponse{Status: "NotFound"}, nil
 		}
 		root := parsePEM(m.r.t, m.read("root"))
-		d, err := fleet.CertificateHashData("SHA256", root, root)
+		d, err := hashdata.Of("SHA256", root, root)
 		return ocpp.GetInstalledCertificateIDsResponse{Status: "Accepted", CertificateHashDataChain: []ocpp.CertificateHashDataChain{
 			{CertificateType: "CSMSRootCertificate", CertificateHashData: d}}}, err
 	case "GetVariables":

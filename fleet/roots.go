@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/ca/hashdata"
 	"bollard/internal/curve448"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -70,7 +71,7 @@ type SeenRoot struct {
 // ID names a root in commands: the same for every algorithm's spelling of case
 // and zeros.
 func (r SeenRoot) ID() string {
-	p := plainHash(r.CertificateHashData)
+	p := hashdata.Plain(r.CertificateHashData)
 	sum := sha256.Sum256([]byte(p.HashAlgorithm + "\x00" + p.IssuerNameHash + "\x00" + p.IssuerKeyHash + "\x00" + p.SerialNumber))
 	return hex.EncodeToString(sum[:8])
 }
@@ -91,7 +92,7 @@ type target struct {
 }
 
 func (t *target) named(seen ocpp.CertificateHashData) bool {
-	return names(seen, t.root, t.root) || t.cross != nil && names(seen, t.cross, t.old)
+	return hashdata.Names(seen, t.root, t.root) || t.cross != nil && hashdata.Names(seen, t.cross, t.old)
 }
 
 func (t *target) installed(p *Plan) bool {
@@ -250,7 +251,7 @@ func (s *Service) targets(ctx context.Context, sit *situation) ([]target, error)
 			return nil, err
 		}
 		for _, root := range roots {
-			if selfIssued(root) {
+			if bytes.Equal(root.RawIssuer, root.RawSubject) { // else it isn't at hand
 				add(RootCSMS, root)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"bollard/ca"
+	"bollard/ca/hashdata"
 	"bollard/internal/failpoint"
 	"bollard/ledger"
 	"bollard/ocpp"
@@ -357,7 +358,7 @@ func (s *Service) needed(ctx context.Context, sit *situation, use string, seen S
 	}
 	is := func(r SeenRoot) bool {
 		return slices.ContainsFunc(served, func(c *x509.Certificate) bool {
-			return names(r.CertificateHashData, c, c) || namesIssuer(r.CertificateHashData, c)
+			return hashdata.Names(r.CertificateHashData, c, c) || hashdata.NamesIssuer(r.CertificateHashData, c)
 		})
 	}
 	if is(seen) {

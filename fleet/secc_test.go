@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/ca/hashdata"
 	"bollard/fleet"
 	"bollard/ocpp"
 )
@@ -240,7 +241,7 @@ func TestSECCRefused(t *testing.T) { // A02.FR.12, .27
 	if err != nil {
 		t.Fatal(err)
 	}
-	stations, err := fleet.CertificateHashData("SHA256", r.auth.Roots(ca.KindCSMS)[0], r.auth.Roots(ca.KindCSMS)[0])
+	stations, err := hashdata.Of("SHA256", r.auth.Roots(ca.KindCSMS)[0], r.auth.Roots(ca.KindCSMS)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +375,7 @@ func TestSECCUnderTheRootAskedFor(t *testing.T) { // A02.FR.27
 		r.advance(time.Minute)
 		request := map[string]any{"csr": csrPEM(t, newKey(t), "DE*ABC*E1", organisation), "certificateType": "V2GCertificate"}
 		if root != nil {
-			hash, err := fleet.CertificateHashData("SHA512", root, root)
+			hash, err := hashdata.Of("SHA512", root, root)
 			if err != nil {
 				t.Fatal(err)
 			}

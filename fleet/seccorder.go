@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bollard/ca"
+	"bollard/ca/hashdata"
 	"bollard/ocpp"
 )
 
@@ -92,7 +93,7 @@ func (s *Service) judgeSECC(sess Session, e edition, csr *ca.CSR, st *Station, r
 		return invalid(fmt.Sprintf("CSR's key is on %s, certificates of %s have %s", csr.Key.Class(), e.name, ca.KeyClasses(e.profile)[0]))
 	}
 	if root != nil {
-		i := slices.IndexFunc(paths, func(p ca.Path) bool { return names(*root, p.Root, p.Root) })
+		i := slices.IndexFunc(paths, func(p ca.Path) bool { return hashdata.Names(*root, p.Root, p.Root) })
 		if i < 0 {
 			return "", unsupported("hashRootCertificate names no root that the hierarchy " + string(e.kind) + " leads to (A02.FR.27)")
 		}

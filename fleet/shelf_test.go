@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"bollard/ca/hashdata"
 	"bollard/fleet"
 	"bollard/ocpp"
 )
@@ -45,7 +46,7 @@ func (h *shelf) hash(c *x509.Certificate) ocpp.CertificateHashData {
 	if h.old[c] != nil {
 		issuer = h.old[c]
 	}
-	d, err := fleet.CertificateHashData(h.algorithm, c, issuer)
+	d, err := hashdata.Of(h.algorithm, c, issuer)
 	if err != nil {
 		h.t.Error(err)
 	}

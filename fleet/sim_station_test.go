@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 
+	"bollard/ca/hashdata"
 	"bollard/fleet"
 	"bollard/ocpp"
 )
@@ -388,7 +389,7 @@ func (s *simStation) hash(der []byte) ocpp.CertificateHashData {
 			issuer = c
 		}
 	}
-	d, err := fleet.CertificateHashData("SHA256", cert, issuer)
+	d, err := hashdata.Of("SHA256", cert, issuer)
 	if err != nil {
 		panic(err)
 	}

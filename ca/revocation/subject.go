@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 
+	"bollard/ca/hashdata"
 	"bollard/ocpp"
 )
 
@@ -54,11 +53,11 @@ func subjectNamed(d ocpp.CertificateHashData) (subject, error) {
 // subjectOf names a certificate for its responder, by SHA-256, which OCPP's stations
 // ask with too.
 func subjectOf(cert, issuer *x509.Certificate) (subject, error) {
-	key, err := keyBits(issuer)
+	name, key, err := hashdata.OfIssuer(crypto.SHA256, issuer)
 	if err != nil {
 		return subject{}, err
 	}
-	return subject{hash: crypto.SHA256, nameHash: digest(crypto.SHA256, issuer.RawSubject), keyHash: digest(crypto.SHA256, key), serial: cert.SerialNumber}, nil
+	return subject{hash: crypto.SHA256, nameHash: name, keyHash: key, serial: cert.SerialNumber}, nil
 }
 
 // request is the RFC 6960 OCSPRequest about the subject.
@@ -73,24 +72,6 @@ func (s subject) request() ([]byte, error) {
 
 // issuedBy says whether the hash data names this issuer.
 func (s subject) issuedBy(issuer *x509.Certificate) bool {
-	key, err := keyBits(issuer)
-	return err == nil && bytes.Equal(s.nameHash, digest(s.hash, issuer.RawSubject)) && bytes.Equal(s.keyHash, digest(s.hash, key))
-}
-
-// keyBits are what issuerKeyHash is made of (RFC 6960 §4.1.1).
-func keyBits(issuer *x509.Certificate) ([]byte, error) {
-	var key struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Bits      asn1.BitString
-	}
-	if rest, err := asn1.Unmarshal(issuer.RawSubjectPublicKeyInfo, &key); err != nil || len(rest) > 0 {
-		return nil, errors.New("the issuer's key can't be read")
-	}
-	return key.Bits.RightAlign(), nil
-}
-
-func digest(h crypto.Hash, b []byte) []byte {
-	w := h.New()
-	w.Write(b)
-	return w.Sum(nil)
+	name, key, err := hashdata.OfIssuer(s.hash, issuer)
+	return err == nil && bytes.Equal(s.nameHash, name) && bytes.Equal(s.keyHash, key)
 }

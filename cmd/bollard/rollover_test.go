@@ -12,6 +12,7 @@ import (
 
 	"bollard/admin"
 	"bollard/ca"
+	"bollard/ca/hashdata"
 	"bollard/fleet"
 	"bollard/ledger"
 )
@@ -97,7 +98,7 @@ func TestNoWayBackForStationsThatGaveTheOldRootUp(t *testing.T) {
 	}
 	served := f.app.authority.Installable("csms")
 	next := served[len(served)-1]
-	hash, err := fleet.CertificateHashData("SHA256", next, next)
+	hash, err := hashdata.Of("SHA256", next, next)
 	if err != nil {
 		t.Fatal(err)
 	}

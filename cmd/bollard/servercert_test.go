@@ -19,6 +19,7 @@ import (
 
 	"bollard/admin"
 	"bollard/ca"
+	"bollard/ca/hashdata"
 	"bollard/fleet"
 	"bollard/internal/config"
 	"bollard/ocpp"
@@ -114,7 +115,7 @@ func TestRootsOfServedCertificatesAreKept(t *testing.T) { // M04 warning, promis
 			t.Errorf("%s: %d roots, %v", name, len(got), err)
 		}
 		for _, r := range []*x509.Certificate{own, root.cert} {
-			d, err := fleet.CertificateHashData("SHA256", r, r)
+			d, err := hashdata.Of("SHA256", r, r)
 			if err != nil {
 				t.Fatal(err)
 			}
