@@ -16,6 +16,9 @@ import (
 const (
 	heldFor = 24 * time.Hour
 	maxHeld = 1000
+	// maxHeldOf bounds those of one station: who sends one after the other has its own
+	// forgotten, and not what the operator has released for others.
+	maxHeldOf = 50
 )
 
 // ErrNotHeld says that nothing is held under an id.
@@ -41,11 +44,16 @@ func (w *Warden) hold(s fleet.Session, in *policy.Input, d *policy.Decision) {
 		h.HeldAt = now
 		return
 	}
-	if len(w.held) >= maxHeld {
-		oldest := slices.MinFunc(w.heldList(), func(a, b Held) int { return a.HeldAt.Compare(b.HeldAt) })
+	station, list := keyOf(s), w.heldList()
+	own := slices.DeleteFunc(slices.Clone(list), func(h Held) bool { return h.Station != station })
+	if len(own) >= maxHeldOf {
+		list = own
+	}
+	if len(list) >= maxHeld || len(own) >= maxHeldOf {
+		oldest := slices.MinFunc(list, func(a, b Held) int { return a.HeldAt.Compare(b.HeldAt) })
 		delete(w.held, oldest.ID)
 	}
-	w.held[id] = &Held{ID: id, Station: keyOf(s), Action: in.Action, Rule: d.Rule, Reason: d.Reason, HeldAt: now}
+	w.held[id] = &Held{ID: id, Station: station, Action: in.Action, Rule: d.Rule, Reason: d.Reason, HeldAt: now}
 }
 
 // release says whether a message may pass this time: it may once.

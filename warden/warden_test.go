@@ -246,9 +246,31 @@ func TestHeldMessages(t *testing.T) {
 	if clear() != fleet.Answer {
 		t.Error("a release of yesterday counts")
 	}
-	for n := range 1100 {
-		r.send(s, ocpp.FromCSMS, "ClearCache", fmt.Sprintf(`{"n":%d}`, n))
+	other := r.open("CS-2", ocpp.V201)
+	r.send(other, ocpp.FromCSMS, "ClearCache", `{}`)
+	for _, h := range r.Held() {
+		if _, err := r.Release(h.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold := func(s *session, n int) {
 		r.later(time.Millisecond)
+		r.send(s, ocpp.FromCSMS, "ClearCache", fmt.Sprintf(`{"n":%d}`, n))
+	}
+	for n := range 100 {
+		hold(s, n)
+	}
+	if n := len(r.Held()); n != 50+1 {
+		t.Errorf("%d are held of one station's flood and another's message", n)
+	}
+	if v := r.send(other, ocpp.FromCSMS, "ClearCache", `{}`); v.Act != fleet.Pass {
+		t.Errorf("a flood took what was released for another: %+v", v)
+	}
+	for station := range 22 {
+		s := r.open(fmt.Sprintf("CS-%d", 10+station), ocpp.V201)
+		for n := range 50 {
+			hold(s, n)
+		}
 	}
 	if n := len(r.Held()); n != 1000 {
 		t.Errorf("%d are held", n)

@@ -405,7 +405,7 @@ func (g *Gate) changeBy(ctx context.Context, id, actor string, write func(contex
 		if j.Visit != nil && j.Visit.Since.IsZero() && !j.State.Open() { // it downloaded nothing
 			j.Visit = nil
 		}
-		if j.State == before {
+		if j.State == before || j.Crowded() && before.Underway() && j.State.Underway() { // it may go to and fro
 			return nil, nil
 		}
 		return []ledger.Event{event(j, actor)}, nil

@@ -36,6 +36,7 @@ type shelf struct {
 	floors map[string]job.Floor // by updates
 	ran    map[string]job.Floor // by boots
 	told   []string
+	events int // recorded with changes
 	jailed bool
 	fell   bool
 	two    bool
@@ -66,9 +67,11 @@ func (s *shelf) UpdateJob(_ context.Context, id string, change func(*job.Job) ([
 	if j.Visit != nil {
 		j.Visit = new(*j.Visit)
 	}
-	if _, err := change(&j); err != nil {
+	events, err := change(&j)
+	if err != nil {
 		return job.Job{}, err
 	}
+	s.events += len(events)
 	if j.State == job.Done && s.jobs[i].State != job.Done {
 		before := s.floors[j.Component]
 		s.floors[j.Component] = before.Raised(job.Floor{Sequence: j.Sequence, SecurityEpoch: j.SecurityEpoch})

@@ -205,3 +205,33 @@ func TestTranslatedStatuses(t *testing.T) {
 		t.Errorf("the back end is told %s", got)
 	}
 }
+
+// A station that goes to and fro between two statuses of an installation fills no
+// ledger; how the update ends is recorded all the same.
+func TestStatusesToAndFro(t *testing.T) {
+	t.Parallel()
+	st := gate.Station{Key: "cs-1", Vendor: "V", Model: "M"}
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		if got := b.ask("1.0.0"); !strings.Contains(got, "Accepted") {
+			t.Fatal(got)
+		}
+		b.whole = true
+		say := func(list ...string) {
+			for _, status := range list {
+				b.g.Report(t.Context(), b, st, ocpp.ActionFirmwareStatus, []byte(`{"status":"`+status+`"}`))
+			}
+		}
+		say("Downloading", "Downloaded", "SignatureVerified")
+		for range 500 {
+			say("Installing", "InstallRebooting")
+		}
+		recorded := b.events
+		if recorded > 250 {
+			t.Errorf("%d records of 1,000 statuses", recorded)
+		}
+		if say("InstallationFailed"); b.events != recorded+1 {
+			t.Errorf("%d records of the end, want 1", b.events-recorded)
+		}
+	})
+}

@@ -316,6 +316,9 @@ func (j *Job) note(s Step) {
 	}
 }
 
+// Crowded says that it had as many steps as are kept: of those beyond only its end is told.
+func (j *Job) Crowded() bool { return len(j.Steps) >= maxSteps }
+
 // Lost notes that the connection went: that alone fails no job. But who says
 // installed has to boot in time, however often its connection goes.
 func (j *Job) Lost(now time.Time) {
