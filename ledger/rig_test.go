@@ -26,17 +26,11 @@ type book struct {
 
 // newBook begins with the entry that opens the first epoch.
 func newBook(t interface{ Fatal(...any) }) *book {
-	key := ed25519.NewKeyFromSeed([]byte("0123456789abcdef0123456789abcdef"))
-	public := key.Public().(ed25519.PublicKey)
-	signer, err := ledger.NewSigner(origin, public, func(m []byte) ([]byte, error) { return ed25519.Sign(key, m), nil })
+	vkey, err := ledger.VerifierKey(origin, bookKey().Public().(ed25519.PublicKey))
 	if err != nil {
 		t.Fatal(err)
 	}
-	vkey, err := ledger.VerifierKey(origin, public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &book{signer: signer, epoch: ledger.Epoch{Number: 1, Origin: origin, Key: vkey}}
+	b := &book{signer: signerOf(t, origin), epoch: ledger.Epoch{Number: 1, Origin: origin, Key: vkey}}
 	b.add(b.epoch.Event("bollard"))
 	return b
 }
@@ -55,8 +49,22 @@ func (b *book) grow(n int) *book {
 	return b
 }
 
+func bookKey() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed([]byte("0123456789abcdef0123456789abcdef"))
+}
+
+func signerOf(t interface{ Fatal(...any) }, origin string) *ledger.Signer {
+	key := bookKey()
+	signer, err := ledger.NewSigner(origin, key.Public().(ed25519.PublicKey), func(m []byte) ([]byte, error) { return ed25519.Sign(key, m), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
+// checkpoint is of the newest epoch.
 func (b *book) checkpoint(t interface{ Fatal(...any) }) ledger.Note {
-	n, err := ledger.Checkpoint{Origin: origin, Size: b.tree.Size(), Root: b.tree.Root()}.Sign(b.signer)
+	n, err := ledger.Checkpoint{Origin: b.epoch.Origin, Size: b.tree.Size(), Root: b.tree.Root()}.Sign(signerOf(t, b.epoch.Origin))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -178,7 +178,7 @@ func (n Note) fits(root tlog.Hash, held uint64, epochs []Epoch) error {
 	case at >= 0 && at+1 < len(epochs) && epochs[at+1].After < n.Size:
 		return &CheckpointError{n.Checkpoint, Lost, epochs[at+1].After}
 	case at < 0:
-		return &CheckpointError{n.Checkpoint, Foreign, 0}
+		return n.foreign(epochs)
 	case root != n.Root:
 		return &CheckpointError{n.Checkpoint, Rewritten, held}
 	}
@@ -194,9 +194,17 @@ func (n Note) beyond(size uint64, epochs []Epoch) error {
 	at := slices.IndexFunc(epochs, func(e Epoch) bool { return e.Origin == n.Origin })
 	switch {
 	case at < 0 && size > 0:
-		return &CheckpointError{n.Checkpoint, Foreign, 0}
+		return n.foreign(epochs)
 	case at >= 0 && at+1 < len(epochs):
 		return &CheckpointError{n.Checkpoint, Lost, epochs[at+1].After}
 	}
 	return &CheckpointError{n.Checkpoint, Cut, size}
+}
+
+// foreign judges a checkpoint of an origin that the ledger never had.
+func (n Note) foreign(epochs []Epoch) error {
+	if after, ok := n.parted(epochs); ok {
+		return &CheckpointError{n.Checkpoint, Lost, after}
+	}
+	return &CheckpointError{n.Checkpoint, Foreign, 0}
 }

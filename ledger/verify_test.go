@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -198,12 +199,12 @@ func TestRestoredLedgerOpensAnEpoch(t *testing.T) {
 	backup := slices.Clone(old.entries)
 	seven := old.grow(7).checkpoint(t)
 
-	next, err := old.epoch.Next(4)
+	next, err := old.epoch.Next(4, "abc")
 	must(t, err)
-	if next.Origin != origin+"/epoch-2" || next.Number != 2 {
+	if next.Origin != origin+"/epoch-2-abc" || next.Number != 2 {
 		t.Errorf("%+v", next)
 	}
-	if third, err := next.Next(9); err != nil || third.Origin != origin+"/epoch-3" {
+	if third, err := next.Next(9, "def"); err != nil || third.Origin != origin+"/epoch-3-def" {
 		t.Errorf("%+v, %v", third, err)
 	}
 	b := newBook(t).grow(4)
@@ -222,6 +223,64 @@ func TestRestoredLedgerOpensAnEpoch(t *testing.T) {
 		if want := "the entries 5 to 7 of the checkpoint were lost when a backup was restored, as entry 5 records"; err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
+	}
+}
+
+// A backup is restored twice, one after the other: what the first restore told others is
+// lost with the second, and isn't taken for its own.
+func TestBackupRestoredTwice(t *testing.T) {
+	t.Parallel()
+	restored := func(tag string, seen ...ledger.Note) *book {
+		b := newBook(t).grow(4)
+		next, err := b.epoch.Next(4, tag, seen...)
+		must(t, err)
+		b.epoch = next
+		b.add(next.Event("operator"))
+		return b
+	}
+	first := restored("abc").grow(9)
+	nine := first.checkpoint(t)
+	third, err := first.epoch.Next(9, "ghi")
+	must(t, err)
+	first.epoch = third
+	first.add(third.Event("operator"))
+	eleven := first.grow(11).checkpoint(t) // the first restore was backed up and restored, too
+
+	lost := func(b *book, n ledger.Note) string {
+		t.Helper()
+		if _, err := ledger.Verify(sequence(b.entries), n); err != nil {
+			return err.Error()
+		}
+		t.Fatalf("%s is taken for the ledger's own", n.Origin)
+		return ""
+	}
+	const restoredOver = "the entries 5 to 9 of the checkpoint were lost when a backup was restored, as entry 5 records"
+	for _, size := range []int{6, 20} { // grown past what is lost, or not yet
+		second := restored("def").grow(size)
+		if got := lost(second, nine); got != restoredOver {
+			t.Error(got)
+		}
+		// A later epoch may be the ledger's own, which was set back.
+		if got := lost(second, eleven); got != "the checkpoint is of another ledger, "+eleven.Origin {
+			t.Error(got)
+		}
+		if got := lost(restored("def", eleven).grow(size), eleven); got != strings.Replace(restoredOver, "9", "11", 1) {
+			t.Error(got)
+		}
+	}
+	if b := newBook(t); !nine.Later([]ledger.Epoch{b.epoch}) || !eleven.Later([]ledger.Epoch{b.epoch}) || b.checkpoint(t).Later([]ledger.Epoch{b.epoch}) {
+		t.Error("a restore wouldn't know its own backup's later checkpoints")
+	}
+	if got := lost(newBook(t).grow(20), nine); got != "the checkpoint is of another ledger, "+nine.Origin {
+		t.Errorf("a directory that was set back: %s", got)
+	}
+	forged := nine
+	forged.Signed = strings.Replace(forged.Signed, "\n9\n", "\n8\n", 1)
+	if got := lost(restored("def").grow(6), forged); got != "the checkpoint is of another ledger, "+nine.Origin {
+		t.Errorf("forged: %s", got)
+	}
+	if forged.Later([]ledger.Epoch{newBook(t).epoch}) {
+		t.Error("forged, and later")
 	}
 }
 

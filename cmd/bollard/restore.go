@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -235,7 +237,7 @@ func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m
 			continue
 		}
 		var lost *ledger.CheckpointError
-		if err := n.Judge(head.Size, db.TreeHashes(ctx), epochs); errors.As(err, &lost) && lost.Problem == ledger.Foreign {
+		if err := n.Judge(head.Size, db.TreeHashes(ctx), epochs); errors.As(err, &lost) && lost.Problem == ledger.Foreign && !n.Later(epochs) {
 			return out, admin.Refusedf("give the checkpoint of the ledger that was backed up", "%w", err)
 		}
 		out.Lost = max(out.Lost, n.Size-head.Size)
@@ -262,7 +264,7 @@ func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m
 		err = authority.CheckKeys(ctx)
 	}
 	if err == nil {
-		out.Ended, err = breakOff(ctx, db, ca.Restoration{BackedUp: m.MadeAt, Restored: now}, head)
+		out.Ended, err = breakOff(ctx, db, ca.Restoration{BackedUp: m.MadeAt, Restored: now}, head, kept)
 	}
 	if err == nil {
 		var signed ledger.Note
@@ -275,7 +277,7 @@ func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m
 // breakOff records that the ledger has a gap here. What it told others since
 // the backup can't be told again: it goes on under another origin, so that the
 // checkpoints of the old one stay what they were.
-func breakOff(ctx context.Context, db *store.Store, r ca.Restoration, head ledger.Checkpoint) (store.Ended, error) {
+func breakOff(ctx context.Context, db *store.Store, r ca.Restoration, head ledger.Checkpoint, kept []ledger.Note) (store.Ended, error) {
 	actor := admin.OperatorName(os.Geteuid())
 	epochs, err := db.Epochs(ctx)
 	if err != nil {
@@ -283,7 +285,7 @@ func breakOff(ctx context.Context, db *store.Store, r ca.Restoration, head ledge
 	}
 	var events []ledger.Event
 	if n := len(epochs); n > 0 {
-		next, err := epochs[n-1].Next(head.Size)
+		next, err := epochs[n-1].Next(head.Size, strings.ToLower(rand.Text()[:8]), kept...)
 		if err != nil {
 			return store.Ended{}, err
 		}
