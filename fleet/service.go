@@ -27,9 +27,10 @@ type Sessions interface {
 
 // Config of a Service.
 type Config struct {
-	Store        Store
-	Authority    *ca.Authority
-	Revocation   Revocation                                      // what stations ask of certificates is learned from
+	Store     Store
+	Authority *ca.Authority
+	// Revocation learns what stations ask about certificates.
+	Revocation   Revocation
 	Record       func(ctx context.Context, e ledger.Event) error // decisions without another write
 	Organisation string
 	// PublicURL is the OCPP endpoint without the identity, such as
