@@ -71,7 +71,7 @@ func explanations() []explanation {
 		{fleet.ErrStationExists, KindRefused, "identity and serial must both be new; `bollard station list` shows who has them"},
 		{fleet.ErrRetired, KindRefused, "take another identity; --reuse enrols it all the same, which is recorded"},
 		{fleet.ErrUnknownGroup, KindRefused, "`bollard fleet groups` lists the groups, `bollard fleet want --group NAME …` makes one"},
-		{fleet.ErrUnknownRollout, KindRefused, "`bollard fleet list` shows the rollouts"},
+		{fleet.ErrUnknownRollout, KindRefused, "`bollard fleet list` shows the rollouts, `bollard fleet run` begins one"},
 		{fleet.ErrRolloutState, KindRefused, "`bollard fleet status` shows how far it is"},
 		{fleet.ErrNothingToDo, KindRefused, "`bollard fleet plan` shows what differs from what is wanted"},
 		{fleet.ErrInput, KindUsage, ""},

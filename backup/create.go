@@ -44,7 +44,11 @@ func Create(ctx context.Context, cfg CreateConfig) (Manifest, error) {
 	draft := cfg.To + ".new-" + rand.Text()
 	f, err := os.OpenFile(draft, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return Manifest{}, fmt.Errorf("couldn't write the backup: %w", err)
+		var at *fs.PathError
+		if errors.As(err, &at) { // the draft's name is nobody's
+			err = at.Err
+		}
+		return Manifest{}, fmt.Errorf("couldn't write %s: %w", cfg.To, err)
 	}
 	m, err := cfg.fill(ctx, f)
 	if err = errors.Join(err, f.Close()); err == nil {

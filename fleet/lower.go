@@ -117,7 +117,7 @@ func (s *Service) approvedDowngrade(ctx context.Context, st *Station) (approval.
 			return grant, nil
 		}
 	}
-	return approval.Grant{}, fmt.Errorf("station %q was seen on security profile 3 and goes below it only with approvals (A05.FR.09): %w", st.Identity, err)
+	return approval.Grant{}, fmt.Errorf("station %q was added with security profile 3, or seen on it, and goes below it only with approvals (A05.FR.09): %w", st.Identity, err)
 }
 
 // lapse takes back the wish for a lower profile whose time is over.

@@ -167,8 +167,8 @@ func (s *Service) SetProfile(ctx context.Context, actor, identity string, profil
 		case profile >= st.FloorProfile:
 			st.stayUp()
 		case !st.lowering(s.clock()) || profile != st.WantedProfile:
-			return nil, fmt.Errorf("station %q was seen on security profile %d and never goes below it again (A05.FR.09): "+
-				"if it can't come back on it, remove it and add it anew", st.Identity, st.FloorProfile)
+			return nil, fmt.Errorf("station %q was added with security profile %d, or seen on it, and never goes below it (A05.FR.09): "+
+				"if it can't come on it, remove it and add it anew", st.Identity, st.FloorProfile)
 		}
 		st.WantedProfile, st.PlanNote = profile, ""
 		return []ledger.Event{{Kind: "station.profile", Subject: key, Actor: actor, Data: map[string]string{

@@ -361,7 +361,10 @@ func (c *Controller) find(ctx context.Context, id string) (*activeRollout, error
 		return nil, err
 	}
 	i := slices.IndexFunc(records, func(r rollout.Record) bool { return strings.HasPrefix(r.ID, id) })
-	if i < 0 {
+	switch {
+	case i < 0 && id == "":
+		return nil, fmt.Errorf("%w: none was begun yet", ErrUnknownRollout)
+	case i < 0:
 		return nil, fmt.Errorf("rollout %q: %w", capped(id), ErrUnknownRollout)
 	}
 	return c.book.Entry(ctx, records[i])

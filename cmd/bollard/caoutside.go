@@ -123,7 +123,7 @@ func (c *cli) caChains() *cobra.Command {
 				return err
 			}
 			return c.print(out, func(w io.Writer) {
-				t := newTable(w, "HASH", "CA", "ROOT", "EXPIRES", "")
+				t := newTable(w, "HASH", "CA", "ROOT", "EXPIRES", "NOTE")
 				for _, one := range out.Chains {
 					state := ""
 					switch {

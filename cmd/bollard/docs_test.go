@@ -38,6 +38,26 @@ func TestDocumentsNameRealTests(t *testing.T) {
 	}
 }
 
+// TestReadmeLeadsToEveryDocument: a page that the README doesn't name is found by nobody.
+func TestReadmeLeadsToEveryDocument(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no documents", err)
+	}
+	_, list, _ := strings.Cut(string(readme), "\n## Documents\n")
+	list, _, _ = strings.Cut(list, "\n## ")
+	for _, file := range files {
+		if link := "](docs/" + filepath.Base(file) + ")"; !strings.Contains(list, link) {
+			t.Errorf("the documents in README.md lack %s", filepath.Base(file))
+		}
+	}
+}
+
 // TestDecisionsHaveTheirOwnNumbers: two decisions written at the same time must
 // not go by one number.
 func TestDecisionsHaveTheirOwnNumbers(t *testing.T) {

@@ -82,6 +82,9 @@ func (o *logServing) handler(ctx context.Context, k *keys.Keeper, dir string, lo
 	if err != nil {
 		return nil, err
 	}
+	if len(token) < tiles.MinToken {
+		return nil, admin.Usagef("`openssl rand -hex 32` makes a good one", "the token in %s is shorter than %d characters", o.token, tiles.MinToken)
+	}
 	origin, err := tiles.Origin(dir)
 	if err != nil {
 		return nil, err

@@ -118,6 +118,9 @@ func (c *cli) policyTest() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := wantFile(args[0]); err != nil {
+				return err
+			}
 			src, err := readSource(args[0])
 			if err != nil {
 				return admin.Usagef("", "%w", err)
@@ -125,6 +128,9 @@ func (c *cli) policyTest() *cobra.Command {
 			results, err := set.Test(src, withAnchors(c.trustedKeys(ctx)))
 			if err != nil {
 				return admin.Usagef("docs/policy.md has an example", "%w", err)
+			}
+			if len(results) == 0 { // as good as a test that can't fail
+				return admin.Usagef("docs/policy.md has an example", "%s has no tests", args[0])
 			}
 			out, wrong := tested{Tests: results}, 0
 			for _, r := range results {

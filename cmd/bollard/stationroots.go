@@ -62,7 +62,7 @@ never deleted.`,
 				if out.SeenAt == nil {
 					fmt.Fprintf(w, "%s hasn't reported its roots yet; it is asked when it is connected\n", out.Identity)
 				}
-				t := newTable(w, "USE", "ROOT", "SERIAL", "HASH", "")
+				t := newTable(w, "USE", "ROOT", "SERIAL", "HASH", "NOTE")
 				for _, r := range out.Roots {
 					state := ""
 					if r.Dropped {

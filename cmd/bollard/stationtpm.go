@@ -63,7 +63,11 @@ func readEK(file string) (attest.EK, error) {
 	if err != nil {
 		return attest.EK{}, err
 	}
-	return parseEK(file, data)
+	ek, err := parseEK(file, data)
+	if err != nil {
+		return ek, admin.Usagef("", "%w", err)
+	}
+	return ek, nil
 }
 
 // parseEK reads an endorsement key or its certificate, PEM or DER, of a file.

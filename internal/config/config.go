@@ -75,12 +75,12 @@ type Public struct {
 // Listen names every address; an empty one is not opened.
 type Listen struct {
 	OCPP     []OCPPListener `yaml:"ocpp" show:"always" doc:"doors for stations"`
-	PKI      string         `yaml:"pki" show:"always" doc:"EST, ACME and the pool over TLS"`
+	PKI      string         `yaml:"pki" show:"always" doc:"EST, ACME, step, attestation and the pool over TLS"`
 	Status   string         `yaml:"status" show:"always" doc:"OCSP and CRL, plain HTTP"`
-	Firmware string         `yaml:"firmware" show:"always" doc:"files for and from stations over TLS: security logs"`
+	Firmware string         `yaml:"firmware" show:"always" doc:"files for and from stations over TLS: downloads of firmware, uploads of logs"`
 	SFTP     string         `yaml:"sftp" show:"always" doc:"the same over SFTP, for the models of firmware.models that know nothing else; none: not served"`
 	ACME     string         `yaml:"acme" doc:"proofs for the CA of server_certificate.acme, plain HTTP: what it finds at port 80 of host"`
-	Admin    string         `yaml:"admin" show:"always" doc:"API, console, /healthz, /readyz, /metrics"`
+	Admin    string         `yaml:"admin" show:"always" doc:"/healthz, /readyz, /metrics; commands go through DIR/bollard.sock"`
 }
 
 // OCPPListener is one front door for stations.

@@ -24,12 +24,15 @@ type ReceiverConfig struct {
 	Log   *slog.Logger // nil: discarded
 }
 
+// MinToken is how short a token may be, in characters.
+const MinToken = 16
+
 // Receiver serves a log as Handler does, and takes entries: a POST of one to /add, by who
 // has the token, is answered with its proof (c2sp.org/tlog-proof) once it is in the log.
 // It opens the log for each, so that others may append between.
 func Receiver(cfg ReceiverConfig) (http.Handler, error) {
-	if len(cfg.Token) < 16 || cfg.Size < 1 || cfg.Size > maxEntry || cfg.Open == nil {
-		return nil, errors.New("a log that takes entries needs Open, their size, and a token of 16 characters at least")
+	if len(cfg.Token) < MinToken || cfg.Size < 1 || cfg.Size > maxEntry || cfg.Open == nil {
+		return nil, fmt.Errorf("a log that takes entries needs Open, their size, and a token of %d characters at least", MinToken)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
