@@ -1,8 +1,11 @@
 package fleet_test
 
 import (
+	"context"
+	"runtime"
 	"testing"
 	"time"
+	"weak"
 
 	"bollard/fleet"
 	"bollard/ocpp"
@@ -42,4 +45,34 @@ func TestQuietSessionsShareATimer(t *testing.T) {
 	enter("CS-4")
 	r.advance(10 * time.Second)
 	ready("after a pause", map[string]bool{"CS-4": true})
+}
+
+// A session that has ended is held by nothing, although the time hasn't come at which it
+// would have been looked at: of a fleet that reconnects in a storm there are many.
+func TestEndedSessionsAreForgotten(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start()
+	r.add(fleet.Enrolment{Identity: "CS-1", Serial: "SN-CS-1", Profile: 3})
+	adm := r.admit(withCertificates(claim(t, "CS-1"), r.issue("CS-1", "SN-CS-1")...))
+	come := func() weak.Pointer[fakeSession] {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := &fakeSession{r: r, id: "passing", adm: adm, version: ocpp.V201, security: fleet.SecurityBollard, ctx: ctx, cancel: cancel}
+		r.svc.Opened(s)
+		cancel()
+		s.wg.Wait()
+		r.svc.Closed(s)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.timers = nil // the rig's, of alarms that were stopped
+		return weak.Make(s)
+	}
+	session := come()
+	for n := 0; session.Value() != nil; n++ {
+		if n == 10 {
+			t.Fatal("it is still held")
+		}
+		runtime.GC()
+	}
+	runtime.KeepAlive(r)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -109,9 +110,18 @@ func (c *cli) backup(ctx context.Context, file, passphraseFile string) (madeBack
 		})
 		out.Files, out.Checkpoint, out.Unsigned = len(m.Files), copied.Signed, copied.Unsigned
 		out.Missing = append(out.Missing, m.Missing...)
-		return errors.Join(err, os.Remove(path))
+		return errors.Join(err, removeCopy(path))
 	})
 	return out, err
+}
+
+// removeCopy removes what a backup was made from. After an hour another backup may have:
+// it was open until then.
+func removeCopy(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // outside lists the CA keys and the files bollard.yaml names that a backup of

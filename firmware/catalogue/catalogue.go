@@ -13,6 +13,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"bollard/approval"
@@ -89,8 +90,13 @@ type Config struct {
 	Clock    func() time.Time
 }
 
-// Catalogue is safe for concurrent use.
-type Catalogue struct{ cfg Config }
+// Catalogue is safe for concurrent use. One process alone has its store.
+type Catalogue struct {
+	cfg Config
+
+	mu     sync.Mutex     // held while a release comes, or an image goes
+	coming map[string]int // releases on their way here, by the digest of their image
+}
 
 // New needs all of Config but Clock.
 func New(cfg Config) (*Catalogue, error) {
@@ -100,7 +106,7 @@ func New(cfg Config) (*Catalogue, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	return &Catalogue{cfg}, nil
+	return &Catalogue{cfg: cfg, coming: map[string]int{}}, nil
 }
 
 // Bundle is a release as its manufacturer gives it away.
@@ -146,9 +152,15 @@ func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (e Entry, 
 			return Entry{}, false, err
 		}
 	}
+	defer c.comes(r.SHA256)()
 	want := depot.Image{SHA256: r.SHA256, SHA512: r.SHA512, MD5: r.MD5, Size: int64(r.Size)} //nolint:gosec // at most 2^53
 	if _, err := c.cfg.Depot.Add(ctx, want, in.Image); err != nil {
 		return Entry{}, false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, again, err = c.fits(ctx, &e); err != nil { // another one came meanwhile
+		return Entry{}, false, errors.Join(err, c.unneeded(ctx, r.SHA256))
 	}
 	if again {
 		err := c.cfg.Store.UpdateReleases(ctx, func(list []*Entry) ([]ledger.Event, error) {
@@ -163,6 +175,29 @@ func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (e Entry, 
 		return known, true, err
 	}
 	return e, false, c.cfg.Store.AddRelease(ctx, e, in.Papers, event(Added.kind(), actor, &e))
+}
+
+// comes keeps an image from being removed until its release is here, or isn't to be.
+func (c *Catalogue) comes(sha256 string) (done func()) {
+	add := func(n int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.coming[sha256] += n; c.coming[sha256] == 0 {
+			delete(c.coming, sha256)
+		}
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// unneeded removes the image of a release that isn't to be, unless another has it. mu is
+// held.
+func (c *Catalogue) unneeded(ctx context.Context, sha256 string) error {
+	list, err := c.cfg.Store.Releases(ctx)
+	if err != nil || c.coming[sha256] > 1 || slices.ContainsFunc(list, func(o Entry) bool { return o.Release.SHA256 == sha256 && o.RemovedAt.IsZero() }) {
+		return err
+	}
+	return c.cfg.Depot.Remove(sha256)
 }
 
 // fits finds the release if it is here, and refuses another of its ID or another

@@ -38,6 +38,11 @@ func (c *Catalogue) Remove(ctx context.Context, actor, ref, reason string) (Entr
 		return Entry{}, err
 	}
 	now := c.cfg.Clock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.coming[found.Release.SHA256] > 0 {
+		return Entry{}, fmt.Errorf("%w: the image of %s is being taken in for a release; try again once that is here", ErrState, found.Release.ID)
+	}
 	var e Entry
 	shared := false
 	err = c.cfg.Store.UpdateReleases(ctx, func(list []*Entry) ([]ledger.Event, error) {

@@ -1,6 +1,8 @@
 package catalogue_test
 
 import (
+	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -58,5 +60,54 @@ func TestImagesAreKept(t *testing.T) { // CRA article 13(9)
 	}
 	if !there(twin.SHA256) {
 		t.Error("another release's image is gone")
+	}
+}
+
+// An image that a release is being added with isn't removed, and of two releases of a
+// sequence that come at once one is refused, and its image goes.
+func TestReleasesThatComeAtOnce(t *testing.T) { // promise 10
+	t.Parallel()
+	s := newShelf(t)
+	const actor = "operator:root"
+	there := func(sha256 string) bool { _, err := s.files.Has(sha256); return err == nil }
+	meanwhile := func(b catalogue.Bundle, f func()) catalogue.Bundle {
+		image := b.Image
+		b.Image = func(to io.Writer) error { f(); return image(to) }
+		return b
+	}
+	old, first := s.sign(7, "one image")
+	if _, _, err := s.Add(t.Context(), actor, first); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Withdraw(t.Context(), actor, old.ID, "a mistake"); err != nil {
+		t.Fatal(err)
+	}
+	r, next := s.sign(8, "one image")
+	if _, _, err := s.Add(t.Context(), actor, meanwhile(next, func() {
+		if _, err := s.Remove(t.Context(), actor, old.ID, "room"); !errors.Is(err, catalogue.ErrState) {
+			t.Errorf("the image was removed: %v", err)
+		}
+	})); err != nil || !there(r.SHA256) {
+		t.Fatal(err)
+	}
+
+	one, slow := s.sign(9, "the slow one")
+	two, quick := s.sign(9, "the quick one")
+	_, _, err := s.Add(t.Context(), actor, meanwhile(slow, func() {
+		if _, _, err := s.Add(t.Context(), actor, quick); err != nil {
+			t.Fatal(err)
+		}
+	}))
+	if err == nil || !strings.Contains(err.Error(), "has sequence 9") || there(one.SHA256) || !there(two.SHA256) {
+		t.Errorf("two of a sequence: %v", err)
+	}
+	_, same := s.sign(10, "twice")
+	_, again, err := s.Add(t.Context(), actor, meanwhile(same, func() {
+		if _, _, err := s.Add(t.Context(), actor, same); err != nil {
+			t.Fatal(err)
+		}
+	}))
+	if err != nil || !again {
+		t.Errorf("the same one twice: %t, %v", again, err)
 	}
 }

@@ -70,6 +70,8 @@ type Depot struct {
 
 	mu      sync.Mutex
 	claimed int64 // room for what is being added
+
+	naming sync.Mutex // held while a name gets another file
 }
 
 // Open opens the folder and removes what isn't whole.
@@ -128,6 +130,8 @@ func (d *Depot) Add(ctx context.Context, want Image, fill func(to io.Writer) err
 	if err := got.is(want); err != nil {
 		return Image{}, err
 	}
+	d.naming.Lock()
+	defer d.naming.Unlock()
 	if err := d.root.Rename(name, got.SHA256); err != nil {
 		return Image{}, fmt.Errorf("couldn't name an image: %w", err)
 	}
@@ -230,13 +234,31 @@ func (d *Depot) Check(ctx context.Context, since, now time.Time) (bad []string, 
 		case sound:
 			return d.root.Chtimes(f.Name(), now, now)
 		}
-		bad = append(bad, f.Name())
-		if err := d.root.Rename(f.Name(), f.Name()+rotten); err != nil {
-			return fmt.Errorf("couldn't put an image aside that changed: %w", err)
+		aside, err := d.putAside(f)
+		if aside {
+			bad = append(bad, f.Name())
 		}
-		return d.sync()
+		return err
 	})
 	return bad, err
+}
+
+// putAside takes the name from a file that changed, but not if Add gave it to another one
+// since that was read.
+func (d *Depot) putAside(read fs.FileInfo) (aside bool, err error) {
+	d.naming.Lock()
+	defer d.naming.Unlock()
+	now, err := d.root.Lstat(read.Name())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, read) {
+		return false, nil
+	}
+	if err == nil {
+		err = d.root.Rename(read.Name(), read.Name()+rotten)
+	}
+	if err != nil {
+		return true, fmt.Errorf("couldn't put an image aside that changed: %w", err)
+	}
+	return true, d.sync()
 }
 
 // sound says whether an image has its digest still.

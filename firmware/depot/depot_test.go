@@ -242,3 +242,40 @@ func TestRoomIsClaimed(t *testing.T) {
 		t.Errorf("after it broke off: %v", err)
 	}
 }
+
+// once does something at the first look at whether it ended.
+type once struct {
+	context.Context
+	do func()
+}
+
+func (o *once) Err() error {
+	if do := o.do; do != nil {
+		o.do = nil
+		do()
+	}
+	return o.Context.Err()
+}
+
+// An image that is taken in anew while the one before is found to have changed is kept.
+func TestTakenInWhileItIsChecked(t *testing.T) { // promise 10
+	t.Parallel()
+	dir := t.TempDir()
+	d := open(t, depot.Config{Dir: dir})
+	image := []byte("firmware")
+	if err := os.WriteFile(filepath.Join(dir, sum(image)), []byte("firmwarE"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().Add(time.Minute)
+	bad, err := d.Check(&once{t.Context(), func() {
+		if _, err := d.Add(t.Context(), depot.Image{}, from(image)); err != nil {
+			t.Fatal(err)
+		}
+	}}, now, now)
+	if err != nil || len(bad) > 0 {
+		t.Errorf("%v, %v", bad, err)
+	}
+	if _, err := d.Has(sum(image)); err != nil {
+		t.Error(err)
+	}
+}
