@@ -44,13 +44,23 @@ func (w *Warden) hold(s fleet.Session, in *policy.Input, d *policy.Decision) {
 		h.HeldAt = now
 		return
 	}
-	station, list := keyOf(s), w.heldList()
-	own := slices.DeleteFunc(slices.Clone(list), func(h Held) bool { return h.Station != station })
-	if len(own) >= maxHeldOf {
-		list = own
+	station, own := keyOf(s), 0
+	var oldest, oldestOwn *Held
+	for _, h := range w.held {
+		if oldest == nil || h.HeldAt.Before(oldest.HeldAt) {
+			oldest = h
+		}
+		if h.Station != station {
+			continue
+		}
+		if own++; oldestOwn == nil || h.HeldAt.Before(oldestOwn.HeldAt) {
+			oldestOwn = h
+		}
 	}
-	if len(list) >= maxHeld || len(own) >= maxHeldOf {
-		oldest := slices.MinFunc(list, func(a, b Held) int { return a.HeldAt.Compare(b.HeldAt) })
+	switch {
+	case own >= maxHeldOf:
+		delete(w.held, oldestOwn.ID)
+	case len(w.held) >= maxHeld:
 		delete(w.held, oldest.ID)
 	}
 	w.held[id] = &Held{ID: id, Station: station, Action: in.Action, Rule: d.Rule, Reason: d.Reason, HeldAt: now}
