@@ -68,7 +68,7 @@ var rules = [...]rule{
 	{name: "shadowing", criticality: Critical, kinds: []Kind{RefusedProof, RefusedLive}, live: true, signs: 2, within: 10 * time.Minute,
 		reason: "somebody else tries to connect as this station while it is connected"},
 	{name: "flapping", criticality: Warning, kinds: []Kind{Flapped}, signs: 1, within: 10 * time.Minute,
-		reason: "sessions of this identity replace each other too often: is there a second station with it?"},
+		reason: "sessions of this identity replace each other or end at once too often: is there a second station with it?"},
 	{name: "displacing", criticality: Warning, kinds: []Kind{Displaced}, signs: 12, within: time.Hour,
 		reason: "this station's sessions are replaced by newer ones again and again"},
 	// threats A3, CVE-2026-24445.

@@ -94,14 +94,18 @@ func (w *watched) findings(station string) []string {
 	return names
 }
 
-// honest keeps a station talking, and another connecting, while an attack goes
-// on, and returns how long each connection and round trip took.
+// honest keeps a station talking, and others connecting, each less than sixty times
+// (who comes and goes more often in a minute has to wait), while an attack goes on, and returns how long each connection and round trip took.
 func honest(t *testing.T, w *watched, backend *rawBackend, until <-chan struct{}) (connects, trips []time.Duration) {
 	t.Helper()
 	e := w.enlist("honest", 2)
 	s, _ := backend.session(t, w.server, e, rawOptions{})
-	again := w.enlist("again", 2)
+	var others [4]enlisted
+	for i := range others {
+		others[i] = w.enlist(fmt.Sprint("again", i), 2)
+	}
 	for n := 0; ; n++ {
+		again := others[n%len(others)]
 		select {
 		case <-until:
 			if !s.alive() {
@@ -113,6 +117,10 @@ func honest(t *testing.T, w *watched, backend *rawBackend, until <-chan struct{}
 		start := time.Now()
 		s.heartbeat(fmt.Sprint("h", n))
 		trips = append(trips, time.Since(start))
+		time.Sleep(20 * time.Millisecond) // so that they do for the whole attack
+		if n >= 50*len(others) {
+			continue
+		}
 		start = time.Now()
 		fresh, err := dialRaw(t, w.server, again, rawOptions{})
 		for err != nil && time.Since(start) < patient() { // it comes again, as stations do

@@ -27,6 +27,12 @@ func (a *admission) open() *refusal {
 	}
 	defer release()
 
+	if a.g.registry.restless(key) {
+		a.g.metrics.flapping.Inc()
+		a.notice(detect.Flapped)
+		a.book(a.ctx, "flapping")
+		return a.later("flapping", fmt.Sprintf("%d sessions of this identity ended within %s in the last minute", maxBrief, briefly), nil)
+	}
 	backend := a.settings.choose(a.proven, a.claim.Identity)
 	if backend == nil {
 		return a.later("no-backend", "no back end matches this station; check backends in the configuration", nil)

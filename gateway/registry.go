@@ -13,6 +13,14 @@ import (
 // turn. A station has one or two; more are a fault or a clone.
 const maxWaiting = 16
 
+// A session that ends within briefly counts as brief. No station's restart or flaky link
+// makes maxBrief of them in a minute, each of which costs a handshake, a dial to the back
+// end and two lines in the log; a fault, or somebody with its credentials, does.
+const (
+	briefly  = 10 * time.Second
+	maxBrief = 60
+)
+
 // Errors of registry.turn and registry.enlist.
 var (
 	errCrowd    = errors.New("too many connections of this identity wait already")
@@ -44,6 +52,7 @@ type seat struct {
 type rush struct {
 	waiting   []chan struct{} // in order
 	takeovers []time.Time     // of the last minute
+	brief     []time.Time     // when brief sessions ended, of the last minute, the newest maxBrief
 }
 
 // rushing is the seat's rush, made if there was none.
@@ -158,10 +167,12 @@ func (s *seat) trim(now time.Time) {
 	if s.rush == nil {
 		return
 	}
-	for len(s.rush.takeovers) > 0 && now.Sub(s.rush.takeovers[0]) >= time.Minute {
-		s.rush.takeovers = s.rush.takeovers[1:]
+	for _, list := range []*[]time.Time{&s.rush.takeovers, &s.rush.brief} {
+		for len(*list) > 0 && now.Sub((*list)[0]) >= time.Minute {
+			*list = (*list)[1:]
+		}
 	}
-	if len(s.rush.takeovers) == 0 && len(s.rush.waiting) == 0 {
+	if len(s.rush.takeovers) == 0 && len(s.rush.brief) == 0 && len(s.rush.waiting) == 0 {
 		s.rush = nil
 	}
 }
@@ -216,12 +227,26 @@ func (r *registry) enlist(p *pending, s *session, count func()) error {
 	return nil
 }
 
-// remove empties the seat if this very session sits in it.
-func (r *registry) remove(s *session) {
+// restless reports whether the identity has opened and ended so many sessions in the
+// last minute that the next one has to wait.
+func (r *registry) restless(key string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.seats[key]
+	s.trim(r.clock())
+	return s.rush != nil && len(s.rush.brief) >= maxBrief
+}
+
+// remove empties the seat if this very session sits in it, which lasted so long.
+func (r *registry) remove(s *session, lasted time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if seat := r.seats[s.key]; seat != nil && seat.session == s {
 		seat.session = nil
+		if lasted < briefly {
+			brief := append(seat.rushing().brief, r.clock())
+			seat.rush.brief = brief[max(0, len(brief)-maxBrief):]
+		}
 		r.tidy(s.key, seat)
 	}
 }

@@ -210,14 +210,15 @@ func (s *session) shut(c cause) {
 	sockets.Wait()
 	s.cut.Open()
 	s.stopTimer()
-	s.gateway.registry.remove(s)
+	lasted := time.Since(s.gateway.made) - s.opened
+	s.gateway.registry.remove(s, lasted)
 	s.gateway.metrics.live(s.version, s.admission.Profile).Dec()
 	s.gateway.metrics.ends.WithLabelValues(c.class).Inc()
 
 	s.pumps.Wait()
 	s.finishAll()
 	s.guarded("closed", func() { s.gateway.cfg.Guard.Closed(s) })
-	s.log().Info("session ended", "cause", c.class, "reason", c.reason, "lasted", (time.Since(s.gateway.made) - s.opened).Round(time.Millisecond))
+	s.log().Info("session ended", "cause", c.class, "reason", c.reason, "lasted", lasted.Round(time.Millisecond))
 }
 
 // recovered keeps a panic from taking the process, and every other session, with it.

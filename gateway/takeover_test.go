@@ -153,6 +153,54 @@ func TestNewestProvenConnectionWins(t *testing.T) {
 	b4.want(t, `[2,"1","Heartbeat",{}]`)
 }
 
+// A station that comes and goes without end waits after a while, for a minute at most;
+// others don't, and the back end isn't dialled.
+func TestComingAndGoingHasAnEnd(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	var passed atomic.Int64
+	r := newRig(t, func(cfg *gateway.Config, _ *rig) {
+		cfg.Clock = func() time.Time { return began.Add(time.Duration(passed.Load())) }
+	})
+	ended := 0
+	visit := func(identity string) error {
+		t.Helper()
+		c, err := r.dial(t, r.tlsConfig(), request("/ocpp/"+identity, nil))
+		if err != nil {
+			return err
+		}
+		b := r.csms.next(t)
+		b.conn.Close()
+		c.conn.Close()
+		ended++
+		eventually(t, "the session has ended", func() bool {
+			closed := slices.DeleteFunc(r.guard.log(), func(line string) bool { return !strings.HasPrefix(line, "closed ") })
+			return len(closed) == ended
+		})
+		return nil
+	}
+	for n := range 60 {
+		if err := visit("CS-1"); err != nil {
+			t.Fatalf("session %d: %v", n, err)
+		}
+	}
+	if err := visit("CS-1"); status(err) != 503 {
+		t.Fatalf("one more within a minute: %v, want 503", err)
+	}
+	r.csms.mu.Lock()
+	if r.csms.accepted != ended {
+		t.Errorf("the back end was dialled %d times for %d sessions", r.csms.accepted, ended)
+	}
+	r.csms.mu.Unlock()
+	if err := visit("CS-2"); err != nil {
+		t.Errorf("another station: %v", err)
+	}
+	passed.Store(int64(time.Minute))
+	if err := visit("CS-1"); err != nil {
+		t.Errorf("a minute later: %v", err)
+	}
+}
+
 func TestProfile1DoesNotDisplaceTheLiving(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, plain)
