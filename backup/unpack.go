@@ -125,6 +125,7 @@ func unpackFile(in io.Reader, h *tar.Header, root *os.Root, dirs map[string]bool
 	sum := sha256.New()
 	to := io.Writer(sum)
 	var f *os.File
+	var unwritten error // a full disk is no fault of the backup's
 	if root != nil {
 		dir := filepath.Dir(h.Name)
 		if err := root.MkdirAll(dir, 0o700); err != nil {
@@ -137,12 +138,15 @@ func unpackFile(in io.Reader, h *tar.Header, root *os.Root, dirs map[string]bool
 		if f, err = root.OpenFile(h.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 			return File{}, err
 		}
-		to = io.MultiWriter(f, sum)
+		to = io.MultiWriter(sum, writer(func(b []byte) (n int, err error) {
+			n, unwritten = f.Write(b)
+			return n, unwritten
+		}))
 	}
 	n, err := io.Copy(to, in)
 	if f != nil {
-		if synced := errors.Join(f.Sync(), f.Close()); synced != nil {
-			return File{}, synced
+		if unwritten = errors.Join(unwritten, f.Sync(), f.Close()); unwritten != nil {
+			return File{}, fmt.Errorf("couldn't write what is in it: %w", unwritten)
 		}
 	}
 	if err != nil {
@@ -150,6 +154,11 @@ func unpackFile(in io.Reader, h *tar.Header, root *os.Root, dirs map[string]bool
 	}
 	return File{Path: h.Name, Size: n, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
 }
+
+// writer is a function that is one.
+type writer func(b []byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
 
 func syncDirs(root *os.Root, dirs map[string]bool) error {
 	for dir := range dirs {

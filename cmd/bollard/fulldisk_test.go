@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bollard/admin"
+	"bollard/backup"
 	"bollard/ca"
 	"bollard/firmware/job"
 	"bollard/fleet"
@@ -59,6 +60,12 @@ func TestStartOnAFullDisk(t *testing.T) { // promise 7
 	); err != nil {
 		t.Fatal(err)
 	}
+	kept := filepath.Join(t.TempDir(), "kept.age")
+	if _, err := backup.Create(t.Context(), backup.CreateConfig{
+		Dir: dir, Database: databaseName, Snapshot: filepath.Join(dir, databaseName), To: kept, Passphrase: []byte("canary-backup-passphrase"), WorkFactor: 10,
+	}); err != nil {
+		t.Fatal(err)
+	}
 	fill := filepath.Join(disk, "fill")
 	f, err := os.Create(fill)
 	for err == nil {
@@ -66,6 +73,15 @@ func TestStartOnAFullDisk(t *testing.T) { // promise 7
 	}
 	if closed := f.Close(); closed != nil || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err, closed)
+	}
+
+	// What can't be written isn't a damaged backup's fault.
+	_, err = restore(t.Context(), kept, filepath.Join(disk, "again"), []byte("canary-backup-passphrase"), nil)
+	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, backup.ErrDamaged) {
+		t.Errorf("restored onto a full disk: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(disk, "again*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 
 	r := startServer(t, dir)

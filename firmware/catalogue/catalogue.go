@@ -153,6 +153,9 @@ func (c *Catalogue) Add(ctx context.Context, actor string, in Bundle) (e Entry, 
 		}
 	}
 	defer c.comes(r.SHA256)()
+	if err := c.makeRoom(ctx); err != nil {
+		return Entry{}, false, err
+	}
 	want := depot.Image{SHA256: r.SHA256, SHA512: r.SHA512, MD5: r.MD5, Size: int64(r.Size)} //nolint:gosec // at most 2^53
 	if _, err := c.cfg.Depot.Add(ctx, want, in.Image); err != nil {
 		return Entry{}, false, err
@@ -198,6 +201,20 @@ func (c *Catalogue) unneeded(ctx context.Context, sha256 string) error {
 		return err
 	}
 	return c.cfg.Depot.Remove(sha256)
+}
+
+// makeRoom removes the images that no release has: a kill, or a full disk, may have come
+// between one and its record.
+func (c *Catalogue) makeRoom(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list, err := c.cfg.Store.Releases(ctx)
+	if err != nil {
+		return err
+	}
+	return c.cfg.Depot.Sweep(func(digest string) bool {
+		return c.coming[digest] > 0 || slices.ContainsFunc(list, func(e Entry) bool { return e.Release.SHA256 == digest && e.RemovedAt.IsZero() })
+	})
 }
 
 // fits finds the release if it is here, and refuses another of its ID or another

@@ -111,3 +111,26 @@ func TestReleasesThatComeAtOnce(t *testing.T) { // promise 10
 		t.Errorf("the same one twice: %t, %v", again, err)
 	}
 }
+
+// An image that a kill, or a full disk, left without its record takes no room for ever.
+func TestImageOfNoReleaseGoes(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	there := func(sha256 string) bool { _, err := s.files.Has(sha256); return err == nil }
+	kept := s.add(6)
+	r, in := s.sign(7, "orphan")
+	s.full = errors.New("no room for the record")
+	if _, _, err := s.Add(t.Context(), "operator:root", in); !errors.Is(err, s.full) || !there(r.SHA256) {
+		t.Fatalf("%v, there %v", err, there(r.SHA256))
+	}
+	s.full = nil
+	other, in := s.sign(8, "another one")
+	image := in.Image
+	in.Image = func(to io.Writer) error {
+		s.add(9) // while it comes, nor does that take it for one of no release
+		return image(to)
+	}
+	if _, _, err := s.Add(t.Context(), "operator:root", in); err != nil || there(r.SHA256) || !there(kept.SHA256) || !there(other.SHA256) {
+		t.Errorf("%v; orphan there %v, others %v and %v", err, there(r.SHA256), there(kept.SHA256), there(other.SHA256))
+	}
+}

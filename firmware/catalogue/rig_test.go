@@ -43,6 +43,7 @@ type shelf struct {
 	keep    time.Duration
 	papers  map[string][]byte
 	seen    map[string]*tuf.Seen
+	full    error // of the releases that come
 }
 
 func newShelf(t *testing.T) *shelf {
@@ -169,6 +170,9 @@ func (s *shelf) seenIn(id string) bool {
 }
 
 func (s *shelf) AddRelease(_ context.Context, e catalogue.Entry, papers map[string][]byte, events ...ledger.Event) error {
+	if s.full != nil {
+		return s.full
+	}
 	s.list = append([]*catalogue.Entry{&e}, s.list...)
 	s.papers = papers
 	s.events = append(s.events, events...)

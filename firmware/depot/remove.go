@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 )
 
 // Remove deletes an image, also one that was set aside; one that isn't there is none.
@@ -18,4 +19,15 @@ func (d *Depot) Remove(digest string) error {
 		}
 	}
 	return d.sync()
+}
+
+// Sweep removes the images, also those set aside, that aren't wanted.
+func (d *Depot) Sweep(wanted func(digest string) bool) error {
+	return d.each(func(f fs.FileInfo) error {
+		digest := strings.TrimSuffix(f.Name(), rotten)
+		if !digestForm.MatchString(digest) || wanted(digest) {
+			return nil
+		}
+		return d.Remove(digest)
+	})
 }
