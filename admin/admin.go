@@ -72,6 +72,8 @@ type Config struct {
 	// OwnNames are the host names that Bollard is dialled by, which nobody gets a
 	// certificate for; Names are those of acme.names, as written.
 	OwnNames, Names []string
+	// Backends are the names of the back ends in force; nil: any may be named.
+	Backends func() []string
 	// Server describes the running server; nil when none runs in this process.
 	Server func() Server
 	Clock  func() time.Time

@@ -152,6 +152,9 @@ func (o *operations) fleetGroups(ctx context.Context, _ None) (Groups, error) {
 // fleetWant reads, changes and stores what is wanted of a group; two at once would
 // lose one, and an operator sees by the answer what holds.
 func (o *operations) fleetWant(ctx context.Context, in Want) (Wanted, error) {
+	if b := in.Backend; b != nil && *b != "" && o.cfg.Backends != nil && !slices.Contains(o.cfg.Backends(), *b) {
+		return Wanted{}, Usagef("there are "+strings.Join(o.cfg.Backends(), ", "), "bollard.yaml has no back end %.64q", *b)
+	}
 	switch {
 	case (in.Group == "") == (in.Station == ""):
 		return Wanted{}, Usagef("`bollard fleet want --help` shows both", "give a group or a station")

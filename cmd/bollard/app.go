@@ -231,10 +231,19 @@ func (a *app) operations() *admin.Registry {
 	return rules.register(a.withUpkeep(admin.New(a.adminConfig())))
 }
 
+// backendNames are those of the back ends in force, as the gateway calls them.
+func (a *app) backendNames() []string {
+	var names []string
+	for i, b := range *a.backends.Load() {
+		names = append(names, backendName(b, i))
+	}
+	return names
+}
+
 func (a *app) adminConfig() admin.Config {
 	return admin.Config{
 		Fleet: a.fleet, Registrar: a.registrar, Controller: a.controller, Authority: a.authority, Store: a.store, Alerts: a.alerts, Docket: a.docket, Releases: a.releases, Updates: a.updates, Rollouts: a.rollouts, Contracts: a.contracts, Pool: a.poolTokens(), ACME: a.store, Step: a.store, Blocked: a.blocked, Origins: a.store.Leads, Ledger: a.store, Notary: a.notary,
-		Seal: a.seal.Seal, OwnNames: a.cfg.OwnNames(), Names: a.cfg.ACME.Names, Clock: a.clock, Log: a.log,
+		Seal: a.seal.Seal, Backends: a.backendNames, OwnNames: a.cfg.OwnNames(), Names: a.cfg.ACME.Names, Clock: a.clock, Log: a.log,
 	}
 }
 

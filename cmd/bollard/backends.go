@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -96,7 +95,7 @@ func storeUpstreamPassword(ctx context.Context, db *store.Store, seal *sealer, s
 // end is one Bollard logs in to as each station.
 func (a *app) keepUpstream(ctx context.Context, backend, station string, password []byte, e ledger.Event) (bool, error) {
 	for i, b := range *a.backends.Load() {
-		if b.Auth == "basic-per-station" && cmp.Or(b.Name, fmt.Sprintf("backends[%d]", i)) == backend {
+		if b.Auth == "basic-per-station" && backendName(b, i) == backend {
 			return true, storeUpstreamPassword(ctx, a.store, a.seal, station, password, e)
 		}
 	}
