@@ -168,7 +168,7 @@ func (s *Service) deliverOne(ctx context.Context, l *live, p *Parcel) error {
 // In doubt it is asked.
 func (s *Service) unable(ctx context.Context, sess Session, action string) bool {
 	since, err := s.store.Unable(ctx, sess.Backend(), sess.Version().String(), action)
-	return err == nil && !since.IsZero() && s.clock().Sub(since) < unableFor
+	return err == nil && !since.IsZero() && putOff(s.clock(), since.Add(unableFor), unableFor)
 }
 
 // setUnable remembers that the back end doesn't support an action, so that it is

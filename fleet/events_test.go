@@ -325,6 +325,28 @@ func TestA04BackEndThatCannot(t *testing.T) {
 	}
 }
 
+// By a clock that was a year ahead it isn't left unasked for a year.
+func TestA04BackEndThatCouldNotByAClockAhead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.add(fleet.Enrolment{})
+	right := r.clock()
+	r.advance(365 * 24 * time.Hour)
+	s := r.connected(ocpp.V16, fleet.SecurityBollard)
+	s.answerAbove(func(string, json.RawMessage) (json.RawMessage, error) {
+		return nil, &ocpp.CallFailure{Code: ocpp.NotSupported}
+	})
+	s.event("E0")
+	eventually(t, "it is remembered", func() bool { return len(r.events("backend.unable")) == 1 && len(r.waiting()) == 0 })
+	s.close()
+	r.mu.Lock()
+	r.now, r.timers = right.Add(time.Hour), nil
+	r.mu.Unlock()
+	s = r.connected(ocpp.V16, fleet.SecurityBollard)
+	s.event("E1")
+	eventually(t, "asked again", func() bool { return cmp.Equal(s.delivered(), []string{"E1"}) })
+}
+
 // A copy that was not answered is sent again, later each time, and those behind
 // it wait: order is kept.
 func TestA04OutboxRetriesInOrder(t *testing.T) {

@@ -59,6 +59,8 @@ func (s *Service) Look(ctx context.Context) error {
 		switch {
 		case r.DemandedAt.IsZero():
 			failed = append(failed, s.change(ctx, station, func(r *Record) []ledger.Event { r.DemandedAt = now; return nil }))
+		case r.ahead(now):
+			failed = append(failed, s.change(ctx, station, func(r *Record) []ledger.Event { r.setRight(now); return nil }))
 		case r.late(every, now) && now.Sub(r.OverdueAt) >= againEvery:
 			failed = append(failed, s.overdue(ctx, station, every, now))
 		}
@@ -72,6 +74,21 @@ func (r *Record) late(every time.Duration, now time.Time) bool {
 		since = r.ShownAt
 	}
 	return now.Sub(since) > every
+}
+
+// ahead says whether a clock that was ahead noted what is later than now.
+func (r *Record) ahead(now time.Time) bool {
+	return r.DemandedAt.After(now) || r.ShownAt.After(now) || r.OverdueAt.After(now)
+}
+
+// setRight has that be now: else nobody would be told of the station until that time has
+// come.
+func (r *Record) setRight(now time.Time) {
+	for _, at := range []*time.Time{&r.DemandedAt, &r.ShownAt, &r.OverdueAt} {
+		if at.After(now) {
+			*at = now
+		}
+	}
 }
 
 // overdue tells of a station that is late: before it is kept, so that a kill in between

@@ -321,3 +321,46 @@ func TestOverdue(t *testing.T) {
 		t.Errorf("alarms %v", r.alarms)
 	}
 }
+
+// What a clock noted that was a year ahead keeps no station from being told of as late once
+// it was set right.
+func TestOverdueAfterAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	for name, before := range map[string]func(r *rig){ // by that clock
+		"demanded": func(*rig) {},
+		"shown": func(r *rig) {
+			var n nonce
+			r.ask("cs-1", "nonce", struct{}{}, &n)
+			if status := r.ask("cs-1", "quote", m.said(t, n.Nonce, 8), nil); status != http.StatusOK {
+				t.Fatalf("%d", status)
+			}
+		},
+		"told of": func(r *rig) {
+			r.now = r.now.Add(25 * time.Hour)
+			if err := r.service.Look(t.Context()); err != nil || len(r.alarms) != 1 {
+				t.Fatal(err, r.alarms)
+			}
+		},
+	} {
+		r := newRig(t)
+		r.keys["cs-1"] = append(r.keys["cs-1"], m.key)
+		r.publish("r1", "1.0", values("8", m.measure(t, 8, "image 1.0")))
+		r.demands = map[string]time.Duration{"cs-1": 24 * time.Hour}
+		right := r.now
+		r.now = right.Add(365 * 24 * time.Hour)
+		if err := r.service.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		before(r)
+		r.alarms = nil
+		for r.now = right; r.now.Sub(right) <= 26*time.Hour; r.now = r.now.Add(time.Hour) {
+			if err := r.service.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(r.alarms) != 1 {
+			t.Errorf("%s: %d alarms within 26 hours", name, len(r.alarms))
+		}
+	}
+}
