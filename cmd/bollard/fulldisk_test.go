@@ -35,6 +35,20 @@ func TestStartOnAFullDisk(t *testing.T) { // promise 7
 		return
 	}
 	defer func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) }()
+	// A mounted directory is told before anything is unpacked, or else at the end.
+	if _, err := restore(t.Context(), "nothing", disk, nil, nil); err == nil || !strings.Contains(err.Error(), "is a mount point") {
+		t.Errorf("restored onto a mount point: %v", err)
+	}
+	bound, staged := filepath.Join(disk, "bound"), filepath.Join(disk, "staged")
+	if err := errors.Join(os.Mkdir(bound, 0o700), os.Mkdir(staged, 0o700), syscall.Mount(bound, bound, "", syscall.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+	if err := appear(staged, bound); err == nil || !strings.Contains(err.Error(), "is a mount point") {
+		t.Errorf("restored onto a bind mount: %v", err)
+	}
+	if err := errors.Join(syscall.Unmount(bound, 0), os.Remove(bound), os.Remove(staged)); err != nil {
+		t.Fatal(err)
+	}
 	dir := filepath.Join(disk, "data")
 	if err := initialise(t.Context(), initOptions{dataDir: dir, organisation: "Example CPO", country: "NL", listen: "127.0.0.1:0"}); err != nil {
 		t.Fatal(err)

@@ -152,7 +152,21 @@ func refuseTarget(dir string) error {
 	case len(entries) > 0:
 		return admin.Refusedf("give another --data, or move that directory away; nothing was changed", "%s exists and isn't empty", dir)
 	}
+	var own, parent unix.Stat_t
+	if err := errors.Join(unix.Stat(dir, &own), unix.Stat(filepath.Dir(dir), &parent)); err != nil {
+		return fmt.Errorf("couldn't look at %s: %w", dir, err)
+	}
+	if own.Dev != parent.Dev {
+		return mountPoint(dir)
+	}
 	return nil
+}
+
+// mountPoint refuses a directory that a rename can't replace, and beside which there may be
+// no room.
+func mountPoint(dir string) error {
+	return admin.Refusedf("give a directory below it, such as "+filepath.Join(dir, "data")+", and move what is in it up then; nothing was changed",
+		"%s is a mount point: a restored directory takes the place of an empty one whole, and can't take that of a mounted one", dir)
 }
 
 // stage makes the directory to unpack in and empties it of what a killed
@@ -303,7 +317,9 @@ func appear(staging, dir string) error {
 	if err := syncDir(staging); err != nil {
 		return err
 	}
-	if err := unix.Rename(staging, dir); err != nil {
+	if err := unix.Rename(staging, dir); errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EXDEV) { // a bind mount
+		return mountPoint(dir)
+	} else if err != nil {
 		return fmt.Errorf("couldn't put %s in place: %w", dir, err)
 	}
 	return syncDir(filepath.Dir(dir))
