@@ -483,8 +483,8 @@ func (s *Stream) Ping(ctx context.Context) error {
 		return ErrClosed
 	case <-ctx.Done():
 		e.mu.Lock()
-		defer e.mu.Unlock()
 		e.waiting = slices.DeleteFunc(e.waiting, func(ch chan struct{}) bool { return ch == heard })
+		e.mu.Unlock() // before reading is taken: who reads hears
 		if s.deaf() {
 			return nil
 		}

@@ -300,3 +300,47 @@ func TestPingWhileAMessageIsHeld(t *testing.T) {
 		t.Errorf("Ping of one whose message is held gave %v", err)
 	}
 }
+
+// A peer that speaks just as a ping is given up holds up nobody: neither who pings nor the
+// loop, and all its streams with it.
+func TestPingGivenUpWhileThePeerSpeaks(t *testing.T) {
+	t.Parallel()
+	loops, r, back := oneLoop(t), newRig(t, false, ws.Limits{}, ""), newRig(t, false, ws.Limits{}, "")
+	station, down := r.connect(t, ws.Limits{})
+	up, backend := back.connect(t, ws.Limits{})
+	a, b, ok := loops.Pair(down, handler(func([]byte) bool { return false }), up, handler(func([]byte) bool { return false }))
+	if !ok {
+		t.Fatal("the connections can't be moved to a loop")
+	}
+	closing(t, b, backend, a, station)
+	a.Resume()
+	b.Resume()
+	var all sync.WaitGroup
+	defer all.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	all.Go(func() {
+		for ctx.Err() == nil {
+			if err := station.Write([]byte("{}")); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 8 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				brief, cancel := context.WithTimeout(ctx, 50*time.Microsecond)
+				_ = a.Ping(brief)
+				cancel()
+			}
+		})
+	}
+	<-ctx.Done()
+	last, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	go func() { _, _ = station.Read(nil) }() // it answers
+	if err := a.Ping(last); err != nil {
+		t.Errorf("afterwards Ping gave %v", err)
+	}
+}
