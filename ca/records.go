@@ -199,6 +199,16 @@ func same(record Record, cert *x509.Certificate) bool {
 	return bytes.Equal(record.DER, cert.Raw)
 }
 
+// StationOfKey returns the station that a certificate's key is on record for, "" if it is
+// nobody's; known is false without such a record.
+func (a *Authority) StationOfKey(ctx context.Context, cert *x509.Certificate) (station string, known bool, err error) {
+	records, err := a.cfg.Store.CertificatesByKey(ctx, hashHex(cert.RawSubjectPublicKeyInfo))
+	if err != nil || len(records) == 0 {
+		return "", false, err
+	}
+	return records[0].Station, true, nil
+}
+
 // RecordExternal records a certificate another CA issued to a station, so that
 // it can be listed and revoked here. Its record's serial is the certificate's,
 // with the issuer's hash behind a dot if the plain one is taken. Idempotent.

@@ -60,7 +60,7 @@ func (r *Registrar) CertifyAttested(ctx context.Context, o *acme.Order, serial s
 	s := r.service
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), certifyTimeout)
 	defer cancel()
-	ordered, err := r.store.StationBySerial(ctx, serial)
+	ordered, err := r.service.store.StationBySerial(ctx, serial)
 	if errors.Is(err, ErrUnknownStation) {
 		return nil, fmt.Errorf("%w: station was removed meanwhile", ca.ErrNotAttested)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -190,16 +191,17 @@ func (s *Service) proves(l *leaf, st *Station, now time.Time) certificateVerdict
 	unrecorded := !l.own && !(l.recorded && l.record.station == keyOf(st))
 	v.factory = unrecorded && !operators
 	// Every outside CA can write the operator's O: it gets nobody round a pin.
-	if unrecorded && st.FactoryHash != "" {
-		if sum := sha256.Sum256(l.cert.Raw); hex.EncodeToString(sum[:]) != st.FactoryHash {
-			return certificateVerdict{refused: "factory certificate is not the pinned one"}
+	reason, pinned := "", false
+	if unrecorded {
+		reason, pinned = pinReason(l.cert, st)
+	}
+	if reason != "" {
+		return certificateVerdict{refused: reason}
+	}
+	if !pinned {
+		if reason := commonNameReason(l.cert, st); reason != "" {
+			fail(CheckCommonName, reason)
 		}
-	} else if unrecorded && st.FactoryKey != "" {
-		if spkiHash(l.cert) != st.FactoryKey {
-			return certificateVerdict{refused: "factory certificate's key is not the pinned one"}
-		}
-	} else if reason := commonNameReason(l.cert, st); reason != "" {
-		fail(CheckCommonName, reason)
 	}
 	if l.own && !operators {
 		fail(CheckOrganisation, fmt.Sprintf("certificate's organisation %.64q is not %q (A00.FR.404)", l.cert.Subject.Organization, s.cfg.Organisation))
@@ -243,6 +245,46 @@ func (s *Service) recover(ctx context.Context, l *leaf, st *Station) error {
 // makes up for that.
 func (s *Service) namesAnother(l *leaf, st *Station) bool {
 	return l != nil && l.own && (!l.recorded || l.record.station != keyOf(st))
+}
+
+// pinReason compares an outside certificate with the one pinned for the station, or its key;
+// pinned is false if none is.
+func pinReason(cert *x509.Certificate, st *Station) (reason string, pinned bool) {
+	switch {
+	case st.FactoryHash != "":
+		if sum := sha256.Sum256(cert.Raw); hex.EncodeToString(sum[:]) != st.FactoryHash {
+			reason = "factory certificate is not the pinned one"
+		}
+	case st.FactoryKey != "":
+		if spkiHash(cert) != st.FactoryKey {
+			reason = "factory certificate's key is not the pinned one"
+		}
+	default:
+		return "", false
+	}
+	return reason, true
+}
+
+// named is the station whose serial number is the common name of a certificate without a
+// record, unless another is pinned there; else the one it is pinned for. ErrUnknownStation.
+func (s *Service) named(ctx context.Context, cert *x509.Certificate) (Station, error) {
+	byName, unnamed := s.store.StationBySerial(ctx, cert.Subject.CommonName)
+	if unnamed == nil {
+		if reason, _ := pinReason(cert, &byName); reason == "" {
+			return byName, nil
+		}
+	} else if !errors.Is(unnamed, ErrUnknownStation) {
+		return Station{}, unnamed
+	}
+	sum := sha256.Sum256(cert.Raw)
+	st, err := s.store.StationByFactory(ctx, hex.EncodeToString(sum[:]))
+	if errors.Is(err, ErrUnknownStation) {
+		st, err = s.store.StationByFactoryKey(ctx, spkiHash(cert))
+	}
+	if errors.Is(err, ErrUnknownStation) {
+		return byName, unnamed
+	}
+	return st, err
 }
 
 // commonNameReason compares the CN byte for byte: no case folding, trimming or

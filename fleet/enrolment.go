@@ -167,16 +167,7 @@ func (r *Registrar) holder(ctx context.Context, l *leaf) (Station, error) {
 	if l.recorded && l.record.station != "" {
 		return r.service.store.Station(ctx, l.record.station)
 	}
-	st, err := r.store.StationBySerial(ctx, l.cert.Subject.CommonName)
-	if err == nil || !errors.Is(err, ErrUnknownStation) {
-		return st, err
-	}
-	sum := sha256.Sum256(l.cert.Raw)
-	st, err = r.store.StationByFactory(ctx, hex.EncodeToString(sum[:]))
-	if err == nil || !errors.Is(err, ErrUnknownStation) {
-		return st, err
-	}
-	return r.store.StationByFactoryKey(ctx, spkiHash(l.cert))
+	return r.service.named(ctx, l.cert)
 }
 
 func (r *Registrar) refuse(claim est.Claim, key, class, reason string, status int, public string) *est.Refusal {

@@ -242,7 +242,7 @@ func (s *Service) Revoke(ctx context.Context, actor, serial, reason string) (ca.
 
 // RevokeCertificate revokes a certificate that is at hand. One of another CA needn't be on
 // record, such as a station's that came with the operator's name in it, or its maker's: it
-// is put there for this, as nobody's, and lets nobody in from then on.
+// is put there for this, as its holder's, and lets nobody in from then on.
 func (s *Service) RevokeCertificate(ctx context.Context, actor string, cert *x509.Certificate, reason string) (ca.Record, error) {
 	rec, known, err := s.cfg.Authority.Status(ctx, cert)
 	switch {
@@ -262,13 +262,37 @@ func (s *Service) RevokeCertificate(ctx context.Context, actor string, cert *x50
 			}
 		}
 	}
-	if err := s.cfg.Authority.RecordExternal(ctx, cert, "", actor); err != nil {
+	station, err := s.holderOutside(ctx, cert)
+	if err != nil {
+		return ca.Record{}, fmt.Errorf("couldn't look up whose certificate %s is: %w", ca.SerialOf(cert), err)
+	}
+	if err := s.cfg.Authority.RecordExternal(ctx, cert, station, actor); err != nil {
 		return ca.Record{}, err
 	}
 	if rec, _, err = s.cfg.Authority.Status(ctx, cert); err != nil {
 		return ca.Record{}, err
 	}
 	return s.Revoke(ctx, actor, rec.Serial, reason)
+}
+
+// holderOutside is the key of the station that has an outside certificate's key on record,
+// or else that the certificate proves; "" if there is none. A key is one station's: recorded
+// as another's or nobody's, the certificate would keep its holder from a new one for the key.
+func (s *Service) holderOutside(ctx context.Context, cert *x509.Certificate) (string, error) {
+	if station, known, err := s.cfg.Authority.StationOfKey(ctx, cert); err != nil || known {
+		return station, err
+	}
+	st, err := s.named(ctx, cert)
+	if errors.Is(err, ErrUnknownStation) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if reason, pinned := pinReason(cert, &st); reason != "" || !pinned && commonNameReason(cert, &st) != "" {
+		return "", nil
+	}
+	return keyOf(&st), nil
 }
 
 // endUsing ends the sessions that were proven with a certificate.

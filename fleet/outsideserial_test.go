@@ -1,7 +1,11 @@
 package fleet_test
 
 import (
+	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
@@ -139,5 +143,73 @@ func TestOutsideCertificateOffTheRecordIsRevoked(t *testing.T) {
 	own := r.issue("CS-1", "SN-CS-1")[0]
 	if rec, err := r.svc.RevokeCertificate(t.Context(), "operator", own, "superseded"); err != nil || rec.State != ca.StateRevoked || rec.External {
 		t.Errorf("an own one: %+v, %v", rec, err)
+	}
+}
+
+// Such a certificate becomes its station's record, where that is known: by its key, by a pin
+// or by its common name. A station's key is never nobody's, or the station got none for it.
+func TestOutsideCertificateIsRevokedAsItsStations(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	m := newMaker(t, r.clock())
+	r.trust(m)
+	of := func(cn string, key crypto.Signer) *x509.Certificate {
+		return m.Issue(&x509.Certificate{
+			Subject: pkix.Name{CommonName: cn, Organization: []string{"Maker"}}, NotBefore: r.clock().AddDate(0, -1, 0),
+			NotAfter: r.clock().AddDate(5, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
+		}, key)
+	}
+	keys := map[string]crypto.Signer{}
+	for _, name := range []string{"own", "backend", "cn", "hash", "key", "other pin", "nobody"} {
+		keys[name] = newKey(t)
+	}
+	pinned, keyPinned := of("SN-CS-5", keys["hash"]), of("x", keys["key"])
+	sum := sha256.Sum256(keyPinned.RawSubjectPublicKeyInfo)
+	for _, e := range []fleet.Enrolment{
+		{Identity: "CS-1"}, {Identity: "CS-2"}, {Identity: "CS-3"}, {Identity: "CS-4", FactoryHash: fingerprint(pinned)},
+		{Identity: "CS-5", FactoryKey: hex.EncodeToString(sum[:])},
+	} {
+		e.Profile = 3
+		r.add(e)
+	}
+	certify := func(identity, key string) (*ca.Issued, error) {
+		csr, err := ca.ParseCSR(csrDER(t, keys[key], "SN-"+identity, organisation))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := r.auth.Prepare(t.Context(), ca.Order{Profile: ca.ProfileStation, Key: csr.Key, Subject: ca.Subject{CommonName: "SN-" + identity},
+			Station: keyOf(identity), Requester: "test"})
+		if err != nil {
+			return nil, err
+		}
+		return r.auth.Issue(t.Context(), p)
+	}
+	if _, err := certify("CS-1", "own"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.auth.RecordExternal(t.Context(), of("SN-CS-2", keys["backend"]), "cs-2", "backend"); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		cert    *x509.Certificate
+		station string
+	}{
+		"a factory certificate with the key of an own one":               {of("factory", keys["own"]), "cs-1"},
+		"one with the key of the back end's":                             {of("factory", keys["backend"]), "cs-2"},
+		"the common name is a station's":                                 {of("SN-CS-3", keys["cn"]), "cs-3"},
+		"pinned, with the common name of one that another is pinned for": {pinned, "cs-4"},
+		"its key is pinned":                                              {keyPinned, "cs-5"},
+		"the common name of a station that another is pinned to":         {of("SN-CS-4", keys["other pin"]), ""},
+		"nobody's": {of("SN-77", keys["nobody"]), ""},
+	} {
+		rec, err := r.svc.RevokeCertificate(t.Context(), "operator", tt.cert, "superseded")
+		if err != nil || rec.State != ca.StateRevoked || rec.Station != tt.station {
+			t.Errorf("%s: %+v, %v", name, rec, err)
+		}
+	}
+	for identity, key := range map[string]string{"CS-1": "own", "CS-2": "backend", "CS-3": "cn", "CS-4": "hash", "CS-5": "key"} {
+		if _, err := certify(identity, key); err != nil {
+			t.Errorf("%s gets no certificate for the key it has: %v", identity, err)
+		}
 	}
 }

@@ -48,12 +48,6 @@ type EnrolmentStore interface {
 	// Recorder returns what records an application with its certificate.
 	// ErrUnknownStation and ErrRegistrationUsed are in the chain of its errors.
 	Recorder(a Application) ca.Recorder
-	// StationBySerial and StationByFactory find a station by one of its serial
-	// numbers, and by the hash of the pinned factory certificate or of its key.
-	// ErrUnknownStation.
-	StationBySerial(ctx context.Context, serial string) (Station, error)
-	StationByFactory(ctx context.Context, hash string) (Station, error)
-	StationByFactoryKey(ctx context.Context, hash string) (Station, error)
 }
 
 // Registrar lets stations enrol without an OCPP session: it is est.Registrar.

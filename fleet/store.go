@@ -29,6 +29,12 @@ type Store interface {
 	Stations(ctx context.Context) ([]Station, error) // by key
 	// StationByEK returns the station that is known by a TPM; ErrUnknownStation.
 	StationByEK(ctx context.Context, hash string) (Station, error)
+	// StationBySerial and StationByFactory find a station by one of its serial
+	// numbers, and by the hash of the pinned factory certificate or of its key.
+	// ErrUnknownStation.
+	StationBySerial(ctx context.Context, serial string) (Station, error)
+	StationByFactory(ctx context.Context, hash string) (Station, error)
+	StationByFactoryKey(ctx context.Context, hash string) (Station, error)
 	// UpdateStation reads, changes and writes one record in one transaction.
 	// An error of change leaves everything as it was.
 	UpdateStation(ctx context.Context, key string, change func(*Station) ([]ledger.Event, error)) (Station, error)
