@@ -103,6 +103,12 @@ func (c *Controller) Look(ctx context.Context) error {
 	if _, err := c.book.Load(ctx); err != nil {
 		return err
 	}
+	if c.service.cfg.Authority.CheckClock(ctx) != nil {
+		// What it would begin or set right would be late once the clock is right, and what a
+		// renewal is to renew would count as new.
+		c.book.Count()
+		return nil
+	}
 	present := c.present()
 	for _, r := range c.book.Open() {
 		if err := c.step(ctx, r, present); err != nil {

@@ -261,6 +261,31 @@ func TestRenewalBegunByAClockThatWasAhead(t *testing.T) { // A02
 	})
 }
 
+// One that is behind for a moment lets no certificate count as renewed that isn't, and
+// nobody is late once it is right again.
+func TestRenewalWhileTheClockIsBehind(t *testing.T) { // A02
+	inBubble(t, func(t *testing.T, f *sim) {
+		f.add(&simStation{Identity: "CS-1", Version: ocpp.V201})
+		f.connect()
+		f.want(fleet.Group{Name: fleet.DefaultGroup, Wants: fleet.Wants{Profile: 3}})
+		f.until("profile 3", 3*time.Hour, f.over(f.start(fleet.Scope{}, nil)))
+		f.pass(time.Hour)
+		before := f.station("CS-1").LeafSerial
+		id := f.start(fleet.Scope{Renew: true, Only: []fleet.Change{fleet.ChangeCertificate}}, nil)
+		f.ahead = -365 * 24 * time.Hour
+		for range 2 {
+			if err := f.ctl.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.ahead = 0
+		f.until("end", 3*time.Hour, f.over(id))
+		if p, now := f.rollout(id), f.station("CS-1").LeafSerial; p.Count[rollout.Done] != 1 || now == before {
+			t.Errorf("%v; certificate %s, before %s", p.Count, now, before)
+		}
+	})
+}
+
 // A back end is changed by ending the session, a password by A01, roots by M05;
 // a rollout that lists none of them leaves them alone.
 func TestOtherWants(t *testing.T) { // A01, M05

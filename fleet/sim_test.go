@@ -46,7 +46,7 @@ type sim struct {
 	journal *os.File
 	// lookEvery is how often rollouts are looked at and stations come back.
 	lookEvery time.Duration
-	ahead     time.Duration // of the service's clock
+	ahead     time.Duration // of the clock
 	watcher   fleet.Watcher // of begin
 
 	mu       sync.Mutex
@@ -97,11 +97,14 @@ func (f *sim) openStore() {
 	}
 }
 
+// clock is of authority and service.
+func (f *sim) clock() time.Time { return time.Now().Add(f.ahead) }
+
 // begin makes authority, service and controller, as a process does.
 func (f *sim) begin() {
 	f.t.Helper()
 	var err error
-	f.auth, err = ca.New(f.t.Context(), ca.Config{Store: f.store, Organisation: organisation, Country: "NL", Clock: time.Now, Keeper: f.keys,
+	f.auth, err = ca.New(f.t.Context(), ca.Config{Store: f.store, Organisation: organisation, Country: "NL", Clock: f.clock, Keeper: f.keys,
 		Keys: func(ctx context.Context, uri string) (crypto.Signer, error) {
 			return f.keys.Open(ctx, uri, keys.RoleCA)
 		}})
@@ -111,7 +114,7 @@ func (f *sim) begin() {
 	f.svc, err = fleet.New(f.t.Context(), fleet.Config{
 		Store: f.store, Authority: f.auth, Revocation: asking{}, Organisation: organisation, PublicURL: mainURL, RolloverURL: rolloverURL, Watcher: f.watcher,
 		Record: func(ctx context.Context, e ledger.Event) error { return f.store.Record(ctx, e) },
-		Clock:  func() time.Time { return time.Now().Add(f.ahead) }, UnknownIdentity: 401,
+		Clock:  f.clock, UnknownIdentity: 401,
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -25,10 +25,11 @@ func (c *cli) caAcceptClock() *cobra.Command {
 		Use:   "accept-clock DATE",
 		Short: "Sign again after a clock that was ahead was set right",
 		Long: `Sign again after a clock that was ahead was set right. Nothing is signed while the clock
-is behind anything on record, since dates would lie; what a clock recorded that was ahead
-by months would keep it so for months. DATE is today's (UTC, 2026-11-27), which this
-machine's clock has to agree with: look at another one. The server has to be stopped. When
-it starts again it has new server certificates in place of those that begin later.
+is behind anything on record, since dates would lie, and rollouts wait; what a clock
+recorded that was ahead by months would keep it so for months. DATE is today's (UTC,
+2026-11-27), which this machine's clock has to agree with: look at another one. The server
+has to be stopped. When it starts again it has new server certificates in place of those
+that begin later.
 
 Certificates that stations were given meanwhile begin later, too: revoke them, and let
 those stations in by a password or a one-time secret (docs/monitoring.md).`,

@@ -287,7 +287,7 @@ func (d *doctor) clock(newest *time.Time) {
 	switch {
 	case newest == nil:
 	case time.Since(*newest) < -5*time.Minute:
-		d.add("clock", verdictFail, "set the clock (NTP): nothing is signed until it is right; if it is, and was ahead before, `bollard ca accept-clock`", "the clock is behind what is recorded, %s", when(newest))
+		d.add("clock", verdictFail, "set the clock (NTP): nothing is signed, and rollouts wait, until it is right; if it is, and was ahead before, `bollard ca accept-clock`", "the clock is behind what is recorded, %s", when(newest))
 	case time.Since(*newest) < 0:
 		d.add("clock", verdictWarn, "look after the clock (NTP)", "the clock is a little behind what is recorded, %s", when(newest))
 	default:

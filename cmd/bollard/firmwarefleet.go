@@ -32,7 +32,7 @@ func (a *app) openRollouts(ctx context.Context) error {
 				a.reconsider()
 			}
 		},
-		Clock: time.Now, Log: a.log,
+		Clock: time.Now, CheckClock: a.authority.CheckClock, Log: a.log,
 	})
 	return err
 }

@@ -94,7 +94,7 @@ func (a *app) gateConfig() gate.Config {
 			return a.alerts.Record(ctx, detect.Sign{Kind: detect.Quarantined, Station: station})
 		},
 		Record: func(ctx context.Context, e ledger.Event) error { return a.store.Record(ctx, e) },
-		Clock:  time.Now, Log: a.log,
+		Clock:  time.Now, CheckClock: a.authority.CheckClock, Log: a.log,
 	}
 }
 

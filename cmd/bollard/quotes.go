@@ -22,7 +22,7 @@ func (s *server) openQuotes() error {
 			plan, err := s.store.Plan(ctx, key)
 			return quote.Station{Vendor: st.Vendor, Model: st.Model, Hardware: st.Hardware, Firmware: cmp.Or(s.updates.Ran(key), plan.Firmware)}, err
 		},
-		Clock: s.clock, Log: s.log,
+		Clock: s.clock, CheckClock: s.authority.CheckClock, Log: s.log,
 	})
 	return err
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"bollard/firmware/campaign"
 	"bollard/firmware/job"
 	"bollard/internal/rollout"
@@ -67,5 +69,44 @@ func TestAfterAClockThatWasAhead(t *testing.T) {
 				t.Errorf("%v, %v", list, err)
 			}
 		})
+	}
+}
+
+// While the clock is behind what is on record, a rollout waits: nobody is late once it is
+// right again, no wave has soaked, and no limit of the grid is dropped.
+func TestAfterAClockThatWasBehind(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2, func(_ int, m *mobile) { m.st.Site = "" })
+	w.publish("2.0.0", 20)
+	w.rollout.Message("cs-00000", "NotifyChargingLimit", []byte(`{"chargingLimit":{"chargingLimitSource":"SO"}}`))
+	w.step(5 * time.Second)
+	for _, m := range w.stations {
+		m.temper = silent
+	}
+	w.begin(plan(func(p *campaign.Plan) {
+		p.Rings = []campaign.Ring{{Name: "all", Share: 1}}
+	}))
+	w.run("somebody is at work", 3*time.Hour, func() bool { return w.states()[rollout.Begun] == 1 })
+	before, right := w.progress("2.0.0"), w.clock()
+	limits, err := w.store.Limits(t.Context())
+	if err != nil || len(limits) != 1 {
+		t.Fatal(limits, err)
+	}
+	w.behind = true
+	w.at(right.AddDate(-1, 0, 0))
+	if err := w.rollout.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.behind = false
+	w.at(right)
+	w.open()
+	if err := w.rollout.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := w.store.Limits(t.Context()); err != nil || !slices.Equal(now, limits) {
+		t.Errorf("limits %v, before %v; %v", now, limits, err)
+	}
+	if diff := cmp.Diff(before, w.progress("2.0.0")); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -100,7 +100,9 @@ type Config struct {
 	// Changed is told that Interest may say something else from now on. May be nil.
 	Changed func()
 	Clock   func() time.Time
-	Log     *slog.Logger
+	// CheckClock fails while Clock is behind what is on record: rollouts wait. nil: it never is.
+	CheckClock func(ctx context.Context) error
+	Log        *slog.Logger
 }
 
 // Service is safe for concurrent use.
@@ -208,13 +210,16 @@ type turn struct {
 	waves  map[string]int
 }
 
-// New needs all of Config but Clock and Log. From then on Turn goes by what is stored.
+// New needs all of Config but Clock, CheckClock and Log. From then on Turn goes by what is stored.
 func New(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.Releases == nil || cfg.Gate == nil || cfg.Fleet == nil || cfg.Windows == nil || cfg.Halted == nil {
 		return nil, errors.New("firmware rollouts need Store, Releases, Gate, Fleet, Windows and Halted")
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
+	}
+	if cfg.CheckClock == nil {
+		cfg.CheckClock = func(context.Context) error { return nil }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

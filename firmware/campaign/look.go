@@ -78,6 +78,9 @@ func (s *Service) step(ctx context.Context) ([]*start, error) {
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
+	if s.cfg.CheckClock(ctx) != nil {
+		return nil, nil // what it would begin or set right would be late once the clock is right
+	}
 	if err := s.grid.keep(ctx, s.cfg.Store, s.cfg.Clock()); err != nil {
 		return nil, err
 	}

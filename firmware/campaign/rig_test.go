@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -51,7 +52,8 @@ type world struct {
 	granted func(action, scope string) error // what approvals say; nil: all is approved
 	halted  []string
 	alarmed []string
-	changes int // how often it was told that messages are, or aren't, read
+	changes int  // how often it was told that messages are, or aren't, read
+	behind  bool // its clock
 	root    *ecdsa.PrivateKey
 	signer  *x509.Certificate
 
@@ -326,6 +328,12 @@ func (w *world) open() {
 		Store: w.store, Releases: w.stock, Gate: w.gate, Fleet: w, Windows: func(st campaign.Station) window.Windows { return w.windows[st.Site] },
 		Halted: func(_ context.Context, station string) error { w.halted = append(w.halted, station); return nil }, Clock: w.clock,
 		Changed: func() { w.changes++ },
+		CheckClock: func(context.Context) error {
+			if w.behind {
+				return errors.New("behind")
+			}
+			return nil
+		},
 	}); err != nil {
 		w.t.Fatal(err)
 	}

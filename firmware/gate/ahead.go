@@ -12,13 +12,18 @@ import (
 const rightEvery = time.Hour
 
 // setRight has what is open and began by a clock that was ahead begin now: now and then,
-// and as soon as the clock is seen to have been set back.
+// and as soon as the clock is seen to have been set back. One that is behind what is on
+// record may be the wrong one, and sets nothing right: an update would be late once it is
+// right again.
 func (g *Gate) setRight(ctx context.Context) error {
 	now := g.cfg.Clock().Round(0) // by the wall clock, which is what is set
 	g.mu.Lock()
 	since := now.Sub(g.rightAt)
 	g.mu.Unlock()
 	if since >= 0 && since < rightEvery {
+		return nil
+	}
+	if g.cfg.CheckClock(ctx) != nil {
 		return nil
 	}
 	list, err := g.cfg.Store.OpenJobs(ctx, "")

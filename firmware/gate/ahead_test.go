@@ -1,6 +1,8 @@
 package gate_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -80,5 +82,39 @@ func TestVisitAfterAClockThatWasAhead(t *testing.T) { // promise 10
 		return e.Kind == "firmware.outside-checked" && e.Data["found"] == "the image"
 	}) {
 		t.Errorf("it isn't looked at: %+v", h.events)
+	}
+}
+
+// One that is behind for a moment, as before its first NTP answer, sets nothing right that
+// isn't wrong: the update isn't late once it is right again.
+func TestAfterAClockThatWasBehind(t *testing.T) {
+	t.Parallel()
+	for _, restarted := range []bool{false, true} {
+		h := newHub(t)
+		h.restart(func(c *gate.Config) {
+			c.CheckClock = func(context.Context) error {
+				if h.ahead < 0 {
+					return errors.New("behind")
+				}
+				return nil
+			}
+		})
+		if got := h.ask("1.0.0"); !strings.Contains(got, "Accepted") {
+			t.Fatal(got)
+		}
+		for _, h.ahead = range []time.Duration{0, -year, 0} {
+			if restarted {
+				h.restart(func(*gate.Config) {})
+				if err := h.g.Resume(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := h.g.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if j := h.shelf.jobs[0]; j.State != job.Accepted {
+				t.Errorf("restarted %t: %s with the clock ahead by %s, until %s", restarted, j.State, h.ahead, j.Deadline)
+			}
+		}
 	}
 }

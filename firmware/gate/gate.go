@@ -188,7 +188,9 @@ type Config struct {
 	Alarm  func(ctx context.Context, station string) error
 	Record func(ctx context.Context, e ledger.Event) error
 	Clock  func() time.Time
-	Log    *slog.Logger
+	// CheckClock fails while Clock is behind what is on record; nil: it never is.
+	CheckClock func(ctx context.Context) error
+	Log        *slog.Logger
 }
 
 // Gate is safe for concurrent use.
@@ -218,6 +220,9 @@ func New(ctx context.Context, cfg Config) (*Gate, error) {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
+	}
+	if cfg.CheckClock == nil {
+		cfg.CheckClock = func(context.Context) error { return nil }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

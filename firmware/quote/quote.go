@@ -121,19 +121,24 @@ type Config struct {
 	// Alarm has people look; it is durable when it returns nil.
 	Alarm func(ctx context.Context, s detect.Sign) error
 	Clock func() time.Time
-	Log   *slog.Logger
+	// CheckClock fails while Clock is behind what is on record: nobody is late. nil: it never is.
+	CheckClock func(ctx context.Context) error
+	Log        *slog.Logger
 }
 
 // Service is safe for concurrent use.
 type Service struct{ cfg Config }
 
-// New needs all of Config but Clock and Log.
+// New needs all of Config but Clock, CheckClock and Log.
 func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.Releases == nil || cfg.Updates == nil || cfg.Station == nil || cfg.May == nil || cfg.Keys == nil || cfg.Demand == nil || cfg.Demands == nil || cfg.Alarm == nil {
 		return nil, errors.New("internal error: quote.Config needs Store, Releases, Updates, Station, May, Keys, Demand, Demands and Alarm")
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
+	}
+	if cfg.CheckClock == nil {
+		cfg.CheckClock = func(context.Context) error { return nil }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

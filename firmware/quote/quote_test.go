@@ -364,3 +364,20 @@ func TestOverdueAfterAClockThatWasAhead(t *testing.T) {
 		}
 	}
 }
+
+// Nor is one told of as late by a clock that was behind for a look.
+func TestOverdueAfterAClockThatWasBehind(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.demands = map[string]time.Duration{"cs-1": 24 * time.Hour}
+	right := r.now
+	for _, r.now = range []time.Time{right, right.AddDate(-1, 0, 0), right} {
+		r.behind = r.now.Before(right)
+		if err := r.service.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := r.records["cs-1"]; !got.DemandedAt.Equal(right) || len(r.alarms) != 0 {
+		t.Errorf("demanded since %s, %d alarms", got.DemandedAt, len(r.alarms))
+	}
+}

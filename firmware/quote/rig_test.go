@@ -52,6 +52,7 @@ type rig struct {
 	alarms   []detect.Sign
 	told     [][3]string // station, release, reason
 	broken   error       // of the alarm
+	behind   bool        // its clock
 }
 
 func newRig(t *testing.T) *rig {
@@ -74,7 +75,13 @@ func newRig(t *testing.T) *rig {
 		},
 		Demand:  func(_ context.Context, key string) (time.Duration, error) { return r.demands[key], nil },
 		Demands: func(context.Context) (map[string]time.Duration, error) { return r.demands, nil },
-		Alarm:   func(_ context.Context, s detect.Sign) error { r.alarms = append(r.alarms, s); return r.broken },
+		CheckClock: func(context.Context) error {
+			if r.behind {
+				return errors.New("behind")
+			}
+			return nil
+		},
+		Alarm: func(_ context.Context, s detect.Sign) error { r.alarms = append(r.alarms, s); return r.broken },
 	})
 	if err != nil {
 		t.Fatal(err)
