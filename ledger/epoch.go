@@ -63,16 +63,17 @@ func (e Epoch) related(origin string) (number int, ok bool) {
 	return number, ok && err == nil && number > 1
 }
 
-// parted is after how many entries a ledger parted from the one of a checkpoint, which
-// went on from an older restore of a backup, signed by the same key. Epochs that come
-// later than all there are may be this ledger's own: it was set back.
+// parted is after how many entries a ledger was restored that gave up the one of a
+// checkpoint, which went on from another restore of a backup, signed by the same key; more
+// than the checkpoint has, where that restore was of an older backup. Epochs that come later
+// than all there are may be this ledger's own: it was set back.
 func (n Note) parted(epochs []Epoch) (after uint64, ok bool) {
 	if len(epochs) == 0 {
 		return 0, false
 	}
 	number, ok := epochs[len(epochs)-1].related(n.Origin)
 	at := slices.IndexFunc(epochs, func(e Epoch) bool { return e.Number >= number })
-	if !ok || at < 1 || n.Size <= epochs[at].After {
+	if !ok || at < 1 {
 		return 0, false
 	}
 	return epochs[at].After, n.of(epochs[at].Key)

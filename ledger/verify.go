@@ -65,6 +65,9 @@ func Verify(entries iter.Seq2[Entry, error], kept ...Note) (Summary, error) {
 		sum  Summary
 		tree Tree
 		held uint64 // size of the newest checkpoint that fits
+		// strange are those of an origin that the ledger hadn't up to their size: a
+		// restore that comes later may be why.
+		strange []Note
 	)
 	for e, err := range entries {
 		if err != nil {
@@ -81,6 +84,10 @@ func Verify(entries iter.Seq2[Entry, error], kept ...Note) (Summary, error) {
 		}
 		sum.Count, sum.LastTime = tree.Size(), e.Time
 		for len(kept) > 0 && kept[0].Size == tree.Size() {
+			if !slices.ContainsFunc(sum.Epochs, func(e Epoch) bool { return e.Origin == kept[0].Origin }) {
+				strange, kept = append(strange, kept[0]), kept[1:]
+				continue
+			}
 			if err := kept[0].fits(tree.Root(), held, sum.Epochs); err != nil {
 				return sum, err
 			}
@@ -88,6 +95,9 @@ func Verify(entries iter.Seq2[Entry, error], kept ...Note) (Summary, error) {
 		}
 	}
 	sum.Root = tree.Root()
+	if len(strange) > 0 {
+		return sum, strange[0].foreign(sum.Epochs)
+	}
 	if len(kept) > 0 {
 		return sum, kept[0].beyond(sum.Count, sum.Epochs)
 	}
@@ -138,7 +148,8 @@ type CheckpointError struct {
 	Checkpoint
 	Problem Problem
 	// Cut: the ledger's size. Rewritten: the newest checkpoint that fits, or 0.
-	// Lost: the size of the state that was restored.
+	// Lost: the size of the state that was restored, at least Size where the checkpoint
+	// is of another restore, of an older backup.
 	At uint64
 }
 
@@ -150,6 +161,9 @@ func (e *CheckpointError) Error() string {
 	case Rewritten:
 		return fmt.Sprintf("the ledger was written anew: of the entries %d to %d one isn't what the checkpoint of %d was made of", e.At+1, e.Size, e.Size)
 	case Lost:
+		if e.At >= e.Size {
+			return fmt.Sprintf("the last of the %d entries of the checkpoint, those of %s, were lost when another backup was restored, as entry %d records", e.Size, e.Origin, e.At+1)
+		}
 		return fmt.Sprintf("the entries %d to %d of the checkpoint were lost when a backup was restored, as entry %d records", e.At+1, e.Size, e.At+1)
 	case Foreign:
 		return fmt.Sprintf("the checkpoint is of another ledger, %s", e.Origin)

@@ -268,6 +268,24 @@ func TestBackupRestoredTwice(t *testing.T) {
 			t.Error(got)
 		}
 	}
+	// The second may be of a newer backup than the first, and begin after it.
+	newer := newBook(t).grow(12)
+	if !nine.Later([]ledger.Epoch{newer.epoch}) {
+		t.Error("a restore of a newer backup wouldn't know an older one's checkpoint")
+	}
+	for name, seen := range map[string][]ledger.Note{"unseen": nil, "seen": {nine}} {
+		second := &book{tree: newer.tree, entries: slices.Clone(newer.entries)}
+		next, err := newer.epoch.Next(12, "def", seen...)
+		must(t, err)
+		second.add(next.Event("operator"))
+		const want = "the last of the 9 entries of the checkpoint, those of " + origin + "/epoch-2-abc, were lost when another backup was restored, as entry 13 records"
+		if got := lost(second, nine); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
+		if err := nine.Judge(second.tree.Size(), second.hashes(), []ledger.Epoch{newer.epoch, next}); err == nil || err.Error() != want {
+			t.Errorf("%s, judged: %v", name, err)
+		}
+	}
 	if b := newBook(t); !nine.Later([]ledger.Epoch{b.epoch}) || !eleven.Later([]ledger.Epoch{b.epoch}) || b.checkpoint(t).Later([]ledger.Epoch{b.epoch}) {
 		t.Error("a restore wouldn't know its own backup's later checkpoints")
 	}

@@ -40,7 +40,9 @@ type restoredBackup struct {
 	Entries    uint64    `json:"entries"`
 	Checkpoint string    `json:"checkpoint"`
 	Lost       uint64    `json:"lost_entries,omitempty"` // up to the checkpoint given
-	Missing    []string  `json:"missing"`
+	// GivenUp are the origins of checkpoints given that are of other restores of a backup.
+	GivenUp []string `json:"given_up,omitempty"`
+	Missing []string `json:"missing"`
 	// Ended is what it doesn't go on with by itself.
 	Ended store.Ended `json:"ended"`
 }
@@ -97,6 +99,9 @@ func (r restoredBackup) write(w io.Writer) {
 	fmt.Fprintf(w, "%s is the backup of %s (bollard %s): %d ledger entries, unbroken; keys and certificates belong together\n", r.Data, when(&r.MadeAt), r.Version, r.Entries)
 	if r.Lost > 0 {
 		fmt.Fprintf(w, "the checkpoint given is %d entries newer: what they recorded is lost\n", r.Lost)
+	}
+	for _, origin := range r.GivenUp {
+		fmt.Fprintf(w, "a checkpoint given is of another restore of a backup, %s: what was recorded there is lost\n", origin)
 	}
 	for _, missing := range r.Missing {
 		fmt.Fprintf(w, "NOT from the backup: %s\n", missing)
@@ -246,12 +251,18 @@ func judge(ctx context.Context, db *store.Store, cfg *config.File, dir string, m
 	}
 	against := admin.VerifyLedger{}
 	for _, n := range kept {
+		later := n.Later(epochs)
+		if later {
+			out.GivenUp = append(out.GivenUp, n.Origin)
+		}
 		if n.Size <= head.Size {
-			against.Checkpoints = append(against.Checkpoints, n.Signed)
+			if !later { // else it parted from this one before its end, nobody knows where
+				against.Checkpoints = append(against.Checkpoints, n.Signed)
+			}
 			continue
 		}
 		var lost *ledger.CheckpointError
-		if err := n.Judge(head.Size, db.TreeHashes(ctx), epochs); errors.As(err, &lost) && lost.Problem == ledger.Foreign && !n.Later(epochs) {
+		if err := n.Judge(head.Size, db.TreeHashes(ctx), epochs); errors.As(err, &lost) && lost.Problem == ledger.Foreign && !later {
 			return out, admin.Refusedf("give the checkpoint of the ledger that was backed up", "%w", err)
 		}
 		out.Lost = max(out.Lost, n.Size-head.Size)
