@@ -12,6 +12,7 @@ package backup
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 )
@@ -61,9 +62,10 @@ const SnapshotPrefix = "snapshot-"
 
 // skipped says whether a file of a data directory is left out: the live
 // database (its copy is taken instead), the lock, sockets, drafts and what is on its
-// way in (uploads, firmware).
-func skipped(rel, database string, mode fs.FileMode) bool {
+// way in.
+func (cfg *CreateConfig) skipped(rel string, mode fs.FileMode) bool {
 	base := rel[strings.LastIndexByte(rel, '/')+1:]
-	return rel == "lock" || rel == manifestName || strings.HasPrefix(rel, SnapshotPrefix) || strings.HasPrefix(rel, database) ||
-		strings.Contains(base, ".new-") || strings.HasSuffix(base, ".new") || strings.HasSuffix(base, ".part") || mode&(fs.ModeSocket|fs.ModeNamedPipe) != 0
+	arriving := strings.HasSuffix(base, ".part") && slices.ContainsFunc(cfg.Arrivals, func(dir string) bool { return strings.HasPrefix(rel, dir+"/") })
+	return rel == "lock" || rel == manifestName || strings.HasPrefix(rel, SnapshotPrefix) || strings.HasPrefix(rel, cfg.Database) ||
+		strings.Contains(base, ".new-") || strings.HasSuffix(base, ".new") || arriving || mode&(fs.ModeSocket|fs.ModeNamedPipe) != 0
 }

@@ -32,6 +32,7 @@ func directory(t *testing.T) (dir, snapshot string, want map[string]string) {
 	files := map[string]string{
 		"bollard.yaml": "organisation: x\n", "seal.key": strings.Repeat("s", 32), "keys/csms-root.key": "root", "keys/csms-issuing.key": "issuing",
 		"server/deep/er/a.key": "tls", "empty": "", "a name with spaces.txt": "ä",
+		"chain.part": "an operator's", "keys/firmware/b.part": "theirs, too",
 		// What stays out.
 		"bollard.db": "live", "bollard.db-wal": "wal", "bollard.db-shm": "shm", "lock": "", "keys/x.key.new-ABC": "draft", "bollard.yaml.new": "draft", "firmware/ABC.part": "draft",
 		"snapshot-OLD": "old copy",
@@ -45,7 +46,7 @@ func directory(t *testing.T) (dir, snapshot string, want map[string]string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if base := filepath.Base(name); !strings.HasPrefix(name, "bollard.db") && name != "lock" && !strings.Contains(base, ".new") && !strings.HasSuffix(base, ".part") && !strings.HasPrefix(base, "snapshot-") {
+		if base := filepath.Base(name); !strings.HasPrefix(name, "bollard.db") && name != "lock" && !strings.Contains(base, ".new") && !strings.HasPrefix(name, "firmware/") && !strings.HasPrefix(base, "snapshot-") {
 			want[name] = text
 		}
 	}
@@ -71,7 +72,7 @@ func create(t *testing.T) (string, map[string]string) {
 
 func config(dir, snapshot, to string) backup.CreateConfig {
 	return backup.CreateConfig{
-		Dir: dir, Database: "bollard.db", Snapshot: snapshot, To: to, Passphrase: passphrase, WorkFactor: cheap,
+		Dir: dir, Database: "bollard.db", Arrivals: []string{"uploads", "firmware"}, Snapshot: snapshot, To: to, Passphrase: passphrase, WorkFactor: cheap,
 		Manifest: backup.Manifest{MadeAt: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), Version: "v1", Checkpoint: "1:00"},
 	}
 }

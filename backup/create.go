@@ -22,10 +22,11 @@ import (
 
 // CreateConfig says what to back up.
 type CreateConfig struct {
-	Dir          string // the data directory
-	Database     string // its database's name in Dir
-	Snapshot     string // path of the consistent copy that is taken instead
-	To           string // path of the new file
+	Dir          string   // the data directory
+	Database     string   // its database's name in Dir
+	Arrivals     []string // folders in Dir where what ends in .part is on its way in
+	Snapshot     string   // path of the consistent copy that is taken instead
+	To           string   // path of the new file
 	Passphrase   []byte
 	WorkFactor   int // log2 of scrypt's cost; 0: age's default, about a second
 	Manifest     Manifest
@@ -125,7 +126,7 @@ func (cfg CreateConfig) archive(ctx context.Context, w io.Writer) (Manifest, err
 			return nil // a running server renews and removes TLS keys
 		case err != nil:
 			return err
-		case entry.IsDir() || skipped(path, cfg.Database, entry.Type()):
+		case entry.IsDir() || cfg.skipped(path, entry.Type()):
 			return nil
 		case !entry.Type().IsRegular():
 			m.Missing = append(m.Missing, fmt.Sprintf("%s, which is no regular file", path))

@@ -29,7 +29,7 @@ func (a *admission) open() *refusal {
 
 	if a.g.registry.restless(key) {
 		a.g.metrics.flapping.Inc()
-		a.notice(detect.Flapped)
+		a.notice(detect.Flapped, a.g.registry.live(key) != nil)
 		a.book(a.ctx, "flapping")
 		return a.later("flapping", fmt.Sprintf("%d sessions of this identity ended within %s in the last minute", maxBrief, briefly), nil)
 	}
@@ -165,19 +165,19 @@ func (a *admission) replace(ctx context.Context, key string) *refusal {
 				return a.later("gone", "the station went away while its older connection was asked", ctx.Err())
 			}
 			if err == nil {
-				a.notice(detect.RefusedLive)
+				a.notice(detect.RefusedLive, true)
 				a.book(ctx, "alive")
 				return a.later("alive", "an older connection of this identity is alive, and profile 1 may not displace it", nil)
 			}
 		}
 		if !a.g.registry.takeover(key, a.settings.limits.TakeoversPerMin) {
 			a.g.metrics.flapping.Inc()
-			a.notice(detect.Flapped)
+			a.notice(detect.Flapped, true)
 			a.book(ctx, "flapping")
 			return a.later("flapping", "this identity replaced its session too often; are there two stations with it?", nil)
 		}
 		a.g.metrics.takeovers.Inc()
-		a.notice(detect.Displaced)
+		a.notice(detect.Displaced, true)
 		old.end(cause{class: "replaced", reason: "a newer proven connection of this identity from " + a.claim.Source.String(),
 			down: ws.ClosePolicyViolation})
 	}
@@ -196,9 +196,9 @@ func (a *admission) replace(ctx context.Context, key string) *refusal {
 	return nil
 }
 
-// notice tells of a sign about the identity, which has a live session.
-func (a *admission) notice(kind detect.Kind) {
-	a.g.cfg.Notice(detect.Sign{Kind: kind, Station: a.claim.Identity.Key(), Source: shownSource(sourceOfAddr(a.claim.Source)), Live: true})
+// notice tells of a sign about the identity, and whether it has a live session.
+func (a *admission) notice(kind detect.Kind, live bool) {
+	a.g.cfg.Notice(detect.Sign{Kind: kind, Station: a.claim.Identity.Key(), Source: shownSource(sourceOfAddr(a.claim.Source)), Live: live})
 }
 
 // book has it kept that the identity was put off.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"bollard/detect"
 	"bollard/e2e/rawws"
 	"bollard/fleet"
 	"bollard/gateway"
@@ -158,9 +159,18 @@ func TestNewestProvenConnectionWins(t *testing.T) {
 func TestComingAndGoingHasAnEnd(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
-	var passed atomic.Int64
+	var passed, connected, away atomic.Int64
 	r := newRig(t, func(cfg *gateway.Config, _ *rig) {
 		cfg.Clock = func() time.Time { return began.Add(time.Duration(passed.Load())) }
+		cfg.Notice = func(s detect.Sign) {
+			switch {
+			case s.Kind != detect.Flapped:
+			case s.Live:
+				connected.Add(1)
+			default:
+				away.Add(1)
+			}
+		}
 	})
 	ended := 0
 	visit := func(identity string) error {
@@ -186,6 +196,9 @@ func TestComingAndGoingHasAnEnd(t *testing.T) {
 	}
 	if err := visit("CS-1"); status(err) != 503 {
 		t.Fatalf("one more within a minute: %v, want 503", err)
+	}
+	if away.Load() != 1 || connected.Load() != 0 {
+		t.Errorf("told of as flapping: %d times while away, %d while connected", away.Load(), connected.Load())
 	}
 	r.csms.mu.Lock()
 	if r.csms.accepted != ended {

@@ -102,7 +102,7 @@ func (c *cli) backup(ctx context.Context, file, passphraseFile string) (madeBack
 		}
 		path := filepath.Join(c.data, filepath.Base(copied.File))
 		m, err := backup.Create(ctx, backup.CreateConfig{
-			Dir: c.data, Database: databaseName, Snapshot: path, To: to, Passphrase: secret, WorkFactor: c.backupCost,
+			Dir: c.data, Database: databaseName, Arrivals: []string{uploadsName, depotName}, Snapshot: path, To: to, Passphrase: secret, WorkFactor: c.backupCost,
 			Manifest: backup.Manifest{
 				MadeAt: copied.MadeAt, Version: version(), Organisation: cfg.Organisation,
 				Checkpoint: copied.Checkpoint, Missing: outside(places, cfg, c.data),
