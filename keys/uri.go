@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"bollard/internal/mark"
 )
 
 // Schemes of key URIs: keys in files, in a hardware security module behind PKCS#11
@@ -55,19 +57,7 @@ func Holder(uri string) string {
 var ErrURI = errors.New("malformed key URI")
 
 // malformed makes an error ErrURI, and says no more; nil stays nil.
-func malformed(err error) error {
-	if err == nil {
-		return nil
-	}
-	return uriError{err}
-}
-
-type uriError struct{ error }
-
-func (e uriError) Unwrap() error { return e.error }
-
-// Is tells errors.Is what it is beside its cause.
-func (uriError) Is(target error) bool { return target == ErrURI }
+func malformed(err error) error { return mark.As(err, ErrURI) }
 
 func malformedf(format string, args ...any) error { return malformed(fmt.Errorf(format, args...)) }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,25 +15,18 @@ import (
 	"bollard/ca"
 	"bollard/firmware/job"
 	"bollard/fleet"
+	"bollard/internal/smalldisk"
 )
-
-const smallDiskEnv = "BOLLARD_SMALL_DISK"
 
 // A server starts on a disk without one free byte although a kill left a certificate
 // unfinished and a firmware update open: it issues nothing, and gives up what was
 // unfinished once there is room.
 func TestStartOnAFullDisk(t *testing.T) { // promise 7
 	t.Parallel()
-	if os.Getenv(smallDiskEnv) == "" {
-		onSmallDisk(t)
-		return
-	}
-	disk := t.TempDir()
-	if err := syscall.Mount("small", disk, "tmpfs", 0, "size=8m,mode=700"); err != nil {
-		t.Log("no disk of its own to be filled may be mounted here: ", err)
-		return
-	}
-	defer func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) }()
+	smalldisk.Run(t, "8m", startOnAFullDisk)
+}
+
+func startOnAFullDisk(t *testing.T, disk string) {
 	// A mounted directory is told before anything is unpacked, or else at the end.
 	if _, err := restore(t.Context(), "nothing", disk, nil, nil); err == nil || !strings.Contains(err.Error(), "is a mount point") {
 		t.Errorf("restored onto a mount point: %v", err)
@@ -130,30 +122,6 @@ func TestStartOnAFullDisk(t *testing.T) { // promise 7
 		t.Errorf("once there was room it is %s", got)
 	}
 	if err := r.stop(); err != nil {
-		t.Error(err)
-	}
-}
-
-// onSmallDisk runs this test once more where it may mount a file system of its own.
-func onSmallDisk(t *testing.T) {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), smallDiskEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-	}
-	out, err := cmd.CombinedOutput()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Log("no disk of its own to be filled may be mounted here: ", err)
-		return
-	}
-	if t.Logf("%s", out); err != nil {
 		t.Error(err)
 	}
 }
